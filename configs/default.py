@@ -1,0 +1,98 @@
+"""The defaults of every launch and the catalogue of ten experiments.
+
+    python launch.py search --mode=quick            # this file is the default --config
+    python launch.py search --config=configs/default.py --config.weight_decay=1e-3
+
+--config.KEY=VALUE holds for every experiment of the launch and beats the catalogue;
+--config.experiments.NAME.KEY=VALUE changes a value that one experiment sets below.
+"""
+
+from ml_collections import ConfigDict
+
+
+def get_config() -> ConfigDict:
+    config = ConfigDict()
+
+    # Model: [Dense, ReLU, dropout]* -> Dense(1) on these blocks' columns.
+    config.mlp_hidden_dims = "256"  # comma separated; empty is a linear scorer
+    config.blocks = "all"  # comma separated, such as "clip,iqa"; "all" is what the store has
+    config.dropout = 0.3
+
+    # Training.
+    config.batch_size = 64  # pairs
+    config.learning_rate = 1e-4  # AdamW
+    config.weight_decay = 1e-4
+    config.loss = "margin_ranking"  # or "logistic"
+    config.margin = 1.0
+    config.sampler = "random"  # or "balanced", "distinct"
+    config.use_series_sampler = False  # True is sampler "balanced"
+    config.max_epochs = 30
+    config.patience = 6  # epochs without a better validation accuracy
+
+    config.notes = ""
+
+    # The catalogue: what each experiment changes.
+    experiments = {
+        "baseline": {
+            "mlp_hidden_dims": "512,256",
+        },
+        "simple_mlp": {
+            "mlp_hidden_dims": "256",
+        },
+        "tiny_mlp": {
+            "mlp_hidden_dims": "128",
+            "batch_size": 128,
+            "learning_rate": 5e-4,
+        },
+        "clip_only": {
+            "batch_size": 128,
+            "learning_rate": 5e-4,
+            "blocks": "clip",
+        },
+        "cnn_only": {
+            "batch_size": 128,
+            "learning_rate": 5e-4,
+            "blocks": "cnn",
+        },
+        "iqa_only": {
+            "mlp_hidden_dims": "32",
+            "batch_size": 256,
+            "learning_rate": 1e-3,
+            "blocks": "iqa",
+        },
+        "high_dropout": {
+            "mlp_hidden_dims": "512,256",
+            "dropout": 0.5,
+        },
+        "larger_batches": {
+            "batch_size": 256,
+            "learning_rate": 1e-3,
+        },
+        "high_lr": {
+            "batch_size": 128,
+            "learning_rate": 1e-3,
+        },
+        "low_lr": {
+            "batch_size": 128,
+            "learning_rate": 5e-5,
+        },
+    }
+    config.experiments = experiments
+    config.modes = {
+        "quick": ("simple_mlp", "tiny_mlp", "clip_only"),
+        "regularization": ("high_dropout", "larger_batches", "tiny_mlp"),
+        "features": ("clip_only", "cnn_only", "iqa_only"),
+        "learning_rate": ("simple_mlp", "high_lr", "low_lr"),
+        "full": tuple(experiments),
+    }
+
+    # The linear scorer that stands in every table as something to beat; overrides of the launch
+    # leave it alone.
+    config.linear = {
+        "mlp_hidden_dims": "",
+        "dropout": 0.0,
+        "batch_size": 256,
+        "learning_rate": 1e-4,
+        "notes": "reference: a linear scorer on all blocks",
+    }
+    return config

@@ -1,0 +1,48 @@
+"""jaxrank learns which photo of a series people prefer, and says how sure that is.
+
+The public names are loaded when they are first used: importing JAX takes more than a second, and
+`jaxrank --help` should not wait for it.
+"""
+
+import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from jaxrank.checkpoints import load_model
+    from jaxrank.conductor import search
+    from jaxrank.errors import UserError
+    from jaxrank.features import Block, open_store, read_block_csv, write_block
+    from jaxrank.pairs import read_pairs
+    from jaxrank.simulation import simulate
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "Block": "features",
+    "UserError": "errors",
+    "load_model": "checkpoints",
+    "open_store": "features",
+    "read_block_csv": "features",
+    "read_pairs": "pairs",
+    "search": "conductor",
+    "simulate": "simulation",
+    "write_block": "features",
+}
+
+__all__ = [
+    "Block",
+    "UserError",
+    "load_model",
+    "open_store",
+    "read_block_csv",
+    "read_pairs",
+    "search",
+    "simulate",
+    "write_block",
+]
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'jaxrank' has no attribute '{name}'")
+    return getattr(importlib.import_module(f"jaxrank.{_HOMES[name]}"), name)

@@ -1,0 +1,134 @@
+"""Saved models: everything needed to score a photo.
+
+A model folder holds `params/` (an Orbax checkpoint of weights and scaling) and `model.json` (the
+experiment and the columns it reads), which is written last.
+"""
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+import pandas as pd
+
+from jaxrank import tables
+from jaxrank.errors import UserError
+from jaxrank.experiments import Experiment
+from jaxrank.features import Features
+from jaxrank.models import Scorer
+
+_FORMAT = 1
+_MODEL_JSON = "model.json"
+
+
+class Model(NamedTuple):
+    """One trained scorer.
+
+    Attributes:
+      description: the experiment's values, the fold, the seed and the validation accuracy.
+      block_columns: the blocks it reads, in order, with their column names.
+      params: of a `models.Scorer`.
+      mean_D, inv_std_D: the scaling fitted on its training photos.
+    """
+
+    description: dict[str, Any]
+    block_columns: dict[str, tuple[str, ...]]
+    params: Any
+    mean_D: np.ndarray
+    inv_std_D: np.ndarray
+
+    def score(self, features: Features) -> pd.Series:
+        """Scores of the photos that have a row in every block that the model reads, by name.
+
+        Raises:
+          UserError: a block is missing, its columns are not the model's, or no photo has all.
+        """
+        common: pd.Index | None = None
+        for name, columns in self.block_columns.items():
+            if name not in features:
+                raise UserError(f"the model reads block '{name}', which the features lack")
+            if tuple(features[name].columns) != columns:
+                raise UserError(f"block '{name}' does not have the columns of the model's")
+            photos = pd.Index(features[name].photos)
+            common = photos if common is None else common[common.isin(photos)]
+        if common is None or common.empty:
+            raise UserError("no photo has a row in every block that the model reads")
+        raw_ND = np.concatenate(
+            [
+                np.asarray(
+                    features[name].values[pd.Index(features[name].photos).get_indexer(common)],
+                    np.float32,
+                )
+                for name in self.block_columns
+            ],
+            axis=1,
+        )
+        scorer = Scorer(tuple(self.description["mlp_hidden_dims"]))
+        scores = jax.jit(scorer.apply)(self.params, (raw_ND - self.mean_D) * self.inv_std_D)
+        return pd.Series(np.asarray(scores), index=common, name="score")
+
+
+def save_model(
+    folder: Path,
+    experiment: Experiment,
+    block_columns: dict[str, tuple[str, ...]],
+    params: Any,
+    mean_D: np.ndarray,
+    inv_std_D: np.ndarray,
+    facts: dict[str, Any],
+) -> None:
+    """Writes a model folder; `facts` (fold, seed, scores) go into its description."""
+    description = dataclasses.asdict(experiment) | facts
+    with ocp.StandardCheckpointer() as checkpointer:
+        checkpointer.save(
+            (folder / "params").absolute(),
+            {"params": params, "mean": mean_D, "inv_std": inv_std_D},
+        )
+    record = {"format": _FORMAT, "description": description, "block_columns": block_columns}
+    tables.write_text(folder / _MODEL_JSON, json.dumps(record, indent=1) + "\n")
+
+
+def load_model(folder: Path | str) -> Model:
+    """Loads what `save_model` wrote.
+
+    Raises:
+      UserError: the folder is not a model of this version.
+    """
+    folder = Path(folder)
+    path = folder / _MODEL_JSON
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        record = None
+    if not isinstance(record, dict) or record.get("format") != _FORMAT:
+        raise UserError(
+            f"{folder}: not a model folder (no readable {_MODEL_JSON}); a search writes one as "
+            "EXPERIMENT/model"
+        )
+    columns = {name: tuple(names) for name, names in record["block_columns"].items()}
+    input_dim = sum(map(len, columns.values()))
+    scorer = Scorer(tuple(record["description"]["mlp_hidden_dims"]))
+    vector = jax.ShapeDtypeStruct((input_dim,), np.float32)
+    target = {
+        "params": jax.eval_shape(
+            scorer.init, jax.random.key(0), jax.ShapeDtypeStruct((1, input_dim), np.float32)
+        ),
+        "mean": vector,
+        "inv_std": vector,
+    }
+    try:
+        with ocp.StandardCheckpointer() as checkpointer:
+            saved = checkpointer.restore((folder / "params").absolute(), target)
+    except (OSError, ValueError) as error:
+        reason = str(error).splitlines()[0][:200]
+        raise UserError(f"{folder}: the weights can't be read ({reason})") from None
+    return Model(
+        record["description"],
+        columns,
+        saved["params"],
+        np.asarray(saved["mean"]),
+        np.asarray(saved["inv_std"]),
+    )

@@ -1,0 +1,19 @@
+"""The one exception for a user's mistake, and the search for the word that was meant."""
+
+import difflib
+from collections.abc import Iterable
+
+
+class UserError(Exception):
+    """A mistake that the user can mend: what is wrong, where, and what to do, in one line.
+
+    The command line prints it without a traceback and exits with status 2. Anything else that
+    is raised is our mistake and keeps its traceback.
+    """
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """Returns ` Did you mean 'x'?` for the nearest known word, else the list of known words."""
+    words = sorted(known)
+    near = difflib.get_close_matches(word, words, n=1, cutoff=0.6)
+    return f" Did you mean '{near[0]}'?" if near else f" Known: {', '.join(words)}."

@@ -1,0 +1,191 @@
+"""Metrics of trained trials and of one-line rules, from the scores of all photos.
+
+A score for each photo is all that an evaluation needs: differences of pairs, accuracy and loss of
+every part follow from it. Axis letters: P trials, N photos, M pairs.
+"""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+import pandas as pd
+
+from jaxrank import losses, splits
+from jaxrank.features import Dataset
+from jaxrank.plan import Cohort, Trial
+from jaxrank.train import FAILED, Fitted
+
+CHANCE = "chance"
+IQA_BLOCK = "iqa"
+
+
+def pair_differences(scores_XN: np.ndarray, dataset: Dataset) -> np.ndarray:
+    """score_a - score_b of every pair, [..., M]."""
+    rows_a, rows_b = dataset.pair_rows_M2.T
+    return scores_XN[..., rows_a] - scores_XN[..., rows_b]
+
+
+def mean_of_part(value_M: np.ndarray, weight_M: np.ndarray, part_M: np.ndarray, part: int) -> float:
+    """Mean over the pairs of one part that have weight; NaN where there are none."""
+    chosen = (part_M == part) & (weight_M > 0)
+    return float(value_M[chosen].mean()) if chosen.any() else float("nan")
+
+
+class TrialResult(NamedTuple):
+    """What is kept of a trained trial.
+
+    Attributes:
+      row: of `trials.csv`; epochs count from 1.
+      history: of `history.csv`, float [epochs, columns] for the columns of `EpochMetrics`.
+      scores_N: of all photos; NaN for a failed trial.
+      weights: params, mean and inv_std; None where another trial's are kept.
+    """
+
+    trial: Trial
+    row: dict[str, Any]
+    history: pd.DataFrame
+    scores_N: np.ndarray
+    weights: tuple[Any, np.ndarray, np.ndarray] | None
+
+
+def trial_results(
+    cohort: Cohort, fitted: Fitted, dataset: Dataset, parts: np.ndarray
+) -> list[TrialResult]:
+    results = []
+    for p, trial in enumerate(cohort.trials):
+        row: dict[str, Any] = {
+            "experiment_name": trial.experiment.name,
+            "fold": trial.fold,
+            "seed": trial.seed,
+            "status": "completed",
+            "error": "",
+            "epochs_run": int(fitted.epochs_run_P[p]),
+            "duration_seconds": fitted.seconds / len(cohort.trials),
+            "trial_id": trial.identity,
+        }
+        if fitted.status_P[p] == FAILED:
+            row["status"] = "failed"
+            row["error"] = (
+                f"the loss was not a finite number in epoch {row['epochs_run']}; "
+                f"learning_rate={trial.experiment.learning_rate:g} may be too high"
+            )
+        else:
+            row["best_epoch"] = int(fitted.best_epoch_P[p]) + 1
+            row |= _trial_metrics(trial, fitted.scores_PN[p], dataset, parts)
+        ran = fitted.history.running[:, p]
+        history = pd.DataFrame(
+            {"fold": trial.fold, "seed": trial.seed, "epoch": np.flatnonzero(ran) + 1}
+            | {
+                name: getattr(fitted.history, name)[ran, p]
+                for name in ("train_loss", "train_accuracy", "val_loss", "val_accuracy")
+            }
+        )
+        params = jax.tree.map(lambda leaf, p=p: leaf[p], fitted.best_params)
+        weights = (params, fitted.mean_PD[p], fitted.inv_std_PD[p])
+        results.append(TrialResult(trial, row, history, fitted.scores_PN[p], weights))
+    return results
+
+
+def best_trial(results: Sequence[TrialResult]) -> TrialResult | None:
+    """The completed trial of highest validation accuracy, of equal ones the first."""
+    completed = [result for result in results if result.row["status"] == "completed"]
+    return max(completed, key=lambda result: result.row["val_accuracy"], default=None)
+
+
+def keep_best_weights(results: Sequence[TrialResult]) -> list[TrialResult]:
+    """Lets go of all weights but the best trial's, which are copied out of their cohort's."""
+    best = best_trial(results)
+    return [
+        result._replace(weights=jax.tree.map(np.copy, result.weights) if result is best else None)
+        for result in results
+    ]
+
+
+def _trial_metrics(
+    trial: Trial, scores_N: np.ndarray, dataset: Dataset, parts: np.ndarray
+) -> dict[str, float]:
+    difference = pair_differences(scores_N, dataset)
+    part_M = parts[trial.fold][dataset.series_M]
+    loss = losses.LOSSES[trial.experiment.loss]
+    margin = np.float32(trial.experiment.margin)
+    value, weight = jax.device_get(loss(difference, dataset.preference_M, margin))
+    metrics = _accuracies(difference, dataset, part_M)
+    for part, name in enumerate(splits.PART_NAMES):
+        metrics[f"{name}_loss"] = mean_of_part(value, weight, part_M, part)
+    return metrics
+
+
+def _accuracies(difference_M: np.ndarray, dataset: Dataset, part_M: np.ndarray) -> dict[str, float]:
+    hit, weight = jax.device_get(losses.hits(difference_M, dataset.preference_M))
+    return {
+        f"{name}_accuracy": mean_of_part(hit, weight, part_M, part)
+        for part, name in enumerate(splits.PART_NAMES)
+    }
+
+
+def rule_scores(dataset: Dataset) -> dict[str, np.ndarray]:
+    """The one-line rules as scores [N]: chance, and each image-quality number as it is."""
+    scores = {CHANCE: np.zeros(len(dataset.photos), np.float32)}
+    if IQA_BLOCK in dataset.block_columns:
+        columns = dataset.block_columns[IQA_BLOCK]
+        for name, index in zip(columns, dataset.column_indices([IQA_BLOCK]), strict=True):
+            scores[name] = dataset.features_ND[:, index]
+    return scores
+
+
+def rule_accuracies(scores_N: np.ndarray, dataset: Dataset, parts: np.ndarray) -> dict[str, float]:
+    """Accuracy of a rule on each part, the mean over folds."""
+    difference = pair_differences(scores_N, dataset)
+    per_fold = [_accuracies(difference, dataset, fold[dataset.series_M]) for fold in parts]
+    return pd.DataFrame(per_fold).mean().to_dict()
+
+
+def standard_error_of_test(
+    results: Sequence[TrialResult], dataset: Dataset, parts: np.ndarray
+) -> tuple[float, int, int]:
+    """Standard error of an experiment's test accuracy, with its numbers of pairs and series.
+
+    Series are the independent units: the residuals of a series' pairs are summed before they are
+    squared (linearised ratio estimator, Cochran 1977, section 3A). It covers the draw of test
+    series, not retraining, and not the choice among experiments.
+    """
+    hits_M, weight_M = np.zeros((2, len(dataset.preference_M)))
+    for result in results:
+        if result.row["status"] == "completed":
+            difference = pair_differences(result.scores_N, dataset)
+            hit, directed = jax.device_get(losses.hits(difference, dataset.preference_M))
+            tested = directed * (parts[result.trial.fold][dataset.series_M] == splits.TEST)
+            hits_M += hit * tested
+            weight_M += tested
+    accuracy = hits_M.sum() / weight_M.sum()
+    residual = np.bincount(dataset.series_M, weights=hits_M - weight_M * accuracy)
+    error = float(np.sqrt((residual**2).sum()) / weight_M.sum())
+    tested = weight_M > 0
+    return error, int(tested.sum()), len(np.unique(dataset.series_M[tested]))
+
+
+def predictions(
+    results: Sequence[TrialResult], dataset: Dataset, parts: np.ndarray
+) -> pd.DataFrame:
+    """The rows of `predictions.csv`: validation and test pairs of every completed trial."""
+    frames = []
+    for result in results:
+        trial, scores_N = result.trial, result.scores_N
+        part_M = parts[trial.fold][dataset.series_M]
+        chosen = np.flatnonzero(part_M != splits.TRAIN)
+        rows_a, rows_b = dataset.pair_rows_M2[chosen].T
+        difference = scores_N[rows_a] - scores_N[rows_b]
+        hit, weight = jax.device_get(losses.hits(difference, dataset.preference_M[chosen]))
+        frame = dataset.table.loc[chosen, ["series_id", "image_a", "image_b", "preference"]]
+        frames.append(
+            frame.assign(
+                score_a=scores_N[rows_a],
+                score_b=scores_N[rows_b],
+                correct=np.where(weight > 0, hit, np.nan),
+                split=np.array(splits.PART_NAMES)[part_M[chosen]],
+                fold=trial.fold,
+                seed=trial.seed,
+            )
+        )
+    return pd.concat(frames, ignore_index=True)

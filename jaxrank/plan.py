@@ -1,0 +1,136 @@
+"""From experiments to trials, and from trials to cohorts that one program trains side by side.
+
+A plan is a pure function of the experiments, the data's shape and the memory limit, so that a
+resumed search makes the same one.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from jaxrank import models, sampling, splits
+from jaxrank.errors import UserError
+from jaxrank.experiments import Experiment
+from jaxrank.features import Dataset
+
+# Pairs (validation) or photos (final scores) that a trial holds in memory at a time outside of
+# its training batches.
+SCORING_CHUNK = 512
+
+
+class Trial(NamedTuple):
+    """One model trained once."""
+
+    experiment: Experiment
+    fold: int
+    seed: int
+
+    @property
+    def identity(self) -> str:
+        """What keys all of its random numbers: never a place in an array."""
+        text = f"{self.experiment.name}\n{self.fold}\n{self.seed}"
+        return hashlib.sha256(text.encode()).hexdigest()
+
+
+class Cohort(NamedTuple):
+    """Trials that share every static shape.
+
+    Attributes:
+      trials: P of them.
+      hidden_dims, blocks, loss, sampler: static choices of every trial.
+      num_batches: S, the steps of an epoch.
+      batch_size: B, the pairs of the largest batch.
+      input_dim: D.
+      parameters: weights and biases of one trial.
+      memory_bytes: predicted, for all trials.
+    """
+
+    trials: tuple[Trial, ...]
+    hidden_dims: tuple[int, ...]
+    blocks: tuple[str, ...]
+    loss: str
+    sampler: str
+    num_batches: int
+    batch_size: int
+    input_dim: int
+    parameters: int
+    memory_bytes: int
+
+
+def make_trials(experiments: Sequence[Experiment], folds: int, seeds: Sequence[int]) -> list[Trial]:
+    return [Trial(e, fold, seed) for e in experiments for fold in range(folds) for seed in seeds]
+
+
+def make_cohorts(
+    trials: Sequence[Trial], dataset: Dataset, parts: np.ndarray, memory_limit: int
+) -> list[Cohort]:
+    """Groups trials by their static shapes, in order of first appearance, and cuts a group that
+    would not fit in memory into near-equal cohorts.
+
+    Args:
+      trials: whose blocks all stand in the dataset.
+      dataset: the aligned pairs.
+      parts: int8 [F, series], from `splits.split_series`.
+      memory_limit: bytes that one cohort may take.
+
+    Raises:
+      UserError: one trial alone is over the limit.
+    """
+    groups: dict[tuple, list[Trial]] = {}
+    for trial in trials:
+        e = trial.experiment
+        key = (e.mlp_hidden_dims, e.blocks, e.loss, e.sampler, e.batch_size)
+        groups.setdefault(key, []).append(trial)
+    train_series = [
+        dataset.series_M[fold_rows(parts, fold, dataset.series_M, splits.TRAIN)]
+        for fold in range(len(parts))
+    ]
+    cohorts = []
+    for (hidden_dims, blocks, loss, sampler, batch_size), members in groups.items():
+        # Over all folds, also those that stand in another cohort: a trial's batches must not
+        # depend on its neighbours.
+        num_batches = max(
+            sampling.min_batches(series, sampler, batch_size) for series in train_series
+        )
+        width = max(-(-len(series) // num_batches) for series in train_series)
+        input_dim = len(dataset.column_indices(blocks))
+        each = trial_bytes(input_dim, hidden_dims, width)
+        if each > memory_limit:
+            raise UserError(
+                f"experiment '{members[0].experiment.name}': one trial needs "
+                f"{each / 2**30:,.1f} GiB, but {memory_limit / 2**30:,.1f} GiB may be used; make "
+                "mlp_hidden_dims or batch_size smaller"
+            )
+        # Ceil divisions: the fewest cohorts that fit, of near-equal size.
+        num_cohorts = -(-len(members) // (memory_limit // each))
+        for chunk in np.array_split(np.arange(len(members)), num_cohorts):
+            cohorts.append(
+                Cohort(
+                    trials=tuple(members[i] for i in chunk),
+                    hidden_dims=hidden_dims,
+                    blocks=blocks,
+                    loss=loss,
+                    sampler=sampler,
+                    num_batches=num_batches,
+                    batch_size=width,
+                    input_dim=input_dim,
+                    parameters=models.num_parameters(input_dim, hidden_dims),
+                    memory_bytes=each * len(chunk),
+                )
+            )
+    return cohorts
+
+
+def fold_rows(parts: np.ndarray, fold: int, series_M: np.ndarray, part: int) -> np.ndarray:
+    """The pairs of one part (TRAIN, VALIDATION or TEST) of a fold, as rows of the dataset."""
+    return np.flatnonzero(parts[fold][series_M] == part)
+
+
+def trial_bytes(input_dim: int, hidden_dims: tuple[int, ...], batch_size: int) -> int:
+    """Predicted memory of one trial: weights, gradients, two Adam moments and the best copy, and
+    the inputs and activations of the larger of a training and a validation batch."""
+    photos = 2 * max(batch_size, SCORING_CHUNK)
+    activations = photos * (2 * input_dim + 3 * sum(hidden_dims))
+    return 4 * (5 * models.num_parameters(input_dim, hidden_dims) + activations)

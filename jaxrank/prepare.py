@@ -1,0 +1,211 @@
+"""Everything that a search needs before it trains: data read and checked, split, planned."""
+
+import dataclasses
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+import pandas as pd
+from ml_collections import ConfigDict
+
+from jaxrank import evaluate, plan, splits
+from jaxrank.configs import default
+from jaxrank.errors import UserError
+from jaxrank.experiments import ALL_BLOCKS, LINEAR, Experiment, choose_names, read_experiments
+from jaxrank.features import Dataset, Features, align, open_store
+from jaxrank.pairs import Pairs, from_frame, read_pairs
+from jaxrank.simulation import simulate
+
+# What a user may hand over as pairs and as features.
+PairsInput = Path | str | pd.DataFrame | Pairs | None
+FeaturesInput = Path | str | Features | None
+
+
+class Prepared(NamedTuple):
+    """A search that is ready to run.
+
+    Attributes:
+      dataset, parts: the aligned pairs and the parts of every fold.
+      data_facts: what the data are, for the log and the files.
+      experiments: all, with their blocks resolved; the linear reference is the last.
+      skipped: by experiment, why it can't be trained.
+      cohorts: the plan.
+      ceiling_scores_N: for simulated data, the true shown appeal of each photo.
+      launch: the options, for `config.json`.
+    """
+
+    dataset: Dataset
+    parts: np.ndarray
+    data_facts: dict[str, Any]
+    experiments: list[Experiment]
+    skipped: dict[str, str]
+    cohorts: list[plan.Cohort]
+    ceiling_scores_N: np.ndarray | None
+    launch: dict[str, Any]
+
+
+def prepare(
+    pairs: PairsInput = None,
+    features: FeaturesInput = None,
+    *,
+    mode: str = "quick",
+    experiments: Sequence[str] = (),
+    config: ConfigDict | None = None,
+    overrides: Mapping[str, Any] | None = None,
+    folds: int = 0,
+    num_seeds: int = 1,
+    seed: int = 0,
+    split_seed: int = splits.SPLIT_SEED,
+    **reading: Any,
+) -> Prepared:
+    """Reads and checks everything that a search needs, and plans it; writes nothing.
+
+    Args:
+      pairs, features: see `conductor.search`.
+      mode: a list of experiments in the config.
+      experiments: names from the catalogue, instead of a mode.
+      config: as configs/default.py returns it, which is the default.
+      overrides: values that hold for every experiment and beat the catalogue.
+      folds: 0 for one 80/10/10 split, or K >= 3.
+      num_seeds: trials of each experiment and fold; their seeds are seed, seed + 1, ...
+      seed: of training only.
+      split_seed: of the split only.
+      **reading: options of `pairs.read_pairs`, for a vote table.
+    """
+    if (pairs is None) != (features is None):
+        given, lacking = ("pairs", "features") if features is None else ("features", "pairs")
+        raise UserError(
+            f"--{given} is given without --{lacking}: give both, or neither for the embedded "
+            "simulated data"
+        )
+    if num_seeds < 1 or seed < 0 or split_seed < 0:
+        raise UserError(
+            f"num_seeds={num_seeds}, seed={seed}, split_seed={split_seed}: at least one seed is "
+            "needed, and none may be negative"
+        )
+    config = default.get_config() if config is None else config
+    names = choose_names(config, mode, experiments)
+    wanted = read_experiments(config, names, overrides or {})
+
+    ceiling_scores = None
+    if pairs is None or features is None:
+        simulated = simulate()
+        dataset = align(simulated.pairs, simulated.features)
+        ceiling_scores = simulated.shown[dataset.photos].to_numpy(np.float32)
+        source = {"simulated": True, "pairs": "embedded", "features": "embedded"}
+    else:
+        store = features if isinstance(features, Mapping) else open_store(features)
+        dataset = align(_read(pairs, reading), store)
+        source = {
+            "simulated": False,
+            "pairs": str(pairs) if isinstance(pairs, str | Path) else "in memory",
+            "features": str(features) if isinstance(features, str | Path) else "in memory",
+            "blocks_sha256": {name: block.sha256 for name, block in store.items()},
+        }
+    parts = splits.split_series(len(dataset.series_ids), folds=folds, split_seed=split_seed)
+    _check_parts(dataset, parts)
+
+    rules = evaluate.rule_scores(dataset)
+    for name in names:
+        if name in rules or name == LINEAR:
+            raise UserError(f"experiment '{name}' has the name of a rule in the table; rename it")
+    resolved = [_resolve_blocks(e, dataset) for e in wanted]
+    skipped = _skipped(resolved, dataset)
+    trained = [e for e in resolved if e.name not in skipped]
+    if set(names) <= set(skipped):
+        raise UserError(
+            "nothing is left to train: "
+            + "; ".join(f"{name}: {reason}" for name, reason in skipped.items())
+        )
+    trials = plan.make_trials(trained, len(parts), range(seed, seed + num_seeds))
+    cohorts = plan.make_cohorts(trials, dataset, parts, memory_limit())
+    directed = int((dataset.preference_M != 0.5).sum())
+    facts = source | {
+        "pairs_used": len(dataset.table),
+        "pairs_with_direction": directed,
+        "series": len(dataset.series_ids),
+        "photos": len(dataset.photos),
+        "blocks": {name: len(columns) for name, columns in dataset.block_columns.items()},
+        "notes": list(dataset.notes),
+    }
+    launch = {
+        "mode": None if experiments else mode,
+        "experiments": names,
+        "overrides": dict(overrides or {}),
+        "folds": folds,
+        "num_seeds": num_seeds,
+        "seed": seed,
+        "split_seed": split_seed,
+        "reading": reading,
+    }
+    return Prepared(dataset, parts, facts, resolved, skipped, cohorts, ceiling_scores, launch)
+
+
+def _read(pairs: Path | str | pd.DataFrame | Pairs, reading: Mapping[str, Any]) -> Pairs:
+    if isinstance(pairs, Pairs):
+        return pairs
+    if isinstance(pairs, pd.DataFrame):
+        return from_frame(pairs)
+    return read_pairs(pairs, **reading)
+
+
+def _check_parts(dataset: Dataset, parts: np.ndarray) -> None:
+    """Every part of every fold needs a pair that can be right or wrong."""
+    directed = dataset.preference_M != 0.5
+    for fold in range(len(parts)):
+        for part, name in enumerate(splits.PART_NAMES):
+            if not directed[plan.fold_rows(parts, fold, dataset.series_M, part)].any():
+                raise UserError(
+                    f"fold {fold} has no {name} pair with a preference other than 0.5; "
+                    f"{len(dataset.series_ids)} series are too few for this split"
+                )
+
+
+def _resolve_blocks(experiment: Experiment, dataset: Dataset) -> Experiment:
+    if experiment.blocks != (ALL_BLOCKS,):
+        order = [b for b in dataset.block_columns if b in experiment.blocks]
+        order += [b for b in experiment.blocks if b not in order]
+        return dataclasses.replace(experiment, blocks=tuple(order))
+    return dataclasses.replace(experiment, blocks=tuple(dataset.block_columns))
+
+
+def _skipped(experiments: Sequence[Experiment], dataset: Dataset) -> dict[str, str]:
+    has = ",".join(dataset.block_columns)
+    return {
+        e.name: f"the feature store has no block '{missing[0]}' (it has {has})"
+        for e in experiments
+        if (missing := [b for b in e.blocks if b not in dataset.block_columns])
+    }
+
+
+def memory_limit() -> int:
+    """Bytes that one cohort may take: half of the accelerator's memory or of the machine's.
+
+    The size that was built in, never what is free now: a plan must not depend on the hour.
+    """
+    stats = jax.local_devices()[0].memory_stats() or {}
+    total = stats.get("bytes_limit") or os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return int(total) // 2
+
+
+def describe(prepared: Prepared) -> list[str]:
+    """The data and the plan in sentences, for the log and the screen."""
+    facts, num_folds = prepared.data_facts, len(prepared.parts)
+    blocks = ", ".join(f"{name} ({dim})" for name, dim in facts["blocks"].items())
+    kind = "SIMULATED data" if facts["simulated"] else f"data: {facts['pairs']}"
+    split = f"{num_folds} folds" if num_folds > 1 else "one 80/10/10 split"
+    trials = sum(len(cohort.trials) for cohort in prepared.cohorts)
+    device = jax.local_devices()[0]
+    return [
+        f"{kind}: {facts['pairs_used']:,} pairs ({facts['pairs_with_direction']:,} with a "
+        f"direction) of {facts['series']:,} series, {facts['photos']:,} photos, blocks {blocks}",
+        *facts["notes"],
+        f"split by series, {split}, split seed {prepared.launch['split_seed']}; "
+        "'all' blocks means " + ", ".join(facts["blocks"]),
+        *(f"skipped {name}: {reason}" for name, reason in prepared.skipped.items()),
+        f"{trials} trials in {len(prepared.cohorts)} cohorts on {device.device_kind} "
+        f"({device.platform}, {os.cpu_count()} cores)",
+    ]

@@ -1,0 +1,268 @@
+"""What a search leaves behind: tables, curves and the plan in words."""
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from jaxrank import tables
+from jaxrank.checkpoints import save_model
+from jaxrank.evaluate import (
+    TrialResult,
+    best_trial,
+    predictions,
+    rule_accuracies,
+    standard_error_of_test,
+)
+from jaxrank.experiments import Experiment
+from jaxrank.features import Dataset
+from jaxrank.plan import Cohort
+
+SUMMARY_COLUMNS = (
+    "experiment_name,status,error,mlp_hidden_dims,batch_size,learning_rate,dropout,blocks,"
+    "num_seeds,num_folds,epochs_run,best_epoch,train_accuracy,val_accuracy,val_loss,test_accuracy,"
+    "test_loss,train_val_gap,parameters,duration_seconds,notes"
+).split(",")
+TRIAL_COLUMNS = (
+    "experiment_name,fold,seed,status,error,epochs_run,best_epoch,train_accuracy,val_accuracy,"
+    "test_accuracy,train_loss,val_loss,test_loss,duration_seconds,trial_id"
+).split(",")
+# Means over an experiment's completed trials.
+_MEANS = (
+    "epochs_run,best_epoch,train_accuracy,val_accuracy,val_loss,test_accuracy,test_loss,"
+    "duration_seconds"
+).split(",")
+COMPLETED, FAILED, SKIPPED, RULE = "completed", "failed", "skipped", "rule"
+
+
+def summarise(
+    experiments: Sequence[Experiment],
+    skipped: Mapping[str, str],
+    trials: pd.DataFrame,
+    parameters: Mapping[str, int],
+    rules: Mapping[str, Mapping[str, float]],
+) -> pd.DataFrame:
+    """One row an experiment or rule, sorted by validation accuracy and never by test.
+
+    Args:
+      experiments: all that the launch named, in order.
+      skipped: by experiment, why it was not trained.
+      trials: the rows of `trials.csv`.
+      parameters: by experiment.
+      rules: by rule, its accuracies.
+    """
+    rows: list[dict[str, Any]] = []
+    for e in experiments:
+        mine = trials[trials["experiment_name"] == e.name]
+        done = mine[mine["status"] == COMPLETED]
+        row: dict[str, Any] = {
+            "experiment_name": e.name,
+            "status": COMPLETED if len(done) else FAILED,
+            "error": "",
+            "mlp_hidden_dims": e.hidden_dims_text,
+            "batch_size": e.batch_size,
+            "learning_rate": e.learning_rate,
+            "dropout": e.dropout,
+            "blocks": ",".join(e.blocks),
+            "num_seeds": mine["seed"].nunique(),
+            "num_folds": mine["fold"].nunique(),
+            "parameters": parameters.get(e.name),
+            "notes": e.notes,
+        }
+        if e.name in skipped:
+            row |= {"status": SKIPPED, "error": skipped[e.name]}
+        elif len(done) < len(mine):
+            reason = mine.loc[mine["status"] == FAILED, "error"].iloc[0]
+            row["error"] = f"{len(mine) - len(done)} of {len(mine)} trials failed: {reason}"
+        if len(done):
+            row |= done[_MEANS].mean().to_dict()
+        rows.append(row)
+    for name, accuracies in rules.items():
+        note = "rule: equal scores" if name == "chance" else f"rule: the photo with more {name}"
+        rows.append({"experiment_name": name, "status": RULE, "notes": note} | dict(accuracies))
+    summary = pd.DataFrame(rows)
+    summary["train_val_gap"] = summary["train_accuracy"] - summary["val_accuracy"]
+    summary = summary.reindex(columns=SUMMARY_COLUMNS)
+    for column in ("batch_size", "num_seeds", "num_folds", "parameters"):
+        summary[column] = summary[column].astype("Int64")
+    return summary.sort_values(
+        "val_accuracy", ascending=False, na_position="last", kind="stable", ignore_index=True
+    )
+
+
+def write_frame(path: Path, frame: pd.DataFrame) -> None:
+    """A data frame as CSV; see `tables.write_csv`."""
+    cells = frame.astype(object).where(frame.notna(), None)
+    tables.write_csv(path, list(frame.columns), cells.itertuples(index=False))
+
+
+def write_json(path: Path, value: object) -> None:
+    """Strict JSON: numbers that are not finite become null."""
+    tables.write_text(path, json.dumps(_plain(value), indent=1, allow_nan=False) + "\n")
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, np.generic):
+        value = value.item()
+    if value is pd.NA or (isinstance(value, float) and not np.isfinite(value)):
+        return None
+    return value
+
+
+def write_experiment(
+    folder: Path,
+    results: Sequence[TrialResult],
+    dataset: Dataset,
+    parts: np.ndarray,
+    simulated: bool,
+) -> None:
+    """An experiment's folder: history, curves, predictions, test results, the best model."""
+    folder.mkdir(exist_ok=True)
+    experiment = results[0].trial.experiment
+    history = pd.concat([result.history for result in results], ignore_index=True)
+    write_frame(folder / "history.csv", history)
+    note = " (simulated data)" if simulated else ""
+    _draw_curves(folder / "training_curves.png", f"{experiment.name}{note}", history)
+    tested = ("fold", "seed", "status", "error", "test_accuracy", "test_loss")
+    completed = [result for result in results if result.row["status"] == COMPLETED]
+    rows = pd.DataFrame([result.row for result in results]).reindex(columns=tested)
+    write_json(
+        folder / "test_results.json",
+        {
+            "experiment_name": experiment.name,
+            "simulated": simulated,
+            "test_accuracy": rows["test_accuracy"].mean(),
+            "test_loss": rows["test_loss"].mean(),
+            "trials": rows.to_dict("records"),
+        },
+    )
+    best = best_trial(results)
+    if best is None or best.weights is None:
+        return
+    write_frame(folder / "predictions.csv", predictions(completed, dataset, parts))
+    facts = ("fold", "seed", "best_epoch", "val_accuracy")
+    save_model(
+        folder / "model",
+        experiment,
+        {name: dataset.block_columns[name] for name in experiment.blocks},
+        *best.weights,
+        {key: best.row[key] for key in facts} | {"simulated": simulated},
+    )
+
+
+def _draw_curves(path: Path, title: str, history: pd.DataFrame) -> None:
+    """Loss and accuracy by epoch: a thin line a trial, a thick one their mean while all run."""
+    figure = Figure(figsize=(10, 4), layout="constrained")
+    figure.suptitle(title)
+    trials = history.groupby(["fold", "seed"])
+    shared = history[history["epoch"] <= trials["epoch"].max().min()].groupby("epoch").mean()
+    for axes, metric in zip(figure.subplots(1, 2), ("loss", "accuracy"), strict=True):
+        for part, colour, label in (
+            ("train", "tab:blue", "training (while learning, with dropout)"),
+            ("val", "tab:orange", "validation"),
+        ):
+            column = f"{part}_{metric}"
+            for _, trial in trials:
+                axes.plot(trial["epoch"], trial[column], color=colour, alpha=0.3, linewidth=0.8)
+            axes.plot(
+                shared.index, shared[column], color=colour, linewidth=2, marker=".", label=label
+            )
+        axes.set_xlabel("epoch")
+        axes.set_ylabel(metric)
+        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.grid(alpha=0.3)
+        if metric == "accuracy":
+            axes.axhline(0.5, color="grey", linestyle=":", label="chance")
+        axes.legend()
+    temporary = path.with_name(f".{path.name}")
+    figure.savefig(temporary, dpi=110, format="png")
+    os.replace(temporary, path)
+
+
+def remarks(
+    summary: pd.DataFrame,
+    results: Sequence[TrialResult],
+    dataset: Dataset,
+    parts: np.ndarray,
+    ceiling_scores_N: np.ndarray | None,
+) -> list[str]:
+    """What a reader of the table must know, in sentences."""
+    lines = []
+    trained = summary[summary["status"] == COMPLETED]
+    if len(trained):
+        best = trained.iloc[0]
+        mine = [r for r in results if r.trial.experiment.name == best["experiment_name"]]
+        error, num_pairs, num_series = standard_error_of_test(mine, dataset, parts)
+        lines.append(
+            f"Best by validation: {best['experiment_name']}, test accuracy "
+            f"{_percent(best['test_accuracy'])} with a standard error of {100 * error:.1f} points "
+            f"({num_pairs:,} pairs, clustered by their {num_series:,} series); differences in the "
+            "table of less than about twice that say little."
+        )
+    if ceiling_scores_N is not None:
+        ceiling = rule_accuracies(ceiling_scores_N, dataset, parts)
+        lines.append(
+            "The data are SIMULATED. Known ceiling: what the features show of the true appeal "
+            f"orders {_percent(ceiling['val_accuracy'])} of the validation and "
+            f"{_percent(ceiling['test_accuracy'])} of the test pairs; no scorer of new series "
+            "does better on average."
+        )
+    return lines
+
+
+def print_summary(console: Console, summary: pd.DataFrame) -> None:
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("experiment", no_wrap=True)
+    for header in ("val acc", "test acc", "train acc", "best epoch", "parameters", "trials"):
+        table.add_column(header, justify="right", no_wrap=True)
+    table.add_column("note")
+    for row in summary.astype(object).where(summary.notna(), None).to_dict("records"):
+        trained = row["status"] == COMPLETED
+        note = row["error"] or row["notes"] or row["blocks"]
+        table.add_row(
+            row["experiment_name"],
+            *(_percent(row[f"{part}_accuracy"]) for part in ("val", "test", "train")),
+            f"{row['best_epoch']:.1f}" if trained else "",
+            f"{row['parameters']:,}" if trained else "",
+            str(row["num_seeds"] * row["num_folds"]) if trained else "",
+            note if row["status"] in (COMPLETED, RULE) else f"{row['status']}: {note}",
+        )
+    console.print(table)
+
+
+def _percent(share: float | None) -> str:
+    return "" if share is None else f"{100 * share:.1f}%"
+
+
+def print_plan(console: Console, cohorts: Sequence[Cohort]) -> None:
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("experiments")
+    for header in ("trials", "inputs", "hidden", "batch", "steps", "parameters", "memory"):
+        table.add_column(header, justify="right", no_wrap=True)
+    table.add_column("loss, sampler")
+    for cohort in cohorts:
+        names = dict.fromkeys(trial.experiment.name for trial in cohort.trials)
+        table.add_row(
+            ", ".join(names),
+            str(len(cohort.trials)),
+            str(cohort.input_dim),
+            ",".join(map(str, cohort.hidden_dims)) or "-",
+            str(cohort.batch_size),
+            str(cohort.num_batches),
+            f"{cohort.parameters:,}",
+            f"{cohort.memory_bytes / 2**20:,.0f} MiB",
+            f"{cohort.loss}, {cohort.sampler}",
+        )
+    console.print(table)
