@@ -17,7 +17,7 @@ import pandas as pd
 from jaxrank import tables
 from jaxrank.errors import UserError
 from jaxrank.experiments import Experiment
-from jaxrank.features import Features
+from jaxrank.features import Features, check_block
 from jaxrank.models import Scorer
 
 _FORMAT = 1
@@ -50,9 +50,10 @@ class Model(NamedTuple):
         for name, columns in self.block_columns.items():
             if name not in features:
                 raise UserError(f"the model reads block '{name}', which the features lack")
-            if tuple(features[name].columns) != columns:
+            block = check_block(f"block '{name}'", features[name])
+            if tuple(block.columns) != columns:
                 raise UserError(f"block '{name}' does not have the columns of the model's")
-            photos = pd.Index(features[name].photos)
+            photos = pd.Index(block.photos)
             common = photos if common is None else common[common.isin(photos)]
         if common is None or common.empty:
             raise UserError("no photo has a row in every block that the model reads")
@@ -101,11 +102,11 @@ def load_model(folder: Path | str) -> Model:
     path = folder / _MODEL_JSON
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         record = None
-    if not isinstance(record, dict) or record.get("format") != _FORMAT:
+    if not _is_record(record):
         raise UserError(
-            f"{folder}: not a model folder (no readable {_MODEL_JSON}); a search writes one as "
+            f"{folder}: not a model folder (no valid {_MODEL_JSON}); a search writes one as "
             "EXPERIMENT/model"
         )
     columns = {name: tuple(names) for name, names in record["block_columns"].items()}
@@ -125,10 +126,29 @@ def load_model(folder: Path | str) -> Model:
     except (OSError, ValueError) as error:
         reason = str(error).splitlines()[0][:200]
         raise UserError(f"{folder}: the weights can't be read ({reason})") from None
+    if jax.tree.map(np.shape, saved) != jax.tree.map(lambda leaf: leaf.shape, target):
+        raise UserError(f"{folder}: the weights do not have the shapes that {_MODEL_JSON} says")
     return Model(
         record["description"],
         columns,
         saved["params"],
         np.asarray(saved["mean"]),
         np.asarray(saved["inv_std"]),
+    )
+
+
+def _is_record(record: Any) -> bool:
+    if not isinstance(record, dict) or record.get("format") != _FORMAT:
+        return False
+    description, blocks = record.get("description"), record.get("block_columns")
+    if not isinstance(description, dict) or not isinstance(blocks, dict) or not blocks:
+        return False
+    dims = description.get("mlp_hidden_dims")
+    return (
+        isinstance(dims, list)
+        and all(type(width) is int and width > 0 for width in dims)
+        and all(
+            isinstance(names, list) and names and all(isinstance(name, str) for name in names)
+            for names in blocks.values()
+        )
     )

@@ -4,18 +4,17 @@ Nothing heavy is imported before a command's flags are known to be right.
 """
 
 import inspect
-import logging
+import os
 import re
-import runpy
 import sys
 from collections.abc import Callable
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
-from jaxrank.configs import CATALOGUE_KEYS, default
+from jaxrank.config_files import check_key, load_config, set_in_catalogue, with_every_key
+from jaxrank.configs import CATALOGUE_KEYS
 from jaxrank.errors import UserError, did_you_mean
 
 if TYPE_CHECKING:
@@ -35,13 +34,20 @@ Commands:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Runs one command; returns the exit status: 0, or 2 for a user's mistake."""
+    """Runs one command; returns the exit status: 0, 2 for a user's mistake, 130 for Ctrl-C."""
     argv = sys.argv if argv is None else argv
     try:
         return _dispatch(argv[1:])
     except UserError as error:
-        print(f"jaxrank: {' '.join(str(error).split())}", file=sys.stderr)
+        line = " ".join(str(error).split())
+        print("jaxrank:", "".join(c if c.isprintable() else "?" for c in line), file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("jaxrank: interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # the reader of our output has gone, as in '| head'
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
 
 
 def _dispatch(words: list[str]) -> int:
@@ -65,10 +71,14 @@ def _dispatch(words: list[str]) -> int:
     except flags.UnrecognizedFlagError as error:
         name = error.flagname.split(".")[0]
         raise UserError(f"unknown flag '--{error.flagname}'.{did_you_mean(name, values)}") from None
-    except flags.Error as error:
+    except (flags.Error, ValueError) as error:
         raise UserError(str(error)) from None
     if leftover:
-        raise UserError(f"unexpected word '{leftover[0]}': flags are written --flag=value")
+        known = {f"--mode={mode}": mode for mode in config.modes} if config else {}
+        known |= {f"--{name}": name for name in values}
+        near = [flag for flag, word in known.items() if word == leftover[0]]
+        hint = f"did you mean {near[0]}?" if near else "flags are written --flag=value"
+        raise UserError(f"unexpected word '{leftover[0]}': {hint}")
     return run(values, config)
 
 
@@ -102,8 +112,8 @@ def _define_search(values: flags.FlagValues, words: list[str]) -> ConfigDict:
         "split_seed": (42, 0, "seed of the split"),
         "min_reviewers": (None, 1, "votes: leave out pairs with fewer votes (default: 2)"),
     }
-    for name, (start, least, meaning) in whole.items():
-        flags.DEFINE_integer(name, start, meaning, lower_bound=least, flag_values=values)
+    for name, (first, least, meaning) in whole.items():
+        flags.DEFINE_integer(name, first, meaning, lower_bound=least, flag_values=values)
     flags.DEFINE_float(
         "min_agreement",
         None,
@@ -116,14 +126,14 @@ def _define_search(values: flags.FlagValues, words: list[str]) -> ConfigDict:
 
 def _define_config(values: flags.FlagValues, words: list[str]) -> ConfigDict:
     """Runs the config's file, defines --config.key=value for its keys and returns it as it was."""
-    config = _load_config(_take_config_file(words))
+    config = load_config(_take_config_file(words))
+    # A copy: the flags change it, and the linear reference reads what the file says.
+    flagged = with_every_key(config)
     for word in words:
         match = re.match(r"--?(?:no)?config\.([^=]*)", word)
         if match:
-            _check_key(config, match[1])
+            check_key(flagged, match[1])
     meaning = "Python file with a get_config(); --config.key=value holds for every experiment"
-    # A copy: the flags change it, and the linear reference reads what the file says.
-    flagged = config.copy_and_resolve_references()
     config_flags.DEFINE_config_dict("config", flagged, meaning, flag_values=values, sys_argv=words)
     return config
 
@@ -140,61 +150,23 @@ def _take_config_file(words: list[str]) -> str | None:
     return None
 
 
-def _load_config(path: str | None) -> ConfigDict:
-    """Runs a config's file; whatever goes wrong in it is its author's to mend."""
-    if path is None:
-        return default.get_config()
-    if not Path(path).is_file():
-        raise UserError(f"--config={path}: there is no such file")
-    try:
-        config = runpy.run_path(path)["get_config"]()
-    except Exception as error:
-        raise UserError(
-            f"--config={path}: get_config() failed: {type(error).__name__}: {error}"
-        ) from None
-    if not isinstance(config, ConfigDict):
-        raise UserError(f"--config={path}: get_config() did not return a ConfigDict")
-    missing = [key for key in default.get_config() if key not in config]
-    if missing:
-        raise UserError(
-            f"--config={path}: the key '{missing[0]}' is missing; begin with the default: "
-            "'from jaxrank.configs import default' and 'config = default.get_config()'"
-        )
-    return config
-
-
-def _check_key(config: ConfigDict, path: str) -> None:
-    node: Any = config
-    for key in path.split("."):
-        if not isinstance(node, ConfigDict) or key not in node:
-            known = node.keys() if isinstance(node, ConfigDict) else config.keys()
-            raise UserError(f"--config.{path}: unknown key '{key}'.{did_you_mean(key, known)}")
-        node = node[key]
-    if isinstance(node, ConfigDict):
-        raise UserError(f"--config.{path}: name a key below it, such as {next(iter(node))}")
-
-
 def _search(values: flags.FlagValues, config: ConfigDict) -> int:
     """Trains a catalogue of experiments side by side, each on the same pairs, and compares them
     with one-line rules."""
     if values["mode"].present and values.experiments is not None:
         raise UserError("--mode and --experiments are both given: give one of them")
-    catalogue = {}
     overrides = {}
     for key, value in config_flags.get_override_values(values["config"]).items():
-        (catalogue if key.split(".")[0] in CATALOGUE_KEYS else overrides)[key] = value
-    config.update_from_flattened_dict(catalogue)
+        if key.split(".")[0] in CATALOGUE_KEYS:
+            set_in_catalogue(config, key, value)
+        else:
+            overrides[key] = value
     names = [name.strip() for name in (values.experiments or "").split(",") if name.strip()]
     if values.experiments is not None and not names:
         raise UserError("--experiments is empty: give names from the catalogue")
 
     from jaxrank import conductor, prepare, report
 
-    reading = {
-        name: values[name].value
-        for name in ("photo_name", "min_agreement", "min_reviewers")
-        if values[name].value is not None
-    }
     console = _console()
     prepared = prepare.prepare(
         values.pairs,
@@ -207,18 +179,17 @@ def _search(values: flags.FlagValues, config: ConfigDict) -> int:
         num_seeds=values.num_seeds,
         seed=values.seed,
         split_seed=values.split_seed,
-        **reading,
+        photo_name=values.photo_name,
+        min_agreement=values.min_agreement,
+        min_reviewers=values.min_reviewers,
     )
     if values.dry_run:
         for line in prepare.describe(prepared):
             print(line)
         report.print_plan(console, prepared.cohorts)
         return 0
-    log = logging.getLogger("jaxrank")
-    log.addHandler(logging.StreamHandler(sys.stdout))
-    log.propagate = False  # absl has a handler of its own at the root
-    result = conductor.run(prepared, values.workdir, show_progress=console.is_terminal)
-    report.print_summary(console, result.summary)
+    result = conductor.run(prepared, values.workdir, console=console)
+    report.print_summary(console, result.summary, simulated=prepared.data_facts["simulated"])
     for line in result.remarks:
         print(line)
     print(f"\nResults: {result.workdir}")

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 
 import jax
 import pandas as pd
+from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 import jaxrank
@@ -44,7 +45,7 @@ def search(
     features: FeaturesInput = None,
     *,
     workdir: Path | str | None = None,
-    show_progress: bool = False,
+    console: Console | None = None,
     **options: Any,
 ) -> SearchResult:
     """Trains every experiment of a launch side by side and compares them.
@@ -54,26 +55,35 @@ def search(
         features None, is the embedded simulated data.
       features: a feature store's folder, or what `open_store` returned.
       workdir: a new or empty folder; by default one named by the time below OUTPUTS.
-      show_progress: draw a bar on a terminal.
+      console: where log lines and a progress bar are shown; nothing is without it.
       **options: see `prepare`.
 
     Raises:
       UserError: a mistake in the input, in one line.
     """
-    return run(prepare(pairs, features, **options), workdir, show_progress=show_progress)
+    return run(prepare(pairs, features, **options), workdir, console=console)
 
 
 def run(
-    prepared: Prepared, workdir: Path | str | None = None, *, show_progress: bool = False
+    prepared: Prepared, workdir: Path | str | None = None, *, console: Console | None = None
 ) -> SearchResult:
-    """Trains, evaluates and reports what `prepare` planned."""
+    """Trains, evaluates and reports what `prepare` planned; see `search`."""
     folder = _make_workdir(workdir)
-    with _logging_to(folder / "training.log"):
+    try:
+        return _run(prepared, folder, console)
+    except OSError as error:
+        raise UserError(
+            f"--workdir={folder}: can't be written ({error.strerror or error})"
+        ) from error
+
+
+def _run(prepared: Prepared, folder: Path, console: Console | None) -> SearchResult:
+    with _logging_to(folder / "training.log", console):
         start = time.perf_counter()
         for line in describe(prepared):
             log.info(line)
         _write_records(folder, prepared)
-        results = _train_all(folder, prepared, show_progress)
+        results = _train_all(folder, prepared, console)
         trials = pd.DataFrame([r.row for r in results]).reindex(columns=report.TRIAL_COLUMNS)
         rules = {
             name: evaluate.rule_accuracies(scores, prepared.dataset, prepared.parts)
@@ -85,7 +95,12 @@ def run(
             for trial in cohort.trials
         }
         summary = report.summarise(
-            prepared.experiments, prepared.skipped, trials, parameters, rules
+            prepared.experiments,
+            prepared.skipped,
+            trials,
+            parameters,
+            rules,
+            simulated=prepared.data_facts["simulated"],
         )
         report.write_frame(folder / "trials.csv", trials)
         report.write_frame(folder / "summary.csv", summary)
@@ -107,6 +122,8 @@ def run(
 def _make_workdir(workdir: Path | str | None) -> Path:
     now = datetime.datetime.now().strftime("search_%Y%m%d_%H%M%S")
     folder = OUTPUTS / now if workdir is None else Path(workdir)
+    if not str(folder).isprintable() or workdir == "":
+        raise UserError(f"--workdir={workdir}: not a usable name for a folder")
     try:
         folder.mkdir(parents=True, exist_ok=True)
         occupied = any(folder.iterdir())
@@ -117,19 +134,37 @@ def _make_workdir(workdir: Path | str | None) -> Path:
     return folder
 
 
+class _ConsoleHandler(logging.Handler):
+    """Log lines on the console of the progress bar, which then keep off its line."""
+
+    def __init__(self, console: Console):
+        super().__init__()
+        self._console = console
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._console.print(record.getMessage(), markup=False, highlight=False, soft_wrap=True)
+
+
 @contextmanager
-def _logging_to(path: Path) -> Iterator[None]:
-    handler = logging.FileHandler(path, encoding="utf-8")
-    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
-    level = log.level
-    log.addHandler(handler)
+def _logging_to(path: Path, console: Console | None) -> Iterator[None]:
+    file = logging.FileHandler(path, encoding="utf-8")
+    file.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
+    handlers: list[logging.Handler] = [file]
+    if console is not None:
+        handlers.append(_ConsoleHandler(console))
+    level, propagate = log.level, log.propagate
+    for handler in handlers:
+        log.addHandler(handler)
     log.setLevel(logging.INFO)
+    log.propagate = False  # absl has a handler of its own at the root
     try:
         yield
     finally:
-        log.removeHandler(handler)
+        for handler in handlers:
+            log.removeHandler(handler)
+            handler.close()
         log.setLevel(level)
-        handler.close()
+        log.propagate = propagate
 
 
 def _write_records(folder: Path, prepared: Prepared) -> None:
@@ -159,13 +194,15 @@ def _write_records(folder: Path, prepared: Prepared) -> None:
     )
 
 
-def _train_all(folder: Path, prepared: Prepared, show_progress: bool) -> list[evaluate.TrialResult]:
+def _train_all(
+    folder: Path, prepared: Prepared, console: Console | None
+) -> list[evaluate.TrialResult]:
     """Trains cohort by cohort; an experiment's folder is written when its last trial is done."""
     dataset, parts, cohorts = prepared.dataset, prepared.parts, prepared.cohorts
     names_of = [[trial.experiment.name for trial in cohort.trials] for cohort in cohorts]
     waiting = collections.Counter(name for names in names_of for name in names)
     finished: dict[str, list[evaluate.TrialResult]] = {name: [] for name in waiting}
-    with _progress(cohorts, show_progress) as on_epoch:
+    with _progress(cohorts, console) as on_epoch:
         for number, (cohort, names) in enumerate(zip(cohorts, names_of, strict=True)):
             fitted = train.fit(cohort, dataset, parts, functools.partial(on_epoch, number))
             log.info(
@@ -181,7 +218,7 @@ def _train_all(folder: Path, prepared: Prepared, show_progress: bool) -> list[ev
                 name = result.trial.experiment.name
                 finished[name].append(result)
                 waiting[name] -= 1
-                if result.row["status"] == report.FAILED:
+                if result.row["status"] == evaluate.FAILED:
                     log.warning(
                         "failed: %s, fold %d, seed %d: %s",
                         *(result.row[k] for k in ("experiment_name", "fold", "seed", "error")),
@@ -198,7 +235,7 @@ def _train_all(folder: Path, prepared: Prepared, show_progress: bool) -> list[ev
 
 @contextmanager
 def _progress(
-    cohorts: Sequence[plan.Cohort], show: bool
+    cohorts: Sequence[plan.Cohort], console: Console | None
 ) -> Iterator[Callable[[int, int, int], None]]:
     """A bar over all cohorts, measured in work; yields what `train.fit` calls every epoch, with
     the cohort's number in front. A cohort that stops early jumps to its end."""
@@ -217,7 +254,8 @@ def _progress(
         TextColumn("left"),
         TimeRemainingColumn(),
         TextColumn("{task.description}"),
-        disable=not show,
+        console=console,
+        disable=console is None or not console.is_terminal,
         transient=True,
     )
     task = bar.add_task("", total=sum(sizes))

@@ -8,22 +8,32 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 
-from jaxrank import losses, splits
-from jaxrank.features import Dataset
+from jaxrank import losses, splits, train
+from jaxrank.datasets import Dataset
+from jaxrank.experiments import LINEAR
 from jaxrank.plan import Cohort, Trial
-from jaxrank.train import FAILED, Fitted
 
+# The status of a trial in the tables.
+COMPLETED, FAILED = "completed", "failed"
 CHANCE = "chance"
 IQA_BLOCK = "iqa"
+# A standard error from fewer clusters would be more noise than news.
+FEWEST_SERIES = 10
 
 
 def pair_differences(scores_XN: np.ndarray, dataset: Dataset) -> np.ndarray:
     """score_a - score_b of every pair, [..., M]."""
     rows_a, rows_b = dataset.pair_rows_M2.T
     return scores_XN[..., rows_a] - scores_XN[..., rows_b]
+
+
+def hits_of(difference: np.ndarray, preference: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """`losses.hits` on the host: hits, and which pairs have a direction."""
+    return jax.device_get(losses.hits(jnp.asarray(difference), jnp.asarray(preference)))
 
 
 def mean_of_part(value_M: np.ndarray, weight_M: np.ndarray, part_M: np.ndarray, part: int) -> float:
@@ -50,7 +60,7 @@ class TrialResult(NamedTuple):
 
 
 def trial_results(
-    cohort: Cohort, fitted: Fitted, dataset: Dataset, parts: np.ndarray
+    cohort: Cohort, fitted: train.Fitted, dataset: Dataset, parts: np.ndarray
 ) -> list[TrialResult]:
     results = []
     for p, trial in enumerate(cohort.trials):
@@ -58,17 +68,24 @@ def trial_results(
             "experiment_name": trial.experiment.name,
             "fold": trial.fold,
             "seed": trial.seed,
-            "status": "completed",
+            "status": COMPLETED,
             "error": "",
             "epochs_run": int(fitted.epochs_run_P[p]),
             "duration_seconds": fitted.seconds / len(cohort.trials),
             "trial_id": trial.identity,
         }
-        if fitted.status_P[p] == FAILED:
-            row["status"] = "failed"
+        unscored = np.flatnonzero(~np.isfinite(fitted.scores_PN[p]))
+        if fitted.status_P[p] == train.FAILED:
+            row["status"] = FAILED
             row["error"] = (
-                f"the loss was not a finite number in epoch {row['epochs_run']}; "
-                f"learning_rate={trial.experiment.learning_rate:g} may be too high"
+                f"the loss was not a finite number in epoch {row['epochs_run']}; lower "
+                f"learning_rate={trial.experiment.learning_rate:g}, or look for huge features"
+            )
+        elif len(unscored):
+            row["status"] = FAILED
+            row["error"] = (
+                f"the score of photo '{dataset.photos[unscored[0]]}' is not a finite number; "
+                "look at its features"
             )
         else:
             row["best_epoch"] = int(fitted.best_epoch_P[p]) + 1
@@ -89,7 +106,7 @@ def trial_results(
 
 def best_trial(results: Sequence[TrialResult]) -> TrialResult | None:
     """The completed trial of highest validation accuracy, of equal ones the first."""
-    completed = [result for result in results if result.row["status"] == "completed"]
+    completed = [result for result in results if result.row["status"] == COMPLETED]
     return max(completed, key=lambda result: result.row["val_accuracy"], default=None)
 
 
@@ -109,7 +126,9 @@ def _trial_metrics(
     part_M = parts[trial.fold][dataset.series_M]
     loss = losses.LOSSES[trial.experiment.loss]
     margin = np.float32(trial.experiment.margin)
-    value, weight = jax.device_get(loss(difference, dataset.preference_M, margin))
+    value, weight = jax.device_get(
+        loss(jnp.asarray(difference), jnp.asarray(dataset.preference_M), jnp.asarray(margin))
+    )
     metrics = _accuracies(difference, dataset, part_M)
     for part, name in enumerate(splits.PART_NAMES):
         metrics[f"{name}_loss"] = mean_of_part(value, weight, part_M, part)
@@ -117,7 +136,7 @@ def _trial_metrics(
 
 
 def _accuracies(difference_M: np.ndarray, dataset: Dataset, part_M: np.ndarray) -> dict[str, float]:
-    hit, weight = jax.device_get(losses.hits(difference_M, dataset.preference_M))
+    hit, weight = hits_of(difference_M, dataset.preference_M)
     return {
         f"{name}_accuracy": mean_of_part(hit, weight, part_M, part)
         for part, name in enumerate(splits.PART_NAMES)
@@ -130,7 +149,8 @@ def rule_scores(dataset: Dataset) -> dict[str, np.ndarray]:
     if IQA_BLOCK in dataset.block_columns:
         columns = dataset.block_columns[IQA_BLOCK]
         for name, index in zip(columns, dataset.column_indices([IQA_BLOCK]), strict=True):
-            scores[name] = dataset.features_ND[:, index]
+            unique = f"{IQA_BLOCK}:{name}" if name in (CHANCE, LINEAR) else name
+            scores[unique] = dataset.features_ND[:, index]
     return scores
 
 
@@ -148,21 +168,25 @@ def standard_error_of_test(
 
     Series are the independent units: the residuals of a series' pairs are summed before they are
     squared (linearised ratio estimator, Cochran 1977, section 3A). It covers the draw of test
-    series, not retraining, and not the choice among experiments.
+    series, not retraining, and not the choice among experiments. NaN below FEWEST_SERIES.
     """
     hits_M, weight_M = np.zeros((2, len(dataset.preference_M)))
     for result in results:
-        if result.row["status"] == "completed":
+        if result.row["status"] == COMPLETED:
             difference = pair_differences(result.scores_N, dataset)
-            hit, directed = jax.device_get(losses.hits(difference, dataset.preference_M))
+            hit, directed = hits_of(difference, dataset.preference_M)
             tested = directed * (parts[result.trial.fold][dataset.series_M] == splits.TEST)
             hits_M += hit * tested
             weight_M += tested
     accuracy = hits_M.sum() / weight_M.sum()
     residual = np.bincount(dataset.series_M, weights=hits_M - weight_M * accuracy)
-    error = float(np.sqrt((residual**2).sum()) / weight_M.sum())
     tested = weight_M > 0
-    return error, int(tested.sum()), len(np.unique(dataset.series_M[tested]))
+    num_series = len(np.unique(dataset.series_M[tested]))
+    if num_series < FEWEST_SERIES:
+        return float("nan"), int(tested.sum()), num_series
+    correction = num_series / (num_series - 1)
+    error = float(np.sqrt(correction * (residual**2).sum()) / weight_M.sum())
+    return error, int(tested.sum()), num_series
 
 
 def predictions(
@@ -175,8 +199,7 @@ def predictions(
         part_M = parts[trial.fold][dataset.series_M]
         chosen = np.flatnonzero(part_M != splits.TRAIN)
         rows_a, rows_b = dataset.pair_rows_M2[chosen].T
-        difference = scores_N[rows_a] - scores_N[rows_b]
-        hit, weight = jax.device_get(losses.hits(difference, dataset.preference_M[chosen]))
+        hit, weight = hits_of(scores_N[rows_a] - scores_N[rows_b], dataset.preference_M[chosen])
         frame = dataset.table.loc[chosen, ["series_id", "image_a", "image_b", "preference"]]
         frames.append(
             frame.assign(

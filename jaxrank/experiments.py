@@ -7,10 +7,12 @@ reference changes). An override beats the catalogue, and the catalogue beats the
 
 import dataclasses
 import math
+import numbers
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 from ml_collections import ConfigDict
 
 from jaxrank.configs import CATALOGUE_KEYS
@@ -20,7 +22,7 @@ from jaxrank.sampling import SAMPLERS
 
 LINEAR = "linear"
 ALL_BLOCKS = "all"
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,7 +92,7 @@ def _experiment(
 ) -> Experiment:
     if not _NAME.fullmatch(name):
         raise UserError(
-            f"experiment name {name[:40]!r}: use letters, digits, '_', '-' and '.', "
+            f"experiment name {name[:40]!r}: use letters, digits, '_' and '-', "
             "beginning with a letter or a digit"
         )
 
@@ -99,8 +101,9 @@ def _experiment(
 
     for key, value in values.items():
         kind = type(defaults[key])
-        if kind is float and type(value) is int:
-            values[key] = float(value)
+        number = isinstance(value, numbers.Real) and not isinstance(value, bool | np.bool_)
+        if number and (kind is float or (kind is int and isinstance(value, numbers.Integral))):
+            values[key] = kind(value)  # also NumPy's numbers
         elif type(value) is not kind:
             raise wrong(key, f"must be of type {kind.__name__}, as in the config")
     for key in ("learning_rate", "dropout", "weight_decay", "margin"):
@@ -108,7 +111,7 @@ def _experiment(
             raise wrong(key, "must be a finite number, not negative")
     if values["learning_rate"] == 0:
         raise wrong("learning_rate", "must be above 0")
-    if values["dropout"] >= 1:
+    if np.float32(values["dropout"]) >= 1:
         raise wrong("dropout", "must be below 1 (it is the share of units that are dropped)")
     for key in ("batch_size", "max_epochs", "patience"):
         if not 1 <= values[key] < 2**31:
@@ -124,11 +127,11 @@ def _experiment(
             )
         values["sampler"] = "balanced"
     dims = _words(values["mlp_hidden_dims"])
-    if not all(d.isascii() and d.isdigit() and 0 < int(d) < 2**31 for d in dims):
+    if not all(re.fullmatch("[0-9]{1,9}", d) and int(d) > 0 for d in dims):
         raise wrong("mlp_hidden_dims", "must be whole numbers from 1 up, such as 512,256, or empty")
     blocks = _words(values["blocks"])
-    if not blocks:
-        raise wrong("blocks", "name at least one block, or 'all'")
+    if not blocks or (ALL_BLOCKS in blocks and len(blocks) > 1):
+        raise wrong("blocks", "name at least one block, or 'all' alone")
     values["mlp_hidden_dims"] = tuple(map(int, dims))
     values["blocks"] = tuple(dict.fromkeys(blocks))
     return Experiment(name=name, **values)

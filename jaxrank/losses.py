@@ -4,7 +4,7 @@
 
 `difference` is score_a - score_b, `preference` the share that prefers photo a; both of any equal
 shape. `value` is the loss of each pair and `weight` 0 for a pair that the loss can't use, else 1.
-The loss of a batch is the weighted mean, see `weighted_mean`.
+The loss of a batch is the mean of the values with weight.
 """
 
 from collections.abc import Callable
@@ -43,8 +43,3 @@ def hits(difference: Array, preference: Array) -> tuple[Array, Array]:
     weight 0 where the preference is exactly one half."""
     y = jnp.sign(preference - 0.5)
     return 0.5 * (1.0 + jnp.sign(difference) * y), jnp.abs(y)
-
-
-def weighted_mean(value: Array, weight: Array) -> Array:
-    """Mean of the values with weight; 0, with zero gradients, where there are none."""
-    return jnp.sum(jnp.where(weight > 0, value, 0.0)) / jnp.maximum(jnp.sum(weight), 1.0)

@@ -16,7 +16,7 @@ class Dropout(NamedTuple):
 
 
 class Scorer(nn.Module):
-    """[Dense, ReLU, dropout]* -> Dense(1); without hidden layers a linear scorer.
+    """[Dense, ReLU, dropout]* -> Dense(1) without bias; without hidden layers a linear scorer.
 
     Kernels are LeCun normal and biases zero (Flax's defaults); a linear scorer starts from zero.
     """
@@ -25,17 +25,49 @@ class Scorer(nn.Module):
 
     @nn.compact
     def __call__(self, x_BD: jax.Array, dropout: Dropout | None = None) -> jax.Array:
-        """Scores [B] of standardised features [B, D]; without dropout the function is exact."""
+        """Scores [B] of standardised features [B, D]; without dropout the function is exact.
+
+        In training the first half of the rows is every pair's photo a and the second its photo b.
+        """
         h_BH = x_BD
         for layer, width in enumerate(self.hidden_dims):
-            h_BH = nn.relu(nn.Dense(width)(h_BH))
+            h_BH = nn.Dense(width, use_bias=False)(h_BH)
+            h_BH = nn.relu(
+                _add_bias(h_BH, self.param(f"bias_{layer}", nn.initializers.zeros, (width,)))
+            )
             if dropout is not None:
                 h_BH = _drop(h_BH, dropout.rate, jax.random.fold_in(dropout.key, layer))
         # Without hidden layers the loss is convex: from zero, the first steps find the direction;
         # a random start would only be noise to unlearn (with the 4 image-quality numbers it was
         # still there after 30 epochs).
         last = nn.initializers.lecun_normal() if self.hidden_dims else nn.initializers.zeros
-        return nn.Dense(1, kernel_init=last)(h_BH)[:, 0]
+        # No bias: it cancels in every difference of scores, and Adam, which divides a gradient by
+        # its size, would walk it about on rounding noise.
+        return nn.Dense(1, use_bias=False, kernel_init=last)(h_BH)[:, 0]
+
+
+@jax.custom_vjp
+def _add_bias(h_BH: jax.Array, bias_H: jax.Array) -> jax.Array:
+    """h + bias, with a gradient that is exactly zero where it cancels.
+
+    A unit that is active for both photos of a pair shifts both scores alike: their two terms in
+    the bias's gradient cancel. Summed in any order they leave rounding noise, which Adam (it
+    divides by the gradient's size) would turn into full steps that differ from machine to machine
+    and with the cohort's size. Added pair by pair, they leave zero.
+    """
+    return h_BH + bias_H
+
+
+def _add_bias_forward(h_BH: jax.Array, bias_H: jax.Array) -> tuple[jax.Array, None]:
+    return h_BH + bias_H, None
+
+
+def _add_bias_backward(_: None, gradient_BH: jax.Array) -> tuple[jax.Array, jax.Array]:
+    half = len(gradient_BH) // 2
+    return gradient_BH, jnp.sum(gradient_BH[:half] + gradient_BH[half:], axis=0)
+
+
+_add_bias.defvjp(_add_bias_forward, _add_bias_backward)
 
 
 def _drop(h_BH: jax.Array, rate: jax.Array, key: jax.Array) -> jax.Array:
@@ -52,4 +84,4 @@ def _drop(h_BH: jax.Array, rate: jax.Array, key: jax.Array) -> jax.Array:
 def num_parameters(input_dim: int, hidden_dims: tuple[int, ...]) -> int:
     """Weights and biases of a Scorer."""
     widths = (input_dim, *hidden_dims, 1)
-    return sum((a + 1) * b for a, b in itertools.pairwise(widths))
+    return sum((a + 1) * b for a, b in itertools.pairwise(widths)) - 1  # the last has no bias

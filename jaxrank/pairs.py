@@ -24,7 +24,8 @@ PHOTO_NAME = "{series:06d}-{number:02d}.JPG"
 MIN_AGREEMENT = 0.7
 MIN_REVIEWERS = 2
 
-_VOTE_PHOTO = re.compile(r"(\d+)-(\d+)\.[A-Za-z0-9]+", re.ASCII)
+_VOTE_PHOTO = re.compile(r"(\d{1,18})-(\d{1,18})\.[A-Za-z0-9]+", re.ASCII)
+_MOST_VOTES = 1e9  # far above any real number; sums of more would not be exact
 
 
 class Pairs(NamedTuple):
@@ -43,26 +44,38 @@ class Pairs(NamedTuple):
 def read_pairs(
     path: Path | str,
     *,
-    photo_name: str = PHOTO_NAME,
-    min_agreement: float = MIN_AGREEMENT,
-    min_reviewers: int = MIN_REVIEWERS,
+    photo_name: str | None = None,
+    min_agreement: float | None = None,
+    min_reviewers: int | None = None,
 ) -> Pairs:
     """Reads a canonical table or a raw vote table.
 
     Args:
       path: a CSV file.
-      photo_name: for votes, how a photo's name is built from `series` and `number`.
-      min_agreement: for votes, the least share of a pair's votes on its majority's side.
-      min_reviewers: for votes, the least number of votes for a pair.
+      photo_name: for votes, how a photo's name is built; by default PHOTO_NAME.
+      min_agreement: for votes, the least share of a pair's votes on its majority's side; by
+        default MIN_AGREEMENT.
+      min_reviewers: for votes, the least number of votes for a pair; by default MIN_REVIEWERS.
 
     Raises:
       UserError: naming file, line and column, for anything that is not such a table.
     """
     table = tables.read_csv(path)
     if set(CANONICAL_COLUMNS) <= set(table.columns):
+        refuse_vote_options(
+            str(path),
+            photo_name=photo_name,
+            min_agreement=min_agreement,
+            min_reviewers=min_reviewers,
+        )
         return _from_canonical(table)
     if set(VOTE_COLUMNS) <= set(table.columns):
-        return _from_votes(table, photo_name, min_agreement, min_reviewers)
+        return _from_votes(
+            table,
+            PHOTO_NAME if photo_name is None else photo_name,
+            MIN_AGREEMENT if min_agreement is None else min_agreement,
+            MIN_REVIEWERS if min_reviewers is None else min_reviewers,
+        )
     missing = [column for column in CANONICAL_COLUMNS if column not in table.columns]
     raise UserError(
         f"{path}: column '{missing[0]}' is missing; a pair table has {','.join(CANONICAL_COLUMNS)} "
@@ -70,18 +83,26 @@ def read_pairs(
     )
 
 
+def refuse_vote_options(where: str, **options: object) -> None:
+    """An option that would change nothing is a mistake."""
+    given = [name for name, value in options.items() if value is not None]
+    if given:
+        raise UserError(f"--{given[0]} is for vote tables, but {where} holds no votes")
+
+
 def from_frame(frame: pd.DataFrame) -> Pairs:
     """Checks and merges a canonical table that is already in memory, as `read_pairs` does."""
     missing = [column for column in CANONICAL_COLUMNS if column not in frame.columns]
     if missing:
         raise UserError(f"pairs: column '{missing[0]}' is missing from the data frame")
-    if frame.columns.has_duplicates:
+    names = list(map(str, frame.columns))
+    if len(set(names)) < len(names):
         raise UserError("pairs: a column stands twice in the data frame")
+    if frame.empty:
+        raise UserError("pairs: the data frame has no rows")
     rows = frame.astype(object).where(frame.notna(), "").astype(str).values.tolist()
     lines = list(range(1, len(frame) + 1))
-    return _from_canonical(
-        tables.Table(Path("pairs (data frame)"), list(map(str, frame.columns)), rows, lines)
-    )
+    return _from_canonical(tables.Table(Path("pairs (data frame)"), names, rows, lines))
 
 
 def canonical_series_id(text: str) -> str:
@@ -110,13 +131,9 @@ def _from_canonical(table: tables.Table) -> Pairs:
             "between 0 and 1"
         )
     _check_photos(frame, table)
-    flipped, group = _unordered(frame)
-    # Every row counts the same when a pair is given more than once: canonical tables hold no
-    # numbers of voters.
-    toward_first = np.where(flipped, 1 - frame["preference"], frame["preference"])
-    merged, contradictions = _merge(frame, flipped, group, toward_first, np.ones(len(frame)))
-    notes = _merge_notes(len(frame), len(merged), contradictions, "rows")
-    return Pairs(merged, notes)
+    # A row given more than once counts the same each time: there are no numbers of voters here.
+    merged, notes = _merge(frame, frame["preference"], 1 - frame["preference"], "rows")
+    return Pairs(merged.drop(columns="votes"), notes)
 
 
 def _from_votes(
@@ -134,7 +151,7 @@ def _from_votes(
         }
     )
     votes = table.numbers(["LEFT", "RIGHT"])
-    wrong = np.argwhere((votes < 0) | (votes != np.floor(votes)))
+    wrong = np.argwhere((votes < 0) | (votes > _MOST_VOTES) | (votes != np.floor(votes)))
     if len(wrong):
         row, column = (int(index) for index in wrong[0])
         raise UserError(
@@ -143,17 +160,9 @@ def _from_votes(
         )
     _check_photos(frame, table)
 
-    total = votes.sum(axis=1)
-    flipped, group = _unordered(frame)
-    voted = total > 0
-    toward_first = np.full(len(frame), 0.5)
-    for_first = np.where(flipped, votes[:, 1], votes[:, 0])
-    toward_first[voted] = for_first[voted] / total[voted]
-    # Weighted by votes, the mean of a pair's rows is the share of its summed votes.
-    merged, contradictions = _merge(frame, flipped, group, toward_first, total)
-    notes = list(_merge_notes(len(frame), len(merged), contradictions, "vote rows"))
-
-    reviewers = np.bincount(group, weights=total)
+    merged, merge_notes = _merge(frame, votes[:, 0], votes[:, 1], "vote rows")
+    notes = list(merge_notes)
+    reviewers = merged["votes"]
     agreement = np.maximum(merged["preference"], 1 - merged["preference"])
     # Shares such as 7/10 must not fall under 0.7 by rounding.
     kept = (reviewers >= max(min_reviewers, 1)) & (agreement >= min_agreement - 1e-9)
@@ -173,14 +182,16 @@ def _from_votes(
 
 def _check_pattern(photo_name: str) -> None:
     try:
-        fields = [field for _, field, _, _ in string.Formatter().parse(photo_name) if field]
-        photo_name.format(series=1, number=1)
-    except (ValueError, KeyError, IndexError, AttributeError) as error:
+        parsed = list(string.Formatter().parse(photo_name))
+        fields = {field for _, field, _, _ in parsed if field is not None}
+        # Only plain whole-number formats, such as 06d: nothing else can fail later.
+        plain = all(re.fullmatch(r"(0?\d{1,2}d?)?", form or "") for _, _, form, _ in parsed)
+    except ValueError as error:
         raise UserError(f"--photo_name={photo_name}: not a usable pattern ({error})") from None
-    if sorted(set(fields)) != ["number", "series"]:
+    if fields != {"series", "number"} or not plain or any(part[3] for part in parsed):
         raise UserError(
-            f"--photo_name={photo_name}: the pattern must name {{series}} and {{number}}, and "
-            f"nothing else; the default is {PHOTO_NAME}"
+            f"--photo_name={photo_name}: the pattern must name {{series}} and {{number}}, "
+            f"and nothing else; the default is {PHOTO_NAME}"
         )
 
 
@@ -227,45 +238,37 @@ def _check_photos(frame: pd.DataFrame, table: tables.Table) -> None:
         )
 
 
-def _unordered(frame: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
-    """For every row: does it stand in the other order than its pair's first row, and which pair."""
-    low = np.minimum(frame["image_a"].to_numpy(object), frame["image_b"].to_numpy(object))
-    high = np.maximum(frame["image_a"].to_numpy(object), frame["image_b"].to_numpy(object))
-    group, _ = pd.factorize(pd.MultiIndex.from_arrays([low, high]))
-    first = np.full(group.max() + 1, len(group))
-    np.minimum.at(first, group, np.arange(len(group)))
-    image_a = frame["image_a"].to_numpy()
-    return image_a != image_a[first[group]], group
-
-
 def _merge(
-    frame: pd.DataFrame,
-    flipped: np.ndarray,
-    group: np.ndarray,
-    toward_first: np.ndarray,
-    weight: np.ndarray,
-) -> tuple[pd.DataFrame, int]:
-    """One row a pair, in the order and with the columns of its first row.
+    frame: pd.DataFrame, for_a: np.ndarray, for_b: np.ndarray, what: str
+) -> tuple[pd.DataFrame, tuple[str, ...]]:
+    """Sums the rows of a pair, in whichever order they name its photos.
 
-    Returns the merged table and the number of pairs whose rows point in opposite directions.
+    Args:
+      frame: `series_id`, `image_a`, `image_b` and further columns.
+      for_a, for_b: what each row says for either photo: votes, or shares.
+      what: the rows' name in the notes.
+
+    Returns:
+      One row a pair, in the order and with the further columns of its first row, with its
+      `preference` (one half where nobody voted) and the sum of `votes`; and notes on merges.
     """
-    total = np.bincount(group, weights=weight)
-    summed = np.bincount(group, weights=weight * toward_first)
-    rows = np.bincount(group)
-    only = np.zeros(len(rows))
-    only[group] = toward_first  # where a pair has one row, its value and not a rounded ratio
-    mean = np.divide(summed, total, out=np.full(len(total), 0.5), where=total > 0)
-    merged = frame[~pd.Series(group).duplicated().to_numpy()].reset_index(drop=True)
-    merged["preference"] = np.where(rows == 1, only, mean)
-    toward_a = np.bincount(group, weights=toward_first > 0.5) > 0
-    toward_b = np.bincount(group, weights=toward_first < 0.5) > 0
-    return merged, int((toward_a & toward_b).sum())
-
-
-def _merge_notes(rows: int, pairs: int, contradictions: int, what: str) -> tuple[str, ...]:
-    if rows == pairs:
-        return ()
-    return (
-        f"{rows:,} {what} merged to {pairs:,} pairs; {contradictions:,} of them were given in "
-        "contradictory directions",
+    first, second = frame["image_a"].to_numpy(object), frame["image_b"].to_numpy(object)
+    low, high = np.minimum(first, second), np.maximum(first, second)
+    group, _ = pd.factorize(pd.MultiIndex.from_arrays([low, high]))
+    is_first = ~pd.Series(group).duplicated().to_numpy()
+    flipped = first != first[is_first][group]
+    toward_a, toward_b = np.where(flipped, [for_b, for_a], [for_a, for_b])
+    votes_a = np.bincount(group, weights=toward_a)
+    votes = votes_a + np.bincount(group, weights=toward_b)
+    merged = frame[is_first].reset_index(drop=True)
+    merged["preference"] = np.divide(votes_a, votes, out=np.full(len(votes), 0.5), where=votes > 0)
+    merged["votes"] = votes
+    says_a = np.bincount(group, weights=toward_a > toward_b) > 0
+    says_b = np.bincount(group, weights=toward_a < toward_b) > 0
+    if is_first.all():
+        return merged, ()
+    note = (
+        f"{len(frame):,} {what} merged to {len(merged):,} pairs; "
+        f"{int((says_a & says_b).sum()):,} of them were given in contradictory directions"
     )
+    return merged, (note,)

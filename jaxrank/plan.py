@@ -11,9 +11,9 @@ from typing import NamedTuple
 import numpy as np
 
 from jaxrank import models, sampling, splits
+from jaxrank.datasets import Dataset
 from jaxrank.errors import UserError
 from jaxrank.experiments import Experiment
-from jaxrank.features import Dataset
 
 # Pairs (validation) or photos (final scores) that a trial holds in memory at a time outside of
 # its training batches.
@@ -42,6 +42,8 @@ class Cohort(NamedTuple):
       hidden_dims, blocks, loss, sampler: static choices of every trial.
       num_batches: S, the steps of an epoch.
       batch_size: B, the pairs of the largest batch.
+      val_shape: chunks and width of the validation rows.
+      skip_empty: some fold has fewer training pairs than the cohort has steps.
       input_dim: D.
       parameters: weights and biases of one trial.
       memory_bytes: predicted, for all trials.
@@ -54,6 +56,8 @@ class Cohort(NamedTuple):
     sampler: str
     num_batches: int
     batch_size: int
+    val_shape: tuple[int, int]
+    skip_empty: bool
     input_dim: int
     parameters: int
     memory_bytes: int
@@ -87,10 +91,15 @@ def make_cohorts(
         dataset.series_M[fold_rows(parts, fold, dataset.series_M, splits.TRAIN)]
         for fold in range(len(parts))
     ]
+    # Shapes are taken over all folds, also those whose trials stand in another cohort: a trial's
+    # batches must not depend on its neighbours.
+    most = max(
+        len(fold_rows(parts, fold, dataset.series_M, splits.VALIDATION))
+        for fold in range(len(parts))
+    )
+    val_chunks = -(-most // SCORING_CHUNK)
     cohorts = []
     for (hidden_dims, blocks, loss, sampler, batch_size), members in groups.items():
-        # Over all folds, also those that stand in another cohort: a trial's batches must not
-        # depend on its neighbours.
         num_batches = max(
             sampling.min_batches(series, sampler, batch_size) for series in train_series
         )
@@ -115,6 +124,8 @@ def make_cohorts(
                     sampler=sampler,
                     num_batches=num_batches,
                     batch_size=width,
+                    val_shape=(val_chunks, -(-most // val_chunks)),
+                    skip_empty=min(map(len, train_series)) < num_batches,
                     input_dim=input_dim,
                     parameters=models.num_parameters(input_dim, hidden_dims),
                     memory_bytes=each * len(chunk),

@@ -4,7 +4,7 @@ import dataclasses
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import jax
 import numpy as np
@@ -12,16 +12,18 @@ import pandas as pd
 from ml_collections import ConfigDict
 
 from jaxrank import evaluate, plan, splits
+from jaxrank.config_files import check_config
 from jaxrank.configs import default
+from jaxrank.datasets import Dataset, align, content_hash
 from jaxrank.errors import UserError
 from jaxrank.experiments import ALL_BLOCKS, LINEAR, Experiment, choose_names, read_experiments
-from jaxrank.features import Dataset, Features, align, open_store
-from jaxrank.pairs import Pairs, from_frame, read_pairs
+from jaxrank.features import Features, check_block, open_store
+from jaxrank.pairs import Pairs, from_frame, read_pairs, refuse_vote_options
 from jaxrank.simulation import simulate
 
 # What a user may hand over as pairs and as features.
-PairsInput = Path | str | pd.DataFrame | Pairs | None
-FeaturesInput = Path | str | Features | None
+PairsInput: TypeAlias = Path | str | pd.DataFrame | Pairs | None
+FeaturesInput: TypeAlias = Path | str | Features | None
 
 
 class Prepared(NamedTuple):
@@ -33,7 +35,7 @@ class Prepared(NamedTuple):
       experiments: all, with their blocks resolved; the linear reference is the last.
       skipped: by experiment, why it can't be trained.
       cohorts: the plan.
-      ceiling_scores_N: for simulated data, the true shown appeal of each photo.
+      ceiling_scores_N: for simulated data, the best possible score of each photo.
       launch: the options, for `config.json`.
     """
 
@@ -52,14 +54,16 @@ def prepare(
     features: FeaturesInput = None,
     *,
     mode: str = "quick",
-    experiments: Sequence[str] = (),
+    experiments: Sequence[str] | str = (),
     config: ConfigDict | None = None,
     overrides: Mapping[str, Any] | None = None,
     folds: int = 0,
     num_seeds: int = 1,
     seed: int = 0,
     split_seed: int = splits.SPLIT_SEED,
-    **reading: Any,
+    photo_name: str | None = None,
+    min_agreement: float | None = None,
+    min_reviewers: int | None = None,
 ) -> Prepared:
     """Reads and checks everything that a search needs, and plans it; writes nothing.
 
@@ -73,8 +77,13 @@ def prepare(
       num_seeds: trials of each experiment and fold; their seeds are seed, seed + 1, ...
       seed: of training only.
       split_seed: of the split only.
-      **reading: options of `pairs.read_pairs`, for a vote table.
+      photo_name, min_agreement, min_reviewers: for a vote table, see `pairs.read_pairs`.
     """
+    reading = {
+        "photo_name": photo_name,
+        "min_agreement": min_agreement,
+        "min_reviewers": min_reviewers,
+    }
     if (pairs is None) != (features is None):
         given, lacking = ("pairs", "features") if features is None else ("features", "pairs")
         raise UserError(
@@ -86,26 +95,33 @@ def prepare(
             f"num_seeds={num_seeds}, seed={seed}, split_seed={split_seed}: at least one seed is "
             "needed, and none may be negative"
         )
-    config = default.get_config() if config is None else config
+    config = default.get_config() if config is None else check_config(config, "config")
+    if isinstance(experiments, str):
+        experiments = experiments.split(",")
     names = choose_names(config, mode, experiments)
     wanted = read_experiments(config, names, overrides or {})
 
-    ceiling_scores = None
+    best_scores = None
     if pairs is None or features is None:
+        refuse_vote_options("the embedded data", **reading)
         simulated = simulate()
-        dataset = align(simulated.pairs, simulated.features)
-        ceiling_scores = simulated.shown[dataset.photos].to_numpy(np.float32)
-        source = {"simulated": True, "pairs": "embedded", "features": "embedded"}
+        checked, store = simulated.pairs, simulated.features
+        best_scores = simulated.best_score
+        source: dict[str, Any] = {"pairs": "embedded", "features": "embedded"}
     else:
-        store = features if isinstance(features, Mapping) else open_store(features)
-        dataset = align(_read(pairs, reading), store)
+        opened = features if isinstance(features, Mapping) else open_store(features)
+        store = {name: check_block(f"block '{name}'", block) for name, block in opened.items()}
+        checked = _read(pairs, reading)
         source = {
-            "simulated": False,
             "pairs": str(pairs) if isinstance(pairs, str | Path) else "in memory",
             "features": str(features) if isinstance(features, str | Path) else "in memory",
-            "blocks_sha256": {name: block.sha256 for name, block in store.items()},
         }
-    parts = splits.split_series(len(dataset.series_ids), folds=folds, split_seed=split_seed)
+    dataset = align(checked, store)
+    # The series of the pair table are split, not those left by the features: another block in the
+    # store must not move a series to another part.
+    all_series = np.unique(checked.table["series_id"].to_numpy(object))
+    parts = splits.split_series(all_series, folds=folds, split_seed=split_seed)
+    parts = parts[:, np.searchsorted(all_series, dataset.series_ids)]
     _check_parts(dataset, parts)
 
     rules = evaluate.rule_scores(dataset)
@@ -124,6 +140,8 @@ def prepare(
     cohorts = plan.make_cohorts(trials, dataset, parts, memory_limit())
     directed = int((dataset.preference_M != 0.5).sum())
     facts = source | {
+        "simulated": best_scores is not None,
+        "sha256": content_hash(dataset),
         "pairs_used": len(dataset.table),
         "pairs_with_direction": directed,
         "series": len(dataset.series_ids),
@@ -139,22 +157,28 @@ def prepare(
         "num_seeds": num_seeds,
         "seed": seed,
         "split_seed": split_seed,
-        "reading": reading,
+        **reading,
     }
-    return Prepared(dataset, parts, facts, resolved, skipped, cohorts, ceiling_scores, launch)
+    ceiling = None if best_scores is None else best_scores[dataset.photos].to_numpy()
+    return Prepared(dataset, parts, facts, resolved, skipped, cohorts, ceiling, launch)
 
 
 def _read(pairs: Path | str | pd.DataFrame | Pairs, reading: Mapping[str, Any]) -> Pairs:
-    if isinstance(pairs, Pairs):
-        return pairs
+    if isinstance(pairs, str | Path):
+        return read_pairs(pairs, **reading)
+    refuse_vote_options("a table in memory", **reading)
     if isinstance(pairs, pd.DataFrame):
         return from_frame(pairs)
-    return read_pairs(pairs, **reading)
+    if isinstance(pairs, Pairs):
+        return pairs
+    raise UserError(f"pairs: give a path, a data frame or Pairs, not {type(pairs).__name__}")
 
 
 def _check_parts(dataset: Dataset, parts: np.ndarray) -> None:
     """Every part of every fold needs a pair that can be right or wrong."""
     directed = dataset.preference_M != 0.5
+    if not directed.any():
+        raise UserError("every preference is exactly 0.5: no pair says which photo is better")
     for fold in range(len(parts)):
         for part, name in enumerate(splits.PART_NAMES):
             if not directed[plan.fold_rows(parts, fold, dataset.series_M, part)].any():

@@ -12,10 +12,14 @@ from matplotlib.figure import Figure
 from rich import box
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from jaxrank import tables
 from jaxrank.checkpoints import save_model
+from jaxrank.datasets import Dataset
 from jaxrank.evaluate import (
+    COMPLETED,
+    FAILED,
     TrialResult,
     best_trial,
     predictions,
@@ -23,7 +27,6 @@ from jaxrank.evaluate import (
     standard_error_of_test,
 )
 from jaxrank.experiments import Experiment
-from jaxrank.features import Dataset
 from jaxrank.plan import Cohort
 
 SUMMARY_COLUMNS = (
@@ -40,7 +43,9 @@ _MEANS = (
     "epochs_run,best_epoch,train_accuracy,val_accuracy,val_loss,test_accuracy,test_loss,"
     "duration_seconds"
 ).split(",")
-COMPLETED, FAILED, SKIPPED, RULE = "completed", "failed", "skipped", "rule"
+# The status of an experiment, besides COMPLETED and FAILED: PARTIAL where some trials failed.
+PARTIAL, SKIPPED, RULE = "partial", "skipped", "rule"
+_SIMULATED_NOTE = "simulated data"
 
 
 def summarise(
@@ -49,6 +54,8 @@ def summarise(
     trials: pd.DataFrame,
     parameters: Mapping[str, int],
     rules: Mapping[str, Mapping[str, float]],
+    *,
+    simulated: bool,
 ) -> pd.DataFrame:
     """One row an experiment or rule, sorted by validation accuracy and never by test.
 
@@ -58,6 +65,7 @@ def summarise(
       trials: the rows of `trials.csv`.
       parameters: by experiment.
       rules: by rule, its accuracies.
+      simulated: say in the notes that the data are.
     """
     rows: list[dict[str, Any]] = []
     for e in experiments:
@@ -82,6 +90,7 @@ def summarise(
         elif len(done) < len(mine):
             reason = mine.loc[mine["status"] == FAILED, "error"].iloc[0]
             row["error"] = f"{len(mine) - len(done)} of {len(mine)} trials failed: {reason}"
+            row["status"] = PARTIAL if len(done) else FAILED
         if len(done):
             row |= done[_MEANS].mean().to_dict()
         rows.append(row)
@@ -89,6 +98,10 @@ def summarise(
         note = "rule: equal scores" if name == "chance" else f"rule: the photo with more {name}"
         rows.append({"experiment_name": name, "status": RULE, "notes": note} | dict(accuracies))
     summary = pd.DataFrame(rows)
+    if simulated:
+        summary["notes"] = [
+            f"{note}; {_SIMULATED_NOTE}" if note else _SIMULATED_NOTE for note in summary["notes"]
+        ]
     summary["train_val_gap"] = summary["train_accuracy"] - summary["val_accuracy"]
     summary = summary.reindex(columns=SUMMARY_COLUMNS)
     for column in ("batch_size", "num_seeds", "num_folds", "parameters"):
@@ -207,38 +220,46 @@ def remarks(
         error, num_pairs, num_series = standard_error_of_test(mine, dataset, parts)
         lines.append(
             f"Best by validation: {best['experiment_name']}, test accuracy "
-            f"{_percent(best['test_accuracy'])} with a standard error of {100 * error:.1f} points "
-            f"({num_pairs:,} pairs, clustered by their {num_series:,} series); differences in the "
-            "table of less than about twice that say little."
+            f"{_percent(best['test_accuracy'])} on {num_pairs:,} pairs of {num_series:,} series, "
+            + (
+                "which are too few for a standard error."
+                if np.isnan(error)
+                else f"with a standard error of {100 * error:.1f} points (clustered by series)."
+            )
         )
+    elif not (summary["status"] == PARTIAL).any():
+        lines.append("Every trial failed: see the column 'error' of summary.csv.")
     if ceiling_scores_N is not None:
         ceiling = rule_accuracies(ceiling_scores_N, dataset, parts)
         lines.append(
-            "The data are SIMULATED. Known ceiling: what the features show of the true appeal "
-            f"orders {_percent(ceiling['val_accuracy'])} of the validation and "
-            f"{_percent(ceiling['test_accuracy'])} of the test pairs; no scorer of new series "
-            "does better on average."
+            "The data are SIMULATED, so the ceiling is known: the best possible scorer of these "
+            f"features orders {_percent(ceiling['val_accuracy'])} of the validation and "
+            f"{_percent(ceiling['test_accuracy'])} of the test pairs."
         )
     return lines
 
 
-def print_summary(console: Console, summary: pd.DataFrame) -> None:
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+def print_summary(console: Console, summary: pd.DataFrame, *, simulated: bool) -> None:
+    title = "SIMULATED data" if simulated else None
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, title=title, title_justify="left")
     table.add_column("experiment", no_wrap=True)
     for header in ("val acc", "test acc", "train acc", "best epoch", "parameters", "trials"):
         table.add_column(header, justify="right", no_wrap=True)
+    table.add_column("blocks")
     table.add_column("note")
     for row in summary.astype(object).where(summary.notna(), None).to_dict("records"):
-        trained = row["status"] == COMPLETED
-        note = row["error"] or row["notes"] or row["blocks"]
-        table.add_row(
+        trained = row["status"] in (COMPLETED, PARTIAL)
+        note = row["error"] or (row["notes"] or "").removesuffix(_SIMULATED_NOTE).rstrip("; ")
+        cells = [
             row["experiment_name"],
             *(_percent(row[f"{part}_accuracy"]) for part in ("val", "test", "train")),
             f"{row['best_epoch']:.1f}" if trained else "",
             f"{row['parameters']:,}" if trained else "",
             str(row["num_seeds"] * row["num_folds"]) if trained else "",
+            row["blocks"] or "",
             note if row["status"] in (COMPLETED, RULE) else f"{row['status']}: {note}",
-        )
+        ]
+        table.add_row(*map(Text, cells))  # Text: a name may look like markup
     console.print(table)
 
 
@@ -255,7 +276,7 @@ def print_plan(console: Console, cohorts: Sequence[Cohort]) -> None:
     for cohort in cohorts:
         names = dict.fromkeys(trial.experiment.name for trial in cohort.trials)
         table.add_row(
-            ", ".join(names),
+            Text(", ".join(names)),
             str(len(cohort.trials)),
             str(cohort.input_dim),
             ",".join(map(str, cohort.hidden_dims)) or "-",

@@ -44,14 +44,15 @@ class Simulated(NamedTuple):
 
     Attributes:
       pairs, features: as read from files.
-      shown: the part of each photo's appeal that the features show, by photo name. No scorer of
-        the features can order new series better, on average, than this number does: the ceiling.
-      appeal: the whole of it.
+      best_score: by photo name, the expected appeal given the features (up to a number that the
+        photos of a series share). No scorer of the features orders new series better on average:
+        the ceiling.
+      appeal: the true appeal, which the features show in part.
     """
 
     pairs: Pairs
     features: dict[str, Block]
-    shown: pd.Series
+    best_score: pd.Series
     appeal: pd.Series
 
 
@@ -66,16 +67,23 @@ def simulate(seed: int = 0, num_series: int = NUM_SERIES) -> Simulated:
     parts = {name: rng.standard_normal(len(series)) for name in _SHOWN}
     shown = np.sum([_SHOWN[name] * part for name, part in parts.items()], axis=0)
     appeal = shown + _HIDDEN * rng.standard_normal(len(series))
-    blocks = {
-        name: Block(photos, _columns(name), _embedding(rng, series, parts[name], dim))
-        for name, dim in _DIMS.items()
-    }
+
+    # The expectation of a part, given a reading of signal * part + noise + series mean, is in
+    # differences inside the series: reading * signal / (signal^2 + noise^2).
+    best_score = np.zeros(len(series))
+    blocks = {}
+    for name, dim in _DIMS.items():
+        values, reading = _embedding(rng, series, parts[name], dim)
+        blocks[name] = Block(photos, [f"{name}_{i}" for i in range(dim)], values)
+        best_score += _SHOWN[name] * reading * _SIGNAL / (_SIGNAL**2 + 1)
     columns = [name for name in _SHOWN if name not in _DIMS]
     signal = np.stack([parts[name] * (_SHOWN[name] > 0) for name in columns], axis=1)
     noise = _IQA_NOISE * rng.standard_normal(signal.shape)
     series_means = rng.standard_normal((num_series, len(columns)))[series]
     iqa = (signal + noise + series_means).astype(np.float32)
     blocks["iqa"] = Block(photos, columns, iqa)
+    for name, reading in zip(columns, iqa.T, strict=True):
+        best_score += _SHOWN[name] * reading / (1 + _IQA_NOISE**2)
 
     first, second = _all_pairs(sizes)
     votes = 1 + rng.poisson(_MEAN_VOTES - 1, len(first))
@@ -92,25 +100,22 @@ def simulate(seed: int = 0, num_series: int = NUM_SERIES) -> Simulated:
         }
     )
     return Simulated(
-        Pairs(table), blocks, pd.Series(shown, index=photos), pd.Series(appeal, index=photos)
+        Pairs(table), blocks, pd.Series(best_score, index=photos), pd.Series(appeal, index=photos)
     )
 
 
 def _embedding(
     rng: np.random.Generator, series: np.ndarray, shown: np.ndarray, dim: int
-) -> np.ndarray:
-    """Vectors float32 [N, dim]: a mean of the series, the shown part along one direction, noise."""
+) -> tuple[np.ndarray, np.ndarray]:
+    """Vectors float32 [N, dim]: a mean of the series, the shown part along one direction, noise;
+    and their reading along that direction [N]."""
     direction = rng.standard_normal(dim)
     direction /= np.linalg.norm(direction)
     values = rng.standard_normal((len(series), dim), dtype=np.float32)
     means = rng.standard_normal((series[-1] + 1, dim), dtype=np.float32)
     values += np.float32(_SERIES_SPREAD) * means[series]
     values += (_SIGNAL * shown[:, None] * direction).astype(np.float32)
-    return values
-
-
-def _columns(block: str) -> list[str]:
-    return [f"{block}_{i}" for i in range(_DIMS[block])]
+    return values, values @ direction.astype(np.float32)
 
 
 def _all_pairs(sizes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -40,30 +40,38 @@ class Table(NamedTuple):
             raise UserError(f"{self.where(cells.index(''), column)}: the cell is empty")
         return cells
 
-    def numbers(self, columns: Sequence[str]) -> np.ndarray:
-        """The cells of the columns as finite numbers, float64 [rows, columns]."""
-        indices = [self.columns.index(column) for column in columns]
+    def numbers(self, columns: Sequence[str], *, named_by: str | None = None) -> np.ndarray:
+        """The cells of the columns as finite numbers, float64 [rows, columns].
+
+        An error names line, column and, where `named_by` is a column, the row's name in it.
+        """
+        place = {column: i for i, column in enumerate(self.columns)}
+        indices = [place[column] for column in columns]
         try:
-            values = np.array([[float(row[i]) for i in indices] for row in self.rows])
+            values = np.array([_floats([row[i] for i in indices]) for row in self.rows])
         except ValueError:
             values = None
-        if values is None or not np.isfinite(values).all():
-            raise self._first_bad_number(columns, indices)
-        return values.reshape(len(self.rows), len(columns))
-
-    def _first_bad_number(self, columns: Sequence[str], indices: Sequence[int]) -> UserError:
+        if values is not None and np.isfinite(values).all():
+            return values.reshape(len(self.rows), len(columns))
         for r, row in enumerate(self.rows):
             for column, i in zip(columns, indices, strict=True):
                 try:
-                    fine = bool(np.isfinite(float(row[i])))
+                    fine = np.isfinite(_floats([row[i]])[0])
                 except ValueError:
                     fine = False
                 if not fine:
-                    name = f" ('{row[0].strip()}')" if i else ""
-                    return UserError(
+                    name = "" if named_by is None else f" ('{row[place[named_by]].strip()[:80]}')"
+                    raise UserError(
                         f"{self.where(r, column)}{name}: {row[i][:40]!r} is not a finite number"
                     )
-        raise AssertionError("called without a bad number")
+        raise AssertionError("a bad number was found and then not found")
+
+
+def _floats(cells: list[str]) -> list[float]:
+    joined = ",".join(cells)
+    if "_" in joined or not joined.isascii():  # Python's float would take 1_000 and other digits
+        raise ValueError
+    return list(map(float, cells))
 
 
 def read_csv(path: Path | str) -> Table:
@@ -85,16 +93,16 @@ def read_csv(path: Path | str) -> Table:
                 continue  # a blank line, such as the last one of many editors
             if len(row) != len(columns):
                 raise UserError(
-                    f"{path}, line {reader.line_num}: {len(row)} cells, but the header has "
-                    f"{len(columns)} columns"
+                    f"{path}, line {reader.line_num} ('{row[0][:80]}'): {len(row)} cells, but the "
+                    f"header has {len(columns)} columns"
                 )
             rows.append(row)
             lines.append(reader.line_num)
     except csv.Error as error:
         raise UserError(f"{path}, line {reader.line_num}: not valid CSV ({error})") from None
-    for column in columns:
-        if columns.count(column) > 1:
-            raise UserError(f"{path}: the column '{column}' stands twice in the header")
+    if len(set(columns)) < len(columns):
+        twice = next(column for column in columns if columns.count(column) > 1)
+        raise UserError(f"{path}: the column '{twice}' stands twice in the header")
     if not rows:
         raise UserError(f"{path}: the file has no rows below its header")
     return Table(path, columns, rows, lines)

@@ -18,10 +18,12 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from jaxrank import losses, sampling, splits
-from jaxrank.features import Dataset, fit_scaling
+from jaxrank import losses
+from jaxrank.datasets import Dataset
+from jaxrank.members import Data, Member, Static, cohort_rows, make_data, make_members, make_static
 from jaxrank.models import Dropout, Scorer
-from jaxrank.plan import SCORING_CHUNK, Cohort, fold_rows
+from jaxrank.plan import SCORING_CHUNK, Cohort
+from jaxrank.sampling import EMPTY
 
 Array = jax.Array
 Params = Any
@@ -29,29 +31,6 @@ Params = Any
 RUNNING, STOPPED, FAILED = 0, 1, 2
 # What a member's key is folded with, before the step's number for dropout.
 _INIT, _DROPOUT = 0, 1
-
-
-class Data(NamedTuple):
-    """What all members share."""
-
-    features_ND: Array  # float32, raw
-    pairs_M2: Array  # int32, rows of features_ND
-    preference_M: Array  # float32
-
-
-class Member(NamedTuple):
-    """One trial as data."""
-
-    key: Array
-    learning_rate: Array
-    weight_decay: Array
-    dropout: Array
-    margin: Array
-    mean_D: Array
-    inv_std_D: Array
-    val_rows_CB: Array  # int32, rows of pairs_M2, EMPTY where there is none
-    max_epochs: Array
-    patience: Array
 
 
 class TrainState(NamedTuple):
@@ -101,26 +80,39 @@ def score_photos(
     model: Scorer, member: Member, params: Params, raw_BD: Array, dropout: Dropout | None = None
 ) -> Array:
     """Scores [B] of raw features [B, D]."""
-    return model.apply(params, (raw_BD - member.mean_D) * member.inv_std_D, dropout)
+    scores: Any = model.apply(params, (raw_BD - member.mean_D) * member.inv_std_D, dropout)
+    return scores
 
 
-def _differences(
-    model: Scorer,
+def batch_sums(
+    static: Static,
     data: Data,
     member: Member,
     params: Params,
     rows_B: Array,
-    dropout: Dropout | None = None,
-) -> Array:
-    """score_a - score_b [B] of pairs; both photos in one pass through the model."""
-    photos = data.pairs_M2[rows_B].T.reshape(-1)
-    scores = score_photos(model, member, params, data.features_ND[photos], dropout)
-    return scores[: len(rows_B)] - scores[len(rows_B) :]
+    spare: Array,
+    dropout: Dropout | None,
+) -> tuple[Array, Array]:
+    """Sums over the pairs of a batch: (loss, hits) [2], and how many pairs count in each [2].
+
+    An empty place reads the pair `spare`, one of the member's own, with weight zero: photos of
+    another part must not be looked at, not even for nothing (zero times infinity is no zero).
+    """
+    filled_B = jnp.where(rows_B == EMPTY, spare, rows_B)
+    # One pass through the model: every pair's photo a, then every pair's photo b.
+    photos = data.pairs_M2[filled_B].T.reshape(-1)
+    scores = score_photos(static.model, member, params, data.features_ND[photos], dropout)
+    difference_B = scores[: len(rows_B)] - scores[len(rows_B) :]
+    preference_B = data.preference_M[filled_B]
+    loss_B, used_B = static.loss(difference_B, preference_B, member.margin)
+    hit_B, directed_B = losses.hits(difference_B, preference_B)
+    weight_B2 = jnp.stack([used_B, directed_B], axis=1) * (rows_B != EMPTY)[:, None]
+    value_B2 = jnp.where(weight_B2 > 0, jnp.stack([loss_B, hit_B], axis=1), 0.0)
+    return jnp.sum(value_B2, axis=0), jnp.sum(weight_B2, axis=0)
 
 
 def member_epoch(
-    model: Scorer,
-    loss: losses.Loss,
+    static: Static,
     data: Data,
     member: Member,
     state: TrainState,
@@ -129,7 +121,7 @@ def member_epoch(
     """One epoch of one member: S steps, then validation, then the bookkeeping of the best epoch.
 
     Args:
-      model, loss: static.
+      static: compiled in.
       data: shared by all members.
       member: the trial.
       state: where it stands.
@@ -141,32 +133,23 @@ def member_epoch(
     optimizer = _optimizer(member)
     epoch_key = jax.random.fold_in(jax.random.fold_in(member.key, _DROPOUT), state.epoch)
 
-    def sums(difference_B: Array, rows_B: Array) -> tuple[Array, Array]:
-        """Sums over a batch of loss and hits [2], and the number of pairs in each [2]."""
-        preference = data.preference_M[rows_B]
-        value, weight = jnp.stack(
-            [
-                jnp.stack(loss(difference_B, preference, member.margin)),
-                jnp.stack(losses.hits(difference_B, preference)),
-            ],
-            axis=1,
-        )
-        weight = weight * (rows_B != sampling.EMPTY)
-        return jnp.sum(jnp.where(weight > 0, value, 0.0), axis=1), jnp.sum(weight, axis=1)
-
     def step(carry: tuple, step_rows: tuple) -> tuple[tuple, tuple]:
         params, opt_state = carry
         index, rows_B = step_rows
         dropout = Dropout(member.dropout, jax.random.fold_in(epoch_key, index))
 
         def batch_loss(params: Params) -> tuple[Array, tuple]:
-            difference_B = _differences(model, data, member, params, rows_B, dropout)
-            total, count = sums(difference_B, rows_B)
+            total, count = batch_sums(
+                static, data, member, params, rows_B, jnp.max(rows_SB), dropout
+            )
             return total[0] / jnp.maximum(count[0], 1.0), (total, count)
 
-        gradients, batch_sums = jax.grad(batch_loss, has_aux=True)(params)
-        updates, opt_state = optimizer.update(gradients, opt_state, params)
-        return (optax.apply_updates(params, updates), opt_state), batch_sums
+        gradients, sums = jax.grad(batch_loss, has_aux=True)(params)
+        updates, new_opt_state = optimizer.update(gradients, opt_state, params)
+        new = (optax.apply_updates(params, updates), new_opt_state)
+        if static.skip_empty:  # else momentum and weight decay would go on without data
+            new = jax.tree.map(partial(jnp.where, rows_B[0] != EMPTY), new, carry)
+        return new, sums
 
     (params, opt_state), (total_S2, count_S2) = jax.lax.scan(
         step, (state.params, state.opt_state), (jnp.arange(len(rows_SB)), rows_SB)
@@ -174,7 +157,8 @@ def member_epoch(
     train_loss, train_accuracy = _ratio(total_S2, count_S2)
 
     def validate(rows_B: Array) -> tuple[Array, Array]:
-        return sums(_differences(model, data, member, params, rows_B), rows_B)
+        spare = jnp.max(member.val_rows_CB)
+        return batch_sums(static, data, member, params, rows_B, spare, None)
 
     val_loss, val_accuracy = _ratio(*jax.lax.map(validate, member.val_rows_CB))
 
@@ -203,18 +187,23 @@ def _ratio(total_X2: Array, count_X2: Array) -> Array:
 
 
 def member_scores(model: Scorer, data: Data, member: Member, params: Params) -> Array:
-    """Scores [N] of all photos, a chunk at a time to bound the memory."""
+    """Scores [N] of all photos, a chunk at a time to bound the memory.
 
-    def score_one(raw_D: Array) -> Array:
-        return score_photos(model, member, params, raw_D[None])[0]
-
-    return jax.lax.map(score_one, data.features_ND, batch_size=2 * SCORING_CHUNK)
+    Every chunk has the same size, so that equal photos meet the same program and tie.
+    """
+    num_photos = len(data.features_ND)
+    chunk = min(2 * SCORING_CHUNK, num_photos)
+    rows_CB = jnp.arange(-(-num_photos // chunk) * chunk).reshape(-1, chunk) % num_photos
+    scores_CB = jax.lax.map(
+        lambda rows_B: score_photos(model, member, params, data.features_ND[rows_B]), rows_CB
+    )
+    return scores_CB.reshape(-1)[:num_photos]
 
 
 # The population axis: one vmap at the edge, and the state's memory is used again.
 init_cohort = jax.jit(jax.vmap(init_member, (None, 0)), static_argnums=0)
 cohort_epoch = jax.jit(
-    jax.vmap(member_epoch, (None, None, None, 0, 0, 0)), static_argnums=(0, 1), donate_argnums=4
+    jax.vmap(member_epoch, (None, None, 0, 0, 0)), static_argnums=0, donate_argnums=3
 )
 cohort_scores = jax.jit(jax.vmap(member_scores, (None, None, 0, 0)), static_argnums=0)
 
@@ -258,20 +247,14 @@ def fit(
       on_epoch: called with the epochs done and the trials still running.
     """
     start = time.perf_counter()
-    model = Scorer(cohort.hidden_dims)
-    loss = losses.LOSSES[cohort.loss]
-    columns = dataset.column_indices(cohort.blocks)
-    data = Data(
-        jnp.asarray(dataset.features_ND[:, columns]),
-        jnp.asarray(dataset.pair_rows_M2),
-        jnp.asarray(dataset.preference_M),
-    )
+    static = make_static(cohort)
+    data = make_data(cohort, dataset)
     member = make_members(cohort, dataset, parts)
-    state = init_cohort(model, member)
+    state = init_cohort(static.model, member)
     history = []
     rows = cohort_rows(cohort, dataset, parts, 0)
     for epoch in range(max(trial.experiment.max_epochs for trial in cohort.trials)):
-        state, metrics = cohort_epoch(model, loss, data, member, state, rows)
+        state, metrics = cohort_epoch(static, data, member, state, rows)
         # Sampling for the next epoch runs while the device works on this one.
         rows = cohort_rows(cohort, dataset, parts, epoch + 1)
         history.append(jax.device_get(metrics))
@@ -279,7 +262,7 @@ def fit(
         on_epoch(epoch + 1, num_running)
         if num_running == 0:
             break
-    scores_PN = np.array(cohort_scores(model, data, member, state.best_params))
+    scores_PN = np.array(cohort_scores(static.model, data, member, state.best_params))
     status_P = np.asarray(state.status)
     scores_PN[status_P == FAILED] = np.nan
     return Fitted(
@@ -293,66 +276,3 @@ def fit(
         history=jax.tree.map(lambda *leaves: np.stack(leaves), *history),
         seconds=time.perf_counter() - start,
     )
-
-
-def make_members(cohort: Cohort, dataset: Dataset, parts: np.ndarray) -> Member:
-    """The cohort's trials as data; every leaf has a leading axis P."""
-    columns = dataset.column_indices(cohort.blocks)
-    folds = sorted({trial.fold for trial in cohort.trials})
-    scaling, val_rows = {}, {}
-    for fold in folds:
-        train = fold_rows(parts, fold, dataset.series_M, splits.TRAIN)
-        train_photos = np.unique(dataset.pair_rows_M2[train])
-        scaling[fold] = fit_scaling(dataset.features_ND[:, columns], train_photos)
-        val_rows[fold] = fold_rows(parts, fold, dataset.series_M, splits.VALIDATION)
-    most = max(len(rows) for rows in val_rows.values())
-    chunks = max(1, -(-most // SCORING_CHUNK))
-    width = -(-most // chunks)
-
-    def padded(rows: np.ndarray) -> np.ndarray:
-        full = np.full(chunks * width, sampling.EMPTY, np.int32)
-        full[: len(rows)] = rows
-        return full.reshape(chunks, width)
-
-    trials = cohort.trials
-    experiments = [trial.experiment for trial in trials]
-    key_data = np.array(
-        [np.frombuffer(bytes.fromhex(t.identity)[:8], ">u4") for t in trials], np.uint32
-    )
-
-    def numbers(field: str, kind: type) -> Array:
-        return jnp.asarray([getattr(e, field) for e in experiments], kind)
-
-    return Member(
-        key=jax.random.wrap_key_data(jnp.asarray(key_data), impl="threefry2x32"),
-        learning_rate=numbers("learning_rate", jnp.float32),
-        weight_decay=numbers("weight_decay", jnp.float32),
-        dropout=numbers("dropout", jnp.float32),
-        margin=numbers("margin", jnp.float32),
-        mean_D=jnp.asarray([scaling[t.fold][0] for t in trials]),
-        inv_std_D=jnp.asarray([scaling[t.fold][1] for t in trials]),
-        val_rows_CB=jnp.asarray([padded(val_rows[t.fold]) for t in trials]),
-        max_epochs=numbers("max_epochs", jnp.int32),
-        patience=numbers("patience", jnp.int32),
-    )
-
-
-def cohort_rows(cohort: Cohort, dataset: Dataset, parts: np.ndarray, epoch: int) -> Array:
-    """The batches of one epoch, int32 [P, S, B], as rows of the dataset.
-
-    The order depends on fold and seed, not on the experiment: trials that differ only in
-    hyperparameters see the same batches (common random numbers).
-    """
-    drawn: dict[tuple[int, int], np.ndarray] = {}
-    for fold, seed in {(trial.fold, trial.seed) for trial in cohort.trials}:
-        train = fold_rows(parts, fold, dataset.series_M, splits.TRAIN)
-        places = sampling.epoch_rows(
-            dataset.series_M[train],
-            cohort.sampler,
-            cohort.num_batches,
-            cohort.batch_size,
-            (seed, fold),
-            epoch,
-        )
-        drawn[fold, seed] = np.where(places == sampling.EMPTY, sampling.EMPTY, train[places])
-    return jnp.asarray(np.stack([drawn[t.fold, t.seed] for t in cohort.trials]), jnp.int32)

@@ -1,0 +1,96 @@
+"""Config files: run, checked, and their keys compared with what a user typed.
+
+A config file is a Python program that its user chose to run; nothing else in jaxrank executes
+what it reads.
+"""
+
+import runpy
+from pathlib import Path
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from jaxrank.configs import CATALOGUE_KEYS, default
+from jaxrank.errors import UserError, did_you_mean
+
+
+def load_config(path: str | None) -> ConfigDict:
+    """The default config, or what the file's get_config() returns.
+
+    Raises:
+      UserError: whatever goes wrong in the file is its author's to mend.
+    """
+    if path is None:
+        return default.get_config()
+    if not Path(path).is_file():
+        raise UserError(f"--config={path}: there is no such file")
+    try:
+        config = runpy.run_path(path)["get_config"]()
+    except (Exception, SystemExit) as error:
+        raise UserError(
+            f"--config={path}: get_config() failed: {type(error).__name__}: {error}"
+        ) from None
+    return check_config(config, f"--config={path}")
+
+
+def check_config(config: Any, where: str) -> ConfigDict:
+    """The config, if it has the keys of configs/default.py and no others."""
+    if not isinstance(config, ConfigDict):
+        raise UserError(f"{where}: not a ConfigDict, but {type(config).__name__}")
+    values = config.to_dict()
+    known = default.get_config()
+    for key in known:
+        if key not in values:
+            raise UserError(
+                f"{where}: the key '{key}' is missing; begin with the default: 'from "
+                "jaxrank.configs import default' and 'config = default.get_config()'"
+            )
+    for key in values:
+        if key not in known:
+            raise UserError(f"{where}: unknown key '{key}'.{did_you_mean(key, known)}")
+    catalogue = values["experiments"]
+    if not isinstance(catalogue, dict) or not all(isinstance(v, dict) for v in catalogue.values()):
+        raise UserError(f"{where}: 'experiments' must hold one dict an experiment")
+    if not isinstance(values["linear"], dict):
+        raise UserError(f"{where}: 'linear' must be a dict")
+    modes = values["modes"]
+    if not isinstance(modes, dict) or not all(_is_names(names) for names in modes.values()):
+        raise UserError(f"{where}: 'modes' must hold one tuple of experiment names a mode")
+    return ConfigDict(values)
+
+
+def _is_names(names: Any) -> bool:
+    texts = isinstance(names, list | tuple) and all(isinstance(name, str) for name in names)
+    return texts and len(names) > 0
+
+
+def with_every_key(config: ConfigDict) -> ConfigDict:
+    """A copy in which every experiment, and the linear reference, has all hyperparameters, so
+    that each can be set on the command line."""
+    values = config.to_dict()
+    defaults = {key: value for key, value in values.items() if key not in CATALOGUE_KEYS}
+    for name, changes in values["experiments"].items():
+        values["experiments"][name] = defaults | changes
+    values["linear"] = defaults | values["linear"]
+    return ConfigDict(values)
+
+
+def check_key(config: ConfigDict, path: str) -> None:
+    """Refuses a --config.PATH that the config does not have, naming the nearest that it has."""
+    node: Any = config
+    for key in path.split("."):
+        if not isinstance(node, ConfigDict) or key not in node:
+            known = node.keys() if isinstance(node, ConfigDict) else config.keys()
+            raise UserError(f"--config.{path}: unknown key '{key}'.{did_you_mean(key, known)}")
+        node = node[key]
+    if isinstance(node, ConfigDict):
+        raise UserError(f"--config.{path}: set a key below it: --config.{path}.KEY=VALUE")
+
+
+def set_in_catalogue(config: ConfigDict, path: str, value: Any) -> None:
+    """Sets `experiments.NAME.KEY`, `linear.KEY` or `modes.NAME`, also where it stood on default."""
+    *parents, key = path.split(".")
+    node = config
+    for parent in parents:
+        node = node[parent]
+    node[key] = value

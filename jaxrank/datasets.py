@@ -1,0 +1,138 @@
+"""Pairs and features that belong together: aligned by photo name, hashed, scaled."""
+
+import hashlib
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from jaxrank.errors import UserError
+from jaxrank.features import Features
+from jaxrank.pairs import Pairs
+
+
+class Dataset(NamedTuple):
+    """Pairs and features that belong together; M pairs, N photos, D numbers a photo.
+
+    Attributes:
+      table: the pairs that are left, one row each.
+      photos: names of the N photos that stand in these pairs.
+      features_ND: float32, raw (scaling is fitted later, on training photos).
+      block_columns: the column names of each block, in the order of the D columns.
+      pair_rows_M2: int32, the rows of `image_a` and `image_b` in `features_ND`.
+      preference_M: float32.
+      series_M: int32, index into `series_ids`.
+      series_ids: sorted array of text.
+      notes: sentences about what was left out, for the log.
+    """
+
+    table: pd.DataFrame
+    photos: np.ndarray
+    features_ND: np.ndarray
+    block_columns: dict[str, tuple[str, ...]]
+    pair_rows_M2: np.ndarray
+    preference_M: np.ndarray
+    series_M: np.ndarray
+    series_ids: np.ndarray
+    notes: tuple[str, ...]
+
+    def column_indices(self, blocks: Sequence[str]) -> np.ndarray:
+        """The positions in D of the columns of these blocks."""
+        owner = [b for b, columns in self.block_columns.items() for _ in columns]
+        return np.flatnonzero(np.isin(owner, list(blocks)))
+
+
+def align(pairs: Pairs, features: Features) -> Dataset:
+    """Keeps the pairs whose photos have a row in every block, and gathers those rows.
+
+    Every block of the store, whatever an experiment reads: all experiments and rules are then
+    compared on the same pairs.
+    """
+    if not features:
+        raise UserError("the features hold no block")
+    photos = pd.unique(pd.concat([pairs.table["image_a"], pairs.table["image_b"]]))
+    known = np.ones(len(photos), bool)
+    block_rows: dict[str, np.ndarray] = {}
+    notes = []
+    for name, block in features.items():
+        rows = pd.Index(block.photos).get_indexer(pd.Index(photos))
+        block_rows[name] = rows
+        known &= rows >= 0
+        if (rows < 0).any():
+            notes.append(
+                f"{int((rows < 0).sum()):,} of {len(photos):,} photos in the pairs have no row in "
+                f"block '{name}'"
+            )
+    place = pd.Index(photos)
+    pair_rows = np.stack(
+        [place.get_indexer(pd.Index(pairs.table[c])) for c in ("image_a", "image_b")], axis=1
+    )
+    kept = known[pair_rows].all(axis=1)
+    if not kept.any():
+        name = next(iter(features))
+        raise UserError(
+            "no pair has both photos in the feature store: the pairs name photos such as "
+            f"'{photos[0]}', block '{name}' such as '{features[name].photos[0]}'"
+        )
+    if not kept.all():
+        notes.append(
+            f"{int((~kept).sum()):,} of {len(kept):,} pairs left out: a photo without features"
+        )
+    table = pairs.table[kept].reset_index(drop=True)
+    used, inverse = np.unique(pair_rows[kept], return_inverse=True)
+    features_ND = np.concatenate(
+        [
+            np.asarray(block.values[block_rows[name][used]], np.float32)
+            for name, block in features.items()
+        ],
+        axis=1,
+    )
+    columns = [f"'{c}' of block '{name}'" for name, b in features.items() for c in b.columns]
+    constant = np.flatnonzero(features_ND.min(axis=0) == features_ND.max(axis=0))
+    if len(constant):
+        notes.append(
+            f"{len(constant):,} of {len(columns):,} columns never vary and are ignored, "
+            f"the first is {columns[constant[0]]}"
+        )
+    series, series_ids = pd.factorize(table["series_id"], sort=True)
+    return Dataset(
+        table=table,
+        photos=np.asarray(photos)[used],
+        features_ND=features_ND,
+        block_columns={name: tuple(block.columns) for name, block in features.items()},
+        pair_rows_M2=inverse.reshape(-1, 2).astype(np.int32),
+        preference_M=table["preference"].to_numpy(np.float32),
+        series_M=series.astype(np.int32),
+        series_ids=np.asarray(series_ids, object),
+        notes=(*pairs.notes, *notes),
+    )
+
+
+def fit_scaling(features_ND: np.ndarray, train_photos: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and 1/standard deviation per column over the training photos, float32 [D] each.
+
+    A column that does not vary over the training photos gets the factor 0: it says nothing there,
+    and dividing by a deviation of rounding errors would blow up what it says elsewhere.
+    """
+    values = features_ND[train_photos].astype(np.float64)
+    mean, deviation = values.mean(axis=0), values.std(axis=0)
+    # Equal 32-bit numbers have a deviation of about 1e-16 of their size in 64 bits; numbers that
+    # differ at all, one of more than 1e-8 of it divided by the root of their count.
+    varies = deviation > 1e-12 * np.abs(mean)
+    inv_std = np.divide(1.0, deviation, out=np.zeros_like(deviation), where=varies)
+    return mean.astype(np.float32), inv_std.astype(np.float32)
+
+
+def content_hash(dataset: Dataset) -> str:
+    """What the data are, whatever they are called: for telling that a search's data changed."""
+    digest = hashlib.sha256(repr(dataset.block_columns).encode())
+    digest.update("\n".join(dataset.series_ids).encode())
+    for array in (
+        dataset.features_ND,
+        dataset.pair_rows_M2,
+        dataset.preference_M,
+        dataset.series_M,
+    ):
+        digest.update(np.ascontiguousarray(array).data)
+    return digest.hexdigest()

@@ -1,0 +1,127 @@
+"""A cohort as arrays: what the host hands to the compiled program.
+
+Axis letters as in train.py: P members, S steps, B pairs of a batch, C validation chunks.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxrank import losses, sampling, splits
+from jaxrank.datasets import Dataset, fit_scaling
+from jaxrank.models import Scorer
+from jaxrank.plan import Cohort, fold_rows
+
+Array = jax.Array
+
+
+class Data(NamedTuple):
+    """What all members share."""
+
+    features_ND: Array  # float32, raw
+    pairs_M2: Array  # int32, rows of features_ND
+    preference_M: Array  # float32
+
+
+class Member(NamedTuple):
+    """One trial as data."""
+
+    key: Array
+    learning_rate: Array
+    weight_decay: Array
+    dropout: Array
+    margin: Array
+    mean_D: Array
+    inv_std_D: Array
+    val_rows_CB: Array  # int32, rows of pairs_M2, EMPTY where there is none
+    max_epochs: Array
+    patience: Array
+
+
+class Static(NamedTuple):
+    """What is compiled into a cohort's program.
+
+    `skip_empty`: some member has fewer pairs than the cohort has steps, so steps must be skipped;
+    otherwise that choice, which costs a tenth of the time, is left out of the program.
+    """
+
+    model: Scorer
+    loss: losses.Loss
+    skip_empty: bool = False
+
+
+def make_static(cohort: Cohort) -> Static:
+    return Static(Scorer(cohort.hidden_dims), losses.LOSSES[cohort.loss], cohort.skip_empty)
+
+
+def make_data(cohort: Cohort, dataset: Dataset) -> Data:
+    """The dataset on the device, with the columns that the cohort reads."""
+    columns = dataset.column_indices(cohort.blocks)
+    return Data(
+        jnp.asarray(dataset.features_ND[:, columns]),
+        jnp.asarray(dataset.pair_rows_M2),
+        jnp.asarray(dataset.preference_M),
+    )
+
+
+def make_members(cohort: Cohort, dataset: Dataset, parts: np.ndarray) -> Member:
+    """The cohort's trials as data; every leaf has a leading axis P."""
+    columns = dataset.column_indices(cohort.blocks)
+    folds = sorted({trial.fold for trial in cohort.trials})
+    scaling, val_rows = {}, {}
+    for fold in folds:
+        train = fold_rows(parts, fold, dataset.series_M, splits.TRAIN)
+        train_photos = np.unique(dataset.pair_rows_M2[train])
+        scaling[fold] = fit_scaling(dataset.features_ND[:, columns], train_photos)
+        val_rows[fold] = fold_rows(parts, fold, dataset.series_M, splits.VALIDATION)
+
+    def padded(rows: np.ndarray) -> np.ndarray:
+        full = np.full(cohort.val_shape, sampling.EMPTY, np.int32)
+        full.flat[: len(rows)] = rows
+        return full
+
+    trials = cohort.trials
+    experiments = [trial.experiment for trial in trials]
+    key_data = np.array(
+        [np.frombuffer(bytes.fromhex(t.identity)[:8], ">u4") for t in trials], np.uint32
+    )
+
+    def numbers(field: str, kind: type) -> Array:
+        with np.errstate(over="ignore"):  # a learning rate of 1e39 is infinite, and runs as such
+            return jnp.asarray(np.array([getattr(e, field) for e in experiments]).astype(kind))
+
+    return Member(
+        key=jax.random.wrap_key_data(jnp.asarray(key_data), impl="threefry2x32"),
+        learning_rate=numbers("learning_rate", jnp.float32),
+        weight_decay=numbers("weight_decay", jnp.float32),
+        dropout=numbers("dropout", jnp.float32),
+        margin=numbers("margin", jnp.float32),
+        mean_D=jnp.asarray([scaling[t.fold][0] for t in trials]),
+        inv_std_D=jnp.asarray([scaling[t.fold][1] for t in trials]),
+        val_rows_CB=jnp.asarray([padded(val_rows[t.fold]) for t in trials]),
+        max_epochs=numbers("max_epochs", jnp.int32),
+        patience=numbers("patience", jnp.int32),
+    )
+
+
+def cohort_rows(cohort: Cohort, dataset: Dataset, parts: np.ndarray, epoch: int) -> Array:
+    """The batches of one epoch, int32 [P, S, B], as rows of the dataset.
+
+    The order depends on fold and seed, not on the experiment: trials that differ only in
+    hyperparameters see the same batches (common random numbers).
+    """
+    drawn: dict[tuple[int, int], np.ndarray] = {}
+    for fold, seed in {(trial.fold, trial.seed) for trial in cohort.trials}:
+        train = fold_rows(parts, fold, dataset.series_M, splits.TRAIN)
+        places = sampling.epoch_rows(
+            dataset.series_M[train],
+            cohort.sampler,
+            cohort.num_batches,
+            cohort.batch_size,
+            (seed, fold),
+            epoch,
+        )
+        drawn[fold, seed] = np.where(places == sampling.EMPTY, sampling.EMPTY, train[places])
+    return jnp.asarray(np.stack([drawn[t.fold, t.seed] for t in cohort.trials]), jnp.int32)

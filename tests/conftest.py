@@ -1,0 +1,71 @@
+"""Small data that the tests share: no test needs the embedded set's size."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from jaxrank import datasets, features, splits
+from jaxrank.datasets import Dataset
+from jaxrank.features import Block
+from jaxrank.pairs import Pairs
+
+PHOTO_TRIAGE = Path(__file__).parents[2] / "shared" / "phototriage"
+IQA_COLUMNS = ("sharpness", "exposure", "colorfulness", "contrast")
+
+
+@pytest.fixture(scope="session")
+def photo_triage() -> Path:
+    """The real tables; they may not be copied into the project."""
+    if not PHOTO_TRIAGE.is_dir():
+        pytest.skip("the Photo Triage tables are not on this machine")
+    return PHOTO_TRIAGE
+
+
+def make_data(num_series: int = 60, seed: int = 0) -> tuple[Pairs, dict[str, Block]]:
+    """Series of 2 to 5 photos, all pairs, a linear quality in three small blocks."""
+    rng = np.random.default_rng(seed)
+    rows, photos, quality = [], [], []
+    for s in range(num_series):
+        names = [f"s{s}-{i}.jpg" for i in range(rng.integers(2, 6))]
+        photos += names
+        appeal = rng.standard_normal(len(names))
+        quality += list(appeal)
+        for i in range(len(names)):
+            for j in range(i + 1, len(names)):
+                share = 1 / (1 + np.exp(appeal[j] - appeal[i]))
+                rows.append((str(s), names[i], names[j], round(float(share), 3)))
+    table = pd.DataFrame(rows, columns=["series_id", "image_a", "image_b", "preference"])
+    store = {}
+    for name, dim in {"clip": 6, "cnn": 5, "iqa": 4}.items():
+        values = rng.standard_normal((len(photos), dim)).astype(np.float32) * 2 + 1
+        values[:, 0] += 2 * np.array(quality, np.float32)
+        columns = IQA_COLUMNS if name == "iqa" else [f"{name}_{i}" for i in range(dim)]
+        store[name] = Block(photos, list(columns), values)
+    return Pairs(table), store
+
+
+@pytest.fixture(scope="session")
+def small_data() -> tuple[Pairs, dict[str, Block]]:
+    return make_data()
+
+
+@pytest.fixture(scope="session")
+def dataset(small_data: tuple[Pairs, dict[str, Block]]) -> Dataset:
+    return datasets.align(*small_data)
+
+
+@pytest.fixture(scope="session")
+def parts(dataset: Dataset) -> np.ndarray:
+    return splits.split_series(dataset.series_ids, folds=3)
+
+
+@pytest.fixture
+def small_files(tmp_path: Path, small_data: tuple[Pairs, dict[str, Block]]) -> tuple[Path, Path]:
+    """The small data as files: a pair table and a feature store."""
+    pairs, store = small_data
+    pairs.table.to_csv(tmp_path / "pairs.csv", index=False)
+    for name, block in store.items():
+        features.write_block(tmp_path / "store", name, block)
+    return tmp_path / "pairs.csv", tmp_path / "store"

@@ -1,0 +1,163 @@
+"""The command line: what a user types, what it answers."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from jaxrank import features
+from jaxrank.cli import main
+
+LAUNCH = Path(__file__).parents[1] / "launch.py"
+
+
+def said(capsys: pytest.CaptureFixture[str], *words: str) -> str:
+    """The one line of a user's mistake."""
+    assert main(["launch.py", *words]) == 2
+    captured = capsys.readouterr()
+    assert captured.err.startswith("jaxrank: ")
+    assert captured.err.count("\n") == 1
+    return captured.err
+
+
+def test_help_exits_0_and_loads_nothing_heavy() -> None:
+    code = (
+        "import sys; from jaxrank.cli import main; status = main(['launch.py', *sys.argv[1:]]);"
+        "heavy = {'jax', 'pandas', 'flax', 'matplotlib', 'orbax'} & set(sys.modules);"
+        "sys.exit(status or repr(heavy) if heavy else status)"
+    )
+    for words in (["--help"], ["search", "--help"], ["features", "--help"]):
+        done = subprocess.run(
+            [sys.executable, "-c", code, *words], capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stderr
+        assert "--flag=value" in done.stdout
+
+
+def test_the_console_command_and_launch_py_are_one_program() -> None:
+    console = Path(sys.executable).with_name("jaxrank")
+    answers = [
+        subprocess.run([*command, "serch"], capture_output=True, text=True, check=False)
+        for command in ([sys.executable, str(LAUNCH)], [str(console)])
+    ]
+    assert {answer.returncode for answer in answers} == {2}
+    assert {answer.stderr for answer in answers} == {
+        "jaxrank: unknown command 'serch'. Did you mean 'search'?\n"
+    }
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("serach", "unknown command 'serach'. Did you mean 'search'?"),
+        ("search left", "unexpected word 'left'"),
+        ("search quick", "did you mean --mode=quick?"),
+        ("search --dry_run false", "unexpected word 'false'"),
+        ("search --moed=quick", "unknown flag '--moed'. Did you mean 'mode'?"),
+        ("search --mode=qick", "unknown mode. Did you mean 'quick'?"),
+        ("search --mode=full --experiments=tiny_mlp", "give one of them"),
+        ("search --experiments=tiny_mpl", "Did you mean 'tiny_mlp'?"),
+        ("search --experiments=", "--experiments is empty"),
+        ("search --folds=2", "at least 3"),
+        ("search --folds=-1", "--folds=-1"),
+        ("search --folds=x", "--folds=x"),
+        ("search --num_seeds=0", "--num_seeds=0"),
+        ("search --seed=-1", "--seed=-1"),
+        ("search --nodry_run=3", "dry_run"),
+        ("search --pairs=p.csv", "--pairs is given without --features"),
+        ("search --features=s", "--features is given without --pairs"),
+        ("search --pairs=p.csv --features=nowhere", "nowhere: not a feature store"),
+        ("search --min_agreement=0.9", "--min_agreement is for vote tables"),
+        ("search --config.lerning_rate=1", "Did you mean 'learning_rate'?"),
+        ("search --config.learning_rate=x", "--config.learning_rate=x"),
+        ("search --config.learning_rate", "--config.learning_rate"),
+        ("search --config.batch_size=1.5", "--config.batch_size=1.5"),
+        ("search --config.batch_size=0", "batch_size=0: must be a whole number"),
+        ("search --config.experiments=3", "set a key below it"),
+        ("search --config.experiments.tiny.dropout=0", "Did you mean 'tiny_mlp'?"),
+        ("search --config.mlp_hidden_dims=99999999", "GiB may be used"),
+        ("search --config.blocks=foo", "nothing is left to train"),
+        ("search --config=no_file.py", "there is no such file"),
+        ("search --workdir=", "not a usable name"),
+        ("features --block=iqa --features=s", "--from_csv is missing"),
+        ("features --from_csv=no.csv --block=iqa --features=s", "no.csv: can't be read"),
+    ],
+)
+def test_a_users_mistake_is_one_line_and_status_2(
+    capsys: pytest.CaptureFixture[str], words: str, message: str
+) -> None:
+    assert message in said(capsys, *words.split())
+
+
+def test_no_command_shows_the_usage_and_fails(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["launch.py"]) == 2
+    assert "Commands:" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("config.my_key = 3", "unknown key 'my_key'"),
+        ("del config['patience']", "the key 'patience' is missing"),
+        ("config.experiments = {'x': 3}", "one dict an experiment"),
+        ("config.modes = {'quick': ()}", "one tuple of experiment names"),
+        ("config = None", "not a ConfigDict"),
+        ("1 / 0", "get_config() failed: ZeroDivisionError"),
+        ("raise SystemExit(7)", "get_config() failed: SystemExit"),
+        ("import no_such_module", "ModuleNotFoundError"),
+    ],
+)
+def test_a_mistake_in_a_config_file_is_told(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, change: str, message: str
+) -> None:
+    path = tmp_path / "mine.py"
+    path.write_text(
+        "from jaxrank.configs import default\n"
+        f"def get_config():\n    config = default.get_config()\n    {change}\n    return config\n"
+    )
+    assert message in said(capsys, "search", f"--config={path}")
+
+
+def test_a_dry_run_prints_the_plan_and_writes_nothing(
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    small_files: tuple[Path, Path],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    before = sorted(tmp_path.rglob("*"))
+    config = tmp_path / "mine.py"
+    config.write_text(
+        "from jaxrank.configs import default\n"
+        "def get_config():\n"
+        "    config = default.get_config()\n"
+        "    config.experiments = {'mine': {'mlp_hidden_dims': '9,5', 'notes': '[/b]'}}\n"
+        "    config.modes = {'quick': ('mine',)}\n"
+        "    return config\n"
+    )
+    words = [f"--pairs={small_files[0]}", f"--features={small_files[1]}", f"--config={config}"]
+    status = main(
+        ["launch.py", "search", "--dry_run", "--folds=3", "--num_seeds=2", *words,
+         "--config.experiments.mine.dropout=0.1", "--config.batch_size=32"]
+    )  # fmt: skip
+    out = capsys.readouterr().out
+    assert status == 0
+    assert "12 trials in 2 cohorts" in out
+    assert "9,5" in out
+    assert "MiB" in out
+    assert sorted(tmp_path.rglob("*")) == sorted([*before, config])
+
+
+def test_features_makes_a_store_and_says_so(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    table = tmp_path / "iqa.csv"
+    table.write_text("image,sharpness\na,1\nb,2\n")
+    store = tmp_path / "store"
+    words = [f"--from_csv={table}", "--block=iqa", f"--features={store}"]
+    assert main(["launch.py", "features", *words]) == 0
+    assert "block 'iqa' of 2 photos and 1 columns (sharpness)" in capsys.readouterr().out
+    assert features.open_store(store)["iqa"].columns == ["sharpness"]
+    assert json.loads((store / "manifest.json").read_text())["blocks"]["iqa"]["dtype"] == "float32"

@@ -1,0 +1,149 @@
+import dataclasses
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from jaxrank import datasets, evaluate, report, splits
+from jaxrank.configs import default
+from jaxrank.datasets import Dataset
+from jaxrank.evaluate import TrialResult
+from jaxrank.experiments import read_experiments
+from jaxrank.features import Block
+from jaxrank.pairs import Pairs
+from jaxrank.plan import Trial
+
+EXPERIMENT = dataclasses.replace(
+    read_experiments(default.get_config(), ["iqa_only"], {})[0], blocks=("iqa",)
+)
+
+
+@pytest.fixture
+def hand_made() -> tuple[Dataset, np.ndarray]:
+    """Three series in train, validation and test; sharpness is the photo's number."""
+    rows = [
+        ("a", "p0", "p1", 0.9),
+        ("b", "p2", "p3", 0.4),
+        ("b", "p3", "p4", 0.5),
+        ("c", "p5", "p6", 0.2),
+        ("c", "p5", "p7", 0.8),
+        ("c", "p6", "p7", 0.6),
+    ]
+    table = pd.DataFrame(rows, columns=["series_id", "image_a", "image_b", "preference"])
+    sharpness = np.array([[3, 1], [2, 1], [1, 1], [2, 1], [3, 1], [5, 1], [5, 1], [4, 1]])
+    block = Block([f"p{i}" for i in range(8)], ["sharpness", "chance"], sharpness)
+    dataset = datasets.align(Pairs(table), {"iqa": block})
+    return dataset, np.array([[splits.TRAIN, splits.VALIDATION, splits.TEST]], np.int8)
+
+
+def result(dataset: Dataset, scores: Any, seed: int = 0, **row: Any) -> TrialResult:
+    base = {"experiment_name": "iqa_only", "status": "completed", "val_accuracy": 0.5}
+    return TrialResult(
+        Trial(EXPERIMENT, 0, seed), base | row, pd.DataFrame(), np.array(scores, np.float32), None
+    )
+
+
+def test_rules_by_hand(hand_made: tuple[Dataset, np.ndarray]) -> None:
+    dataset, parts = hand_made
+    rules = evaluate.rule_scores(dataset)
+    assert list(rules) == ["chance", "sharpness", "iqa:chance"]  # a column may not hide a rule
+    accuracies = evaluate.rule_accuracies(rules["sharpness"], dataset, parts)
+    # train: 3 > 2, right. validation: 1 < 2 right, the pair of one half does not count.
+    # test: 5 = 5 is half, 5 > 4 right, 5 > 4 right.
+    assert accuracies == pytest.approx(
+        {"train_accuracy": 1.0, "val_accuracy": 1.0, "test_accuracy": 2.5 / 3}
+    )
+    chance = evaluate.rule_accuracies(rules["chance"], dataset, parts)
+    assert set(chance.values()) == {0.5}
+
+
+def test_predictions_hold_validation_and_test_pairs_only(
+    hand_made: tuple[Dataset, np.ndarray],
+) -> None:
+    dataset, parts = hand_made
+    scores = dataset.features_ND[:, 0]
+    frame = evaluate.predictions([result(dataset, scores, seed=4)], dataset, parts)
+    assert frame["split"].tolist() == ["val", "val", "test", "test", "test"]
+    np.testing.assert_array_equal(frame["correct"], [1, np.nan, 0.5, 1, 1])
+    np.testing.assert_array_equal(frame["score_a"], [1, 2, 5, 5, 5])
+    assert set(frame["seed"]) == {4}
+
+
+def test_the_standard_error_is_that_of_clustered_series() -> None:
+    """Ten series of pairs that agree inside a series: the error is that of ten, not of pairs."""
+    sizes = [2] * 12
+    rows = [(str(s), f"{s}a", f"{s}{i}", 1.0) for s, n in enumerate(sizes) for i in range(n)]
+    table = pd.DataFrame(rows, columns=["series_id", "image_a", "image_b", "preference"])
+    photos = sorted(set(table["image_a"]) | set(table["image_b"]))
+    dataset = datasets.align(
+        Pairs(table), {"iqa": Block(photos, ["x"], np.arange(len(photos))[:, None])}
+    )
+    parts = np.full((1, 12), splits.TEST, np.int8)
+    right = np.array([int(photo[:-1]) % 2 == 0 for photo in dataset.photos])
+    is_a = np.array([photo.endswith("a") for photo in dataset.photos])
+    scores = np.where(is_a, 0.0, np.where(right, -1.0, 1.0))  # even series right, odd ones wrong
+    error, pairs, series = evaluate.standard_error_of_test(
+        [result(dataset, scores)], dataset, parts
+    )
+    # Accuracy 1/2; each series has residual +1 or -1: sqrt(12/11 * 12) / 24.
+    assert (pairs, series) == (24, 12)
+    assert error == pytest.approx(np.sqrt(12 / 11 * 12) / 24)
+    few = np.full((1, 12), splits.TRAIN, np.int8)
+    few[0, :9] = splits.TEST
+    assert np.isnan(evaluate.standard_error_of_test(mine, dataset, few)[0])
+
+
+def test_the_best_trial_is_chosen_by_validation_and_the_first_of_equals(
+    hand_made: tuple[Dataset, np.ndarray],
+) -> None:
+    dataset, _ = hand_made
+    results = [
+        result(dataset, [0], 0, val_accuracy=0.6, test_accuracy=0.9),
+        result(dataset, [0], 1, val_accuracy=0.7, test_accuracy=0.1),
+        result(dataset, [0], 2, val_accuracy=0.7, test_accuracy=0.8),
+        result(dataset, [0], 3, val_accuracy=float("nan"), status="failed"),
+    ]
+    best = evaluate.best_trial(results)
+    assert best is not None
+    assert best.trial.seed == 1
+    assert evaluate.best_trial(results[3:]) is None
+
+
+def test_the_summary_takes_means_over_completed_trials_and_sorts_by_validation() -> None:
+    def row(name: str, seed: int, **values: Any) -> dict[str, Any]:
+        return {"experiment_name": name, "fold": 0, "seed": seed, "status": "completed"} | values
+
+    metrics = ("epochs_run", "best_epoch", "train_accuracy", "val_accuracy", "val_loss",
+               "test_accuracy", "test_loss", "duration_seconds")  # fmt: skip
+    trials = pd.DataFrame(
+        [
+            row("a", 0, **dict.fromkeys(metrics, 0.6)),
+            row("a", 1, **dict.fromkeys(metrics, 0.8)),
+            row("b", 0, **dict.fromkeys(metrics, 0.9) | {"test_accuracy": 0.1}),
+            row("c", 0, **dict.fromkeys(metrics, 0.99)),
+            row("c", 1, status="failed", error="sick"),
+            row("d", 0, status="failed", error="very sick"),
+        ]
+    )
+    named = [dataclasses.replace(EXPERIMENT, name=name) for name in "abcde"]
+    summary = report.summarise(
+        named,
+        {"e": "no block"},
+        trials,
+        dict.fromkeys("abcd", 7),
+        {"chance": dict.fromkeys(("train_accuracy", "val_accuracy", "test_accuracy"), 0.5)},
+        simulated=False,
+    )
+    assert list(summary.columns) == report.SUMMARY_COLUMNS
+    assert summary["experiment_name"].tolist() == ["c", "b", "a", "chance", "d", "e"]
+    assert summary["status"].tolist() == [
+        "partial", "completed", "completed", "rule", "failed", "skipped"]  # fmt: skip
+    a = summary[summary["experiment_name"] == "a"].iloc[0]
+    assert a["val_accuracy"] == a["test_accuracy"] == pytest.approx(0.7)
+    assert a["train_val_gap"] == pytest.approx(0.0)
+    assert (a["num_seeds"], a["num_folds"], a["parameters"]) == (2, 1, 7)
+    errors = dict(zip(summary["experiment_name"], summary["error"], strict=True))
+    assert errors["c"] == "1 of 2 trials failed: sick"
+    assert errors["d"] == "1 of 1 trials failed: very sick"
+    assert errors["e"] == "no block"

@@ -1,0 +1,245 @@
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from jaxrank import datasets, features, tables
+from jaxrank.errors import UserError
+from jaxrank.features import Block
+from jaxrank.pairs import Pairs
+
+IQA = Block(
+    ["a", "b", "c"], ["sharpness", "contrast"], np.arange(6, dtype=np.float32).reshape(3, 2)
+)
+
+
+def make_pairs(*rows: tuple[str, str, str, float]) -> Pairs:
+    return Pairs(pd.DataFrame(rows, columns=["series_id", "image_a", "image_b", "preference"]))
+
+
+def test_a_store_gives_back_what_was_written(tmp_path: Path) -> None:
+    store = tmp_path / "deep" / "st\u00f6re"
+    features.write_block(store, "iqa", IQA)
+    features.write_block(store, "zeta", IQA._replace(columns=["x", "y"]))
+    features.write_block(store, "clip", IQA._replace(values=np.ones((3, 2), np.float16)))
+    opened = features.open_store(store)
+    assert list(opened) == ["clip", "iqa", "zeta"]
+    assert opened["iqa"].photos == IQA.photos
+    assert opened["iqa"].columns == IQA.columns
+    np.testing.assert_array_equal(opened["iqa"].values, IQA.values)
+    assert isinstance(opened["iqa"].values, np.memmap)
+    assert opened["clip"].values.dtype == np.float16
+
+
+def test_replacing_a_block_leaves_one_array_and_the_others_alone(tmp_path: Path) -> None:
+    features.write_block(tmp_path, "iqa", IQA)
+    features.write_block(tmp_path, "cnn", IQA)
+    features.write_block(tmp_path, "iqa", IQA._replace(values=IQA.values + 1))
+    assert len(list(tmp_path.glob("*.npy"))) == 2
+    opened = features.open_store(tmp_path)
+    np.testing.assert_array_equal(opened["iqa"].values, IQA.values + 1)
+    np.testing.assert_array_equal(opened["cnn"].values, IQA.values)
+
+
+def test_a_write_that_stops_half_way_leaves_the_old_store(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    features.write_block(tmp_path, "iqa", IQA)
+
+    def full_disk(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(tables, "write_text", full_disk)
+    with pytest.raises(UserError, match="No space left"):
+        features.write_block(tmp_path, "iqa", IQA._replace(values=IQA.values + 1))
+    np.testing.assert_array_equal(features.open_store(tmp_path)["iqa"].values, IQA.values)
+
+
+def test_csv_becomes_a_block(tmp_path: Path) -> None:
+    path = tmp_path / "f.csv"
+    path.write_text("image,sharpness,contrast\n b.jpg ,1,2.5\na.jpg,-3,1e-3\n")
+    block = features.read_block_csv(path)
+    assert block.photos == ["b.jpg", "a.jpg"]
+    assert block.columns == ["sharpness", "contrast"]
+    assert block.values.dtype == np.float32
+    np.testing.assert_allclose(block.values, [[1, 2.5], [-3, 1e-3]])
+    assert block.source == "f.csv"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("image,x\na,1\nb,nan\n", "line 3, column 'x' ('b'): 'nan' is not a finite number"),
+        ("image,x\na,1\nb,inf\n", "('b'): 'inf' is not a finite number"),
+        ("image,x\na,1\nb,\n", "('b'): '' is not a finite number"),
+        ("image,x\na,1\nb,1e39\n", "photo 'b', column 'x': 1e+39 is not a finite 32-bit number"),
+        ("image,x\na,1\nb,2\na,3\n", "line 4: photo 'a' stands twice, first on line 2"),
+        ("image,x\na,1\nb\n", "line 3 ('b'): 1 cells"),
+        ("image\na\n", "one column only"),
+        ("image,x,\na,1,2\n", "column 3 has no name"),
+    ],
+)
+def test_errors_in_a_feature_table_name_the_photo(tmp_path: Path, text: str, message: str) -> None:
+    path = tmp_path / "f.csv"
+    path.write_text(text)
+    with pytest.raises(UserError) as error:
+        features.read_block_csv(path)
+    assert message in str(error.value)
+
+
+@pytest.mark.parametrize("name", ["../iqa", "all", "", "A", "iqa/x", "x" * 33])
+def test_block_names_are_no_paths(tmp_path: Path, name: str) -> None:
+    with pytest.raises(UserError, match="--block="):
+        features.write_block(tmp_path / "store", name, IQA)
+    assert not (tmp_path / "store").exists()
+
+
+def damage(store: Path, how: str) -> None:
+    manifest = store / "manifest.json"
+    array = next(store.glob("iqa-*.npy"))
+    entry = json.loads(manifest.read_text())
+    if how == "truncated":
+        array.write_bytes(array.read_bytes()[:-4])
+    elif how == "pickle":
+        np.save(array, np.array([{}], dtype=object), allow_pickle=True)
+    elif how == "other values":
+        np.save(array, IQA.values + 1)
+    elif how == "more rows":
+        np.save(array, np.zeros((4, 2), np.float32))
+    elif how == "other type":
+        np.save(array, IQA.values.astype(np.float64))
+    elif how == "no array":
+        array.unlink()
+    elif how == "no manifest":
+        manifest.unlink()
+    elif how == "not JSON":
+        manifest.write_text("{")
+    elif how == "a path for a hash":
+        entry["blocks"]["iqa"]["sha256"] = "../../../../etc/passwd"
+    elif how == "a path for a name":
+        entry["blocks"]["../x"] = entry["blocks"].pop("iqa")
+    elif how == "object type":
+        entry["blocks"]["iqa"]["dtype"] = "object"
+    elif how == "no photos":
+        entry["blocks"]["iqa"]["photos"] = []
+    elif how == "no blocks":
+        entry["blocks"] = {}
+    elif how == "other format":
+        entry["format"] = 99
+    if how in ("a path for a hash", "a path for a name", "object type", "no photos", "no blocks",
+               "other format"):  # fmt: skip
+        manifest.write_text(json.dumps(entry))
+
+
+@pytest.mark.parametrize(
+    "how",
+    ["truncated", "pickle", "other values", "more rows", "other type", "no array", "no manifest",
+     "not JSON", "a path for a hash", "a path for a name", "object type", "no photos", "no blocks",
+     "other format"],
+)  # fmt: skip
+def test_a_damaged_store_is_told_in_one_line(tmp_path: Path, how: str) -> None:
+    features.write_block(tmp_path, "iqa", IQA)
+    damage(tmp_path, how)
+    with pytest.raises(UserError) as error:
+        features.open_store(tmp_path)
+    assert str(tmp_path) in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_pairs_without_features_are_left_out_counted_and_said() -> None:
+    pairs = make_pairs(("1", "a", "b", 0.9), ("1", "b", "x", 0.8), ("2", "c", "y", 0.2))
+    store = {"clip": IQA, "iqa": IQA._replace(photos=["b", "a", "z"])}
+    dataset = datasets.align(pairs, store)
+    assert dataset.table["image_b"].tolist() == ["b"]
+    assert dataset.photos.tolist() == ["a", "b"]
+    # Photo by photo the clip row, then the iqa row: rows are found by name, not by place.
+    np.testing.assert_array_equal(dataset.features_ND, [[0, 1, 2, 3], [2, 3, 0, 1]])
+    np.testing.assert_array_equal(dataset.pair_rows_M2, [[0, 1]])
+    assert dataset.notes == (
+        "2 of 5 photos in the pairs have no row in block 'clip'",
+        "3 of 5 photos in the pairs have no row in block 'iqa'",
+        "2 of 3 pairs left out: a photo without features",
+    )
+    assert dataset.column_indices(["iqa"]).tolist() == [2, 3]
+
+
+def test_no_known_photo_is_an_error_that_shows_both_spellings() -> None:
+    with pytest.raises(UserError, match=r"such as 'A\.jpg', block 'iqa' such as 'a'"):
+        datasets.align(make_pairs(("1", "A.jpg", "B.jpg", 1.0)), {"iqa": IQA})
+
+
+def test_scaling_is_that_of_the_training_photos() -> None:
+    values = np.array([[1, 5, 3], [3, 5, 1e6], [99, 7, 3]], np.float32)
+    mean, inv_std = datasets.fit_scaling(values, np.array([0, 1]))
+    np.testing.assert_allclose(mean, [2, 5, 500001.5])
+    # The second column does not vary over the training photos: factor 0, not a huge one.
+    np.testing.assert_allclose(inv_std, [1, 0, 1 / 499998.5])
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"photos": ["a", "b", "a"]}, "photo 'a' stands twice"),
+        ({"columns": ["x", "x"]}, "column 'x' stands twice"),
+        ({"photos": ["a", "b"]}, r"shape \[3, 2\], but there are 2 photos and 2 columns"),
+        ({"photos": [1, 2, 3]}, "the photo names must be text"),
+        ({"photos": []}, "there is no photo"),
+        ({"values": np.full((3, 2), np.nan)}, "photo 'a', column 'sharpness': nan is not"),
+        ({"values": np.array([["x", "y"]] * 3)}, "not numbers"),
+        ({"values": np.array([[{}, {}]] * 3)}, "not numbers"),
+        ({"values": 1.6e9 + np.arange(6).reshape(3, 2)}, "subtract a constant"),
+    ],
+)
+def test_a_block_in_memory_is_checked_like_a_file(
+    tmp_path: Path, changes: dict, message: str
+) -> None:
+    with pytest.raises(UserError, match=message):
+        features.write_block(tmp_path / "store", "iqa", IQA._replace(**changes))
+    assert not (tmp_path / "store").exists()
+
+
+def test_wider_numbers_become_32_bit_ones(tmp_path: Path) -> None:
+    features.write_block(tmp_path, "iqa", IQA._replace(values=IQA.values.astype(np.float64)))
+    assert features.open_store(tmp_path)["iqa"].values.dtype == np.float32
+
+
+def test_a_damaged_entry_is_mended_by_making_that_block_again(tmp_path: Path) -> None:
+    features.write_block(tmp_path, "iqa", IQA)
+    features.write_block(tmp_path, "clip", IQA)
+    damage(tmp_path, "object type")
+    with pytest.raises(UserError, match="the entry of block 'iqa' is damaged"):
+        features.open_store(tmp_path)
+    features.write_block(tmp_path, "iqa", IQA)
+    assert list(features.open_store(tmp_path)) == ["clip", "iqa"]
+
+
+def test_a_column_with_a_large_offset_is_kept_and_a_constant_one_is_told() -> None:
+    values = np.array([[1e6, 7], [1e6 + 0.5, 7], [1e6 + 1, 7]], np.float32)
+    mean, inv_std = datasets.fit_scaling(values, np.arange(3))
+    scaled = (values - mean) * inv_std
+    assert scaled[:, 0].std() == pytest.approx(1, rel=0.1)
+    assert inv_std[1] == 0
+    store = {"iqa": IQA._replace(values=values)}
+    dataset = datasets.align(make_pairs(("1", "a", "b", 1.0), ("1", "b", "c", 1.0)), store)
+    assert dataset.notes == (
+        "1 of 2 columns never vary and are ignored, the first is 'contrast' of block 'iqa'",
+    )
+
+
+def test_the_content_hash_sees_every_part_of_the_data() -> None:
+    pairs = make_pairs(("1", "a", "b", 1.0), ("1", "b", "c", 0.25))
+    dataset = datasets.align(pairs, {"iqa": IQA})
+    variants = [
+        dataset,
+        dataset._replace(preference_M=dataset.preference_M[::-1]),
+        dataset._replace(features_ND=dataset.features_ND + 1),
+        dataset._replace(pair_rows_M2=dataset.pair_rows_M2[::-1]),
+        dataset._replace(series_ids=np.array(["2"], object)),
+        dataset._replace(block_columns={"cnn": ("sharpness", "contrast")}),
+    ]
+    assert len({datasets.content_hash(variant) for variant in variants}) == len(variants)
+    assert datasets.content_hash(dataset) == datasets.content_hash(
+        datasets.align(pairs, {"iqa": IQA})
+    )

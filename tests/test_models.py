@@ -1,0 +1,55 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxrank.models import Dropout, Scorer, _drop, num_parameters
+
+
+@pytest.mark.parametrize("hidden_dims", [(), (7,), (5, 3)])
+def test_the_number_of_parameters_is_that_of_the_model(hidden_dims: tuple[int, ...]) -> None:
+    params = Scorer(hidden_dims).init(jax.random.key(0), jnp.zeros((1, 11)))
+    assert sum(leaf.size for leaf in jax.tree.leaves(params)) == num_parameters(11, hidden_dims)
+
+
+def test_kernels_are_lecun_normal_and_a_linear_scorer_starts_from_zero() -> None:
+    params = Scorer((400,)).init(jax.random.key(0), jnp.zeros((1, 900)))["params"]
+    assert np.std(params["Dense_0"]["kernel"]) == pytest.approx(1 / 30, rel=0.02)
+    assert not np.any(params["bias_0"])
+    linear = Scorer(()).init(jax.random.key(0), jnp.zeros((1, 9)))
+    assert not any(np.any(leaf) for leaf in jax.tree.leaves(linear))
+
+
+def test_the_scorer_is_the_formula_that_its_docstring_says() -> None:
+    model = Scorer((6,))
+    x = jax.random.normal(jax.random.key(1), (4, 3))
+    params = model.init(jax.random.key(0), x)
+    weights = params["params"]
+    hidden = np.maximum(x @ weights["Dense_0"]["kernel"] + weights["bias_0"], 0)
+    expected = (hidden @ weights["Dense_1"]["kernel"])[:, 0]
+    np.testing.assert_allclose(np.asarray(model.apply(params, x)), expected, atol=1e-5)
+
+
+def test_dropout_keeps_the_mean_and_drops_the_stated_share() -> None:
+    h = jnp.ones((200, 500))
+    for rate in (0.0, 0.3, 0.9):
+        dropped = _drop(h, jnp.float32(rate), jax.random.key(0))
+        assert float((dropped == 0).mean()) == pytest.approx(rate, abs=0.01)
+        assert float(dropped.mean()) == pytest.approx(1.0, abs=0.04)
+    np.testing.assert_array_equal(_drop(h, jnp.float32(0.0), jax.random.key(0)), h)
+
+
+def test_a_wider_layer_begins_with_the_dropout_of_a_narrower_one() -> None:
+    key, rate = jax.random.key(3), jnp.float32(0.5)
+    wide, narrow = _drop(jnp.ones((8, 12)), rate, key), _drop(jnp.ones((8, 5)), rate, key)
+    np.testing.assert_array_equal(wide[:, :5], narrow)
+
+
+def test_layers_and_keys_draw_different_units() -> None:
+    model = Scorer((64, 64))
+    x = jnp.ones((2, 3))
+    params = model.init(jax.random.key(0), x)
+    first = model.apply(params, x, Dropout(jnp.float32(0.5), jax.random.key(1)))
+    second = model.apply(params, x, Dropout(jnp.float32(0.5), jax.random.key(2)))
+    assert first[0] != second[0]
+    assert first[0] != first[1]  # each photo has units of its own

@@ -1,0 +1,86 @@
+import dataclasses
+
+import numpy as np
+import pytest
+
+from jaxrank import plan, splits
+from jaxrank.configs import default
+from jaxrank.datasets import Dataset
+from jaxrank.errors import UserError
+from jaxrank.experiments import Experiment, read_experiments
+
+
+def experiments(*names: str) -> list[Experiment]:
+    wanted = read_experiments(default.get_config(), names, {})[:-1]
+    return [
+        dataclasses.replace(e, blocks=("clip", "cnn", "iqa") if e.blocks == ("all",) else e.blocks)
+        for e in wanted
+    ]
+
+
+def test_trials_are_experiments_by_folds_by_seeds_and_all_identities_differ() -> None:
+    trials = plan.make_trials(experiments("low_lr", "high_lr"), 3, range(5, 7))
+    assert len(trials) == 12
+    assert len({trial.identity for trial in trials}) == 12
+    assert [(t.experiment.name, t.fold, t.seed) for t in trials[:3]] == [
+        ("low_lr", 0, 5), ("low_lr", 0, 6), ("low_lr", 1, 5)]  # fmt: skip
+
+
+def test_an_identity_depends_on_name_fold_and_seed_alone() -> None:
+    e = experiments("low_lr")[0]
+    faster = dataclasses.replace(e, learning_rate=1.0)
+    assert plan.Trial(e, 1, 2).identity == plan.Trial(faster, 1, 2).identity
+    # Written down once: a change would change every trained model.
+    assert plan.Trial(e, 1, 2).identity.startswith("f0a3551c8fdd")
+
+
+def test_cohorts_share_every_static_shape(dataset: Dataset, parts: np.ndarray) -> None:
+    names = tuple(default.get_config().experiments)
+    trials = plan.make_trials(experiments(*names), 3, [0])
+    cohorts = plan.make_cohorts(trials, dataset, parts, 2**33)
+    grouped = [sorted({t.experiment.name for t in c.trials}) for c in cohorts]
+    assert sorted(map(tuple, grouped)) == [
+        ("baseline", "high_dropout"), ("clip_only",), ("cnn_only",), ("high_lr", "low_lr"),
+        ("iqa_only",), ("larger_batches",), ("simple_mlp",), ("tiny_mlp",)]  # fmt: skip
+    assert sum(len(c.trials) for c in cohorts) == len(trials)
+    for cohort in cohorts:
+        for trial in cohort.trials:
+            assert trial.experiment.mlp_hidden_dims == cohort.hidden_dims
+            assert trial.experiment.blocks == cohort.blocks
+        assert cohort.input_dim == sum(len(dataset.block_columns[b]) for b in cohort.blocks)
+
+
+def test_shapes_do_not_depend_on_which_folds_stand_in_a_cohort(
+    dataset: Dataset, parts: np.ndarray
+) -> None:
+    e = experiments("tiny_mlp")[0]
+    shapes = set()
+    for folds in ([0], [1], [2], [0, 1, 2]):
+        (cohort,) = plan.make_cohorts(
+            [plan.Trial(e, f, 0) for f in folds], dataset, parts, 2**30
+        )  # fmt: skip
+        shapes.add((cohort.num_batches, cohort.batch_size, cohort.val_shape))
+    assert len(shapes) == 1
+
+
+def test_a_group_over_the_memory_limit_is_cut_into_near_equal_cohorts(
+    dataset: Dataset, parts: np.ndarray
+) -> None:
+    trials = plan.make_trials(experiments("tiny_mlp"), 1, range(10))
+    (whole,) = plan.make_cohorts(trials, dataset, parts, 2**30)
+    each = whole.memory_bytes // 10
+    cohorts = plan.make_cohorts(trials, dataset, parts, 4 * each)
+    assert [len(c.trials) for c in cohorts] == [4, 3, 3]
+    assert [t for c in cohorts for t in c.trials] == trials
+    assert all(c.memory_bytes <= 4 * each for c in cohorts)
+    with pytest.raises(UserError, match="experiment 'tiny_mlp': one trial needs"):
+        plan.make_cohorts(trials, dataset, parts, each - 1)
+
+
+def test_a_batch_is_never_wider_than_the_pairs_there_are(
+    dataset: Dataset, parts: np.ndarray
+) -> None:
+    huge = dataclasses.replace(experiments("tiny_mlp")[0], batch_size=10**6)
+    (cohort,) = plan.make_cohorts([plan.Trial(huge, 0, 0)], dataset, parts, 2**30)
+    rows = [len(plan.fold_rows(parts, fold, dataset.series_M, splits.TRAIN)) for fold in range(3)]
+    assert (cohort.num_batches, cohort.batch_size) == (1, max(rows))

@@ -1,0 +1,283 @@
+"""Searches from end to end, on small data."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import jaxrank
+from jaxrank import prepare, report, splits
+from jaxrank.cli import main
+from jaxrank.errors import UserError
+from jaxrank.features import Block
+from jaxrank.pairs import Pairs
+
+QUICK: dict[str, Any] = {
+    "experiments": ["tiny_mlp", "clip_only", "iqa_only"],
+    "overrides": {"max_epochs": 4, "batch_size": 32, "learning_rate": 3e-3},
+    "folds": 3,
+    "num_seeds": 2,
+}
+SmallData = tuple[Pairs, dict[str, Block]]
+
+
+@pytest.fixture(scope="module")
+def searched(tmp_path_factory: pytest.TempPathFactory, small_data: SmallData) -> Any:
+    workdir = tmp_path_factory.mktemp("search") / "w"
+    return jaxrank.search(small_data[0].table, small_data[1], workdir=workdir, **QUICK)
+
+
+def test_every_file_is_there_with_its_columns(searched: Any) -> None:
+    workdir = searched.workdir
+    tops = {"config.json", "environment.json", "splits.csv", "trials.csv", "summary.csv",
+            "results.json", "training.log"}  # fmt: skip
+    experiments = {"tiny_mlp", "clip_only", "iqa_only", "linear"}
+    assert {path.name for path in workdir.iterdir()} == tops | experiments
+    for name in experiments:
+        assert {path.name for path in (workdir / name).iterdir()} == {
+            "history.csv", "training_curves.png", "test_results.json", "predictions.csv", "model"
+        }  # fmt: skip
+        assert (workdir / name / "training_curves.png").read_bytes().startswith(b"\x89PNG")
+    header = (workdir / "summary.csv").read_text().splitlines()[0]
+    assert header == (
+        "experiment_name,status,error,mlp_hidden_dims,batch_size,learning_rate,dropout,blocks,"
+        "num_seeds,num_folds,epochs_run,best_epoch,train_accuracy,val_accuracy,val_loss,"
+        "test_accuracy,test_loss,train_val_gap,parameters,duration_seconds,notes"
+    )
+    header = (workdir / "tiny_mlp" / "predictions.csv").read_text().splitlines()[0]
+    assert header == "series_id,image_a,image_b,preference,score_a,score_b,correct,split,fold,seed"
+    for path in workdir.rglob("*.json"):
+        json.loads(path.read_text(), parse_constant=pytest.fail)  # no NaN, no Infinity
+    assert not [path for path in workdir.rglob("*") if path.name.endswith(".tmp")]
+
+
+def test_rules_and_the_linear_reference_stand_in_the_same_table(searched: Any) -> None:
+    summary = pd.read_csv(searched.workdir / "summary.csv")
+    assert set(summary["experiment_name"]) == {
+        "tiny_mlp", "clip_only", "iqa_only", "linear", "chance", "sharpness", "exposure",
+        "colorfulness", "contrast"}  # fmt: skip
+    assert summary["val_accuracy"].is_monotonic_decreasing
+    linear = summary[summary["experiment_name"] == "linear"].iloc[0]
+    assert (linear["parameters"], linear["blocks"]) == (15, "clip,cnn,iqa")
+    assert linear["val_accuracy"] > 0.6  # the data have a linear quality
+
+
+def test_the_tables_agree_with_the_predictions(searched: Any) -> None:
+    """Summary, trials and predictions are three views of the same scores."""
+    trials = pd.read_csv(searched.workdir / "trials.csv")
+    assert len(trials) == 4 * 3 * 2
+    for name, rows in trials.groupby("experiment_name"):
+        frame = pd.read_csv(searched.workdir / name / "predictions.csv")
+        means = frame.groupby(["fold", "seed", "split"])["correct"].mean()
+        for row in rows.to_dict("records"):
+            assert row["val_accuracy"] == pytest.approx(means[row["fold"], row["seed"], "val"])
+            assert row["test_accuracy"] == pytest.approx(means[row["fold"], row["seed"], "test"])
+        history = pd.read_csv(searched.workdir / name / "history.csv")
+        for row in rows.to_dict("records"):
+            mine = history[(history["fold"] == row["fold"]) & (history["seed"] == row["seed"])]
+            assert mine["epoch"].tolist() == list(range(1, row["epochs_run"] + 1))
+            chosen = mine[mine["epoch"] == row["best_epoch"]]["val_accuracy"].iloc[0]
+            assert chosen == mine["val_accuracy"].max()
+            assert chosen == pytest.approx(row["val_accuracy"])
+
+
+def test_the_splits_file_says_who_was_tested(searched: Any) -> None:
+    table = pd.read_csv(searched.workdir / "splits.csv", dtype={"series_id": str})
+    for (fold, part), rows in pd.read_csv(
+        searched.workdir / "clip_only" / "predictions.csv", dtype={"series_id": str}
+    ).groupby(["fold", "split"]):
+        listed = table[(table["fold"] == fold) & (table["split"] == part)]["series_id"]
+        assert set(rows["series_id"]) == set(listed)
+
+
+def test_a_saved_model_gives_the_scores_of_the_predictions(
+    searched: Any, small_data: SmallData
+) -> None:
+    model = jaxrank.load_model(searched.workdir / "tiny_mlp" / "model")
+    scores = model.score(small_data[1])
+    frame = pd.read_csv(searched.workdir / "tiny_mlp" / "predictions.csv")
+    mine = frame[
+        (frame["fold"] == model.description["fold"]) & (frame["seed"] == model.description["seed"])
+    ]
+    assert len(mine) > 20
+    np.testing.assert_allclose(scores[mine["image_a"]], mine["score_a"], atol=1e-5)
+    np.testing.assert_allclose(scores[mine["image_b"]], mine["score_b"], atol=1e-5)
+    trials = searched.trials[searched.trials["experiment_name"] == "tiny_mlp"]
+    assert model.description["val_accuracy"] == pytest.approx(trials["val_accuracy"].max())
+
+
+def test_swapping_the_photos_of_every_pair_flips_the_predictions_and_nothing_else(
+    searched: Any, small_data: SmallData
+) -> None:
+    """Promise 5, for the model: the score of a photo does not know the pair it stands in."""
+    model = jaxrank.load_model(searched.workdir / "clip_only" / "model")
+    scores, table = model.score(small_data[1]), small_data[0].table
+    difference = scores[table["image_a"]].to_numpy() - scores[table["image_b"]].to_numpy()
+    swapped = scores[table["image_b"]].to_numpy() - scores[table["image_a"]].to_numpy()
+    np.testing.assert_array_equal(difference, -swapped)
+    assert np.abs(difference).max() > 0.01
+
+
+def without_times(path: Path) -> pd.DataFrame:
+    return pd.read_csv(path).drop(columns="duration_seconds")
+
+
+def test_two_runs_of_one_seed_are_equal_and_of_another_seed_are_not(
+    searched: Any, small_data: SmallData, tmp_path: Path
+) -> None:
+    again = jaxrank.search(*small_data, workdir=tmp_path / "again", **QUICK)
+    first = without_times(searched.workdir / "summary.csv")
+    pd.testing.assert_frame_equal(first, without_times(again.workdir / "summary.csv"))
+    other = jaxrank.search(*small_data, workdir=tmp_path / "other", seed=7, **QUICK)
+    assert not first.equals(without_times(other.workdir / "summary.csv"))
+    np.testing.assert_array_equal(
+        (searched.workdir / "splits.csv").read_bytes(), (other.workdir / "splits.csv").read_bytes()
+    )  # --seed is of training only
+
+
+def test_permuting_the_test_labels_changes_only_test_columns(
+    searched: Any, small_data: SmallData, tmp_path: Path
+) -> None:
+    """Promise 4. One fold, so that no series is test here and training there."""
+    one_fold = QUICK | {"folds": 0, "num_seeds": 1}
+    before = jaxrank.search(*small_data, workdir=tmp_path / "before", **one_fold).summary
+    pairs, store = small_data
+    series = np.unique(pairs.table["series_id"])
+    parts = splits.split_series(series)
+    tested = pairs.table["series_id"].isin(series[parts[0] == splits.TEST]).to_numpy()
+    table = pairs.table.copy()
+    table.loc[tested, "preference"] = table.loc[tested, "preference"].to_numpy()[::-1]
+    after = jaxrank.search(table, store, workdir=tmp_path / "after", **one_fold).summary
+    columns = [c for c in report.SUMMARY_COLUMNS if c != "duration_seconds" and "test_" not in c]
+    pd.testing.assert_frame_equal(before[columns], after[columns])
+    assert not before["test_accuracy"].equals(after["test_accuracy"])
+
+
+def test_a_sick_experiment_has_a_row_with_its_reason_and_the_others_stand(
+    small_data: SmallData, tmp_path: Path
+) -> None:
+    config = prepare.default.get_config()
+    config.experiments["sick"] = {"mlp_hidden_dims": "128", "batch_size": 128, "learning_rate": 1e9}
+    result = jaxrank.search(
+        *small_data, config=config, experiments=["tiny_mlp", "sick"], workdir=tmp_path / "w"
+    )
+    rows = result.summary.set_index("experiment_name")
+    assert rows.loc["sick", "status"] == "failed"
+    assert "not a finite number in epoch" in rows.loc["sick", "error"]
+    assert np.isnan(rows.loc["sick", "val_accuracy"])
+    assert rows.loc["tiny_mlp", "status"] == "completed"
+    assert not (tmp_path / "w" / "sick" / "model").exists()
+    alone = jaxrank.search(*small_data, experiments=["tiny_mlp"], workdir=tmp_path / "alone")
+    same = alone.summary.set_index("experiment_name").loc["tiny_mlp"]
+    assert rows.loc["tiny_mlp", "val_accuracy"] == pytest.approx(same["val_accuracy"])
+
+
+def test_an_experiment_without_its_block_is_skipped_and_said(
+    small_data: SmallData, tmp_path: Path
+) -> None:
+    pairs, store = small_data
+    result = jaxrank.search(
+        pairs, {"iqa": store["iqa"]}, mode="features", workdir=tmp_path / "w",
+        overrides={"max_epochs": 1},
+    )  # fmt: skip
+    rows = result.summary.set_index("experiment_name")
+    assert rows.loc["clip_only", "status"] == "skipped"
+    assert rows.loc["clip_only", "error"] == "the feature store has no block 'clip' (it has iqa)"
+    assert rows.loc["iqa_only", "status"] == "completed"
+    assert "skipped clip_only" in (tmp_path / "w" / "training.log").read_text()
+
+
+def test_the_command_line_gives_what_python_gives(
+    searched: Any,
+    small_files: tuple[Path, Path],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    workdir = tmp_path / "a folder"
+    status = main(
+        ["launch.py", "search", f"--pairs={small_files[0]}", f"--features={small_files[1]}",
+         f"--workdir={workdir}", "--experiments=tiny_mlp,clip_only,iqa_only", "--folds=3",
+         "--num_seeds=2", "--config.max_epochs=4", "--config.batch_size=32",
+         "--config.learning_rate=3e-3"]
+    )  # fmt: skip
+    out = capsys.readouterr().out
+    assert status == 0
+    assert str(workdir) in out
+    assert "Best by validation:" in out
+    pd.testing.assert_frame_equal(
+        without_times(workdir / "summary.csv"), without_times(searched.workdir / "summary.csv")
+    )
+    assert main(["launch.py", "search", f"--workdir={workdir}"]) == 2
+    assert "is not empty" in capsys.readouterr().err
+
+
+def test_simulated_data_are_called_so_wherever_they_show(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def small() -> Any:
+        return jaxrank.simulate(0, 60)
+
+    monkeypatch.setattr(prepare, "simulate", small)
+    words = ["--experiments=iqa_only", "--config.max_epochs=1", f"--workdir={tmp_path / 'w'}"]
+    assert main(["launch.py", "search", *words]) == 0
+    out = capsys.readouterr().out
+    assert "SIMULATED data" in out
+    assert "the ceiling is known" in out
+    results = json.loads((tmp_path / "w" / "results.json").read_text())
+    assert results["data"]["simulated"] is True
+    summary = pd.read_csv(tmp_path / "w" / "summary.csv")
+    assert summary["notes"].str.contains("simulated data").all()
+
+
+def test_pairs_without_any_direction_are_told(small_data: SmallData) -> None:
+    pairs, store = small_data
+    with pytest.raises(UserError, match=r"every preference is exactly 0\.5"):
+        prepare.prepare(Pairs(pairs.table.assign(preference=0.5)), store)
+
+
+def test_an_unwritable_workdir_is_a_users_mistake(small_data: SmallData, tmp_path: Path) -> None:
+    occupied = tmp_path / "file"
+    occupied.write_text("x")
+    with pytest.raises(UserError, match="can't be used"):
+        jaxrank.search(*small_data, workdir=occupied, **QUICK)
+
+
+def test_the_lines_of_python_in_the_readme_run(
+    tmp_path: Path, small_files: tuple[Path, Path]
+) -> None:
+    readme = (Path(__file__).parents[1] / "README.md").read_text()
+    (code,) = [part.split("```")[0] for part in readme.split("```python\n")[1:]]
+    pairs, store = small_files
+    pairs.rename(tmp_path / "my_pairs.csv")
+    store.rename(tmp_path / "my_features")
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", code],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "tiny_mlp" in done.stdout
+    assert "Name: score" in done.stdout
+
+
+def test_the_real_tables_score_as_they_are_known_to(photo_triage: Path, tmp_path: Path) -> None:
+    """57% from four image-quality numbers on the preferences, chance on the permuted votes."""
+    block = jaxrank.read_block_csv(photo_triage / "iqa.csv")
+    scores = {}
+    for name in ("pairs", "votes"):
+        result = jaxrank.search(
+            photo_triage / f"{name}.csv", {"iqa": block}, experiments=["iqa_only"], folds=5,
+            num_seeds=3, workdir=tmp_path / name,
+        )  # fmt: skip
+        scores[name] = result.summary.set_index("experiment_name")["test_accuracy"]
+    assert 0.555 <= scores["pairs"]["iqa_only"] <= 0.62
+    assert 0.47 <= scores["votes"]["iqa_only"] <= 0.53
+    assert scores["pairs"]["sharpness"] == pytest.approx(0.556, abs=0.004)
+    assert scores["votes"]["sharpness"] == pytest.approx(0.504, abs=0.004)

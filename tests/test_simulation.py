@@ -1,0 +1,46 @@
+import numpy as np
+import pandas as pd
+
+from jaxrank import datasets, evaluate, splits
+from jaxrank.simulation import NUM_SERIES, simulate
+
+
+def test_the_embedded_data_have_the_real_sets_size_and_known_truth() -> None:
+    simulated = simulate()
+    dataset = datasets.align(simulated.pairs, simulated.features)
+    assert len(dataset.series_ids) == NUM_SERIES == 4300
+    assert 11_700 < len(dataset.table) < 12_300
+    assert 11_300 < len(dataset.photos) < 11_700
+    assert {name: len(c) for name, c in dataset.block_columns.items()} == {
+        "clip": 512,
+        "cnn": 1024,
+        "iqa": 4,
+    }
+    parts = splits.split_series(dataset.series_ids, folds=3)
+    rules = evaluate.rule_scores(dataset)
+    sharpness = evaluate.rule_accuracies(rules["sharpness"], dataset, parts)
+    assert 0.53 < sharpness["test_accuracy"] < 0.59
+    possible = simulated.best_score[dataset.photos].to_numpy()
+    ceiling = evaluate.rule_accuracies(possible, dataset, parts)["test_accuracy"]
+    appeal = simulated.appeal[dataset.photos].to_numpy()
+    best = evaluate.rule_accuracies(appeal, dataset, parts)["test_accuracy"]
+    assert sharpness["test_accuracy"] < 0.65 < ceiling < 0.69 < best < 0.9
+
+
+def test_the_seed_decides_everything() -> None:
+    first, again, other = simulate(3, 30), simulate(3, 30), simulate(4, 30)
+    pd.testing.assert_frame_equal(first.pairs.table, again.pairs.table)
+    for name, block in first.features.items():
+        np.testing.assert_array_equal(block.values, again.features[name].values)
+    assert not np.array_equal(
+        first.pairs.table["preference"][:20], other.pairs.table["preference"][:20]
+    )
+
+
+def test_all_pairs_of_a_series_are_compared_and_photos_stay_in_one_series() -> None:
+    table = simulate(0, 50).pairs.table
+    for _, rows in table.groupby("series_id"):
+        size = len(set(rows["image_a"]) | set(rows["image_b"]))
+        assert len(rows) == size * (size - 1) / 2
+        assert rows["image_a"].str[:6].nunique() == 1
+    assert table["preference"].between(0, 1).all()

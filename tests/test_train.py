@@ -1,0 +1,434 @@
+"""The promises of training: solo = cohort, one compilation, isolation, early stopping, no leaks."""
+
+import dataclasses
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxrank import losses, members, plan, splits, train
+from jaxrank.configs import default
+from jaxrank.datasets import Dataset
+from jaxrank.experiments import Experiment, read_experiments
+from jaxrank.models import Scorer
+from jaxrank.plan import Cohort, Trial
+
+STEPS = 20
+
+
+def experiment(name: str = "e", **changes: Any) -> Experiment:
+    base = read_experiments(default.get_config(), ["tiny_mlp"], {})[0]
+    small: dict[str, Any] = {
+        "mlp_hidden_dims": (8, 6),
+        "batch_size": 16,
+        "blocks": ("clip", "cnn", "iqa"),
+    }
+    return dataclasses.replace(base, name=name, **(small | changes))
+
+
+# Trials of one cohort that differ in everything that may differ: experiment, fold, seed.
+TRIALS = [
+    Trial(experiment("a"), 0, 0),
+    Trial(experiment("b", learning_rate=2e-3, dropout=0.5), 0, 0),
+    Trial(experiment("b", learning_rate=2e-3, dropout=0.5), 1, 0),
+    Trial(experiment("b", learning_rate=2e-3, dropout=0.5), 1, 1),
+    Trial(experiment("c", weight_decay=0.1, margin=2.0, dropout=0.0), 2, 3),
+]
+
+
+def run_steps(
+    cohort: Cohort, dataset: Dataset, parts: np.ndarray, keys: Any = None
+) -> dict[str, np.ndarray]:
+    """All parameters of each trial, as one vector, after STEPS steps; by identity."""
+    static = members.make_static(cohort)
+    data = members.make_data(cohort, dataset)
+    member = members.make_members(cohort, dataset, parts)
+    if keys is not None:
+        member = member._replace(key=keys)
+    state = train.init_cohort(static.model, member)
+    steps = 0
+    while steps < STEPS:
+        rows = members.cohort_rows(cohort, dataset, parts, steps // cohort.num_batches)
+        rows = rows[:, : STEPS - steps]
+        state, _ = train.cohort_epoch(static, data, member, state, rows)
+        steps += rows.shape[1]
+    leaves = [np.asarray(leaf) for leaf in jax.tree.leaves(state.params)]
+    return {
+        trial.identity: np.concatenate([leaf[p].ravel() for leaf in leaves])
+        for p, trial in enumerate(cohort.trials)
+    }
+
+
+def cohorts_of(
+    trials: Sequence[Trial], dataset: Dataset, parts: np.ndarray, at_once: int = 100
+) -> list[Cohort]:
+    e = trials[0].experiment
+    one = plan.trial_bytes(15, e.mlp_hidden_dims, e.batch_size)
+    return plan.make_cohorts(trials, dataset, parts, memory_limit=at_once * one)
+
+
+def largest_difference(first: dict[str, np.ndarray], second: dict[str, np.ndarray]) -> float:
+    assert first.keys() == second.keys()
+    return max(float(np.abs(first[key] - second[key]).max()) for key in first)
+
+
+@pytest.fixture(scope="module")
+def together(dataset: Dataset, parts: np.ndarray) -> dict[str, np.ndarray]:
+    (cohort,) = cohorts_of(TRIALS, dataset, parts)
+    assert len(cohort.trials) == 5
+    return run_steps(cohort, dataset, parts)
+
+
+def test_the_members_of_a_cohort_differ(together: dict[str, np.ndarray]) -> None:
+    values = list(together.values())
+    for i in range(len(values)):
+        for j in range(i):
+            assert np.abs(values[i] - values[j]).max() > 0.01
+
+
+def test_a_trial_alone_is_the_trial_in_a_cohort(
+    together: dict[str, np.ndarray], dataset: Dataset, parts: np.ndarray
+) -> None:
+    alone: dict[str, np.ndarray] = {}
+    for trial in TRIALS:
+        (cohort,) = cohorts_of([trial], dataset, parts)
+        alone |= run_steps(cohort, dataset, parts)
+    assert largest_difference(alone, together) < 1e-5
+
+
+def test_the_order_in_a_cohort_changes_nothing(
+    together: dict[str, np.ndarray], dataset: Dataset, parts: np.ndarray
+) -> None:
+    (cohort,) = cohorts_of(TRIALS[::-1], dataset, parts)
+    assert largest_difference(run_steps(cohort, dataset, parts), together) == 0
+
+
+def test_two_chunks_of_memory_change_nothing(
+    together: dict[str, np.ndarray], dataset: Dataset, parts: np.ndarray
+) -> None:
+    cohorts = cohorts_of(TRIALS, dataset, parts, at_once=3)
+    assert [len(cohort.trials) for cohort in cohorts] == [3, 2]
+    chunks: dict[str, np.ndarray] = {}
+    for cohort in cohorts:
+        chunks |= run_steps(cohort, dataset, parts)
+    assert largest_difference(chunks, together) < 1e-5
+
+
+def test_a_key_that_depends_on_the_place_would_be_noticed(
+    together: dict[str, np.ndarray], dataset: Dataset, parts: np.ndarray
+) -> None:
+    (cohort,) = cohorts_of(TRIALS, dataset, parts)
+    by_place = jax.random.split(jax.random.key(0), len(TRIALS))
+    placed = run_steps(cohort, dataset, parts, keys=by_place)
+    assert all(np.abs(placed[key] - together[key]).max() > 1e-2 for key in together)
+
+
+def compiled() -> int:
+    return train.cohort_epoch._cache_size()  # type: ignore[attr-defined]
+
+
+def test_one_compilation_a_cohort(dataset: Dataset, parts: np.ndarray) -> None:
+    # Hidden sizes of no other test: a shape that was compiled before would not be counted.
+    shared = {"mlp_hidden_dims": (7,), "max_epochs": 4}
+    trials = [Trial(experiment(f"x{i}", dropout=0.1 * i, **shared), 0, i) for i in range(3)]
+    other = [Trial(experiment("y", mlp_hidden_dims=(5,), max_epochs=3), 0, 0)]
+    cohorts = plan.make_cohorts(trials + other, dataset, parts, 2**30)
+    assert len(cohorts) == 2
+    before = compiled()
+    for cohort in cohorts:
+        train.fit(cohort, dataset, parts)
+    assert compiled() == before + 2
+    for cohort in cohorts:
+        train.fit(cohort, dataset, parts)
+    assert compiled() == before + 2
+
+
+def test_a_sick_trial_dies_alone(dataset: Dataset, parts: np.ndarray) -> None:
+    healthy = [Trial(experiment("a", max_epochs=5), fold, 0) for fold in range(2)]
+    sick = Trial(experiment("sick", max_epochs=5, learning_rate=1e9), 0, 0)
+    calm = Trial(experiment("sick", max_epochs=5, learning_rate=1e-3), 0, 0)
+    fitted = {}
+    for name, third in (("sick", sick), ("calm", calm)):
+        (cohort,) = plan.make_cohorts([healthy[0], third, healthy[1]], dataset, parts, 2**30)
+        fitted[name] = train.fit(cohort, dataset, parts)
+    assert fitted["sick"].status_P.tolist() == [train.STOPPED, train.FAILED, train.STOPPED]
+    assert fitted["calm"].status_P.tolist() == [train.STOPPED] * 3
+    assert np.isnan(fitted["sick"].scores_PN[1]).all()
+    for place in (0, 2):  # bit for bit, whatever the neighbour does
+        np.testing.assert_array_equal(
+            fitted["sick"].scores_PN[place], fitted["calm"].scores_PN[place]
+        )
+        for with_sick, with_calm in zip(
+            jax.tree.leaves(fitted["sick"].best_params),
+            jax.tree.leaves(fitted["calm"].best_params),
+            strict=True,
+        ):
+            np.testing.assert_array_equal(with_sick[place], with_calm[place])
+
+
+@pytest.mark.parametrize("learning_rate", [1e-30, 1.0, 1e30])
+def test_any_finite_positive_learning_rate_runs(
+    dataset: Dataset, parts: np.ndarray, learning_rate: float
+) -> None:
+    trial = Trial(experiment("a", max_epochs=2, learning_rate=learning_rate), 0, 0)
+    (cohort,) = plan.make_cohorts([trial], dataset, parts, 2**30)
+    fitted = train.fit(cohort, dataset, parts)
+    assert fitted.status_P[0] in (train.STOPPED, train.FAILED)
+
+
+def test_early_stopping_is_the_rule_as_stated(dataset: Dataset, parts: np.ndarray) -> None:
+    """Patience counts epochs without a strictly better validation accuracy; of equal epochs the
+    first is chosen; nobody runs past its own max_epochs."""
+    trials = [
+        Trial(experiment("p2", learning_rate=1e-2, patience=2, max_epochs=25), fold, seed)
+        for fold in range(3)
+        for seed in range(3)
+    ]
+    trials.append(Trial(experiment("short", patience=50, max_epochs=3), 0, 0))
+    (cohort,) = plan.make_cohorts(trials, dataset, parts, 2**30)
+    seen: list[tuple[int, int]] = []
+    fitted = train.fit(cohort, dataset, parts, lambda *progress: seen.append(progress))
+    assert seen[-1] == (len(fitted.history.running), 0)
+    assert len(set(fitted.epochs_run_P.tolist())) > 2  # else the test could not fail
+    for p, trial in enumerate(trials):
+        accuracy = fitted.history.val_accuracy[:, p]
+        best, best_epoch, stale = -1.0, -1, 0
+        for epoch in range(trial.experiment.max_epochs):
+            if accuracy[epoch] > best:
+                best, best_epoch, stale = float(accuracy[epoch]), epoch, 0
+            else:
+                stale += 1
+            if stale == trial.experiment.patience:
+                break
+        assert fitted.best_epoch_P[p] == best_epoch
+        assert fitted.epochs_run_P[p] == epoch + 1
+        assert fitted.history.running[:, p].sum() == epoch + 1
+
+
+def test_the_chosen_parameters_are_those_of_the_chosen_epoch(
+    dataset: Dataset, parts: np.ndarray
+) -> None:
+    trials = [Trial(experiment("a", learning_rate=1e-2, max_epochs=12), fold, 0) for fold in (0, 1)]
+    (cohort,) = plan.make_cohorts(trials, dataset, parts, 2**30)
+    fitted = train.fit(cohort, dataset, parts)
+    for p, trial in enumerate(trials):
+        rows = plan.fold_rows(parts, trial.fold, dataset.series_M, splits.VALIDATION)
+        scores_a, scores_b = fitted.scores_PN[p][dataset.pair_rows_M2[rows]].T
+        right = (scores_a > scores_b) == (dataset.preference_M[rows] > 0.5)
+        directed = dataset.preference_M[rows] != 0.5
+        chosen = fitted.history.val_accuracy[fitted.best_epoch_P[p], p]
+        assert right[directed].mean() == pytest.approx(chosen, abs=1e-6)
+        # The data have a linear quality: a model that learned nothing would be near 1/2.
+        assert chosen > 0.65
+
+
+def test_scaling_sees_training_photos_only(dataset: Dataset, parts: np.ndarray) -> None:
+    (cohort,) = cohorts_of(TRIALS[:1], dataset, parts)
+    train_rows = plan.fold_rows(parts, 0, dataset.series_M, splits.TRAIN)
+    train_photos = np.unique(dataset.pair_rows_M2[train_rows])
+    others = np.setdiff1d(np.arange(len(dataset.photos)), train_photos)
+    assert len(others) > 10
+    before = members.make_members(cohort, dataset, parts)
+    changed = dataset.features_ND.copy()
+    changed[others] = 1e3
+    after = members.make_members(cohort, dataset._replace(features_ND=changed), parts)
+    np.testing.assert_array_equal(before.mean_D, after.mean_D)
+    np.testing.assert_array_equal(before.inv_std_D, after.inv_std_D)
+    changed[train_photos] += 1
+    moved = members.make_members(cohort, dataset._replace(features_ND=changed), parts)
+    assert np.abs(moved.mean_D - before.mean_D).max() > 0.5
+
+
+def test_test_rows_stay_out_of_training_and_validation(dataset: Dataset, parts: np.ndarray) -> None:
+    """Turning every test label round changes no parameter; a validation label does count."""
+    trials = [Trial(experiment("a", learning_rate=1e-2, max_epochs=6), 0, 0)]
+    (cohort,) = plan.make_cohorts(trials, dataset, parts, 2**30)
+    before = train.fit(cohort, dataset, parts)
+    for part, same in ((splits.TEST, True), (splits.VALIDATION, False)):
+        rows = plan.fold_rows(parts, 0, dataset.series_M, part)
+        preference = dataset.preference_M.copy()
+        preference[rows] = 1 - preference[rows]
+        after = train.fit(cohort, dataset._replace(preference_M=preference), parts)
+        assert np.array_equal(before.history.val_loss, after.history.val_loss) == same
+        assert np.array_equal(before.scores_PN, after.scores_PN) or not same
+
+
+def test_trials_of_one_fold_and_seed_see_the_same_batches(
+    dataset: Dataset, parts: np.ndarray
+) -> None:
+    (cohort,) = cohorts_of(TRIALS, dataset, parts)
+    rows = np.asarray(members.cohort_rows(cohort, dataset, parts, 1))
+    np.testing.assert_array_equal(rows[0], rows[1])  # two experiments, one fold and seed
+    assert (rows[2] != rows[3]).any()  # another seed
+    for p, trial in enumerate(cohort.trials):
+        used = np.sort(rows[p][rows[p] >= 0])
+        expected = plan.fold_rows(parts, trial.fold, dataset.series_M, splits.TRAIN)
+        np.testing.assert_array_equal(used, expected)
+
+
+def test_empty_places_in_a_batch_change_nothing(dataset: Dataset, parts: np.ndarray) -> None:
+    (cohort,) = cohorts_of([Trial(experiment("a", dropout=0.0), 0, 0)], dataset, parts)
+    static = members.make_static(cohort)
+    data = members.make_data(cohort, dataset)
+    member = members.make_members(cohort, dataset, parts)
+    rows = members.cohort_rows(cohort, dataset, parts, 0)
+    padded = jnp.pad(rows, ((0, 0), (0, 0), (0, 7)), constant_values=-1)
+    plain, plain_metrics = train.cohort_epoch(
+        static, data, member, train.init_cohort(static.model, member), rows
+    )
+    wide, wide_metrics = train.cohort_epoch(
+        static, data, member, train.init_cohort(static.model, member), padded
+    )
+    for first, second in zip(
+        jax.tree.leaves((plain.params, plain_metrics)),
+        jax.tree.leaves((wide.params, wide_metrics)),
+        strict=True,
+    ):
+        np.testing.assert_allclose(first, second, atol=1e-5)
+
+
+def test_a_batch_without_a_usable_pair_has_loss_zero_and_finite_parameters(
+    dataset: Dataset, parts: np.ndarray
+) -> None:
+    (cohort,) = cohorts_of([Trial(experiment("a"), 0, 0)], dataset, parts)
+    static = members.make_static(cohort)
+    data = members.make_data(cohort, dataset)
+    member = members.make_members(cohort, dataset, parts)
+    state = train.init_cohort(static.model, member)
+    rows = jnp.full((1, 2, 16), -1)
+    state, metrics = train.cohort_epoch(static, data, member, state, rows)
+    assert float(metrics.train_loss[0]) == 0
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(state.params))
+
+
+@pytest.mark.parametrize("sampler", ["random", "balanced", "distinct"])
+@pytest.mark.parametrize("loss", ["margin_ranking", "logistic"])
+def test_every_loss_and_sampler_learns(
+    dataset: Dataset, parts: np.ndarray, loss: str, sampler: str
+) -> None:
+    changes = {"loss": loss, "sampler": sampler, "max_epochs": 15, "learning_rate": 5e-3}
+    (cohort,) = plan.make_cohorts([Trial(experiment("a", **changes), 0, 0)], dataset, parts, 2**30)
+    fitted = train.fit(cohort, dataset, parts)
+    losses_by_epoch = fitted.history.train_loss[:, 0]
+    assert losses_by_epoch[-1] < 0.9 * losses_by_epoch[0]
+    assert fitted.history.val_accuracy.max() > 0.65
+
+
+@pytest.mark.parametrize("name", ["margin_ranking", "logistic"])
+def test_the_losses_of_fifty_steps_are_pytorchs(name: str) -> None:
+    """Same weights, same batches, no dropout; recorded by benchmarks/record_torch_losses.py."""
+    recorded = json.loads((Path(__file__).parent / "data" / "torch_losses.json").read_text())
+    weights = [np.array(w, np.float32) for w in recorded["weights"]]
+    params: dict[str, Any] = {
+        "params": {f"Dense_{i}": {"kernel": jnp.asarray(w)} for i, w in enumerate(weights)}
+    }
+    for i, w in enumerate(weights[:-1]):  # the last bias cancels in every difference
+        params["params"][f"bias_{i}"] = jnp.zeros(w.shape[1])
+    data = members.Data(
+        jnp.asarray(recorded["features"], jnp.float32),
+        jnp.asarray(recorded["pairs"], jnp.int32),
+        jnp.asarray(recorded["preference"], jnp.float32),
+    )
+    dim = data.features_ND.shape[1]
+    member = members.Member(
+        key=jax.random.key(0),
+        learning_rate=jnp.float32(recorded["learning_rate"]),
+        weight_decay=jnp.float32(recorded["weight_decay"]),
+        dropout=jnp.float32(0),
+        margin=jnp.float32(recorded["margin"]),
+        mean_D=jnp.zeros(dim),
+        inv_std_D=jnp.ones(dim),
+        val_rows_CB=jnp.zeros((1, 1), jnp.int32),
+        max_epochs=jnp.int32(100),
+        patience=jnp.int32(100),
+    )
+    model = Scorer(tuple(w.shape[1] for w in weights[:-1]))
+    state = train.init_member(model, member)._replace(params=params)
+    epoch = jax.jit(train.member_epoch, static_argnums=0)
+    static = members.Static(model, losses.LOSSES[name])
+    ours = []
+    for batch in recorded["batches"]:  # one step an epoch, so that each step's loss is seen
+        rows = jnp.asarray([batch], jnp.int32)
+        state, metrics = epoch(static, data, member, state, rows)
+        ours.append(float(metrics.train_loss))
+    assert len(ours) == 50
+    np.testing.assert_allclose(ours, recorded["losses"][name], atol=1e-4)
+    assert max(ours) - min(ours) > 0.1  # the losses are not all alike
+
+
+def test_a_test_photo_that_overflows_does_not_touch_training(
+    dataset: Dataset, parts: np.ndarray
+) -> None:
+    """An empty place in a batch must read a pair of the member's own part."""
+    trials = [Trial(experiment("a", max_epochs=3, batch_size=7), fold, 0) for fold in range(3)]
+    (cohort,) = plan.make_cohorts(trials, dataset, parts, 2**30)
+    assert (np.asarray(members.cohort_rows(cohort, dataset, parts, 0)) < 0).any()
+    tested_in = parts[:, dataset.series_M[-1]] == splits.TEST
+    last_fold = int(np.flatnonzero(tested_in)[0])
+    huge = dataset.features_ND.copy()
+    huge[dataset.pair_rows_M2[-1]] = 3e38
+    fitted = train.fit(cohort, dataset._replace(features_ND=huge), parts)
+    plain = train.fit(cohort, dataset, parts)
+    assert fitted.status_P[last_fold] == train.STOPPED
+    np.testing.assert_array_equal(
+        fitted.history.val_loss[:, last_fold], plain.history.val_loss[:, last_fold]
+    )
+
+
+def test_steps_without_a_pair_are_skipped(dataset: Dataset, parts: np.ndarray) -> None:
+    """A fold with fewer pairs than steps trains as if the empty steps were not there."""
+    trial = Trial(experiment("a", dropout=0.0, batch_size=200), 0, 0)
+    (cohort,) = plan.make_cohorts([trial], dataset, parts, 2**30)
+    assert not cohort.skip_empty
+    cohort = cohort._replace(skip_empty=True)
+    static = members.make_static(cohort)
+    data = members.make_data(cohort, dataset)
+    member = members.make_members(cohort, dataset, parts)
+    rows = members.cohort_rows(cohort, dataset, parts, 0)
+    more = jnp.concatenate([rows, jnp.full((1, 5, rows.shape[2]), -1)], axis=1)
+    params = []
+    for batches in (rows, more):
+        state = train.init_cohort(static.model, member)
+        state, _ = train.cohort_epoch(static, data, member, state, batches)
+        params.append(state.params)
+    for first, second in zip(*map(jax.tree.leaves, params), strict=True):
+        np.testing.assert_allclose(first, second, atol=1e-6)
+
+
+def test_one_huge_series_in_one_fold_asks_for_skipped_steps(parts: np.ndarray) -> None:
+    series = np.r_[np.repeat(np.arange(30), 2), np.repeat(30, 200)].astype(np.int32)
+    pairs = np.arange(2 * len(series), dtype=np.int32).reshape(-1, 2)
+    huge = Dataset(
+        table=None,
+        photos=np.arange(2 * len(series)),
+        features_ND=np.zeros((2 * len(series), 2), np.float32),
+        block_columns={"iqa": ("x", "y")},
+        pair_rows_M2=pairs,
+        preference_M=np.ones(len(series), np.float32),
+        series_M=series,
+        series_ids=np.array([str(i) for i in range(31)], object),
+        notes=(),
+    )
+    parts = splits.split_series(huge.series_ids, folds=3)
+    trials = [Trial(experiment("a", sampler="distinct", blocks=("iqa",)), f, 0) for f in range(3)]
+    (cohort,) = plan.make_cohorts(trials, huge, parts, 2**30)
+    assert cohort.num_batches == 200
+    assert cohort.skip_empty
+
+
+def test_photos_with_equal_features_tie(dataset: Dataset, parts: np.ndarray) -> None:
+    same = dataset._replace(features_ND=np.tile(dataset.features_ND[:1], (3000, 1)))
+    trial = Trial(experiment("a", mlp_hidden_dims=(256,), max_epochs=1), 0, 0)
+    (cohort,) = plan.make_cohorts([trial], dataset, parts, 2**30)
+    member = members.make_members(cohort, dataset, parts)
+    model = members.make_static(cohort).model
+    state = train.init_cohort(model, member)
+    data = members.make_data(cohort, same)
+    scores = np.asarray(train.cohort_scores(model, data, member, state.params))
+    assert scores.shape == (1, 3000)
+    assert len(np.unique(scores)) == 1
