@@ -93,6 +93,6 @@ def get_config() -> ConfigDict:
         "dropout": 0.0,
         "batch_size": 256,
         "learning_rate": 1e-4,
-        "notes": "reference: a linear scorer on all blocks",
+        "notes": "reference: linear, all blocks",
     }
     return config

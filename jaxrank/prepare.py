@@ -128,7 +128,7 @@ def prepare(
     for name in names:
         if name in rules or name == LINEAR:
             raise UserError(f"experiment '{name}' has the name of a rule in the table; rename it")
-    resolved = [_resolve_blocks(e, dataset) for e in wanted]
+    resolved = [resolve_blocks(e, dataset) for e in wanted]
     skipped = _skipped(resolved, dataset)
     trained = [e for e in resolved if e.name not in skipped]
     if set(names) <= set(skipped):
@@ -188,7 +188,7 @@ def _check_parts(dataset: Dataset, parts: np.ndarray) -> None:
                 )
 
 
-def _resolve_blocks(experiment: Experiment, dataset: Dataset) -> Experiment:
+def resolve_blocks(experiment: Experiment, dataset: Dataset) -> Experiment:
     if experiment.blocks != (ALL_BLOCKS,):
         order = [b for b in dataset.block_columns if b in experiment.blocks]
         order += [b for b in experiment.blocks if b not in order]

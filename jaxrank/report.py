@@ -18,6 +18,7 @@ from jaxrank import tables
 from jaxrank.checkpoints import save_model
 from jaxrank.datasets import Dataset
 from jaxrank.evaluate import (
+    CHANCE,
     COMPLETED,
     FAILED,
     TrialResult,
@@ -95,7 +96,7 @@ def summarise(
             row |= done[_MEANS].mean().to_dict()
         rows.append(row)
     for name, accuracies in rules.items():
-        note = "rule: equal scores" if name == "chance" else f"rule: the photo with more {name}"
+        note = "rule: all scores equal" if name == CHANCE else f"rule: more {name} wins"
         rows.append({"experiment_name": name, "status": RULE, "notes": note} | dict(accuracies))
     summary = pd.DataFrame(rows)
     if simulated:

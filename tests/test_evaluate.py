@@ -83,9 +83,8 @@ def test_the_standard_error_is_that_of_clustered_series() -> None:
     right = np.array([int(photo[:-1]) % 2 == 0 for photo in dataset.photos])
     is_a = np.array([photo.endswith("a") for photo in dataset.photos])
     scores = np.where(is_a, 0.0, np.where(right, -1.0, 1.0))  # even series right, odd ones wrong
-    error, pairs, series = evaluate.standard_error_of_test(
-        [result(dataset, scores)], dataset, parts
-    )
+    mine = [result(dataset, scores)]
+    error, pairs, series = evaluate.standard_error_of_test(mine, dataset, parts)
     # Accuracy 1/2; each series has residual +1 or -1: sqrt(12/11 * 12) / 24.
     assert (pairs, series) == (24, 12)
     assert error == pytest.approx(np.sqrt(12 / 11 * 12) / 24)
