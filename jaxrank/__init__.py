@@ -13,11 +13,13 @@ if TYPE_CHECKING:
     from jaxrank.errors import UserError
     from jaxrank.features import Block, open_store, read_block_csv, write_block
     from jaxrank.pairs import read_pairs
+    from jaxrank.sampling import BalancedSeriesBatchSampler
     from jaxrank.simulation import simulate
 
 __version__ = "0.1.0"
 
 _HOMES = {
+    "BalancedSeriesBatchSampler": "sampling",
     "Block": "features",
     "UserError": "errors",
     "load_model": "checkpoints",
@@ -30,6 +32,7 @@ _HOMES = {
 }
 
 __all__ = [
+    "BalancedSeriesBatchSampler",
     "Block",
     "UserError",
     "load_model",
