@@ -230,6 +230,6 @@ def describe(prepared: Prepared) -> list[str]:
         f"split by series, {split}, split seed {prepared.launch['split_seed']}; "
         "'all' blocks means " + ", ".join(facts["blocks"]),
         *(f"skipped {name}: {reason}" for name, reason in prepared.skipped.items()),
-        f"{trials} trials in {len(prepared.cohorts)} cohorts on {device.device_kind} "
-        f"({device.platform}, {os.cpu_count()} cores)",
+        f"{trials} trials in {len(prepared.cohorts)} cohorts on {device.device_kind}, "
+        f"{os.cpu_count()} cores",
     ]
