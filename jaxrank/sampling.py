@@ -48,7 +48,7 @@ def min_batches(series: np.ndarray, sampler: str, batch_size: int) -> int:
     the largest series has pairs, since each needs a batch of its own."""
     by_size = -(-len(series) // batch_size)
     if sampler == "distinct":
-        return max(by_size, int(np.bincount(series).max()))
+        return max(by_size, int(np.max(np.bincount(series))))
     return by_size
 
 
