@@ -17,7 +17,7 @@ import pandas as pd
 from jaxrank import tables
 from jaxrank.errors import UserError
 from jaxrank.experiments import Experiment
-from jaxrank.features import Features, check_block
+from jaxrank.features import Features, check_block, open_store
 from jaxrank.models import Scorer
 
 _FORMAT = 1
@@ -40,12 +40,20 @@ class Model(NamedTuple):
     mean_D: np.ndarray
     inv_std_D: np.ndarray
 
-    def score(self, features: Features) -> pd.Series:
+    def __repr__(self) -> str:
+        return f"Model({self.description})"  # not its weights
+
+    def score(self, features: Features | Path | str) -> pd.Series:
         """Scores of the photos that have a row in every block that the model reads, by name.
+
+        Args:
+          features: a feature store's folder, or what `open_store` returned.
 
         Raises:
           UserError: a block is missing, its columns are not the model's, or no photo has all.
         """
+        if isinstance(features, Path | str):
+            features = open_store(features)
         common: pd.Index | None = None
         for name, columns in self.block_columns.items():
             if name not in features:
@@ -120,14 +128,17 @@ def load_model(folder: Path | str) -> Model:
         "mean": vector,
         "inv_std": vector,
     }
+    shapes = jax.tree.map(lambda leaf: leaf.shape, target)
+    path = (folder / "params").absolute()
     try:
         with ocp.StandardCheckpointer() as checkpointer:
-            saved = checkpointer.restore((folder / "params").absolute(), target)
-    except (OSError, ValueError) as error:
+            stored = checkpointer.metadata(path).item_metadata
+            if jax.tree.map(lambda leaf: leaf.shape, stored.tree) != shapes:
+                raise ValueError(f"they do not have the shapes that {_MODEL_JSON} says")
+            saved = checkpointer.restore(path, target)
+    except (OSError, ValueError, AttributeError) as error:
         reason = str(error).splitlines()[0][:200]
         raise UserError(f"{folder}: the weights can't be read ({reason})") from None
-    if jax.tree.map(np.shape, saved) != jax.tree.map(lambda leaf: leaf.shape, target):
-        raise UserError(f"{folder}: the weights do not have the shapes that {_MODEL_JSON} says")
     return Model(
         record["description"],
         columns,

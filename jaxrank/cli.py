@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
-from jaxrank.config_files import check_key, load_config, set_in_catalogue, with_every_key
+from jaxrank.config_files import check_key, load_config, with_every_key
 from jaxrank.configs import CATALOGUE_KEYS
 from jaxrank.errors import UserError, did_you_mean
 
@@ -34,7 +34,8 @@ Commands:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Runs one command; returns the exit status: 0, 2 for a user's mistake, 130 for Ctrl-C."""
+    """Runs one command and returns the exit status: 0; 1 if every experiment failed; 2 for a
+    user's mistake; 130 for Ctrl-C."""
     argv = sys.argv if argv is None else argv
     try:
         return _dispatch(argv[1:])
@@ -72,7 +73,7 @@ def _dispatch(words: list[str]) -> int:
         name = error.flagname.split(".")[0]
         raise UserError(f"unknown flag '--{error.flagname}'.{did_you_mean(name, values)}") from None
     except (flags.Error, ValueError) as error:
-        raise UserError(str(error)) from None
+        raise UserError(_in_plain_words(str(error))) from None
     if leftover:
         known = {f"--mode={mode}": mode for mode in config.modes} if config else {}
         known |= {f"--{name}": name for name in values}
@@ -80,6 +81,11 @@ def _dispatch(words: list[str]) -> int:
         hint = f"did you mean {near[0]}?" if near else "flags are written --flag=value"
         raise UserError(f"unexpected word '{leftover[0]}': {hint}")
     return run(values, config)
+
+
+def _in_plain_words(message: str) -> str:
+    message = re.sub(r"invalid literal for int\(\).*", "not a whole number", message)
+    return re.sub(r"could not convert string to float.*", "not a number", message)
 
 
 def _flag_list(values: flags.FlagValues) -> str:
@@ -99,19 +105,21 @@ def _define_search(values: flags.FlagValues, words: list[str]) -> ConfigDict:
         "experiments": (None, "names from the catalogue, comma separated, instead of a mode"),
         "pairs": (None, "CSV of pairs or of votes; without it the embedded simulated data"),
         "features": (None, "folder of a feature store, see the command 'features'"),
-        "workdir": (None, "new folder for the results; without it one named by the time"),
-        "photo_name": (None, "votes: how a photo's name is built, such as "
-                       "'{series:06d}-{number:02d}.JPG'"),
+        "workdir": (None, "new folder for the results (default: one named by the time, in "
+                    "outputs/hyperparameter_search)"),
+        "photo_name": (None, "votes: how a photo's name is built (default: "
+                       "{series:06d}-{number:02d}.JPG)"),
     }  # fmt: skip
     for name, (start, meaning) in text.items():
         flags.DEFINE_string(name, start, meaning, flag_values=values)
     whole = {
-        "folds": (0, 0, "cross-validation by series with so many folds; 0 is one 80/10/10 split"),
+        "folds": (0, 0, "cross-validation by series: so many folds, each tested once, the next one "
+                  "validating; 0, the default, is one 80/10/10 split"),
         "num_seeds": (1, 1, "trials of each experiment and fold"),
-        "seed": (0, 0, "first seed of training"),
+        "seed": (0, 0, "first seed of training (default: 0)"),
         "split_seed": (42, 0, "seed of the split"),
         "min_reviewers": (None, 1, "votes: leave out pairs with fewer votes (default: 2)"),
-    }
+    }  # fmt: skip
     for name, (first, least, meaning) in whole.items():
         flags.DEFINE_integer(name, first, meaning, lower_bound=least, flag_values=values)
     flags.DEFINE_float(
@@ -133,7 +141,11 @@ def _define_config(values: flags.FlagValues, words: list[str]) -> ConfigDict:
         match = re.match(r"--?(?:no)?config\.([^=]*)", word)
         if match:
             check_key(flagged, match[1])
-    meaning = "Python file with a get_config(); --config.key=value holds for every experiment"
+    meaning = (
+        "Python file with a get_config() (default: configs/default.py). --config.KEY=VALUE holds "
+        "for every experiment, --config.experiments.NAME.KEY=VALUE for one. KEY: "
+        + ", ".join(key for key in config if key not in CATALOGUE_KEYS)
+    )
     config_flags.DEFINE_config_dict("config", flagged, meaning, flag_values=values, sys_argv=words)
     return config
 
@@ -155,12 +167,6 @@ def _search(values: flags.FlagValues, config: ConfigDict) -> int:
     with one-line rules."""
     if values["mode"].present and values.experiments is not None:
         raise UserError("--mode and --experiments are both given: give one of them")
-    overrides = {}
-    for key, value in config_flags.get_override_values(values["config"]).items():
-        if key.split(".")[0] in CATALOGUE_KEYS:
-            set_in_catalogue(config, key, value)
-        else:
-            overrides[key] = value
     names = [name.strip() for name in (values.experiments or "").split(",") if name.strip()]
     if values.experiments is not None and not names:
         raise UserError("--experiments is empty: give names from the catalogue")
@@ -174,7 +180,7 @@ def _search(values: flags.FlagValues, config: ConfigDict) -> int:
         mode=values.mode,
         experiments=names,
         config=config,
-        overrides=overrides,
+        overrides=config_flags.get_override_values(values["config"]),
         folds=values.folds,
         num_seeds=values.num_seeds,
         seed=values.seed,
@@ -186,14 +192,16 @@ def _search(values: flags.FlagValues, config: ConfigDict) -> int:
     if values.dry_run:
         for line in prepare.describe(prepared):
             print(line)
-        report.print_plan(console, prepared.cohorts)
+        report.print_plan(console, prepared.cohorts, prepared.experiments)
         return 0
     result = conductor.run(prepared, values.workdir, console=console)
     report.print_summary(console, result.summary, simulated=prepared.data_facts["simulated"])
     for line in result.remarks:
         print(line)
     print(f"\nResults: {result.workdir}")
-    return 0
+    trained = result.summary[result.summary["experiment_name"].isin(prepared.launch["experiments"])]
+    # A script must notice when nothing that it asked for came out.
+    return 0 if trained["status"].isin(["completed", "partial"]).any() else 1
 
 
 def _console() -> "Console":
@@ -224,9 +232,10 @@ def _features(values: flags.FlagValues, config: None) -> int:
     from jaxrank import features
 
     block = features.read_block_csv(values.from_csv)
-    features.write_block(values.features, values.block, block)
+    replaced = features.write_block(values.features, values.block, block)
+    what = "replaced" if replaced else "new"
     print(
-        f"{values.features}: block '{values.block}' of {len(block.photos):,} photos and "
+        f"{values.features}: {what} block '{values.block}' of {len(block.photos):,} photos and "
         f"{len(block.columns):,} columns ({', '.join(block.columns[:4])}"
         f"{', ...' if len(block.columns) > 4 else ''})"
     )

@@ -31,12 +31,13 @@ log = logging.getLogger("jaxrank")
 
 
 class SearchResult(NamedTuple):
-    """`summary` and `trials` are the tables of the files in `workdir`; `remarks` say how to read
-    them."""
+    """`summary` and `trials` are the tables of the files in `workdir`; `notes` say what became of
+    the data, `remarks` how to read the tables."""
 
     workdir: Path
     summary: pd.DataFrame
     trials: pd.DataFrame
+    notes: list[str]
     remarks: list[str]
 
 
@@ -113,10 +114,11 @@ def _run(prepared: Prepared, folder: Path, console: Console | None) -> SearchRes
                 "data": prepared.data_facts,
                 "remarks": said,
                 "summary": summary.to_dict("records"),
+                "trials": trials.to_dict("records"),
             },
         )
         log.info("done in %.1f s", time.perf_counter() - start)
-    return SearchResult(folder, summary, trials, said)
+    return SearchResult(folder, summary, trials, describe(prepared), said)
 
 
 def _make_workdir(workdir: Path | str | None) -> Path:
@@ -206,12 +208,14 @@ def _train_all(
         for number, (cohort, names) in enumerate(zip(cohorts, names_of, strict=True)):
             fitted = train.fit(cohort, dataset, parts, functools.partial(on_epoch, number))
             log.info(
-                "cohort %d of %d (%s): %d trials, %d epochs, %.1f s",
+                "cohort %d of %d (%s): %d trials, %d epochs of %d steps of up to %d pairs, %.1f s",
                 number + 1,
                 len(cohorts),
                 ", ".join(dict.fromkeys(names)),
                 len(cohort.trials),
                 len(fitted.history.running),
+                cohort.num_batches,
+                cohort.batch_size,
                 fitted.seconds,
             )
             for result in evaluate.trial_results(cohort, fitted, dataset, parts):

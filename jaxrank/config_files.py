@@ -25,7 +25,12 @@ def load_config(path: str | None) -> ConfigDict:
     if not Path(path).is_file():
         raise UserError(f"--config={path}: there is no such file")
     try:
-        config = runpy.run_path(path)["get_config"]()
+        get_config = runpy.run_path(path).get("get_config")
+        if get_config is None:
+            raise UserError(f"--config={path}: the file defines no get_config()")
+        config = get_config()
+    except UserError:
+        raise
     except (Exception, SystemExit) as error:
         raise UserError(
             f"--config={path}: get_config() failed: {type(error).__name__}: {error}"
@@ -85,12 +90,5 @@ def check_key(config: ConfigDict, path: str) -> None:
         node = node[key]
     if isinstance(node, ConfigDict):
         raise UserError(f"--config.{path}: set a key below it: --config.{path}.KEY=VALUE")
-
-
-def set_in_catalogue(config: ConfigDict, path: str, value: Any) -> None:
-    """Sets `experiments.NAME.KEY`, `linear.KEY` or `modes.NAME`, also where it stood on default."""
-    *parents, key = path.split(".")
-    node = config
-    for parent in parents:
-        node = node[parent]
-    node[key] = value
+    if path.startswith("modes."):
+        raise UserError(f"--config.{path}: name experiments with --experiments=a,b instead")

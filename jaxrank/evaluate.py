@@ -21,6 +21,14 @@ from jaxrank.plan import Cohort, Trial
 COMPLETED, FAILED = "completed", "failed"
 CHANCE = "chance"
 IQA_BLOCK = "iqa"
+# The columns of `history.csv`. Those of training are running means over the epoch's batches, with
+# dropout, while the parameters moved; `trials.csv` has those of the chosen parameters.
+HISTORY_METRICS = {
+    "running_train_loss": "train_loss",
+    "running_train_accuracy": "train_accuracy",
+    "val_loss": "val_loss",
+    "val_accuracy": "val_accuracy",
+}
 # A standard error from fewer clusters would be more noise than news.
 FEWEST_SERIES = 10
 
@@ -47,7 +55,7 @@ class TrialResult(NamedTuple):
 
     Attributes:
       row: of `trials.csv`; epochs count from 1.
-      history: of `history.csv`, float [epochs, columns] for the columns of `EpochMetrics`.
+      history: of `history.csv`, a row an epoch.
       scores_N: of all photos; NaN for a failed trial.
       weights: params, mean and inv_std; None where another trial's are kept.
     """
@@ -94,8 +102,8 @@ def trial_results(
         history = pd.DataFrame(
             {"fold": trial.fold, "seed": trial.seed, "epoch": np.flatnonzero(ran) + 1}
             | {
-                name: getattr(fitted.history, name)[ran, p]
-                for name in ("train_loss", "train_accuracy", "val_loss", "val_accuracy")
+                column: getattr(fitted.history, metric)[ran, p]
+                for column, metric in HISTORY_METRICS.items()
             }
         )
         params = jax.tree.map(lambda leaf, p=p: leaf[p], fitted.best_params)

@@ -56,6 +56,8 @@ def choose_names(config: ConfigDict, mode: str, names: Sequence[str]) -> list[st
             raise UserError(f"--mode={mode}: unknown mode.{did_you_mean(mode, config.modes)}")
         names = config.modes[mode]
     for name in names:
+        if name == LINEAR:
+            raise UserError("the linear reference always runs; name other experiments")
         if name not in config.experiments:
             raise UserError(
                 f"experiment '{name}' is not in the catalogue."
@@ -69,15 +71,21 @@ def read_experiments(
 ) -> list[Experiment]:
     """The named experiments with the overrides applied, then the linear reference.
 
-    The overrides leave the reference alone: a yardstick that changed with what it measures
-    would be none.
+    Args:
+      config: checked by `config_files.check_config`.
+      names: in its catalogue.
+      overrides: `KEY` holds for every named experiment and beats the catalogue;
+        `experiments.NAME.KEY` holds for one and beats both; `linear.KEY` holds for the linear
+        reference, which `KEY` leaves alone: a yardstick that changed with what it measures would
+        be none.
     """
     defaults = {key: value for key, value in config.items() if key not in CATALOGUE_KEYS}
-    wanted = [(name, config.experiments[name].to_dict(), dict(overrides)) for name in names]
-    wanted.append((LINEAR, config.linear.to_dict(), {}))
+    general, special = _sort_overrides(overrides, [*names, LINEAR])
     experiments = []
-    for name, changes, forced in wanted:
-        merged = defaults | changes | forced
+    for name in [*names, LINEAR]:
+        forced = special[name] if name == LINEAR else general | special[name]
+        changes = config.linear if name == LINEAR else config.experiments[name]
+        merged = defaults | changes.to_dict() | forced
         for key in merged:
             if key not in defaults:
                 raise UserError(
@@ -85,6 +93,27 @@ def read_experiments(
                 )
         experiments.append(_experiment(name, merged, defaults, sampler_set="sampler" in forced))
     return experiments
+
+
+def _sort_overrides(
+    overrides: Mapping[str, Any], names: Sequence[str]
+) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
+    """The overrides that hold for every experiment, and those of each."""
+    general: dict[str, Any] = {}
+    special: dict[str, dict[str, Any]] = {name: {} for name in names}
+    for path, value in overrides.items():
+        match path.split("."):
+            case [key]:
+                general[key] = value
+            case ["experiments", name, key] if name in special:
+                special[name][key] = value
+            case ["linear", key]:
+                special[LINEAR][key] = value
+            case ["experiments", name, _]:
+                raise UserError(f"override '{path}': '{name}' is not among the experiments to run")
+            case _:
+                raise UserError(f"override '{path}': write KEY, experiments.NAME.KEY or linear.KEY")
+    return general, special
 
 
 def _experiment(

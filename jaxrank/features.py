@@ -122,8 +122,12 @@ def _check_narrowing(
         )
 
 
-def write_block(store: Path | str, name: str, block: Block) -> None:
-    """Adds a block to a store or replaces it; makes the folder when there is none."""
+def write_block(store: Path | str, name: str, block: Block) -> bool:
+    """Adds a block to a store or replaces it; makes the folder when there is none.
+
+    Returns:
+      Whether a block of that name was replaced.
+    """
     store = Path(store)
     if not _BLOCK_NAME.fullmatch(name) or name == "all":
         raise UserError(
@@ -159,6 +163,7 @@ def write_block(store: Path | str, name: str, block: Block) -> None:
             _array_path(store, name, old_digest).unlink(missing_ok=True)
     except OSError as error:
         raise UserError(f"{store}: can't be written ({error.strerror or error})") from None
+    return replaced is not None
 
 
 def open_store(store: Path | str) -> dict[str, Block]:

@@ -72,7 +72,7 @@ def prepare(
       mode: a list of experiments in the config.
       experiments: names from the catalogue, instead of a mode.
       config: as configs/default.py returns it, which is the default.
-      overrides: values that hold for every experiment and beat the catalogue.
+      overrides: hyperparameters of this launch; see `experiments.read_experiments`.
       folds: 0 for one 80/10/10 split, or K >= 3.
       num_seeds: trials of each experiment and fold; their seeds are seed, seed + 1, ...
       seed: of training only.
@@ -98,6 +98,7 @@ def prepare(
     config = default.get_config() if config is None else check_config(config, "config")
     if isinstance(experiments, str):
         experiments = experiments.split(",")
+    read_experiments(config, list(config.experiments), {})  # also those that do not run: no typos
     names = choose_names(config, mode, experiments)
     wanted = read_experiments(config, names, overrides or {})
 
@@ -152,6 +153,7 @@ def prepare(
     launch = {
         "mode": None if experiments else mode,
         "experiments": names,
+        "config": config.to_dict(),
         "overrides": dict(overrides or {}),
         "folds": folds,
         "num_seeds": num_seeds,

@@ -184,7 +184,7 @@ def _draw_curves(path: Path, title: str, history: pd.DataFrame) -> None:
     shared = history[history["epoch"] <= trials["epoch"].max().min()].groupby("epoch").mean()
     for axes, metric in zip(figure.subplots(1, 2), ("loss", "accuracy"), strict=True):
         for part, colour, label in (
-            ("train", "tab:blue", "training (while learning, with dropout)"),
+            ("running_train", "tab:blue", "training, while it learns"),
             ("val", "tab:orange", "validation"),
         ):
             column = f"{part}_{metric}"
@@ -268,7 +268,10 @@ def _percent(share: float | None) -> str:
     return "" if share is None else f"{100 * share:.1f}%"
 
 
-def print_plan(console: Console, cohorts: Sequence[Cohort]) -> None:
+def print_plan(
+    console: Console, cohorts: Sequence[Cohort], experiments: Sequence[Experiment]
+) -> None:
+    """The cohorts with their shapes, then each experiment's traced hyperparameters."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("experiments")
     for header in ("trials", "inputs", "hidden", "batch", "steps", "parameters", "memory"):
@@ -287,4 +290,13 @@ def print_plan(console: Console, cohorts: Sequence[Cohort]) -> None:
             f"{cohort.memory_bytes / 2**20:,.0f} MiB",
             f"{cohort.loss}, {cohort.sampler}",
         )
+    console.print(table)
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("experiment")
+    keys = ("learning_rate", "dropout", "weight_decay", "margin", "max_epochs", "patience")
+    for key in keys:
+        table.add_column(key, justify="right")
+    for experiment in experiments:
+        cells = [experiment.name, *(f"{getattr(experiment, key):g}" for key in keys)]
+        table.add_row(*map(Text, cells))
     console.print(table)

@@ -1,4 +1,5 @@
 import dataclasses
+import json
 from pathlib import Path
 
 import jax
@@ -9,7 +10,7 @@ from jaxrank.checkpoints import load_model, save_model
 from jaxrank.configs import default
 from jaxrank.errors import UserError
 from jaxrank.experiments import read_experiments
-from jaxrank.features import Block
+from jaxrank.features import Block, write_block
 from jaxrank.models import Scorer
 
 
@@ -55,6 +56,34 @@ def test_a_loaded_model_scores_as_the_formula_says(saved: Path) -> None:
         hidden = np.maximum(x @ weights["Dense_0"]["kernel"] + weights["bias_0"], 0)
         expected = hidden @ weights["Dense_1"]["kernel"]
         assert score == pytest.approx(float(expected[0]), abs=1e-5)
+
+
+def test_a_model_scores_a_store_by_its_folder_and_prints_briefly(
+    saved: Path, tmp_path: Path
+) -> None:
+    model, features = load_model(saved), store(["p", "q"])
+    for name, block in features.items():
+        write_block(tmp_path / "store", name, block)
+    np.testing.assert_allclose(model.score(tmp_path / "store"), model.score(features), atol=1e-6)
+    assert len(repr(model)) < 1000
+
+
+def test_a_record_that_contradicts_the_weights_is_refused(saved: Path) -> None:
+    path = saved / "model.json"
+    record = json.loads(path.read_text())
+    for change in ({"mlp_hidden_dims": [5]}, {"mlp_hidden_dims": "4"}, {"mlp_hidden_dims": [-4]}):
+        changed = record | {"description": record["description"] | change}
+        path.write_text(json.dumps(changed))
+        with pytest.raises(
+            UserError, match=r"can't be read|not have the shapes|not a model folder"
+        ):
+            load_model(saved)
+    for blocks in ({}, {"iqa": "abc"}, {"iqa": ["a"]}):
+        path.write_text(json.dumps(record | {"block_columns": blocks}))
+        with pytest.raises(
+            UserError, match=r"can't be read|not have the shapes|not a model folder"
+        ):
+            load_model(saved)
 
 
 def test_photos_that_lack_a_block_are_not_scored_and_none_is_an_error(saved: Path) -> None:

@@ -60,9 +60,12 @@ def test_the_console_command_and_launch_py_are_one_program() -> None:
         ("search --mode=full --experiments=tiny_mlp", "give one of them"),
         ("search --experiments=tiny_mpl", "Did you mean 'tiny_mlp'?"),
         ("search --experiments=", "--experiments is empty"),
+        ("search --experiments=linear", "the linear reference always runs"),
+        ("search --config.modes.quick=x", "name experiments with --experiments"),
+        ("search --config.experiments.baseline.dropout=0", "not among the experiments to run"),
         ("search --folds=2", "at least 3"),
         ("search --folds=-1", "--folds=-1"),
-        ("search --folds=x", "--folds=x"),
+        ("search --folds=x", "--folds=x: not a whole number"),
         ("search --num_seeds=0", "--num_seeds=0"),
         ("search --seed=-1", "--seed=-1"),
         ("search --nodry_run=3", "dry_run"),
@@ -71,7 +74,7 @@ def test_the_console_command_and_launch_py_are_one_program() -> None:
         ("search --pairs=p.csv --features=nowhere", "nowhere: not a feature store"),
         ("search --min_agreement=0.9", "--min_agreement is for vote tables"),
         ("search --config.lerning_rate=1", "Did you mean 'learning_rate'?"),
-        ("search --config.learning_rate=x", "--config.learning_rate=x"),
+        ("search --config.learning_rate=x", "--config.learning_rate=x: not a number"),
         ("search --config.learning_rate", "--config.learning_rate"),
         ("search --config.batch_size=1.5", "--config.batch_size=1.5"),
         ("search --config.batch_size=0", "batch_size=0: must be a whole number"),
@@ -104,6 +107,7 @@ def test_no_command_shows_the_usage_and_fails(capsys: pytest.CaptureFixture[str]
         ("config.experiments = {'x': 3}", "one dict an experiment"),
         ("config.modes = {'quick': ()}", "one tuple of experiment names"),
         ("config = None", "not a ConfigDict"),
+        ("config.experiments.high_lr.dropuot = 3", "Did you mean 'dropout'?"),
         ("1 / 0", "get_config() failed: ZeroDivisionError"),
         ("raise SystemExit(7)", "get_config() failed: SystemExit"),
         ("import no_such_module", "ModuleNotFoundError"),
@@ -118,6 +122,14 @@ def test_a_mistake_in_a_config_file_is_told(
         f"def get_config():\n    config = default.get_config()\n    {change}\n    return config\n"
     )
     assert message in said(capsys, "search", f"--config={path}")
+
+
+def test_a_config_file_without_its_function_is_told(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    path = tmp_path / "empty.py"
+    path.write_text("x = 1\n")
+    assert "defines no get_config()" in said(capsys, "search", f"--config={path}")
 
 
 def test_a_dry_run_prints_the_plan_and_writes_nothing(
@@ -147,6 +159,10 @@ def test_a_dry_run_prints_the_plan_and_writes_nothing(
     assert "12 trials in 2 cohorts" in out
     assert "9,5" in out
     assert "MiB" in out
+    mine = next(line for line in out.splitlines() if line.strip().startswith("mine "))
+    last = [line.split() for line in out.splitlines() if line.strip().startswith("mine ")][-1]
+    assert last == ["mine", "0.0001", "0.1", "0.0001", "1", "30", "6"]
+    assert mine.split()[:6] == ["mine", "6", "15", "9,5", "28", "5"]  # batches of at most 28
     assert sorted(tmp_path.rglob("*")) == sorted([*before, config])
 
 
@@ -158,6 +174,8 @@ def test_features_makes_a_store_and_says_so(
     store = tmp_path / "store"
     words = [f"--from_csv={table}", "--block=iqa", f"--features={store}"]
     assert main(["launch.py", "features", *words]) == 0
-    assert "block 'iqa' of 2 photos and 1 columns (sharpness)" in capsys.readouterr().out
+    assert "new block 'iqa' of 2 photos and 1 columns (sharpness)" in capsys.readouterr().out
+    assert main(["launch.py", "features", *words]) == 0
+    assert "replaced block 'iqa'" in capsys.readouterr().out
     assert features.open_store(store)["iqa"].columns == ["sharpness"]
     assert json.loads((store / "manifest.json").read_text())["blocks"]["iqa"]["dtype"] == "float32"

@@ -56,6 +56,21 @@ def test_an_override_beats_the_catalogue_and_leaves_the_reference_alone() -> Non
     assert linear == read({})[-1]
 
 
+def test_an_override_of_one_experiment_beats_that_of_all() -> None:
+    overrides = {
+        "experiments.tiny_mlp.dropout": 0.1,
+        "dropout": 0.2,
+        "linear.max_epochs": 3,
+    }
+    tiny, simple, linear = read(overrides, ("tiny_mlp", "simple_mlp"))
+    assert (tiny.dropout, simple.dropout, linear.dropout) == (0.1, 0.2, 0.0)
+    assert (tiny.max_epochs, linear.max_epochs) == (30, 3)
+    with pytest.raises(UserError, match="not among the experiments to run"):
+        read({"experiments.high_lr.dropout": 0.1})
+    with pytest.raises(UserError, match="write KEY, experiments"):
+        read({"modes.quick": "x"})
+
+
 def test_the_series_sampler_flag_is_the_balanced_sampler() -> None:
     assert read({"use_series_sampler": True})[0].sampler == "balanced"
     assert read({"use_series_sampler": True, "sampler": "balanced"})[0].sampler == "balanced"
