@@ -4,7 +4,10 @@
     python launch.py search --config=configs/default.py --config.weight_decay=1e-3
 
 --config.KEY=VALUE holds for every experiment of the launch and beats the catalogue;
---config.experiments.NAME.KEY=VALUE changes a value that one experiment sets below.
+--config.experiments.NAME.KEY=VALUE holds for one and beats both.
+
+On two CPU cores and the embedded (simulated) data, the mode quick takes half a minute and full
+about two; expect validation accuracies of 60 to 65%, 55 to 58% for cnn_only and iqa_only.
 """
 
 from ml_collections import ConfigDict

@@ -73,9 +73,8 @@ def run(
     try:
         return _run(prepared, folder, console)
     except OSError as error:
-        raise UserError(
-            f"--workdir={folder}: can't be written ({error.strerror or error})"
-        ) from error
+        where = error.filename or folder
+        raise UserError(f"{where}: can't be written ({error.strerror or error})") from error
 
 
 def _run(prepared: Prepared, folder: Path, console: Console | None) -> SearchResult:

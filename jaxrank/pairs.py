@@ -100,6 +100,10 @@ def from_frame(frame: pd.DataFrame) -> Pairs:
         raise UserError("pairs: a column stands twice in the data frame")
     if frame.empty:
         raise UserError("pairs: the data frame has no rows")
+    if frame["series_id"].dtype.kind == "f":
+        raise UserError(
+            "pairs, column 'series_id': ids are text or whole numbers, not decimal ones"
+        )
     rows = frame.astype(object).where(frame.notna(), "").astype(str).values.tolist()
     lines = list(range(1, len(frame) + 1))
     return _from_canonical(tables.Table(Path("pairs (data frame)"), names, rows, lines))
@@ -132,8 +136,8 @@ def _from_canonical(table: tables.Table) -> Pairs:
         )
     _check_photos(frame, table)
     # A row given more than once counts the same each time: there are no numbers of voters here.
-    merged, notes = _merge(frame, frame["preference"], 1 - frame["preference"], "rows")
-    return Pairs(merged.drop(columns="votes"), notes)
+    merged, _, notes = _merge(frame, frame["preference"], 1 - frame["preference"], "rows")
+    return Pairs(merged, notes)
 
 
 def _from_votes(
@@ -160,9 +164,8 @@ def _from_votes(
         )
     _check_photos(frame, table)
 
-    merged, merge_notes = _merge(frame, votes[:, 0], votes[:, 1], "vote rows")
+    merged, reviewers, merge_notes = _merge(frame, votes[:, 0], votes[:, 1], "vote rows")
     notes = list(merge_notes)
-    reviewers = merged["votes"]
     agreement = np.maximum(merged["preference"], 1 - merged["preference"])
     # Shares such as 7/10 must not fall under 0.7 by rounding.
     kept = (reviewers >= max(min_reviewers, 1)) & (agreement >= min_agreement - 1e-9)
@@ -240,7 +243,7 @@ def _check_photos(frame: pd.DataFrame, table: tables.Table) -> None:
 
 def _merge(
     frame: pd.DataFrame, for_a: np.ndarray, for_b: np.ndarray, what: str
-) -> tuple[pd.DataFrame, tuple[str, ...]]:
+) -> tuple[pd.DataFrame, np.ndarray, tuple[str, ...]]:
     """Sums the rows of a pair, in whichever order they name its photos.
 
     Args:
@@ -250,7 +253,7 @@ def _merge(
 
     Returns:
       One row a pair, in the order and with the further columns of its first row, with its
-      `preference` (one half where nobody voted) and the sum of `votes`; and notes on merges.
+      `preference` (one half where nobody voted); the sum of its votes or shares; notes on merges.
     """
     first, second = frame["image_a"].to_numpy(object), frame["image_b"].to_numpy(object)
     low, high = np.minimum(first, second), np.maximum(first, second)
@@ -262,13 +265,12 @@ def _merge(
     votes = votes_a + np.bincount(group, weights=toward_b)
     merged = frame[is_first].reset_index(drop=True)
     merged["preference"] = np.divide(votes_a, votes, out=np.full(len(votes), 0.5), where=votes > 0)
-    merged["votes"] = votes
     says_a = np.bincount(group, weights=toward_a > toward_b) > 0
     says_b = np.bincount(group, weights=toward_a < toward_b) > 0
     if is_first.all():
-        return merged, ()
+        return merged, votes, ()
     note = (
         f"{len(frame):,} {what} merged to {len(merged):,} pairs; "
         f"{int((says_a & says_b).sum()):,} of them were given in contradictory directions"
     )
-    return merged, (note,)
+    return merged, votes, (note,)

@@ -98,6 +98,7 @@ def make_cohorts(
         for fold in range(len(parts))
     )
     val_chunks = -(-most // SCORING_CHUNK)
+    val_width = -(-most // val_chunks)
     cohorts = []
     for (hidden_dims, blocks, loss, sampler, batch_size), members in groups.items():
         num_batches = max(
@@ -105,7 +106,7 @@ def make_cohorts(
         )
         width = max(-(-len(series) // num_batches) for series in train_series)
         input_dim = len(dataset.column_indices(blocks))
-        each = trial_bytes(input_dim, hidden_dims, width)
+        each = trial_bytes(input_dim, hidden_dims, max(width, val_width))
         if each > memory_limit:
             raise UserError(
                 f"experiment '{members[0].experiment.name}': one trial needs "
@@ -124,7 +125,7 @@ def make_cohorts(
                     sampler=sampler,
                     num_batches=num_batches,
                     batch_size=width,
-                    val_shape=(val_chunks, -(-most // val_chunks)),
+                    val_shape=(val_chunks, val_width),
                     skip_empty=min(map(len, train_series)) < num_batches,
                     input_dim=input_dim,
                     parameters=models.num_parameters(input_dim, hidden_dims),
@@ -139,9 +140,9 @@ def fold_rows(parts: np.ndarray, fold: int, series_M: np.ndarray, part: int) -> 
     return np.flatnonzero(parts[fold][series_M] == part)
 
 
-def trial_bytes(input_dim: int, hidden_dims: tuple[int, ...], batch_size: int) -> int:
+def trial_bytes(input_dim: int, hidden_dims: tuple[int, ...], num_pairs: int) -> int:
     """Predicted memory of one trial: weights, gradients, two Adam moments and the best copy, and
-    the inputs and activations of the larger of a training and a validation batch."""
-    photos = 2 * max(batch_size, SCORING_CHUNK)
-    activations = photos * (2 * input_dim + 3 * sum(hidden_dims))
+    the inputs and activations of `num_pairs` pairs, the larger of a training and a validation
+    batch."""
+    activations = 2 * num_pairs * (input_dim + sum(hidden_dims))
     return 4 * (5 * models.num_parameters(input_dim, hidden_dims) + activations)

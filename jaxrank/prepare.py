@@ -102,21 +102,7 @@ def prepare(
     names = choose_names(config, mode, experiments)
     wanted = read_experiments(config, names, overrides or {})
 
-    best_scores = None
-    if pairs is None or features is None:
-        refuse_vote_options("the embedded data", **reading)
-        simulated = simulate()
-        checked, store = simulated.pairs, simulated.features
-        best_scores = simulated.best_score
-        source: dict[str, Any] = {"pairs": "embedded", "features": "embedded"}
-    else:
-        opened = features if isinstance(features, Mapping) else open_store(features)
-        store = {name: check_block(f"block '{name}'", block) for name, block in opened.items()}
-        checked = _read(pairs, reading)
-        source = {
-            "pairs": str(pairs) if isinstance(pairs, str | Path) else "in memory",
-            "features": str(features) if isinstance(features, str | Path) else "in memory",
-        }
+    checked, store, source, best_scores = _load(pairs, features, reading)
     dataset = align(checked, store)
     # The series of the pair table are split, not those left by the features: another block in the
     # store must not move a series to another part.
@@ -163,6 +149,24 @@ def prepare(
     }
     ceiling = None if best_scores is None else best_scores[dataset.photos].to_numpy()
     return Prepared(dataset, parts, facts, resolved, skipped, cohorts, ceiling, launch)
+
+
+def _load(
+    pairs: PairsInput, features: FeaturesInput, reading: Mapping[str, Any]
+) -> tuple[Pairs, Features, dict[str, Any], pd.Series | None]:
+    """Pairs, features, where they come from and, for simulated data, the best possible scores."""
+    if pairs is None or features is None:
+        refuse_vote_options("the embedded data", **reading)
+        simulated = simulate()
+        source = {"pairs": "embedded", "features": "embedded"}
+        return simulated.pairs, simulated.features, source, simulated.best_score
+    opened = features if isinstance(features, Mapping) else open_store(features)
+    store = {name: check_block(f"block '{name}'", block) for name, block in opened.items()}
+    source = {
+        "pairs": str(pairs) if isinstance(pairs, str | Path) else "in memory",
+        "features": str(features) if isinstance(features, str | Path) else "in memory",
+    }
+    return _read(pairs, reading), store, source, None
 
 
 def _read(pairs: Path | str | pd.DataFrame | Pairs, reading: Mapping[str, Any]) -> Pairs:
@@ -225,6 +229,7 @@ def describe(prepared: Prepared) -> list[str]:
     split = f"{num_folds} folds" if num_folds > 1 else "one 80/10/10 split"
     trials = sum(len(cohort.trials) for cohort in prepared.cohorts)
     device = jax.local_devices()[0]
+    size = prepared.dataset.features_ND.nbytes / 2**20
     return [
         f"{kind}: {facts['pairs_used']:,} pairs ({facts['pairs_with_direction']:,} with a "
         f"direction) of {facts['series']:,} series, {facts['photos']:,} photos, blocks {blocks}",
@@ -233,5 +238,5 @@ def describe(prepared: Prepared) -> list[str]:
         "'all' blocks means " + ", ".join(facts["blocks"]),
         *(f"skipped {name}: {reason}" for name, reason in prepared.skipped.items()),
         f"{trials} trials in {len(prepared.cohorts)} cohorts on {device.device_kind}, "
-        f"{os.cpu_count()} cores",
+        f"{os.cpu_count()} cores; {size:,.0f} MiB of features",
     ]

@@ -257,6 +257,8 @@ def fit(
         state, metrics = cohort_epoch(static, data, member, state, rows)
         # Sampling for the next epoch runs while the device works on this one.
         rows = cohort_rows(cohort, dataset, parts, epoch + 1)
+        # The device waits here for the host to read a few numbers: too short to measure on a CPU,
+        # and no epoch is trained for a cohort that has stopped.
         history.append(jax.device_get(metrics))
         num_running = int((np.asarray(state.status) == RUNNING).sum())
         on_epoch(epoch + 1, num_running)

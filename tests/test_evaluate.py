@@ -71,7 +71,7 @@ def test_predictions_hold_validation_and_test_pairs_only(
 
 
 def test_the_standard_error_is_that_of_clustered_series() -> None:
-    """Ten series of pairs that agree inside a series: the error is that of ten, not of pairs."""
+    """Twelve series whose pairs agree: the error is that of twelve series, not of 24 pairs."""
     sizes = [2] * 12
     rows = [(str(s), f"{s}a", f"{s}{i}", 1.0) for s, n in enumerate(sizes) for i in range(n)]
     table = pd.DataFrame(rows, columns=["series_id", "image_a", "image_b", "preference"])

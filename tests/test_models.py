@@ -3,7 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxrank.models import Dropout, Scorer, _drop, num_parameters
+from jaxrank.models import Dropout, Scorer, _add_bias, _drop, num_parameters
 
 
 @pytest.mark.parametrize("hidden_dims", [(), (7,), (5, 3)])
@@ -43,6 +43,23 @@ def test_a_wider_layer_begins_with_the_dropout_of_a_narrower_one() -> None:
     key, rate = jax.random.key(3), jnp.float32(0.5)
     wide, narrow = _drop(jnp.ones((8, 12)), rate, key), _drop(jnp.ones((8, 5)), rate, key)
     np.testing.assert_array_equal(wide[:, :5], narrow)
+
+
+def test_a_gradient_whose_terms_cancel_is_zero_and_others_are_the_sum() -> None:
+    """Else Adam would turn the rounding noise of the sum into whole steps."""
+    half = jax.random.normal(jax.random.key(0), (500, 3))
+    cancelling = jnp.concatenate([half, -half])
+    plain = jnp.sum(cancelling, axis=0)
+    assert np.abs(plain).max() > 0  # the noise that this is about
+
+    def gradient(terms: jax.Array) -> jax.Array:
+        return jax.grad(lambda bias: jnp.sum(terms * _add_bias(jnp.zeros((1000, 3)), bias)))(
+            jnp.zeros(3)
+        )
+
+    np.testing.assert_array_equal(gradient(cancelling), 0)
+    uneven = cancelling.at[0].add(0.01)
+    np.testing.assert_allclose(gradient(uneven), jnp.sum(uneven, axis=0), rtol=1e-6)
 
 
 def test_layers_and_keys_draw_different_units() -> None:

@@ -34,6 +34,12 @@ def test_canonical_rows_keep_order_and_further_columns(tmp_path: Path) -> None:
     assert read_pairs(path).notes == ()
 
 
+def test_a_further_column_may_have_any_name(tmp_path: Path) -> None:
+    header = HEADER.replace("\n", ",votes,group\n")
+    pairs = read_pairs(written(tmp_path, header + "1,a,b,0.9,12,x\n1,b,a,0.3,7,y\n"))
+    assert pairs.table.values.tolist() == [["1", "a", "b", 0.8, "12", "x"]]
+
+
 def test_a_pair_given_twice_is_merged_and_contradictions_are_counted(tmp_path: Path) -> None:
     rows = "1,a,b,0.9\n1,b,a,0.3\n1,a,c,0.8\n1,c,a,0.6\n1,b,c,0.5\n1,b,c,0.7\n"
     pairs = read_pairs(written(tmp_path, HEADER + rows))
@@ -121,6 +127,8 @@ def test_a_data_frame_is_read_like_a_file(tmp_path: Path) -> None:
     assert pairs.table.values.tolist() == [["1", "a", "b", 0.75]]
     with pytest.raises(UserError, match="column 'preference' is missing"):
         from_frame(frame.drop(columns="preference"))
+    with pytest.raises(UserError, match="text or whole numbers"):
+        from_frame(frame.assign(series_id=1.0))
     with pytest.raises(UserError, match="line 2, column 'preference'"):
         from_frame(frame.assign(preference=[1, np.nan]))
 

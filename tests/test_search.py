@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 import jaxrank
-from jaxrank import prepare, report, splits
+from jaxrank import evaluate, prepare, report, splits, train
 from jaxrank.cli import main
 from jaxrank.errors import UserError
 from jaxrank.features import Block
@@ -111,16 +111,45 @@ def test_a_saved_model_gives_the_scores_of_the_predictions(
     assert model.description["val_accuracy"] == pytest.approx(trials["val_accuracy"].max())
 
 
-def test_swapping_the_photos_of_every_pair_flips_the_predictions_and_nothing_else(
+def test_train_accuracy_and_losses_are_those_of_the_chosen_parameters(
     searched: Any, small_data: SmallData
 ) -> None:
-    """Promise 5, for the model: the score of a photo does not know the pair it stands in."""
-    model = jaxrank.load_model(searched.workdir / "clip_only" / "model")
-    scores, table = model.score(small_data[1]), small_data[0].table
-    difference = scores[table["image_a"]].to_numpy() - scores[table["image_b"]].to_numpy()
-    swapped = scores[table["image_b"]].to_numpy() - scores[table["image_a"]].to_numpy()
-    np.testing.assert_array_equal(difference, -swapped)
-    assert np.abs(difference).max() > 0.01
+    """Recomputed from the saved model: without dropout, on the right pairs, with the margin."""
+    table = small_data[0].table
+    parts = pd.read_csv(searched.workdir / "splits.csv", dtype={"series_id": str})
+    for name in ("tiny_mlp", "iqa_only"):
+        model = jaxrank.load_model(searched.workdir / name / "model")
+        fold, seed = model.description["fold"], model.description["seed"]
+        rows = searched.trials[searched.trials["experiment_name"] == name]
+        row = rows[(rows["fold"] == fold) & (rows["seed"] == seed)].iloc[0]
+        scores = model.score(small_data[1])
+        difference = scores[table["image_a"]].to_numpy() - scores[table["image_b"]].to_numpy()
+        y = np.sign(table["preference"].to_numpy() - 0.5)
+        part_of = parts[parts["fold"] == fold].set_index("series_id")["split"]
+        part = part_of[table["series_id"]].to_numpy()
+        for split in ("train", "val", "test"):
+            used = (part == split) & (y != 0)
+            hinge = np.maximum(0, 1 - y * difference)[used].mean()
+            right = (np.sign(difference) == y)[used].mean()
+            assert row[f"{split}_loss"] == pytest.approx(hinge, abs=1e-4)
+            assert row[f"{split}_accuracy"] == pytest.approx(right, abs=1e-6)
+        history = pd.read_csv(searched.workdir / name / "history.csv")
+        mine = history[(history["fold"] == fold) & (history["seed"] == seed)]
+        running = mine[mine["epoch"] == row["best_epoch"]]["running_train_accuracy"].iloc[0]
+        assert running != pytest.approx(row["train_accuracy"], abs=1e-6)
+
+
+def test_the_split_does_not_depend_on_the_features(small_data: SmallData) -> None:
+    pairs, store = small_data
+    block = store["iqa"]
+    kept = [
+        place for place, photo in enumerate(block.photos) if not photo.startswith(("s1-", "s4"))
+    ]
+    fewer = {"iqa": Block([block.photos[i] for i in kept], block.columns, block.values[kept])}
+    whole, part = prepare.prepare(pairs, {"iqa": block}), prepare.prepare(pairs, fewer)
+    assert 40 < len(part.dataset.series_ids) < len(whole.dataset.series_ids)
+    places = np.searchsorted(whole.dataset.series_ids, part.dataset.series_ids)
+    np.testing.assert_array_equal(whole.parts[:, places], part.parts)
 
 
 def without_times(path: Path) -> pd.DataFrame:
@@ -143,7 +172,7 @@ def test_two_runs_of_one_seed_are_equal_and_of_another_seed_are_not(
 def test_permuting_the_test_labels_changes_only_test_columns(
     searched: Any, small_data: SmallData, tmp_path: Path
 ) -> None:
-    """Promise 4. One fold, so that no series is test here and training there."""
+    """One fold, so that no series is test here and training there."""
     one_fold = QUICK | {"folds": 0, "num_seeds": 1}
     before = jaxrank.search(*small_data, workdir=tmp_path / "before", **one_fold).summary
     pairs, store = small_data
@@ -232,6 +261,24 @@ def test_simulated_data_are_called_so_wherever_they_show(
     assert results["data"]["simulated"] is True
     summary = pd.read_csv(tmp_path / "w" / "summary.csv")
     assert summary["notes"].str.contains("simulated data").all()
+    prepared = prepare.prepare(experiments=["iqa_only"])
+    assert prepared.ceiling_scores_N is not None
+    ceiling = evaluate.rule_accuracies(prepared.ceiling_scores_N, prepared.dataset, prepared.parts)
+    assert ceiling["train_accuracy"] > 0.6
+
+
+def test_a_trials_duration_is_its_share_of_the_cohorts(
+    small_data: SmallData, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    fit = train.fit
+
+    def ten_seconds(*arguments: Any) -> Any:
+        return fit(*arguments)._replace(seconds=10.0)
+
+    monkeypatch.setattr(train, "fit", ten_seconds)
+    options = QUICK | {"experiments": ["iqa_only"], "overrides": {"max_epochs": 1}}
+    result = jaxrank.search(*small_data, workdir=tmp_path / "w", **options)
+    assert set(result.trials["duration_seconds"]) == {10.0 / 6}  # 3 folds x 2 seeds
 
 
 def test_pairs_without_any_direction_are_told(small_data: SmallData) -> None:

@@ -1,6 +1,7 @@
 """The promises of training: solo = cohort, one compilation, isolation, early stopping, no leaks."""
 
 import dataclasses
+import itertools
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -67,8 +68,8 @@ def run_steps(
 def cohorts_of(
     trials: Sequence[Trial], dataset: Dataset, parts: np.ndarray, at_once: int = 100
 ) -> list[Cohort]:
-    e = trials[0].experiment
-    one = plan.trial_bytes(15, e.mlp_hidden_dims, e.batch_size)
+    (whole,) = plan.make_cohorts(trials, dataset, parts, memory_limit=2**40)
+    one = whole.memory_bytes // len(trials)
     return plan.make_cohorts(trials, dataset, parts, memory_limit=at_once * one)
 
 
@@ -96,6 +97,21 @@ def test_a_trial_alone_is_the_trial_in_a_cohort(
 ) -> None:
     alone: dict[str, np.ndarray] = {}
     for trial in TRIALS:
+        (cohort,) = cohorts_of([trial], dataset, parts)
+        alone |= run_steps(cohort, dataset, parts)
+    assert largest_difference(alone, together) < 1e-5
+
+
+def test_a_trial_alone_is_the_trial_in_a_cohort_without_dropout_too(
+    dataset: Dataset, parts: np.ndarray
+) -> None:
+    """Units that are active for all photos: the terms of their biases' gradients cancel."""
+    e = experiment("d", mlp_hidden_dims=(6, 4), dropout=0.0, learning_rate=2e-3)
+    trials = [Trial(e, fold, seed) for fold in range(2) for seed in range(3)]
+    (cohort,) = cohorts_of(trials, dataset, parts)
+    together = run_steps(cohort, dataset, parts)
+    alone: dict[str, np.ndarray] = {}
+    for trial in trials:
         (cohort,) = cohorts_of([trial], dataset, parts)
         alone |= run_steps(cohort, dataset, parts)
     assert largest_difference(alone, together) < 1e-5
@@ -432,3 +448,94 @@ def test_photos_with_equal_features_tie(dataset: Dataset, parts: np.ndarray) -> 
     scores = np.asarray(train.cohort_scores(model, data, member, state.params))
     assert scores.shape == (1, 3000)
     assert len(np.unique(scores)) == 1
+
+
+def first_epoch(
+    dataset: Dataset, parts: np.ndarray, rows: Any, start_epoch: int = 0, **changes: Any
+) -> float:
+    """The training loss of one epoch on given rows, with parameters that stay as they are."""
+    changes = {"learning_rate": 1e-30, "weight_decay": 0.0} | changes
+    (cohort,) = cohorts_of([Trial(experiment("a", **changes), 0, 0)], dataset, parts)
+    static = members.make_static(cohort)
+    member = members.make_members(cohort, dataset, parts)
+    state = train.init_cohort(static.model, member)
+    state = state._replace(epoch=state.epoch + start_epoch)
+    data = members.make_data(cohort, dataset)
+    _, metrics = train.cohort_epoch(static, data, member, state, jnp.asarray(rows)[None])
+    return float(metrics.train_loss[0])
+
+
+def test_dropout_is_drawn_anew_for_every_step_and_epoch(
+    dataset: Dataset, parts: np.ndarray
+) -> None:
+    batch = list(range(16))
+    without = first_epoch(dataset, parts, [batch], dropout=0.0)
+    one_step = first_epoch(dataset, parts, [batch], dropout=0.5)
+    two_steps = first_epoch(dataset, parts, [batch, batch], dropout=0.5)
+    later = first_epoch(dataset, parts, [batch], start_epoch=1, dropout=0.5)
+    assert len({round(loss, 5) for loss in (without, one_step, two_steps, later)}) == 4
+    assert first_epoch(dataset, parts, [batch, batch], dropout=0.0) == pytest.approx(without)
+
+
+def test_the_loss_has_the_trials_own_margin(dataset: Dataset, parts: np.ndarray) -> None:
+    """Before any step, a wider margin adds its difference to every pair inside both."""
+    batch = list(range(16))
+    directed = (dataset.preference_M[batch] != 0.5).sum()
+    assert directed == 16
+    narrow = first_epoch(dataset, parts, [batch], dropout=0.0, margin=10.0)
+    wide = first_epoch(dataset, parts, [batch], dropout=0.0, margin=15.0)
+    assert wide - narrow == pytest.approx(5.0, abs=1e-4)
+
+
+def test_every_epoch_has_batches_of_its_own(
+    dataset: Dataset, parts: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (cohort,) = cohorts_of([Trial(experiment("a", max_epochs=3, patience=9), 0, 0)], dataset, parts)
+    seen = []
+
+    def recorded(*arguments: Any) -> jax.Array:
+        seen.append(members.cohort_rows(*arguments))
+        return seen[-1]
+
+    monkeypatch.setattr(train, "cohort_rows", recorded)
+    train.fit(cohort, dataset, parts)
+    assert len(seen) >= 3
+    for first, second in itertools.pairwise(seen):
+        assert (np.asarray(first) != np.asarray(second)).any()
+
+
+def test_swapping_every_pair_flips_the_predictions_and_nothing_else(
+    dataset: Dataset, parts: np.ndarray
+) -> None:
+    """Scores are antisymmetric, in training too: a pair has no first photo."""
+    trials = [Trial(experiment("a", dropout=0.0, max_epochs=3, learning_rate=5e-3), 0, 0)]
+    (cohort,) = plan.make_cohorts(trials, dataset, parts, 2**30)
+    swapped = dataset._replace(
+        pair_rows_M2=dataset.pair_rows_M2[:, ::-1].copy(),
+        preference_M=(1 - dataset.preference_M).astype(np.float32),
+    )
+    plain, other = train.fit(cohort, dataset, parts), train.fit(cohort, swapped, parts)
+    np.testing.assert_allclose(plain.scores_PN, other.scores_PN, atol=1e-4)
+    np.testing.assert_allclose(plain.history.val_loss, other.history.val_loss, atol=1e-4)
+    difference = np.diff(plain.scores_PN[0][dataset.pair_rows_M2], axis=1)
+    flipped = np.diff(other.scores_PN[0][swapped.pair_rows_M2], axis=1)
+    np.testing.assert_allclose(difference, -flipped, atol=2e-4)
+    assert np.abs(difference).max() > 0.1
+
+
+def test_the_predicted_memory_is_near_what_the_compiler_allocates(
+    dataset: Dataset, parts: np.ndarray
+) -> None:
+    for dims in ((512, 256), (16,)):
+        trials = [Trial(experiment("a", mlp_hidden_dims=dims), 0, seed) for seed in range(4)]
+        (cohort,) = plan.make_cohorts(trials, dataset, parts, 2**33)
+        static, member = members.make_static(cohort), members.make_members(cohort, dataset, parts)
+        state = train.init_cohort(static.model, member)
+        data = members.make_data(cohort, dataset)
+        rows = members.cohort_rows(cohort, dataset, parts, 0)
+        analysis = (
+            train.cohort_epoch.lower(static, data, member, state, rows).compile().memory_analysis()
+        )
+        assert analysis is not None
+        used = analysis.argument_size_in_bytes + analysis.temp_size_in_bytes
+        assert 0.5 < cohort.memory_bytes / used < 2
