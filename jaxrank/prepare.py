@@ -16,7 +16,7 @@ from jaxrank.config_files import check_config
 from jaxrank.configs import default
 from jaxrank.datasets import Dataset, align, content_hash
 from jaxrank.errors import UserError
-from jaxrank.experiments import ALL_BLOCKS, LINEAR, Experiment, choose_names, read_experiments
+from jaxrank.experiments import ALL_BLOCKS, Experiment, choose_names, read_experiments
 from jaxrank.features import Features, check_block, open_store
 from jaxrank.pairs import Pairs, from_frame, read_pairs, refuse_vote_options
 from jaxrank.simulation import simulate
@@ -113,7 +113,7 @@ def prepare(
 
     rules = evaluate.rule_scores(dataset)
     for name in names:
-        if name in rules or name == LINEAR:
+        if name in rules:
             raise UserError(f"experiment '{name}' has the name of a rule in the table; rename it")
     resolved = [resolve_blocks(e, dataset) for e in wanted]
     skipped = _skipped(resolved, dataset)
@@ -160,8 +160,10 @@ def _load(
         simulated = simulate()
         source = {"pairs": "embedded", "features": "embedded"}
         return simulated.pairs, simulated.features, source, simulated.best_score
-    opened = features if isinstance(features, Mapping) else open_store(features)
-    store = {name: check_block(f"block '{name}'", block) for name, block in opened.items()}
+    if isinstance(features, Mapping):
+        store = {name: check_block(f"block '{name}'", b) for name, b in features.items()}
+    else:
+        store = open_store(features)
     source = {
         "pairs": str(pairs) if isinstance(pairs, str | Path) else "in memory",
         "features": str(features) if isinstance(features, str | Path) else "in memory",

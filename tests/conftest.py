@@ -1,15 +1,21 @@
-"""Small data that the tests share: no test needs the embedded set's size."""
+"""Small data and small cohorts that the tests share: no test needs the embedded set's size."""
 
+import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from jaxrank import datasets, features, splits
+from jaxrank import datasets, features, plan, splits
+from jaxrank.configs import default
 from jaxrank.datasets import Dataset
+from jaxrank.experiments import Experiment, read_experiments
 from jaxrank.features import Block
 from jaxrank.pairs import Pairs
+from jaxrank.plan import Cohort, Trial
 
 PHOTO_TRIAGE = Path(__file__).parents[2] / "shared" / "phototriage"
 IQA_COLUMNS = ("sharpness", "exposure", "colorfulness", "contrast")
@@ -69,3 +75,31 @@ def small_files(tmp_path: Path, small_data: tuple[Pairs, dict[str, Block]]) -> t
     for name, block in store.items():
         features.write_block(tmp_path / "store", name, block)
     return tmp_path / "pairs.csv", tmp_path / "store"
+
+
+def experiment(name: str = "e", **changes: Any) -> Experiment:
+    base = read_experiments(default.get_config(), ["tiny_mlp"], {})[0]
+    small: dict[str, Any] = {
+        "mlp_hidden_dims": (8, 6),
+        "batch_size": 16,
+        "blocks": ("clip", "cnn", "iqa"),
+    }
+    return dataclasses.replace(base, name=name, **(small | changes))
+
+
+# Trials of one cohort that differ in everything that may differ: experiment, fold, seed.
+TRIALS = [
+    Trial(experiment("a"), 0, 0),
+    Trial(experiment("b", learning_rate=2e-3, dropout=0.5), 0, 0),
+    Trial(experiment("b", learning_rate=2e-3, dropout=0.5), 1, 0),
+    Trial(experiment("b", learning_rate=2e-3, dropout=0.5), 1, 1),
+    Trial(experiment("c", weight_decay=0.1, margin=2.0, dropout=0.0), 2, 3),
+]
+
+
+def cohorts_of(
+    trials: Sequence[Trial], dataset: Dataset, parts: np.ndarray, at_once: int = 100
+) -> list[Cohort]:
+    (whole,) = plan.make_cohorts(trials, dataset, parts, memory_limit=2**40)
+    one = whole.memory_bytes // len(trials)
+    return plan.make_cohorts(trials, dataset, parts, memory_limit=at_once * one)

@@ -1,9 +1,7 @@
-"""The promises of training: solo = cohort, one compilation, isolation, early stopping, no leaks."""
+"""Training: early stopping, no leaks, batches, dropout, losses equal to PyTorch's."""
 
-import dataclasses
 import itertools
 import json
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,180 +9,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from conftest import TRIALS, cohorts_of, experiment
 
 from jaxrank import losses, members, plan, splits, train
-from jaxrank.configs import default
 from jaxrank.datasets import Dataset
-from jaxrank.experiments import Experiment, read_experiments
 from jaxrank.models import Scorer
-from jaxrank.plan import Cohort, Trial
-
-STEPS = 20
-
-
-def experiment(name: str = "e", **changes: Any) -> Experiment:
-    base = read_experiments(default.get_config(), ["tiny_mlp"], {})[0]
-    small: dict[str, Any] = {
-        "mlp_hidden_dims": (8, 6),
-        "batch_size": 16,
-        "blocks": ("clip", "cnn", "iqa"),
-    }
-    return dataclasses.replace(base, name=name, **(small | changes))
-
-
-# Trials of one cohort that differ in everything that may differ: experiment, fold, seed.
-TRIALS = [
-    Trial(experiment("a"), 0, 0),
-    Trial(experiment("b", learning_rate=2e-3, dropout=0.5), 0, 0),
-    Trial(experiment("b", learning_rate=2e-3, dropout=0.5), 1, 0),
-    Trial(experiment("b", learning_rate=2e-3, dropout=0.5), 1, 1),
-    Trial(experiment("c", weight_decay=0.1, margin=2.0, dropout=0.0), 2, 3),
-]
-
-
-def run_steps(
-    cohort: Cohort, dataset: Dataset, parts: np.ndarray, keys: Any = None
-) -> dict[str, np.ndarray]:
-    """All parameters of each trial, as one vector, after STEPS steps; by identity."""
-    static = members.make_static(cohort)
-    data = members.make_data(cohort, dataset)
-    member = members.make_members(cohort, dataset, parts)
-    if keys is not None:
-        member = member._replace(key=keys)
-    state = train.init_cohort(static.model, member)
-    steps = 0
-    while steps < STEPS:
-        rows = members.cohort_rows(cohort, dataset, parts, steps // cohort.num_batches)
-        rows = rows[:, : STEPS - steps]
-        state, _ = train.cohort_epoch(static, data, member, state, rows)
-        steps += rows.shape[1]
-    leaves = [np.asarray(leaf) for leaf in jax.tree.leaves(state.params)]
-    return {
-        trial.identity: np.concatenate([leaf[p].ravel() for leaf in leaves])
-        for p, trial in enumerate(cohort.trials)
-    }
-
-
-def cohorts_of(
-    trials: Sequence[Trial], dataset: Dataset, parts: np.ndarray, at_once: int = 100
-) -> list[Cohort]:
-    (whole,) = plan.make_cohorts(trials, dataset, parts, memory_limit=2**40)
-    one = whole.memory_bytes // len(trials)
-    return plan.make_cohorts(trials, dataset, parts, memory_limit=at_once * one)
-
-
-def largest_difference(first: dict[str, np.ndarray], second: dict[str, np.ndarray]) -> float:
-    assert first.keys() == second.keys()
-    return max(float(np.abs(first[key] - second[key]).max()) for key in first)
-
-
-@pytest.fixture(scope="module")
-def together(dataset: Dataset, parts: np.ndarray) -> dict[str, np.ndarray]:
-    (cohort,) = cohorts_of(TRIALS, dataset, parts)
-    assert len(cohort.trials) == 5
-    return run_steps(cohort, dataset, parts)
-
-
-def test_the_members_of_a_cohort_differ(together: dict[str, np.ndarray]) -> None:
-    values = list(together.values())
-    for i in range(len(values)):
-        for j in range(i):
-            assert np.abs(values[i] - values[j]).max() > 0.01
-
-
-def test_a_trial_alone_is_the_trial_in_a_cohort(
-    together: dict[str, np.ndarray], dataset: Dataset, parts: np.ndarray
-) -> None:
-    alone: dict[str, np.ndarray] = {}
-    for trial in TRIALS:
-        (cohort,) = cohorts_of([trial], dataset, parts)
-        alone |= run_steps(cohort, dataset, parts)
-    assert largest_difference(alone, together) < 1e-5
-
-
-def test_a_trial_alone_is_the_trial_in_a_cohort_without_dropout_too(
-    dataset: Dataset, parts: np.ndarray
-) -> None:
-    """Units that are active for all photos: the terms of their biases' gradients cancel."""
-    e = experiment("d", mlp_hidden_dims=(6, 4), dropout=0.0, learning_rate=2e-3)
-    trials = [Trial(e, fold, seed) for fold in range(2) for seed in range(3)]
-    (cohort,) = cohorts_of(trials, dataset, parts)
-    together = run_steps(cohort, dataset, parts)
-    alone: dict[str, np.ndarray] = {}
-    for trial in trials:
-        (cohort,) = cohorts_of([trial], dataset, parts)
-        alone |= run_steps(cohort, dataset, parts)
-    assert largest_difference(alone, together) < 1e-5
-
-
-def test_the_order_in_a_cohort_changes_nothing(
-    together: dict[str, np.ndarray], dataset: Dataset, parts: np.ndarray
-) -> None:
-    (cohort,) = cohorts_of(TRIALS[::-1], dataset, parts)
-    assert largest_difference(run_steps(cohort, dataset, parts), together) == 0
-
-
-def test_two_chunks_of_memory_change_nothing(
-    together: dict[str, np.ndarray], dataset: Dataset, parts: np.ndarray
-) -> None:
-    cohorts = cohorts_of(TRIALS, dataset, parts, at_once=3)
-    assert [len(cohort.trials) for cohort in cohorts] == [3, 2]
-    chunks: dict[str, np.ndarray] = {}
-    for cohort in cohorts:
-        chunks |= run_steps(cohort, dataset, parts)
-    assert largest_difference(chunks, together) < 1e-5
-
-
-def test_a_key_that_depends_on_the_place_would_be_noticed(
-    together: dict[str, np.ndarray], dataset: Dataset, parts: np.ndarray
-) -> None:
-    (cohort,) = cohorts_of(TRIALS, dataset, parts)
-    by_place = jax.random.split(jax.random.key(0), len(TRIALS))
-    placed = run_steps(cohort, dataset, parts, keys=by_place)
-    assert all(np.abs(placed[key] - together[key]).max() > 1e-2 for key in together)
-
-
-def compiled() -> int:
-    return train.cohort_epoch._cache_size()  # type: ignore[attr-defined]
-
-
-def test_one_compilation_a_cohort(dataset: Dataset, parts: np.ndarray) -> None:
-    # Hidden sizes of no other test: a shape that was compiled before would not be counted.
-    shared = {"mlp_hidden_dims": (7,), "max_epochs": 4}
-    trials = [Trial(experiment(f"x{i}", dropout=0.1 * i, **shared), 0, i) for i in range(3)]
-    other = [Trial(experiment("y", mlp_hidden_dims=(5,), max_epochs=3), 0, 0)]
-    cohorts = plan.make_cohorts(trials + other, dataset, parts, 2**30)
-    assert len(cohorts) == 2
-    before = compiled()
-    for cohort in cohorts:
-        train.fit(cohort, dataset, parts)
-    assert compiled() == before + 2
-    for cohort in cohorts:
-        train.fit(cohort, dataset, parts)
-    assert compiled() == before + 2
-
-
-def test_a_sick_trial_dies_alone(dataset: Dataset, parts: np.ndarray) -> None:
-    healthy = [Trial(experiment("a", max_epochs=5), fold, 0) for fold in range(2)]
-    sick = Trial(experiment("sick", max_epochs=5, learning_rate=1e9), 0, 0)
-    calm = Trial(experiment("sick", max_epochs=5, learning_rate=1e-3), 0, 0)
-    fitted = {}
-    for name, third in (("sick", sick), ("calm", calm)):
-        (cohort,) = plan.make_cohorts([healthy[0], third, healthy[1]], dataset, parts, 2**30)
-        fitted[name] = train.fit(cohort, dataset, parts)
-    assert fitted["sick"].status_P.tolist() == [train.STOPPED, train.FAILED, train.STOPPED]
-    assert fitted["calm"].status_P.tolist() == [train.STOPPED] * 3
-    assert np.isnan(fitted["sick"].scores_PN[1]).all()
-    for place in (0, 2):  # bit for bit, whatever the neighbour does
-        np.testing.assert_array_equal(
-            fitted["sick"].scores_PN[place], fitted["calm"].scores_PN[place]
-        )
-        for with_sick, with_calm in zip(
-            jax.tree.leaves(fitted["sick"].best_params),
-            jax.tree.leaves(fitted["calm"].best_params),
-            strict=True,
-        ):
-            np.testing.assert_array_equal(with_sick[place], with_calm[place])
+from jaxrank.plan import Trial
 
 
 @pytest.mark.parametrize("learning_rate", [1e-30, 1.0, 1e30])
