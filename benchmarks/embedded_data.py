@@ -46,7 +46,7 @@ def main() -> None:
 
 def print_accuracies(kind: str, dataset: Dataset) -> None:
     experiments = read_experiments(default.get_config(), NAMES, {})
-    trials = plan.make_trials([resolve_blocks(e, dataset) for e in experiments], 1, [0])
+    trials = plan.make_trials([resolve_blocks(e, dataset) for e in experiments], [0], [0])
     parts = splits.split_series(dataset.series_ids)
     for cohort in plan.make_cohorts(trials, dataset, parts, memory_limit()):
         fitted = train.fit(cohort, dataset, parts)

@@ -1,7 +1,7 @@
 """Saved models: everything needed to score a photo.
 
 A model folder holds `params/` (an Orbax checkpoint of weights and scaling) and `model.json` (the
-experiment and the columns it reads), which is written last.
+experiment and the columns it reads).
 """
 
 import dataclasses
@@ -14,7 +14,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 import pandas as pd
 
-from jaxrank import tables
+from jaxrank import files
 from jaxrank.errors import UserError
 from jaxrank.experiments import Experiment
 from jaxrank.features import Features, check_block, open_store
@@ -89,15 +89,17 @@ def save_model(
     inv_std_D: np.ndarray,
     facts: dict[str, Any],
 ) -> None:
-    """Writes a model folder; `facts` (fold, seed, scores) go into its description."""
+    """Writes a model folder, in place of the one that is there; `facts` (fold, seed, scores) go
+    into its description."""
     description = dataclasses.asdict(experiment) | facts
-    with ocp.StandardCheckpointer() as checkpointer:
-        checkpointer.save(
-            (folder / "params").absolute(),
-            {"params": params, "mean": mean_D, "inv_std": inv_std_D},
-        )
     record = {"format": _FORMAT, "description": description, "block_columns": block_columns}
-    tables.write_text(folder / _MODEL_JSON, json.dumps(record, indent=1) + "\n")
+    with files.whole_folder(folder) as new:
+        with ocp.StandardCheckpointer() as checkpointer:
+            checkpointer.save(
+                (new / "params").absolute(),
+                {"params": params, "mean": mean_D, "inv_std": inv_std_D},
+            )
+        files.write_text(new / _MODEL_JSON, json.dumps(record, indent=1) + "\n")
 
 
 def load_model(folder: Path | str) -> Model:

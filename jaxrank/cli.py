@@ -6,16 +6,17 @@ Nothing heavy is imported before a command's flags are known to be right.
 import inspect
 import os
 import re
+import shlex
 import sys
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
 from jaxrank.config_files import check_key, load_config, with_every_key
 from jaxrank.configs import CATALOGUE_KEYS
-from jaxrank.errors import UserError, did_you_mean
+from jaxrank.errors import Stopped, UserError, did_you_mean
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -33,9 +34,16 @@ Commands:
 """
 
 
+class Config(NamedTuple):
+    """A launch's config before any flag has changed it, and the file that was typed, if any."""
+
+    values: ConfigDict
+    file: str | None
+
+
 def main(argv: list[str] | None = None) -> int:
     """Runs one command and returns the exit status: 0; 1 if every experiment failed; 2 for a
-    user's mistake; 130 for Ctrl-C."""
+    user's mistake; 130 for Ctrl-C, 143 for SIGTERM."""
     argv = sys.argv if argv is None else argv
     try:
         return _dispatch(argv[1:])
@@ -43,6 +51,10 @@ def main(argv: list[str] | None = None) -> int:
         line = " ".join(str(error).split())
         print("jaxrank:", "".join(c if c.isprintable() else "?" for c in line), file=sys.stderr)
         return 2
+    except Stopped as stopped:
+        command = shlex.join(["launch.py", "search", "--resume", f"--workdir={stopped.folder}"])
+        print(f"jaxrank: stopped, nothing is lost; go on with: {command}", file=sys.stderr)
+        return 128 + stopped.signal_number
     except KeyboardInterrupt:
         print("jaxrank: interrupted", file=sys.stderr)
         return 130
@@ -75,7 +87,7 @@ def _dispatch(words: list[str]) -> int:
     except (flags.Error, ValueError) as error:
         raise UserError(_in_plain_words(str(error))) from None
     if leftover:
-        known = {f"--mode={mode}": mode for mode in config.modes} if config else {}
+        known = {f"--mode={mode}": mode for mode in config.values.modes} if config else {}
         known |= {f"--{name}": name for name in values}
         near = [flag for flag, word in known.items() if word == leftover[0]]
         hint = f"did you mean {near[0]}?" if near else "flags are written --flag=value"
@@ -98,7 +110,7 @@ def _flag_list(values: flags.FlagValues) -> str:
     return "\n".join(lines)
 
 
-def _define_search(values: flags.FlagValues, words: list[str]) -> ConfigDict:
+def _define_search(values: flags.FlagValues, words: list[str]) -> Config:
     text = {
         "mode": ("quick", "a list of experiments: quick, full, regularization, features, "
                  "learning_rate"),
@@ -106,7 +118,7 @@ def _define_search(values: flags.FlagValues, words: list[str]) -> ConfigDict:
         "pairs": (None, "CSV of pairs or of votes; without it the embedded simulated data"),
         "features": (None, "folder of a feature store, see the command 'features'"),
         "workdir": (None, "new folder for the results (default: one named by the time, in "
-                    "outputs/hyperparameter_search)"),
+                    "outputs/hyperparameter_search); with --resume, the search to go on with"),
         "photo_name": (None, "votes: how a photo's name is built (default: "
                        "{series:06d}-{number:02d}.JPG)"),
     }  # fmt: skip
@@ -122,19 +134,35 @@ def _define_search(values: flags.FlagValues, words: list[str]) -> ConfigDict:
     }  # fmt: skip
     for name, (first, least, meaning) in whole.items():
         flags.DEFINE_integer(name, first, meaning, lower_bound=least, flag_values=values)
-    flags.DEFINE_float(
-        "min_agreement",
+    flags.DEFINE_list(
+        "only_folds",
         None,
-        "votes: leave out pairs with a smaller majority (default: 0.7)",
+        "train these folds only, comma separated, counted from 0 (default: all of --folds)",
         flag_values=values,
     )
-    flags.DEFINE_boolean("dry_run", False, "print the plan and end", flag_values=values)
+    shares = {
+        "min_agreement": (None, "votes: leave out pairs with a smaller majority (default: 0.7)"),
+        "save_budget": (0.05, "share of the time that checkpoints may take"),
+    }
+    for name, (share, meaning) in shares.items():
+        flags.DEFINE_float(name, share, meaning, flag_values=values)
+    switches = {
+        "dry_run": "print the plan and end",
+        "resume": "go on with the search in --workdir (default: the newest), with its options; "
+                  "where there is none, begin one",
+        "extend": "resume a finished search and add what it lacks of --experiments or --mode, "
+                  "--num_seeds and --only_folds",
+        "retry_failed": "resume, and train failed trials again",
+    }  # fmt: skip
+    for name, meaning in switches.items():
+        flags.DEFINE_boolean(name, False, meaning, flag_values=values)
     return _define_config(values, words)
 
 
-def _define_config(values: flags.FlagValues, words: list[str]) -> ConfigDict:
+def _define_config(values: flags.FlagValues, words: list[str]) -> Config:
     """Runs the config's file, defines --config.key=value for its keys and returns it as it was."""
-    config = load_config(_take_config_file(words))
+    file = _take_config_file(words)
+    config = load_config(file)
     # A copy: the flags change it, and the linear reference reads what the file says.
     flagged = with_every_key(config)
     for word in words:
@@ -147,7 +175,7 @@ def _define_config(values: flags.FlagValues, words: list[str]) -> ConfigDict:
         + ", ".join(key for key in config if key not in CATALOGUE_KEYS)
     )
     config_flags.DEFINE_config_dict("config", flagged, meaning, flag_values=values, sys_argv=words)
-    return config
+    return Config(config, file)
 
 
 def _take_config_file(words: list[str]) -> str | None:
@@ -162,46 +190,69 @@ def _take_config_file(words: list[str]) -> str | None:
     return None
 
 
-def _search(values: flags.FlagValues, config: ConfigDict) -> int:
+def _search(values: flags.FlagValues, config: Config) -> int:
     """Trains a catalogue of experiments side by side, each on the same pairs, and compares them
     with one-line rules."""
-    if values["mode"].present and values.experiments is not None:
-        raise UserError("--mode and --experiments are both given: give one of them")
-    names = [name.strip() for name in (values.experiments or "").split(",") if name.strip()]
-    if values.experiments is not None and not names:
-        raise UserError("--experiments is empty: give names from the catalogue")
+    given = _options_given(values, config)
+
+    from absl import logging
 
     from jaxrank import conductor, prepare, report
 
+    # Orbax logs a traceback of what it then raises, and that we tell in one line.
+    logging.set_verbosity(logging.FATAL)
     console = _console()
-    prepared = prepare.prepare(
-        values.pairs,
-        values.features,
-        mode=values.mode,
-        experiments=names,
-        config=config,
-        overrides=config_flags.get_override_values(values["config"]),
-        folds=values.folds,
-        num_seeds=values.num_seeds,
-        seed=values.seed,
-        split_seed=values.split_seed,
-        photo_name=values.photo_name,
-        min_agreement=values.min_agreement,
-        min_reviewers=values.min_reviewers,
-    )
+    resume = values.resume or values.extend or values.retry_failed
+    changes = {"extend": values.extend, "retry_failed": values.retry_failed}
     if values.dry_run:
-        for line in prepare.describe(prepared):
+        folder = conductor.find_workdir(values.workdir, resume=resume)
+        ready = conductor.make_plan(folder, given, **changes)
+        for line in prepare.describe(ready.prepared):
             print(line)
-        report.print_plan(console, prepared.cohorts, prepared.experiments)
+        report.print_plan(console, ready.waiting_cohorts, ready.prepared.experiments)
         return 0
-    result = conductor.run(prepared, values.workdir, console=console)
-    report.print_summary(console, result.summary, simulated=prepared.data_facts["simulated"])
+    result = conductor.search(
+        **given,
+        workdir=values.workdir,
+        resume=resume,
+        **changes,
+        save_budget=values.save_budget,
+        catch_signals=True,
+        console=console,
+    )
+    report.print_summary(console, result.summary, simulated=result.simulated)
     for line in result.remarks:
         print(line)
     print(f"\nResults: {result.workdir}")
-    trained = result.summary[result.summary["experiment_name"].isin(prepared.launch["experiments"])]
+    if result.nothing_to_do:
+        print("The search had been finished before: nothing to do.")
+        return 0
     # A script must notice when nothing that it asked for came out.
-    return 0 if trained["status"].isin(["completed", "partial"]).any() else 1
+    return 1 if report.nothing_came_out(result.summary) else 0
+
+
+def _options_given(values: flags.FlagValues, config: Config) -> dict[str, Any]:
+    """The options of `prepare.prepare` that were typed: a resumed search has the others."""
+    if values["mode"].present and values.experiments is not None:
+        raise UserError("--mode and --experiments are both given: give one of them")
+    names = (
+        "mode,pairs,features,folds,num_seeds,seed,split_seed,photo_name,min_agreement,min_reviewers"
+    ).split(",")
+    given = {name: values[name].value for name in names if values[name].present}
+    if values.experiments is not None:
+        given["experiments"] = [w.strip() for w in values.experiments.split(",") if w.strip()]
+        if not given["experiments"]:
+            raise UserError("--experiments is empty: give names from the catalogue")
+    if values.only_folds is not None:
+        if not all(re.fullmatch("[0-9]{1,9}", word.strip()) for word in values.only_folds):
+            raise UserError(f"--only_folds={','.join(values.only_folds)}: not whole numbers")
+        given["only_folds"] = [int(word) for word in values.only_folds]
+    if config.file is not None:
+        given["config"] = config.values
+    overrides = config_flags.get_override_values(values["config"])
+    if overrides:
+        given["overrides"] = overrides
+    return given
 
 
 def _console() -> "Console":

@@ -1,6 +1,5 @@
-"""The conductor of a search: prepare -> train -> evaluate -> report."""
+"""The conductor of a search: prepare -> train -> evaluate -> report, and going on with one."""
 
-import collections
 import dataclasses
 import datetime
 import functools
@@ -9,8 +8,8 @@ import logging
 import os
 import platform
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,25 +19,84 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 import jaxrank
-from jaxrank import evaluate, plan, report, splits, train
-from jaxrank.errors import UserError
-from jaxrank.prepare import FeaturesInput, PairsInput, Prepared, describe, prepare
+from jaxrank import evaluate, files, plan, report, splits, stopping, train
+from jaxrank.errors import Stopped, UserError
+from jaxrank.evaluate import TrialResult
+from jaxrank.prepare import FeaturesInput, PairsInput, Prepared, describe, memory_limit, prepare
+from jaxrank.record import (
+    PLAN_JSON,
+    PlannedCohort,
+    Record,
+    check_same,
+    cohort_of,
+    extended_record,
+    new_record,
+    read_record,
+    resumed_options,
+    write_record,
+)
+from jaxrank.saving import Saver, read_results
 
 OUTPUTS = Path("outputs/hyperparameter_search")
+SAVE_BUDGET = 0.05
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "pandas")
+_RESULTS_JSON = "results.json"
 
 log = logging.getLogger("jaxrank")
 
 
 class SearchResult(NamedTuple):
-    """`summary` and `trials` are the tables of the files in `workdir`; `notes` say what became of
-    the data, `remarks` how to read the tables."""
+    """What came of a search.
+
+    Attributes:
+      workdir: the folder with all files.
+      summary, trials: the tables `summary.csv` and `trials.csv`.
+      notes: what became of the data.
+      remarks: how to read the tables.
+      simulated: whether the data are.
+      nothing_to_do: the search had been finished before; nothing was trained or written.
+    """
 
     workdir: Path
     summary: pd.DataFrame
     trials: pd.DataFrame
     notes: list[str]
     remarks: list[str]
+    simulated: bool
+    nothing_to_do: bool = False
+
+
+class Plan(NamedTuple):
+    """What a launch has before it: a whole search, or what is left of one.
+
+    Attributes:
+      record: of the search.
+      prepared: the launch.
+      finished: the results of the cohorts that need no training, by number.
+    """
+
+    record: Record
+    prepared: Prepared
+    finished: dict[int, list[TrialResult]]
+
+    @property
+    def waiting(self) -> list[PlannedCohort]:
+        return [c for c in self.record.cohorts if c.number not in self.finished]
+
+    @property
+    def waiting_cohorts(self) -> list[plan.Cohort]:
+        return [cohort_of(planned, self.prepared) for planned in self.waiting]
+
+    @property
+    def results(self) -> dict[plan.TrialKey, TrialResult]:
+        """Of the trials that are not waiting; of a trial that was trained twice, the later."""
+        waiting = {key for planned in self.waiting for key in planned.trials}
+        return {
+            result.trial.key: result
+            for planned in self.record.cohorts
+            for result in self.finished.get(planned.number, ())
+            if result.trial.key not in waiting
+        }
 
 
 def search(
@@ -46,6 +104,11 @@ def search(
     features: FeaturesInput = None,
     *,
     workdir: Path | str | None = None,
+    resume: bool = False,
+    extend: bool = False,
+    retry_failed: bool = False,
+    save_budget: float = SAVE_BUDGET,
+    catch_signals: bool = False,
     console: Console | None = None,
     **options: Any,
 ) -> SearchResult:
@@ -55,84 +118,203 @@ def search(
       pairs: a file, a canonical data frame, or what `read_pairs` returned; None, together with
         features None, is the embedded simulated data.
       features: a feature store's folder, or what `open_store` returned.
-      workdir: a new or empty folder; by default one named by the time below OUTPUTS.
+      workdir: a new or empty folder, by default one named by the time below OUTPUTS; when
+        resuming, the folder of a search, by default the newest below OUTPUTS.
+      resume: go on with the search in `workdir`, with its options where none are given here;
+        where there is none, begin one.
+      extend: resume a finished search and add the experiments and trials that it does not have.
+      retry_failed: resume, and train failed trials again.
+      save_budget: the share of the time that checkpoints may take.
+      catch_signals: upon Ctrl-C or SIGTERM finish the epoch, save, and raise `Stopped`.
       console: where log lines and a progress bar are shown; nothing is without it.
       **options: see `prepare`.
 
     Raises:
       UserError: a mistake in the input, in one line.
     """
-    return run(prepare(pairs, features, **options), workdir, console=console)
+    if not 0 <= save_budget <= 1:
+        raise UserError(f"--save_budget={save_budget:g} is not a share between 0 and 1")
+    given = _given(pairs, features, options)
+    folder = find_workdir(workdir, resume=resume or extend or retry_failed)
+    with _told_about_disks(folder), ExitStack() as stack:
+        resumed = (folder / PLAN_JSON).exists()
+        if resumed:
+            stack.enter_context(files.sole_writer(folder))
+            if not (given or extend or retry_failed) and _is_finished(folder):
+                return _finished_result(folder)
+        ready = make_plan(folder, given, extend=extend, retry_failed=retry_failed)
+        if ready.record.finished:
+            return _finished_result(folder)
+        if not resumed:  # only now: no folder is made for data that turn out to be wrong
+            stack.enter_context(files.sole_writer(folder))
+            _refuse_occupied(folder)
+        write_record(folder, ready.record)
+        caught = stopping.signals_caught() if catch_signals else nullcontext(lambda: None)
+        stop_signal = stack.enter_context(caught)
+        saver = stack.enter_context(closing(Saver(folder, save_budget)))
+        return _run(folder, ready, saver, console, stop_signal)
 
 
-def run(
-    prepared: Prepared, workdir: Path | str | None = None, *, console: Console | None = None
-) -> SearchResult:
-    """Trains, evaluates and reports what `prepare` planned; see `search`."""
-    folder = _make_workdir(workdir)
+def find_workdir(workdir: Path | str | None, *, resume: bool) -> Path:
+    """The folder of a launch; it need not exist.
+
+    Raises:
+      UserError: it can't be one, or it holds something and is not to be resumed.
+    """
+    if workdir is not None:
+        folder = Path(workdir)
+        if not str(folder).isprintable() or workdir == "":
+            raise UserError(f"--workdir={workdir}: not a usable name for a folder")
+    else:
+        now = datetime.datetime.now().strftime("search_%Y%m%d_%H%M%S")
+        begun = sorted(OUTPUTS.glob(f"search_*/{PLAN_JSON}"))
+        folder = begun[-1].parent if resume and begun else OUTPUTS / now
+    if not resume or not (folder / PLAN_JSON).exists():
+        _refuse_occupied(folder)
+    return folder
+
+
+def _refuse_occupied(folder: Path) -> None:
+    # What a search leaves that was killed before its plan was written.
+    harmless = {files.LOCK, files.temporary_of(folder / PLAN_JSON).name}
     try:
-        return _run(prepared, folder, console)
+        names = {path.name for path in folder.iterdir()}
+    except FileNotFoundError:
+        return
     except OSError as error:
-        where = error.filename or folder
-        raise UserError(f"{where}: can't be written ({error.strerror or error})") from error
+        raise UserError(f"--workdir={folder}: can't be used ({error.strerror})") from None
+    if PLAN_JSON in names:
+        raise UserError(
+            f"--workdir={folder}: a search has been begun there; go on with it by --resume, or "
+            "name a new folder"
+        )
+    if names - harmless:
+        raise UserError(f"--workdir={folder}: the folder is not empty; name a new one")
 
 
-def _run(prepared: Prepared, folder: Path, console: Console | None) -> SearchResult:
+@contextmanager
+def _told_about_disks(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise UserError(
+            f"{error.filename or folder}: can't be written ({error.strerror or error}); when that "
+            f"is mended, go on with --resume --workdir={folder}"
+        ) from error
+
+
+def _given(pairs: PairsInput, features: FeaturesInput, options: dict[str, Any]) -> dict[str, Any]:
+    inputs = {"pairs": pairs, "features": features}
+    return {name: value for name, value in inputs.items() if value is not None} | options
+
+
+def make_plan(
+    folder: Path, given: dict[str, Any], *, extend: bool = False, retry_failed: bool = False
+) -> Plan:
+    """Plans a new search, or what is left of the one in the folder; writes nothing.
+
+    Args:
+      folder: from `find_workdir`.
+      given: options of `prepare`, its inputs included.
+      extend, retry_failed: see `search`.
+    """
+    record = read_record(folder)
+    if record is None:
+        if extend or retry_failed:
+            raise UserError(f"--workdir={folder}: there is no search to go on with")
+        prepared = prepare(**given)
+        return Plan(new_record(prepared), prepared, {})
+    prepared = prepare(**resumed_options(record, given, extend=extend))
+    trials = {trial.key: trial for trial in prepared.trials}
+    finished = read_results(folder, [cohort.number for cohort in record.cohorts], trials)
+    ready = Plan(record, prepared, finished)
+    added = [trial for trial in prepared.trials if trial.key not in set(record.trials)]
+    again = [r.trial for r in ready.results.values() if r.row["status"] == evaluate.FAILED]
+    again = again if retry_failed else []
+    check_same(
+        folder,
+        record,
+        prepared,
+        extend=extend,
+        unfinished=bool(ready.waiting),
+        trains=bool(ready.waiting or added or again),
+    )
+    more = plan.make_cohorts([*added, *again], prepared.dataset, prepared.parts, memory_limit())
+    if more:
+        record = extended_record(record, prepared, more)
+    elif not (folder / _RESULTS_JSON).is_file():
+        record = record._replace(finished=False)
+    return ready._replace(record=record)
+
+
+def _is_finished(folder: Path) -> bool:
+    record = read_record(folder)
+    return record is not None and record.finished and (folder / _RESULTS_JSON).is_file()
+
+
+def _finished_result(folder: Path) -> SearchResult:
+    """What a finished search left."""
+    results = report.read_results_json(folder / _RESULTS_JSON)
+    return SearchResult(folder, **results, nothing_to_do=True)
+
+
+def _run(
+    folder: Path,
+    ready: Plan,
+    saver: Saver,
+    console: Console | None,
+    stop_signal: Callable[[], int | None],
+) -> SearchResult:
+    """Trains what is waiting, evaluates and reports."""
+    prepared = ready.prepared
+    dataset, parts = prepared.dataset, prepared.parts
     with _logging_to(folder / "training.log", console):
         start = time.perf_counter()
         for line in describe(prepared):
             log.info(line)
-        _write_records(folder, prepared)
-        results = _train_all(folder, prepared, console)
+        if ready.finished:
+            waiting = sum(len(cohort.trials) for cohort in ready.waiting)
+            log.info("resumed: %d of %d trials are waiting", waiting, len(prepared.trials))
+        _write_records(folder, ready)
+        ready = _train_all(folder, ready, saver, console, stop_signal)
+        results = [ready.results[trial.key] for trial in prepared.trials]
         trials = pd.DataFrame([r.row for r in results]).reindex(columns=report.TRIAL_COLUMNS)
         rules = {
-            name: evaluate.rule_accuracies(scores, prepared.dataset, prepared.parts)
-            for name, scores in evaluate.rule_scores(prepared.dataset).items()
+            name: evaluate.rule_accuracies(scores, dataset, prepared.trained_parts)
+            for name, scores in evaluate.rule_scores(dataset).items()
         }
         parameters = {
             trial.experiment.name: cohort.parameters
             for cohort in prepared.cohorts
             for trial in cohort.trials
         }
+        simulated = prepared.data_facts["simulated"]
         summary = report.summarise(
-            prepared.experiments,
-            prepared.skipped,
-            trials,
-            parameters,
-            rules,
-            simulated=prepared.data_facts["simulated"],
+            prepared.experiments, prepared.skipped, trials, parameters, rules, simulated=simulated
         )
+        ceiling = None
+        if prepared.ceiling_scores_N is not None:
+            ceiling = evaluate.rule_accuracies(
+                prepared.ceiling_scores_N, dataset, prepared.trained_parts
+            )
+        remarks = report.remarks(summary, results, dataset, parts, ceiling)
+        notes = describe(prepared)
         report.write_frame(folder / "trials.csv", trials)
         report.write_frame(folder / "summary.csv", summary)
-        said = report.remarks(
-            summary, results, prepared.dataset, prepared.parts, prepared.ceiling_scores_N
-        )
         report.write_json(
-            folder / "results.json",
+            folder / _RESULTS_JSON,
             {
                 "data": prepared.data_facts,
-                "remarks": said,
+                "notes": notes,
+                "remarks": remarks,
                 "summary": summary.to_dict("records"),
                 "trials": trials.to_dict("records"),
             },
         )
+        write_record(folder, ready.record._replace(finished=True))
+        log.info("%s", saver.account())
         log.info("done in %.1f s", time.perf_counter() - start)
-    return SearchResult(folder, summary, trials, describe(prepared), said)
-
-
-def _make_workdir(workdir: Path | str | None) -> Path:
-    now = datetime.datetime.now().strftime("search_%Y%m%d_%H%M%S")
-    folder = OUTPUTS / now if workdir is None else Path(workdir)
-    if not str(folder).isprintable() or workdir == "":
-        raise UserError(f"--workdir={workdir}: not a usable name for a folder")
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        occupied = any(folder.iterdir())
-    except OSError as error:
-        raise UserError(f"--workdir={folder}: can't be used ({error.strerror})") from None
-    if occupied:
-        raise UserError(f"--workdir={folder}: the folder is not empty; name a new one")
-    return folder
+    return SearchResult(folder, summary, trials, notes, remarks, simulated)
 
 
 class _ConsoleHandler(logging.Handler):
@@ -146,9 +328,16 @@ class _ConsoleHandler(logging.Handler):
         self._console.print(record.getMessage(), markup=False, highlight=False, soft_wrap=True)
 
 
+class _FileHandler(logging.FileHandler):
+    """A log that can't be written is an error like any other, not a traceback on the screen."""
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        raise
+
+
 @contextmanager
 def _logging_to(path: Path, console: Console | None) -> Iterator[None]:
-    file = logging.FileHandler(path, encoding="utf-8")
+    file = _FileHandler(path, encoding="utf-8")
     file.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
     handlers: list[logging.Handler] = [file]
     if console is not None:
@@ -168,13 +357,14 @@ def _logging_to(path: Path, console: Console | None) -> Iterator[None]:
         log.propagate = propagate
 
 
-def _write_records(folder: Path, prepared: Prepared) -> None:
+def _write_records(folder: Path, ready: Plan) -> None:
     """What is known before training: config, environment, splits."""
+    prepared = ready.prepared
     report.write_json(
         folder / "config.json",
         {
             "jaxrank_version": jaxrank.__version__,
-            "launch": prepared.launch,
+            "launch": ready.record.launch,
             "data": prepared.data_facts,
             "experiments": [dataclasses.asdict(e) for e in prepared.experiments],
         },
@@ -196,59 +386,125 @@ def _write_records(folder: Path, prepared: Prepared) -> None:
 
 
 def _train_all(
-    folder: Path, prepared: Prepared, console: Console | None
-) -> list[evaluate.TrialResult]:
-    """Trains cohort by cohort; an experiment's folder is written when its last trial is done."""
-    dataset, parts, cohorts = prepared.dataset, prepared.parts, prepared.cohorts
-    names_of = [[trial.experiment.name for trial in cohort.trials] for cohort in cohorts]
-    waiting = collections.Counter(name for names in names_of for name in names)
-    finished: dict[str, list[evaluate.TrialResult]] = {name: [] for name in waiting}
-    with _progress(cohorts, console) as on_epoch:
-        for number, (cohort, names) in enumerate(zip(cohorts, names_of, strict=True)):
-            fitted = train.fit(cohort, dataset, parts, functools.partial(on_epoch, number))
-            log.info(
-                "cohort %d of %d (%s): %d trials, %d epochs of %d steps of up to %d pairs, %.1f s",
-                number + 1,
-                len(cohorts),
-                ", ".join(dict.fromkeys(names)),
-                len(cohort.trials),
-                len(fitted.history.running),
-                cohort.num_batches,
-                cohort.batch_size,
-                fitted.seconds,
+    folder: Path,
+    ready: Plan,
+    saver: Saver,
+    console: Console | None,
+    stop_signal: Callable[[], int | None],
+) -> Plan:
+    """Trains the waiting cohorts; returns the plan with their results.
+
+    An experiment's folder is written when its last trial is done.
+    """
+    prepared = ready.prepared
+    trained = dict.fromkeys(trial.experiment.name for trial in prepared.trials)
+    _write_experiments(folder, ready, trained)  # those that a stopped run may have left undone
+    with _progress(ready.waiting_cohorts, console) as show:
+
+        def after_epoch(number: int, cohort: plan.Cohort, progress: train.Progress) -> None:
+            show(cohort, progress)
+            if (signal_number := stop_signal()) is not None:
+                saver.save(number, progress)
+                log.info("stopped after epoch %d of cohort %d", len(progress.history), number)
+                log.info("%s", saver.account())
+                raise Stopped(folder, signal_number)
+            saver.save_if_due(number, progress)
+
+        while ready.waiting:
+            if (signal_number := stop_signal()) is not None:
+                raise Stopped(folder, signal_number)
+            number, cohort = ready.waiting[0].number, ready.waiting_cohorts[0]
+            fitted = _fit(
+                cohort,
+                prepared,
+                functools.partial(saver.restore, number),
+                functools.partial(after_epoch, number, cohort),
             )
-            for result in evaluate.trial_results(cohort, fitted, dataset, parts):
-                name = result.trial.experiment.name
-                finished[name].append(result)
-                waiting[name] -= 1
+            if isinstance(fitted, train.Fitted):
+                _log_cohort(number, len(ready.record.cohorts), cohort, fitted)
+                results = evaluate.trial_results(cohort, fitted, prepared.dataset, prepared.parts)
+            elif len(cohort.trials) == 1:
+                results = [evaluate.out_of_memory(cohort.trials[0], fitted, prepared.dataset)]
+            else:
+                log.warning("cohort %d does not fit in memory and is halved: %s", number, fitted)
+                saver.drop(number)
+                ready = ready._replace(record=ready.record.with_halves(number, cohort))
+                write_record(folder, ready.record)
+                continue
+            for result in results:
                 if result.row["status"] == evaluate.FAILED:
                     log.warning(
                         "failed: %s, fold %d, seed %d: %s",
                         *(result.row[k] for k in ("experiment_name", "fold", "seed", "error")),
                     )
-            for name in dict.fromkeys(names):
-                finished[name] = evaluate.keep_best_weights(finished[name])
-                if not waiting[name]:
-                    simulated = prepared.data_facts["simulated"]
-                    report.write_experiment(
-                        folder / name, finished[name], dataset, parts, simulated
-                    )
-    return [result for results in finished.values() for result in results]
+            results = evaluate.keep_best_weights(results)
+            saver.finish(number, results)
+            ready = ready._replace(finished=ready.finished | {number: results})
+            _write_experiments(folder, ready, {t.experiment.name for t in cohort.trials})
+    return ready
+
+
+def _fit(
+    cohort: plan.Cohort,
+    prepared: Prepared,
+    restore: Callable[[train.TrainState], train.Progress | None],
+    on_epoch: Callable[[train.Progress], None],
+) -> train.Fitted | str:
+    """The trained cohort, or what was said when it did not fit in memory."""
+    try:
+        return train.fit(
+            cohort, prepared.dataset, prepared.parts, restore=restore, on_epoch=on_epoch
+        )
+    except (jax.errors.JaxRuntimeError, MemoryError) as error:
+        text = str(error) or "out of memory"
+        if isinstance(error, jax.errors.JaxRuntimeError) and "RESOURCE_EXHAUSTED" not in text:
+            raise
+        return text.splitlines()[0][:200]
+
+
+def _log_cohort(number: int, count: int, cohort: plan.Cohort, fitted: train.Fitted) -> None:
+    log.info(
+        "cohort %d of %d (%s): %d trials, %d epochs of %d steps of up to %d pairs, %.1f s",
+        number,
+        count,
+        ", ".join(dict.fromkeys(trial.experiment.name for trial in cohort.trials)),
+        len(cohort.trials),
+        len(fitted.history.running),
+        cohort.num_batches,
+        cohort.batch_size,
+        fitted.seconds,
+    )
+
+
+def _write_experiments(folder: Path, ready: Plan, names: Iterable[str]) -> None:
+    """Writes the folders of those of the experiments whose trials are all done."""
+    prepared, done = ready.prepared, ready.results
+    for name in names:
+        mine = [trial.key for trial in prepared.trials if trial.experiment.name == name]
+        if all(key in done for key in mine):
+            report.write_experiment(
+                folder / name,
+                [done[key] for key in mine],
+                prepared.dataset,
+                prepared.parts,
+                prepared.data_facts["simulated"],
+            )
 
 
 @contextmanager
 def _progress(
     cohorts: Sequence[plan.Cohort], console: Console | None
-) -> Iterator[Callable[[int, int, int], None]]:
-    """A bar over all cohorts, measured in work; yields what `train.fit` calls every epoch, with
-    the cohort's number in front. A cohort that stops early jumps to its end."""
+) -> Iterator[Callable[[plan.Cohort, train.Progress], None]]:
+    """A bar over all cohorts, measured in work; yields what is called after every epoch. A cohort
+    that stops early jumps to its end."""
 
     def work(cohort: plan.Cohort) -> int:
         pairs = cohort.num_batches * cohort.batch_size
-        return len(cohort.trials) * cohort.parameters * pairs
+        return len(cohort.trials) * cohort.parameters * pairs * max_epochs(cohort)
 
-    epochs = [max(t.experiment.max_epochs for t in cohort.trials) for cohort in cohorts]
-    sizes = [work(cohort) * count for cohort, count in zip(cohorts, epochs, strict=True)]
+    def max_epochs(cohort: plan.Cohort) -> int:
+        return max(trial.experiment.max_epochs for trial in cohort.trials)
+
     bar = Progress(
         TextColumn("training"),
         BarColumn(),
@@ -261,16 +517,21 @@ def _progress(
         disable=console is None or not console.is_terminal,
         transient=True,
     )
-    task = bar.add_task("", total=sum(sizes))
+    task = bar.add_task("", total=sum(map(work, cohorts)))
+    behind = 0  # the work of the cohorts that have ended
 
-    def on_epoch(number: int, done: int, running: int) -> None:
-        share = done / epochs[number] if running else 1.0
-        names = dict.fromkeys(t.experiment.name for t in cohorts[number].trials)
+    def show(cohort: plan.Cohort, progress: train.Progress) -> None:
+        nonlocal behind
+        done, running = len(progress.history), progress.num_running
+        share = done / max_epochs(cohort) if running else 1.0
+        names = dict.fromkeys(trial.experiment.name for trial in cohort.trials)
         bar.update(
             task,
-            completed=sum(sizes[:number]) + share * sizes[number],
+            completed=behind + share * work(cohort),
             description=f"{', '.join(names)}: epoch {done}, {running} trials running",
         )
+        if not running:
+            behind += work(cohort)
 
     with bar:
-        yield on_epoch
+        yield show

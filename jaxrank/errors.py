@@ -1,7 +1,8 @@
-"""The one exception for a user's mistake, and the search for the word that was meant."""
+"""The exceptions that are no mistakes of ours, and the search for the word that was meant."""
 
 import difflib
 from collections.abc import Iterable
+from pathlib import Path
 
 
 class UserError(Exception):
@@ -10,6 +11,15 @@ class UserError(Exception):
     The command line prints it without a traceback and exits with status 2. Anything else that
     is raised is our mistake and keeps its traceback.
     """
+
+
+class Stopped(Exception):
+    """A search was asked to stop by a signal, and has saved what it needs to go on."""
+
+    def __init__(self, folder: Path, signal_number: int):
+        super().__init__(f"{folder}: stopped; go on with resume")
+        self.folder = folder
+        self.signal_number = signal_number
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:

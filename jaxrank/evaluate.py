@@ -72,16 +72,7 @@ def trial_results(
 ) -> list[TrialResult]:
     results = []
     for p, trial in enumerate(cohort.trials):
-        row: dict[str, Any] = {
-            "experiment_name": trial.experiment.name,
-            "fold": trial.fold,
-            "seed": trial.seed,
-            "status": COMPLETED,
-            "error": "",
-            "epochs_run": int(fitted.epochs_run_P[p]),
-            "duration_seconds": fitted.seconds / len(cohort.trials),
-            "trial_id": trial.identity,
-        }
+        row = _row(trial, int(fitted.epochs_run_P[p]), fitted.seconds / len(cohort.trials))
         unscored = np.flatnonzero(~np.isfinite(fitted.scores_PN[p]))
         if fitted.status_P[p] == train.FAILED:
             row["status"] = FAILED
@@ -112,6 +103,35 @@ def trial_results(
     return results
 
 
+def _row(trial: Trial, epochs_run: int, seconds: float) -> dict[str, Any]:
+    """The row of `trials.csv` but for its metrics."""
+    return {
+        "experiment_name": trial.experiment.name,
+        "fold": trial.fold,
+        "seed": trial.seed,
+        "status": COMPLETED,
+        "error": "",
+        "epochs_run": epochs_run,
+        "duration_seconds": seconds,
+        "trial_id": trial.identity,
+    }
+
+
+def out_of_memory(trial: Trial, reason: str, dataset: Dataset) -> TrialResult:
+    """The result of a trial that does not fit in memory even alone."""
+    row = _row(trial, epochs_run=0, seconds=0.0) | {
+        "status": FAILED,
+        "error": f"does not fit in memory ({reason}); make mlp_hidden_dims or batch_size smaller, "
+        "or use --retry_failed where more memory is free",
+    }
+    history = pd.DataFrame(
+        {column: np.zeros(0, int) for column in ("fold", "seed", "epoch")}
+        | {column: np.zeros(0, np.float32) for column in HISTORY_METRICS}
+    )
+    scores_N = np.full(len(dataset.photos), np.nan, np.float32)
+    return TrialResult(trial, row, history, scores_N, None)
+
+
 def best_trial(results: Sequence[TrialResult]) -> TrialResult | None:
     """The completed trial of highest validation accuracy, of equal ones the first."""
     completed = [result for result in results if result.row["status"] == COMPLETED]
@@ -119,10 +139,18 @@ def best_trial(results: Sequence[TrialResult]) -> TrialResult | None:
 
 
 def keep_best_weights(results: Sequence[TrialResult]) -> list[TrialResult]:
-    """Lets go of all weights but the best trial's, which are copied out of their cohort's."""
-    best = best_trial(results)
+    """Lets go of all weights but those of each experiment's best trial, which are copied out of
+    their cohort's."""
+    by_experiment: dict[str, list[TrialResult]] = {}
+    for result in results:
+        by_experiment.setdefault(result.trial.experiment.name, []).append(result)
+    best = [best_trial(mine) for mine in by_experiment.values()]
     return [
-        result._replace(weights=jax.tree.map(np.copy, result.weights) if result is best else None)
+        result._replace(
+            weights=jax.tree.map(np.copy, result.weights)
+            if any(result is one for one in best)
+            else None
+        )
         for result in results
     ]
 

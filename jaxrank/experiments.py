@@ -49,8 +49,10 @@ class Experiment:
         return ",".join(map(str, self.mlp_hidden_dims))
 
 
-def choose_names(config: ConfigDict, mode: str, names: Sequence[str]) -> list[str]:
+def choose_names(config: ConfigDict, mode: str, names: Sequence[str] | str) -> list[str]:
     """The experiments of a launch: `names` where given, else those of the mode."""
+    if isinstance(names, str):
+        names = names.split(",")
     if not names:
         if mode not in config.modes:
             raise UserError(f"--mode={mode}: unknown mode.{did_you_mean(mode, config.modes)}")

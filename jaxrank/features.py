@@ -7,7 +7,6 @@ the manifest is replaced last: whatever stops a write, the store is the old one 
 
 import hashlib
 import json
-import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from jaxrank import tables
+from jaxrank import files, tables
 from jaxrank.errors import UserError
 
 MANIFEST = "manifest.json"
@@ -150,15 +149,10 @@ def write_block(store: Path | str, name: str, block: Block) -> bool:
             "sha256": digest,
         }
         path = _array_path(store, name, digest)
-        temporary = path.with_name(f".{path.name}.tmp")
-        try:
-            with open(temporary, "wb") as file:
-                np.save(file, values, allow_pickle=False)
-            os.replace(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
+        with files.whole_file(path, "wb") as file:
+            np.save(file, values, allow_pickle=False)
         manifest = {"format": _FORMAT, "blocks": {b: blocks[b] for b in block_order(list(blocks))}}
-        tables.write_text(store / MANIFEST, json.dumps(manifest, indent=1) + "\n")
+        files.write_text(store / MANIFEST, json.dumps(manifest, indent=1) + "\n")
         if old_digest != digest:
             _array_path(store, name, old_digest).unlink(missing_ok=True)
     except OSError as error:

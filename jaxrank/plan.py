@@ -6,7 +6,7 @@ resumed search makes the same one.
 
 import hashlib
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
@@ -19,6 +19,9 @@ from jaxrank.experiments import Experiment
 # its training batches.
 SCORING_CHUNK = 512
 
+# A trial within its search: experiment name, fold, seed.
+TrialKey: TypeAlias = tuple[str, int, int]
+
 
 class Trial(NamedTuple):
     """One model trained once."""
@@ -28,10 +31,13 @@ class Trial(NamedTuple):
     seed: int
 
     @property
+    def key(self) -> TrialKey:
+        return self.experiment.name, self.fold, self.seed
+
+    @property
     def identity(self) -> str:
         """What keys all of its random numbers: never a place in an array."""
-        text = f"{self.experiment.name}\n{self.fold}\n{self.seed}"
-        return hashlib.sha256(text.encode()).hexdigest()
+        return hashlib.sha256("\n".join(map(str, self.key)).encode()).hexdigest()
 
 
 class Cohort(NamedTuple):
@@ -62,9 +68,22 @@ class Cohort(NamedTuple):
     parameters: int
     memory_bytes: int
 
+    @property
+    def program(self) -> dict[str, Any]:
+        """What its compiled program depends on, besides the number of trials."""
+        apart = ("trials", "memory_bytes")
+        return {key: value for key, value in self._asdict().items() if key not in apart}
 
-def make_trials(experiments: Sequence[Experiment], folds: int, seeds: Sequence[int]) -> list[Trial]:
-    return [Trial(e, fold, seed) for e in experiments for fold in range(folds) for seed in seeds]
+    def with_trials(self, trials: Sequence[Trial]) -> "Cohort":
+        """The cohort of other trials of the same program."""
+        each = self.memory_bytes // len(self.trials)
+        return self._replace(trials=tuple(trials), memory_bytes=each * len(trials))
+
+
+def make_trials(
+    experiments: Sequence[Experiment], folds: Sequence[int], seeds: Sequence[int]
+) -> list[Trial]:
+    return [Trial(e, fold, seed) for e in experiments for fold in folds for seed in seeds]
 
 
 def make_cohorts(

@@ -24,6 +24,8 @@ from jaxrank.simulation import simulate
 # What a user may hand over as pairs and as features.
 PairsInput: TypeAlias = Path | str | pd.DataFrame | Pairs | None
 FeaturesInput: TypeAlias = Path | str | Features | None
+# What stands in the files where a user gave no path.
+EMBEDDED, IN_MEMORY = "embedded", "in memory"
 
 
 class Prepared(NamedTuple):
@@ -34,9 +36,10 @@ class Prepared(NamedTuple):
       data_facts: what the data are, for the log and the files.
       experiments: all, with their blocks resolved; the linear reference is the last.
       skipped: by experiment, why it can't be trained.
+      trials: of the experiments that are not skipped, in the order of the tables.
       cohorts: the plan.
       ceiling_scores_N: for simulated data, the best possible score of each photo.
-      launch: the options, for `config.json`.
+      launch: the options: with them, `prepare` gives the same again.
     """
 
     dataset: Dataset
@@ -44,9 +47,15 @@ class Prepared(NamedTuple):
     data_facts: dict[str, Any]
     experiments: list[Experiment]
     skipped: dict[str, str]
+    trials: list[plan.Trial]
     cohorts: list[plan.Cohort]
     ceiling_scores_N: np.ndarray | None
     launch: dict[str, Any]
+
+    @property
+    def trained_parts(self) -> np.ndarray:
+        """The parts of the folds that are trained: rules are compared on the same ones."""
+        return self.parts[sorted({trial.fold for trial in self.trials})]
 
 
 def prepare(
@@ -58,6 +67,7 @@ def prepare(
     config: ConfigDict | None = None,
     overrides: Mapping[str, Any] | None = None,
     folds: int = 0,
+    only_folds: Sequence[int] = (),
     num_seeds: int = 1,
     seed: int = 0,
     split_seed: int = splits.SPLIT_SEED,
@@ -74,6 +84,7 @@ def prepare(
       config: as configs/default.py returns it, which is the default.
       overrides: hyperparameters of this launch; see `experiments.read_experiments`.
       folds: 0 for one 80/10/10 split, or K >= 3.
+      only_folds: train these folds, which count from 0; by default all.
       num_seeds: trials of each experiment and fold; their seeds are seed, seed + 1, ...
       seed: of training only.
       split_seed: of the split only.
@@ -96,8 +107,6 @@ def prepare(
             "needed, and none may be negative"
         )
     config = default.get_config() if config is None else check_config(config, "config")
-    if isinstance(experiments, str):
-        experiments = experiments.split(",")
     read_experiments(config, list(config.experiments), {})  # also those that do not run: no typos
     names = choose_names(config, mode, experiments)
     wanted = read_experiments(config, names, overrides or {})
@@ -123,7 +132,11 @@ def prepare(
             "nothing is left to train: "
             + "; ".join(f"{name}: {reason}" for name, reason in skipped.items())
         )
-    trials = plan.make_trials(trained, len(parts), range(seed, seed + num_seeds))
+    outside = [fold for fold in only_folds if not 0 <= fold < len(parts)]
+    if outside:
+        raise UserError(f"--only_folds: there is no fold {outside[0]}; folds count from 0")
+    trained_folds = sorted(set(only_folds)) or list(range(len(parts)))
+    trials = plan.make_trials(trained, trained_folds, range(seed, seed + num_seeds))
     cohorts = plan.make_cohorts(trials, dataset, parts, memory_limit())
     directed = int((dataset.preference_M != 0.5).sum())
     facts = source | {
@@ -139,16 +152,23 @@ def prepare(
     launch = {
         "mode": None if experiments else mode,
         "experiments": names,
+        "pairs": _absolute(pairs, source["pairs"]),
+        "features": _absolute(features, source["features"]),
         "config": config.to_dict(),
         "overrides": dict(overrides or {}),
         "folds": folds,
+        "only_folds": list(only_folds),
         "num_seeds": num_seeds,
         "seed": seed,
         "split_seed": split_seed,
         **reading,
     }
     ceiling = None if best_scores is None else best_scores[dataset.photos].to_numpy()
-    return Prepared(dataset, parts, facts, resolved, skipped, cohorts, ceiling, launch)
+    return Prepared(dataset, parts, facts, resolved, skipped, trials, cohorts, ceiling, launch)
+
+
+def _absolute(given: object, otherwise: str) -> str:
+    return str(Path(given).absolute()) if isinstance(given, str | Path) else otherwise
 
 
 def _load(
@@ -158,15 +178,15 @@ def _load(
     if pairs is None or features is None:
         refuse_vote_options("the embedded data", **reading)
         simulated = simulate()
-        source = {"pairs": "embedded", "features": "embedded"}
+        source = {"pairs": EMBEDDED, "features": EMBEDDED}
         return simulated.pairs, simulated.features, source, simulated.best_score
     if isinstance(features, Mapping):
         store = {name: check_block(f"block '{name}'", b) for name, b in features.items()}
     else:
         store = open_store(features)
     source = {
-        "pairs": str(pairs) if isinstance(pairs, str | Path) else "in memory",
-        "features": str(features) if isinstance(features, str | Path) else "in memory",
+        "pairs": str(pairs) if isinstance(pairs, str | Path) else IN_MEMORY,
+        "features": str(features) if isinstance(features, str | Path) else IN_MEMORY,
     }
     return _read(pairs, reading), store, source, None
 

@@ -1,7 +1,6 @@
 """What a search leaves behind: tables, curves and the plan in words."""
 
 import json
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,9 +13,10 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from jaxrank import tables
+from jaxrank import files, tables
 from jaxrank.checkpoints import save_model
 from jaxrank.datasets import Dataset
+from jaxrank.errors import UserError
 from jaxrank.evaluate import (
     CHANCE,
     COMPLETED,
@@ -24,10 +24,9 @@ from jaxrank.evaluate import (
     TrialResult,
     best_trial,
     predictions,
-    rule_accuracies,
     standard_error_of_test,
 )
-from jaxrank.experiments import Experiment
+from jaxrank.experiments import LINEAR, Experiment
 from jaxrank.plan import Cohort
 
 SUMMARY_COLUMNS = (
@@ -104,12 +103,15 @@ def summarise(
             f"{note}; {_SIMULATED_NOTE}" if note else _SIMULATED_NOTE for note in summary["notes"]
         ]
     summary["train_val_gap"] = summary["train_accuracy"] - summary["val_accuracy"]
-    summary = summary.reindex(columns=SUMMARY_COLUMNS)
-    for column in ("batch_size", "num_seeds", "num_folds", "parameters"):
-        summary[column] = summary[column].astype("Int64")
-    return summary.sort_values(
+    return _whole_numbers(summary.reindex(columns=SUMMARY_COLUMNS)).sort_values(
         "val_accuracy", ascending=False, na_position="last", kind="stable", ignore_index=True
     )
+
+
+def _whole_numbers(summary: pd.DataFrame) -> pd.DataFrame:
+    """The summary with columns of counts as counts, also where some cells are empty."""
+    counts = ("batch_size", "num_seeds", "num_folds", "parameters")
+    return summary.astype(dict.fromkeys(counts, "Int64"))
 
 
 def write_frame(path: Path, frame: pd.DataFrame) -> None:
@@ -119,8 +121,34 @@ def write_frame(path: Path, frame: pd.DataFrame) -> None:
 
 
 def write_json(path: Path, value: object) -> None:
+    files.write_text(path, _json(value))
+
+
+def read_results_json(path: Path) -> dict[str, Any]:
+    """The tables and sentences of a finished search, by the names that `SearchResult` has.
+
+    Raises:
+      UserError: the file is damaged.
+    """
+    try:
+        results = json.loads(path.read_text(encoding="utf-8"))
+        return {
+            "summary": _whole_numbers(pd.DataFrame(results["summary"], columns=SUMMARY_COLUMNS)),
+            "trials": pd.DataFrame(results["trials"], columns=TRIAL_COLUMNS),
+            "notes": results["notes"],
+            "remarks": results["remarks"],
+            "simulated": results["data"]["simulated"],
+        }
+    except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
+        raise UserError(
+            f"{path}: can't be read ({type(error).__name__}); remove it, and --resume writes it "
+            "again"
+        ) from None
+
+
+def _json(value: object) -> str:
     """Strict JSON: numbers that are not finite become null."""
-    tables.write_text(path, json.dumps(_plain(value), indent=1, allow_nan=False) + "\n")
+    return json.dumps(_plain(value), indent=1, allow_nan=False) + "\n"
 
 
 def _plain(value: Any) -> Any:
@@ -142,38 +170,44 @@ def write_experiment(
     parts: np.ndarray,
     simulated: bool,
 ) -> None:
-    """An experiment's folder: history, curves, predictions, test results, the best model."""
-    folder.mkdir(exist_ok=True)
+    """An experiment's folder: history, curves, predictions, the best model, test results.
+
+    `test_results.json` names every trial with its result and is written last: where it is there
+    as it should be, so is the rest, and nothing is written again.
+    """
     experiment = results[0].trial.experiment
-    history = pd.concat([result.history for result in results], ignore_index=True)
-    write_frame(folder / "history.csv", history)
-    note = " (simulated data)" if simulated else ""
-    _draw_curves(folder / "training_curves.png", f"{experiment.name}{note}", history)
-    tested = ("fold", "seed", "status", "error", "test_accuracy", "test_loss")
-    completed = [result for result in results if result.row["status"] == COMPLETED]
-    rows = pd.DataFrame([result.row for result in results]).reindex(columns=tested)
-    write_json(
-        folder / "test_results.json",
+    columns = ("fold", "seed", "status", "error", "test_accuracy", "test_loss")
+    rows = pd.DataFrame([result.row for result in results]).reindex(columns=columns)
+    test_results = _json(
         {
             "experiment_name": experiment.name,
             "simulated": simulated,
             "test_accuracy": rows["test_accuracy"].mean(),
             "test_loss": rows["test_loss"].mean(),
             "trials": rows.to_dict("records"),
-        },
+        }
     )
-    best = best_trial(results)
-    if best is None or best.weights is None:
+    last = folder / "test_results.json"
+    if last.is_file() and last.read_text(encoding="utf-8", errors="replace") == test_results:
         return
-    write_frame(folder / "predictions.csv", predictions(completed, dataset, parts))
-    facts = ("fold", "seed", "best_epoch", "val_accuracy")
-    save_model(
-        folder / "model",
-        experiment,
-        {name: dataset.block_columns[name] for name in experiment.blocks},
-        *best.weights,
-        {key: best.row[key] for key in facts} | {"simulated": simulated},
-    )
+    folder.mkdir(exist_ok=True)
+    history = pd.concat([result.history for result in results], ignore_index=True)
+    write_frame(folder / "history.csv", history)
+    note = " (simulated data)" if simulated else ""
+    _draw_curves(folder / "training_curves.png", f"{experiment.name}{note}", history)
+    best = best_trial(results)
+    if best is not None and best.weights is not None:
+        completed = [result for result in results if result.row["status"] == COMPLETED]
+        write_frame(folder / "predictions.csv", predictions(completed, dataset, parts))
+        facts = ("fold", "seed", "best_epoch", "val_accuracy")
+        save_model(
+            folder / "model",
+            experiment,
+            {name: dataset.block_columns[name] for name in experiment.blocks},
+            *best.weights,
+            {key: best.row[key] for key in facts} | {"simulated": simulated},
+        )
+    files.write_text(last, test_results)
 
 
 def _draw_curves(path: Path, title: str, history: pd.DataFrame) -> None:
@@ -200,9 +234,8 @@ def _draw_curves(path: Path, title: str, history: pd.DataFrame) -> None:
         if metric == "accuracy":
             axes.axhline(0.5, color="grey", linestyle=":", label="chance")
         axes.legend()
-    temporary = path.with_name(f".{path.name}")
-    figure.savefig(temporary, dpi=110, format="png")
-    os.replace(temporary, path)
+    with files.whole_file(path, "wb") as file:
+        figure.savefig(file, dpi=110, format="png")
 
 
 def remarks(
@@ -210,9 +243,16 @@ def remarks(
     results: Sequence[TrialResult],
     dataset: Dataset,
     parts: np.ndarray,
-    ceiling_scores_N: np.ndarray | None,
+    ceiling: Mapping[str, float] | None,
 ) -> list[str]:
-    """What a reader of the table must know, in sentences."""
+    """What a reader of the table must know, in sentences.
+
+    Args:
+      summary: the rows of `summary.csv`.
+      results: of all trials.
+      dataset, parts: that they were trained on.
+      ceiling: for simulated data, the accuracies of the best possible scorer.
+    """
     lines = []
     trained = summary[summary["status"] == COMPLETED]
     if len(trained):
@@ -230,14 +270,19 @@ def remarks(
         )
     elif not (summary["status"] == PARTIAL).any():
         lines.append("Every trial failed: see the column 'error' of summary.csv.")
-    if ceiling_scores_N is not None:
-        ceiling = rule_accuracies(ceiling_scores_N, dataset, parts)
+    if ceiling is not None:
         lines.append(
             "The data are SIMULATED, so the ceiling is known: the best possible scorer of these "
             f"features orders {_percent(ceiling['val_accuracy'])} of the validation and "
             f"{_percent(ceiling['test_accuracy'])} of the test pairs."
         )
     return lines
+
+
+def nothing_came_out(summary: pd.DataFrame) -> bool:
+    """Whether no experiment of the launch, the reference apart, has a completed trial."""
+    asked = summary[(summary["status"] != RULE) & (summary["experiment_name"] != LINEAR)]
+    return not asked["status"].isin([COMPLETED, PARTIAL]).any()
 
 
 def print_summary(console: Console, summary: pd.DataFrame, *, simulated: bool) -> None:

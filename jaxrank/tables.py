@@ -6,13 +6,13 @@ name it, and it never guesses a type, drops a column or fills a short row.
 
 import csv
 import io
-import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
+from jaxrank import files
 from jaxrank.errors import UserError
 
 # A cell that begins with one of these is run as a formula by spreadsheet programs
@@ -137,7 +137,7 @@ def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Sequence[object
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow([_cell(column) for column in columns])
     writer.writerows([_cell(value) for value in row] for row in rows)
-    write_text(path, text.getvalue())
+    files.write_text(path, text.getvalue())
 
 
 def _cell(value: object) -> object:
@@ -148,10 +148,3 @@ def _cell(value: object) -> object:
     if isinstance(value, float | np.floating):
         return "" if np.isnan(value) else repr(float(value))
     return value
-
-
-def write_text(path: Path, text: str) -> None:
-    """Writes a text file under a temporary name and renames it: never half a file."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_text(text, encoding="utf-8")
-    os.replace(temporary, path)

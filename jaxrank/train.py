@@ -208,6 +208,25 @@ cohort_epoch = jax.jit(
 cohort_scores = jax.jit(jax.vmap(member_scores, (None, None, 0, 0)), static_argnums=0)
 
 
+class Progress(NamedTuple):
+    """A cohort in training: all that is needed to go on; P trials, E epochs done.
+
+    Attributes:
+      state: every leaf has a leading axis P. Its memory is used again by the next epoch.
+      history: EpochMetrics of arrays [P], one an epoch, on the host.
+      seconds: wall time until here, compilation included.
+    """
+
+    state: TrainState
+    history: list[EpochMetrics]
+    seconds: float
+
+    @property
+    def num_running(self) -> int:
+        """Trials that have not stopped."""
+        return int((np.asarray(self.state.status) == RUNNING).sum())
+
+
 class Fitted(NamedTuple):
     """A trained cohort on the host; P trials, E epochs, N photos.
 
@@ -236,7 +255,9 @@ def fit(
     cohort: Cohort,
     dataset: Dataset,
     parts: np.ndarray,
-    on_epoch: Callable[[int, int], None] = lambda epochs, running: None,
+    *,
+    restore: Callable[[TrainState], Progress | None] = lambda shapes: None,
+    on_epoch: Callable[[Progress], None] = lambda progress: None,
 ) -> Fitted:
     """Trains a cohort until its last trial has stopped.
 
@@ -244,26 +265,28 @@ def fit(
       cohort: from `plan.make_cohorts`.
       dataset: the aligned pairs.
       parts: int8 [F, series], from `splits.split_series`; test rows are never looked at.
-      on_epoch: called with the epochs done and the trials still running.
+      restore: given the shapes of the state, returns where an earlier run stood, or None.
+      on_epoch: called after every epoch; what it raises ends the training.
     """
     start = time.perf_counter()
     static = make_static(cohort)
     data = make_data(cohort, dataset)
     member = make_members(cohort, dataset, parts)
-    state = init_cohort(static.model, member)
-    history = []
-    rows = cohort_rows(cohort, dataset, parts, 0)
-    for epoch in range(max(trial.experiment.max_epochs for trial in cohort.trials)):
-        state, metrics = cohort_epoch(static, data, member, state, rows)
+    progress = restore(jax.eval_shape(partial(init_cohort, static.model), member))
+    if progress is None:
+        progress = Progress(init_cohort(static.model, member), [], 0.0)
+    start -= progress.seconds
+    rows = cohort_rows(cohort, dataset, parts, len(progress.history))
+    while progress.num_running:
+        state, metrics = cohort_epoch(static, data, member, progress.state, rows)
         # Sampling for the next epoch runs while the device works on this one.
-        rows = cohort_rows(cohort, dataset, parts, epoch + 1)
+        rows = cohort_rows(cohort, dataset, parts, len(progress.history) + 1)
         # The device waits here for the host to read a few numbers: too short to measure on a CPU,
         # and no epoch is trained for a cohort that has stopped.
-        history.append(jax.device_get(metrics))
-        num_running = int((np.asarray(state.status) == RUNNING).sum())
-        on_epoch(epoch + 1, num_running)
-        if num_running == 0:
-            break
+        history = [*progress.history, jax.device_get(metrics)]
+        progress = Progress(state, history, time.perf_counter() - start)
+        on_epoch(progress)
+    state = progress.state
     scores_PN = np.array(cohort_scores(static.model, data, member, state.best_params))
     status_P = np.asarray(state.status)
     scores_PN[status_P == FAILED] = np.nan
@@ -275,6 +298,6 @@ def fit(
         status_P=status_P,
         epochs_run_P=np.asarray(state.epoch),
         best_epoch_P=np.asarray(state.best_epoch),
-        history=jax.tree.map(lambda *leaves: np.stack(leaves), *history),
+        history=jax.tree.map(lambda *leaves: np.stack(leaves), *progress.history),
         seconds=time.perf_counter() - start,
     )

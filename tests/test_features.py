@@ -5,7 +5,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from jaxrank import datasets, features, tables
+from jaxrank import datasets, features, files
 from jaxrank.errors import UserError
 from jaxrank.features import Block
 from jaxrank.pairs import Pairs
@@ -51,7 +51,7 @@ def test_a_write_that_stops_half_way_leaves_the_old_store(
     def full_disk(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(tables, "write_text", full_disk)
+    monkeypatch.setattr(files, "write_text", full_disk)
     with pytest.raises(UserError, match="No space left"):
         features.write_block(tmp_path, "iqa", IQA._replace(values=IQA.values + 1))
     np.testing.assert_array_equal(features.open_store(tmp_path)["iqa"].values, IQA.values)

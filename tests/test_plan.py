@@ -19,7 +19,7 @@ def experiments(*names: str) -> list[Experiment]:
 
 
 def test_trials_are_experiments_by_folds_by_seeds_and_all_identities_differ() -> None:
-    trials = plan.make_trials(experiments("low_lr", "high_lr"), 3, range(5, 7))
+    trials = plan.make_trials(experiments("low_lr", "high_lr"), range(3), range(5, 7))
     assert len(trials) == 12
     assert len({trial.identity for trial in trials}) == 12
     assert [(t.experiment.name, t.fold, t.seed) for t in trials[:3]] == [
@@ -36,7 +36,7 @@ def test_an_identity_depends_on_name_fold_and_seed_alone() -> None:
 
 def test_cohorts_share_every_static_shape(dataset: Dataset, parts: np.ndarray) -> None:
     names = tuple(default.get_config().experiments)
-    trials = plan.make_trials(experiments(*names), 3, [0])
+    trials = plan.make_trials(experiments(*names), range(3), [0])
     cohorts = plan.make_cohorts(trials, dataset, parts, 2**33)
     grouped = [sorted({t.experiment.name for t in c.trials}) for c in cohorts]
     assert sorted(map(tuple, grouped)) == [
@@ -66,7 +66,7 @@ def test_shapes_do_not_depend_on_which_folds_stand_in_a_cohort(
 def test_a_group_over_the_memory_limit_is_cut_into_near_equal_cohorts(
     dataset: Dataset, parts: np.ndarray
 ) -> None:
-    trials = plan.make_trials(experiments("tiny_mlp"), 1, range(10))
+    trials = plan.make_trials(experiments("tiny_mlp"), [0], range(10))
     (whole,) = plan.make_cohorts(trials, dataset, parts, 2**30)
     each = whole.memory_bytes // 10
     cohorts = plan.make_cohorts(trials, dataset, parts, 4 * each)

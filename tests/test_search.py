@@ -35,7 +35,7 @@ def searched(tmp_path_factory: pytest.TempPathFactory, small_data: SmallData) ->
 def test_every_file_is_there_with_its_columns(searched: Any) -> None:
     workdir = searched.workdir
     tops = {"config.json", "environment.json", "splits.csv", "trials.csv", "summary.csv",
-            "results.json", "training.log"}  # fmt: skip
+            "results.json", "training.log", "plan.json", "checkpoints", ".lock"}  # fmt: skip
     experiments = {"tiny_mlp", "clip_only", "iqa_only", "linear"}
     assert {path.name for path in workdir.iterdir()} == tops | experiments
     for name in experiments:
@@ -272,8 +272,8 @@ def test_a_trials_duration_is_its_share_of_the_cohorts(
 ) -> None:
     fit = train.fit
 
-    def ten_seconds(*arguments: Any) -> Any:
-        return fit(*arguments)._replace(seconds=10.0)
+    def ten_seconds(*arguments: Any, **options: Any) -> Any:
+        return fit(*arguments, **options)._replace(seconds=10.0)
 
     monkeypatch.setattr(train, "fit", ten_seconds)
     options = QUICK | {"experiments": ["iqa_only"], "overrides": {"max_epochs": 1}}

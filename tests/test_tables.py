@@ -97,18 +97,3 @@ def test_written_text_starts_no_formula_and_numbers_keep_their_digits(tmp_path: 
         ['a,"b"\n', "3", "True"],
         ["'@a", "'-a", "1"],
     ]
-
-
-def test_a_failed_write_leaves_the_old_file(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    path = tmp_path / "t.csv"
-    tables.write_text(path, "old")
-    monkeypatch.setattr(tables.os, "replace", _full_disk)
-    with pytest.raises(OSError, match="No space left"):
-        tables.write_text(path, "new")
-    assert path.read_text() == "old"
-
-
-def _full_disk(*_: object) -> None:
-    raise OSError(28, "No space left on device")

@@ -38,7 +38,12 @@ def test_early_stopping_is_the_rule_as_stated(dataset: Dataset, parts: np.ndarra
     trials.append(Trial(experiment("short", patience=50, max_epochs=3), 0, 0))
     (cohort,) = plan.make_cohorts(trials, dataset, parts, 2**30)
     seen: list[tuple[int, int]] = []
-    fitted = train.fit(cohort, dataset, parts, lambda *progress: seen.append(progress))
+    fitted = train.fit(
+        cohort,
+        dataset,
+        parts,
+        on_epoch=lambda progress: seen.append((len(progress.history), progress.num_running)),
+    )
     assert seen[-1] == (len(fitted.history.running), 0)
     assert len(set(fitted.epochs_run_P.tolist())) > 2  # else the test could not fail
     for p, trial in enumerate(trials):

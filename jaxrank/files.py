@@ -1,0 +1,82 @@
+"""Files that are written as a whole or not at all, and the lock that keeps a second writer out."""
+
+import fcntl
+import os
+import shutil
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+from jaxrank.errors import UserError
+
+LOCK = ".lock"
+
+
+@contextmanager
+def whole_file(path: Path, mode: str = "w") -> Iterator[IO[Any]]:
+    """Opens a file that takes the place of `path` when the block ends without an error.
+
+    Whatever stops the writer, also the power, `path` is the old file or the new one.
+    """
+    temporary = temporary_of(path)
+    try:
+        with open(temporary, mode, encoding=None if "b" in mode else "utf-8") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    with whole_file(path) as file:
+        file.write(text)
+
+
+@contextmanager
+def whole_folder(path: Path) -> Iterator[Path]:
+    """Yields an empty folder that takes the place of `path` when the block ends without an error.
+
+    Folders can't be exchanged in one step: a writer killed in between leaves none, never half.
+    """
+    temporary = temporary_of(path)
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir()
+    try:
+        yield temporary
+        shutil.rmtree(path, ignore_errors=True)
+        temporary.rename(path)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def temporary_of(path: Path) -> Path:
+    """The name under which a file or folder is written before it is renamed."""
+    return path.with_name(f".{path.name}.tmp")
+
+
+@contextmanager
+def sole_writer(folder: Path) -> Iterator[None]:
+    """Makes the folder and holds its lock; the system lets go of it when the process ends.
+
+    Raises:
+      UserError: a living process holds it.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with open(folder / LOCK, "a+", encoding="utf-8") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.seek(0)
+            holder = file.read(200) or "another process"
+            raise UserError(
+                f"{folder}: {holder} is writing there; wait until it has ended, or name another "
+                "--workdir"
+            ) from None
+        file.truncate(0)
+        file.write(f"process {os.getpid()} on {socket.gethostname()}")
+        file.flush()
+        yield

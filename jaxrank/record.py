@@ -1,0 +1,275 @@
+"""The record of a search, `plan.json`: what it is, so that a later run can go on with it.
+
+It is replaced as a whole and carries its own checksum: it is either complete and untouched, or no
+record. Which trials form a cohort is read from it, not planned again: another machine's memory,
+or a cohort that had to be halved, does not change what is resumed.
+"""
+
+import dataclasses
+import hashlib
+import importlib.metadata
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+
+import jaxrank
+from jaxrank import files
+from jaxrank.config_files import check_config
+from jaxrank.errors import UserError
+from jaxrank.experiments import choose_names
+from jaxrank.plan import Cohort, TrialKey
+from jaxrank.prepare import EMBEDDED, IN_MEMORY, Prepared
+
+PLAN_JSON = "plan.json"
+_FORMAT = 1
+# Another version of one of these may train other bits.
+_PACKAGES_THAT_MATTER = ("jax", "jaxlib", "flax", "optax", "numpy")
+
+
+class PlannedCohort(NamedTuple):
+    """Trials to train together.
+
+    Attributes:
+      number: names the cohort's files; never given twice in a search.
+      program: of `plan.Cohort`.
+      trials: their keys.
+    """
+
+    number: int
+    program: dict[str, Any]
+    trials: list[TrialKey]
+
+
+class Record(NamedTuple):
+    """What a search is.
+
+    Attributes:
+      versions: by package, of those that matter to the bits.
+      device: the kind that trains.
+      data: `datasets.content_hash`.
+      folds: a hash of the parts of each fold.
+      launch: the options, see `prepare.Prepared`.
+      experiments: every value, the linear reference included.
+      cohorts: in the order in which they are trained; of a trial that stands in two, the later
+        counts.
+      finished: whether the tables have been written.
+    """
+
+    versions: dict[str, str]
+    device: str
+    data: str
+    folds: list[str]
+    launch: dict[str, Any]
+    experiments: list[dict[str, Any]]
+    cohorts: list[PlannedCohort]
+    finished: bool
+
+    @property
+    def trials(self) -> list[TrialKey]:
+        return list(dict.fromkeys(key for cohort in self.cohorts for key in cohort.trials))
+
+    def with_cohorts(self, cohorts: Sequence[Cohort]) -> "Record":
+        """The record with further cohorts at the end."""
+        return self._replace(cohorts=self.cohorts + self._planned(cohorts), finished=False)
+
+    def with_halves(self, number: int, cohort: Cohort) -> "Record":
+        """The record with this cohort, which did not fit in memory, cut in two."""
+        middle = len(cohort.trials) // 2
+        halves = [
+            cohort.with_trials(trials)
+            for trials in (cohort.trials[:middle], cohort.trials[middle:])
+        ]
+        place = [planned.number for planned in self.cohorts].index(number)
+        planned = self._planned(halves)
+        return self._replace(cohorts=self.cohorts[:place] + planned + self.cohorts[place + 1 :])
+
+    def _planned(self, cohorts: Sequence[Cohort]) -> list[PlannedCohort]:
+        first = 1 + max((cohort.number for cohort in self.cohorts), default=0)
+        return [
+            PlannedCohort(number, _as_json(c.program), [trial.key for trial in c.trials])
+            for number, c in enumerate(cohorts, first)
+        ]
+
+
+def new_record(prepared: Prepared) -> Record:
+    """The record of a search that has not begun."""
+    return _describe(prepared).with_cohorts(prepared.cohorts)
+
+
+def extended_record(record: Record, prepared: Prepared, cohorts: Sequence[Cohort]) -> Record:
+    """The record with more to train, and with the launch that asked for it."""
+    now = _describe(prepared)
+    wider = record._replace(launch=now.launch, experiments=now.experiments)
+    return wider.with_cohorts(cohorts)
+
+
+def _describe(prepared: Prepared) -> Record:
+    """All of a record but its cohorts."""
+    versions = {name: importlib.metadata.version(name) for name in _PACKAGES_THAT_MATTER}
+    return Record(
+        versions={"jaxrank": jaxrank.__version__} | versions,
+        device=jax.local_devices()[0].device_kind,
+        data=prepared.data_facts["sha256"],
+        folds=[
+            hashlib.sha256(np.ascontiguousarray(fold).data).hexdigest() for fold in prepared.parts
+        ],
+        launch=_as_json(prepared.launch),
+        experiments=[_as_json(dataclasses.asdict(e)) for e in prepared.experiments],
+        cohorts=[],
+        finished=False,
+    )
+
+
+def _as_json(value: Any) -> Any:
+    """The value as it comes back from a file: tuples become lists."""
+    return json.loads(json.dumps(value, default=np.generic.item))  # NumPy's numbers become Python's
+
+
+def write_record(folder: Path, record: Record) -> None:
+    cohorts = [cohort._asdict() for cohort in record.cohorts]
+    content = record._asdict() | {"cohorts": cohorts}
+    whole = {"format": _FORMAT, "sha256": _checksum(content), "search": content}
+    files.write_text(folder / PLAN_JSON, json.dumps(whole, indent=1) + "\n")
+
+
+def read_record(folder: Path) -> Record | None:
+    """The record of the search in this folder; None where there is none.
+
+    Raises:
+      UserError: it is damaged, or changed by hand.
+    """
+    path = folder / PLAN_JSON
+    try:
+        whole = json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        raise UserError(f"{path}: can't be read ({error.strerror or error})") from None
+    except (ValueError, RecursionError):
+        whole = None
+    if (
+        not isinstance(whole, dict)
+        or whole.get("format") != _FORMAT
+        or whole.get("sha256") != _checksum(whole.get("search"))
+    ):
+        raise UserError(
+            f"{path}: damaged, changed by hand, or of another version of jaxrank; this search "
+            "can't go on: start it again in a new --workdir"
+        )
+    content = whole["search"]
+    cohorts = [
+        PlannedCohort(c["number"], c["program"], [(n, f, s) for n, f, s in c["trials"]])
+        for c in content["cohorts"]
+    ]
+    return Record(**content | {"cohorts": cohorts})
+
+
+def _checksum(content: Any) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def resumed_options(record: Record, given: Mapping[str, Any], *, extend: bool) -> dict[str, Any]:
+    """The options of `prepare` for going on: those of the record, and what was given anew.
+
+    With `extend`, the experiments given are added to those of the search. Whether the options fit
+    the search is for `check_same` to say, which compares what they mean.
+    """
+    options = {key: value for key, value in record.launch.items() if key != "mode"}
+    for key in ("pairs", "features"):
+        if options[key] == IN_MEMORY and key not in given:
+            raise UserError(f"the {key} of this search were in memory: hand them over again")
+        if options[key] == EMBEDDED:
+            options[key] = None
+    options |= given
+    options["overrides"] = record.launch["overrides"] | dict(given.get("overrides", {}))
+    options["config"] = check_config(
+        given.get("config", ConfigDict(record.launch["config"])), "config"
+    )
+    if "mode" in given or "experiments" in given:
+        asked = choose_names(
+            options["config"], options.pop("mode", "quick"), given.get("experiments", ())
+        )
+        known = record.launch["experiments"]
+        options["experiments"] = [name for name in known if extend or name in asked]
+        options["experiments"] += [name for name in asked if name not in known]
+    return options
+
+
+def check_same(
+    folder: Path,
+    record: Record,
+    prepared: Prepared,
+    *,
+    extend: bool,
+    unfinished: bool,
+    trains: bool,
+) -> None:
+    """Refuses to go on with anything but the search of the record.
+
+    Args:
+      folder: for the message.
+      record: of the search.
+      prepared: of this launch.
+      extend: this launch may have more experiments and trials.
+      unfinished: some cohort of the record is still to be trained.
+      trains: this launch trains something, so that versions and device matter.
+
+    Raises:
+      UserError: the first difference.
+    """
+    now = _describe(prepared)
+
+    def refuse(difference: str, advice: str = "name a new --workdir for another search") -> None:
+        raise UserError(f"{folder}: can't go on with this search: {difference}; {advice}")
+
+    if trains:
+        for package, version in record.versions.items():
+            if now.versions[package] != version:
+                refuse(
+                    f"it was begun with {package} {version}, and this is {now.versions[package]}",
+                    f"install {package}=={version}, or name a new --workdir",
+                )
+        if now.device != record.device:
+            refuse(f"it was begun on '{record.device}', and this is '{now.device}'")
+    if now.data != record.data:
+        refuse("the pairs or features are not the same as when it was begun")
+    if now.folds != record.folds:
+        refuse("it has another split (--folds, --split_seed)")
+    known = {experiment["name"]: experiment for experiment in record.experiments}
+    asked = {experiment["name"]: experiment for experiment in now.experiments}
+    for name, old in known.items():
+        if name not in asked:
+            refuse(f"it has an experiment '{name}', which this launch lacks")
+        for key, value in old.items():
+            if asked[name][key] != value:
+                refuse(f"{key} of experiment '{name}' is {value} there and {asked[name][key]} here")
+    added = [name for name in asked if name not in known]
+    if added and not extend:
+        refuse(f"it has no experiment '{added[0]}'", "add experiments with --extend")
+    trials = {trial.key for trial in prepared.trials}
+    for name, fold, seed in record.trials:
+        if (name, fold, seed) not in trials:
+            refuse(f"it has fold {fold} and seed {seed} of '{name}', which this launch lacks")
+    more = sorted(trials - set(record.trials))
+    if more and not extend:
+        name, fold, seed = more[0]
+        refuse(f"it has no fold {fold} and seed {seed} of '{name}'", "add trials with --extend")
+    if more and unfinished:
+        refuse("only a finished search can be extended", "finish it with --resume first")
+    programs = {trial.key: c.program for c in prepared.cohorts for trial in c.trials}
+    for cohort in record.cohorts:
+        for trial in cohort.trials:
+            if _as_json(programs[trial]) != cohort.program:
+                refuse(f"the plan of cohort {cohort.number} is another one")
+
+
+def cohort_of(planned: PlannedCohort, prepared: Prepared) -> Cohort:
+    """The cohort as it is trained."""
+    cohorts = {trial.key: cohort for cohort in prepared.cohorts for trial in cohort.trials}
+    trials = {trial.key: trial for trial in prepared.trials}
+    return cohorts[planned.trials[0]].with_trials([trials[key] for key in planned.trials])

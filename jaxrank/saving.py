@@ -1,0 +1,274 @@
+"""What a search keeps on disk while it runs: checkpoints of the running cohort, within a time
+budget, and the results of the finished ones.
+
+In the search's folder `checkpoints/`: `7/` holds the last two checkpoints of cohort 7 (Orbax),
+named by their epochs, as long as it runs; `7.npz` holds its results when it has finished.
+"""
+
+import errno
+import json
+import logging
+import shutil
+import time
+import zipfile
+import zlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import orbax.checkpoint as ocp
+import pandas as pd
+from flax.traverse_util import flatten_dict, unflatten_dict
+
+from jaxrank import files
+from jaxrank.evaluate import TrialResult
+from jaxrank.plan import Trial, TrialKey
+from jaxrank.train import EpochMetrics, Progress, TrainState
+
+FOLDER = "checkpoints"
+# What a save is expected to take until one has been timed: seconds, and the bytes that it writes.
+_FIRST_GUESS = (0.5, 25_000_000)
+
+# The parts of a result's weights.
+_WEIGHTS = ("params", "mean", "inv_std")
+# What the text of an error holds when a disk is at fault.
+_DISK_ERRORS = ("No space left on device", "File too large", "Read-only file system",
+                "Permission denied", "Disk quota exceeded", "Input/output error")  # fmt: skip
+
+log = logging.getLogger("jaxrank")
+
+
+class Saver:
+    """Saves what a search must not lose, and keeps account of the time that it takes.
+
+    A save of a running cohort counts from its beginning to the end of its asynchronous part,
+    although training goes on meanwhile: on a CPU the two share the cores.
+    """
+
+    def __init__(self, folder: Path, budget: float):
+        """Args:
+        folder: of the search.
+        budget: the share of the run's time that saves of running cohorts may take.
+        """
+        self._folder = (folder / FOLDER).absolute()
+        self._budget = budget
+        self._start = time.perf_counter()
+        self._spent = 0.0
+        self._num_saves = 0
+        self._last_save = _FIRST_GUESS  # seconds and bytes
+        self._manager: ocp.CheckpointManager | None = None
+        self._in_flight = (0.0, 0)  # start and bytes of the save under way
+
+    def account(self) -> str:
+        """What saving has cost, in a sentence."""
+        elapsed = time.perf_counter() - self._start
+        return (
+            f"saving took {self._spent:.1f} s, {100 * self._spent / elapsed:.1f}% of the time: "
+            f"{self._num_saves} checkpoints and the results of every cohort"
+        )
+
+    def restore(self, number: int, shapes: TrainState) -> Progress | None:
+        """The newest readable checkpoint of a cohort; None where there is none."""
+        if not (self._folder / str(number)).exists():
+            return None
+        manager = self._open(number)
+        for epoch in sorted(manager.all_steps(), reverse=True):
+            num_trials = shapes.status.shape[0]
+            target = {
+                "state": jax.tree.map(lambda leaf: np.empty(leaf.shape, leaf.dtype), shapes),
+                "history": {
+                    name: np.empty((epoch, num_trials), bool if name == "running" else np.float32)
+                    for name in EpochMetrics._fields
+                },
+                "seconds": np.zeros(1),
+                "checksum": np.zeros(1, np.uint32),
+            }
+            try:
+                saved = manager.restore(epoch, args=ocp.args.StandardRestore(target))
+                if saved["checksum"] != _checksum(saved["state"], saved["history"]):
+                    raise ValueError("its checksum differs")
+            except Exception as error:  # Orbax raises many kinds for damaged files
+                reason = (str(error).splitlines() or [type(error).__name__])[0]
+                log.warning(
+                    "the checkpoint of epoch %d of cohort %d can't be read and is passed over: %s",
+                    epoch,
+                    number,
+                    reason[:200],
+                )
+                manager.delete(epoch)
+                continue
+            history = [
+                EpochMetrics(**{name: leaf[e] for name, leaf in saved["history"].items()})
+                for e in range(epoch)
+            ]
+            # A copy on the device: the state's memory is used again by the next epoch.
+            state = jax.tree.map(jnp.array, saved["state"])
+            log.info("cohort %d goes on after epoch %d", number, epoch)
+            return Progress(state, history, float(saved["seconds"][0]))
+        return None
+
+    def save_if_due(self, number: int, progress: Progress) -> None:
+        """Saves a running cohort where the time budget has room for it."""
+        if self._manager is not None:
+            if self._manager.is_saving_in_progress():
+                return
+            self._wait()  # it has ended: this raises if it failed
+        seconds, size = self._last_save
+        expected = seconds * max(1.0, _num_bytes(progress.state) / size)
+        room = self._budget * (time.perf_counter() - self._start) - self._spent
+        if expected <= room:
+            self._save(number, progress)
+
+    def save(self, number: int, progress: Progress) -> None:
+        """Saves a running cohort now and waits until it is on disk."""
+        self._wait()
+        if len(progress.history) not in self._open(number).all_steps():
+            self._save(number, progress)
+            self._wait()
+
+    def finish(self, number: int, results: Sequence[TrialResult]) -> None:
+        """Writes the results of a finished cohort and removes its checkpoints."""
+        start = time.perf_counter()
+        self._folder.mkdir(exist_ok=True)
+        _write_archive(self._folder / f"{number}.npz", results)
+        self._spent += time.perf_counter() - start
+        self.drop(number)
+
+    def drop(self, number: int) -> None:
+        """Removes the checkpoints of a cohort that no longer runs."""
+        self.close()
+        shutil.rmtree(self._folder / str(number), ignore_errors=True)
+
+    def close(self) -> None:
+        """Lets go of the running cohort, whose checkpoints stay."""
+        if self._manager is not None:
+            with suppress(OSError):  # it was told when it happened, or nobody needs the save
+                self._wait()
+            self._manager.close()
+            self._manager = None
+
+    def _open(self, number: int) -> ocp.CheckpointManager:
+        if self._manager is None:
+            self._manager = ocp.CheckpointManager(
+                self._folder / str(number),
+                options=ocp.CheckpointManagerOptions(
+                    max_to_keep=2,
+                    cleanup_tmp_directories=True,  # of a writer that was killed
+                    async_options=ocp.options.AsyncOptions(
+                        post_finalization_callback=self._note_end
+                    ),
+                ),
+            )
+        return self._manager
+
+    def _save(self, number: int, progress: Progress) -> None:
+        self._in_flight = time.perf_counter(), _num_bytes(progress.state)
+        # A copy: the next epoch uses the state's memory again while this is being written.
+        state = jax.tree.map(np.array, progress.state)
+        history = jax.tree.map(lambda *leaves: np.stack(leaves), *progress.history)._asdict()
+        saved = {
+            "state": state,
+            "history": history,
+            "seconds": np.array([progress.seconds]),
+            "checksum": _checksum(state, history),
+        }
+        with self._disk_errors():
+            self._open(number).save(
+                len(progress.history), args=ocp.args.StandardSave(saved), force=True
+            )
+
+    def _wait(self) -> None:
+        if self._manager is not None:
+            with self._disk_errors():
+                self._manager.wait_until_finished()
+
+    @contextmanager
+    def _disk_errors(self) -> Iterator[None]:
+        """Orbax and TensorStore raise many kinds of error for a disk that can't be written."""
+        try:
+            yield
+        except Exception as error:
+            reason = next((known for known in _DISK_ERRORS if known in str(error)), None)
+            if reason is None:
+                raise
+            raise OSError(errno.EIO, reason, str(self._folder)) from error
+
+    def _note_end(self) -> None:
+        start, size = self._in_flight
+        seconds = time.perf_counter() - start
+        self._num_saves += 1
+        self._spent += seconds
+        self._last_save = seconds, size
+
+
+def _num_bytes(state: TrainState) -> int:
+    return sum(leaf.nbytes for leaf in jax.tree.leaves(state))
+
+
+def _checksum(*trees: Any) -> np.ndarray:
+    """Of every bit: file formats notice a file that was cut, but not a bit that was flipped."""
+    total = 0
+    for leaf in jax.tree.leaves(trees):
+        total = zlib.crc32(np.ascontiguousarray(leaf).data, total)
+    return np.array([total], np.uint32)
+
+
+def _write_archive(path: Path, results: Sequence[TrialResult]) -> None:
+    """One NumPy archive, without pickle: rows as JSON, the rest as arrays."""
+    history = pd.concat([r.history for r in results], ignore_index=True)
+    arrays: dict[str, Any] = {
+        "rows": np.array(json.dumps([r.row for r in results])),
+        "scores": np.stack([r.scores_N for r in results]),
+        "epochs": np.array([len(r.history) for r in results]),
+    }
+    arrays |= {f"history/{column}": history[column].to_numpy() for column in history}
+    for place, result in enumerate(results):
+        if result.weights is not None:
+            tree = dict(zip(_WEIGHTS, result.weights, strict=True))
+            arrays |= {f"{place}/{k}": leaf for k, leaf in flatten_dict(tree, sep="/").items()}
+    with files.whole_file(path, "wb") as file:
+        np.savez(file, **arrays)
+
+
+def read_results(
+    folder: Path, numbers: Iterable[int], trials: Mapping[TrialKey, Trial]
+) -> dict[int, list[TrialResult]]:
+    """The results of those cohorts of a search that have finished, by number."""
+    found = {}
+    for number in numbers:
+        results = _read_archive(folder / FOLDER / f"{number}.npz", trials)
+        if results is not None:
+            found[number] = results
+    return found
+
+
+def _read_archive(path: Path, trials: Mapping[TrialKey, Trial]) -> list[TrialResult] | None:
+    """What `_write_archive` wrote; None, with a warning, for a file that can't be read."""
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            arrays = dict(archive)
+        rows = json.loads(str(arrays["rows"]))
+        history = pd.DataFrame(
+            {k.removeprefix("history/"): v for k, v in arrays.items() if k.startswith("history/")}
+        )
+        ends = np.cumsum(arrays["epochs"])
+        results = []
+        for place, (row, end) in enumerate(zip(rows, ends, strict=True)):
+            mine = history.iloc[end - arrays["epochs"][place] : end].reset_index(drop=True)
+            start = f"{place}/"
+            tree = {k.removeprefix(start): v for k, v in arrays.items() if k.startswith(start)}
+            weights = unflatten_dict(tree, sep="/") if tree else None
+            trial = trials[row["experiment_name"], row["fold"], row["seed"]]
+            scores_N = arrays["scores"][place]
+            kept = None if weights is None else tuple(weights[name] for name in _WEIGHTS)
+            results.append(TrialResult(trial, row, mine, scores_N, kept))
+        return results
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile, zlib.error) as error:
+        log.warning("%s can't be read and its trials are trained again: %s", path, error)
+        return None

@@ -1,0 +1,41 @@
+"""Stopping a search with a signal, without losing anything."""
+
+import os
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from types import FrameType
+
+_STDERR = 2
+_SHOW_CURSOR = "\x1b[?25h"  # the progress bar hides it
+
+
+@contextmanager
+def signals_caught() -> Iterator[Callable[[], int | None]]:
+    """Keeps a Ctrl-C or SIGTERM from ending the program; a second Ctrl-C ends it at once.
+
+    Works in the main thread only.
+
+    Yields:
+      What returns the number of the first signal that came, or None.
+    """
+    came: list[int] = []
+
+    def catch(number: int, frame: FrameType | None) -> None:
+        del frame
+        came.append(number)
+        # The system's own action: Python's would wait for the compiled program to return.
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        line = "\njaxrank: stopping after this epoch; Ctrl-C now ends at once\n"
+        # Not print: the signal may have come in the middle of one.
+        with suppress(OSError):
+            shown = line + _SHOW_CURSOR if os.isatty(_STDERR) else line
+            os.write(_STDERR, shown.encode())
+
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before = {number: signal.signal(number, catch) for number in numbers}
+    try:
+        yield lambda: came[0] if came else None
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
