@@ -1,13 +1,17 @@
 PYTHON ?= python3
 VENV := .venv
 
-.PHONY: search test lint clean
+.PHONY: search test test-long lint clean
 
 search: $(VENV)/.installed
 	$(VENV)/bin/python launch.py search --mode=quick
 
 test: $(VENV)/.installed-test lint
 	$(VENV)/bin/python -m pytest
+
+# A search that is killed 100 times at random moments; a quarter of an hour on two cores.
+test-long: $(VENV)/.installed-test
+	JAXRANK_KILLS=100 $(VENV)/bin/python -m pytest -s -k killed_at_random
 
 lint: $(VENV)/.installed-test
 	$(VENV)/bin/ruff format --check .

@@ -33,6 +33,8 @@ FOLDER = "checkpoints"
 # What a save is expected to take until one has been timed: seconds, and the bytes that it writes.
 _FIRST_GUESS = (0.5, 25_000_000)
 
+_SEAL = "checksums.json"
+_PACKED = "packed"
 # The parts of a result's weights.
 _WEIGHTS = ("params", "mean", "inv_std")
 # What the text of an error holds when a disk is at fault.
@@ -61,7 +63,7 @@ class Saver:
         self._num_saves = 0
         self._last_save = _FIRST_GUESS  # seconds and bytes
         self._manager: ocp.CheckpointManager | None = None
-        self._in_flight = (0.0, 0)  # start and bytes of the save under way
+        self._in_flight = (0.0, 0, 0, 0)  # start, bytes, cohort and epoch of the save under way
 
     def account(self) -> str:
         """What saving has cost, in a sentence."""
@@ -77,38 +79,26 @@ class Saver:
             return None
         manager = self._open(number)
         for epoch in sorted(manager.all_steps(), reverse=True):
-            num_trials = shapes.status.shape[0]
-            target = {
-                "state": jax.tree.map(lambda leaf: np.empty(leaf.shape, leaf.dtype), shapes),
-                "history": {
-                    name: np.empty((epoch, num_trials), bool if name == "running" else np.float32)
-                    for name in EpochMetrics._fields
-                },
-                "seconds": np.zeros(1),
-                "checksum": np.zeros(1, np.uint32),
-            }
-            try:
-                saved = manager.restore(epoch, args=ocp.args.StandardRestore(target))
-                if saved["checksum"] != _checksum(saved["state"], saved["history"]):
-                    raise ValueError("its checksum differs")
-            except Exception as error:  # Orbax raises many kinds for damaged files
-                reason = (str(error).splitlines() or [type(error).__name__])[0]
+            if not _is_sealed(self._folder / str(number) / str(epoch)):
                 log.warning(
-                    "the checkpoint of epoch %d of cohort %d can't be read and is passed over: %s",
+                    "the checkpoint of epoch %d of cohort %d is damaged and passed over",
                     epoch,
                     number,
-                    reason[:200],
                 )
                 manager.delete(epoch)
                 continue
-            history = [
-                EpochMetrics(**{name: leaf[e] for name, leaf in saved["history"].items()})
-                for e in range(epoch)
-            ]
-            # A copy on the device: the state's memory is used again by the next epoch.
-            state = jax.tree.map(jnp.array, saved["state"])
+            layout = _layout(shapes, epoch)
+            size = sum(leaf.nbytes for leaf in jax.tree.leaves(layout))
+            target = {_PACKED: np.empty(size, np.uint8)}
+            saved = manager.restore(epoch, args=ocp.args.StandardRestore(target))
+            state, history, seconds = _unpack(saved[_PACKED], layout)
             log.info("cohort %d goes on after epoch %d", number, epoch)
-            return Progress(state, history, float(saved["seconds"][0]))
+            return Progress(
+                # A copy on the device: the state's memory is used again by the next epoch.
+                jax.tree.map(jnp.array, state),
+                [EpochMetrics(*(leaf[e] for leaf in history)) for e in range(epoch)],
+                float(seconds[0]),
+            )
         return None
 
     def save_if_due(self, number: int, progress: Progress) -> None:
@@ -146,9 +136,9 @@ class Saver:
     def close(self) -> None:
         """Lets go of the running cohort, whose checkpoints stay."""
         if self._manager is not None:
-            with suppress(OSError):  # it was told when it happened, or nobody needs the save
-                self._wait()
-            self._manager.close()
+            # An error was told when it happened, or nobody needs that save any more.
+            with suppress(OSError), self._disk_errors():
+                self._manager.close()
             self._manager = None
 
     def _open(self, number: int) -> ocp.CheckpointManager:
@@ -159,27 +149,19 @@ class Saver:
                     max_to_keep=2,
                     cleanup_tmp_directories=True,  # of a writer that was killed
                     async_options=ocp.options.AsyncOptions(
-                        post_finalization_callback=self._note_end
+                        post_finalization_callback=self._end_save
                     ),
                 ),
             )
         return self._manager
 
     def _save(self, number: int, progress: Progress) -> None:
-        self._in_flight = time.perf_counter(), _num_bytes(progress.state)
-        # A copy: the next epoch uses the state's memory again while this is being written.
-        state = jax.tree.map(np.array, progress.state)
-        history = jax.tree.map(lambda *leaves: np.stack(leaves), *progress.history)._asdict()
-        saved = {
-            "state": state,
-            "history": history,
-            "seconds": np.array([progress.seconds]),
-            "checksum": _checksum(state, history),
-        }
+        epoch = len(progress.history)
+        self._in_flight = time.perf_counter(), _num_bytes(progress.state), number, epoch
+        history = jax.tree.map(lambda *leaves: np.stack(leaves), *progress.history)
+        saved = {_PACKED: _pack((progress.state, history, np.array([progress.seconds])))}
         with self._disk_errors():
-            self._open(number).save(
-                len(progress.history), args=ocp.args.StandardSave(saved), force=True
-            )
+            self._open(number).save(epoch, args=ocp.args.StandardSave(saved), force=True)
 
     def _wait(self) -> None:
         if self._manager is not None:
@@ -197,8 +179,11 @@ class Saver:
                 raise
             raise OSError(errno.EIO, reason, str(self._folder)) from error
 
-    def _note_end(self) -> None:
-        start, size = self._in_flight
+    def _end_save(self) -> None:
+        """Called by Orbax when a checkpoint is complete but for its final name."""
+        start, size, number, epoch = self._in_flight
+        (temporary,) = (self._folder / str(number)).glob(f"{epoch}.*")
+        _seal(temporary)
         seconds = time.perf_counter() - start
         self._num_saves += 1
         self._spent += seconds
@@ -209,12 +194,57 @@ def _num_bytes(state: TrainState) -> int:
     return sum(leaf.nbytes for leaf in jax.tree.leaves(state))
 
 
-def _checksum(*trees: Any) -> np.ndarray:
-    """Of every bit: file formats notice a file that was cut, but not a bit that was flipped."""
-    total = 0
-    for leaf in jax.tree.leaves(trees):
-        total = zlib.crc32(np.ascontiguousarray(leaf).data, total)
-    return np.array([total], np.uint32)
+def _layout(shapes: TrainState, epochs: int) -> tuple[TrainState, Any, np.ndarray]:
+    """Arrays of the shapes and types that a checkpoint holds: state, history, seconds."""
+    num_trials = shapes.status.shape[0]
+    history: Any = [
+        np.empty((epochs, num_trials), bool if name == "running" else np.float32)
+        for name in EpochMetrics._fields
+    ]
+    state = jax.tree.map(lambda leaf: np.empty(leaf.shape, leaf.dtype), shapes)
+    return state, EpochMetrics(*history), np.empty(1)
+
+
+def _pack(tree: Any) -> np.ndarray:
+    """All leaves as one vector of bytes, a copy: the next epoch uses the state's memory again.
+
+    One array, because several that can't be written at once, on a full disk, make TensorStore's
+    threads print a traceback for each.
+    """
+    leaves = [np.ascontiguousarray(leaf) for leaf in jax.tree.leaves(tree)]
+    return np.concatenate([leaf.reshape(-1).view(np.uint8) for leaf in leaves])
+
+
+def _unpack(packed: np.ndarray, layout: Any) -> Any:
+    leaves, structure = jax.tree.flatten(layout)
+    parts = np.split(packed, np.cumsum([leaf.nbytes for leaf in leaves])[:-1])
+    return jax.tree.unflatten(
+        structure,
+        [
+            part.view(leaf.dtype).reshape(leaf.shape)
+            for part, leaf in zip(parts, leaves, strict=True)
+        ],
+    )
+
+
+def _seal(checkpoint: Path) -> None:
+    """Adds the checksum of every file: what Orbax restores need not be what it has saved, as a
+    flipped bit is not noticed. Only its own notes, beside the folder of arrays, change later."""
+    sums = {
+        str(path.relative_to(checkpoint)): zlib.crc32(path.read_bytes())
+        for path in checkpoint.glob("*/**/*")
+        if path.is_file()
+    }
+    (checkpoint / _SEAL).write_text(json.dumps(sums), encoding="utf-8")
+
+
+def _is_sealed(checkpoint: Path) -> bool:
+    """Whether a checkpoint is as it was when it was complete."""
+    try:
+        sums = json.loads((checkpoint / _SEAL).read_text(encoding="utf-8"))
+        return all(zlib.crc32((checkpoint / path).read_bytes()) == sums[path] for path in sums)
+    except (OSError, ValueError):
+        return False
 
 
 def _write_archive(path: Path, results: Sequence[TrialResult]) -> None:

@@ -1,0 +1,685 @@
+"""Nothing is lost: searches that are killed, stopped, extended, retried, or refused."""
+
+import json
+import os
+import random
+import resource
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import pandas as pd
+import pytest
+from conftest import make_data
+
+import jaxrank
+from jaxrank import conductor, files, record, saving, train
+from jaxrank.cli import main
+from jaxrank.errors import UserError
+from jaxrank.features import Block
+from jaxrank.pairs import Pairs
+
+LAUNCH = Path(__file__).parents[1] / "launch.py"
+SmallData = tuple[Pairs, dict[str, Block]]
+# Every epoch is saved where the budget has room for it, so that kills find something to resume.
+OPTIONS = [
+    "--experiments=iqa_only",
+    "--folds=3",
+    "--num_seeds=2",
+    "--config.batch_size=16",
+    "--config.max_epochs=12",
+    "--config.patience=12",
+    "--config.learning_rate=3e-3",
+]
+SMALL: dict[str, Any] = {
+    "experiments": ["tiny_mlp", "iqa_only"],
+    "overrides": {"max_epochs": 3, "batch_size": 32, "learning_rate": 3e-3},
+    "folds": 3,
+}
+
+
+def tables_of(workdir: Path) -> list[pd.DataFrame]:
+    return [
+        pd.read_csv(workdir / name).drop(columns="duration_seconds")
+        for name in ("summary.csv", "trials.csv")
+    ]
+
+
+def weights_of(workdir: Path) -> dict[str, list[np.ndarray]]:
+    models = {path.parent.name: jaxrank.load_model(path) for path in workdir.glob("*/model")}
+    return {
+        name: [*map(np.asarray, jax.tree.leaves(m.params)), m.mean_D, m.inv_std_D]
+        for name, m in models.items()
+    }
+
+
+def assert_same_search(one: Path, other: Path) -> None:
+    for first, second in zip(tables_of(one), tables_of(other), strict=True):
+        pd.testing.assert_frame_equal(first, second, check_exact=True)
+    first_weights, second_weights = weights_of(one), weights_of(other)
+    assert first_weights.keys() == second_weights.keys()
+    assert first_weights
+    for name, leaves in first_weights.items():
+        for first, second in zip(leaves, second_weights[name], strict=True):
+            np.testing.assert_array_equal(first, second)
+    for path in one.glob("*/predictions.csv"):
+        assert path.read_bytes() == (other / path.relative_to(one)).read_bytes()
+
+
+def launch(*words: str, **options: Any) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, str(LAUNCH), "search", *words],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        **options,
+    )
+
+
+def finish(*words: str) -> str:
+    process = launch(*words)
+    out, _ = process.communicate()
+    assert process.returncode == 0, out
+    return out
+
+
+def test_a_search_killed_at_random_moments_ends_as_if_it_had_not_been(
+    small_files: tuple[Path, Path], tmp_path: Path
+) -> None:
+    """JAXRANK_KILLS says how often; `make test-long` says 100."""
+    pairs, store = small_files
+    words = [f"--pairs={pairs}", f"--features={store}", *OPTIONS]
+    start = time.perf_counter()
+    finish(*words, f"--workdir={tmp_path / 'whole'}")
+    duration = time.perf_counter() - start
+    seed = random.randrange(10**6)
+    print(f"random.Random({seed}); the whole search took {duration:.1f} s")
+    moments = random.Random(seed)
+    killed = tmp_path / "killed"
+    again = ["--save_budget=1", "--resume", f"--workdir={killed}"]
+    kills = 0
+    while kills < int(os.environ.get("JAXRANK_KILLS", "5")):
+        # The search as it is typed, over and over: the first time it begins one.
+        process = launch(*words, *again)
+        try:
+            out, _ = process.communicate(timeout=moments.uniform(0, duration))
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.communicate()
+            kills += 1
+            continue
+        assert process.returncode == 0, out
+        assert_same_search(tmp_path / "whole", killed)
+        shutil.rmtree(killed)  # it had finished between kills: the next one begins anew
+    out = finish(*words, *again)
+    assert_same_search(tmp_path / "whole", killed)
+    assert not list(killed.rglob("*.tmp"))
+    assert not [path for path in (killed / "checkpoints").iterdir() if path.is_dir()]
+
+
+def stopped_by(number: int, words: list[str], when: Callable[[], bool]) -> tuple[int, str]:
+    """Exit status and output of a search that gets a signal at a moment."""
+    process = launch(*words)
+    deadline = time.monotonic() + 120
+    while not when() and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.02)
+    process.send_signal(number)
+    out, _ = process.communicate()
+    return process.returncode, out
+
+
+def test_a_signal_finishes_the_epoch_saves_and_says_how_to_go_on(
+    small_files: tuple[Path, Path], tmp_path: Path
+) -> None:
+    pairs, store = small_files
+    workdir = tmp_path / "a folder"
+    words = [f"--pairs={pairs}", f"--features={store}", "--experiments=iqa_only"]
+    words += ["--config.max_epochs=100000", "--config.patience=100000", "--save_budget=1"]
+    checkpoint = workdir / "checkpoints" / "1"
+    returned, out = stopped_by(signal.SIGTERM, [*words, f"--workdir={workdir}"], checkpoint.exists)
+    assert returned == 143, out
+    assert f"go on with: launch.py search --resume '--workdir={workdir}'" in out
+    assert "Traceback" not in out
+    last = max(int(path.name) for path in checkpoint.iterdir() if path.name.isdigit())
+    assert f"stopped after epoch {last} of cohort 1" in out
+    returned, out = stopped_by(
+        signal.SIGINT, ["--resume", f"--workdir={workdir}"], lambda: has_resumed(workdir)
+    )
+    assert returned == 130, out
+    assert f"cohort 1 goes on after epoch {last}" in out
+
+
+def has_resumed(workdir: Path) -> bool:
+    return "goes on after" in (workdir / "training.log").read_text()
+
+
+def test_a_second_ctrl_c_ends_at_once(tmp_path: Path) -> None:
+    """In the middle of what Python cannot interrupt, such as a compiled program."""
+    code = (
+        "import os, sys, time, threading\n"
+        "from jaxrank.stopping import signals_caught\n"
+        "with signals_caught() as came:\n"
+        "    print('ready', flush=True)\n"
+        "    while came() is None: time.sleep(0.01)\n"
+        "    print('once', flush=True)\n"
+        "    import hashlib; hashlib.pbkdf2_hmac('sha256', b'x', b'y', 10**9)\n"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "ready\n"
+    process.send_signal(signal.SIGINT)
+    assert process.stdout.readline() == "once\n"
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=10)
+    assert process.returncode == -signal.SIGINT
+    assert "Ctrl-C now ends at once" in err
+
+
+class Killed(BaseException):
+    """As good as kill -9, for what runs in this process: nothing of ours catches it."""
+
+
+def search_killed_after(
+    epochs: int, small_data: SmallData, workdir: Path, monkeypatch: pytest.MonkeyPatch, **more: Any
+) -> None:
+    """Runs a search that saves every epoch up to a number of them, all cohorts together."""
+    count = 0
+
+    def save(self: saving.Saver, number: int, progress: train.Progress) -> None:
+        nonlocal count
+        self.save(number, progress)
+        count += 1
+        if count == epochs:
+            raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(saving.Saver, "save_if_due", save)
+        with pytest.raises(Killed):
+            jaxrank.search(*small_data, workdir=workdir, **(SMALL | more))
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory, small_data: SmallData) -> Path:
+    workdir = tmp_path_factory.mktemp("whole") / "w"
+    return jaxrank.search(*small_data, workdir=workdir, **SMALL).workdir
+
+
+def test_finished_trials_are_not_trained_again_and_the_running_cohort_goes_on(
+    whole: Path, small_data: SmallData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workdir = tmp_path / "w"
+    search_killed_after(5, small_data, workdir, monkeypatch)  # the second epoch of cohort 2
+    trained: list[tuple[str, list[int]]] = []
+    fit = train.fit
+
+    def recorded(cohort: Any, *arguments: Any, **options: Any) -> Any:
+        progress: list[int] = []
+        on_epoch = options["on_epoch"]
+
+        def recording(now: train.Progress) -> None:
+            progress.append(len(now.history))
+            on_epoch(now)
+
+        options["on_epoch"] = recording
+        fitted = fit(cohort, *arguments, **options)
+        trained.append((cohort.trials[0].experiment.name, progress))
+        return fitted
+
+    monkeypatch.setattr(train, "fit", recorded)
+    jaxrank.search(*small_data, workdir=workdir, resume=True)
+    assert trained[0] == ("iqa_only", [3])
+    assert [(name, epochs[0]) for name, epochs in trained[1:]] == [("linear", 1)]
+    assert_same_search(whole, workdir)
+
+
+@pytest.mark.parametrize("damage", ["half", "bit", "both"])
+def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(
+    whole: Path,
+    small_data: SmallData,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    damage: str,
+) -> None:
+    workdir = tmp_path / "w"
+    search_killed_after(5, small_data, workdir, monkeypatch)
+    folder = workdir / "checkpoints" / "2"
+    assert {path.name for path in folder.iterdir()} == {"1", "2"}
+    # An unfinished save, as a kill leaves it, is not even a candidate.
+    shutil.copytree(folder / "2", folder / "3.orbax-checkpoint-tmp")
+    for epoch in ("2", "1") if damage == "both" else ("2",):
+        arrays = [p for p in (folder / epoch).rglob("d/*") if p.stat().st_size > 1000]
+        assert arrays
+        for path in arrays:
+            content = bytearray(path.read_bytes())
+            if damage == "bit":
+                content[len(content) // 2] ^= 1
+            else:
+                del content[len(content) // 2 :]
+            path.write_bytes(content)
+    jaxrank.search(*small_data, workdir=workdir, resume=True)
+    log = (workdir / "training.log").read_text()
+    assert "checkpoint of epoch 2 of cohort 2 is damaged and passed over" in log
+    assert ("cohort 2 goes on after epoch 1" in log) == (damage != "both")
+    assert_same_search(whole, workdir)
+
+
+def test_a_damaged_result_is_trained_again(
+    whole: Path, small_data: SmallData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workdir = tmp_path / "w"
+    search_killed_after(4, small_data, workdir, monkeypatch)
+    path = workdir / "checkpoints" / "1.npz"
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+    jaxrank.search(*small_data, workdir=workdir, resume=True)
+    assert_same_search(whole, workdir)
+
+
+def test_a_folder_that_was_half_written_is_written_again(
+    whole: Path, small_data: SmallData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed after the cohort's results were saved, before its experiment's folder was done."""
+    workdir = tmp_path / "w"
+    write_text = files.write_text
+
+    def killed(path: Path, text: str) -> None:
+        if path.name == "test_results.json":
+            raise Killed
+        write_text(path, text)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(files, "write_text", killed)
+        with pytest.raises(Killed):
+            jaxrank.search(*small_data, workdir=workdir, **SMALL)
+    shutil.rmtree(workdir / "tiny_mlp" / "model")
+    jaxrank.search(*small_data, workdir=workdir, resume=True)
+    assert_same_search(whole, workdir)
+
+
+def state_of(workdir: Path) -> dict[str, tuple[int, bytes]]:
+    return {
+        str(path): (path.stat().st_mtime_ns, path.read_bytes())
+        for path in sorted(workdir.rglob("*"))
+        if path.is_file() and path.name != files.LOCK
+    }
+
+
+def test_resuming_a_finished_search_does_nothing(
+    whole: Path,
+    small_data: SmallData,
+    small_files: tuple[Path, Path],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    before = state_of(whole)
+    result = jaxrank.search(workdir=whole, resume=True)
+    assert result.nothing_to_do
+    result = jaxrank.search(*small_data, workdir=whole, resume=True, **SMALL)  # all options again
+    assert result.nothing_to_do
+    words = [f"--pairs={small_files[0]}", f"--features={small_files[1]}"]  # the same content
+    assert main(["launch.py", "search", "--resume", f"--workdir={whole}", *words]) == 0
+    out = capsys.readouterr().out
+    assert "nothing to do" in out
+    assert "iqa_only" in out
+    assert state_of(whole) == before
+    written = pd.read_csv(whole / "summary.csv", dtype={"mlp_hidden_dims": str})
+    pd.testing.assert_frame_equal(result.summary.replace("", None), written, check_dtype=False)
+
+
+def test_tables_that_are_gone_are_written_again_without_training(
+    whole: Path, small_data: SmallData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workdir = tmp_path / "w"
+    shutil.copytree(whole, workdir)
+    for name in ("results.json", "summary.csv", "trials.csv"):
+        (workdir / name).unlink()
+    monkeypatch.setattr(train, "fit", pytest.fail)
+    assert not jaxrank.search(*small_data, workdir=workdir, resume=True).nothing_to_do
+    assert_same_search(whole, workdir)
+
+
+def test_without_a_complete_plan_it_starts_afresh(
+    whole: Path, small_data: SmallData, tmp_path: Path
+) -> None:
+    workdir = tmp_path / "w"
+    workdir.mkdir()
+    (workdir / files.LOCK).write_text("")
+    (workdir / ".plan.json.tmp").write_text('{"half": ')
+    jaxrank.search(*small_data, workdir=workdir, resume=True, **SMALL)
+    assert_same_search(whole, workdir)
+
+
+def test_resume_alone_takes_the_newest_search(
+    whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("search_20260101_000000", "search_20260301_000000", "search_20260201_000000"):
+        shutil.copytree(whole, conductor.OUTPUTS / name)
+    (conductor.OUTPUTS / "search_20260401_000000").mkdir()  # its plan was never written
+    assert jaxrank.search(resume=True).workdir.name == "search_20260301_000000"
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"experiments": ["tiny_mlp"]}, "has an experiment 'iqa_only', which this launch lacks"),
+        ({"experiments": [*SMALL["experiments"], "low_lr"]}, "add experiments with --extend"),
+        ({"overrides": {"dropout": 0.1}}, "dropout of experiment 'tiny_mlp' is 0.3 there and 0.1"),
+        ({"folds": 4}, "another split"),
+        ({"split_seed": 1}, "another split"),
+        ({"num_seeds": 2}, "has no fold 0 and seed 1 of"),
+        ({"seed": 1}, "has fold 0 and seed 0 of 'tiny_mlp', which this launch lacks"),
+        ({"only_folds": [1]}, "has fold 0 and seed 0 of 'tiny_mlp', which this launch lacks"),
+        ({"only_folds": [3]}, "there is no fold 3"),
+    ],
+)
+def test_another_launch_is_refused_and_leaves_the_search_as_it_is(
+    whole: Path, small_data: SmallData, change: dict[str, Any], message: str
+) -> None:
+    before = state_of(whole)
+    with pytest.raises(UserError, match=message):
+        jaxrank.search(*small_data, workdir=whole, resume=True, **change)
+    assert state_of(whole) == before
+
+
+def test_other_data_are_refused(whole: Path, small_data: SmallData) -> None:
+    pairs, store = small_data
+    table = pairs.table.copy()
+    table.loc[0, "preference"] = 1 - table.loc[0, "preference"]
+    values = store["iqa"].values.copy()
+    values[0, 0] += 1
+    other = store | {"iqa": store["iqa"]._replace(values=values)}
+    for data in ((table, store), (pairs, other)):
+        with pytest.raises(UserError, match="pairs or features are not the same"):
+            jaxrank.search(*data, workdir=whole, resume=True)
+    with pytest.raises(UserError, match="pairs of this search were in memory"):
+        jaxrank.search(workdir=whole, resume=True, num_seeds=2)
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("versions", {"jax": "0.9.0"}, "begun with jax 0.9.0, and this is .*install jax==0.9.0"),
+        ("device", "TPU v9", "begun on 'TPU v9', and this is 'cpu'"),
+        ("cohorts", None, "the plan of cohort 1 is another one"),
+    ],
+)
+def test_another_version_device_or_plan_is_refused(
+    small_data: SmallData,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    field: str,
+    value: Any,
+    message: str,
+) -> None:
+    workdir = tmp_path / "w"
+    search_killed_after(1, small_data, workdir, monkeypatch)
+    mine = record.read_record(workdir)
+    assert mine is not None
+    if field == "cohorts":
+        first = mine.cohorts[0]
+        value = [first._replace(program=first.program | {"num_batches": 77}), *mine.cohorts[1:]]
+    record.write_record(workdir, mine._replace(**{field: value}))
+    with pytest.raises(UserError, match=message):
+        jaxrank.search(*small_data, workdir=workdir, resume=True)
+
+
+def test_a_record_changed_by_hand_is_refused(whole: Path, tmp_path: Path) -> None:
+    path = tmp_path / record.PLAN_JSON
+    content = json.loads((whole / record.PLAN_JSON).read_text())
+    content["search"]["device"] = "abacus"
+    for text in (json.dumps(content), "", "{", "[]", "[" * 100_000, '{"format": 1}', "\xff"):
+        path.write_bytes(text.encode("latin-1"))
+        with pytest.raises(UserError, match="damaged, changed by hand"):
+            jaxrank.search(workdir=tmp_path, resume=True)
+
+
+def test_one_writer_at_a_time(
+    whole: Path, small_data: SmallData, small_files: tuple[Path, Path], tmp_path: Path
+) -> None:
+    pairs, store = small_files
+    workdir = tmp_path / "w"
+    words = [f"--pairs={pairs}", f"--features={store}", "--config.max_epochs=2"]
+    process = launch(*words, "--experiments=iqa_only", f"--workdir={workdir}")
+    while not (workdir / record.PLAN_JSON).exists() and process.poll() is None:
+        time.sleep(0.02)
+    with pytest.raises(UserError, match=f"process {process.pid} on .* is writing there"):
+        jaxrank.search(workdir=workdir, resume=True)
+    process.kill()
+    process.communicate()
+    with pytest.raises(UserError, match=r"a search has been begun there; .* --resume"):
+        jaxrank.search(*small_data, workdir=workdir)
+    assert not jaxrank.search(workdir=workdir, resume=True).nothing_to_do
+
+
+def test_an_extension_adds_trials_and_touches_nothing_else(
+    whole: Path, small_data: SmallData, tmp_path: Path
+) -> None:
+    workdir = tmp_path / "w"
+    narrow = SMALL | {"experiments": ["iqa_only"], "only_folds": [0, 2]}
+    jaxrank.search(*small_data, workdir=workdir, **narrow)
+    old = {path.name: path.read_bytes() for path in (workdir / "checkpoints").iterdir()}
+    # An experiment, by its name alone, and the fold that was left out; then a seed.
+    jaxrank.search(
+        *small_data, workdir=workdir, extend=True, experiments=["tiny_mlp"], only_folds=[]
+    )
+    for name, content in old.items():
+        assert (workdir / "checkpoints" / name).read_bytes() == content
+    first, second = (frame.sort_values("trial_id", ignore_index=True) for frame in (
+        tables_of(workdir)[1], tables_of(whole)[1]))  # fmt: skip
+    pd.testing.assert_frame_equal(first, second, rtol=1e-4)
+    jaxrank.search(*small_data, workdir=workdir, extend=True, num_seeds=2)
+    both = pd.read_csv(workdir / "trials.csv")
+    assert len(both) == 3 * 3 * 2
+    first_seed = both[both["seed"] == 0].drop(columns="duration_seconds")
+    pd.testing.assert_frame_equal(first_seed.sort_values("trial_id", ignore_index=True), first)
+    assert jaxrank.search(*small_data, workdir=workdir, extend=True).nothing_to_do
+
+
+def test_only_a_finished_search_is_extended(
+    small_data: SmallData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workdir = tmp_path / "w"
+    search_killed_after(1, small_data, workdir, monkeypatch)
+    with pytest.raises(UserError, match="finish it with --resume first"):
+        jaxrank.search(*small_data, workdir=workdir, extend=True, num_seeds=2)
+    with pytest.raises(UserError, match="there is no search to go on with"):
+        jaxrank.search(*small_data, workdir=tmp_path / "other", extend=True)
+
+
+def out_of_memory_above(limit: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Raises what JAX raises on a device that holds no more than so many trials."""
+    cohort_epoch = train.cohort_epoch
+
+    def small_device(static: Any, data: Any, member: Any, state: Any, rows: Any) -> Any:
+        if len(rows) > limit:
+            raise jax.errors.JaxRuntimeError(
+                "RESOURCE_EXHAUSTED: Out of memory allocating 4398046511104 bytes."
+            )
+        return cohort_epoch(static, data, member, state, rows)
+
+    monkeypatch.setattr(train, "cohort_epoch", small_device)
+
+
+def test_a_cohort_that_does_not_fit_is_halved_until_it_does(
+    whole: Path, small_data: SmallData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workdir = tmp_path / "w"
+    out_of_memory_above(1, monkeypatch)
+    search_killed_after(4, small_data, workdir, monkeypatch)  # in the midst of the halves
+    jaxrank.search(*small_data, workdir=workdir, resume=True)
+    assert "does not fit in memory and is halved" in (workdir / "training.log").read_text()
+    for first, second in zip(tables_of(workdir), tables_of(whole), strict=True):
+        pd.testing.assert_frame_equal(first, second, rtol=1e-4)
+
+
+def test_a_trial_that_does_not_fit_fails_alone_and_can_be_retried(
+    whole: Path, small_data: SmallData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workdir = tmp_path / "w"
+    init_cohort = train.init_cohort
+
+    def no_room_for_iqa_only(model: Any, member: Any) -> Any:
+        if model.hidden_dims == (32,):
+            raise MemoryError
+        return init_cohort(model, member)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(train, "init_cohort", no_room_for_iqa_only)
+        summary = jaxrank.search(*small_data, workdir=workdir, **SMALL).summary
+    rows = summary.set_index("experiment_name")
+    assert rows.loc["iqa_only", "status"] == "failed"
+    assert "3 of 3 trials failed: does not fit in memory" in rows.loc["iqa_only", "error"]
+    expected = tables_of(whole)[0].set_index("experiment_name")
+    for name in ("tiny_mlp", "linear"):
+        assert rows.loc[name, "val_accuracy"] == expected.loc[name, "val_accuracy"]
+    assert not (workdir / "iqa_only" / "model").exists()
+
+    old = (workdir / "tiny_mlp" / "history.csv").stat().st_mtime_ns
+    trained: list[tuple[str, int, int]] = []
+    fit = train.fit
+
+    def recorded(cohort: Any, *arguments: Any, **options: Any) -> Any:
+        trained.extend(trial.key for trial in cohort.trials)
+        return fit(cohort, *arguments, **options)
+
+    monkeypatch.setattr(train, "fit", recorded)
+    assert jaxrank.search(*small_data, workdir=workdir, resume=True).nothing_to_do
+    jaxrank.search(*small_data, workdir=workdir, retry_failed=True)
+    assert trained == [("iqa_only", fold, 0) for fold in range(3)]
+    assert (workdir / "tiny_mlp" / "history.csv").stat().st_mtime_ns == old
+    assert_same_search(whole, workdir)
+    assert jaxrank.search(*small_data, workdir=workdir, retry_failed=True).nothing_to_do
+
+
+def test_an_error_of_ours_in_training_is_not_taken_for_a_full_memory(
+    small_data: SmallData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: Any) -> Any:
+        raise jax.errors.JaxRuntimeError("INTERNAL: a bug")
+
+    monkeypatch.setattr(train, "cohort_epoch", broken)
+    with pytest.raises(jax.errors.JaxRuntimeError, match="a bug"):
+        jaxrank.search(*small_data, workdir=tmp_path / "w", **SMALL)
+
+
+def search_on_a_full_disk(
+    disk: Path, small_data: SmallData, fill: Callable[[], None], empty: Callable[[], None]
+) -> str:
+    """Fills the disk before the third save; returns the error after checking that nothing is
+    lost."""
+    workdir = disk / "w"
+    count = 0
+
+    def save(self: saving.Saver, number: int, progress: train.Progress) -> None:
+        nonlocal count
+        count += 1
+        if count == 3:
+            fill()
+        self.save(number, progress)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(saving.Saver, "save_if_due", save)
+        with pytest.raises(UserError) as told:
+            jaxrank.search(*small_data, workdir=workdir, **SMALL)
+    assert "\n" not in str(told.value)
+    assert f"go on with --resume --workdir={workdir}" in str(told.value)
+    empty()
+    jaxrank.search(*small_data, workdir=workdir, resume=True)
+    assert "cohort 1 goes on after epoch 2" in (workdir / "training.log").read_text()
+    tables = tables_of(workdir)
+    shutil.rmtree(workdir)
+    jaxrank.search(*small_data, workdir=workdir, **SMALL)
+    for first, second in zip(tables, tables_of(workdir), strict=True):
+        pd.testing.assert_frame_equal(first, second, check_exact=True)
+    return str(told.value)
+
+
+def on_a_small_file_system(disk: Path) -> None:
+    """Runs in a process of its own, see below."""
+    filler = disk / "filler"
+
+    def fill() -> None:
+        with open(filler, "wb", buffering=0) as file, suppress(OSError):
+            while file.write(bytes(4096)):
+                pass
+
+    print(search_on_a_full_disk(disk, make_data(), fill, filler.unlink))
+
+
+def test_a_full_disk_loses_nothing(tmp_path: Path) -> None:
+    """A file system of a few MB, mounted where only this test's process sees it."""
+    mount = f"mount -t tmpfs -o size=6m tmpfs {shlex.quote(str(tmp_path))}"
+    own_mounts = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c"]
+    allowed = shutil.which("unshare") and not subprocess.run(
+        [*own_mounts, mount], capture_output=True, check=False
+    ).returncode  # fmt: skip
+    if not allowed:
+        pytest.skip("this machine does not let a user mount a small file system")
+    code = (
+        "import pathlib, test_resume;"
+        f"test_resume.on_a_small_file_system(pathlib.Path({str(tmp_path)!r}))"
+    )
+    command = f"{mount} && exec {shlex.join([sys.executable, '-W', 'error', '-c', code])}"
+    done = subprocess.run(
+        [*own_mounts, command], capture_output=True, text=True, cwd=Path(__file__).parent,
+        check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "No space left on device" in done.stdout
+
+
+def test_a_disk_that_refuses_large_files_loses_nothing(
+    tmp_path: Path, small_data: SmallData
+) -> None:
+    """Works everywhere: the system refuses files above a size, in the middle of writing them."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    told = search_on_a_full_disk(
+        tmp_path,
+        small_data,
+        lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, limits[1])),
+        lambda: resource.setrlimit(resource.RLIMIT_FSIZE, limits),
+    )
+    assert "File too large" in told
+
+
+def test_saving_keeps_to_its_share_of_the_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Simulated: epochs of a second, saves of half a second, on a clock that we move."""
+    now = 0.0
+    monkeypatch.setattr(saving.time, "perf_counter", lambda: now)
+    state = {"weights": np.zeros(1000, np.float32)}
+    progress: Any = train.Progress(state, [], 0.0)  # type: ignore[arg-type]
+    spent = {}
+    for budget in (0.0, 0.05, 0.5):
+        now = 0.0
+        saver = saving.Saver(tmp_path, budget)
+
+        def save(number: int, progress: Any, saver: saving.Saver = saver) -> None:
+            nonlocal now
+            del number
+            now += 0.5
+            saver._spent += 0.5
+            saver._last_save = 0.5, 4000
+
+        monkeypatch.setattr(saver, "_save", save)
+        for _ in range(1000):
+            now += 1.0
+            saver.save_if_due(1, progress)
+            assert saver._spent <= budget * now
+        spent[budget] = saver._spent / now
+    assert spent[0.0] == 0
+    assert 0.045 < spent[0.05] <= 0.05
+    assert 0.3 < spent[0.5] <= 0.5  # a save an epoch
