@@ -27,6 +27,7 @@ from jaxrank.record import (
     PLAN_JSON,
     PlannedCohort,
     Record,
+    check_machine,
     check_same,
     cohort_of,
     extended_record,
@@ -225,20 +226,21 @@ def make_plan(
         prepared = prepare(**given)
         return Plan(new_record(prepared), prepared, {})
     prepared = prepare(**resumed_options(record, given, extend=extend))
+    check_same(record, prepared, extend=extend)
     trials = {trial.key: trial for trial in prepared.trials}
     finished = read_results(folder, [cohort.number for cohort in record.cohorts], trials)
     ready = Plan(record, prepared, finished)
-    added = [trial for trial in prepared.trials if trial.key not in set(record.trials)]
-    again = [r.trial for r in ready.results.values() if r.row["status"] == evaluate.FAILED]
-    again = again if retry_failed else []
-    check_same(
-        folder,
-        record,
-        prepared,
-        extend=extend,
-        unfinished=bool(ready.waiting),
-        trains=bool(ready.waiting or added or again),
-    )
+    known = set(record.trials)
+    added = [trial for trial in prepared.trials if trial.key not in known]
+    failed = [r.trial for r in ready.results.values() if r.row["status"] == evaluate.FAILED]
+    again = failed if retry_failed else []
+    if added and ready.waiting:
+        raise UserError(
+            f"--workdir={folder}: only a finished search can be extended; finish it with "
+            "--resume first"
+        )
+    if added or again or ready.waiting:
+        check_machine(record, prepared)
     more = plan.make_cohorts([*added, *again], prepared.dataset, prepared.parts, memory_limit())
     if more:
         record = extended_record(record, prepared, more)

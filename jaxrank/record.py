@@ -200,72 +200,69 @@ def resumed_options(record: Record, given: Mapping[str, Any], *, extend: bool) -
     return options
 
 
-def check_same(
-    folder: Path,
-    record: Record,
-    prepared: Prepared,
-    *,
-    extend: bool,
-    unfinished: bool,
-    trains: bool,
-) -> None:
-    """Refuses to go on with anything but the search of the record.
+def check_same(record: Record, prepared: Prepared, *, extend: bool) -> None:
+    """Refuses a launch that is not the search of the record.
 
     Args:
-      folder: for the message.
       record: of the search.
       prepared: of this launch.
       extend: this launch may have more experiments and trials.
-      unfinished: some cohort of the record is still to be trained.
-      trains: this launch trains something, so that versions and device matter.
 
     Raises:
       UserError: the first difference.
     """
     now = _describe(prepared)
-
-    def refuse(difference: str, advice: str = "name a new --workdir for another search") -> None:
-        raise UserError(f"{folder}: can't go on with this search: {difference}; {advice}")
-
-    if trains:
-        for package, version in record.versions.items():
-            if now.versions[package] != version:
-                refuse(
-                    f"it was begun with {package} {version}, and this is {now.versions[package]}",
-                    f"install {package}=={version}, or name a new --workdir",
-                )
-        if now.device != record.device:
-            refuse(f"it was begun on '{record.device}', and this is '{now.device}'")
     if now.data != record.data:
-        refuse("the pairs or features are not the same as when it was begun")
+        raise _refusal("the pairs or features are not the same as when it was begun")
     if now.folds != record.folds:
-        refuse("it has another split (--folds, --split_seed)")
+        raise _refusal("it has another split (--folds, --split_seed)")
     known = {experiment["name"]: experiment for experiment in record.experiments}
     asked = {experiment["name"]: experiment for experiment in now.experiments}
     for name, old in known.items():
         if name not in asked:
-            refuse(f"it has an experiment '{name}', which this launch lacks")
+            raise _refusal(f"it has an experiment '{name}', which this launch lacks")
         for key, value in old.items():
             if asked[name][key] != value:
-                refuse(f"{key} of experiment '{name}' is {value} there and {asked[name][key]} here")
+                here = asked[name][key]
+                raise _refusal(f"{key} of experiment '{name}' is {value} there and {here} here")
     added = [name for name in asked if name not in known]
     if added and not extend:
-        refuse(f"it has no experiment '{added[0]}'", "add experiments with --extend")
-    trials = {trial.key for trial in prepared.trials}
+        raise _refusal(f"it has no experiment '{added[0]}'", "add experiments with --extend")
+    trials = [trial.key for trial in prepared.trials]
     for name, fold, seed in record.trials:
-        if (name, fold, seed) not in trials:
-            refuse(f"it has fold {fold} and seed {seed} of '{name}', which this launch lacks")
-    more = sorted(trials - set(record.trials))
-    if more and not extend:
-        name, fold, seed = more[0]
-        refuse(f"it has no fold {fold} and seed {seed} of '{name}'", "add trials with --extend")
-    if more and unfinished:
-        refuse("only a finished search can be extended", "finish it with --resume first")
-    programs = {trial.key: c.program for c in prepared.cohorts for trial in c.trials}
+        if (name, fold, seed) not in set(trials):
+            raise _refusal(f"it has fold {fold} and seed {seed} of '{name}', this launch has not")
+    for name, fold, seed in trials:
+        if not extend and (name, fold, seed) not in set(record.trials):
+            raise _refusal(
+                f"it has no fold {fold} and seed {seed} of '{name}'", "add trials with --extend"
+            )
+    programs = {trial.key: _as_json(c.program) for c in prepared.cohorts for trial in c.trials}
     for cohort in record.cohorts:
-        for trial in cohort.trials:
-            if _as_json(programs[trial]) != cohort.program:
-                refuse(f"the plan of cohort {cohort.number} is another one")
+        if any(programs[trial] != cohort.program for trial in cohort.trials):
+            raise _refusal(f"the plan of its cohort {cohort.number} is another one")
+
+
+def check_machine(record: Record, prepared: Prepared) -> None:
+    """Refuses to train with another version or on another kind of device than before: it would
+    give other bits.
+
+    Raises:
+      UserError: the first difference.
+    """
+    now = _describe(prepared)
+    for package, version in record.versions.items():
+        if now.versions[package] != version:
+            raise _refusal(
+                f"it was begun with {package} {version}, and this is {now.versions[package]}",
+                f"install {package}=={version}, or name a new --workdir",
+            )
+    if now.device != record.device:
+        raise _refusal(f"it was begun on '{record.device}', and this is '{now.device}'")
+
+
+def _refusal(difference: str, advice: str = "name a new --workdir for another search") -> UserError:
+    return UserError(f"can't go on with this search: {difference}; {advice}")
 
 
 def cohort_of(planned: PlannedCohort, prepared: Prepared) -> Cohort:

@@ -10,7 +10,6 @@ import json
 import logging
 import shutil
 import time
-import zipfile
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -270,35 +269,37 @@ def read_results(
     """The results of those cohorts of a search that have finished, by number."""
     found = {}
     for number in numbers:
-        results = _read_archive(folder / FOLDER / f"{number}.npz", trials)
-        if results is not None:
-            found[number] = results
+        path = folder / FOLDER / f"{number}.npz"
+        try:
+            found[number] = _read_archive(path, trials)
+        except FileNotFoundError:
+            continue
+        except Exception as error:  # NumPy raises many kinds for damaged bytes
+            log.warning("%s can't be read and its trials are trained again: %s", path, error)
     return found
 
 
-def _read_archive(path: Path, trials: Mapping[TrialKey, Trial]) -> list[TrialResult] | None:
-    """What `_write_archive` wrote; None, with a warning, for a file that can't be read."""
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            arrays = dict(archive)
-        rows = json.loads(str(arrays["rows"]))
-        history = pd.DataFrame(
-            {k.removeprefix("history/"): v for k, v in arrays.items() if k.startswith("history/")}
+def _read_archive(path: Path, trials: Mapping[TrialKey, Trial]) -> list[TrialResult]:
+    """What `_write_archive` wrote."""
+    with open(path, "rb") as file, np.load(file, allow_pickle=False) as archive:
+        arrays = dict(archive)
+    rows = json.loads(str(arrays["rows"]))
+    history = pd.DataFrame(
+        {k.removeprefix("history/"): v for k, v in arrays.items() if k.startswith("history/")}
+    )
+    ends = np.cumsum(arrays["epochs"])
+    results = []
+    for place, (row, end) in enumerate(zip(rows, ends, strict=True)):
+        start = f"{place}/"
+        tree = {k.removeprefix(start): v for k, v in arrays.items() if k.startswith(start)}
+        parts = unflatten_dict(tree, sep="/")
+        results.append(
+            TrialResult(
+                trials[row["experiment_name"], row["fold"], row["seed"]],
+                row,
+                history.iloc[end - arrays["epochs"][place] : end].reset_index(drop=True),
+                arrays["scores"][place],
+                tuple(parts[name] for name in _WEIGHTS) if parts else None,
+            )
         )
-        ends = np.cumsum(arrays["epochs"])
-        results = []
-        for place, (row, end) in enumerate(zip(rows, ends, strict=True)):
-            mine = history.iloc[end - arrays["epochs"][place] : end].reset_index(drop=True)
-            start = f"{place}/"
-            tree = {k.removeprefix(start): v for k, v in arrays.items() if k.startswith(start)}
-            weights = unflatten_dict(tree, sep="/") if tree else None
-            trial = trials[row["experiment_name"], row["fold"], row["seed"]]
-            scores_N = arrays["scores"][place]
-            kept = None if weights is None else tuple(weights[name] for name in _WEIGHTS)
-            results.append(TrialResult(trial, row, mine, scores_N, kept))
-        return results
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile, zlib.error) as error:
-        log.warning("%s can't be read and its trials are trained again: %s", path, error)
-        return None
+    return results

@@ -379,8 +379,8 @@ def test_resume_alone_takes_the_newest_search(
         ({"folds": 4}, "another split"),
         ({"split_seed": 1}, "another split"),
         ({"num_seeds": 2}, "has no fold 0 and seed 1 of"),
-        ({"seed": 1}, "has fold 0 and seed 0 of 'tiny_mlp', which this launch lacks"),
-        ({"only_folds": [1]}, "has fold 0 and seed 0 of 'tiny_mlp', which this launch lacks"),
+        ({"seed": 1}, "has fold 0 and seed 0 of 'tiny_mlp', this launch has not"),
+        ({"only_folds": [1]}, "has fold 0 and seed 0 of 'tiny_mlp', this launch has not"),
         ({"only_folds": [3]}, "there is no fold 3"),
     ],
 )
@@ -412,7 +412,7 @@ def test_other_data_are_refused(whole: Path, small_data: SmallData) -> None:
     [
         ("versions", {"jax": "0.9.0"}, "begun with jax 0.9.0, and this is .*install jax==0.9.0"),
         ("device", "TPU v9", "begun on 'TPU v9', and this is 'cpu'"),
-        ("cohorts", None, "the plan of cohort 1 is another one"),
+        ("cohorts", None, "the plan of its cohort 1 is another one"),
     ],
 )
 def test_another_version_device_or_plan_is_refused(
