@@ -197,7 +197,7 @@ def _search(values: flags.FlagValues, config: Config) -> int:
 
     from absl import logging
 
-    from jaxrank import conductor, prepare, report
+    from jaxrank import conductor, launches, report
 
     # Orbax logs a traceback of what it then raises, and that we tell in one line.
     logging.set_verbosity(logging.FATAL)
@@ -205,9 +205,9 @@ def _search(values: flags.FlagValues, config: Config) -> int:
     resume = values.resume or values.extend or values.retry_failed
     changes = {"extend": values.extend, "retry_failed": values.retry_failed}
     if values.dry_run:
-        folder = conductor.find_workdir(values.workdir, resume=resume)
-        ready = conductor.make_plan(folder, given, **changes)
-        for line in prepare.describe(ready.prepared):
+        folder = launches.find_workdir(values.workdir, resume=resume)
+        ready = launches.plan_launch(folder, given, **changes)
+        for line in ready.describe():
             print(line)
         report.print_plan(console, ready.waiting_cohorts, ready.prepared.experiments)
         return 0

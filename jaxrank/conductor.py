@@ -8,7 +8,7 @@ import logging
 import os
 import platform
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, closing, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,32 +16,21 @@ from typing import Any, NamedTuple
 import jax
 import pandas as pd
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 import jaxrank
-from jaxrank import evaluate, files, plan, report, splits, stopping, train
+from jaxrank import display, evaluate, files, plan, report, splits, stopping, train
 from jaxrank.errors import Stopped, UserError
-from jaxrank.evaluate import TrialResult
-from jaxrank.prepare import FeaturesInput, PairsInput, Prepared, describe, memory_limit, prepare
+from jaxrank.launches import Launch, find_workdir, has_plan, plan_launch, refuse_occupied
+from jaxrank.prepare import FeaturesInput, PairsInput, Prepared, describe
 from jaxrank.record import (
-    PLAN_JSON,
-    PlannedCohort,
-    Record,
-    check_machine,
-    check_same,
     cohort_of,
-    extended_record,
-    new_record,
     read_record,
-    resumed_options,
     write_record,
 )
-from jaxrank.saving import Saver, read_results
+from jaxrank.saving import Saver
 
-OUTPUTS = Path("outputs/hyperparameter_search")
 SAVE_BUDGET = 0.05
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "pandas")
-_RESULTS_JSON = "results.json"
 
 log = logging.getLogger("jaxrank")
 
@@ -65,39 +54,6 @@ class SearchResult(NamedTuple):
     remarks: list[str]
     simulated: bool
     nothing_to_do: bool = False
-
-
-class Plan(NamedTuple):
-    """What a launch has before it: a whole search, or what is left of one.
-
-    Attributes:
-      record: of the search.
-      prepared: the launch.
-      finished: the results of the cohorts that need no training, by number.
-    """
-
-    record: Record
-    prepared: Prepared
-    finished: dict[int, list[TrialResult]]
-
-    @property
-    def waiting(self) -> list[PlannedCohort]:
-        return [c for c in self.record.cohorts if c.number not in self.finished]
-
-    @property
-    def waiting_cohorts(self) -> list[plan.Cohort]:
-        return [cohort_of(planned, self.prepared) for planned in self.waiting]
-
-    @property
-    def results(self) -> dict[plan.TrialKey, TrialResult]:
-        """Of the trials that are not waiting; of a trial that was trained twice, the later."""
-        waiting = {key for planned in self.waiting for key in planned.trials}
-        return {
-            result.trial.key: result
-            for planned in self.record.cohorts
-            for result in self.finished.get(planned.number, ())
-            if result.trial.key not in waiting
-        }
 
 
 def search(
@@ -138,59 +94,22 @@ def search(
     given = _given(pairs, features, options)
     folder = find_workdir(workdir, resume=resume or extend or retry_failed)
     with _told_about_disks(folder), ExitStack() as stack:
-        resumed = (folder / PLAN_JSON).exists()
+        resumed = has_plan(folder)
         if resumed:
             stack.enter_context(files.sole_writer(folder))
             if not (given or extend or retry_failed) and _is_finished(folder):
                 return _finished_result(folder)
-        ready = make_plan(folder, given, extend=extend, retry_failed=retry_failed)
+        ready = plan_launch(folder, given, extend=extend, retry_failed=retry_failed)
         if ready.record.finished:
             return _finished_result(folder)
         if not resumed:  # only now: no folder is made for data that turn out to be wrong
             stack.enter_context(files.sole_writer(folder))
-            _refuse_occupied(folder)
+            refuse_occupied(folder)
         write_record(folder, ready.record)
         caught = stopping.signals_caught() if catch_signals else nullcontext(lambda: None)
         stop_signal = stack.enter_context(caught)
         saver = stack.enter_context(closing(Saver(folder, save_budget)))
         return _run(folder, ready, saver, console, stop_signal)
-
-
-def find_workdir(workdir: Path | str | None, *, resume: bool) -> Path:
-    """The folder of a launch; it need not exist.
-
-    Raises:
-      UserError: it can't be one, or it holds something and is not to be resumed.
-    """
-    if workdir is not None:
-        folder = Path(workdir)
-        if not str(folder).isprintable() or workdir == "":
-            raise UserError(f"--workdir={workdir}: not a usable name for a folder")
-    else:
-        now = datetime.datetime.now().strftime("search_%Y%m%d_%H%M%S")
-        begun = sorted(OUTPUTS.glob(f"search_*/{PLAN_JSON}"))
-        folder = begun[-1].parent if resume and begun else OUTPUTS / now
-    if not resume or not (folder / PLAN_JSON).exists():
-        _refuse_occupied(folder)
-    return folder
-
-
-def _refuse_occupied(folder: Path) -> None:
-    # What a search leaves that was killed before its plan was written.
-    harmless = {files.LOCK, files.temporary_of(folder / PLAN_JSON).name}
-    try:
-        names = {path.name for path in folder.iterdir()}
-    except FileNotFoundError:
-        return
-    except OSError as error:
-        raise UserError(f"--workdir={folder}: can't be used ({error.strerror})") from None
-    if PLAN_JSON in names:
-        raise UserError(
-            f"--workdir={folder}: a search has been begun there; go on with it by --resume, or "
-            "name a new folder"
-        )
-    if names - harmless:
-        raise UserError(f"--workdir={folder}: the folder is not empty; name a new one")
 
 
 @contextmanager
@@ -209,60 +128,20 @@ def _given(pairs: PairsInput, features: FeaturesInput, options: dict[str, Any]) 
     return {name: value for name, value in inputs.items() if value is not None} | options
 
 
-def make_plan(
-    folder: Path, given: dict[str, Any], *, extend: bool = False, retry_failed: bool = False
-) -> Plan:
-    """Plans a new search, or what is left of the one in the folder; writes nothing.
-
-    Args:
-      folder: from `find_workdir`.
-      given: options of `prepare`, its inputs included.
-      extend, retry_failed: see `search`.
-    """
-    record = read_record(folder)
-    if record is None:
-        if extend or retry_failed:
-            raise UserError(f"--workdir={folder}: there is no search to go on with")
-        prepared = prepare(**given)
-        return Plan(new_record(prepared), prepared, {})
-    prepared = prepare(**resumed_options(record, given, extend=extend))
-    check_same(record, prepared, extend=extend)
-    trials = {trial.key: trial for trial in prepared.trials}
-    finished = read_results(folder, [cohort.number for cohort in record.cohorts], trials)
-    ready = Plan(record, prepared, finished)
-    known = set(record.trials)
-    added = [trial for trial in prepared.trials if trial.key not in known]
-    failed = [r.trial for r in ready.results.values() if r.row["status"] == evaluate.FAILED]
-    again = failed if retry_failed else []
-    if added and ready.waiting:
-        raise UserError(
-            f"--workdir={folder}: only a finished search can be extended; finish it with "
-            "--resume first"
-        )
-    if added or again or ready.waiting:
-        check_machine(record, prepared)
-    more = plan.make_cohorts([*added, *again], prepared.dataset, prepared.parts, memory_limit())
-    if more:
-        record = extended_record(record, prepared, more)
-    elif not (folder / _RESULTS_JSON).is_file():
-        record = record._replace(finished=False)
-    return ready._replace(record=record)
-
-
 def _is_finished(folder: Path) -> bool:
     record = read_record(folder)
-    return record is not None and record.finished and (folder / _RESULTS_JSON).is_file()
+    return record is not None and record.finished and (folder / report.RESULTS_JSON).is_file()
 
 
 def _finished_result(folder: Path) -> SearchResult:
     """What a finished search left."""
-    results = report.read_results_json(folder / _RESULTS_JSON)
+    results = report.read_results_json(folder / report.RESULTS_JSON)
     return SearchResult(folder, **results, nothing_to_do=True)
 
 
 def _run(
     folder: Path,
-    ready: Plan,
+    ready: Launch,
     saver: Saver,
     console: Console | None,
     stop_signal: Callable[[], int | None],
@@ -270,13 +149,12 @@ def _run(
     """Trains what is waiting, evaluates and reports."""
     prepared = ready.prepared
     dataset, parts = prepared.dataset, prepared.parts
-    with _logging_to(folder / "training.log", console):
+    with display.logging_to(folder / "training.log", console):
         start = time.perf_counter()
-        for line in describe(prepared):
+        for line in ready.describe():
             log.info(line)
-        if ready.finished:
-            waiting = sum(len(cohort.trials) for cohort in ready.waiting)
-            log.info("resumed: %d of %d trials are waiting", waiting, len(prepared.trials))
+        for number in ready.finished:
+            saver.drop(number)  # what a kill may have left
         _write_records(folder, ready)
         ready = _train_all(folder, ready, saver, console, stop_signal)
         results = [ready.results[trial.key] for trial in prepared.trials]
@@ -304,7 +182,7 @@ def _run(
         report.write_frame(folder / "trials.csv", trials)
         report.write_frame(folder / "summary.csv", summary)
         report.write_json(
-            folder / _RESULTS_JSON,
+            folder / report.RESULTS_JSON,
             {
                 "data": prepared.data_facts,
                 "notes": notes,
@@ -319,47 +197,7 @@ def _run(
     return SearchResult(folder, summary, trials, notes, remarks, simulated)
 
 
-class _ConsoleHandler(logging.Handler):
-    """Log lines on the console of the progress bar, which then keep off its line."""
-
-    def __init__(self, console: Console):
-        super().__init__()
-        self._console = console
-
-    def emit(self, record: logging.LogRecord) -> None:
-        self._console.print(record.getMessage(), markup=False, highlight=False, soft_wrap=True)
-
-
-class _FileHandler(logging.FileHandler):
-    """A log that can't be written is an error like any other, not a traceback on the screen."""
-
-    def handleError(self, record: logging.LogRecord) -> None:
-        raise
-
-
-@contextmanager
-def _logging_to(path: Path, console: Console | None) -> Iterator[None]:
-    file = _FileHandler(path, encoding="utf-8")
-    file.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
-    handlers: list[logging.Handler] = [file]
-    if console is not None:
-        handlers.append(_ConsoleHandler(console))
-    level, propagate = log.level, log.propagate
-    for handler in handlers:
-        log.addHandler(handler)
-    log.setLevel(logging.INFO)
-    log.propagate = False  # absl has a handler of its own at the root
-    try:
-        yield
-    finally:
-        for handler in handlers:
-            log.removeHandler(handler)
-            handler.close()
-        log.setLevel(level)
-        log.propagate = propagate
-
-
-def _write_records(folder: Path, ready: Plan) -> None:
+def _write_records(folder: Path, ready: Launch) -> None:
     """What is known before training: config, environment, splits."""
     prepared = ready.prepared
     report.write_json(
@@ -389,11 +227,11 @@ def _write_records(folder: Path, ready: Plan) -> None:
 
 def _train_all(
     folder: Path,
-    ready: Plan,
+    ready: Launch,
     saver: Saver,
     console: Console | None,
     stop_signal: Callable[[], int | None],
-) -> Plan:
+) -> Launch:
     """Trains the waiting cohorts; returns the plan with their results.
 
     An experiment's folder is written when its last trial is done.
@@ -401,7 +239,7 @@ def _train_all(
     prepared = ready.prepared
     trained = dict.fromkeys(trial.experiment.name for trial in prepared.trials)
     _write_experiments(folder, ready, trained)  # those that a stopped run may have left undone
-    with _progress(ready.waiting_cohorts, console) as show:
+    with display.progress_bar(ready.waiting_cohorts, console) as show:
 
         def after_epoch(number: int, cohort: plan.Cohort, progress: train.Progress) -> None:
             show(cohort, progress)
@@ -415,7 +253,7 @@ def _train_all(
         while ready.waiting:
             if (signal_number := stop_signal()) is not None:
                 raise Stopped(folder, signal_number)
-            number, cohort = ready.waiting[0].number, ready.waiting_cohorts[0]
+            number, cohort = ready.waiting[0].number, cohort_of(ready.waiting[0], prepared)
             fitted = _fit(
                 cohort,
                 prepared,
@@ -423,7 +261,8 @@ def _train_all(
                 functools.partial(after_epoch, number, cohort),
             )
             if isinstance(fitted, train.Fitted):
-                _log_cohort(number, len(ready.record.cohorts), cohort, fitted)
+                last = max(planned.number for planned in ready.record.cohorts)
+                _log_cohort(number, last, cohort, fitted)
                 results = evaluate.trial_results(cohort, fitted, prepared.dataset, prepared.parts)
             elif len(cohort.trials) == 1:
                 results = [evaluate.out_of_memory(cohort.trials[0], fitted, prepared.dataset)]
@@ -464,11 +303,11 @@ def _fit(
         return text.splitlines()[0][:200]
 
 
-def _log_cohort(number: int, count: int, cohort: plan.Cohort, fitted: train.Fitted) -> None:
+def _log_cohort(number: int, last: int, cohort: plan.Cohort, fitted: train.Fitted) -> None:
     log.info(
         "cohort %d of %d (%s): %d trials, %d epochs of %d steps of up to %d pairs, %.1f s",
         number,
-        count,
+        last,
         ", ".join(dict.fromkeys(trial.experiment.name for trial in cohort.trials)),
         len(cohort.trials),
         len(fitted.history.running),
@@ -478,7 +317,7 @@ def _log_cohort(number: int, count: int, cohort: plan.Cohort, fitted: train.Fitt
     )
 
 
-def _write_experiments(folder: Path, ready: Plan, names: Iterable[str]) -> None:
+def _write_experiments(folder: Path, ready: Launch, names: Iterable[str]) -> None:
     """Writes the folders of those of the experiments whose trials are all done."""
     prepared, done = ready.prepared, ready.results
     for name in names:
@@ -491,49 +330,3 @@ def _write_experiments(folder: Path, ready: Plan, names: Iterable[str]) -> None:
                 prepared.parts,
                 prepared.data_facts["simulated"],
             )
-
-
-@contextmanager
-def _progress(
-    cohorts: Sequence[plan.Cohort], console: Console | None
-) -> Iterator[Callable[[plan.Cohort, train.Progress], None]]:
-    """A bar over all cohorts, measured in work; yields what is called after every epoch. A cohort
-    that stops early jumps to its end."""
-
-    def work(cohort: plan.Cohort) -> int:
-        pairs = cohort.num_batches * cohort.batch_size
-        return len(cohort.trials) * cohort.parameters * pairs * max_epochs(cohort)
-
-    def max_epochs(cohort: plan.Cohort) -> int:
-        return max(trial.experiment.max_epochs for trial in cohort.trials)
-
-    bar = Progress(
-        TextColumn("training"),
-        BarColumn(),
-        TextColumn("{task.percentage:>3.0f}%"),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
-        TextColumn("{task.description}"),
-        console=console,
-        disable=console is None or not console.is_terminal,
-        transient=True,
-    )
-    task = bar.add_task("", total=sum(map(work, cohorts)))
-    behind = 0  # the work of the cohorts that have ended
-
-    def show(cohort: plan.Cohort, progress: train.Progress) -> None:
-        nonlocal behind
-        done, running = len(progress.history), progress.num_running
-        share = done / max_epochs(cohort) if running else 1.0
-        names = dict.fromkeys(trial.experiment.name for trial in cohort.trials)
-        bar.update(
-            task,
-            completed=behind + share * work(cohort),
-            description=f"{', '.join(names)}: epoch {done}, {running} trials running",
-        )
-        if not running:
-            behind += work(cohort)
-
-    with bar:
-        yield show

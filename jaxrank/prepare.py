@@ -249,6 +249,9 @@ def describe(prepared: Prepared) -> list[str]:
     blocks = ", ".join(f"{name} ({dim})" for name, dim in facts["blocks"].items())
     kind = "SIMULATED data" if facts["simulated"] else f"data: {facts['pairs']}"
     split = f"{num_folds} folds" if num_folds > 1 else "one 80/10/10 split"
+    trained_folds = sorted({trial.fold for trial in prepared.trials})
+    if len(trained_folds) < num_folds:
+        split += f" (only {', '.join(map(str, trained_folds))} trained)"
     trials = sum(len(cohort.trials) for cohort in prepared.cohorts)
     device = jax.local_devices()[0]
     size = prepared.dataset.features_ND.nbytes / 2**20

@@ -45,6 +45,7 @@ _MEANS = (
 ).split(",")
 # The status of an experiment, besides COMPLETED and FAILED: PARTIAL where some trials failed.
 PARTIAL, SKIPPED, RULE = "partial", "skipped", "rule"
+RESULTS_JSON = "results.json"
 _SIMULATED_NOTE = "simulated data"
 
 

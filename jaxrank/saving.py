@@ -58,18 +58,23 @@ class Saver:
         self._folder = (folder / FOLDER).absolute()
         self._budget = budget
         self._start = time.perf_counter()
-        self._spent = 0.0
-        self._num_saves = 0
+        self._saves: list[float] = []  # seconds of each checkpoint; Orbax's thread appends
+        self._results: list[float] = []  # and of each cohort's results
         self._last_save = _FIRST_GUESS  # seconds and bytes
         self._manager: ocp.CheckpointManager | None = None
         self._in_flight = (0.0, 0, 0, 0)  # start, bytes, cohort and epoch of the save under way
 
+    @property
+    def spent(self) -> float:
+        """Seconds."""
+        return sum(self._saves) + sum(self._results)
+
     def account(self) -> str:
         """What saving has cost, in a sentence."""
-        elapsed = time.perf_counter() - self._start
+        share = self.spent / (time.perf_counter() - self._start)
         return (
-            f"saving took {self._spent:.1f} s, {100 * self._spent / elapsed:.1f}% of the time: "
-            f"{self._num_saves} checkpoints and the results of every cohort"
+            f"saving took {self.spent:.1f} s, {100 * share:.1f}% of the time: "
+            f"{len(self._saves)} checkpoints, results of {len(self._results)} cohorts"
         )
 
     def restore(self, number: int, shapes: TrainState) -> Progress | None:
@@ -108,7 +113,7 @@ class Saver:
             self._wait()  # it has ended: this raises if it failed
         seconds, size = self._last_save
         expected = seconds * max(1.0, _num_bytes(progress.state) / size)
-        room = self._budget * (time.perf_counter() - self._start) - self._spent
+        room = self._budget * (time.perf_counter() - self._start) - self.spent
         if expected <= room:
             self._save(number, progress)
 
@@ -124,7 +129,7 @@ class Saver:
         start = time.perf_counter()
         self._folder.mkdir(exist_ok=True)
         _write_archive(self._folder / f"{number}.npz", results)
-        self._spent += time.perf_counter() - start
+        self._results.append(time.perf_counter() - start)
         self.drop(number)
 
     def drop(self, number: int) -> None:
@@ -184,8 +189,7 @@ class Saver:
         (temporary,) = (self._folder / str(number)).glob(f"{epoch}.*")
         _seal(temporary)
         seconds = time.perf_counter() - start
-        self._num_saves += 1
-        self._spent += seconds
+        self._saves.append(seconds)
         self._last_save = seconds, size
 
 

@@ -264,6 +264,7 @@ CASES: list[tuple[Change, str, str]] = [
     (nothing, PAIRS + " --workdir=", "not a usable name for a folder"),
     (nothing, PAIRS + " --extend", "there is no search to go on with"),
     (nothing, "search --retry_failed --workdir={workdir}", "there is no search to go on with"),
+    (nothing, PAIRS + " --resume --workdir={workdir}/" + 300 * "x", "File name too long"),
     (damaged_plan, PAIRS + " --resume", "plan.json: damaged, changed by hand"),
     (damaged_plan, PAIRS, "a search has been begun there"),
 ]  # fmt: skip

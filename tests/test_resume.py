@@ -22,7 +22,7 @@ import pytest
 from conftest import make_data
 
 import jaxrank
-from jaxrank import conductor, files, record, saving, train
+from jaxrank import files, launches, record, saving, train
 from jaxrank.cli import main
 from jaxrank.errors import UserError
 from jaxrank.features import Block
@@ -365,8 +365,8 @@ def test_resume_alone_takes_the_newest_search(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     for name in ("search_20260101_000000", "search_20260301_000000", "search_20260201_000000"):
-        shutil.copytree(whole, conductor.OUTPUTS / name)
-    (conductor.OUTPUTS / "search_20260401_000000").mkdir()  # its plan was never written
+        shutil.copytree(whole, launches.OUTPUTS / name)
+    (launches.OUTPUTS / "search_20260401_000000").mkdir()  # its plan was never written
     assert jaxrank.search(resume=True).workdir.name == "search_20260301_000000"
 
 
@@ -671,15 +671,15 @@ def test_saving_keeps_to_its_share_of_the_time(
             nonlocal now
             del number
             now += 0.5
-            saver._spent += 0.5
+            saver._saves.append(0.5)
             saver._last_save = 0.5, 4000
 
         monkeypatch.setattr(saver, "_save", save)
         for _ in range(1000):
             now += 1.0
             saver.save_if_due(1, progress)
-            assert saver._spent <= budget * now
-        spent[budget] = saver._spent / now
+            assert saver.spent <= budget * now
+        spent[budget] = saver.spent / now
     assert spent[0.0] == 0
     assert 0.045 < spent[0.05] <= 0.05
     assert 0.3 < spent[0.5] <= 0.5  # a save an epoch

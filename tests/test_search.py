@@ -242,7 +242,7 @@ def test_the_command_line_gives_what_python_gives(
         without_times(workdir / "summary.csv"), without_times(searched.workdir / "summary.csv")
     )
     assert main(["launch.py", "search", f"--workdir={workdir}"]) == 2
-    assert "is not empty" in capsys.readouterr().err
+    assert "a search has been begun there" in capsys.readouterr().err
 
 
 def test_simulated_data_are_called_so_wherever_they_show(

@@ -1,0 +1,99 @@
+"""What a search shows while it runs: a log and a progress bar."""
+
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from jaxrank import plan, train
+
+log = logging.getLogger("jaxrank")
+
+
+class _ConsoleHandler(logging.Handler):
+    """Log lines on the console of the progress bar, which then keep off its line."""
+
+    def __init__(self, console: Console):
+        super().__init__()
+        self._console = console
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._console.print(record.getMessage(), markup=False, highlight=False, soft_wrap=True)
+
+
+class _FileHandler(logging.FileHandler):
+    """A log that can't be written is an error like any other, not a traceback on the screen."""
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        raise
+
+
+@contextmanager
+def logging_to(path: Path, console: Console | None) -> Iterator[None]:
+    file = _FileHandler(path, encoding="utf-8")
+    file.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
+    handlers: list[logging.Handler] = [file]
+    if console is not None:
+        handlers.append(_ConsoleHandler(console))
+    level, propagate = log.level, log.propagate
+    for handler in handlers:
+        log.addHandler(handler)
+    log.setLevel(logging.INFO)
+    log.propagate = False  # absl has a handler of its own at the root
+    try:
+        yield
+    finally:
+        for handler in handlers:
+            log.removeHandler(handler)
+            handler.close()
+        log.setLevel(level)
+        log.propagate = propagate
+
+
+@contextmanager
+def progress_bar(
+    cohorts: Sequence[plan.Cohort], console: Console | None
+) -> Iterator[Callable[[plan.Cohort, train.Progress], None]]:
+    """A bar over all cohorts, measured in work; yields what is called after every epoch. A cohort
+    that stops early jumps to its end."""
+
+    def work(cohort: plan.Cohort) -> int:
+        pairs = cohort.num_batches * cohort.batch_size
+        return len(cohort.trials) * cohort.parameters * pairs * max_epochs(cohort)
+
+    def max_epochs(cohort: plan.Cohort) -> int:
+        return max(trial.experiment.max_epochs for trial in cohort.trials)
+
+    bar = Progress(
+        TextColumn("training"),
+        BarColumn(),
+        TextColumn("{task.percentage:>3.0f}%"),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+        TextColumn("{task.description}"),
+        console=console,
+        disable=console is None or not console.is_terminal,
+        transient=True,
+    )
+    task = bar.add_task("", total=sum(map(work, cohorts)))
+    behind = 0  # the work of the cohorts that have ended
+
+    def show(cohort: plan.Cohort, progress: train.Progress) -> None:
+        nonlocal behind
+        done, running = len(progress.history), progress.num_running
+        share = done / max_epochs(cohort) if running else 1.0
+        names = dict.fromkeys(trial.experiment.name for trial in cohort.trials)
+        bar.update(
+            task,
+            completed=behind + share * work(cohort),
+            description=f"{', '.join(names)}: epoch {done}, {running} trials running",
+        )
+        if not running:
+            behind += work(cohort)
+
+    with bar:
+        yield show

@@ -1,0 +1,149 @@
+"""A launch: the folder it writes to, and what it has before it there."""
+
+import datetime
+import os
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from jaxrank import evaluate, files, plan
+from jaxrank.errors import UserError
+from jaxrank.evaluate import TrialResult
+from jaxrank.prepare import Prepared, describe, memory_limit, prepare
+from jaxrank.record import (
+    PLAN_JSON,
+    PlannedCohort,
+    Record,
+    check_machine,
+    check_same,
+    cohort_of,
+    extended_record,
+    new_record,
+    read_record,
+    resumed_options,
+)
+from jaxrank.report import RESULTS_JSON
+from jaxrank.saving import read_results
+
+OUTPUTS = Path("outputs/hyperparameter_search")
+
+
+class Launch(NamedTuple):
+    """What a launch has before it: a whole search, or what is left of one.
+
+    Attributes:
+      record: of the search.
+      prepared: the launch.
+      finished: the results of the cohorts that need no training, by number.
+    """
+
+    record: Record
+    prepared: Prepared
+    finished: dict[int, list[TrialResult]]
+
+    @property
+    def waiting(self) -> list[PlannedCohort]:
+        return [c for c in self.record.cohorts if c.number not in self.finished]
+
+    def describe(self) -> list[str]:
+        """The data, the plan and what is left of it in sentences."""
+        lines = describe(self.prepared)
+        if self.finished:
+            waiting = sum(len(cohort.trials) for cohort in self.waiting)
+            lines.append(f"resumed: {waiting} of {len(self.prepared.trials)} trials are waiting")
+        return lines
+
+    @property
+    def waiting_cohorts(self) -> list[plan.Cohort]:
+        return [cohort_of(planned, self.prepared) for planned in self.waiting]
+
+    @property
+    def results(self) -> dict[plan.TrialKey, TrialResult]:
+        """Of the trials that are not waiting; of a trial that was trained twice, the later."""
+        waiting = {key for planned in self.waiting for key in planned.trials}
+        return {
+            result.trial.key: result
+            for planned in self.record.cohorts
+            for result in self.finished.get(planned.number, ())
+            if result.trial.key not in waiting
+        }
+
+
+def find_workdir(workdir: Path | str | None, *, resume: bool) -> Path:
+    """The folder of a launch; it need not exist.
+
+    Raises:
+      UserError: it can't be one, or it holds something and is not to be resumed.
+    """
+    if workdir is not None:
+        folder = Path(workdir)
+        if not str(folder).isprintable() or workdir == "":
+            raise UserError(f"--workdir={workdir}: not a usable name for a folder")
+    else:
+        now = datetime.datetime.now().strftime("search_%Y%m%d_%H%M%S")
+        begun = sorted(OUTPUTS.glob(f"search_*/{PLAN_JSON}"))
+        folder = begun[-1].parent if resume and begun else OUTPUTS / now
+    if not resume or not has_plan(folder):
+        refuse_occupied(folder)
+    return folder
+
+
+def has_plan(folder: Path) -> bool:
+    return os.path.isfile(folder / PLAN_JSON)  # Path.is_file raises for some names
+
+
+def refuse_occupied(folder: Path) -> None:
+    # What a search leaves that was killed before its plan was written.
+    harmless = {files.LOCK, files.temporary_of(folder / PLAN_JSON).name}
+    try:
+        names = {path.name for path in folder.iterdir()}
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise UserError(f"--workdir={folder}: can't be used ({error.strerror})") from None
+    if PLAN_JSON in names:
+        raise UserError(
+            f"--workdir={folder}: a search has been begun there; go on with it by --resume, or "
+            "name a new folder"
+        )
+    if names - harmless:
+        raise UserError(f"--workdir={folder}: the folder is not empty; name a new one")
+
+
+def plan_launch(
+    folder: Path, given: dict[str, Any], *, extend: bool = False, retry_failed: bool = False
+) -> Launch:
+    """Plans a new search, or what is left of the one in the folder; writes nothing.
+
+    Args:
+      folder: from `find_workdir`.
+      given: options of `prepare`, its inputs included.
+      extend, retry_failed: see `search`.
+    """
+    record = read_record(folder)
+    if record is None:
+        if extend or retry_failed:
+            raise UserError(f"--workdir={folder}: there is no search to go on with")
+        prepared = prepare(**given)
+        return Launch(new_record(prepared), prepared, {})
+    prepared = prepare(**resumed_options(record, given, extend=extend))
+    check_same(record, prepared, extend=extend)
+    trials = {trial.key: trial for trial in prepared.trials}
+    finished = read_results(folder, [cohort.number for cohort in record.cohorts], trials)
+    ready = Launch(record, prepared, finished)
+    known = set(record.trials)
+    added = [trial for trial in prepared.trials if trial.key not in known]
+    failed = [r.trial for r in ready.results.values() if r.row["status"] == evaluate.FAILED]
+    again = failed if retry_failed else []
+    if added and ready.waiting:
+        raise UserError(
+            f"--workdir={folder}: only a finished search can be extended; finish it with "
+            "--resume first"
+        )
+    if added or again or ready.waiting:
+        check_machine(record, prepared)
+    more = plan.make_cohorts([*added, *again], prepared.dataset, prepared.parts, memory_limit())
+    if more:
+        record = extended_record(record, prepared, more)
+    elif not (folder / RESULTS_JSON).is_file():
+        record = record._replace(finished=False)
+    return ready._replace(record=record)
