@@ -125,9 +125,10 @@ def fit_scaling(features_ND: np.ndarray, train_photos: np.ndarray) -> tuple[np.n
 
 
 def content_hash(dataset: Dataset) -> str:
-    """What the data are, whatever they are called: for telling that a search's data changed."""
+    """What the data are, whatever their files are called: tells that a search's data changed."""
     digest = hashlib.sha256(repr(dataset.block_columns).encode())
-    digest.update("\n".join(dataset.series_ids).encode())
+    for names in (dataset.series_ids, dataset.photos):
+        digest.update("\n".join(names).encode())
     for array in (
         dataset.features_ND,
         dataset.pair_rows_M2,

@@ -126,7 +126,7 @@ def plan_launch(
         prepared = prepare(**given)
         return Launch(new_record(prepared), prepared, {})
     prepared = prepare(**resumed_options(record, given, extend=extend))
-    check_same(record, prepared, extend=extend)
+    check_same(folder, record, prepared, extend=extend)
     trials = {trial.key: trial for trial in prepared.trials}
     finished = read_results(folder, [cohort.number for cohort in record.cohorts], trials)
     ready = Launch(record, prepared, finished)
@@ -140,7 +140,7 @@ def plan_launch(
             "--resume first"
         )
     if added or again or ready.waiting:
-        check_machine(record, prepared)
+        check_machine(folder, record, prepared)
     more = plan.make_cohorts([*added, *again], prepared.dataset, prepared.parts, memory_limit())
     if more:
         record = extended_record(record, prepared, more)

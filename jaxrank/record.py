@@ -9,7 +9,7 @@ import dataclasses
 import hashlib
 import importlib.metadata
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -200,10 +200,11 @@ def resumed_options(record: Record, given: Mapping[str, Any], *, extend: bool) -
     return options
 
 
-def check_same(record: Record, prepared: Prepared, *, extend: bool) -> None:
+def check_same(folder: Path, record: Record, prepared: Prepared, *, extend: bool) -> None:
     """Refuses a launch that is not the search of the record.
 
     Args:
+      folder: of the search.
       record: of the search.
       prepared: of this launch.
       extend: this launch may have more experiments and trials.
@@ -211,58 +212,65 @@ def check_same(record: Record, prepared: Prepared, *, extend: bool) -> None:
     Raises:
       UserError: the first difference.
     """
-    now = _describe(prepared)
-    if now.data != record.data:
-        raise _refusal("the pairs or features are not the same as when it was begun")
-    if now.folds != record.folds:
-        raise _refusal("it has another split (--folds, --split_seed)")
-    known = {experiment["name"]: experiment for experiment in record.experiments}
-    asked = {experiment["name"]: experiment for experiment in now.experiments}
-    for name, old in known.items():
-        if name not in asked:
-            raise _refusal(f"it has an experiment '{name}', which this launch lacks")
-        for key, value in old.items():
-            if asked[name][key] != value:
-                here = asked[name][key]
-                raise _refusal(f"{key} of experiment '{name}' is {value} there and {here} here")
-    added = [name for name in asked if name not in known]
-    if added and not extend:
-        raise _refusal(f"it has no experiment '{added[0]}'", "add experiments with --extend")
-    trials = [trial.key for trial in prepared.trials]
-    for name, fold, seed in record.trials:
-        if (name, fold, seed) not in set(trials):
-            raise _refusal(f"it has fold {fold} and seed {seed} of '{name}', this launch has not")
-    for name, fold, seed in trials:
-        if not extend and (name, fold, seed) not in set(record.trials):
-            raise _refusal(
-                f"it has no fold {fold} and seed {seed} of '{name}'", "add trials with --extend"
-            )
-    programs = {trial.key: _as_json(c.program) for c in prepared.cohorts for trial in c.trials}
-    for cohort in record.cohorts:
-        if any(programs[trial] != cohort.program for trial in cohort.trials):
-            raise _refusal(f"the plan of its cohort {cohort.number} is another one")
+    _refuse(folder, _other_search(record, prepared, extend))
 
 
-def check_machine(record: Record, prepared: Prepared) -> None:
+def check_machine(folder: Path, record: Record, prepared: Prepared) -> None:
     """Refuses to train with another version or on another kind of device than before: it would
     give other bits.
 
     Raises:
       UserError: the first difference.
     """
+    _refuse(folder, _other_machine(record, _describe(prepared)))
+
+
+def _refuse(folder: Path, differences: Iterator[str]) -> None:
+    for difference in differences:
+        raise UserError(
+            f"{folder}: can't go on with this search: {difference}; name a new --workdir for "
+            "another search"
+        )
+
+
+def _other_search(record: Record, prepared: Prepared, extend: bool) -> Iterator[str]:
     now = _describe(prepared)
+    if now.data != record.data:
+        yield "the pairs or features are not the same as when it was begun"
+    if now.folds != record.folds:
+        yield "it has another split (--folds, --split_seed)"
+    known = {experiment["name"]: experiment for experiment in record.experiments}
+    asked = {experiment["name"]: experiment for experiment in now.experiments}
+    for name, old in known.items():
+        if name not in asked:
+            yield f"it has an experiment '{name}', which this launch lacks"
+        for key, value in old.items():
+            if asked[name][key] != value:
+                yield f"{key} of experiment '{name}' is {value} there and {asked[name][key]} here"
+    for name in asked:
+        if name not in known and not extend:
+            yield f"it has no experiment '{name}' (--extend adds it)"
+    there, here = set(record.trials), {trial.key for trial in prepared.trials}
+    for name, fold, seed in sorted(there - here):
+        yield f"it has fold {fold} and seed {seed} of '{name}', which this launch lacks"
+    for name, fold, seed in sorted(here - there):
+        if not extend:
+            yield f"it has no fold {fold} and seed {seed} of '{name}' (--extend adds them)"
+    programs = {trial.key: _as_json(c.program) for c in prepared.cohorts for trial in c.trials}
+    for cohort in record.cohorts:
+        if any(programs[trial] != cohort.program for trial in cohort.trials):
+            yield f"the plan of its cohort {cohort.number} is another one"
+
+
+def _other_machine(record: Record, now: Record) -> Iterator[str]:
     for package, version in record.versions.items():
         if now.versions[package] != version:
-            raise _refusal(
-                f"it was begun with {package} {version}, and this is {now.versions[package]}",
-                f"install {package}=={version}, or name a new --workdir",
+            yield (
+                f"it was begun with {package} {version}, and this is {now.versions[package]}: "
+                f"install {package}=={version}"
             )
     if now.device != record.device:
-        raise _refusal(f"it was begun on '{record.device}', and this is '{now.device}'")
-
-
-def _refusal(difference: str, advice: str = "name a new --workdir for another search") -> UserError:
-    return UserError(f"can't go on with this search: {difference}; {advice}")
+        yield f"it was begun on '{record.device}', and this is '{now.device}'"
 
 
 def cohort_of(planned: PlannedCohort, prepared: Prepared) -> Cohort:

@@ -112,16 +112,16 @@ class Saver:
                 return
             self._wait()  # it has ended: this raises if it failed
         seconds, size = self._last_save
-        expected = seconds * max(1.0, _num_bytes(progress.state) / size)
+        expected = seconds * max(1.0, num_bytes(progress.state) / size)
         room = self._budget * (time.perf_counter() - self._start) - self.spent
         if expected <= room:
-            self._save(number, progress)
+            self.begin_save(number, progress)
 
     def save(self, number: int, progress: Progress) -> None:
         """Saves a running cohort now and waits until it is on disk."""
         self._wait()
         if len(progress.history) not in self._open(number).all_steps():
-            self._save(number, progress)
+            self.begin_save(number, progress)
             self._wait()
 
     def finish(self, number: int, results: Sequence[TrialResult]) -> None:
@@ -159,9 +159,10 @@ class Saver:
             )
         return self._manager
 
-    def _save(self, number: int, progress: Progress) -> None:
+    def begin_save(self, number: int, progress: Progress) -> None:
+        """Copies the state and returns; Orbax's threads write it."""
         epoch = len(progress.history)
-        self._in_flight = time.perf_counter(), _num_bytes(progress.state), number, epoch
+        self._in_flight = time.perf_counter(), num_bytes(progress.state), number, epoch
         history = jax.tree.map(lambda *leaves: np.stack(leaves), *progress.history)
         saved = {_PACKED: _pack((progress.state, history, np.array([progress.seconds])))}
         with self._disk_errors():
@@ -193,7 +194,7 @@ class Saver:
         self._last_save = seconds, size
 
 
-def _num_bytes(state: TrainState) -> int:
+def num_bytes(state: TrainState) -> int:
     return sum(leaf.nbytes for leaf in jax.tree.leaves(state))
 
 
