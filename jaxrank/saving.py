@@ -231,23 +231,27 @@ def _unpack(packed: np.ndarray, layout: Any) -> Any:
     )
 
 
-def _seal(checkpoint: Path) -> None:
-    """Adds the checksum of every file: what Orbax restores need not be what it has saved, as a
-    flipped bit is not noticed. Only its own notes, beside the folder of arrays, change later."""
-    sums = {
+def _checksums(checkpoint: Path) -> dict[str, int]:
+    """Of every file but Orbax's own notes, which change later."""
+    return {
         str(path.relative_to(checkpoint)): zlib.crc32(path.read_bytes())
         for path in checkpoint.glob("*/**/*")
         if path.is_file()
     }
-    (checkpoint / _SEAL).write_text(json.dumps(sums), encoding="utf-8")
+
+
+def _seal(checkpoint: Path) -> None:
+    """Notes the checksums: what Orbax restores need not be what it has saved, as it does not
+    notice a flipped bit."""
+    (checkpoint / _SEAL).write_text(json.dumps(_checksums(checkpoint)), encoding="utf-8")
 
 
 def _is_sealed(checkpoint: Path) -> bool:
     """Whether a checkpoint is as it was when it was complete."""
     try:
-        sums = json.loads((checkpoint / _SEAL).read_text(encoding="utf-8"))
-        return all(zlib.crc32((checkpoint / path).read_bytes()) == sums[path] for path in sums)
-    except (OSError, ValueError):
+        noted = json.loads((checkpoint / _SEAL).read_text(encoding="utf-8"))
+        return bool(noted == _checksums(checkpoint))
+    except (OSError, ValueError, RecursionError):
         return False
 
 
