@@ -22,6 +22,7 @@ from jaxrank.models import Scorer
 
 _FORMAT = 1
 _MODEL_JSON = "model.json"
+_ORBAX_NOTES = 100_000  # bytes that a checkpoint has beside its arrays, generously
 
 
 class Model(NamedTuple):
@@ -93,12 +94,13 @@ def save_model(
     into its description."""
     description = dataclasses.asdict(experiment) | facts
     record = {"format": _FORMAT, "description": description, "block_columns": block_columns}
-    with files.whole_folder(folder) as new:
+    weights = {"params": params, "mean": mean_D, "inv_std": inv_std_D}
+    size = sum(leaf.nbytes for leaf in jax.tree.leaves(weights))
+    with files.whole_folder(folder) as new, files.disk_errors(folder):
+        # Asked beforehand: on a full disk TensorStore's threads print a traceback for each array.
+        files.require_space(new, size + _ORBAX_NOTES)
         with ocp.StandardCheckpointer() as checkpointer:
-            checkpointer.save(
-                (new / "params").absolute(),
-                {"params": params, "mean": mean_D, "inv_std": inv_std_D},
-            )
+            checkpointer.save((new / "params").absolute(), weights)
         files.write_text(new / _MODEL_JSON, json.dumps(record, indent=1) + "\n")
 
 

@@ -59,7 +59,7 @@ def main(argv: list[str] | None = None) -> int:
         print("jaxrank: interrupted", file=sys.stderr)
         return 130
     except BrokenPipeError:  # the reader of our output has gone, as in '| head'
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _silence_stdout()
         return 141
 
 
@@ -67,6 +67,9 @@ def _dispatch(words: list[str]) -> int:
     if not words or words[0] in ("--help", "-h", "help"):
         print(USAGE, end="")
         return 0 if words else 2
+    for word in words:
+        if not word.isprintable() and any("\ud800" <= letter <= "\udfff" for letter in word):
+            raise UserError(f"{word!r} is not UTF-8 text, and could not be written to the results")
     command = words[0]
     if command not in _COMMANDS:
         raise UserError(f"unknown command '{command}'.{did_you_mean(command, _COMMANDS)}")
@@ -96,6 +99,7 @@ def _dispatch(words: list[str]) -> int:
 
 
 def _in_plain_words(message: str) -> str:
+    message = re.sub(r"\('Non-boolean argument to boolean flag'.*", "give true or false", message)
     message = re.sub(r"invalid literal for int\(\).*", "not a whole number", message)
     return re.sub(r"could not convert string to float.*", "not a number", message)
 
@@ -195,6 +199,13 @@ def _search(values: flags.FlagValues, config: Config) -> int:
     with one-line rules."""
     given = _options_given(values, config)
 
+    from jaxrank import stopping
+
+    with stopping.signals_end_at_once():
+        return _search_with(given, values)
+
+
+def _search_with(given: dict[str, Any], values: flags.FlagValues) -> int:
     from absl import logging
 
     from jaxrank import conductor, launches, report
@@ -220,12 +231,22 @@ def _search(values: flags.FlagValues, config: Config) -> int:
         catch_signals=True,
         console=console,
     )
-    report.print_summary(console, result.summary, simulated=result.simulated)
-    for line in result.remarks:
-        print(line)
-    print(f"\nResults: {result.workdir}")
+    try:
+        report.print_summary(console, result.summary, simulated=result.simulated)
+        for line in result.remarks:
+            print(line)
+        print(f"\nResults: {result.workdir}")
+        if result.nothing_to_do:
+            print("The search had been finished before: nothing to do.")
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        _silence_stdout()
+        raise UserError(
+            f"the results are in {result.workdir}, but can't be printed ({error.strerror})"
+        ) from None
     if result.nothing_to_do:
-        print("The search had been finished before: nothing to do.")
         return 0
     # A script must notice when nothing that it asked for came out.
     return 1 if report.nothing_came_out(result.summary) else 0
@@ -259,8 +280,18 @@ def _console() -> "Console":
     """Wide enough for the tables where the output is no terminal, such as a file."""
     from rich.console import Console
 
-    console = Console()
-    return console if console.is_terminal else Console(width=130)
+    class PatientConsole(Console):
+        """Falls silent when its reader has gone, as in '| head': the search goes on."""
+
+        def on_broken_pipe(self) -> None:
+            _silence_stdout()
+
+    console = PatientConsole()
+    return console if console.is_terminal else PatientConsole(width=130)
+
+
+def _silence_stdout() -> None:
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _define_features(values: flags.FlagValues, words: list[str]) -> None:

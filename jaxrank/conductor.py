@@ -20,7 +20,14 @@ from rich.console import Console
 import jaxrank
 from jaxrank import display, evaluate, files, plan, report, splits, stopping, train
 from jaxrank.errors import Stopped, UserError
-from jaxrank.launches import Launch, find_workdir, has_plan, plan_launch, refuse_occupied
+from jaxrank.launches import (
+    Launch,
+    find_workdir,
+    has_plan,
+    plan_launch,
+    refuse_occupied,
+    tables_are_there,
+)
 from jaxrank.prepare import FeaturesInput, PairsInput, Prepared, describe
 from jaxrank.record import (
     cohort_of,
@@ -95,10 +102,10 @@ def search(
     folder = find_workdir(workdir, resume=resume or extend or retry_failed)
     with _told_about_disks(folder), ExitStack() as stack:
         resumed = has_plan(folder)
+        if resumed and not (given or extend or retry_failed) and _is_finished(folder):
+            return _finished_result(folder)
         if resumed:
             stack.enter_context(files.sole_writer(folder))
-            if not (given or extend or retry_failed) and _is_finished(folder):
-                return _finished_result(folder)
         ready = plan_launch(folder, given, extend=extend, retry_failed=retry_failed)
         if ready.record.finished:
             return _finished_result(folder)
@@ -116,10 +123,13 @@ def search(
 def _told_about_disks(folder: Path) -> Iterator[None]:
     try:
         yield
+    except BrokenPipeError:  # no disk's fault, but that of who reads our output
+        raise
     except OSError as error:
+        again = f"go on with --resume --workdir={folder}"
         raise UserError(
             f"{error.filename or folder}: can't be written ({error.strerror or error}); when that "
-            f"is mended, go on with --resume --workdir={folder}"
+            f"is mended, {again if has_plan(folder) else 'give the same command again'}"
         ) from error
 
 
@@ -130,7 +140,7 @@ def _given(pairs: PairsInput, features: FeaturesInput, options: dict[str, Any]) 
 
 def _is_finished(folder: Path) -> bool:
     record = read_record(folder)
-    return record is not None and record.finished and (folder / report.RESULTS_JSON).is_file()
+    return record is not None and record.finished and tables_are_there(folder)
 
 
 def _finished_result(folder: Path) -> SearchResult:
@@ -179,8 +189,8 @@ def _run(
             )
         remarks = report.remarks(summary, results, dataset, parts, ceiling)
         notes = describe(prepared)
-        report.write_frame(folder / "trials.csv", trials)
-        report.write_frame(folder / "summary.csv", summary)
+        report.write_frame(folder / report.TRIALS_CSV, trials)
+        report.write_frame(folder / report.SUMMARY_CSV, summary)
         report.write_json(
             folder / report.RESULTS_JSON,
             {

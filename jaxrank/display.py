@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from rich.console import Console
@@ -21,7 +21,8 @@ class _ConsoleHandler(logging.Handler):
         self._console = console
 
     def emit(self, record: logging.LogRecord) -> None:
-        self._console.print(record.getMessage(), markup=False, highlight=False, soft_wrap=True)
+        with suppress(OSError):  # a line that can't be shown is in the file
+            self._console.print(record.getMessage(), markup=False, highlight=False, soft_wrap=True)
 
 
 class _FileHandler(logging.FileHandler):

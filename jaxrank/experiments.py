@@ -127,6 +127,9 @@ def _experiment(
             "beginning with a letter or a digit"
         )
 
+    if name == "checkpoints":
+        raise UserError("experiment name 'checkpoints': the folder of that name is taken")
+
     def wrong(key: str, need: str) -> UserError:
         return UserError(f"experiment '{name}', {key}={values[key]}: {need}")
 

@@ -1,5 +1,6 @@
 """Files that are written as a whole or not at all, and the lock that keeps a second writer out."""
 
+import errno
 import fcntl
 import os
 import shutil
@@ -12,6 +13,9 @@ from typing import IO, Any
 from jaxrank.errors import UserError
 
 LOCK = ".lock"
+# What the text of an error holds when a disk is at fault.
+_DISK_ERRORS = ("No space left on device", "File too large", "Read-only file system",
+                "Permission denied", "Disk quota exceeded", "Input/output error")  # fmt: skip
 
 
 @contextmanager
@@ -47,6 +51,9 @@ def whole_folder(path: Path) -> Iterator[Path]:
     temporary.mkdir()
     try:
         yield temporary
+        for written in filter(Path.is_file, temporary.rglob("*")):
+            with open(written, "rb") as file:
+                os.fsync(file.fileno())
         shutil.rmtree(path, ignore_errors=True)
         temporary.rename(path)
     finally:
@@ -56,6 +63,24 @@ def whole_folder(path: Path) -> Iterator[Path]:
 def temporary_of(path: Path) -> Path:
     """The name under which a file or folder is written before it is renamed."""
     return path.with_name(f".{path.name}.tmp")
+
+
+@contextmanager
+def disk_errors(folder: Path) -> Iterator[None]:
+    """Makes an OSError of what Orbax and TensorStore raise for a disk that can't be written."""
+    try:
+        yield
+    except Exception as error:
+        reason = next((known for known in _DISK_ERRORS if known in str(error)), None)
+        if reason is None:
+            raise
+        raise OSError(errno.EIO, reason, str(folder)) from error
+
+
+def require_space(folder: Path, size: int) -> None:
+    """Raises OSError where the disk has no room for so many bytes."""
+    if shutil.disk_usage(folder).free < size:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder))
 
 
 @contextmanager

@@ -21,7 +21,7 @@ from jaxrank.record import (
     read_record,
     resumed_options,
 )
-from jaxrank.report import RESULTS_JSON
+from jaxrank.report import RESULTS_JSON, SUMMARY_CSV, TRIALS_CSV
 from jaxrank.saving import read_results
 
 OUTPUTS = Path("outputs/hyperparameter_search")
@@ -34,11 +34,13 @@ class Launch(NamedTuple):
       record: of the search.
       prepared: the launch.
       finished: the results of the cohorts that need no training, by number.
+      damaged: a sentence for each result that can't be read.
     """
 
     record: Record
     prepared: Prepared
     finished: dict[int, list[TrialResult]]
+    damaged: list[str]
 
     @property
     def waiting(self) -> list[PlannedCohort]:
@@ -46,7 +48,7 @@ class Launch(NamedTuple):
 
     def describe(self) -> list[str]:
         """The data, the plan and what is left of it in sentences."""
-        lines = describe(self.prepared)
+        lines = [*describe(self.prepared), *self.damaged]
         if self.finished:
             waiting = sum(len(cohort.trials) for cohort in self.waiting)
             lines.append(f"resumed: {waiting} of {len(self.prepared.trials)} trials are waiting")
@@ -76,6 +78,8 @@ def find_workdir(workdir: Path | str | None, *, resume: bool) -> Path:
     """
     if workdir is not None:
         folder = Path(workdir)
+        if "://" in str(workdir):
+            raise UserError(f"--workdir={workdir}: a remote folder; name a local one")
         if not str(folder).isprintable() or workdir == "":
             raise UserError(f"--workdir={workdir}: not a usable name for a folder")
     else:
@@ -124,26 +128,36 @@ def plan_launch(
         if extend or retry_failed:
             raise UserError(f"--workdir={folder}: there is no search to go on with")
         prepared = prepare(**given)
-        return Launch(new_record(prepared), prepared, {})
+        return Launch(new_record(prepared), prepared, {}, [])
     prepared = prepare(**resumed_options(record, given, extend=extend))
     check_same(folder, record, prepared, extend=extend)
     trials = {trial.key: trial for trial in prepared.trials}
-    finished = read_results(folder, [cohort.number for cohort in record.cohorts], trials)
-    ready = Launch(record, prepared, finished)
+    finished, damaged = read_results(folder, [c.number for c in record.cohorts], trials)
+    ready = Launch(record, prepared, finished, damaged)
     known = set(record.trials)
+    results = ready.results if retry_failed else {}
+    failed = {key for key, r in results.items() if r.row["status"] == evaluate.FAILED}
+    # In the order of the tables, as everywhere: of equally good trials the first one's weights
+    # are kept.
     added = [trial for trial in prepared.trials if trial.key not in known]
-    failed = [r.trial for r in ready.results.values() if r.row["status"] == evaluate.FAILED]
-    again = failed if retry_failed else []
-    if added and ready.waiting:
+    more = [trial for trial in prepared.trials if trial.key not in known or trial.key in failed]
+    if added and ready.waiting and not record.finished:
         raise UserError(
             f"--workdir={folder}: only a finished search can be extended; finish it with "
             "--resume first"
         )
-    if added or again or ready.waiting:
+    if more or ready.waiting:
         check_machine(folder, record, prepared)
-    more = plan.make_cohorts([*added, *again], prepared.dataset, prepared.parts, memory_limit())
     if more:
-        record = extended_record(record, prepared, more)
-    elif not (folder / RESULTS_JSON).is_file():
+        cohorts = plan.make_cohorts(more, prepared.dataset, prepared.parts, memory_limit())
+        record = extended_record(record, prepared, cohorts)
+    elif not tables_are_there(folder) or (ready.waiting and (extend or retry_failed)):
         record = record._replace(finished=False)
-    return ready._replace(record=record)
+    # Files may have moved: what counts is their content.
+    moved = {key: prepared.launch[key] for key in ("pairs", "features")}
+    return ready._replace(record=record._replace(launch=record.launch | moved))
+
+
+def tables_are_there(folder: Path) -> bool:
+    """Whether the last files of a finished search are."""
+    return all((folder / name).is_file() for name in (TRIALS_CSV, SUMMARY_CSV, RESULTS_JSON))

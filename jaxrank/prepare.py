@@ -24,6 +24,7 @@ from jaxrank.simulation import simulate
 # What a user may hand over as pairs and as features.
 PairsInput: TypeAlias = Path | str | pd.DataFrame | Pairs | None
 FeaturesInput: TypeAlias = Path | str | Features | None
+MOST_TRIALS = 100_000
 # What stands in the files where a user gave no path.
 EMBEDDED, IN_MEMORY = "embedded", "in memory"
 
@@ -136,6 +137,12 @@ def prepare(
     if outside:
         raise UserError(f"--only_folds: there is no fold {outside[0]}; folds count from 0")
     trained_folds = sorted(set(only_folds)) or list(range(len(parts)))
+    num_trials = len(trained) * len(trained_folds) * num_seeds
+    if num_trials > MOST_TRIALS:
+        raise UserError(
+            f"--num_seeds={num_seeds}: {num_trials:,} trials are more than one search may have "
+            f"({MOST_TRIALS:,})"
+        )
     trials = plan.make_trials(trained, trained_folds, range(seed, seed + num_seeds))
     cohorts = plan.make_cohorts(trials, dataset, parts, memory_limit())
     directed = int((dataset.preference_M != 0.5).sum())

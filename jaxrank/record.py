@@ -246,7 +246,8 @@ def _other_search(record: Record, prepared: Prepared, extend: bool) -> Iterator[
             yield f"it has an experiment '{name}', which this launch lacks"
         for key, value in old.items():
             if asked[name][key] != value:
-                yield f"{key} of experiment '{name}' is {value} there and {asked[name][key]} here"
+                here = asked[name][key]
+                yield f"{key} of experiment '{name}' is {value!r} there and {here!r} here"
     for name in asked:
         if name not in known and not extend:
             yield f"it has no experiment '{name}' (--extend adds it)"

@@ -45,7 +45,7 @@ _MEANS = (
 ).split(",")
 # The status of an experiment, besides COMPLETED and FAILED: PARTIAL where some trials failed.
 PARTIAL, SKIPPED, RULE = "partial", "skipped", "rule"
-RESULTS_JSON = "results.json"
+TRIALS_CSV, SUMMARY_CSV, RESULTS_JSON = "trials.csv", "summary.csv", "results.json"
 _SIMULATED_NOTE = "simulated data"
 
 
@@ -133,8 +133,14 @@ def read_results_json(path: Path) -> dict[str, Any]:
     """
     try:
         results = json.loads(path.read_text(encoding="utf-8"))
+        summary = _whole_numbers(pd.DataFrame(results["summary"], columns=SUMMARY_COLUMNS))
+        numbers = [c for c in _MEANS if c in summary] + ["learning_rate", "dropout"]
+        summary = summary.astype(dict.fromkeys(numbers, float))
+        for line in [*results["notes"], *results["remarks"]]:
+            if not isinstance(line, str):
+                raise TypeError
         return {
-            "summary": _whole_numbers(pd.DataFrame(results["summary"], columns=SUMMARY_COLUMNS)),
+            "summary": summary,
             "trials": pd.DataFrame(results["trials"], columns=TRIAL_COLUMNS),
             "notes": results["notes"],
             "remarks": results["remarks"],
@@ -197,7 +203,8 @@ def write_experiment(
     note = " (simulated data)" if simulated else ""
     _draw_curves(folder / "training_curves.png", f"{experiment.name}{note}", history)
     best = best_trial(results)
-    if best is not None and best.weights is not None:
+    if best is not None:
+        assert best.weights is not None, "the best trial's weights were let go of"
         completed = [result for result in results if result.row["status"] == COMPLETED]
         write_frame(folder / "predictions.csv", predictions(completed, dataset, parts))
         facts = ("fold", "seed", "best_epoch", "val_accuracy")

@@ -5,14 +5,13 @@ In the search's folder `checkpoints/`: `7/` holds the last two checkpoints of co
 named by their epochs, as long as it runs; `7.npz` holds its results when it has finished.
 """
 
-import errno
 import json
 import logging
 import shutil
 import time
 import zlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -36,9 +35,6 @@ _SEAL = "checksums.json"
 _PACKED = "packed"
 # The parts of a result's weights.
 _WEIGHTS = ("params", "mean", "inv_std")
-# What the text of an error holds when a disk is at fault.
-_DISK_ERRORS = ("No space left on device", "File too large", "Read-only file system",
-                "Permission denied", "Disk quota exceeded", "Input/output error")  # fmt: skip
 
 log = logging.getLogger("jaxrank")
 
@@ -83,7 +79,7 @@ class Saver:
             return None
         manager = self._open(number)
         for epoch in sorted(manager.all_steps(), reverse=True):
-            if not _is_sealed(self._folder / str(number) / str(epoch)):
+            if not _is_sealed(self._folder / str(number) / str(epoch), epoch):
                 log.warning(
                     "the checkpoint of epoch %d of cohort %d is damaged and passed over",
                     epoch,
@@ -141,7 +137,7 @@ class Saver:
         """Lets go of the running cohort, whose checkpoints stay."""
         if self._manager is not None:
             # An error was told when it happened, or nobody needs that save any more.
-            with suppress(OSError), self._disk_errors():
+            with suppress(OSError), files.disk_errors(self._folder):
                 self._manager.close()
             self._manager = None
 
@@ -165,30 +161,19 @@ class Saver:
         self._in_flight = time.perf_counter(), num_bytes(progress.state), number, epoch
         history = jax.tree.map(lambda *leaves: np.stack(leaves), *progress.history)
         saved = {_PACKED: _pack((progress.state, history, np.array([progress.seconds])))}
-        with self._disk_errors():
+        with files.disk_errors(self._folder):
             self._open(number).save(epoch, args=ocp.args.StandardSave(saved), force=True)
 
     def _wait(self) -> None:
         if self._manager is not None:
-            with self._disk_errors():
+            with files.disk_errors(self._folder):
                 self._manager.wait_until_finished()
-
-    @contextmanager
-    def _disk_errors(self) -> Iterator[None]:
-        """Orbax and TensorStore raise many kinds of error for a disk that can't be written."""
-        try:
-            yield
-        except Exception as error:
-            reason = next((known for known in _DISK_ERRORS if known in str(error)), None)
-            if reason is None:
-                raise
-            raise OSError(errno.EIO, reason, str(self._folder)) from error
 
     def _end_save(self) -> None:
         """Called by Orbax when a checkpoint is complete but for its final name."""
         start, size, number, epoch = self._in_flight
         (temporary,) = (self._folder / str(number)).glob(f"{epoch}.*")
-        _seal(temporary)
+        _seal(temporary, epoch)
         seconds = time.perf_counter() - start
         self._saves.append(seconds)
         self._last_save = seconds, size
@@ -240,17 +225,20 @@ def _checksums(checkpoint: Path) -> dict[str, int]:
     }
 
 
-def _seal(checkpoint: Path) -> None:
+def _seal(checkpoint: Path, epoch: int) -> None:
     """Notes the checksums: what Orbax restores need not be what it has saved, as it does not
     notice a flipped bit."""
-    (checkpoint / _SEAL).write_text(json.dumps(_checksums(checkpoint)), encoding="utf-8")
+    (checkpoint / _SEAL).write_text(
+        json.dumps({"epoch": epoch, "files": _checksums(checkpoint)}), encoding="utf-8"
+    )
 
 
-def _is_sealed(checkpoint: Path) -> bool:
+def _is_sealed(checkpoint: Path, epoch: int) -> bool:
     """Whether a checkpoint is as it was when it was complete."""
     try:
         noted = json.loads((checkpoint / _SEAL).read_text(encoding="utf-8"))
-        return bool(noted == _checksums(checkpoint))
+        sums = _checksums(checkpoint)
+        return bool(sums and noted == {"epoch": epoch, "files": sums})
     except (OSError, ValueError, RecursionError):
         return False
 
@@ -274,9 +262,10 @@ def _write_archive(path: Path, results: Sequence[TrialResult]) -> None:
 
 def read_results(
     folder: Path, numbers: Iterable[int], trials: Mapping[TrialKey, Trial]
-) -> dict[int, list[TrialResult]]:
-    """The results of those cohorts of a search that have finished, by number."""
-    found = {}
+) -> tuple[dict[int, list[TrialResult]], list[str]]:
+    """The results of those cohorts of a search that have finished, by number, and a sentence for
+    each file that can't be read."""
+    found, notes = {}, []
     for number in numbers:
         path = folder / FOLDER / f"{number}.npz"
         try:
@@ -284,8 +273,8 @@ def read_results(
         except FileNotFoundError:
             continue
         except Exception as error:  # NumPy raises many kinds for damaged bytes
-            log.warning("%s can't be read and its trials are trained again: %s", path, error)
-    return found
+            notes.append(f"{path} can't be read ({error}): its trials are trained again")
+    return found, notes
 
 
 def _read_archive(path: Path, trials: Mapping[TrialKey, Trial]) -> list[TrialResult]:

@@ -11,6 +11,34 @@ _SHOW_CURSOR = "\x1b[?25h"  # the progress bar hides it
 
 
 @contextmanager
+def signals_end_at_once() -> Iterator[None]:
+    """Ends the program in one line upon Ctrl-C or SIGTERM, for as long as there is nothing to save.
+
+    An exception would not do: while libraries are loaded it is swallowed, or crashes them.
+    """
+
+    def end(number: int, frame: FrameType | None) -> None:
+        del frame
+        with suppress(OSError):
+            os.write(_STDERR, b"\njaxrank: interrupted\n")
+        os._exit(128 + number)
+
+    with _handled_by(end):
+        yield
+
+
+@contextmanager
+def _handled_by(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before = {number: signal.signal(number, handler) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, old in before.items():
+            signal.signal(number, old)
+
+
+@contextmanager
 def signals_caught() -> Iterator[Callable[[], int | None]]:
     """Keeps a Ctrl-C or SIGTERM from ending the program; a second Ctrl-C ends it at once.
 
@@ -32,10 +60,5 @@ def signals_caught() -> Iterator[Callable[[], int | None]]:
             shown = line + _SHOW_CURSOR if os.isatty(_STDERR) else line
             os.write(_STDERR, shown.encode())
 
-    numbers = (signal.SIGINT, signal.SIGTERM)
-    before = {number: signal.signal(number, catch) for number in numbers}
-    try:
+    with _handled_by(catch):
         yield lambda: came[0] if came else None
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

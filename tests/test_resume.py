@@ -22,7 +22,7 @@ import pytest
 from conftest import make_data
 
 import jaxrank
-from jaxrank import files, launches, record, saving, train
+from jaxrank import evaluate, files, launches, prepare, record, saving, train
 from jaxrank.cli import main
 from jaxrank.errors import UserError
 from jaxrank.features import Block
@@ -186,6 +186,36 @@ def test_a_second_ctrl_c_ends_at_once(tmp_path: Path) -> None:
     assert "Ctrl-C now ends at once" in err
 
 
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_signal_before_there_is_anything_to_save_ends_in_one_line(
+    number: int, status: int
+) -> None:
+    """Also where an exception would be swallowed, as in a callback of the garbage collector."""
+    code = (
+        "import gc, os\n"
+        "from jaxrank.stopping import signals_end_at_once\n"
+        f"gc.callbacks.append(lambda phase, info: os.kill(os.getpid(), {int(number)}))\n"
+        "with signals_end_at_once():\n"
+        "    gc.collect()\n"
+        "print('swallowed')\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == status
+    assert (done.stdout, done.stderr) == ("", "\njaxrank: interrupted\n")
+
+
+def test_a_search_goes_on_when_the_reader_of_its_output_has_gone(
+    small_files: tuple[Path, Path], tmp_path: Path
+) -> None:
+    words = [f"--pairs={small_files[0]}", f"--features={small_files[1]}", "--config.max_epochs=1"]
+    process = launch(*words, "--experiments=iqa_only", f"--workdir={tmp_path / 'w'}")
+    assert process.stdout is not None
+    assert process.stdout.readline().startswith("data: ")
+    process.stdout.close()
+    assert process.wait() == 0
+    assert (tmp_path / "w" / "results.json").is_file()
+
+
 class Killed(BaseException):
     """As good as kill -9, for what runs in this process: nothing of ours catches it."""
 
@@ -243,7 +273,7 @@ def test_finished_trials_are_not_trained_again_and_the_running_cohort_goes_on(
     assert_same_search(whole, workdir)
 
 
-@pytest.mark.parametrize("damage", ["half", "bit", "both"])
+@pytest.mark.parametrize("damage", ["half", "bit", "renamed", "both"])
 def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(
     whole: Path,
     small_data: SmallData,
@@ -260,6 +290,10 @@ def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(
     for epoch in ("2", "1") if damage == "both" else ("2",):
         arrays = [p for p in (folder / epoch).rglob("d/*") if p.stat().st_size > 1000]
         assert arrays
+        if damage == "renamed":  # the checkpoint of another epoch
+            shutil.rmtree(folder / "2")
+            shutil.copytree(folder / "1", folder / "2")
+            break
         for path in arrays:
             content = bytearray(path.read_bytes())
             if damage == "bit":
@@ -342,11 +376,37 @@ def test_tables_that_are_gone_are_written_again_without_training(
 ) -> None:
     workdir = tmp_path / "w"
     shutil.copytree(whole, workdir)
+    monkeypatch.setattr(train, "fit", pytest.fail)
     for name in ("results.json", "summary.csv", "trials.csv"):
         (workdir / name).unlink()
-    monkeypatch.setattr(train, "fit", pytest.fail)
-    assert not jaxrank.search(*small_data, workdir=workdir, resume=True).nothing_to_do
+        assert not jaxrank.search(*small_data, workdir=workdir, resume=True).nothing_to_do
+        assert_same_search(whole, workdir)
+
+
+def test_a_search_whose_checkpoints_were_removed_can_be_extended(
+    whole: Path, small_data: SmallData, tmp_path: Path
+) -> None:
+    """What was removed is trained again; until then the search is as finished as it was."""
+    workdir = tmp_path / "w"
+    shutil.copytree(whole, workdir)
+    shutil.rmtree(workdir / "checkpoints")
+    assert jaxrank.search(*small_data, workdir=workdir, resume=True).nothing_to_do
+    jaxrank.search(*small_data, workdir=workdir, retry_failed=True)
     assert_same_search(whole, workdir)
+
+
+def test_inputs_may_move(whole: Path, small_data: SmallData, small_files: Any) -> None:
+    pairs, store = small_files
+    options = SMALL | {"experiments": ["iqa_only"]}
+    workdir = pairs.parent / "w"
+    jaxrank.search(pairs, store, workdir=workdir, **options)
+    moved = pairs.rename(pairs.parent / "moved.csv")
+    (workdir / "summary.csv").unlink()
+    with pytest.raises(UserError, match=r"pairs\.csv: can't be read"):
+        jaxrank.search(workdir=workdir, resume=True)
+    jaxrank.search(moved, workdir=workdir, resume=True)
+    (workdir / "summary.csv").unlink()
+    jaxrank.search(workdir=workdir, resume=True)
 
 
 def test_without_a_complete_plan_it_starts_afresh(
@@ -490,6 +550,86 @@ def test_an_extension_adds_trials_and_touches_nothing_else(
     assert jaxrank.search(*small_data, workdir=workdir, extend=True).nothing_to_do
 
 
+def test_an_extension_by_another_version_is_refused(
+    whole: Path, small_data: SmallData, tmp_path: Path
+) -> None:
+    workdir = tmp_path / "w"
+    shutil.copytree(whole, workdir)
+    mine = record.read_record(workdir)
+    assert mine is not None
+    record.write_record(workdir, mine._replace(versions=mine.versions | {"flax": "0.1"}))
+    with pytest.raises(UserError, match=r"begun with flax 0\.1"):
+        jaxrank.search(*small_data, workdir=workdir, extend=True, num_seeds=2)
+    assert jaxrank.search(*small_data, workdir=workdir, resume=True, **SMALL).nothing_to_do
+
+
+def test_rules_are_compared_on_the_folds_that_are_trained(
+    small_data: SmallData, tmp_path: Path
+) -> None:
+    options = SMALL | {"experiments": ["iqa_only"], "only_folds": [1]}
+    summary = jaxrank.search(*small_data, workdir=tmp_path / "w", **options).summary
+    ready = prepare.prepare(*small_data, **options)
+    rows = summary.set_index("experiment_name")
+    scores = evaluate.rule_scores(ready.dataset)["sharpness"]
+    fold = [
+        evaluate.rule_accuracies(scores, ready.dataset, ready.parts[k : k + 1])["test_accuracy"]
+        for k in range(3)
+    ]
+    assert rows.loc["sharpness", "test_accuracy"] == fold[1]
+    assert fold[1] not in (fold[0], fold[2], np.mean(fold))
+
+
+def test_a_checkpoint_holds_all_that_goes_on_and_is_counted(
+    small_data: SmallData, tmp_path: Path
+) -> None:
+    ready = prepare.prepare(*small_data, **SMALL)
+    cohort, saver = ready.cohorts[0], saving.Saver(tmp_path, 1.0)
+    tmp_path.joinpath(saving.FOLDER).mkdir()
+
+    def stop(progress: train.Progress) -> None:
+        saver.save(1, progress._replace(seconds=100.0))
+        raise Killed
+
+    with pytest.raises(Killed):
+        train.fit(cohort, ready.dataset, ready.parts, on_epoch=stop)
+    assert saver.account().startswith("saving took ")
+    assert "1 checkpoints, results of 0 cohorts" in saver.account()
+    assert 0 < saver.spent < 60
+    fitted = train.fit(
+        cohort, ready.dataset, ready.parts, restore=lambda shapes: saver.restore(1, shapes)
+    )
+    whole = train.fit(cohort, ready.dataset, ready.parts)
+    assert fitted.seconds > 100 > whole.seconds
+    for one, other in zip(
+        jax.tree.leaves(fitted._replace(seconds=0)),
+        jax.tree.leaves(whole._replace(seconds=0)),
+        strict=True,
+    ):
+        np.testing.assert_array_equal(one, other)
+    saver.close()
+
+
+def test_of_equally_good_trials_the_first_of_the_tables_has_its_model_kept(
+    small_data: SmallData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also after a retry, whose cohorts could have another order."""
+    metrics = evaluate._trial_metrics
+    tied = {"val_accuracy": 0.5}
+    monkeypatch.setattr(evaluate, "_trial_metrics", lambda *a: metrics(*a) | tied)
+    options = SMALL | {"experiments": ["iqa_only"]}
+    with monkeypatch.context() as patch:
+        patch.setattr(train, "init_cohort", out_of_memory)
+        jaxrank.search(*small_data, workdir=tmp_path / "w", **options)
+        jaxrank.search(*small_data, workdir=tmp_path / "w", extend=True, num_seeds=2)
+    jaxrank.search(*small_data, workdir=tmp_path / "w", retry_failed=True)
+    model = jaxrank.load_model(tmp_path / "w" / "iqa_only" / "model")
+    assert (model.description["fold"], model.description["seed"]) == (0, 0)
+
+
+def out_of_memory(*_: Any) -> Any:
+    raise MemoryError
+
+
 def test_only_a_finished_search_is_extended(
     small_data: SmallData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -521,7 +661,12 @@ def test_a_cohort_that_does_not_fit_is_halved_until_it_does(
     workdir = tmp_path / "w"
     out_of_memory_above(1, monkeypatch)
     search_killed_after(4, small_data, workdir, monkeypatch)  # in the midst of the halves
+    halves = state_of(workdir / "checkpoints")
     jaxrank.search(*small_data, workdir=workdir, resume=True)
+    done = state_of(workdir / "checkpoints")
+    finished = {path: state for path, state in halves.items() if path.endswith(".npz")}
+    assert finished
+    assert finished.items() <= done.items()  # not trained again
     assert "does not fit in memory and is halved" in (workdir / "training.log").read_text()
     for first, second in zip(tables_of(workdir), tables_of(whole), strict=True):
         pd.testing.assert_frame_equal(first, second, rtol=1e-4)
@@ -655,6 +800,19 @@ def test_a_disk_that_refuses_large_files_loses_nothing(
         lambda: resource.setrlimit(resource.RLIMIT_FSIZE, limits),
     )
     assert "File too large" in told
+
+
+def test_a_disk_too_full_for_a_model_loses_nothing(
+    whole: Path, small_data: SmallData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workdir = tmp_path / "w"
+    usage = shutil.disk_usage(tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr(files.shutil, "disk_usage", lambda path: usage._replace(free=100_000))
+        with pytest.raises(UserError, match=r"model: can't be written \(No space left on device"):
+            jaxrank.search(*small_data, workdir=workdir, **SMALL)
+    jaxrank.search(*small_data, workdir=workdir, resume=True)
+    assert_same_search(whole, workdir)
 
 
 def test_saving_keeps_to_its_share_of_the_time(
