@@ -14,6 +14,7 @@ import tempfile
 import time
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 CASES: dict[str, dict[str, Any]] = {
     "baseline, 1 trial": {"experiments": ["baseline"]},
@@ -71,10 +72,12 @@ def run(launched: float, workdir: Path, options: dict[str, Any]) -> None:
             measured["total"] = time.perf_counter() - start
             raise KeyboardInterrupt
 
-    setattr(saving.Saver, "restore", timed_restore)  # noqa: B010
-    setattr(saving.Saver, "save_if_due", after_epoch)  # noqa: B010
     try:
-        conductor.search(workdir=workdir, resume=True, **options)
+        with (
+            mock.patch.object(saving.Saver, "restore", timed_restore),
+            mock.patch.object(saving.Saver, "save_if_due", after_epoch),
+        ):
+            conductor.search(workdir=workdir, resume=True, **options)
     except KeyboardInterrupt:
         print(json.dumps(measured))
 

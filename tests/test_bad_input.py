@@ -380,28 +380,25 @@ def told_or_done(read: Callable[[], object]) -> None:
         read()
 
 
-@some
-@given(data=nearly(b"series_id,image_a,image_b,preference,note\n" + b"1,a,b,0.5,x\n" * 3))
-def test_fuzz_of_pair_tables(tmp_path: Path, data: bytes) -> None:
+@pytest.mark.parametrize(
+    ("good", "read"),
+    [
+        (b"series_id,image_a,image_b,preference,note\n" + b"1,a,b,0.5,x\n" * 3, jaxrank.read_pairs),
+        (VOTES[:200].encode(), jaxrank.read_pairs),
+        (BLOCK[:200].encode(), jaxrank.read_block_csv),
+    ],
+    ids=["pairs", "votes", "block"],
+)
+def test_fuzz_of_tables(tmp_path: Path, good: bytes, read: Callable[[Path], object]) -> None:
     path = tmp_path / "t.csv"
-    path.write_bytes(data)
-    told_or_done(lambda: jaxrank.read_pairs(path))
 
+    @some
+    @given(data=nearly(good))
+    def fuzz(data: bytes) -> None:
+        path.write_bytes(data)
+        told_or_done(lambda: read(path))
 
-@some
-@given(data=nearly(VOTES[:200].encode()))
-def test_fuzz_of_vote_tables(tmp_path: Path, data: bytes) -> None:
-    path = tmp_path / "t.csv"
-    path.write_bytes(data)
-    told_or_done(lambda: jaxrank.read_pairs(path))
-
-
-@some
-@given(data=nearly(BLOCK[:200].encode()))
-def test_fuzz_of_block_tables(tmp_path: Path, data: bytes) -> None:
-    path = tmp_path / "t.csv"
-    path.write_bytes(data)
-    told_or_done(lambda: jaxrank.read_block_csv(path))
+    fuzz()
 
 
 TRIALS: Any = collections.defaultdict(lambda: None)

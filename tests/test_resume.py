@@ -821,8 +821,8 @@ def test_saving_keeps_to_its_share_of_the_time(
     """Simulated: epochs of a second, saves of half a second, on a clock that we move."""
     now = 0.0
     monkeypatch.setattr(saving.time, "perf_counter", lambda: now)
-    state = {"weights": np.zeros(1000, np.float32)}
-    progress: Any = train.Progress(state, [], 0.0)  # type: ignore[arg-type]
+    state: Any = {"weights": np.zeros(1000, np.float32)}
+    progress = train.Progress(state, [], 0.0)
     spent = {}
     for budget in (0.0, 0.05, 0.5):
         now = 0.0
