@@ -1,0 +1,26 @@
+"""Where a command prints."""
+
+import os
+import sys
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+
+def make_console() -> "Console":
+    """Wide enough for the tables where the output is no terminal, such as a file."""
+    from rich.console import Console
+
+    class PatientConsole(Console):
+        """Falls silent when its reader has gone, as in '| head': the search goes on."""
+
+        def on_broken_pipe(self) -> None:
+            silence_stdout()
+
+    console = PatientConsole()
+    return console if console.is_terminal else PatientConsole(width=130)
+
+
+def silence_stdout() -> None:
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
