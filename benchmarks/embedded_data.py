@@ -9,13 +9,11 @@ has memorised a photo's hidden appeal is rewarded for it.
 
 import argparse
 
-import numpy as np
-
 from jaxrank import datasets, evaluate, plan, simulation, splits, train
 from jaxrank.configs import default
 from jaxrank.datasets import Dataset
-from jaxrank.experiments import read_experiments
-from jaxrank.prepare import memory_limit, resolve_blocks
+from jaxrank.experiments import read_experiments, resolve_blocks
+from jaxrank.prepare import memory_limit
 
 NAMES = ("baseline", "simple_mlp", "tiny_mlp", "clip_only", "iqa_only")
 
@@ -26,34 +24,32 @@ def main() -> None:
     for seed in range(parser.parse_args().seeds):
         simulated = simulation.simulate(seed)
         dataset = datasets.align(simulated.pairs, simulated.features)
-        parts = splits.split_series(dataset.series_ids, folds=5)
+        everything = splits.split_pairs(dataset.table, folds=5)
+        yardstick = evaluate.make_yardstick(dataset, everything)
         rules = evaluate.rule_scores(dataset) | {
             "ceiling": simulated.best_score[dataset.photos].to_numpy()
         }
         print(f"seed {seed}: {len(dataset.table)} pairs, all of them, by rule:", end="")
         for name in ("sharpness", "contrast", "ceiling"):
-            accuracy = evaluate.rule_accuracies(rules[name], dataset, parts)["test_accuracy"]
+            accuracy = evaluate.rule_metrics(rules[name], yardstick)["test_accuracy"]
             print(f"  {name} {accuracy:.3f}", end="")
         print()
-        # A pair as a series of its own is a random split.
-        by_pair = dataset._replace(
-            series_M=np.arange(len(dataset.table), dtype=np.int32),
-            series_ids=np.arange(len(dataset.table)).astype(str),
-        )
-        for kind, data in (("by series", dataset), ("by pair (leaks)", by_pair)):
-            print_accuracies(kind, data)
+        for split in (splits.SERIES, splits.RANDOM):
+            print_accuracies(split, dataset)
 
 
-def print_accuracies(kind: str, dataset: Dataset) -> None:
+def print_accuracies(split: str, dataset: Dataset) -> None:
     experiments = read_experiments(default.get_config(), NAMES, {})
-    trials = plan.make_trials([resolve_blocks(e, dataset) for e in experiments], [0], [0])
-    parts = splits.split_series(dataset.series_ids)
+    blocks = list(dataset.block_columns)
+    trials = plan.make_trials([resolve_blocks(e, blocks) for e in experiments], [0], 0, 1)
+    parts = splits.split_pairs(dataset.table, split)
+    yardstick = evaluate.make_yardstick(dataset, parts)
     for cohort in plan.make_cohorts(trials, dataset, parts, memory_limit()):
         fitted = train.fit(cohort, dataset, parts)
-        for result in evaluate.trial_results(cohort, fitted, dataset, parts):
+        for result in evaluate.trial_results(cohort, fitted, yardstick):
             row = result.row
             print(
-                f"  {kind:16} {row['experiment_name']:12} train {row['train_accuracy']:.3f}"
+                f"  by {split:8} {row['experiment_name']:12} train {row['train_accuracy']:.3f}"
                 f"  val {row['val_accuracy']:.3f}  test {row['test_accuracy']:.3f}"
             )
 

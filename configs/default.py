@@ -16,21 +16,39 @@ from ml_collections import ConfigDict
 def get_config() -> ConfigDict:
     config = ConfigDict()
 
-    # Model: [Dense, ReLU, dropout]* -> Dense(1) on these blocks' columns.
-    config.mlp_hidden_dims = "256"  # comma separated; empty is a linear scorer
+    # Inputs: the columns of these blocks, side by side, standardised on the training photos.
     config.blocks = "all"  # comma separated, such as "clip,iqa"; "all" is what the store has
+    config.use_clip = True  # False takes a block out of "all"
+    config.use_cnn_features = True
+    config.use_iqa_features = True
+    config.l2_blocks = ""  # blocks whose vectors are divided by their length first; "all" too
+
+    # Model: [Dense, activation, dropout]* -> Dense(1).
+    config.mlp_hidden_dims = "256"  # comma separated; empty is a linear scorer
+    config.activation = "relu"  # or "gelu", "tanh"
+    config.use_layernorm = False  # True: each photo's input vector gets mean 0 and variance 1
     config.dropout = 0.3
 
     # Training.
     config.batch_size = 64  # pairs
-    config.learning_rate = 1e-4  # AdamW
+    config.optimizer = "adamw"  # or "sgd"
+    config.learning_rate = 1e-4
     config.weight_decay = 1e-4
-    config.loss = "margin_ranking"  # or "logistic"
-    config.margin = 1.0
-    config.sampler = "random"  # or "balanced", "distinct"
+    config.momentum = 0.9  # of sgd
+    config.schedule = "constant"  # of the learning rate; or "cosine", to zero after max_epochs
+    config.warmup_epochs = 0.0  # in which the learning rate rises to its full value
+    config.loss = "margin_ranking"  # or "logistic", "davidson"
+    config.margin = 1.0  # of margin_ranking
+    config.sampler = "random"  # or "balanced", "distinct", "series_aware"
     config.use_series_sampler = False  # True is sampler "balanced"
     config.max_epochs = 30
     config.patience = 6  # epochs without a better validation accuracy
+    config.seed = -1  # first seed of an experiment's trials; -1 is that of the launch
+
+    # Augmentation, in training only.
+    config.feature_noise = 0.0  # standard deviation, in those of the standardised inputs
+    config.mixup = 0.0  # parameter of the Beta distribution of shares; 0.2 is customary
+    config.label_smoothing = 0.0  # share of labels taken as unknown
 
     config.notes = ""
 

@@ -1,11 +1,14 @@
 """Saved models: everything needed to score a photo.
 
-A model folder holds `params/` (an Orbax checkpoint of weights and scaling) and `model.json` (the
-experiment and the columns it reads).
+A model folder holds `params/` (an Orbax checkpoint of weights and scaling), `model.json` (the
+experiment and the columns it reads) and `photos.json` (the photos that it has seen).
 """
 
 import dataclasses
+import hashlib
 import json
+import math
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,13 +18,19 @@ import orbax.checkpoint as ocp
 import pandas as pd
 
 from jaxrank import files
+from jaxrank.datasets import l2_normalised
 from jaxrank.errors import UserError
 from jaxrank.experiments import Experiment
 from jaxrank.features import Features, check_block, open_store
-from jaxrank.models import Scorer
+from jaxrank.losses import LEARNED, LOSSES
+from jaxrank.models import ACTIVATIONS, Scorer
 
-_FORMAT = 1
-_MODEL_JSON = "model.json"
+_FORMAT = 2
+_MODEL_JSON, _PHOTOS_JSON = "model.json", "photos.json"
+# The values of its experiment that say which function a model is.
+_FUNCTION_KEYS = ("mlp_hidden_dims", "activation", "use_layernorm", "l2_blocks")
+# How a model may have seen a photo.
+SEEN = ("train", "val")
 _ORBAX_NOTES = 100_000  # bytes that a checkpoint has beside its arrays, generously
 
 
@@ -29,10 +38,13 @@ class Model(NamedTuple):
     """One trained scorer.
 
     Attributes:
-      description: the experiment's values, the fold, the seed and the validation accuracy.
+      description: the experiment's values, the fold, the seed, the validation accuracy, and
+        `slope`: what makes its score differences log-odds.
       block_columns: the blocks it reads, in order, with their column names.
       params: of a `models.Scorer`.
       mean_D, inv_std_D: the scaling fitted on its training photos.
+      seen: names of the photos that trained it and of those that chose its epoch; when it began
+        from another model, that one's too.
     """
 
     description: dict[str, Any]
@@ -40,6 +52,7 @@ class Model(NamedTuple):
     params: Any
     mean_D: np.ndarray
     inv_std_D: np.ndarray
+    seen: dict[str, frozenset[str]]
 
     def __repr__(self) -> str:
         return f"Model({self.description})"  # not its weights
@@ -76,9 +89,28 @@ class Model(NamedTuple):
             ],
             axis=1,
         )
-        scorer = Scorer(tuple(self.description["mlp_hidden_dims"]))
+        l2_blocks = self.description["l2_blocks"]
+        raw_ND = l2_normalised(raw_ND, self.block_columns, l2_blocks)
+        scorer = _scorer(self.description)
         scores = jax.jit(scorer.apply)(self.params, (raw_ND - self.mean_D) * self.inv_std_D)
         return pd.Series(np.asarray(scores), index=common, name="score")
+
+    @property
+    def digest(self) -> str:
+        """What the model computes, as a hash."""
+        described = [self.description[key] for key in _FUNCTION_KEYS], self.block_columns
+        digest = hashlib.sha256(json.dumps(described, sort_keys=True).encode())
+        for leaf in (*jax.tree.leaves(self.params), self.mean_D, self.inv_std_D):
+            digest.update(np.ascontiguousarray(leaf).data)
+        return digest.hexdigest()
+
+
+def _scorer(description: dict[str, Any]) -> Scorer:
+    return Scorer(
+        tuple(description["mlp_hidden_dims"]),
+        description["activation"],
+        description["use_layernorm"],
+    )
 
 
 def save_model(
@@ -89,9 +121,10 @@ def save_model(
     mean_D: np.ndarray,
     inv_std_D: np.ndarray,
     facts: dict[str, Any],
+    seen: Mapping[str, Sequence[str]],
 ) -> None:
     """Writes a model folder, in place of the one that is there; `facts` (fold, seed, scores) go
-    into its description."""
+    into its description, and `seen` are photos by how they were seen."""
     description = dataclasses.asdict(experiment) | facts
     record = {"format": _FORMAT, "description": description, "block_columns": block_columns}
     weights = {"params": params, "mean": mean_D, "inv_std": inv_std_D}
@@ -101,6 +134,7 @@ def save_model(
         files.require_space(new, size + _ORBAX_NOTES)
         with ocp.StandardCheckpointer() as checkpointer:
             checkpointer.save((new / "params").absolute(), weights)
+        files.write_text(new / _PHOTOS_JSON, json.dumps(seen, indent=1) + "\n")
         files.write_text(new / _MODEL_JSON, json.dumps(record, indent=1) + "\n")
 
 
@@ -111,27 +145,28 @@ def load_model(folder: Path | str) -> Model:
       UserError: the folder is not a model of this version.
     """
     folder = Path(folder)
-    path = folder / _MODEL_JSON
-    try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
-        record = None
+    record = _read_json(folder / _MODEL_JSON)
     if not _is_record(record):
         raise UserError(
-            f"{folder}: not a model folder (no valid {_MODEL_JSON}); a search writes one as "
-            "EXPERIMENT/model"
+            f"{folder}: not a model folder of this version (no valid {_MODEL_JSON}); a search "
+            "writes one as EXPERIMENT/model"
         )
+    seen = _read_json(folder / _PHOTOS_JSON)
+    if not isinstance(seen, dict) or not all(_is_names(seen.get(how)) for how in SEEN):
+        raise UserError(f"{folder / _PHOTOS_JSON}: missing or damaged; train the model again")
     columns = {name: tuple(names) for name, names in record["block_columns"].items()}
     input_dim = sum(map(len, columns.values()))
-    scorer = Scorer(tuple(record["description"]["mlp_hidden_dims"]))
+    description = record["description"]
     vector = jax.ShapeDtypeStruct((input_dim,), np.float32)
-    target = {
-        "params": jax.eval_shape(
-            scorer.init, jax.random.key(0), jax.ShapeDtypeStruct((1, input_dim), np.float32)
-        ),
-        "mean": vector,
-        "inv_std": vector,
-    }
+    params = jax.eval_shape(
+        _scorer(description).init,
+        jax.random.key(0),
+        jax.ShapeDtypeStruct((1, input_dim), np.float32),
+    )
+    if description["loss"] in LEARNED:
+        scalar = jax.ShapeDtypeStruct((), np.float32)
+        params |= {"loss": dict.fromkeys(LEARNED[description["loss"]], scalar)}
+    target = {"params": params, "mean": vector, "inv_std": vector}
     shapes = jax.tree.map(lambda leaf: leaf.shape, target)
     path = (folder / "params").absolute()
     try:
@@ -144,12 +179,21 @@ def load_model(folder: Path | str) -> Model:
         reason = str(error).splitlines()[0][:200]
         raise UserError(f"{folder}: the weights can't be read ({reason})") from None
     return Model(
-        record["description"],
+        description,
         columns,
         saved["params"],
         np.asarray(saved["mean"]),
         np.asarray(saved["inv_std"]),
+        {how: frozenset(seen[how]) for how in SEEN},
     )
+
+
+def _read_json(path: Path) -> Any:
+    """What the file says; None where it says nothing."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return None
 
 
 def _is_record(record: Any) -> bool:
@@ -158,12 +202,20 @@ def _is_record(record: Any) -> bool:
     description, blocks = record.get("description"), record.get("block_columns")
     if not isinstance(description, dict) or not isinstance(blocks, dict) or not blocks:
         return False
-    dims = description.get("mlp_hidden_dims")
+    dims, slope = description.get("mlp_hidden_dims"), description.get("slope")
     return (
         isinstance(dims, list)
         and all(type(width) is int and width > 0 for width in dims)
-        and all(
-            isinstance(names, list) and names and all(isinstance(name, str) for name in names)
-            for names in blocks.values()
-        )
+        and description.get("activation") in tuple(ACTIVATIONS)
+        and isinstance(description.get("use_layernorm"), bool)
+        and _is_names(description.get("l2_blocks"))
+        and description.get("loss") in tuple(LOSSES)
+        and isinstance(description.get("margin"), float)
+        and isinstance(slope, float)
+        and 0 <= slope < math.inf
+        and all(_is_names(names) and names for names in blocks.values())
     )
+
+
+def _is_names(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(name, str) for name in value)

@@ -20,6 +20,7 @@ from rich.console import Console
 import jaxrank
 from jaxrank import display, evaluate, files, plan, report, splits, stopping, train
 from jaxrank.errors import Stopped, UserError
+from jaxrank.evaluate import Yardstick
 from jaxrank.launches import (
     Launch,
     find_workdir,
@@ -50,7 +51,7 @@ class SearchResult(NamedTuple):
       summary, trials: the tables `summary.csv` and `trials.csv`.
       notes: what became of the data.
       remarks: how to read the tables.
-      simulated: whether the data are.
+      caveats: what a reader of any result must know, such as that the data are simulated.
       nothing_to_do: the search had been finished before; nothing was trained or written.
     """
 
@@ -59,7 +60,7 @@ class SearchResult(NamedTuple):
     trials: pd.DataFrame
     notes: list[str]
     remarks: list[str]
-    simulated: bool
+    caveats: list[str]
     nothing_to_do: bool = False
 
 
@@ -158,7 +159,7 @@ def _run(
 ) -> SearchResult:
     """Trains what is waiting, evaluates and reports."""
     prepared = ready.prepared
-    dataset, parts = prepared.dataset, prepared.parts
+    yardstick = evaluate.make_yardstick(prepared.dataset, prepared.parts)
     with display.logging_to(folder / "training.log", console):
         start = time.perf_counter()
         for line in ready.describe():
@@ -166,28 +167,28 @@ def _run(
         for number in ready.finished:
             saver.drop(number)  # what a kill may have left
         _write_records(folder, ready)
-        ready = _train_all(folder, ready, saver, console, stop_signal)
+        ready = _train_all(folder, ready, yardstick, saver, console, stop_signal)
         results = [ready.results[trial.key] for trial in prepared.trials]
         trials = pd.DataFrame([r.row for r in results]).reindex(columns=report.TRIAL_COLUMNS)
         rules = {
-            name: evaluate.rule_accuracies(scores, dataset, prepared.trained_parts)
-            for name, scores in evaluate.rule_scores(dataset).items()
+            name: evaluate.rule_metrics(scores_N, yardstick, prepared.trained_folds)
+            for name, scores_N in evaluate.rule_scores(prepared.dataset).items()
         }
         parameters = {
             trial.experiment.name: cohort.parameters
             for cohort in prepared.cohorts
             for trial in cohort.trials
         }
-        simulated = prepared.data_facts["simulated"]
+        caveats = prepared.data_facts["caveats"]
         summary = report.summarise(
-            prepared.experiments, prepared.skipped, trials, parameters, rules, simulated=simulated
+            prepared.experiments, prepared.skipped, trials, parameters, rules, caveats
         )
         ceiling = None
         if prepared.ceiling_scores_N is not None:
-            ceiling = evaluate.rule_accuracies(
-                prepared.ceiling_scores_N, dataset, prepared.trained_parts
+            ceiling = evaluate.rule_metrics(
+                prepared.ceiling_scores_N, yardstick, prepared.trained_folds
             )
-        remarks = report.remarks(summary, results, dataset, parts, ceiling)
+        remarks = report.remarks(summary, results, yardstick, ceiling)
         notes = describe(prepared)
         report.write_frame(folder / report.TRIALS_CSV, trials)
         report.write_frame(folder / report.SUMMARY_CSV, summary)
@@ -204,7 +205,7 @@ def _run(
         write_record(folder, ready.record._replace(finished=True))
         log.info("%s", saver.account())
         log.info("done in %.1f s", time.perf_counter() - start)
-    return SearchResult(folder, summary, trials, notes, remarks, simulated)
+    return SearchResult(folder, summary, trials, notes, remarks, caveats)
 
 
 def _write_records(folder: Path, ready: Launch) -> None:
@@ -231,13 +232,15 @@ def _write_records(folder: Path, ready: Launch) -> None:
         },
     )
     report.write_frame(
-        folder / "splits.csv", splits.split_table(prepared.parts, prepared.dataset.series_ids)
+        folder / "splits.csv",
+        splits.split_table(prepared.parts, prepared.dataset.table, prepared.launch["split"]),
     )
 
 
 def _train_all(
     folder: Path,
     ready: Launch,
+    yardstick: Yardstick,
     saver: Saver,
     console: Console | None,
     stop_signal: Callable[[], int | None],
@@ -248,7 +251,9 @@ def _train_all(
     """
     prepared = ready.prepared
     trained = dict.fromkeys(trial.experiment.name for trial in prepared.trials)
-    _write_experiments(folder, ready, trained)  # those that a stopped run may have left undone
+    _write_experiments(
+        folder, ready, yardstick, trained
+    )  # those that a stopped run may have left undone
     with display.progress_bar(ready.waiting_cohorts, console) as show:
 
         def after_epoch(number: int, cohort: plan.Cohort, progress: train.Progress) -> None:
@@ -273,7 +278,7 @@ def _train_all(
             if isinstance(fitted, train.Fitted):
                 last = max(planned.number for planned in ready.record.cohorts)
                 _log_cohort(number, last, cohort, fitted)
-                results = evaluate.trial_results(cohort, fitted, prepared.dataset, prepared.parts)
+                results = evaluate.trial_results(cohort, fitted, yardstick)
             elif len(cohort.trials) == 1:
                 results = [evaluate.out_of_memory(cohort.trials[0], fitted, prepared.dataset)]
             else:
@@ -291,7 +296,7 @@ def _train_all(
             results = evaluate.keep_best_weights(results)
             saver.finish(number, results)
             ready = ready._replace(finished=ready.finished | {number: results})
-            _write_experiments(folder, ready, {t.experiment.name for t in cohort.trials})
+            _write_experiments(folder, ready, yardstick, {t.experiment.name for t in cohort.trials})
     return ready
 
 
@@ -304,7 +309,12 @@ def _fit(
     """The trained cohort, or what was said when it did not fit in memory."""
     try:
         return train.fit(
-            cohort, prepared.dataset, prepared.parts, restore=restore, on_epoch=on_epoch
+            cohort,
+            prepared.dataset,
+            prepared.parts,
+            start=prepared.start,
+            restore=restore,
+            on_epoch=on_epoch,
         )
     except (jax.errors.JaxRuntimeError, MemoryError) as error:
         text = str(error) or "out of memory"
@@ -327,7 +337,9 @@ def _log_cohort(number: int, last: int, cohort: plan.Cohort, fitted: train.Fitte
     )
 
 
-def _write_experiments(folder: Path, ready: Launch, names: Iterable[str]) -> None:
+def _write_experiments(
+    folder: Path, ready: Launch, yardstick: Yardstick, names: Iterable[str]
+) -> None:
     """Writes the folders of those of the experiments whose trials are all done."""
     prepared, done = ready.prepared, ready.results
     for name in names:
@@ -336,7 +348,7 @@ def _write_experiments(folder: Path, ready: Launch, names: Iterable[str]) -> Non
             report.write_experiment(
                 folder / name,
                 [done[key] for key in mine],
-                prepared.dataset,
-                prepared.parts,
-                prepared.data_facts["simulated"],
+                yardstick,
+                prepared.data_facts["caveats"],
+                {} if prepared.start is None else prepared.start.seen,
             )

@@ -1,7 +1,7 @@
 """Pairs and features that belong together: aligned by photo name, hashed, scaled."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -17,6 +17,7 @@ class Dataset(NamedTuple):
 
     Attributes:
       table: the pairs that are left, one row each.
+      kept_M: which rows of the pair table these were.
       photos: names of the N photos that stand in these pairs.
       features_ND: float32, raw (scaling is fitted later, on training photos).
       block_columns: the column names of each block, in the order of the D columns.
@@ -28,6 +29,7 @@ class Dataset(NamedTuple):
     """
 
     table: pd.DataFrame
+    kept_M: np.ndarray
     photos: np.ndarray
     features_ND: np.ndarray
     block_columns: dict[str, tuple[str, ...]]
@@ -41,6 +43,34 @@ class Dataset(NamedTuple):
         """The positions in D of the columns of these blocks."""
         owner = [b for b, columns in self.block_columns.items() for _ in columns]
         return np.flatnonzero(np.isin(owner, list(blocks)))
+
+    def inputs(self, blocks: Sequence[str], l2_blocks: Sequence[str] = ()) -> np.ndarray:
+        """The columns of these blocks, float32 [N, D]; vectors of `l2_blocks` have length 1."""
+        named = {name: self.block_columns[name] for name in blocks}
+        return l2_normalised(self.features_ND[:, self.column_indices(blocks)], named, l2_blocks)
+
+
+def l2_normalised(
+    inputs_ND: np.ndarray, block_columns: Mapping[str, Sequence[str]], l2_blocks: Sequence[str]
+) -> np.ndarray:
+    """Inputs in which each photo's vector of some blocks is divided by its length (zero stays).
+
+    Args:
+      inputs_ND: the columns of the blocks, side by side.
+      block_columns: the column names of each block, in that order.
+      l2_blocks: which of the blocks.
+    """
+    if not l2_blocks:
+        return inputs_ND
+    pieces, start = [], 0
+    for name, columns in block_columns.items():
+        piece = inputs_ND[:, start : start + len(columns)]
+        start += len(columns)
+        if name in l2_blocks:
+            length = np.linalg.norm(piece, axis=1, keepdims=True)
+            piece = np.divide(piece, length, out=np.zeros_like(piece), where=length > 0)
+        pieces.append(piece)
+    return np.concatenate(pieces, axis=1)
 
 
 def align(pairs: Pairs, features: Features) -> Dataset:
@@ -98,6 +128,7 @@ def align(pairs: Pairs, features: Features) -> Dataset:
     series, series_ids = pd.factorize(table["series_id"], sort=True)
     return Dataset(
         table=table,
+        kept_M=np.flatnonzero(kept),
         photos=np.asarray(photos)[used],
         features_ND=features_ND,
         block_columns={name: tuple(block.columns) for name, block in features.items()},

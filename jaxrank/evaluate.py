@@ -11,8 +11,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pandas as pd
+from scipy.optimize import brentq
+from scipy.special import expit
 
-from jaxrank import losses, splits, train
+from jaxrank import losses, orderings, splits, train
 from jaxrank.datasets import Dataset
 from jaxrank.experiments import LINEAR
 from jaxrank.plan import Cohort, Trial
@@ -29,6 +31,10 @@ HISTORY_METRICS = {
     "val_loss": "val_loss",
     "val_accuracy": "val_accuracy",
 }
+# Parts on which the order of a series' photos is measured.
+ORDERED_PARTS = (splits.VALIDATION, splits.TEST)
+# Log-odds that stand for certainty.
+_CERTAIN = 20.0
 # A standard error from fewer clusters would be more noise than news.
 FEWEST_SERIES = 10
 
@@ -67,9 +73,36 @@ class TrialResult(NamedTuple):
     weights: tuple[Any, np.ndarray, np.ndarray] | None
 
 
-def trial_results(
-    cohort: Cohort, fitted: train.Fitted, dataset: Dataset, parts: np.ndarray
-) -> list[TrialResult]:
+class Yardstick(NamedTuple):
+    """What every trial and rule is measured with; F folds.
+
+    Attributes:
+      dataset: the pairs.
+      parts_FM: int8, the part of every pair in every fold.
+      photos: of each fold and part of ORDERED_PARTS, the photos in its pairs, by series.
+      worth: where the true order of a series' photos comes from.
+    """
+
+    dataset: Dataset
+    parts_FM: np.ndarray
+    photos: dict[tuple[int, int], orderings.SeriesPhotos]
+    worth: str
+
+
+def make_yardstick(dataset: Dataset, parts_FM: np.ndarray) -> Yardstick:
+    worth_N, source = orderings.true_worth(dataset)
+    photos = {
+        (fold, part): orderings.series_photos(
+            dataset, worth_N, np.flatnonzero(parts_FM[fold] == part)
+        )
+        for fold in range(len(parts_FM))
+        for part in ORDERED_PARTS
+    }
+    return Yardstick(dataset, parts_FM, photos, source)
+
+
+def trial_results(cohort: Cohort, fitted: train.Fitted, yardstick: Yardstick) -> list[TrialResult]:
+    dataset = yardstick.dataset
     results = []
     for p, trial in enumerate(cohort.trials):
         row = _row(trial, int(fitted.epochs_run_P[p]), fitted.seconds / len(cohort.trials))
@@ -88,7 +121,8 @@ def trial_results(
             )
         else:
             row["best_epoch"] = int(fitted.best_epoch_P[p]) + 1
-            row |= _trial_metrics(trial, fitted.scores_PN[p], dataset, parts)
+            learned = train.log_ties(jax.tree.map(lambda leaf, p=p: leaf[p], fitted.best_params))
+            row |= _trial_metrics(trial, fitted.scores_PN[p], learned, yardstick)
         ran = fitted.history.running[:, p]
         history = pd.DataFrame(
             {"fold": trial.fold, "seed": trial.seed, "epoch": np.flatnonzero(ran) + 1}
@@ -115,6 +149,27 @@ def _row(trial: Trial, epochs_run: int, seconds: float) -> dict[str, Any]:
         "duration_seconds": seconds,
         "trial_id": trial.identity,
     }
+
+
+def fit_slope(difference_M: np.ndarray, preference_M: np.ndarray) -> float:
+    """The factor that makes score differences log-odds of being preferred, never negative.
+
+    Temperature scaling (Guo et al. 2017): minimises the mean cross-entropy of the logistic of
+    slope * difference, which is convex in the slope. Zero where higher scores are not preferred;
+    where all pairs are right, the bound at which the larger half of differences are certain.
+    """
+    difference, preference = difference_M.astype(np.float64), preference_M.astype(np.float64)
+    typical = np.median(np.abs(difference)) if len(difference) else 0.0
+    if not typical > 0:
+        return 0.0
+
+    def gradient(slope: float) -> float:
+        return float(np.mean(difference * (expit(slope * difference) - preference)))
+
+    largest = _CERTAIN / typical
+    if gradient(0.0) >= 0:
+        return 0.0
+    return largest if gradient(largest) <= 0 else float(brentq(gradient, 0.0, largest))
 
 
 def out_of_memory(trial: Trial, reason: str, dataset: Dataset) -> TrialResult:
@@ -156,27 +211,46 @@ def keep_best_weights(results: Sequence[TrialResult]) -> list[TrialResult]:
 
 
 def _trial_metrics(
-    trial: Trial, scores_N: np.ndarray, dataset: Dataset, parts: np.ndarray
+    trial: Trial, scores_N: np.ndarray, log_ties: Any, yardstick: Yardstick
 ) -> dict[str, float]:
-    difference = pair_differences(scores_N, dataset)
-    part_M = parts[trial.fold][dataset.series_M]
-    loss = losses.LOSSES[trial.experiment.loss]
-    margin = np.float32(trial.experiment.margin)
-    value, weight = jax.device_get(
-        loss(jnp.asarray(difference), jnp.asarray(dataset.preference_M), jnp.asarray(margin))
+    dataset, part_M = yardstick.dataset, yardstick.parts_FM[trial.fold]
+    value, weight = loss_of_pairs(
+        trial.experiment.loss,
+        pair_differences(scores_N, dataset),
+        dataset.preference_M,
+        trial.experiment.margin,
+        log_ties,
     )
-    metrics = _accuracies(difference, dataset, part_M)
-    for part, name in enumerate(splits.PART_NAMES):
+    metrics = score_metrics(scores_N, yardstick, trial.fold)
+    for part in splits.MEASURED:
+        name = splits.PART_NAMES[part]
         metrics[f"{name}_loss"] = mean_of_part(value, weight, part_M, part)
     return metrics
 
 
-def _accuracies(difference_M: np.ndarray, dataset: Dataset, part_M: np.ndarray) -> dict[str, float]:
-    hit, weight = hits_of(difference_M, dataset.preference_M)
-    return {
-        f"{name}_accuracy": mean_of_part(hit, weight, part_M, part)
-        for part, name in enumerate(splits.PART_NAMES)
+def loss_of_pairs(
+    loss: str, difference_M: np.ndarray, preference_M: np.ndarray, margin: float, log_ties: Any
+) -> tuple[np.ndarray, np.ndarray]:
+    """A loss on the host: of each pair, and which pairs count."""
+    numbers = map(jnp.asarray, (difference_M, preference_M, np.float32(margin), log_ties))
+    return jax.device_get(losses.LOSSES[loss](*numbers))
+
+
+def score_metrics(scores_N: np.ndarray, yardstick: Yardstick, fold: int) -> dict[str, float]:
+    """Accuracy on each part of a fold, and how well series are ordered, by scores [N]."""
+    difference_M = pair_differences(scores_N, yardstick.dataset)
+    hit, weight = hits_of(difference_M, yardstick.dataset.preference_M)
+    metrics = {
+        f"{splits.PART_NAMES[part]}_accuracy": mean_of_part(
+            hit, weight, yardstick.parts_FM[fold], part
+        )
+        for part in splits.MEASURED
     }
+    for part in ORDERED_PARTS:
+        photos = yardstick.photos[fold, part]
+        metrics[f"{splits.PART_NAMES[part]}_top1_hit"] = orderings.top1_hit(scores_N, photos)
+        metrics[f"{splits.PART_NAMES[part]}_kendall_tau"] = orderings.kendall_tau(scores_N, photos)
+    return metrics
 
 
 def rule_scores(dataset: Dataset) -> dict[str, np.ndarray]:
@@ -190,15 +264,17 @@ def rule_scores(dataset: Dataset) -> dict[str, np.ndarray]:
     return scores
 
 
-def rule_accuracies(scores_N: np.ndarray, dataset: Dataset, parts: np.ndarray) -> dict[str, float]:
-    """Accuracy of a rule on each part, the mean over folds."""
-    difference = pair_differences(scores_N, dataset)
-    per_fold = [_accuracies(difference, dataset, fold[dataset.series_M]) for fold in parts]
+def rule_metrics(
+    scores_N: np.ndarray, yardstick: Yardstick, folds: Sequence[int] | None = None
+) -> dict[str, float]:
+    """The metrics of a rule, means over folds, by default over all."""
+    chosen = range(len(yardstick.parts_FM)) if folds is None else folds
+    per_fold = [score_metrics(scores_N, yardstick, fold) for fold in chosen]
     return pd.DataFrame(per_fold).mean().to_dict()
 
 
 def standard_error_of_test(
-    results: Sequence[TrialResult], dataset: Dataset, parts: np.ndarray
+    results: Sequence[TrialResult], yardstick: Yardstick
 ) -> tuple[float, int, int]:
     """Standard error of an experiment's test accuracy, with its numbers of pairs and series.
 
@@ -206,12 +282,13 @@ def standard_error_of_test(
     squared (linearised ratio estimator, Cochran 1977, section 3A). It covers the draw of test
     series, not retraining, and not the choice among experiments. NaN below FEWEST_SERIES.
     """
+    dataset, parts = yardstick.dataset, yardstick.parts_FM
     hits_M, weight_M = np.zeros((2, len(dataset.preference_M)))
     for result in results:
         if result.row["status"] == COMPLETED:
             difference = pair_differences(result.scores_N, dataset)
             hit, directed = hits_of(difference, dataset.preference_M)
-            tested = directed * (parts[result.trial.fold][dataset.series_M] == splits.TEST)
+            tested = directed * (parts[result.trial.fold] == splits.TEST)
             hits_M += hit * tested
             weight_M += tested
     accuracy = hits_M.sum() / weight_M.sum()
@@ -225,15 +302,14 @@ def standard_error_of_test(
     return error, int(tested.sum()), num_series
 
 
-def predictions(
-    results: Sequence[TrialResult], dataset: Dataset, parts: np.ndarray
-) -> pd.DataFrame:
+def predictions(results: Sequence[TrialResult], yardstick: Yardstick) -> pd.DataFrame:
     """The rows of `predictions.csv`: validation and test pairs of every completed trial."""
+    dataset, parts = yardstick.dataset, yardstick.parts_FM
     frames = []
     for result in results:
         trial, scores_N = result.trial, result.scores_N
-        part_M = parts[trial.fold][dataset.series_M]
-        chosen = np.flatnonzero(part_M != splits.TRAIN)
+        part_M = parts[trial.fold]
+        chosen = np.flatnonzero(np.isin(part_M, ORDERED_PARTS))
         rows_a, rows_b = dataset.pair_rows_M2[chosen].T
         hit, weight = hits_of(scores_N[rows_a] - scores_N[rows_b], dataset.preference_M[chosen])
         frame = dataset.table.loc[chosen, ["series_id", "image_a", "image_b", "preference"]]

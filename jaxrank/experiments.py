@@ -9,7 +9,7 @@ import dataclasses
 import math
 import numbers
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,31 +18,111 @@ from ml_collections import ConfigDict
 from jaxrank.configs import CATALOGUE_KEYS
 from jaxrank.errors import UserError, did_you_mean
 from jaxrank.losses import LOSSES
+from jaxrank.models import ACTIVATIONS
 from jaxrank.sampling import SAMPLERS
 
 LINEAR = "linear"
 ALL_BLOCKS = "all"
+# The switches of single blocks.
+BLOCK_SWITCHES = {"use_clip": "clip", "use_cnn_features": "cnn", "use_iqa_features": "iqa"}
+OPTIMIZERS = ("adamw", "sgd")
+SCHEDULES = ("constant", "cosine")
+_CHOICES: dict[str, Collection[str]] = {
+    "loss": LOSSES,
+    "sampler": SAMPLERS,
+    "activation": ACTIVATIONS,
+    "optimizer": OPTIMIZERS,
+    "schedule": SCHEDULES,
+}
+
+
+def _is_size(value: float) -> bool:
+    return math.isfinite(value) and value >= 0
+
+
+def _is_count(value: int) -> bool:
+    return 1 <= value < 2**31
+
+
+def _is_share(value: float) -> bool:
+    return bool(0 <= np.float32(value) < 1)  # as it will be used: 0.99999999 is 1 in 32 bits
+
+
+# What a number must be: a test, and its words.
+_SIZE = (_is_size, "must be a finite number, not negative")
+_COUNT = (_is_count, "must be a whole number from 1 up")
+_LIMITS: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "learning_rate": (
+        lambda v: _is_size(v) and v > 0,
+        "must be above 0 (a finite number, not negative)",
+    ),
+    "weight_decay": _SIZE,
+    "margin": _SIZE,
+    "warmup_epochs": _SIZE,
+    "feature_noise": _SIZE,
+    "mixup": _SIZE,
+    "batch_size": _COUNT,
+    "max_epochs": _COUNT,
+    "patience": _COUNT,
+    "dropout": (
+        _is_share,
+        "must be below 1, not negative (it is the share of units that are dropped)",
+    ),
+    "momentum": (
+        _is_share,
+        "must be below 1, not negative (the share of the last step that is kept)",
+    ),
+    "label_smoothing": (_is_share, "must be below 1, not negative (it is a share of labels)"),
+    "seed": (
+        lambda v: -1 <= v < 2**31,
+        "must be a whole number from 0 up, or -1 for that of the launch",
+    ),
+}
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}")
+
+
+class HyperparameterError(UserError):
+    """A hyperparameter that can't be; who knows where it was written can say so."""
+
+    def __init__(self, name: str, key: str, value: object, need: str):
+        super().__init__(f"experiment '{name}', {key}={value}: {need}")
+        self.key, self.need = key, need
 
 
 @dataclasses.dataclass(frozen=True)
 class Experiment:
-    """A named configuration. The shapes it implies (hidden sizes, batch size, blocks), its loss
-    and its sampler are static: they name a cohort. The other numbers are traced."""
+    """A named configuration; configs/default.py says what each value means.
+
+    `blocks` are names; before `resolve_blocks` also "all", and "-clip" for all but that.
+    `seed` is -1 for that of the launch. `init_from` is the content hash of the model that
+    training starts from, or empty.
+    """
 
     name: str
-    mlp_hidden_dims: tuple[int, ...]
-    batch_size: int
-    learning_rate: float
-    dropout: float
-    weight_decay: float
-    margin: float
-    loss: str
-    sampler: str
     blocks: tuple[str, ...]
+    l2_blocks: tuple[str, ...]
+    mlp_hidden_dims: tuple[int, ...]
+    activation: str
+    use_layernorm: bool
+    dropout: float
+    batch_size: int
+    optimizer: str
+    learning_rate: float
+    weight_decay: float
+    momentum: float
+    schedule: str
+    warmup_epochs: float
+    loss: str
+    margin: float
+    sampler: str
     max_epochs: int
     patience: int
+    seed: int
+    feature_noise: float
+    mixup: float
+    label_smoothing: float
     notes: str
+    init_from: str = ""
 
     @property
     def hidden_dims_text(self) -> str:
@@ -87,13 +167,13 @@ def read_experiments(
     for name in [*names, LINEAR]:
         forced = special[name] if name == LINEAR else general | special[name]
         changes = config.linear if name == LINEAR else config.experiments[name]
-        merged = defaults | changes.to_dict() | forced
-        for key in merged:
+        explicit = changes.to_dict() | forced
+        for key in explicit:
             if key not in defaults:
                 raise UserError(
                     f"experiment '{name}': unknown key '{key}'.{did_you_mean(key, defaults)}"
                 )
-        experiments.append(_experiment(name, merged, defaults, sampler_set="sampler" in forced))
+        experiments.append(make_experiment(name, explicit, defaults, forced))
     return experiments
 
 
@@ -118,43 +198,40 @@ def _sort_overrides(
     return general, special
 
 
-def _experiment(
-    name: str, values: dict[str, Any], defaults: dict[str, Any], sampler_set: bool
+def make_experiment(
+    name: str,
+    explicit: Mapping[str, Any],
+    defaults: Mapping[str, Any],
+    forced: Mapping[str, Any] | None = None,
 ) -> Experiment:
+    """A checked experiment.
+
+    Args:
+      name: of the experiment.
+      explicit: what was said for it; the keys are known.
+      defaults: every hyperparameter.
+      forced: what of it was said for this launch: beats the catalogue.
+
+    Raises:
+      HyperparameterError: a value can't be, or contradicts another.
+    """
     if not _NAME.fullmatch(name):
         raise UserError(
             f"experiment name {name[:40]!r}: use letters, digits, '_' and '-', "
             "beginning with a letter or a digit"
         )
-
     if name == "checkpoints":
         raise UserError("experiment name 'checkpoints': the folder of that name is taken")
-
-    def wrong(key: str, need: str) -> UserError:
-        return UserError(f"experiment '{name}', {key}={values[key]}: {need}")
-
-    for key, value in values.items():
-        kind = type(defaults[key])
-        number = isinstance(value, numbers.Real) and not isinstance(value, bool | np.bool_)
-        if number and (kind is float or (kind is int and isinstance(value, numbers.Integral))):
-            values[key] = kind(value)  # also NumPy's numbers
-        elif type(value) is not kind:
-            raise wrong(key, f"must be of type {kind.__name__}, as in the config")
-    for key in ("learning_rate", "dropout", "weight_decay", "margin"):
-        if not math.isfinite(values[key]) or values[key] < 0:
-            raise wrong(key, "must be a finite number, not negative")
-    if values["learning_rate"] == 0:
-        raise wrong("learning_rate", "must be above 0")
-    if np.float32(values["dropout"]) >= 1:
-        raise wrong("dropout", "must be below 1 (it is the share of units that are dropped)")
-    for key in ("batch_size", "max_epochs", "patience"):
-        if not 1 <= values[key] < 2**31:
-            raise wrong(key, "must be a whole number from 1 up")
-    for key, known in (("loss", LOSSES), ("sampler", SAMPLERS)):
+    values = _typed(name, {**defaults, **explicit}, defaults)
+    for key, (passes, need) in _LIMITS.items():
+        if not passes(values[key]):
+            raise HyperparameterError(name, key, values[key], need)
+    for key, known in _CHOICES.items():
         if values[key] not in known:
-            raise wrong(key, f"unknown.{did_you_mean(values[key], known)}")
+            hint = did_you_mean(values[key], known)
+            raise HyperparameterError(name, key, values[key], f"unknown.{hint}")
     if values.pop("use_series_sampler"):
-        if sampler_set and values["sampler"] != "balanced":
+        if "sampler" in (forced or {}) and values["sampler"] != "balanced":
             raise UserError(
                 f"use_series_sampler=true means sampler=balanced, but sampler={values['sampler']} "
                 "is given too; give one of them"
@@ -162,13 +239,67 @@ def _experiment(
         values["sampler"] = "balanced"
     dims = _words(values["mlp_hidden_dims"])
     if not all(re.fullmatch("[0-9]{1,9}", d) and int(d) > 0 for d in dims):
-        raise wrong("mlp_hidden_dims", "must be whole numbers from 1 up, such as 512,256, or empty")
-    blocks = _words(values["blocks"])
-    if not blocks or (ALL_BLOCKS in blocks and len(blocks) > 1):
-        raise wrong("blocks", "name at least one block, or 'all' alone")
+        need = "must be whole numbers from 1 up, such as 512,256, or empty"
+        raise HyperparameterError(name, "mlp_hidden_dims", values["mlp_hidden_dims"], need)
     values["mlp_hidden_dims"] = tuple(map(int, dims))
-    values["blocks"] = tuple(dict.fromkeys(blocks))
+    switches = {key: values.pop(key) for key in BLOCK_SWITCHES}
+    values["blocks"] = _chosen_blocks(name, values["blocks"], switches, explicit)
+    values["l2_blocks"] = tuple(dict.fromkeys(_words(values["l2_blocks"])))
     return Experiment(name=name, **values)
+
+
+def _typed(name: str, values: dict[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
+    """The values in the types of the defaults; NumPy's numbers become Python's."""
+    for key, value in values.items():
+        kind = type(defaults[key])
+        number = isinstance(value, numbers.Real) and not isinstance(value, bool | np.bool_)
+        if number and (kind is float or (kind is int and isinstance(value, numbers.Integral))):
+            values[key] = kind(value)
+        elif type(value) is not kind:
+            need = f"must be of type {kind.__name__}, as in the config"
+            raise HyperparameterError(name, key, value, need)
+    return values
+
+
+def _chosen_blocks(
+    name: str, text: str, switches: Mapping[str, bool], explicit: Mapping[str, Any]
+) -> tuple[str, ...]:
+    """The blocks as `Experiment` has them, from their text and the switches of single blocks."""
+    blocks = _words(text)
+    if (
+        not blocks
+        or (ALL_BLOCKS in blocks and len(blocks) > 1)
+        or any(b[:1] == "-" for b in blocks)
+    ):
+        raise HyperparameterError(name, "blocks", text, "name at least one block, or 'all' alone")
+    for key, block in BLOCK_SWITCHES.items():
+        if switches[key]:
+            if key in explicit:
+                blocks.append(block)  # asked for by name, so it must be there
+        elif blocks[0] == ALL_BLOCKS:
+            blocks.append(f"-{block}")
+        else:
+            raise UserError(
+                f"experiment '{name}': {key}=false takes a block out of blocks=all, but "
+                f"blocks={text} is given too; give one of them"
+            )
+    return tuple(dict.fromkeys(blocks))
+
+
+def resolve_blocks(experiment: Experiment, block_names: Sequence[str]) -> Experiment:
+    """The experiment with the names of its blocks, in the order of the store's.
+
+    A block that the store lacks stays among them, at the end: it is for the caller to say so.
+    """
+
+    words, l2_words = experiment.blocks, experiment.l2_blocks
+    named = [word for word in words if word != ALL_BLOCKS and not word.startswith("-")]
+    wanted = [
+        b for b in block_names if b in named or (ALL_BLOCKS in words and f"-{b}" not in words)
+    ]
+    blocks = (*wanted, *(b for b in named if b not in block_names))
+    l2_blocks = blocks if ALL_BLOCKS in l2_words else (b for b in blocks if b in l2_words)
+    return dataclasses.replace(experiment, blocks=blocks, l2_blocks=tuple(l2_blocks))
 
 
 def _words(text: str) -> list[str]:

@@ -154,7 +154,7 @@ def plan_launch(
     elif not tables_are_there(folder) or (ready.waiting and (extend or retry_failed)):
         record = record._replace(finished=False)
     # Files may have moved: what counts is their content.
-    moved = {key: prepared.launch[key] for key in ("pairs", "features")}
+    moved = {key: prepared.launch[key] for key in ("pairs", "features", "init_from")}
     return ready._replace(record=record._replace(launch=record.launch | moved))
 
 

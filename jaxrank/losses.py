@@ -1,10 +1,11 @@
 """Pairwise losses, one signature.
 
-    loss(difference, preference, margin) -> (value, weight)
+    loss(difference, preference, margin, log_ties) -> (value, weight)
 
 `difference` is score_a - score_b, `preference` the share that prefers photo a; both of any equal
-shape. `value` is the loss of each pair and `weight` 0 for a pair that the loss can't use, else 1.
-The loss of a batch is the mean of the values with weight.
+shape. `margin` is a hyperparameter and `log_ties` is learned; each is used by the loss that names
+it. `value` is the loss of each pair and `weight` 0 for a pair that the loss can't use, else 1. The
+loss of a batch is the mean of the values with weight.
 """
 
 from collections.abc import Callable
@@ -13,29 +14,78 @@ import jax
 import jax.numpy as jnp
 
 Array = jax.Array
-Loss = Callable[[Array, Array, Array], tuple[Array, Array]]
+Loss = Callable[[Array, Array, Array, Array], tuple[Array, Array]]
 
 
-def margin_ranking(difference: Array, preference: Array, margin: Array) -> tuple[Array, Array]:
+def margin_ranking(
+    difference: Array, preference: Array, margin: Array, log_ties: Array
+) -> tuple[Array, Array]:
     """max(0, margin - y * difference) with y = sign(preference - 1/2).
 
     The hinge loss of RankSVM (Joachims 2002) and of PyTorch's MarginRankingLoss. A preference of
     exactly one half has no direction and no weight.
     """
+    del log_ties
     y = jnp.sign(preference - 0.5)
     return jnp.maximum(0.0, margin - y * difference), jnp.abs(y)
 
 
-def logistic(difference: Array, preference: Array, margin: Array) -> tuple[Array, Array]:
-    """Cross-entropy of the Bradley-Terry model (1952) with soft labels; the margin is not used.
+def logistic(
+    difference: Array, preference: Array, margin: Array, log_ties: Array
+) -> tuple[Array, Array]:
+    """Cross-entropy of the Bradley-Terry model (1952) with soft labels.
 
     -p log s(d) - (1-p) log s(-d) = log(1 + exp(d)) - p d, with s the logistic function.
     """
-    del margin
+    del margin, log_ties
     return jax.nn.softplus(difference) - preference * difference, jnp.ones_like(difference)
 
 
-LOSSES: dict[str, Loss] = {"margin_ranking": margin_ranking, "logistic": logistic}
+def davidson(
+    difference: Array, preference: Array, margin: Array, log_ties: Array
+) -> tuple[Array, Array]:
+    """Cross-entropy of the Bradley-Terry model with ties (Davidson 1970, equation 2.4).
+
+    With strengths exp(score), nu = exp(log_ties) and Z = exp(d/2) + exp(-d/2) + nu,
+
+        P(a) = exp(d/2) / Z,   P(b) = exp(-d/2) / Z,   P(tie) = nu / Z.
+
+    A preference of exactly one half is a tie; any other is a soft label between a and b.
+    -p log P(a) - (1-p) log P(b) = log Z - (p - 1/2) d, and -log P(tie) = log Z - log nu.
+    """
+    del margin
+    zero = jnp.zeros_like(difference)
+    log_z = jax.nn.logsumexp(jnp.stack([difference / 2, -difference / 2, zero + log_ties]), axis=0)
+    tie = jnp.where(preference == 0.5, log_ties, 0.0)
+    return log_z - (preference - 0.5) * difference - tie, jnp.ones_like(difference)
+
+
+LOSSES: dict[str, Loss] = {
+    "margin_ranking": margin_ranking,
+    "logistic": logistic,
+    "davidson": davidson,
+}
+# What a loss learns, with the value that it starts from: a part of a trial's parameters.
+LEARNED: dict[str, dict[str, float]] = {"davidson": {"log_ties": 0.0}}
+
+
+def smoothed(
+    loss: Loss,
+    smoothing: Array,
+    difference: Array,
+    preference: Array,
+    margin: Array,
+    log_ties: Array,
+) -> tuple[Array, Array]:
+    """The loss with label smoothing (Szegedy et al. 2016, section 7), for any loss.
+
+    A share `smoothing` of the labels is taken as unknown, so each is turned round with half that
+    probability: (1 - e/2) loss(p) + e/2 loss(1 - p). For `logistic`, which is linear in p, this is
+    the loss of the smoothed label (1 - e) p + e/2.
+    """
+    value, weight = loss(difference, preference, margin, log_ties)
+    turned, _ = loss(difference, 1.0 - preference, margin, log_ties)
+    return (1.0 - smoothing / 2) * value + smoothing / 2 * turned, weight
 
 
 def hits(difference: Array, preference: Array) -> tuple[Array, Array]:

@@ -3,18 +3,20 @@
 Axis letters as in train.py: P members, S steps, B pairs of a batch, C validation chunks.
 """
 
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxrank import losses, sampling, splits
+from jaxrank import sampling, splits
 from jaxrank.datasets import Dataset, fit_scaling
 from jaxrank.models import Scorer
 from jaxrank.plan import Cohort, fold_rows
 
 Array = jax.Array
+# Mean and 1/standard deviation of each input, [D].
+Scaling: TypeAlias = tuple[np.ndarray, np.ndarray]
 
 
 class Data(NamedTuple):
@@ -33,6 +35,12 @@ class Member(NamedTuple):
     weight_decay: Array
     dropout: Array
     margin: Array
+    momentum: Array
+    cosine: Array  # bool: the schedule of the learning rate
+    warmup_epochs: Array
+    feature_noise: Array
+    mixup: Array
+    label_smoothing: Array
     mean_D: Array
     inv_std_D: Array
     val_rows_CB: Array  # int32, rows of pairs_M2, EMPTY where there is none
@@ -44,38 +52,57 @@ class Static(NamedTuple):
     """What is compiled into a cohort's program.
 
     `skip_empty`: some member has fewer pairs than the cohort has steps, so steps must be skipped;
-    otherwise that choice, which costs a tenth of the time, is left out of the program.
+    otherwise that choice, which costs a tenth of the time, is left out of the program. Noise and
+    mixup are left out where no member has them.
     """
 
     model: Scorer
-    loss: losses.Loss
+    loss: str
+    optimizer: str = "adamw"
+    has_noise: bool = False
+    has_mixup: bool = False
     skip_empty: bool = False
 
 
 def make_static(cohort: Cohort) -> Static:
-    return Static(Scorer(cohort.hidden_dims), losses.LOSSES[cohort.loss], cohort.skip_empty)
+    common = cohort.choices
+    return Static(
+        Scorer(common.hidden_dims, common.activation, common.use_layernorm),
+        common.loss,
+        common.optimizer,
+        common.has_noise,
+        common.has_mixup,
+        cohort.skip_empty,
+    )
 
 
 def make_data(cohort: Cohort, dataset: Dataset) -> Data:
     """The dataset on the device, with the columns that the cohort reads."""
-    columns = dataset.column_indices(cohort.blocks)
     return Data(
-        jnp.asarray(dataset.features_ND[:, columns]),
+        jnp.asarray(dataset.inputs(cohort.choices.blocks, cohort.choices.l2_blocks)),
         jnp.asarray(dataset.pair_rows_M2),
         jnp.asarray(dataset.preference_M),
     )
 
 
-def make_members(cohort: Cohort, dataset: Dataset, parts: np.ndarray) -> Member:
-    """The cohort's trials as data; every leaf has a leading axis P."""
-    columns = dataset.column_indices(cohort.blocks)
+def make_members(
+    cohort: Cohort, dataset: Dataset, parts: np.ndarray, scaling: Scaling | None = None
+) -> Member:
+    """The cohort's trials as data; every leaf has a leading axis P.
+
+    Args:
+      cohort: the trials.
+      dataset, parts: their pairs.
+      scaling: of every trial; by default fitted on each fold's training photos.
+    """
+    inputs_ND = dataset.inputs(cohort.choices.blocks, cohort.choices.l2_blocks)
     folds = sorted({trial.fold for trial in cohort.trials})
-    scaling, val_rows = {}, {}
+    fitted, val_rows = {}, {}
     for fold in folds:
-        train = fold_rows(parts, fold, dataset.series_M, splits.TRAIN)
+        train = fold_rows(parts, fold, splits.TRAIN)
         train_photos = np.unique(dataset.pair_rows_M2[train])
-        scaling[fold] = fit_scaling(dataset.features_ND[:, columns], train_photos)
-        val_rows[fold] = fold_rows(parts, fold, dataset.series_M, splits.VALIDATION)
+        fitted[fold] = fit_scaling(inputs_ND, train_photos) if scaling is None else scaling
+        val_rows[fold] = fold_rows(parts, fold, splits.VALIDATION)
 
     def padded(rows: np.ndarray) -> np.ndarray:
         full = np.full(cohort.val_shape, sampling.EMPTY, np.int32)
@@ -98,8 +125,14 @@ def make_members(cohort: Cohort, dataset: Dataset, parts: np.ndarray) -> Member:
         weight_decay=numbers("weight_decay", jnp.float32),
         dropout=numbers("dropout", jnp.float32),
         margin=numbers("margin", jnp.float32),
-        mean_D=jnp.asarray([scaling[t.fold][0] for t in trials]),
-        inv_std_D=jnp.asarray([scaling[t.fold][1] for t in trials]),
+        momentum=numbers("momentum", jnp.float32),
+        cosine=jnp.asarray([e.schedule == "cosine" for e in experiments]),
+        warmup_epochs=numbers("warmup_epochs", jnp.float32),
+        feature_noise=numbers("feature_noise", jnp.float32),
+        mixup=numbers("mixup", jnp.float32),
+        label_smoothing=numbers("label_smoothing", jnp.float32),
+        mean_D=jnp.asarray([fitted[t.fold][0] for t in trials]),
+        inv_std_D=jnp.asarray([fitted[t.fold][1] for t in trials]),
         val_rows_CB=jnp.asarray([padded(val_rows[t.fold]) for t in trials]),
         max_epochs=numbers("max_epochs", jnp.int32),
         patience=numbers("patience", jnp.int32),
@@ -114,10 +147,10 @@ def cohort_rows(cohort: Cohort, dataset: Dataset, parts: np.ndarray, epoch: int)
     """
     drawn: dict[tuple[int, int], np.ndarray] = {}
     for fold, seed in {(trial.fold, trial.seed) for trial in cohort.trials}:
-        train = fold_rows(parts, fold, dataset.series_M, splits.TRAIN)
+        train = fold_rows(parts, fold, splits.TRAIN)
         places = sampling.epoch_rows(
             dataset.series_M[train],
-            cohort.sampler,
+            cohort.choices.sampler,
             cohort.num_batches,
             cohort.batch_size,
             (seed, fold),

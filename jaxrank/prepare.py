@@ -12,11 +12,19 @@ import pandas as pd
 from ml_collections import ConfigDict
 
 from jaxrank import evaluate, plan, splits
+from jaxrank.checkpoints import SEEN, Model, load_model
 from jaxrank.config_files import check_config
 from jaxrank.configs import default
 from jaxrank.datasets import Dataset, align, content_hash
 from jaxrank.errors import UserError
-from jaxrank.experiments import ALL_BLOCKS, Experiment, choose_names, read_experiments
+from jaxrank.experiments import (
+    ALL_BLOCKS,
+    LINEAR,
+    Experiment,
+    choose_names,
+    read_experiments,
+    resolve_blocks,
+)
 from jaxrank.features import Features, check_block, open_store
 from jaxrank.pairs import Pairs, from_frame, read_pairs, refuse_vote_options
 from jaxrank.simulation import simulate
@@ -25,6 +33,13 @@ from jaxrank.simulation import simulate
 PairsInput: TypeAlias = Path | str | pd.DataFrame | Pairs | None
 FeaturesInput: TypeAlias = Path | str | Features | None
 MOST_TRIALS = 100_000
+SIMULATED = "SIMULATED data"
+_SPLIT_WORDS = {
+    splits.SERIES: "split by series",
+    splits.OFFICIAL: "split by series, as published",
+    splits.RANDOM: "split by pair",
+    splits.PRETRAIN: "training series split by pair",
+}
 # What stands in the files where a user gave no path.
 EMBEDDED, IN_MEMORY = "embedded", "in memory"
 
@@ -33,13 +48,14 @@ class Prepared(NamedTuple):
     """A search that is ready to run.
 
     Attributes:
-      dataset, parts: the aligned pairs and the parts of every fold.
+      dataset, parts: the aligned pairs and, int8 [F, M], the part of every pair in every fold.
       data_facts: what the data are, for the log and the files.
       experiments: all, with their blocks resolved; the linear reference is the last.
       skipped: by experiment, why it can't be trained.
       trials: of the experiments that are not skipped, in the order of the tables.
       cohorts: the plan.
       ceiling_scores_N: for simulated data, the best possible score of each photo.
+      start: the model that the experiments, but for the reference, begin from.
       launch: the options: with them, `prepare` gives the same again.
     """
 
@@ -51,12 +67,13 @@ class Prepared(NamedTuple):
     trials: list[plan.Trial]
     cohorts: list[plan.Cohort]
     ceiling_scores_N: np.ndarray | None
+    start: Model | None
     launch: dict[str, Any]
 
     @property
-    def trained_parts(self) -> np.ndarray:
-        """The parts of the folds that are trained: rules are compared on the same ones."""
-        return self.parts[sorted({trial.fold for trial in self.trials})]
+    def trained_folds(self) -> list[int]:
+        """Rules are compared on the same ones."""
+        return sorted({trial.fold for trial in self.trials})
 
 
 def prepare(
@@ -67,6 +84,7 @@ def prepare(
     experiments: Sequence[str] | str = (),
     config: ConfigDict | None = None,
     overrides: Mapping[str, Any] | None = None,
+    split: str = splits.SERIES,
     folds: int = 0,
     only_folds: Sequence[int] = (),
     num_seeds: int = 1,
@@ -75,6 +93,7 @@ def prepare(
     photo_name: str | None = None,
     min_agreement: float | None = None,
     min_reviewers: int | None = None,
+    init_from: Path | str | None = None,
 ) -> Prepared:
     """Reads and checks everything that a search needs, and plans it; writes nothing.
 
@@ -84,12 +103,14 @@ def prepare(
       experiments: names from the catalogue, instead of a mode.
       config: as configs/default.py returns it, which is the default.
       overrides: hyperparameters of this launch; see `experiments.read_experiments`.
+      split: see `splits.split_pairs`.
       folds: 0 for one 80/10/10 split, or K >= 3.
       only_folds: train these folds, which count from 0; by default all.
       num_seeds: trials of each experiment and fold; their seeds are seed, seed + 1, ...
       seed: of training only.
       split_seed: of the split only.
-      photo_name, min_agreement, min_reviewers: for a vote table, see `pairs.read_pairs`.
+      photo_name, min_agreement, min_reviewers: see `pairs.read_pairs`.
+      init_from: a saved model's folder; every experiment but the reference begins from it.
     """
     reading = {
         "photo_name": photo_name,
@@ -114,19 +135,18 @@ def prepare(
 
     checked, store, source, best_scores = _load(pairs, features, reading)
     dataset = align(checked, store)
-    # The series of the pair table are split, not those left by the features: another block in the
-    # store must not move a series to another part.
-    all_series = np.unique(checked.table["series_id"].to_numpy(object))
-    parts = splits.split_series(all_series, folds=folds, split_seed=split_seed)
-    parts = parts[:, np.searchsorted(all_series, dataset.series_ids)]
+    # The pair table is split, not what the features leave of it: another block in the store must
+    # not move a series to another part.
+    whole = splits.split_pairs(checked.table, split, folds=folds, split_seed=split_seed)
+    parts = whole[:, dataset.kept_M]
     _check_parts(dataset, parts)
 
     rules = evaluate.rule_scores(dataset)
     for name in names:
         if name in rules:
             raise UserError(f"experiment '{name}' has the name of a rule in the table; rename it")
-    resolved = [resolve_blocks(e, dataset) for e in wanted]
-    skipped = _skipped(resolved, dataset)
+    resolved = [resolve_blocks(e, list(dataset.block_columns)) for e in wanted]
+    skipped = _skipped(resolved, wanted, dataset)
     trained = [e for e in resolved if e.name not in skipped]
     if set(names) <= set(skipped):
         raise UserError(
@@ -137,17 +157,27 @@ def prepare(
     if outside:
         raise UserError(f"--only_folds: there is no fold {outside[0]}; folds count from 0")
     trained_folds = sorted(set(only_folds)) or list(range(len(parts)))
+    start = None
+    if init_from is not None:
+        start = load_model(init_from)
+        _check_start(start, init_from, trained, dataset, parts[trained_folds])
+        resolved, trained = (
+            [e if e.name == LINEAR else dataclasses.replace(e, init_from=start.digest) for e in es]
+            for es in (resolved, trained)
+        )
     num_trials = len(trained) * len(trained_folds) * num_seeds
     if num_trials > MOST_TRIALS:
         raise UserError(
             f"--num_seeds={num_seeds}: {num_trials:,} trials are more than one search may have "
             f"({MOST_TRIALS:,})"
         )
-    trials = plan.make_trials(trained, trained_folds, range(seed, seed + num_seeds))
+    trials = plan.make_trials(trained, trained_folds, seed, num_seeds)
     cohorts = plan.make_cohorts(trials, dataset, parts, memory_limit())
     directed = int((dataset.preference_M != 0.5).sum())
     facts = source | {
         "simulated": best_scores is not None,
+        "caveats": [SIMULATED] * (best_scores is not None)
+        + list(filter(None, [splits.CAVEATS[split]])),
         "sha256": content_hash(dataset),
         "pairs_used": len(dataset.table),
         "pairs_with_direction": directed,
@@ -163,15 +193,19 @@ def prepare(
         "features": _absolute(features, source["features"]),
         "config": config.to_dict(),
         "overrides": dict(overrides or {}),
+        "split": split,
         "folds": folds,
         "only_folds": list(only_folds),
         "num_seeds": num_seeds,
         "seed": seed,
         "split_seed": split_seed,
         **reading,
+        "init_from": None if init_from is None else str(Path(init_from).absolute()),
     }
     ceiling = None if best_scores is None else best_scores[dataset.photos].to_numpy()
-    return Prepared(dataset, parts, facts, resolved, skipped, trials, cohorts, ceiling, launch)
+    return Prepared(
+        dataset, parts, facts, resolved, skipped, trials, cohorts, ceiling, start, launch
+    )
 
 
 def _absolute(given: object, otherwise: str) -> str:
@@ -215,29 +249,72 @@ def _check_parts(dataset: Dataset, parts: np.ndarray) -> None:
     if not directed.any():
         raise UserError("every preference is exactly 0.5: no pair says which photo is better")
     for fold in range(len(parts)):
-        for part, name in enumerate(splits.PART_NAMES):
-            if not directed[plan.fold_rows(parts, fold, dataset.series_M, part)].any():
+        for part in splits.MEASURED:
+            name = splits.PART_NAMES[part]
+            if not directed[plan.fold_rows(parts, fold, part)].any():
                 raise UserError(
                     f"fold {fold} has no {name} pair with a preference other than 0.5; "
                     f"{len(dataset.series_ids)} series are too few for this split"
                 )
 
 
-def resolve_blocks(experiment: Experiment, dataset: Dataset) -> Experiment:
-    if experiment.blocks != (ALL_BLOCKS,):
-        order = [b for b in dataset.block_columns if b in experiment.blocks]
-        order += [b for b in experiment.blocks if b not in order]
-        return dataclasses.replace(experiment, blocks=tuple(order))
-    return dataclasses.replace(experiment, blocks=tuple(dataset.block_columns))
+def _skipped(
+    resolved: Sequence[Experiment], wanted: Sequence[Experiment], dataset: Dataset
+) -> dict[str, str]:
+    """By experiment, why it can't be trained."""
+    known = list(dataset.block_columns)
+    has = ",".join(known)
+    skipped = {}
+    for e, as_written in zip(resolved, wanted, strict=True):
+        missing = [b for b in e.blocks if b not in known]
+        missing += [b for b in as_written.l2_blocks if b not in (*known, ALL_BLOCKS)]
+        if missing:
+            skipped[e.name] = f"the feature store has no block '{missing[0]}' (it has {has})"
+        elif not e.blocks:
+            skipped[e.name] = f"no block is left to read (the feature store has {has})"
+        elif e.use_layernorm and len(dataset.column_indices(e.blocks)) < 3:
+            skipped[e.name] = "use_layernorm leaves nothing of fewer than 3 columns"
+    return skipped
 
 
-def _skipped(experiments: Sequence[Experiment], dataset: Dataset) -> dict[str, str]:
-    has = ",".join(dataset.block_columns)
-    return {
-        e.name: f"the feature store has no block '{missing[0]}' (it has {has})"
-        for e in experiments
-        if (missing := [b for b in e.blocks if b not in dataset.block_columns])
-    }
+def _check_start(
+    start: Model,
+    folder: Path | str,
+    experiments: Sequence[Experiment],
+    dataset: Dataset,
+    parts: np.ndarray,
+) -> None:
+    """Refuses to begin from a model of another shape, or from one that knows the answers."""
+    for e in experiments:
+        if e.name == LINEAR:
+            continue
+        shape = {
+            "mlp_hidden_dims": list(e.mlp_hidden_dims),
+            "activation": e.activation,
+            "use_layernorm": e.use_layernorm,
+            "l2_blocks": list(e.l2_blocks),
+        }
+        for key, value in shape.items():
+            if start.description[key] != value:
+                raise UserError(
+                    f"--init_from={folder}: the model has {key}={start.description[key]}, but "
+                    f"experiment '{e.name}' has {value}"
+                )
+        if start.block_columns != {name: dataset.block_columns[name] for name in e.blocks}:
+            raise UserError(
+                f"--init_from={folder}: experiment '{e.name}' does not read the columns that the "
+                f"model reads (blocks {','.join(start.block_columns)})"
+            )
+    train, val = (start.seen[how] for how in SEEN)
+    for part, known in ((splits.TEST, train | val), (splits.VALIDATION, train)):
+        photos = dataset.photos[np.unique(dataset.pair_rows_M2[(parts == part).any(axis=0)])]
+        leaked = [photo for photo in photos if photo in known]
+        if leaked:
+            raise UserError(
+                f"--init_from={folder}: the model has seen {len(leaked):,} of the "
+                f"{len(photos):,} {splits.PART_NAMES[part]} photos, such as '{leaked[0]}'; "
+                "pretrain with --split=pretrain and the same --split_seed and --folds"
+            )
 
 
 def memory_limit() -> int:
@@ -254,8 +331,8 @@ def describe(prepared: Prepared) -> list[str]:
     """The data and the plan in sentences, for the log and the screen."""
     facts, num_folds = prepared.data_facts, len(prepared.parts)
     blocks = ", ".join(f"{name} ({dim})" for name, dim in facts["blocks"].items())
-    kind = "SIMULATED data" if facts["simulated"] else f"data: {facts['pairs']}"
-    split = f"{num_folds} folds" if num_folds > 1 else "one 80/10/10 split"
+    kind = SIMULATED if facts["simulated"] else f"data: {facts['pairs']}"
+    split = f"{num_folds} folds" if num_folds > 1 else "one split"
     trained_folds = sorted({trial.fold for trial in prepared.trials})
     if len(trained_folds) < num_folds:
         split += f" (only {', '.join(map(str, trained_folds))} trained)"
@@ -266,8 +343,9 @@ def describe(prepared: Prepared) -> list[str]:
         f"{kind}: {facts['pairs_used']:,} pairs ({facts['pairs_with_direction']:,} with a "
         f"direction) of {facts['series']:,} series, {facts['photos']:,} photos, blocks {blocks}",
         *facts["notes"],
-        f"split by series, {split}, split seed {prepared.launch['split_seed']}; "
-        "'all' blocks means " + ", ".join(facts["blocks"]),
+        f"{_SPLIT_WORDS[prepared.launch['split']]}, {split}, split seed "
+        f"{prepared.launch['split_seed']}; 'all' blocks means " + ", ".join(facts["blocks"]),
+        *facts["caveats"],
         *(f"skipped {name}: {reason}" for name, reason in prepared.skipped.items()),
         f"{trials} trials in {len(prepared.cohorts)} cohorts on {device.device_kind}, "
         f"{os.cpu_count()} cores; {size:,.0f} MiB of features",

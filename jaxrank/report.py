@@ -1,20 +1,16 @@
-"""What a search leaves behind: tables, curves and the plan in words."""
+"""What a search leaves behind: tables, curves and sentences."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
-from rich import box
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
-from jaxrank import files, tables
-from jaxrank.checkpoints import save_model
+from jaxrank import files, splits, tables
+from jaxrank.checkpoints import SEEN, save_model
 from jaxrank.datasets import Dataset
 from jaxrank.errors import UserError
 from jaxrank.evaluate import (
@@ -22,31 +18,34 @@ from jaxrank.evaluate import (
     COMPLETED,
     FAILED,
     TrialResult,
+    Yardstick,
     best_trial,
+    fit_slope,
+    pair_differences,
     predictions,
     standard_error_of_test,
 )
 from jaxrank.experiments import LINEAR, Experiment
-from jaxrank.plan import Cohort
 
 SUMMARY_COLUMNS = (
     "experiment_name,status,error,mlp_hidden_dims,batch_size,learning_rate,dropout,blocks,"
     "num_seeds,num_folds,epochs_run,best_epoch,train_accuracy,val_accuracy,val_loss,test_accuracy,"
-    "test_loss,train_val_gap,parameters,duration_seconds,notes"
+    "test_loss,val_top1_hit,test_top1_hit,val_kendall_tau,test_kendall_tau,train_val_gap,"
+    "parameters,duration_seconds,notes"
 ).split(",")
 TRIAL_COLUMNS = (
     "experiment_name,fold,seed,status,error,epochs_run,best_epoch,train_accuracy,val_accuracy,"
-    "test_accuracy,train_loss,val_loss,test_loss,duration_seconds,trial_id"
+    "test_accuracy,train_loss,val_loss,test_loss,val_top1_hit,test_top1_hit,val_kendall_tau,"
+    "test_kendall_tau,duration_seconds,trial_id"
 ).split(",")
 # Means over an experiment's completed trials.
 _MEANS = (
     "epochs_run,best_epoch,train_accuracy,val_accuracy,val_loss,test_accuracy,test_loss,"
-    "duration_seconds"
+    "val_top1_hit,test_top1_hit,val_kendall_tau,test_kendall_tau,duration_seconds"
 ).split(",")
 # The status of an experiment, besides COMPLETED and FAILED: PARTIAL where some trials failed.
 PARTIAL, SKIPPED, RULE = "partial", "skipped", "rule"
 TRIALS_CSV, SUMMARY_CSV, RESULTS_JSON = "trials.csv", "summary.csv", "results.json"
-_SIMULATED_NOTE = "simulated data"
 
 
 def summarise(
@@ -55,8 +54,7 @@ def summarise(
     trials: pd.DataFrame,
     parameters: Mapping[str, int],
     rules: Mapping[str, Mapping[str, float]],
-    *,
-    simulated: bool,
+    caveats: Sequence[str],
 ) -> pd.DataFrame:
     """One row an experiment or rule, sorted by validation accuracy and never by test.
 
@@ -65,8 +63,8 @@ def summarise(
       skipped: by experiment, why it was not trained.
       trials: the rows of `trials.csv`.
       parameters: by experiment.
-      rules: by rule, its accuracies.
-      simulated: say in the notes that the data are.
+      rules: by rule, its metrics.
+      caveats: what stands in the notes of every row.
     """
     rows: list[dict[str, Any]] = []
     for e in experiments:
@@ -95,14 +93,11 @@ def summarise(
         if len(done):
             row |= done[_MEANS].mean().to_dict()
         rows.append(row)
-    for name, accuracies in rules.items():
+    for name, metrics in rules.items():
         note = "rule: all scores equal" if name == CHANCE else f"rule: more {name} wins"
-        rows.append({"experiment_name": name, "status": RULE, "notes": note} | dict(accuracies))
+        rows.append({"experiment_name": name, "status": RULE, "notes": note} | dict(metrics))
     summary = pd.DataFrame(rows)
-    if simulated:
-        summary["notes"] = [
-            f"{note}; {_SIMULATED_NOTE}" if note else _SIMULATED_NOTE for note in summary["notes"]
-        ]
+    summary["notes"] = ["; ".join(filter(None, [n, *caveats])) for n in summary["notes"]]
     summary["train_val_gap"] = summary["train_accuracy"] - summary["val_accuracy"]
     return _whole_numbers(summary.reindex(columns=SUMMARY_COLUMNS)).sort_values(
         "val_accuracy", ascending=False, na_position="last", kind="stable", ignore_index=True
@@ -136,7 +131,7 @@ def read_results_json(path: Path) -> dict[str, Any]:
         summary = _whole_numbers(pd.DataFrame(results["summary"], columns=SUMMARY_COLUMNS))
         numbers = [c for c in _MEANS if c in summary] + ["learning_rate", "dropout"]
         summary = summary.astype(dict.fromkeys(numbers, float))
-        for line in [*results["notes"], *results["remarks"]]:
+        for line in [*results["notes"], *results["remarks"], *results["data"]["caveats"]]:
             if not isinstance(line, str):
                 raise TypeError
         return {
@@ -144,7 +139,7 @@ def read_results_json(path: Path) -> dict[str, Any]:
             "trials": pd.DataFrame(results["trials"], columns=TRIAL_COLUMNS),
             "notes": results["notes"],
             "remarks": results["remarks"],
-            "simulated": results["data"]["simulated"],
+            "caveats": results["data"]["caveats"],
         }
     except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
         raise UserError(
@@ -173,14 +168,21 @@ def _plain(value: Any) -> Any:
 def write_experiment(
     folder: Path,
     results: Sequence[TrialResult],
-    dataset: Dataset,
-    parts: np.ndarray,
-    simulated: bool,
+    yardstick: Yardstick,
+    caveats: Sequence[str],
+    seen_before: Mapping[str, Iterable[str]],
 ) -> None:
     """An experiment's folder: history, curves, predictions, the best model, test results.
 
     `test_results.json` names every trial with its result and is written last: where it is there
     as it should be, so is the rest, and nothing is written again.
+
+    Args:
+      folder: of the experiment.
+      results: of all its trials.
+      yardstick: that they were measured with.
+      caveats: what a reader of any result must know.
+      seen_before: photos of the model that training began from, by how it saw them.
     """
     experiment = results[0].trial.experiment
     columns = ("fold", "seed", "status", "error", "test_accuracy", "test_loss")
@@ -188,7 +190,7 @@ def write_experiment(
     test_results = _json(
         {
             "experiment_name": experiment.name,
-            "simulated": simulated,
+            "caveats": list(caveats),
             "test_accuracy": rows["test_accuracy"].mean(),
             "test_loss": rows["test_loss"].mean(),
             "trials": rows.to_dict("records"),
@@ -200,22 +202,38 @@ def write_experiment(
     folder.mkdir(exist_ok=True)
     history = pd.concat([result.history for result in results], ignore_index=True)
     write_frame(folder / "history.csv", history)
-    note = " (simulated data)" if simulated else ""
-    _draw_curves(folder / "training_curves.png", f"{experiment.name}{note}", history)
+    title = "\n".join([experiment.name, *caveats])
+    _draw_curves(folder / "training_curves.png", title, history)
     best = best_trial(results)
     if best is not None:
         assert best.weights is not None, "the best trial's weights were let go of"
         completed = [result for result in results if result.row["status"] == COMPLETED]
-        write_frame(folder / "predictions.csv", predictions(completed, dataset, parts))
+        write_frame(folder / "predictions.csv", predictions(completed, yardstick))
+        dataset, part_M = yardstick.dataset, yardstick.parts_FM[best.trial.fold]
+        validated = part_M == splits.VALIDATION
+        difference_M = pair_differences(best.scores_N, dataset)
+        slope = fit_slope(difference_M[validated], dataset.preference_M[validated])
         facts = ("fold", "seed", "best_epoch", "val_accuracy")
         save_model(
             folder / "model",
             experiment,
             {name: dataset.block_columns[name] for name in experiment.blocks},
             *best.weights,
-            {key: best.row[key] for key in facts} | {"simulated": simulated},
+            {key: best.row[key] for key in facts} | {"slope": slope, "caveats": list(caveats)},
+            _photos_seen(dataset, part_M, seen_before if experiment.init_from else {}),
         )
     files.write_text(last, test_results)
+
+
+def _photos_seen(
+    dataset: Dataset, part_M: np.ndarray, seen_before: Mapping[str, Iterable[str]]
+) -> dict[str, list[str]]:
+    """Names of the photos that trained a model, and of those that chose its epoch."""
+    seen = {}
+    for how, part in zip(SEEN, (splits.TRAIN, splits.VALIDATION), strict=True):
+        photos = dataset.photos[np.unique(dataset.pair_rows_M2[part_M == part])]
+        seen[how] = sorted({*photos.tolist(), *seen_before.get(how, ())})
+    return seen
 
 
 def _draw_curves(path: Path, title: str, history: pd.DataFrame) -> None:
@@ -249,8 +267,7 @@ def _draw_curves(path: Path, title: str, history: pd.DataFrame) -> None:
 def remarks(
     summary: pd.DataFrame,
     results: Sequence[TrialResult],
-    dataset: Dataset,
-    parts: np.ndarray,
+    yardstick: Yardstick,
     ceiling: Mapping[str, float] | None,
 ) -> list[str]:
     """What a reader of the table must know, in sentences.
@@ -258,7 +275,7 @@ def remarks(
     Args:
       summary: the rows of `summary.csv`.
       results: of all trials.
-      dataset, parts: that they were trained on.
+      yardstick: that they were measured with.
       ceiling: for simulated data, the accuracies of the best possible scorer.
     """
     lines = []
@@ -266,10 +283,10 @@ def remarks(
     if len(trained):
         best = trained.iloc[0]
         mine = [r for r in results if r.trial.experiment.name == best["experiment_name"]]
-        error, num_pairs, num_series = standard_error_of_test(mine, dataset, parts)
+        error, num_pairs, num_series = standard_error_of_test(mine, yardstick)
         lines.append(
             f"Best by validation: {best['experiment_name']}, test accuracy "
-            f"{_percent(best['test_accuracy'])} on {num_pairs:,} pairs of {num_series:,} series, "
+            f"{percent(best['test_accuracy'])} on {num_pairs:,} pairs of {num_series:,} series, "
             + (
                 "which are too few for a standard error."
                 if np.isnan(error)
@@ -281,9 +298,12 @@ def remarks(
     if ceiling is not None:
         lines.append(
             "The data are SIMULATED, so the ceiling is known: the best possible scorer of these "
-            f"features orders {_percent(ceiling['val_accuracy'])} of the validation and "
-            f"{_percent(ceiling['test_accuracy'])} of the test pairs."
+            f"features orders {percent(ceiling['val_accuracy'])} of the validation and "
+            f"{percent(ceiling['test_accuracy'])} of the test pairs."
         )
+    lines.append(
+        f"Top-1 and tau measure the order of each series' photos, which {yardstick.worth}."
+    )
     return lines
 
 
@@ -293,63 +313,5 @@ def nothing_came_out(summary: pd.DataFrame) -> bool:
     return not asked["status"].isin([COMPLETED, PARTIAL]).any()
 
 
-def print_summary(console: Console, summary: pd.DataFrame, *, simulated: bool) -> None:
-    title = "SIMULATED data" if simulated else None
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, title=title, title_justify="left")
-    table.add_column("experiment", no_wrap=True)
-    for header in ("val acc", "test acc", "train acc", "best epoch", "parameters", "trials"):
-        table.add_column(header, justify="right", no_wrap=True)
-    table.add_column("blocks")
-    table.add_column("note")
-    for row in summary.astype(object).where(summary.notna(), None).to_dict("records"):
-        trained = row["status"] in (COMPLETED, PARTIAL)
-        note = row["error"] or (row["notes"] or "").removesuffix(_SIMULATED_NOTE).rstrip("; ")
-        cells = [
-            row["experiment_name"],
-            *(_percent(row[f"{part}_accuracy"]) for part in ("val", "test", "train")),
-            f"{row['best_epoch']:.1f}" if trained else "",
-            f"{row['parameters']:,}" if trained else "",
-            str(row["num_seeds"] * row["num_folds"]) if trained else "",
-            row["blocks"] or "",
-            note if row["status"] in (COMPLETED, RULE) else f"{row['status']}: {note}",
-        ]
-        table.add_row(*map(Text, cells))  # Text: a name may look like markup
-    console.print(table)
-
-
-def _percent(share: float | None) -> str:
+def percent(share: float | None) -> str:
     return "" if share is None else f"{100 * share:.1f}%"
-
-
-def print_plan(
-    console: Console, cohorts: Sequence[Cohort], experiments: Sequence[Experiment]
-) -> None:
-    """The cohorts with their shapes, then each experiment's traced hyperparameters."""
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    table.add_column("experiments")
-    for header in ("trials", "inputs", "hidden", "batch", "steps", "parameters", "memory"):
-        table.add_column(header, justify="right", no_wrap=True)
-    table.add_column("loss, sampler")
-    for cohort in cohorts:
-        names = dict.fromkeys(trial.experiment.name for trial in cohort.trials)
-        table.add_row(
-            Text(", ".join(names)),
-            str(len(cohort.trials)),
-            str(cohort.input_dim),
-            ",".join(map(str, cohort.hidden_dims)) or "-",
-            str(cohort.batch_size),
-            str(cohort.num_batches),
-            f"{cohort.parameters:,}",
-            f"{cohort.memory_bytes / 2**20:,.0f} MiB",
-            f"{cohort.loss}, {cohort.sampler}",
-        )
-    console.print(table)
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    table.add_column("experiment")
-    keys = ("learning_rate", "dropout", "weight_decay", "margin", "max_epochs", "patience")
-    for key in keys:
-        table.add_column(key, justify="right")
-    for experiment in experiments:
-        cells = [experiment.name, *(f"{getattr(experiment, key):g}" for key in keys)]
-        table.add_row(*map(Text, cells))
-    console.print(table)

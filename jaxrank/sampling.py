@@ -28,7 +28,8 @@ def epoch_rows(
     Args:
       series: int [N], the series of each training pair.
       sampler: a name in SAMPLERS.
-      num_batches: S, at least `min_batches(...)`; batch sizes differ by one at most.
+      num_batches: S, at least `min_batches(...)`; batch sizes differ by one at most, but for
+        `series_aware`.
       batch_size: B, the width of the result.
       seed: words of entropy; nearby seeds and epochs give unrelated orders.
       epoch: from 0.
@@ -44,11 +45,17 @@ def epoch_rows(
 
 
 def min_batches(series: np.ndarray, sampler: str, batch_size: int) -> int:
-    """The smallest possible number of batches: ceil(N / B), and for `distinct` never fewer than
-    the largest series has pairs, since each needs a batch of its own."""
+    """The smallest number of batches that is enough for every order of the series.
+
+    ceil(N / B); for `distinct` never fewer than the largest series has pairs, since each needs a
+    batch of its own; for `series_aware` the most that an order can take, of which an epoch leaves
+    one batch empty at most.
+    """
     by_size = -(-len(series) // batch_size)
     if sampler == "distinct":
         return max(by_size, int(np.max(np.bincount(series))))
+    if sampler == "series_aware":
+        return _most_series_aware_batches(np.bincount(series), batch_size)
     return by_size
 
 
@@ -90,10 +97,24 @@ def distinct_batches(
     return rows[rng.permutation(num_batches)]
 
 
+def series_aware_batches(
+    series: np.ndarray, num_batches: int, batch_size: int, rng: np.random.Generator
+) -> np.ndarray:
+    """Every batch holds one pair from each of B series, or from all that still have pairs.
+
+    Open series stand in a queue, in random order. A batch takes one pair from each of the first B
+    of them, or from all where fewer are open, and those with pairs left go to the end. So no batch
+    holds a series twice, and batches are short only at the end, where the largest series are left.
+    """
+    order = round_robin(series, rng)
+    return _rows(order, _series_aware_sizes(series, order, batch_size), num_batches, batch_size)
+
+
 SAMPLERS: dict[str, Callable[[np.ndarray, int, int, np.random.Generator], np.ndarray]] = {
     "random": random_batches,
     "balanced": balanced_batches,
     "distinct": distinct_batches,
+    "series_aware": series_aware_batches,
 }
 
 
@@ -131,24 +152,65 @@ def _cut(order: np.ndarray, num_batches: int, batch_size: int) -> np.ndarray:
     small, larger = divmod(len(order), num_batches)
     sizes = np.full(num_batches, small)
     sizes[:larger] += 1
+    return _rows(order, sizes, num_batches, batch_size)
+
+
+def _rows(order: np.ndarray, sizes: np.ndarray, num_batches: int, batch_size: int) -> np.ndarray:
+    """Cuts an order into consecutive batches of the sizes given, int32 [S, B]; EMPTY where a batch
+    is short, and in the batches after the last size."""
     rows = np.full((num_batches, batch_size), EMPTY, np.int32)
-    rows[np.arange(batch_size) < sizes[:, None]] = order
+    rows[: len(sizes)][np.arange(batch_size) < sizes[:, None]] = order
     return rows
 
 
-class BalancedSeriesBatchSampler:
-    """The `balanced` sampler as an iterable of lists of indices.
+def _series_aware_sizes(series: np.ndarray, order: np.ndarray, batch_size: int) -> np.ndarray:
+    """The sizes of the `series_aware` batches of a round-robin order, int [batches].
 
-    It serves as the `batch_sampler` of a PyTorch DataLoader. Each `__iter__` is the next epoch;
-    `set_epoch` chooses one.
-
-    Args:
-      series_ids: the series of each pair: numbers or text.
-      batch_size: pairs in a batch; the last may be shorter.
-      shuffle: shuffle series and the pairs inside them anew every epoch.
-      drop_last: leave out a last batch that is not full.
-      seed: seed of all epochs.
+    Whether a batch takes B series from the front of the queue or all of it, the queue goes round:
+    the batches are cuts of the round robin, full ones first. Once fewer than B series are open,
+    batch k of the rest takes one pair from each series with more than k pairs left.
     """
+    _, num_pairs = _full_rounds(np.bincount(series), batch_size)
+    full = num_pairs // batch_size  # or one more, see _most_series_aware_batches
+    left = np.bincount(series[order[full * batch_size :]])
+    if np.count_nonzero(left) >= batch_size:
+        full += 1
+        left = np.bincount(series[order[full * batch_size :]])
+    num_longer = np.cumsum(np.bincount(left)[:0:-1])[::-1]  # series with more than k pairs left
+    return np.r_[np.full(full, batch_size), num_longer]
+
+
+def _most_series_aware_batches(sizes: np.ndarray, batch_size: int) -> int:
+    """The largest number of batches that `series_aware` needs for any order of series of these
+    sizes.
+
+    Let T be the rounds of the round robin that at least B series take part in, R the pairs in
+    them, L the largest size, and F the first batch that starts with fewer than B open series.
+    - F is R/B, rounded down or up. A batch that starts at R - B or before finds B series that round
+      T still waits for; one that starts at R or after finds only the fewer than B series with
+      more than T pairs.
+    - From F on a batch takes a pair from every open series, so as many batches follow as the
+      fullest series has pairs left. R/B rounded up: all series are through T rounds, L - T at most.
+      Rounded down: batch F starts inside round T, L - T + 1 at most.
+    Both add up to ceil(R/B) + L - T. An order whose last series is a largest one can reach it, and
+    no order takes more than one batch less: batch F - 1 starts before R and takes a series once.
+    """
+    num_rounds, num_pairs = _full_rounds(sizes, batch_size)
+    return -(-num_pairs // batch_size) + int(sizes.max(initial=0)) - num_rounds
+
+
+def _full_rounds(sizes: np.ndarray, batch_size: int) -> tuple[int, int]:
+    """How many rounds of the round robin at least B series take part in, and the pairs in them.
+
+    A series takes part in as many rounds as it has pairs: it is the B-th largest size."""
+    if len(sizes) < batch_size:
+        return 0, 0
+    num_rounds = int(np.partition(sizes, -batch_size)[-batch_size])
+    return num_rounds, int(np.minimum(sizes, num_rounds).sum())
+
+
+class _SeriesBatchSampler:
+    """What the samplers below share: epochs, and the cutting of an order into lists."""
 
     def __init__(
         self,
@@ -171,13 +233,70 @@ class BalancedSeriesBatchSampler:
         """The next `__iter__` gives this epoch."""
         self._epoch = epoch
 
+    def __iter__(self) -> Iterator[list[int]]:
+        order, sizes = self._order_and_sizes()
+        self._epoch += 1
+        indices, stops = order.tolist(), np.cumsum(sizes)
+        cuts = zip((stops - sizes).tolist(), stops.tolist(), strict=True)
+        return iter([indices[start:stop] for start, stop in cuts])
+
+    def _order_and_sizes(self) -> tuple[np.ndarray, np.ndarray]:
+        """The next epoch: its order, int [N], and the sizes of the batches that it is cut into."""
+        raise NotImplementedError
+
+    def _round_robin(self) -> np.ndarray:
+        rng = np.random.default_rng([self._seed, self._epoch]) if self._shuffle else None
+        return round_robin(self._series, rng)
+
+
+class BalancedSeriesBatchSampler(_SeriesBatchSampler):
+    """The `balanced` sampler as an iterable of lists of indices.
+
+    It serves as the `batch_sampler` of a PyTorch DataLoader. Each `__iter__` is the next epoch;
+    `set_epoch` chooses one.
+
+    Args:
+      series_ids: the series of each pair: numbers or text.
+      batch_size: pairs in a batch; the last may be shorter.
+      shuffle: shuffle series and the pairs inside them anew every epoch.
+      drop_last: leave out a last batch that is not full.
+      seed: seed of all epochs.
+    """
+
     def __len__(self) -> int:
         full, rest = divmod(len(self._series), self._batch_size)
         return full + (rest > 0 and not self._drop_last)
 
-    def __iter__(self) -> Iterator[list[int]]:
-        rng = np.random.default_rng([self._seed, self._epoch]) if self._shuffle else None
-        self._epoch += 1
-        order = round_robin(self._series, rng).tolist()
-        starts = range(0, len(self) * self._batch_size, self._batch_size)
-        return iter([order[start : start + self._batch_size] for start in starts])
+    def _order_and_sizes(self) -> tuple[np.ndarray, np.ndarray]:
+        starts = np.arange(len(self)) * self._batch_size
+        return self._round_robin(), np.minimum(self._batch_size, len(self._series) - starts)
+
+
+class SeriesAwareBatchSampler(_SeriesBatchSampler):
+    """The `series_aware` sampler as an iterable of lists of indices.
+
+    It serves as the `batch_sampler` of a PyTorch DataLoader. Each `__iter__` is the next epoch;
+    `set_epoch` chooses one. The number of batches can differ by one between epochs: `len` is that
+    of the epoch which the next `__iter__` gives, and draws its order.
+
+    Args:
+      series_ids: the series of each pair: numbers or text.
+      batch_size: pairs in a batch; shorter once fewer series have pairs left.
+      shuffle: shuffle series and the pairs inside them anew every epoch.
+      drop_last: leave out all batches that are not full: what is left of the largest series.
+      seed: seed of all epochs.
+    """
+
+    _drawn: tuple[int, np.ndarray, np.ndarray] | None = None
+
+    def __len__(self) -> int:
+        return len(self._order_and_sizes()[1])
+
+    def _order_and_sizes(self) -> tuple[np.ndarray, np.ndarray]:
+        if self._drawn is None or self._drawn[0] != self._epoch:
+            order = self._round_robin()
+            sizes = _series_aware_sizes(self._series, order, self._batch_size)
+            if self._drop_last:
+                sizes = sizes[sizes == self._batch_size]
+            self._drawn = self._epoch, order, sizes
+        return self._drawn[1:]

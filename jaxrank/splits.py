@@ -1,4 +1,7 @@
-"""Splits and folds by series: no series ever stands on two sides."""
+"""Splits and folds: which pairs train, validate and test.
+
+By series, unless something else is asked for, and then no series ever stands on two sides.
+"""
 
 import hashlib
 from collections.abc import Sequence
@@ -6,11 +9,67 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from jaxrank.errors import UserError
+from jaxrank.errors import UserError, did_you_mean
 
-TRAIN, VALIDATION, TEST = 0, 1, 2
-PART_NAMES = ("train", "val", "test")
+TRAIN, VALIDATION, TEST, UNUSED = 0, 1, 2, 3
+PART_NAMES = ("train", "val", "test", "unused")
+# The parts that a model is measured on.
+MEASURED = (TRAIN, VALIDATION, TEST)
 SPLIT_SEED = 42
+SERIES, OFFICIAL, RANDOM, PRETRAIN = "series", "official", "random", "pretrain"
+# What a reader of any result must know of a split by its name.
+CAVEATS = {
+    SERIES: "",
+    OFFICIAL: "",
+    RANDOM: "leaks: photos of one series stand on both sides",
+    PRETRAIN: "for pretraining: validation pairs are of training series, which leaks",
+}
+OFFICIAL_COLUMN = "official_split"
+
+
+def split_pairs(
+    table: pd.DataFrame, split: str = SERIES, *, folds: int = 0, split_seed: int = SPLIT_SEED
+) -> np.ndarray:
+    """Deals pairs to parts.
+
+    Args:
+      table: `series_id`, `image_a`, `image_b` of M pairs, each photo pair once.
+      split: `series`: whole series, see `split_series`. `official`: the series that the table's
+        column `official_split` calls `val` test, and 10% of those that it calls `train`
+        validate. `random`: pairs as `split_series` deals series, so photos of one series stand
+        on both sides: for comparison with results that were got so. `pretrain`: the training
+        pairs of `series`, dealt at random to train (90%) and validate; its validation series
+        test, and its test series are not used at all.
+      folds: 0 for one split, else K >= 3; of an official split there is one.
+      split_seed: any seed.
+
+    Returns:
+      int8 [max(folds, 1), M] of TRAIN, VALIDATION, TEST, UNUSED.
+
+    Raises:
+      UserError: the table can't be split so.
+    """
+    if split not in CAVEATS:
+        raise UserError(f"--split={split}: unknown.{did_you_mean(split, CAVEATS)}")
+    if split == OFFICIAL:
+        if folds:
+            raise UserError(f"--folds={folds}: an official split is one split; leave out --folds")
+        return _official(table, split_seed)
+    if split == RANDOM:
+        return _deal(_pair_names(table), "pairs", folds, split_seed)
+    series, index = np.unique(table["series_id"].to_numpy(object), return_inverse=True)
+    parts_FM = split_series(series, folds=folds, split_seed=split_seed)[:, index]
+    if split == SERIES:
+        return parts_FM
+    rank_M = _ranks(_pair_names(table), split_seed)
+    pretraining_FM = np.select(
+        [parts_FM == VALIDATION, parts_FM == TEST], [TEST, UNUSED], TRAIN
+    ).astype(np.int8)
+    for fold, parts_M in enumerate(parts_FM):
+        train = np.flatnonzero(parts_M == TRAIN)
+        last_tenth = train[np.argsort(rank_M[train])][int(0.9 * len(train)) :]
+        pretraining_FM[fold, last_tenth] = VALIDATION
+    return pretraining_FM
 
 
 def split_series(
@@ -34,44 +93,89 @@ def split_series(
     Returns:
       int8 [max(folds, 1), series] of TRAIN, VALIDATION, TEST.
     """
-    num_series = len(series_ids)
+    return _deal(series_ids, "series", folds, split_seed)
+
+
+def _deal(names: Sequence[str] | np.ndarray, what: str, folds: int, split_seed: int) -> np.ndarray:
+    """The parts of anything with distinct names; `what` they are, for the errors."""
+    number = len(names)
     if folds and folds < 3:
         raise UserError(
             f"--folds={folds}: give at least 3 (one fold tests, one validates, the rest train), "
             "or 0 for one 80/10/10 split"
         )
     least = folds or 10
-    if num_series < least:
+    if number < least:
         raise UserError(
-            f"only {num_series} series: "
+            f"only {number} {what}: "
             + (f"--folds={folds} needs {folds}" if folds else "an 80/10/10 split needs 10")
             + ("; use fewer folds" if folds > 3 else "")
         )
-    digests = [
-        hashlib.sha256(f"{split_seed}\n{series_id}".encode()).digest() for series_id in series_ids
-    ]
-    rank = np.empty(num_series, int)
-    rank[sorted(range(num_series), key=digests.__getitem__)] = np.arange(num_series)
-    parts = np.full((max(folds, 1), num_series), TRAIN, np.int8)
+    rank = _ranks(names, split_seed)
+    parts = np.full((max(folds, 1), number), TRAIN, np.int8)
     if folds:
-        fold = rank * folds // num_series
+        fold = rank * folds // number
         for k in range(folds):
             parts[k, fold == k] = TEST
             parts[k, fold == (k + 1) % folds] = VALIDATION
     else:
-        num_train, num_val = int(0.8 * num_series), int(0.1 * num_series)
+        num_train, num_val = int(0.8 * number), int(0.1 * number)
         parts[0, rank >= num_train] = VALIDATION
         parts[0, rank >= num_train + num_val] = TEST
     return parts
 
 
-def split_table(parts: np.ndarray, series_ids: np.ndarray) -> pd.DataFrame:
-    """The rows of `splits.csv`: `series_id,fold,split`."""
-    num_folds, num_series = parts.shape
-    return pd.DataFrame(
-        {
-            "series_id": np.tile(series_ids, num_folds),
-            "fold": np.repeat(np.arange(num_folds), num_series),
-            "split": np.array(PART_NAMES)[parts.ravel()],
-        }
-    )
+def _ranks(names: Sequence[str] | np.ndarray, split_seed: int) -> np.ndarray:
+    """The place of each name in the order of their hashes."""
+    digests = [hashlib.sha256(f"{split_seed}\n{name}".encode()).digest() for name in names]
+    rank = np.empty(len(names), int)
+    rank[sorted(range(len(names)), key=digests.__getitem__)] = np.arange(len(names))
+    return rank
+
+
+def _pair_names(table: pd.DataFrame) -> list[str]:
+    """The same for both orders of a pair."""
+    images = zip(table["image_a"], table["image_b"], strict=True)
+    return ["\n".join(sorted(pair)) for pair in images]
+
+
+def _official(table: pd.DataFrame, split_seed: int) -> np.ndarray:
+    if OFFICIAL_COLUMN not in table.columns:
+        raise UserError(
+            f"--split=official: the pairs have no column '{OFFICIAL_COLUMN}' (train or val for "
+            "each pair); a folder with train_pairlist.txt and val_pairlist.txt has it"
+        )
+    series, index = np.unique(table["series_id"].to_numpy(object), return_inverse=True)
+    side_M = table[OFFICIAL_COLUMN].to_numpy(object)
+    odd = ~np.isin(side_M, ["train", "val"])
+    if odd.any():
+        place = int(np.argmax(odd))
+        raise UserError(
+            f"--split=official: {OFFICIAL_COLUMN} of series {table['series_id'].iloc[place]} is "
+            f"{str(side_M[place])[:40]!r}, not train or val"
+        )
+    in_val = np.bincount(index, weights=side_M == "val")
+    both = (in_val > 0) & (in_val < np.bincount(index))
+    if both.any():
+        raise UserError(
+            f"--split=official: series {series[np.argmax(both)]} has pairs in train and in val; "
+            "a series belongs to one"
+        )
+    parts = np.full(len(series), TEST, np.int8)
+    train = np.flatnonzero(in_val == 0)
+    parts[train] = TRAIN
+    rank = _ranks(series[train], split_seed)
+    parts[train[rank >= len(train) - int(0.1 * len(train))]] = VALIDATION
+    return parts[index][None]
+
+
+def split_table(parts_FM: np.ndarray, table: pd.DataFrame, split: str) -> pd.DataFrame:
+    """The rows of `splits.csv`: `series_id,fold,split`; for a split by pair also the photos."""
+    columns = ["series_id"]
+    if split in (RANDOM, PRETRAIN):
+        columns += ["image_a", "image_b"]
+    frames = [
+        table[columns].assign(fold=fold, split=np.array(PART_NAMES)[parts_M])
+        for fold, parts_M in enumerate(parts_FM)
+    ]
+    return pd.concat(frames, ignore_index=True).drop_duplicates(ignore_index=True)

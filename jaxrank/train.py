@@ -19,6 +19,7 @@ import numpy as np
 import optax
 
 from jaxrank import losses
+from jaxrank.checkpoints import Model
 from jaxrank.datasets import Dataset
 from jaxrank.members import Data, Member, Static, cohort_rows, make_data, make_members, make_static
 from jaxrank.models import Dropout, Scorer
@@ -29,8 +30,8 @@ Array = jax.Array
 Params = Any
 
 RUNNING, STOPPED, FAILED = 0, 1, 2
-# What a member's key is folded with, before the step's number for dropout.
-_INIT, _DROPOUT = 0, 1
+# What a member's key is folded with, before the epoch's and the step's number where it has one.
+_INIT, _DROPOUT, _NOISE, _MIXUP = range(4)
 
 
 class TrainState(NamedTuple):
@@ -58,15 +59,61 @@ class EpochMetrics(NamedTuple):
     running: Array  # bool: the member had not stopped before this epoch
 
 
-def _optimizer(member: Member) -> optax.GradientTransformation:
-    return optax.adamw(member.learning_rate, weight_decay=member.weight_decay)
+class Moment(NamedTuple):
+    """A step of training."""
+
+    epoch: Array
+    step: Array  # of the epoch
 
 
-def init_member(model: Scorer, member: Member) -> TrainState:
-    params = model.init(jax.random.fold_in(member.key, _INIT), member.mean_D[None])
+def _key(member: Member, purpose: int, moment: Moment) -> Array:
+    key = jax.random.fold_in(jax.random.fold_in(member.key, purpose), moment.epoch)
+    return jax.random.fold_in(key, moment.step)
+
+
+def _optimizer(kind: str, member: Member, factor: Array) -> optax.GradientTransformation:
+    """The optimiser of a step; `factor` is what the schedule makes of the learning rate."""
+    learning_rate = member.learning_rate * factor
+    if kind == "sgd":  # weight decay is part of the gradient, as in PyTorch's
+        return optax.chain(
+            optax.add_decayed_weights(member.weight_decay),
+            optax.sgd(learning_rate, momentum=member.momentum),
+        )
+    return optax.adamw(learning_rate, weight_decay=member.weight_decay)
+
+
+def learning_rate_factor(member: Member, num_steps: int, moment: Moment) -> Array:
+    """What the schedule makes of the learning rate in a step of an epoch of `num_steps`.
+
+    It rises in equal steps to 1 over the warm-up, then stays or falls to 0 by half a cosine
+    (Loshchilov and Hutter 2017, equation 5) until `max_epochs`.
+    """
+    step = (moment.epoch * num_steps + moment.step).astype(jnp.float32)
+    warmup = member.warmup_epochs * num_steps
+    rise = jnp.minimum(1.0, (step + 1.0) / jnp.maximum(warmup, 1.0))
+    rest = jnp.maximum(member.max_epochs.astype(jnp.float32) * num_steps - warmup, 1.0)
+    fall = 0.5 * (1.0 + jnp.cos(jnp.pi * jnp.clip((step - warmup) / rest, 0.0, 1.0)))
+    return rise * jnp.where(member.cosine, fall, 1.0)
+
+
+def init_member(static: Static, member: Member) -> TrainState:
+    params: Any = static.model.init(jax.random.fold_in(member.key, _INIT), member.mean_D[None])
+    if static.loss in losses.LEARNED:
+        params |= {"loss": jax.tree.map(jnp.float32, losses.LEARNED[static.loss])}
+    return start_state(static, member, params)
+
+
+def initial_params(model: Model, loss: str) -> Params:
+    """The parameters of a trial that begins from a model, which may have had another loss."""
+    own = {"loss": losses.LEARNED[loss]} if loss in losses.LEARNED else {}
+    return {"params": model.params["params"]} | {k: model.params.get(k, own[k]) for k in own}
+
+
+def start_state(static: Static, member: Member, params: Params) -> TrainState:
+    """The state before the first epoch."""
     return TrainState(
         params=params,
-        opt_state=_optimizer(member).init(params),
+        opt_state=_optimizer(static.optimizer, member, jnp.float32(1.0)).init(params),
         epoch=jnp.int32(0),
         best_params=jax.tree.map(jnp.copy, params),  # a copy: the state is donated
         best_score=jnp.float32(-jnp.inf),
@@ -76,12 +123,32 @@ def init_member(model: Scorer, member: Member) -> TrainState:
     )
 
 
-def score_photos(
-    model: Scorer, member: Member, params: Params, raw_BD: Array, dropout: Dropout | None = None
-) -> Array:
-    """Scores [B] of raw features [B, D]."""
-    scores: Any = model.apply(params, (raw_BD - member.mean_D) * member.inv_std_D, dropout)
-    return scores
+def standardise(member: Member, raw_BD: Array) -> Array:
+    return (raw_BD - member.mean_D) * member.inv_std_D
+
+
+def log_ties(params: Params) -> Array:
+    """Of a loss that learns it; zero for others, which do not use it."""
+    return params.get("loss", {}).get("log_ties", jnp.float32(0.0))
+
+
+class Mix(NamedTuple):
+    """Mixup of a batch: each pair with a share of 1 - `share` of another one."""
+
+    share: Array
+    other_B: Array  # places in the batch
+
+
+def draw_mix(member: Member, rows_B: Array, moment: Moment) -> Mix:
+    """Mixup (Zhang et al. 2018): one share a batch, from Beta(alpha, alpha).
+
+    The other pair is the one before, as a batch's order is random; the first takes the last, or
+    itself where the batch is not full.
+    """
+    share = jax.random.beta(_key(member, _MIXUP, moment), member.mixup, member.mixup)
+    places = jnp.arange(len(rows_B))
+    other_B = jnp.where(jnp.roll(rows_B, 1) == EMPTY, places, jnp.roll(places, 1))
+    return Mix(share, other_B)
 
 
 def batch_sums(
@@ -91,23 +158,51 @@ def batch_sums(
     params: Params,
     rows_B: Array,
     spare: Array,
-    dropout: Dropout | None,
+    moment: Moment | None,
 ) -> tuple[Array, Array]:
     """Sums over the pairs of a batch: (loss, hits) [2], and how many pairs count in each [2].
 
-    An empty place reads the pair `spare`, one of the member's own, with weight zero: photos of
-    another part must not be looked at, not even for nothing (zero times infinity is no zero).
+    Args:
+      static, data, member: see members.py.
+      params: of the member.
+      rows_B: int32, EMPTY where there is no pair.
+      spare: one of the member's own pairs. An empty place reads it with weight zero: photos of
+        another part must not be looked at, not even for nothing (zero times infinity is no zero).
+      moment: of training, which has dropout, augmentation and label smoothing; None to measure.
     """
     filled_B = jnp.where(rows_B == EMPTY, spare, rows_B)
     # One pass through the model: every pair's photo a, then every pair's photo b.
     photos = data.pairs_M2[filled_B].T.reshape(-1)
-    scores = score_photos(static.model, member, params, data.features_ND[photos], dropout)
+    inputs = standardise(member, data.features_ND[photos])
+    dropout, mix, loss = None, None, losses.LOSSES[static.loss]
+    if moment is not None:
+        dropout = Dropout(member.dropout, _key(member, _DROPOUT, moment))
+        loss = partial(losses.smoothed, loss, member.label_smoothing)
+        if static.has_noise:
+            noise = jax.random.normal(_key(member, _NOISE, moment), inputs.shape)
+            inputs += member.feature_noise * noise
+        if static.has_mixup:
+            mix = draw_mix(member, rows_B, moment)
+            of_photos = inputs.reshape(2, len(rows_B), -1)
+            mixed = mix.share * of_photos + (1.0 - mix.share) * of_photos[:, mix.other_B]
+            inputs = mixed.reshape(inputs.shape)
+    scores: Any = static.model.apply(params, inputs, dropout)
     difference_B = scores[: len(rows_B)] - scores[len(rows_B) :]
+
+    def terms(preference_B: Array) -> tuple[Array, Array]:
+        loss_B, used_B = loss(difference_B, preference_B, member.margin, log_ties(params))
+        hit_B, directed_B = losses.hits(difference_B, preference_B)
+        weight_B2 = jnp.stack([used_B, directed_B], axis=1) * (rows_B != EMPTY)[:, None]
+        return jnp.where(weight_B2 > 0, jnp.stack([loss_B, hit_B], axis=1), 0.0), weight_B2
+
     preference_B = data.preference_M[filled_B]
-    loss_B, used_B = static.loss(difference_B, preference_B, member.margin)
-    hit_B, directed_B = losses.hits(difference_B, preference_B)
-    weight_B2 = jnp.stack([used_B, directed_B], axis=1) * (rows_B != EMPTY)[:, None]
-    value_B2 = jnp.where(weight_B2 > 0, jnp.stack([loss_B, hit_B], axis=1), 0.0)
+    value_B2, weight_B2 = terms(preference_B)
+    if mix is not None:
+        # Not the labels but their losses are mixed: that is the same for a loss that is linear in
+        # the label, and makes sense for the others.
+        other_B2, other_weight_B2 = terms(preference_B[mix.other_B])
+        value_B2 = mix.share * value_B2 + (1.0 - mix.share) * other_B2
+        weight_B2 = mix.share * weight_B2 + (1.0 - mix.share) * other_weight_B2
     return jnp.sum(value_B2, axis=0), jnp.sum(weight_B2, axis=0)
 
 
@@ -130,17 +225,17 @@ def member_epoch(
     A member that has stopped or failed trains on, which costs less than a branch; only its
     `best_*`, `epoch` and `status` are guarded.
     """
-    optimizer = _optimizer(member)
-    epoch_key = jax.random.fold_in(jax.random.fold_in(member.key, _DROPOUT), state.epoch)
 
     def step(carry: tuple, step_rows: tuple) -> tuple[tuple, tuple]:
         params, opt_state = carry
         index, rows_B = step_rows
-        dropout = Dropout(member.dropout, jax.random.fold_in(epoch_key, index))
+        moment = Moment(state.epoch, index)
+        factor = learning_rate_factor(member, len(rows_SB), moment)
+        optimizer = _optimizer(static.optimizer, member, factor)
 
         def batch_loss(params: Params) -> tuple[Array, tuple]:
             total, count = batch_sums(
-                static, data, member, params, rows_B, jnp.max(rows_SB), dropout
+                static, data, member, params, rows_B, jnp.max(rows_SB), moment
             )
             return total[0] / jnp.maximum(count[0], 1.0), (total, count)
 
@@ -194,14 +289,15 @@ def member_scores(model: Scorer, data: Data, member: Member, params: Params) -> 
     num_photos = len(data.features_ND)
     chunk = min(2 * SCORING_CHUNK, num_photos)
     rows_CB = jnp.arange(-(-num_photos // chunk) * chunk).reshape(-1, chunk) % num_photos
-    scores_CB = jax.lax.map(
-        lambda rows_B: score_photos(model, member, params, data.features_ND[rows_B]), rows_CB
+    scores_CB: Any = jax.lax.map(
+        lambda rows_B: model.apply(params, standardise(member, data.features_ND[rows_B])), rows_CB
     )
     return scores_CB.reshape(-1)[:num_photos]
 
 
 # The population axis: one vmap at the edge, and the state's memory is used again.
 init_cohort = jax.jit(jax.vmap(init_member, (None, 0)), static_argnums=0)
+start_cohort = jax.jit(jax.vmap(start_state, (None, 0, None)), static_argnums=0)
 cohort_epoch = jax.jit(
     jax.vmap(member_epoch, (None, None, 0, 0, 0)), static_argnums=0, donate_argnums=3
 )
@@ -256,6 +352,7 @@ def fit(
     dataset: Dataset,
     parts: np.ndarray,
     *,
+    start: Model | None = None,
     restore: Callable[[TrainState], Progress | None] = lambda shapes: None,
     on_epoch: Callable[[Progress], None] = lambda progress: None,
 ) -> Fitted:
@@ -264,18 +361,28 @@ def fit(
     Args:
       cohort: from `plan.make_cohorts`.
       dataset: the aligned pairs.
-      parts: int8 [F, series], from `splits.split_series`; test rows are never looked at.
+      parts: int8 [F, M], from `splits.split_pairs`; test rows are never looked at.
+      start: where trials begin whose experiment names it in `init_from`; its scaling is kept, so
+        that they begin as the same function.
       restore: given the shapes of the state, returns where an earlier run stood, or None.
       on_epoch: called after every epoch; what it raises ends the training.
     """
-    start = time.perf_counter()
+    begun = time.perf_counter()
+    common = cohort.choices
     static = make_static(cohort)
     data = make_data(cohort, dataset)
-    member = make_members(cohort, dataset, parts)
-    progress = restore(jax.eval_shape(partial(init_cohort, static.model), member))
+    if common.init_from:
+        assert start is not None, "an experiment begins from a model that was not handed over"
+        member = make_members(cohort, dataset, parts, (start.mean_D, start.inv_std_D))
+        params = initial_params(start, common.loss)
+        init = partial(start_cohort, static, member, params)
+    else:
+        member = make_members(cohort, dataset, parts)
+        init = partial(init_cohort, static, member)
+    progress = restore(jax.eval_shape(init))
     if progress is None:
-        progress = Progress(init_cohort(static.model, member), [], 0.0)
-    start -= progress.seconds
+        progress = Progress(init(), [], 0.0)
+    begun -= progress.seconds
     rows = cohort_rows(cohort, dataset, parts, len(progress.history))
     while progress.num_running:
         state, metrics = cohort_epoch(static, data, member, progress.state, rows)
@@ -284,7 +391,7 @@ def fit(
         # The device waits here for the host to read a few numbers: too short to measure on a CPU,
         # and no epoch is trained for a cohort that has stopped.
         history = [*progress.history, jax.device_get(metrics)]
-        progress = Progress(state, history, time.perf_counter() - start)
+        progress = Progress(state, history, time.perf_counter() - begun)
         on_epoch(progress)
     state = progress.state
     scores_PN = np.array(cohort_scores(static.model, data, member, state.best_params))
@@ -299,5 +406,5 @@ def fit(
         epochs_run_P=np.asarray(state.epoch),
         best_epoch_P=np.asarray(state.best_epoch),
         history=jax.tree.map(lambda *leaves: np.stack(leaves), *progress.history),
-        seconds=time.perf_counter() - start,
+        seconds=time.perf_counter() - begun,
     )

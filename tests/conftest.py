@@ -64,7 +64,7 @@ def dataset(small_data: tuple[Pairs, dict[str, Block]]) -> Dataset:
 
 @pytest.fixture(scope="session")
 def parts(dataset: Dataset) -> np.ndarray:
-    return splits.split_series(dataset.series_ids, folds=3)
+    return splits.split_pairs(dataset.table, folds=3)
 
 
 @pytest.fixture

@@ -28,7 +28,8 @@ def saved(tmp_path: Path) -> Path:
         params,
         np.array([1, 2, 3], np.float32),
         np.array([1, 0.5, 2], np.float32),
-        {"fold": 2, "seed": 1},
+        {"fold": 2, "seed": 1, "slope": 1.0},
+        {"train": ["p"], "val": ["q"]},
     )
     return folder
 

@@ -5,7 +5,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 from jaxrank import features
 from jaxrank.cli import main
@@ -25,7 +27,8 @@ def said(capsys: pytest.CaptureFixture[str], *words: str) -> str:
 def test_help_exits_0_and_loads_nothing_heavy() -> None:
     code = (
         "import sys; from jaxrank.cli import main; status = main(['launch.py', *sys.argv[1:]]);"
-        "heavy = {'jax', 'pandas', 'flax', 'matplotlib', 'orbax'} & set(sys.modules);"
+        "heavy = {'jax', 'pandas', 'flax', 'matplotlib', 'orbax', 'pyarrow', 'safetensors'};"
+        "heavy &= set(sys.modules);"
         "sys.exit(status or repr(heavy) if heavy else status)"
     )
     for words in (["--help"], ["search", "--help"], ["features", "--help"]):
@@ -84,7 +87,19 @@ def test_the_console_command_and_launch_py_are_one_program() -> None:
         ("search --config.blocks=foo", "nothing is left to train"),
         ("search --config=no_file.py", "there is no such file"),
         ("search --workdir=", "not a usable name"),
-        ("features --block=iqa --features=s", "--from_csv is missing"),
+        ("features --block=iqa --features=s", "give one of --from_csv, --from_npy, --from_safe"),
+        ("features --from_csv=a --from_npy=b", "not --from_csv and --from_npy"),
+        ("features --from_csv=a --block=iqa", "--features is missing: --from_csv needs --block"),
+        ("features --from_safetensors=a --features=s", "--block is missing"),
+        ("features --from_npy=a --block=iqa --features=s", "--names is missing: --from_npy needs"),
+        ("features --from_csv=a --block=b --features=s --names=n", "--names does not go with --f"),
+        ("features --from_csv=a --block=b --features=s --columns=n", "--columns does not go with"),
+        ("features --from_npy=a --block=b --features=s --names=n --tensor=t", "--tensor does not"),
+        ("features --from_safetensors=no.st --block=b --features=s --tensor=t", "no.st: can't be"),
+        ("features --from_npy=a --block=b --features=s --names=n --columns=", "--columns is empty"),
+        ("features --from_npy= --block=b --features=s --names=n", "--from_npy is empty"),
+        ("features --from_csv=a --block=b --features=s --dtype=float64", "--dtype=float64"),
+        ("features --from_npy=no.npy --block=b --features=s --names=n", "no.npy: can't be read"),
         ("features --from_csv=no.csv --block=iqa --features=s", "no.csv: can't be read"),
     ],
 )
@@ -179,3 +194,38 @@ def test_features_makes_a_store_and_says_so(
     assert "replaced block 'iqa'" in capsys.readouterr().out
     assert features.open_store(store)["iqa"].columns == ["sharpness"]
     assert json.loads((store / "manifest.json").read_text())["blocks"]["iqa"]["dtype"] == "float32"
+
+
+def test_features_reads_arrays_and_tensors(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    values = np.array([[1, 2], [3, 4]], np.float64)
+    array, names, tensors = tmp_path / "f.npy", tmp_path / "names.txt", tmp_path / "f.safetensors"
+    np.save(array, values)
+    names.write_text("a\nb\n")
+    save_file({"clip": values, "cnn": values + 1, "more": values + 2}, tensors)
+    by_photo = tmp_path / "photos.safetensors"
+    save_file({"a": values[0], "b": values[1]}, by_photo)
+    store = tmp_path / "store"
+    for words in (
+        [f"--from_npy={array}", f"--names={names}", "--block=iqa", "--columns=sharpness, contrast"],
+        [f"--from_safetensors={tensors}", f"--names={names}", "--block=cnn", "--dtype=float16"],
+        [f"--from_safetensors={tensors}", f"--names={names}", "--block=x", "--tensor=more"],
+        [f"--from_safetensors={by_photo}", "--block=clip", "--dtype=float16"],
+    ):
+        assert main(["launch.py", "features", f"--features={store}", *words]) == 0
+    said = capsys.readouterr().out.splitlines()
+    assert said[0].endswith("2 photos and 2 columns (sharpness, contrast) in float32")
+    assert said[3].endswith("2 photos and 2 columns (clip_0, clip_1) in float16")
+    opened = features.open_store(store)
+    assert {name: block.values.tolist() for name, block in opened.items()} == {
+        "clip": [[1, 2], [3, 4]],
+        "cnn": [[2, 3], [4, 5]],
+        "iqa": [[1, 2], [3, 4]],
+        "x": [[3, 4], [5, 6]],
+    }
+    assert opened["iqa"].columns == ["sharpness", "contrast"]
+    assert [str(block.values.dtype) for block in opened.values()] == [
+        "float16", "float16", "float32", "float32",
+    ]  # fmt: skip
+    assert opened["clip"].photos == ["a", "b"]

@@ -25,7 +25,7 @@ def run_steps(
     member = members.make_members(cohort, dataset, parts)
     if keys is not None:
         member = member._replace(key=keys)
-    state = train.init_cohort(static.model, member)
+    state = train.init_cohort(static, member)
     steps = 0
     while steps < STEPS:
         rows = members.cohort_rows(cohort, dataset, parts, steps // cohort.num_batches)

@@ -34,7 +34,9 @@ def hand_made() -> tuple[Dataset, np.ndarray]:
     sharpness = np.array([[3, 1], [2, 1], [1, 1], [2, 1], [3, 1], [5, 1], [5, 1], [4, 1]])
     block = Block([f"p{i}" for i in range(8)], ["sharpness", "chance"], sharpness)
     dataset = datasets.align(Pairs(table), {"iqa": block})
-    return dataset, np.array([[splits.TRAIN, splits.VALIDATION, splits.TEST]], np.int8)
+    return dataset, np.array([[splits.TRAIN, splits.VALIDATION, splits.TEST]], np.int8)[
+        :, dataset.series_M
+    ]
 
 
 def result(dataset: Dataset, scores: Any, seed: int = 0, **row: Any) -> TrialResult:
@@ -44,17 +46,23 @@ def result(dataset: Dataset, scores: Any, seed: int = 0, **row: Any) -> TrialRes
     )
 
 
+def accuracy_of(scores: Any, yardstick: evaluate.Yardstick) -> dict[str, float]:
+    metrics = evaluate.rule_metrics(scores, yardstick)
+    return {name: value for name, value in metrics.items() if "accuracy" in name}
+
+
 def test_rules_by_hand(hand_made: tuple[Dataset, np.ndarray]) -> None:
     dataset, parts = hand_made
     rules = evaluate.rule_scores(dataset)
     assert list(rules) == ["chance", "sharpness", "iqa:chance"]  # a column may not hide a rule
-    accuracies = evaluate.rule_accuracies(rules["sharpness"], dataset, parts)
+    yardstick = evaluate.make_yardstick(dataset, parts)
+    accuracies = accuracy_of(rules["sharpness"], yardstick)
     # train: 3 > 2, right. validation: 1 < 2 right, the pair of one half does not count.
     # test: 5 = 5 is half, 5 > 4 right, 5 > 4 right.
     assert accuracies == pytest.approx(
         {"train_accuracy": 1.0, "val_accuracy": 1.0, "test_accuracy": 2.5 / 3}
     )
-    chance = evaluate.rule_accuracies(rules["chance"], dataset, parts)
+    chance = accuracy_of(rules["chance"], yardstick)
     assert set(chance.values()) == {0.5}
 
 
@@ -63,7 +71,9 @@ def test_predictions_hold_validation_and_test_pairs_only(
 ) -> None:
     dataset, parts = hand_made
     scores = dataset.features_ND[:, 0]
-    frame = evaluate.predictions([result(dataset, scores, seed=4)], dataset, parts)
+    frame = evaluate.predictions(
+        [result(dataset, scores, seed=4)], evaluate.make_yardstick(dataset, parts)
+    )
     assert frame["split"].tolist() == ["val", "val", "test", "test", "test"]
     np.testing.assert_array_equal(frame["correct"], [1, np.nan, 0.5, 1, 1])
     np.testing.assert_array_equal(frame["score_a"], [1, 2, 5, 5, 5])
@@ -79,18 +89,19 @@ def test_the_standard_error_is_that_of_clustered_series() -> None:
     dataset = datasets.align(
         Pairs(table), {"iqa": Block(photos, ["x"], np.arange(len(photos))[:, None])}
     )
-    parts = np.full((1, 12), splits.TEST, np.int8)
+    parts = np.full((1, 24), splits.TEST, np.int8)
     right = np.array([int(photo[:-1]) % 2 == 0 for photo in dataset.photos])
     is_a = np.array([photo.endswith("a") for photo in dataset.photos])
     scores = np.where(is_a, 0.0, np.where(right, -1.0, 1.0))  # even series right, odd ones wrong
     mine = [result(dataset, scores)]
-    error, pairs, series = evaluate.standard_error_of_test(mine, dataset, parts)
+    error, pairs, series = evaluate.standard_error_of_test(
+        mine, evaluate.make_yardstick(dataset, parts)
+    )
     # Accuracy 1/2; each series has residual +1 or -1: sqrt(12/11 * 12) / 24.
     assert (pairs, series) == (24, 12)
     assert error == pytest.approx(np.sqrt(12 / 11 * 12) / 24)
-    few = np.full((1, 12), splits.TRAIN, np.int8)
-    few[0, :9] = splits.TEST
-    assert np.isnan(evaluate.standard_error_of_test(mine, dataset, few)[0])
+    few = np.where(dataset.series_M < 9, splits.TEST, splits.TRAIN)[None]
+    assert np.isnan(evaluate.standard_error_of_test(mine, evaluate.make_yardstick(dataset, few))[0])
 
 
 def test_the_best_trial_is_chosen_by_validation_and_the_first_of_equals(
@@ -114,7 +125,8 @@ def test_the_summary_takes_means_over_completed_trials_and_sorts_by_validation()
         return {"experiment_name": name, "fold": 0, "seed": seed, "status": "completed"} | values
 
     metrics = ("epochs_run", "best_epoch", "train_accuracy", "val_accuracy", "val_loss",
-               "test_accuracy", "test_loss", "duration_seconds")  # fmt: skip
+               "test_accuracy", "test_loss", "val_top1_hit", "test_top1_hit", "val_kendall_tau",
+               "test_kendall_tau", "duration_seconds")  # fmt: skip
     trials = pd.DataFrame(
         [
             row("a", 0, **dict.fromkeys(metrics, 0.6)),
@@ -132,7 +144,7 @@ def test_the_summary_takes_means_over_completed_trials_and_sorts_by_validation()
         trials,
         dict.fromkeys("abcd", 7),
         {"chance": dict.fromkeys(("train_accuracy", "val_accuracy", "test_accuracy"), 0.5)},
-        simulated=False,
+        ["a caveat"],
     )
     assert list(summary.columns) == report.SUMMARY_COLUMNS
     assert summary["experiment_name"].tolist() == ["c", "b", "a", "chance", "d", "e"]

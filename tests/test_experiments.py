@@ -102,7 +102,7 @@ def test_hidden_sizes_are_read_from_text(dims: str) -> None:
         ("batch_size", True, "of type int"),
         ("max_epochs", 0, "from 1 up"),
         ("patience", -3, "from 1 up"),
-        ("loss", "hinge", "Known: logistic, margin_ranking"),
+        ("loss", "hinge", "Known: davidson, logistic, margin_ranking"),
         ("sampler", "ballanced", "Did you mean 'balanced'"),
         ("mlp_hidden_dims", "12,x", "whole numbers"),
         ("mlp_hidden_dims", "0", "whole numbers"),

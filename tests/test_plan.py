@@ -19,11 +19,18 @@ def experiments(*names: str) -> list[Experiment]:
 
 
 def test_trials_are_experiments_by_folds_by_seeds_and_all_identities_differ() -> None:
-    trials = plan.make_trials(experiments("low_lr", "high_lr"), range(3), range(5, 7))
+    trials = plan.make_trials(experiments("low_lr", "high_lr"), range(3), 5, 2)
     assert len(trials) == 12
     assert len({trial.identity for trial in trials}) == 12
     assert [(t.experiment.name, t.fold, t.seed) for t in trials[:3]] == [
         ("low_lr", 0, 5), ("low_lr", 0, 6), ("low_lr", 1, 5)]  # fmt: skip
+
+
+def test_an_experiment_may_have_a_first_seed_of_its_own() -> None:
+    own, other = experiments("low_lr", "high_lr")
+    own = dataclasses.replace(own, seed=40)
+    trials = plan.make_trials([own, other], [0], 5, 2)
+    assert [trial.seed for trial in trials] == [40, 41, 5, 6]
 
 
 def test_an_identity_depends_on_name_fold_and_seed_alone() -> None:
@@ -36,7 +43,7 @@ def test_an_identity_depends_on_name_fold_and_seed_alone() -> None:
 
 def test_cohorts_share_every_static_shape(dataset: Dataset, parts: np.ndarray) -> None:
     names = tuple(default.get_config().experiments)
-    trials = plan.make_trials(experiments(*names), range(3), [0])
+    trials = plan.make_trials(experiments(*names), range(3), 0, 1)
     cohorts = plan.make_cohorts(trials, dataset, parts, 2**33)
     grouped = [sorted({t.experiment.name for t in c.trials}) for c in cohorts]
     assert sorted(map(tuple, grouped)) == [
@@ -45,9 +52,10 @@ def test_cohorts_share_every_static_shape(dataset: Dataset, parts: np.ndarray) -
     assert sum(len(c.trials) for c in cohorts) == len(trials)
     for cohort in cohorts:
         for trial in cohort.trials:
-            assert trial.experiment.mlp_hidden_dims == cohort.hidden_dims
-            assert trial.experiment.blocks == cohort.blocks
-        assert cohort.input_dim == sum(len(dataset.block_columns[b]) for b in cohort.blocks)
+            assert trial.experiment.mlp_hidden_dims == cohort.choices.hidden_dims
+            assert trial.experiment.blocks == cohort.choices.blocks
+        widths = [len(dataset.block_columns[b]) for b in cohort.choices.blocks]
+        assert cohort.input_dim == sum(widths)
 
 
 def test_shapes_do_not_depend_on_which_folds_stand_in_a_cohort(
@@ -66,7 +74,7 @@ def test_shapes_do_not_depend_on_which_folds_stand_in_a_cohort(
 def test_a_group_over_the_memory_limit_is_cut_into_near_equal_cohorts(
     dataset: Dataset, parts: np.ndarray
 ) -> None:
-    trials = plan.make_trials(experiments("tiny_mlp"), [0], range(10))
+    trials = plan.make_trials(experiments("tiny_mlp"), [0], 0, 10)
     (whole,) = plan.make_cohorts(trials, dataset, parts, 2**30)
     each = whole.memory_bytes // 10
     cohorts = plan.make_cohorts(trials, dataset, parts, 4 * each)
@@ -82,5 +90,5 @@ def test_a_batch_is_never_wider_than_the_pairs_there_are(
 ) -> None:
     huge = dataclasses.replace(experiments("tiny_mlp")[0], batch_size=10**6)
     (cohort,) = plan.make_cohorts([plan.Trial(huge, 0, 0)], dataset, parts, 2**30)
-    rows = [len(plan.fold_rows(parts, fold, dataset.series_M, splits.TRAIN)) for fold in range(3)]
+    rows = [len(plan.fold_rows(parts, fold, splits.TRAIN)) for fold in range(3)]
     assert (cohort.num_batches, cohort.batch_size) == (1, max(rows))

@@ -571,10 +571,8 @@ def test_rules_are_compared_on_the_folds_that_are_trained(
     ready = prepare.prepare(*small_data, **options)
     rows = summary.set_index("experiment_name")
     scores = evaluate.rule_scores(ready.dataset)["sharpness"]
-    fold = [
-        evaluate.rule_accuracies(scores, ready.dataset, ready.parts[k : k + 1])["test_accuracy"]
-        for k in range(3)
-    ]
+    yardstick = evaluate.make_yardstick(ready.dataset, ready.parts)
+    fold = [evaluate.rule_metrics(scores, yardstick, [k])["test_accuracy"] for k in range(3)]
     assert rows.loc["sharpness", "test_accuracy"] == fold[1]
     assert fold[1] not in (fold[0], fold[2], np.mean(fold))
 
@@ -678,10 +676,10 @@ def test_a_trial_that_does_not_fit_fails_alone_and_can_be_retried(
     workdir = tmp_path / "w"
     init_cohort = train.init_cohort
 
-    def no_room_for_iqa_only(model: Any, member: Any) -> Any:
-        if model.hidden_dims == (32,):
+    def no_room_for_iqa_only(static: Any, member: Any) -> Any:
+        if static.model.hidden_dims == (32,):
             raise MemoryError
-        return init_cohort(model, member)
+        return init_cohort(static, member)
 
     with monkeypatch.context() as patch:
         patch.setattr(train, "init_cohort", no_room_for_iqa_only)

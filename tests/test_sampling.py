@@ -1,3 +1,5 @@
+import itertools
+from collections import deque
 from pathlib import Path
 
 import numpy as np
@@ -6,7 +8,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jaxrank.pairs import read_pairs
-from jaxrank.sampling import EMPTY, SAMPLERS, BalancedSeriesBatchSampler, epoch_rows, min_batches
+from jaxrank.sampling import (
+    EMPTY,
+    SAMPLERS,
+    BalancedSeriesBatchSampler,
+    SeriesAwareBatchSampler,
+    epoch_rows,
+    min_batches,
+    round_robin,
+    series_aware_batches,
+)
 
 sizes_of_series = st.lists(st.integers(1, 12), min_size=1, max_size=40)
 
@@ -24,14 +35,41 @@ def check_promises(series: np.ndarray, sampler: str, batch_size: int, extra: int
     used = rows != EMPTY
     np.testing.assert_array_equal(np.sort(rows[used]), np.arange(len(series)))  # each pair once
     sizes = used.sum(axis=1)
-    assert sizes.max() - sizes.min() <= 1
+    if sampler == "series_aware":
+        assert (np.diff(sizes) <= 0).all()
+        check_all_open_series_are_taken(series, rows[used], sizes, batch_size)
+    else:
+        assert sizes.max() - sizes.min() <= 1
     assert (used[:, :-1] >= used[:, 1:]).all()  # the empty places come last
-    if sampler == "distinct":
+    if sampler in ("distinct", "series_aware"):
         for batch, filled in zip(rows, used, strict=True):
             owners = series[batch[filled]]
             assert len(set(owners.tolist())) == len(owners)
-    if sampler == "balanced":
+    if sampler in ("balanced", "series_aware"):
         check_round_robin(series[rows[used]])
+
+
+def check_all_open_series_are_taken(
+    series: np.ndarray, order: np.ndarray, sizes: np.ndarray, batch_size: int
+) -> None:
+    """A batch is full, or takes a pair from every series that has some left."""
+    stops = np.cumsum(sizes)
+    for start, size in zip(stops - sizes, sizes, strict=True):
+        assert size == min(batch_size, len(set(series[order[start:]].tolist())))
+
+
+def queue_of_series(series: np.ndarray, order: np.ndarray, batch_size: int) -> list[list[int]]:
+    """The batches of `series_aware` as its rule says them: series stand in a queue."""
+    pairs_of: dict[int, deque[int]] = {}
+    for pair in order.tolist():
+        pairs_of.setdefault(int(series[pair]), deque()).append(pair)
+    queue = deque(pairs_of.values())
+    batches = []
+    while queue:
+        popped = [queue.popleft() for _ in range(min(batch_size, len(queue)))]
+        batches.append([pairs.popleft() for pairs in popped])
+        queue.extend(pairs for pairs in popped if pairs)
+    return batches
 
 
 def check_round_robin(owners: np.ndarray) -> None:
@@ -71,6 +109,50 @@ def test_distinct_takes_the_provably_smallest_number_of_batches() -> None:
         epoch_rows(series, "distinct", 6, 5, (0,), 0)
 
 
+@given(sizes=sizes_of_series, batch_size=st.integers(1, 20), seed=st.integers(0, 1000))
+def test_series_aware_batches_are_those_of_a_queue(
+    sizes: list[int], batch_size: int, seed: int
+) -> None:
+    series = shuffled_series(sizes) * 2  # ids may have gaps
+    order = round_robin(series, np.random.default_rng(seed))
+    expected = queue_of_series(series, order, batch_size)
+    most = min_batches(series, "series_aware", batch_size)
+    rows = series_aware_batches(series, most, batch_size, np.random.default_rng(seed))
+    found = [row[row != EMPTY].tolist() for row in rows]
+    assert found == expected + [[]] * (most - len(expected))
+    assert len(expected) in (most, most - 1)
+    assert most >= max(max(sizes), -(-len(series) // batch_size))
+
+
+@settings(deadline=None)
+@given(
+    sizes=st.lists(st.integers(1, 5), min_size=1, max_size=5),
+    batch_size=st.integers(1, 6),
+)
+def test_some_order_of_the_series_takes_the_number_of_batches_that_is_provided(
+    sizes: list[int], batch_size: int
+) -> None:
+    taken = set()
+    for ordered in set(itertools.permutations(sizes)):
+        series = np.repeat(np.arange(len(sizes)), ordered)
+        taken.add(len(queue_of_series(series, np.arange(len(series)), batch_size)))
+    most = min_batches(np.repeat(np.arange(len(sizes)), sizes), "series_aware", batch_size)
+    assert max(taken) == most
+    assert min(taken) >= most - 1
+
+
+def test_series_aware_by_hand() -> None:
+    # Two rounds have at least two series (5 pairs, 3 batches); then 4 - 2 pairs of the largest.
+    series = np.repeat([0, 1, 2], [4, 2, 1])
+    assert min_batches(series, "series_aware", 2) == 3 + 2
+    sampler = SeriesAwareBatchSampler(series, 2, shuffle=False)
+    assert list(sampler) == [[0, 4], [6, 1], [5, 2], [3]]  # the largest series came first
+    assert len(sampler) == 4
+    last = SeriesAwareBatchSampler(series[::-1], 2, shuffle=False)
+    assert list(last) == [[0, 1], [3, 2], [4], [5], [6]]  # the largest series came last
+    assert list(SeriesAwareBatchSampler(series[::-1], 2, False, drop_last=True)) == [[0, 1], [3, 2]]
+
+
 @pytest.mark.parametrize("sampler", SAMPLERS)
 def test_an_epoch_is_a_pure_function_of_its_arguments(sampler: str) -> None:
     series = shuffled_series([3] * 30)
@@ -92,6 +174,7 @@ def test_balanced_shuffles_series_and_pairs_inside_them_anew() -> None:
     assert picked[0] != picked[1]  # which pair of a series comes first
 
 
+@pytest.mark.parametrize("kind", [BalancedSeriesBatchSampler, SeriesAwareBatchSampler])
 @given(
     sizes=sizes_of_series,
     batch_size=st.integers(1, 20),
@@ -99,28 +182,53 @@ def test_balanced_shuffles_series_and_pairs_inside_them_anew() -> None:
     shuffle=st.booleans(),
 )
 def test_the_class_yields_lists_with_a_true_length(
-    sizes: list[int], batch_size: int, drop_last: bool, shuffle: bool
+    kind: type[BalancedSeriesBatchSampler | SeriesAwareBatchSampler],
+    sizes: list[int],
+    batch_size: int,
+    drop_last: bool,
+    shuffle: bool,
 ) -> None:
     series = [f"series {s}" for s in shuffled_series(sizes)]
-    sampler = BalancedSeriesBatchSampler(series, batch_size, shuffle, drop_last, seed=3)
+    sampler = kind(series, batch_size, shuffle, drop_last, seed=3)
+    length = len(sampler)  # of the epoch to come
     batches = list(sampler)
-    assert len(batches) == len(sampler)
+    assert len(batches) == length
     assert all(isinstance(i, int) for batch in batches for i in batch)
-    assert all(len(batch) == batch_size for batch in batches[: len(batches) if drop_last else -1])
+    lengths = [len(batch) for batch in batches]
+    assert all(lengths)
+    if drop_last:
+        assert set(lengths) <= {batch_size}
+    elif kind is BalancedSeriesBatchSampler:
+        assert set(lengths[:-1]) <= {batch_size}
+    else:
+        assert lengths == sorted(lengths, reverse=True)
     indices = [i for batch in batches for i in batch]
     assert len(set(indices)) == len(indices)
     if not drop_last:
         assert sorted(indices) == list(range(len(series)))
 
 
-def test_each_iteration_of_the_class_is_the_next_epoch_and_set_epoch_chooses() -> None:
-    sampler = BalancedSeriesBatchSampler([0, 0, 1, 1, 2, 3, 4, 5], 3, seed=1)
+def test_the_length_is_that_of_the_epoch_to_come() -> None:
+    sampler = SeriesAwareBatchSampler(np.repeat([0, 1, 2], [4, 2, 1]), 2, seed=0)
+    lengths = []
+    for epoch in range(20):
+        sampler.set_epoch(epoch)
+        lengths.append(len(sampler))
+        assert len(list(sampler)) == lengths[-1]
+    assert set(lengths) == {4, 5}
+
+
+@pytest.mark.parametrize("kind", [BalancedSeriesBatchSampler, SeriesAwareBatchSampler])
+def test_each_iteration_of_the_class_is_the_next_epoch_and_set_epoch_chooses(
+    kind: type[BalancedSeriesBatchSampler | SeriesAwareBatchSampler],
+) -> None:
+    sampler = kind([0, 0, 1, 1, 2, 3, 4, 5], 3, seed=1)
     first, second = list(sampler), list(sampler)
     assert first != second
     sampler.set_epoch(0)
     assert list(sampler) == first
     assert list(sampler) == second
-    assert list(BalancedSeriesBatchSampler([0, 0, 1, 1, 2, 3, 4, 5], 3, seed=2)) != first
+    assert list(kind([0, 0, 1, 1, 2, 3, 4, 5], 3, seed=2)) != first
 
 
 def test_without_shuffle_the_class_takes_series_in_turn_as_given() -> None:

@@ -47,7 +47,8 @@ def test_every_file_is_there_with_its_columns(searched: Any) -> None:
     assert header == (
         "experiment_name,status,error,mlp_hidden_dims,batch_size,learning_rate,dropout,blocks,"
         "num_seeds,num_folds,epochs_run,best_epoch,train_accuracy,val_accuracy,val_loss,"
-        "test_accuracy,test_loss,train_val_gap,parameters,duration_seconds,notes"
+        "test_accuracy,test_loss,val_top1_hit,test_top1_hit,val_kendall_tau,test_kendall_tau,"
+        "train_val_gap,parameters,duration_seconds,notes"
     )
     header = (workdir / "tiny_mlp" / "predictions.csv").read_text().splitlines()[0]
     assert header == "series_id,image_a,image_b,preference,score_a,score_b,correct,split,fold,seed"
@@ -148,8 +149,7 @@ def test_the_split_does_not_depend_on_the_features(small_data: SmallData) -> Non
     fewer = {"iqa": Block([block.photos[i] for i in kept], block.columns, block.values[kept])}
     whole, part = prepare.prepare(pairs, {"iqa": block}), prepare.prepare(pairs, fewer)
     assert 40 < len(part.dataset.series_ids) < len(whole.dataset.series_ids)
-    places = np.searchsorted(whole.dataset.series_ids, part.dataset.series_ids)
-    np.testing.assert_array_equal(whole.parts[:, places], part.parts)
+    np.testing.assert_array_equal(whole.parts[:, part.dataset.kept_M], part.parts)
 
 
 def without_times(path: Path) -> pd.DataFrame:
@@ -260,10 +260,11 @@ def test_simulated_data_are_called_so_wherever_they_show(
     results = json.loads((tmp_path / "w" / "results.json").read_text())
     assert results["data"]["simulated"] is True
     summary = pd.read_csv(tmp_path / "w" / "summary.csv")
-    assert summary["notes"].str.contains("simulated data").all()
+    assert summary["notes"].str.contains("SIMULATED data").all()
     prepared = prepare.prepare(experiments=["iqa_only"])
     assert prepared.ceiling_scores_N is not None
-    ceiling = evaluate.rule_accuracies(prepared.ceiling_scores_N, prepared.dataset, prepared.parts)
+    yardstick = evaluate.make_yardstick(prepared.dataset, prepared.parts)
+    ceiling = evaluate.rule_metrics(prepared.ceiling_scores_N, yardstick)
     assert ceiling["train_accuracy"] > 0.6
 
 

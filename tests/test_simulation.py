@@ -16,14 +16,14 @@ def test_the_embedded_data_have_the_real_sets_size_and_known_truth() -> None:
         "cnn": 1024,
         "iqa": 4,
     }
-    parts = splits.split_series(dataset.series_ids, folds=3)
+    yardstick = evaluate.make_yardstick(dataset, splits.split_pairs(dataset.table, folds=3))
     rules = evaluate.rule_scores(dataset)
-    sharpness = evaluate.rule_accuracies(rules["sharpness"], dataset, parts)
+    sharpness = evaluate.rule_metrics(rules["sharpness"], yardstick)
     assert 0.53 < sharpness["test_accuracy"] < 0.59
     possible = simulated.best_score[dataset.photos].to_numpy()
-    ceiling = evaluate.rule_accuracies(possible, dataset, parts)["test_accuracy"]
+    ceiling = evaluate.rule_metrics(possible, yardstick)["test_accuracy"]
     appeal = simulated.appeal[dataset.photos].to_numpy()
-    best = evaluate.rule_accuracies(appeal, dataset, parts)["test_accuracy"]
+    best = evaluate.rule_metrics(appeal, yardstick)["test_accuracy"]
     assert sharpness["test_accuracy"] < 0.65 < ceiling < 0.69 < best < 0.9
 
 

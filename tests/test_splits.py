@@ -1,10 +1,21 @@
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from jaxrank import splits
 from jaxrank.errors import UserError
+
+
+def pairs_of(num_series: int) -> pd.DataFrame:
+    """Three photos a series, all three pairs."""
+    rows = [
+        (f"s{s:03d}", f"{s}-{a}.jpg", f"{s}-{b}.jpg", 0.7)
+        for s in range(num_series)
+        for a, b in ((1, 2), (1, 3), (2, 3))
+    ]
+    return pd.DataFrame(rows, columns=["series_id", "image_a", "image_b", "preference"])
 
 
 def ids(number: int) -> list[str]:
@@ -43,8 +54,8 @@ def test_too_few_series_or_folds_are_told(num_series: int, folds: int) -> None:
 
 
 def test_the_table_has_a_row_a_fold_and_series() -> None:
-    parts = splits.split_series(ids(12), folds=3)
-    table = splits.split_table(parts, np.array([f"s{i:02d}" for i in range(12)]))
+    pairs = pairs_of(12)
+    table = splits.split_table(splits.split_pairs(pairs, folds=3), pairs, splits.SERIES)
     assert len(table) == 36
     for _, rows in table.groupby("series_id"):
         assert sorted(rows["split"]) == ["test", "train", "val"]
@@ -60,3 +71,78 @@ def test_losing_a_series_moves_only_series_near_a_cut(folds: int) -> None:
     assert moved <= 4 * max(folds, 1)
     backwards = splits.split_series(series[::-1], folds=folds)
     np.testing.assert_array_equal(whole[:, ::-1], backwards)  # the file's order says nothing
+
+
+@pytest.mark.parametrize("folds", [0, 4])
+def test_pairs_are_split_by_whole_series(folds: int) -> None:
+    pairs = pairs_of(50)
+    parts = splits.split_pairs(pairs, folds=folds)
+    assert parts.shape == (max(folds, 1), 150)
+    by_series = splits.split_series(sorted(set(pairs["series_id"])), folds=folds)
+    np.testing.assert_array_equal(parts, np.repeat(by_series, 3, axis=1))
+
+
+def test_a_random_split_puts_series_on_both_sides_and_pairs_on_one() -> None:
+    pairs = pairs_of(100)
+    parts = splits.split_pairs(pairs, "random")
+    assert np.bincount(parts[0]).tolist() == [240, 30, 30]
+    torn = pairs.groupby("series_id").apply(lambda rows: len(set(parts[0][rows.index])) > 1)
+    assert torn.mean() > 0.3
+    turned = pairs.rename(columns={"image_a": "image_b", "image_b": "image_a"})
+    np.testing.assert_array_equal(splits.split_pairs(turned, "random"), parts)
+    assert (splits.split_pairs(pairs, "random", split_seed=1) != parts).any()
+    folds = splits.split_pairs(pairs, "random", folds=5)
+    assert ((folds == splits.TEST).sum(axis=0) == 1).all()
+    table = splits.split_table(parts, pairs, "random")
+    assert table.columns.tolist() == ["series_id", "image_a", "image_b", "fold", "split"]
+    assert len(table) == 300
+
+
+def test_an_official_split_tests_the_val_list_and_validates_a_tenth_of_train() -> None:
+    pairs = pairs_of(50)
+    official = np.where(pairs["series_id"] < "s040", "train", "val")
+    parts = splits.split_pairs(pairs.assign(official_split=official), "official")
+    np.testing.assert_array_equal(parts[0] == splits.TEST, official == "val")
+    validated = set(pairs["series_id"][parts[0] == splits.VALIDATION])
+    assert len(validated) == 4
+    assert not validated & set(pairs["series_id"][parts[0] == splits.TRAIN])
+
+
+@pytest.mark.parametrize(
+    ("official", "folds", "message"),
+    [
+        (None, 0, "no column 'official_split'"),
+        ("train", 3, "--folds=3: an official split is one"),
+        ("dev", 0, "official_split of series s000 is 'dev'"),
+        ("both", 0, "series s000 has pairs in train and in val"),
+    ],
+)
+def test_an_official_split_that_is_none_is_told(
+    official: str | None, folds: int, message: str
+) -> None:
+    pairs = pairs_of(20)
+    if official is not None:
+        pairs["official_split"] = ["val", "train", "train"] * 20 if official == "both" else official
+    with pytest.raises(UserError, match=message):
+        splits.split_pairs(pairs, "official", folds=folds)
+
+
+@pytest.mark.parametrize("folds", [0, 4])
+def test_pretraining_sees_training_series_only(folds: int) -> None:
+    """What it validates on are pairs of training series, what it tests the validation series."""
+    pairs = pairs_of(100)
+    whole = splits.split_pairs(pairs, folds=folds)
+    parts = splits.split_pairs(pairs, "pretrain", folds=folds)
+    np.testing.assert_array_equal(parts == splits.UNUSED, whole == splits.TEST)
+    np.testing.assert_array_equal(parts == splits.TEST, whole == splits.VALIDATION)
+    num_train = (whole == splits.TRAIN).sum(axis=1)
+    np.testing.assert_array_equal(
+        (parts == splits.TRAIN).sum(axis=1), (0.9 * num_train).astype(int)
+    )
+    table = splits.split_table(parts, pairs, "pretrain")
+    assert set(table["split"]) == {"train", "val", "test", "unused"}
+
+
+def test_an_unknown_split_is_told() -> None:
+    with pytest.raises(UserError, match="--split=serise: unknown. Did you mean 'series'"):
+        splits.split_pairs(pairs_of(20), "serise")

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from conftest import TRIALS, cohorts_of, experiment
 
-from jaxrank import losses, members, plan, splits, train
+from jaxrank import members, plan, splits, train
 from jaxrank.datasets import Dataset
 from jaxrank.models import Scorer
 from jaxrank.plan import Trial
@@ -68,7 +68,7 @@ def test_the_chosen_parameters_are_those_of_the_chosen_epoch(
     (cohort,) = plan.make_cohorts(trials, dataset, parts, 2**30)
     fitted = train.fit(cohort, dataset, parts)
     for p, trial in enumerate(trials):
-        rows = plan.fold_rows(parts, trial.fold, dataset.series_M, splits.VALIDATION)
+        rows = plan.fold_rows(parts, trial.fold, splits.VALIDATION)
         scores_a, scores_b = fitted.scores_PN[p][dataset.pair_rows_M2[rows]].T
         right = (scores_a > scores_b) == (dataset.preference_M[rows] > 0.5)
         directed = dataset.preference_M[rows] != 0.5
@@ -80,7 +80,7 @@ def test_the_chosen_parameters_are_those_of_the_chosen_epoch(
 
 def test_scaling_sees_training_photos_only(dataset: Dataset, parts: np.ndarray) -> None:
     (cohort,) = cohorts_of(TRIALS[:1], dataset, parts)
-    train_rows = plan.fold_rows(parts, 0, dataset.series_M, splits.TRAIN)
+    train_rows = plan.fold_rows(parts, 0, splits.TRAIN)
     train_photos = np.unique(dataset.pair_rows_M2[train_rows])
     others = np.setdiff1d(np.arange(len(dataset.photos)), train_photos)
     assert len(others) > 10
@@ -101,7 +101,7 @@ def test_test_rows_stay_out_of_training_and_validation(dataset: Dataset, parts: 
     (cohort,) = plan.make_cohorts(trials, dataset, parts, 2**30)
     before = train.fit(cohort, dataset, parts)
     for part, same in ((splits.TEST, True), (splits.VALIDATION, False)):
-        rows = plan.fold_rows(parts, 0, dataset.series_M, part)
+        rows = plan.fold_rows(parts, 0, part)
         preference = dataset.preference_M.copy()
         preference[rows] = 1 - preference[rows]
         after = train.fit(cohort, dataset._replace(preference_M=preference), parts)
@@ -118,7 +118,7 @@ def test_trials_of_one_fold_and_seed_see_the_same_batches(
     assert (rows[2] != rows[3]).any()  # another seed
     for p, trial in enumerate(cohort.trials):
         used = np.sort(rows[p][rows[p] >= 0])
-        expected = plan.fold_rows(parts, trial.fold, dataset.series_M, splits.TRAIN)
+        expected = plan.fold_rows(parts, trial.fold, splits.TRAIN)
         np.testing.assert_array_equal(used, expected)
 
 
@@ -130,10 +130,10 @@ def test_empty_places_in_a_batch_change_nothing(dataset: Dataset, parts: np.ndar
     rows = members.cohort_rows(cohort, dataset, parts, 0)
     padded = jnp.pad(rows, ((0, 0), (0, 0), (0, 7)), constant_values=-1)
     plain, plain_metrics = train.cohort_epoch(
-        static, data, member, train.init_cohort(static.model, member), rows
+        static, data, member, train.init_cohort(static, member), rows
     )
     wide, wide_metrics = train.cohort_epoch(
-        static, data, member, train.init_cohort(static.model, member), padded
+        static, data, member, train.init_cohort(static, member), padded
     )
     for first, second in zip(
         jax.tree.leaves((plain.params, plain_metrics)),
@@ -150,7 +150,7 @@ def test_a_batch_without_a_usable_pair_has_loss_zero_and_finite_parameters(
     static = members.make_static(cohort)
     data = members.make_data(cohort, dataset)
     member = members.make_members(cohort, dataset, parts)
-    state = train.init_cohort(static.model, member)
+    state = train.init_cohort(static, member)
     rows = jnp.full((1, 2, 16), -1)
     state, metrics = train.cohort_epoch(static, data, member, state, rows)
     assert float(metrics.train_loss[0]) == 0
@@ -192,6 +192,12 @@ def test_the_losses_of_fifty_steps_are_pytorchs(name: str) -> None:
         weight_decay=jnp.float32(recorded["weight_decay"]),
         dropout=jnp.float32(0),
         margin=jnp.float32(recorded["margin"]),
+        momentum=jnp.float32(0),
+        cosine=jnp.bool_(False),
+        warmup_epochs=jnp.float32(0),
+        feature_noise=jnp.float32(0),
+        mixup=jnp.float32(0),
+        label_smoothing=jnp.float32(0),
         mean_D=jnp.zeros(dim),
         inv_std_D=jnp.ones(dim),
         val_rows_CB=jnp.zeros((1, 1), jnp.int32),
@@ -199,9 +205,9 @@ def test_the_losses_of_fifty_steps_are_pytorchs(name: str) -> None:
         patience=jnp.int32(100),
     )
     model = Scorer(tuple(w.shape[1] for w in weights[:-1]))
-    state = train.init_member(model, member)._replace(params=params)
+    static = members.Static(model, name)
+    state = train.start_state(static, member, params)
     epoch = jax.jit(train.member_epoch, static_argnums=0)
-    static = members.Static(model, losses.LOSSES[name])
     ours = []
     for batch in recorded["batches"]:  # one step an epoch, so that each step's loss is seen
         rows = jnp.asarray([batch], jnp.int32)
@@ -219,7 +225,7 @@ def test_a_test_photo_that_overflows_does_not_touch_training(
     trials = [Trial(experiment("a", max_epochs=3, batch_size=7), fold, 0) for fold in range(3)]
     (cohort,) = plan.make_cohorts(trials, dataset, parts, 2**30)
     assert (np.asarray(members.cohort_rows(cohort, dataset, parts, 0)) < 0).any()
-    tested_in = parts[:, dataset.series_M[-1]] == splits.TEST
+    tested_in = parts[:, -1] == splits.TEST
     last_fold = int(np.flatnonzero(tested_in)[0])
     huge = dataset.features_ND.copy()
     huge[dataset.pair_rows_M2[-1]] = 3e38
@@ -244,7 +250,7 @@ def test_steps_without_a_pair_are_skipped(dataset: Dataset, parts: np.ndarray) -
     more = jnp.concatenate([rows, jnp.full((1, 5, rows.shape[2]), -1)], axis=1)
     params = []
     for batches in (rows, more):
-        state = train.init_cohort(static.model, member)
+        state = train.init_cohort(static, member)
         state, _ = train.cohort_epoch(static, data, member, state, batches)
         params.append(state.params)
     for first, second in zip(*map(jax.tree.leaves, params), strict=True):
@@ -256,6 +262,7 @@ def test_one_huge_series_in_one_fold_asks_for_skipped_steps(parts: np.ndarray) -
     pairs = np.arange(2 * len(series), dtype=np.int32).reshape(-1, 2)
     huge = Dataset(
         table=None,
+        kept_M=np.arange(len(series)),
         photos=np.arange(2 * len(series)),
         features_ND=np.zeros((2 * len(series), 2), np.float32),
         block_columns={"iqa": ("x", "y")},
@@ -265,7 +272,7 @@ def test_one_huge_series_in_one_fold_asks_for_skipped_steps(parts: np.ndarray) -
         series_ids=np.array([str(i) for i in range(31)], object),
         notes=(),
     )
-    parts = splits.split_series(huge.series_ids, folds=3)
+    parts = splits.split_series(huge.series_ids, folds=3)[:, series]
     trials = [Trial(experiment("a", sampler="distinct", blocks=("iqa",)), f, 0) for f in range(3)]
     (cohort,) = plan.make_cohorts(trials, huge, parts, 2**30)
     assert cohort.num_batches == 200
@@ -278,7 +285,7 @@ def test_photos_with_equal_features_tie(dataset: Dataset, parts: np.ndarray) -> 
     (cohort,) = plan.make_cohorts([trial], dataset, parts, 2**30)
     member = members.make_members(cohort, dataset, parts)
     model = members.make_static(cohort).model
-    state = train.init_cohort(model, member)
+    state = train.init_cohort(members.make_static(cohort), member)
     data = members.make_data(cohort, same)
     scores = np.asarray(train.cohort_scores(model, data, member, state.params))
     assert scores.shape == (1, 3000)
@@ -293,7 +300,7 @@ def first_epoch(
     (cohort,) = cohorts_of([Trial(experiment("a", **changes), 0, 0)], dataset, parts)
     static = members.make_static(cohort)
     member = members.make_members(cohort, dataset, parts)
-    state = train.init_cohort(static.model, member)
+    state = train.init_cohort(static, member)
     state = state._replace(epoch=state.epoch + start_epoch)
     data = members.make_data(cohort, dataset)
     _, metrics = train.cohort_epoch(static, data, member, state, jnp.asarray(rows)[None])
@@ -365,7 +372,7 @@ def test_the_predicted_memory_is_near_what_the_compiler_allocates(
         trials = [Trial(experiment("a", mlp_hidden_dims=dims), 0, seed) for seed in range(4)]
         (cohort,) = plan.make_cohorts(trials, dataset, parts, 2**33)
         static, member = members.make_static(cohort), members.make_members(cohort, dataset, parts)
-        state = train.init_cohort(static.model, member)
+        state = train.init_cohort(static, member)
         data = members.make_data(cohort, dataset)
         rows = members.cohort_rows(cohort, dataset, parts, 0)
         analysis = (

@@ -114,7 +114,7 @@ def search(values: flags.FlagValues, config: Config) -> int:
 def _search_with(given: dict[str, Any], values: flags.FlagValues) -> int:
     from absl import logging
 
-    from jaxrank import conductor, launches, report
+    from jaxrank import conductor, launches, report, screen
 
     # Orbax logs a traceback of what it then raises, and that we tell in one line.
     logging.set_verbosity(logging.FATAL)
@@ -126,7 +126,7 @@ def _search_with(given: dict[str, Any], values: flags.FlagValues) -> int:
         ready = launches.plan_launch(folder, given, **changes)
         for line in ready.describe():
             print(line)
-        report.print_plan(console, ready.waiting_cohorts, ready.prepared.experiments)
+        screen.print_plan(console, ready.waiting_cohorts, ready.prepared.experiments)
         return 0
     result = conductor.search(
         **given,
@@ -138,7 +138,7 @@ def _search_with(given: dict[str, Any], values: flags.FlagValues) -> int:
         console=console,
     )
     try:
-        report.print_summary(console, result.summary, simulated=result.simulated)
+        screen.print_summary(console, result.summary, result.caveats)
         for line in result.remarks:
             print(line)
         print(f"\nResults: {result.workdir}")

@@ -1,0 +1,75 @@
+"""Tables on the screen: the plan and the summary."""
+
+from collections.abc import Sequence
+
+import pandas as pd
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from jaxrank.evaluate import COMPLETED
+from jaxrank.experiments import Experiment
+from jaxrank.plan import Cohort
+from jaxrank.report import PARTIAL, RULE, percent
+
+
+def print_summary(console: Console, summary: pd.DataFrame, caveats: Sequence[str]) -> None:
+    title = "; ".join(caveats) or None
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, title=title, title_justify="left")
+    table.add_column("experiment", no_wrap=True)
+    for header in ("val acc", "test acc", "train acc", "test top-1", "test tau", "best epoch",
+                   "parameters", "trials"):  # fmt: skip
+        table.add_column(header, justify="right", no_wrap=True)
+    table.add_column("blocks")
+    table.add_column("note")
+    for row in summary.astype(object).where(summary.notna(), None).to_dict("records"):
+        trained = row["status"] in (COMPLETED, PARTIAL)
+        note = row["error"] or row["notes"].removesuffix("; ".join(caveats)).removesuffix("; ")
+        cells = [
+            row["experiment_name"],
+            *(percent(row[f"{part}_accuracy"]) for part in ("val", "test", "train")),
+            percent(row["test_top1_hit"]),
+            "" if row["test_kendall_tau"] is None else f"{row['test_kendall_tau']:.2f}",
+            f"{row['best_epoch']:.1f}" if trained else "",
+            f"{row['parameters']:,}" if trained else "",
+            str(row["num_seeds"] * row["num_folds"]) if trained else "",
+            row["blocks"] or "",
+            note if row["status"] in (COMPLETED, RULE) else f"{row['status']}: {note}",
+        ]
+        table.add_row(*map(Text, cells))  # Text: a name may look like markup
+    console.print(table)
+
+
+def print_plan(
+    console: Console, cohorts: Sequence[Cohort], experiments: Sequence[Experiment]
+) -> None:
+    """The cohorts with their shapes, then each experiment's traced hyperparameters."""
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("experiments")
+    for header in ("trials", "inputs", "hidden", "batch", "steps", "parameters", "memory"):
+        table.add_column(header, justify="right", no_wrap=True)
+    table.add_column("loss, sampler")
+    for cohort in cohorts:
+        names = dict.fromkeys(trial.experiment.name for trial in cohort.trials)
+        table.add_row(
+            Text(", ".join(names)),
+            str(len(cohort.trials)),
+            str(cohort.input_dim),
+            ",".join(map(str, cohort.choices.hidden_dims)) or "-",
+            str(cohort.batch_size),
+            str(cohort.num_batches),
+            f"{cohort.parameters:,}",
+            f"{cohort.memory_bytes / 2**20:,.0f} MiB",
+            f"{cohort.choices.loss}, {cohort.choices.sampler}",
+        )
+    console.print(table)
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("experiment")
+    keys = ("learning_rate", "dropout", "weight_decay", "margin", "max_epochs", "patience")
+    for key in keys:
+        table.add_column(key, justify="right")
+    for experiment in experiments:
+        cells = [experiment.name, *(f"{getattr(experiment, key):g}" for key in keys)]
+        table.add_row(*map(Text, cells))
+    console.print(table)
