@@ -8,23 +8,29 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from jaxrank.block_files import read_block_csv, read_block_npy, read_block_safetensors
+    from jaxrank.catalogues import read_catalogue
     from jaxrank.checkpoints import load_model
     from jaxrank.conductor import search
     from jaxrank.errors import UserError
-    from jaxrank.features import Block, open_store, read_block_csv, write_block
+    from jaxrank.features import Block, open_store, write_block
     from jaxrank.pairs import read_pairs
-    from jaxrank.sampling import BalancedSeriesBatchSampler
+    from jaxrank.sampling import BalancedSeriesBatchSampler, SeriesAwareBatchSampler
     from jaxrank.simulation import simulate
 
 __version__ = "0.1.0"
 
 _HOMES = {
     "BalancedSeriesBatchSampler": "sampling",
+    "SeriesAwareBatchSampler": "sampling",
     "Block": "features",
     "UserError": "errors",
     "load_model": "checkpoints",
     "open_store": "features",
-    "read_block_csv": "features",
+    "read_block_csv": "block_files",
+    "read_block_npy": "block_files",
+    "read_block_safetensors": "block_files",
+    "read_catalogue": "catalogues",
     "read_pairs": "pairs",
     "search": "conductor",
     "simulate": "simulation",
@@ -34,10 +40,14 @@ _HOMES = {
 __all__ = [
     "BalancedSeriesBatchSampler",
     "Block",
+    "SeriesAwareBatchSampler",
     "UserError",
     "load_model",
     "open_store",
     "read_block_csv",
+    "read_block_npy",
+    "read_block_safetensors",
+    "read_catalogue",
     "read_pairs",
     "search",
     "simulate",

@@ -13,7 +13,8 @@ from absl import flags
 
 from jaxrank.commands.console import silence_stdout
 from jaxrank.commands.features import define_features, features
-from jaxrank.commands.searching import define_search, search
+from jaxrank.commands.models import define_evaluate, define_rank, evaluate, rank
+from jaxrank.commands.searching import define_search, define_train, search, train
 from jaxrank.errors import Stopped, UserError, did_you_mean
 
 USAGE = """\
@@ -23,7 +24,10 @@ jaxrank learns which photo of a series people prefer, and says how sure that is.
 
 Commands:
   search     train a catalogue of experiments side by side and compare them
-  features   make or extend a feature store from a CSV file
+  train      train one configuration
+  evaluate   measure a saved model on any pairs
+  rank       order the photos of each series by a saved model, and pick the best
+  features   make or extend a feature store, from a CSV, .npy or safetensors file
 
 'launch.py COMMAND --help' lists a command's flags.
 """
@@ -105,5 +109,8 @@ def _flag_list(values: flags.FlagValues) -> str:
 # Each command: defines its flags, given the words, and returns its config; runs with both.
 _COMMANDS: dict[str, tuple[Callable, Callable]] = {
     "search": (define_search, search),
+    "train": (define_train, train),
+    "evaluate": (define_evaluate, evaluate),
+    "rank": (define_rank, rank),
     "features": (define_features, features),
 }

@@ -278,9 +278,7 @@ def standard_error_of_test(
 ) -> tuple[float, int, int]:
     """Standard error of an experiment's test accuracy, with its numbers of pairs and series.
 
-    Series are the independent units: the residuals of a series' pairs are summed before they are
-    squared (linearised ratio estimator, Cochran 1977, section 3A). It covers the draw of test
-    series, not retraining, and not the choice among experiments. NaN below FEWEST_SERIES.
+    It covers the draw of test series, not retraining, and not the choice among experiments.
     """
     dataset, parts = yardstick.dataset, yardstick.parts_FM
     hits_M, weight_M = np.zeros((2, len(dataset.preference_M)))
@@ -291,15 +289,27 @@ def standard_error_of_test(
             tested = directed * (parts[result.trial.fold] == splits.TEST)
             hits_M += hit * tested
             weight_M += tested
-    accuracy = hits_M.sum() / weight_M.sum()
-    residual = np.bincount(dataset.series_M, weights=hits_M - weight_M * accuracy)
-    tested = weight_M > 0
-    num_series = len(np.unique(dataset.series_M[tested]))
+    return clustered_error(hits_M, weight_M, dataset.series_M)
+
+
+def clustered_error(
+    hits_M: np.ndarray, weight_M: np.ndarray, series_M: np.ndarray
+) -> tuple[float, int, int]:
+    """Standard error of sum(hits) / sum(weight), with its numbers of pairs and series.
+
+    Series are the independent units: the residuals of a series' pairs are summed before they are
+    squared (linearised ratio estimator, Cochran 1977, section 3A). NaN below FEWEST_SERIES.
+    """
+    used = weight_M > 0
+    hits_M = np.where(used, hits_M, 0.0)  # a pair without a direction has half a hit, no weight
+    num_pairs, num_series = int(used.sum()), len(np.unique(series_M[used]))
     if num_series < FEWEST_SERIES:
-        return float("nan"), int(tested.sum()), num_series
+        return float("nan"), num_pairs, num_series
+    accuracy = hits_M.sum() / weight_M.sum()
+    residual = np.bincount(series_M, weights=hits_M - weight_M * accuracy)
     correction = num_series / (num_series - 1)
     error = float(np.sqrt(correction * (residual**2).sum()) / weight_M.sum())
-    return error, int(tested.sum()), num_series
+    return error, num_pairs, num_series
 
 
 def predictions(results: Sequence[TrialResult], yardstick: Yardstick) -> pd.DataFrame:

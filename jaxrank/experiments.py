@@ -36,46 +36,31 @@ _CHOICES: dict[str, Collection[str]] = {
 }
 
 
-def _is_size(value: float) -> bool:
-    return math.isfinite(value) and value >= 0
-
-
-def _is_count(value: int) -> bool:
-    return 1 <= value < 2**31
-
-
-def _is_share(value: float) -> bool:
-    return bool(0 <= np.float32(value) < 1)  # as it will be used: 0.99999999 is 1 in 32 bits
-
-
 # What a number must be: a test, and its words.
-_SIZE = (_is_size, "must be a finite number, not negative")
-_COUNT = (_is_count, "must be a whole number from 1 up")
-_LIMITS: dict[str, tuple[Callable[[Any], bool], str]] = {
-    "learning_rate": (
-        lambda v: _is_size(v) and v > 0,
-        "must be above 0 (a finite number, not negative)",
-    ),
-    "weight_decay": _SIZE,
-    "margin": _SIZE,
-    "warmup_epochs": _SIZE,
-    "feature_noise": _SIZE,
-    "mixup": _SIZE,
-    "batch_size": _COUNT,
-    "max_epochs": _COUNT,
-    "patience": _COUNT,
-    "dropout": (
-        _is_share,
-        "must be below 1, not negative (it is the share of units that are dropped)",
-    ),
-    "momentum": (
-        _is_share,
-        "must be below 1, not negative (the share of the last step that is kept)",
-    ),
-    "label_smoothing": (_is_share, "must be below 1, not negative (it is a share of labels)"),
+_SIZE = (lambda v: math.isfinite(v) and v >= 0, "must be a finite number, not negative")
+_COUNT = (lambda v: 1 <= v < 2**31, "must be a whole number from 1 up")
+
+
+def _share_of(what: str) -> tuple[Callable[[Any], bool], str]:
+    # As it will be used: 0.99999999 is 1 in 32 bits.
+    return lambda v: bool(np.float32(v) < 1), f"must be below 1 (it is the share of {what})"
+
+
+_LIMITS: dict[str, tuple[tuple[Callable[[Any], bool], str], ...]] = {
+    "learning_rate": (_SIZE, (lambda v: v > 0, "must be above 0")),
+    "dropout": (_SIZE, _share_of("units that are dropped")),
+    "momentum": (_SIZE, _share_of("the last step that is kept")),
+    "label_smoothing": (_SIZE, _share_of("labels that are taken as unknown")),
+    "weight_decay": (_SIZE,),
+    "margin": (_SIZE,),
+    "warmup_epochs": (_SIZE,),
+    "feature_noise": (_SIZE,),
+    "mixup": (_SIZE,),
+    "batch_size": (_COUNT,),
+    "max_epochs": (_COUNT,),
+    "patience": (_COUNT,),
     "seed": (
-        lambda v: -1 <= v < 2**31,
-        "must be a whole number from 0 up, or -1 for that of the launch",
+        (lambda v: -1 <= v < 2**31, "must be a whole number from 0 up, or -1 for the launch's"),
     ),
 }
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}")
@@ -223,9 +208,10 @@ def make_experiment(
     if name == "checkpoints":
         raise UserError("experiment name 'checkpoints': the folder of that name is taken")
     values = _typed(name, {**defaults, **explicit}, defaults)
-    for key, (passes, need) in _LIMITS.items():
-        if not passes(values[key]):
-            raise HyperparameterError(name, key, values[key], need)
+    for key, rules in _LIMITS.items():
+        for passes, need in rules:
+            if not passes(values[key]):
+                raise HyperparameterError(name, key, values[key], need)
     for key, known in _CHOICES.items():
         if values[key] not in known:
             hint = did_you_mean(values[key], known)

@@ -10,7 +10,7 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 import numpy as np
 import pandas as pd
@@ -23,6 +23,11 @@ _FORMAT = 1
 _KNOWN_ORDER = ("clip", "cnn", "iqa")
 _BLOCK_NAME = re.compile(r"[a-z][a-z0-9_]{0,31}")
 _HASH = re.compile(r"[0-9a-f]{64}")
+# How far, as a share of a column's deviation, its numbers may move when they are stored.
+_MOST_ROUNDING = 0.07
+
+# The numbers of a store.
+Dtype: TypeAlias = Literal["float16", "float32"]
 
 
 class Block(NamedTuple):
@@ -45,34 +50,12 @@ def block_order(names: Sequence[str]) -> list[str]:
     return known + sorted(set(names) - set(known))
 
 
-def read_block_csv(path: Path | str) -> Block:
-    """Reads a block from CSV: first column the photo's name, the others the block's columns.
+def check_block(where: str, block: Block, dtype: Dtype | None = None) -> Block:
+    """The block with numbers of a type, by default float32 (but float16 stays float16).
 
     Raises:
-      UserError: naming the photo, for anything but finite numbers and distinct photos.
+      UserError: what is wrong, also where numbers of that type would lose a column.
     """
-    table = tables.read_csv(path)
-    if len(table.columns) < 2:
-        raise UserError(
-            f"{path}: one column only; the first is the photo's name, the others are the features"
-        )
-    columns = table.columns[1:]
-    if "" in columns:
-        raise UserError(f"{path}: column {columns.index('') + 2} has no name in the header")
-    photos = table.texts(table.columns[0])
-    duplicated = pd.Series(photos).duplicated().to_numpy()
-    if duplicated.any():
-        row = int(np.argmax(duplicated))
-        raise UserError(
-            f"{table.where(row)}: photo '{photos[row]}' stands twice, first on line "
-            f"{table.lines[photos.index(photos[row])]}"
-        )
-    values = table.numbers(columns, named_by=table.columns[0])
-    return check_block(str(path), Block(photos, columns, values, source=Path(path).name))
-
-
-def check_block(where: str, block: Block) -> Block:
-    """The block with float32 values (float16 stays), or a UserError that says what is wrong."""
     photos, columns = list(block.photos), list(block.columns)
     for names, what in ((photos, "photo"), (columns, "column")):
         if not names:
@@ -90,34 +73,36 @@ def check_block(where: str, block: Block) -> Block:
             f"{where}: the values have shape {list(raw.shape)}, but there are {len(photos)} "
             f"photos and {len(columns)} columns"
         )
-    if raw.dtype in (np.float32, np.float16):
+    is_half = raw.dtype.kind == "f" and raw.dtype.itemsize == 2
+    stored = np.dtype(dtype or ("float16" if is_half else "float32"))
+    if raw.dtype == stored:
         values = block.values  # as it is: a memory-mapped array stays one
     else:
         with np.errstate(over="ignore"):
-            values = raw.astype(np.float32)
-        _check_narrowing(where, photos, columns, raw, values)
+            values = raw.astype(stored)
+    bits = 8 * stored.itemsize
     bad = np.argwhere(~np.isfinite(values))
     if len(bad):
         row, column = (int(index) for index in bad[0])
         raise UserError(
             f"{where}, photo '{photos[row]}', column '{columns[column]}': {raw[row, column]} is "
-            "not a finite 32-bit number"
+            f"not a finite {bits}-bit number"
         )
+    if raw.dtype != stored:
+        _check_rounding(where, columns, raw, values)
     return block._replace(photos=photos, columns=columns, values=values)
 
 
-def _check_narrowing(
-    where: str, photos: list[str], columns: list[str], wide: np.ndarray, narrow: np.ndarray
-) -> None:
-    """A column that varies by less than a 32-bit number can tell apart would be lost silently."""
-    with np.errstate(all="ignore"):
-        step = np.spacing(np.abs(narrow).max(axis=0)).astype(np.float64)
-        deviation = wide.std(axis=0, dtype=np.float64)
-    lost = np.flatnonzero((deviation > 0) & (deviation < 4 * step))
-    if len(lost) and len(photos) > 1:
+def _check_rounding(where: str, columns: list[str], raw: np.ndarray, stored: np.ndarray) -> None:
+    """A column that varies by less than stored numbers can tell apart would be lost silently."""
+    error = np.sqrt(np.mean((stored - raw.astype(np.float64)) ** 2, axis=0))
+    rounded = error > _MOST_ROUNDING * raw.std(axis=0, dtype=np.float64)
+    # A column that never varies loses nothing.
+    lost = np.flatnonzero(rounded & (raw.min(axis=0) < raw.max(axis=0)))
+    if len(lost):
         raise UserError(
-            f"{where}, column '{columns[lost[0]]}': its values differ by less than 32-bit numbers "
-            "can tell apart; subtract a constant first"
+            f"{where}, column '{columns[lost[0]]}': its values differ by less than "
+            f"{8 * stored.itemsize}-bit numbers can tell apart; subtract a constant, or scale it"
         )
 
 
@@ -180,14 +165,7 @@ def open_store(store: Path | str) -> dict[str, Block]:
 
 def _open_block(store: Path, name: str, entry: dict[str, Any]) -> Block:
     path = _array_path(store, name, entry["sha256"])
-    try:
-        # Not np.load: it would also open archives. This reads the .npy format and no pickle.
-        values = np.lib.format.open_memmap(path, mode="r")
-    except Exception as error:  # NumPy's header parser raises many kinds for damaged bytes
-        reason = str(error).splitlines()[0][:100] if str(error) else type(error).__name__
-        raise UserError(
-            f"{path}: can't be read ({reason}); make the block '{name}' again"
-        ) from None
+    values = map_npy(path, f"; make the block '{name}' again")
     shape = (len(entry["photos"]), len(entry["columns"]))
     if values.shape != shape or values.dtype.name != entry["dtype"]:
         raise UserError(
@@ -200,6 +178,14 @@ def _open_block(store: Path, name: str, entry: dict[str, Any]) -> Block:
         )
     block = Block(entry["photos"], entry["columns"], values, entry["source"], entry["sha256"])
     return check_block(str(path), block)
+
+
+def map_npy(path: Path, advice: str) -> np.ndarray:
+    try:
+        # Not np.load: it would also open archives. This reads the .npy format and no pickle.
+        return np.lib.format.open_memmap(path, mode="r")
+    except Exception as error:  # NumPy's header parser raises many kinds for damaged bytes
+        raise UserError(f"{path}: can't be read ({tables.reason(error)}){advice}") from None
 
 
 def _array_path(store: Path, name: str, sha256: str) -> Path:

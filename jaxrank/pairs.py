@@ -1,10 +1,13 @@
 """Human preferences between two photos of a series: read, checked, merged and filtered.
 
-Two kinds of table are told apart by their columns:
+Two kinds of table, CSV, JSONL or parquet, are told apart by their columns:
 
 - canonical: `series_id,image_a,image_b,preference`; further columns are kept;
 - raw votes, as Photo Triage ships them: `series_id,compareFile1,compareFile2,LEFT,RIGHT`, where
   LEFT counts the votes for `compareFile1` and a pair can stand in both orders.
+
+A pair list, as Photo Triage ships it too, is text without a header: six columns separated by
+blanks, photos given by their numbers in the series.
 """
 
 import re
@@ -20,11 +23,16 @@ from jaxrank.errors import UserError
 
 CANONICAL_COLUMNS = ("series_id", "image_a", "image_b", "preference")
 VOTE_COLUMNS = ("series_id", "compareFile1", "compareFile2", "LEFT", "RIGHT")
+# Photos are counted from 1; rank 1 is the best of its series.
+PAIR_LIST_COLUMNS = ("series_id", "number_a", "number_b", "preference", "rank_a", "rank_b")
+# The files of a folder, by what they are in the official split.
+PAIR_LISTS = {"train": "train_pairlist.txt", "val": "val_pairlist.txt"}
 PHOTO_NAME = "{series:06d}-{number:02d}.JPG"
 MIN_AGREEMENT = 0.7
 MIN_REVIEWERS = 2
 
 _VOTE_PHOTO = re.compile(r"(\d{1,18})-(\d{1,18})\.[A-Za-z0-9]+", re.ASCII)
+_WHOLE_NUMBER = re.compile(r"\d{1,18}", re.ASCII)
 _MOST_VOTES = 1e9  # far above any real number; sums of more would not be exact
 
 
@@ -48,11 +56,13 @@ def read_pairs(
     min_agreement: float | None = None,
     min_reviewers: int | None = None,
 ) -> Pairs:
-    """Reads a canonical table or a raw vote table.
+    """Reads a canonical table, a raw vote table, a pair list or the folder of two pair lists.
 
     Args:
-      path: a CSV file.
-      photo_name: for votes, how a photo's name is built; by default PHOTO_NAME.
+      path: .jsonl, .ndjson or .parquet; any other file is CSV or a pair list, whichever it looks
+        like. A folder holds the files of PAIR_LISTS; a further column `official_split` then says
+        from which one a row comes.
+      photo_name: for votes and pair lists, how a photo's name is built; by default PHOTO_NAME.
       min_agreement: for votes, the least share of a pair's votes on its majority's side; by
         default MIN_AGREEMENT.
       min_reviewers: for votes, the least number of votes for a pair; by default MIN_REVIEWERS.
@@ -60,23 +70,25 @@ def read_pairs(
     Raises:
       UserError: naming file, line and column, for anything that is not such a table.
     """
-    table = tables.read_csv(path)
-    if set(CANONICAL_COLUMNS) <= set(table.columns):
-        refuse_vote_options(
-            str(path),
-            photo_name=photo_name,
-            min_agreement=min_agreement,
-            min_reviewers=min_reviewers,
-        )
+    path = Path(path)
+    vote_options = {"min_agreement": min_agreement, "min_reviewers": min_reviewers}
+    table, is_pair_list = _read(path)
+    columns = set(table.columns)
+    if is_pair_list:
+        refuse_vote_options(str(path), **vote_options)
+        named = _name_photos(table, PHOTO_NAME if photo_name is None else photo_name)
+        return _from_canonical(named)
+    if set(CANONICAL_COLUMNS) <= columns:
+        refuse_vote_options(str(path), photo_name=photo_name, **vote_options)
         return _from_canonical(table)
-    if set(VOTE_COLUMNS) <= set(table.columns):
+    if set(VOTE_COLUMNS) <= columns:
         return _from_votes(
             table,
             PHOTO_NAME if photo_name is None else photo_name,
             MIN_AGREEMENT if min_agreement is None else min_agreement,
             MIN_REVIEWERS if min_reviewers is None else min_reviewers,
         )
-    missing = [column for column in CANONICAL_COLUMNS if column not in table.columns]
+    missing = [column for column in CANONICAL_COLUMNS if column not in columns]
     raise UserError(
         f"{path}: column '{missing[0]}' is missing; a pair table has {','.join(CANONICAL_COLUMNS)} "
         f"and a vote table {','.join(VOTE_COLUMNS)}, this file has {','.join(table.columns)[:200]}"
@@ -85,9 +97,71 @@ def read_pairs(
 
 def refuse_vote_options(where: str, **options: object) -> None:
     """An option that would change nothing is a mistake."""
-    given = [name for name, value in options.items() if value is not None]
-    if given:
-        raise UserError(f"--{given[0]} is for vote tables, but {where} holds no votes")
+    for name, value in options.items():
+        if value is not None and name == "photo_name":
+            raise UserError(
+                f"--{name} is for vote tables and pair lists, but {where} holds the photos' names"
+            )
+        if value is not None:
+            raise UserError(f"--{name} is for vote tables, but {where} holds no votes")
+
+
+def _read(path: Path) -> tuple[tables.Table, bool]:
+    """The file as a table, and whether it is a pair list."""
+    if path.is_dir():
+        return _read_folder(path), True
+    if path.suffix.lower() in tables.READERS:
+        return tables.read_table(path), False
+    text = tables.read_text(path)
+    first = next((line.strip() for line in tables.text_lines(text) if line.strip()), "")
+    # CSV has commas, and a header does not begin with a number.
+    if "," not in first and (len(first.split()) == len(PAIR_LIST_COLUMNS) or first[:1].isdigit()):
+        return tables.parse_blanks(path, text, PAIR_LIST_COLUMNS), True
+    return tables.parse_csv(path, text), False
+
+
+def _read_folder(folder: Path) -> tables.Table:
+    both = tables.Table(folder, [*PAIR_LIST_COLUMNS, "official_split"], [], [])
+    parts: list[Path] = []
+    for split, name in PAIR_LISTS.items():
+        if not (folder / name).is_file():
+            raise UserError(
+                f"{folder}: a folder given as pairs holds {' and '.join(PAIR_LISTS.values())}, but "
+                f"{name} is not there; put it there or name a file"
+            )
+        text = tables.read_text(folder / name)
+        table = tables.parse_blanks(folder / name, text, PAIR_LIST_COLUMNS)
+        both.rows.extend([*row, split] for row in table.rows)
+        both.lines.extend(table.lines)
+        parts += [table.path] * len(table.rows)
+    return both._replace(parts=parts)
+
+
+def _name_photos(table: tables.Table, photo_name: str) -> tables.Table:
+    """A pair list as a canonical table."""
+    _check_pattern(photo_name)
+    series = _whole_numbers(table, "series_id", 0)
+    photos = [
+        [photo_name.format(series=s, number=n) for s, n in zip(series, numbers, strict=True)]
+        for numbers in (_whole_numbers(table, column, 1) for column in ("number_a", "number_b"))
+    ]
+    for column in ("rank_a", "rank_b"):
+        _whole_numbers(table, column, 1)
+    rows = [[row[0], a, b, *row[3:]] for row, a, b in zip(table.rows, *photos, strict=True)]
+    return table._replace(
+        columns=["series_id", "image_a", "image_b", *table.columns[3:]], rows=rows
+    )
+
+
+def _whole_numbers(table: tables.Table, column: str, least: int) -> list[int]:
+    values = []
+    for row, cell in enumerate(table.texts(column)):
+        if not _WHOLE_NUMBER.fullmatch(cell) or int(cell) < least:
+            raise UserError(
+                f"{table.where(row, column)}: {cell[:40]!r} is not a whole number from {least} up"
+            )
+        values.append(int(cell))
+    return values
 
 
 def from_frame(frame: pd.DataFrame) -> Pairs:
@@ -236,7 +310,7 @@ def _check_photos(frame: pd.DataFrame, table: tables.Table) -> None:
         there = int(first[codes[here]])
         raise UserError(
             f"{table.where(here % len(frame))}: photo '{photos[here]}' stands in series "
-            f"{series[here]} and, on line {table.lines[there % len(frame)]}, in series "
+            f"{series[here]} and, on {table.place(there % len(frame))}, in series "
             f"{series[there]}; a photo belongs to one series"
         )
 

@@ -133,7 +133,7 @@ def prepare(
     names = choose_names(config, mode, experiments)
     wanted = read_experiments(config, names, overrides or {})
 
-    checked, store, source, best_scores = _load(pairs, features, reading)
+    checked, store, source, best_scores = load_inputs(pairs, features, reading)
     dataset = align(checked, store)
     # The pair table is split, not what the features leave of it: another block in the store must
     # not move a series to another part.
@@ -212,7 +212,7 @@ def _absolute(given: object, otherwise: str) -> str:
     return str(Path(given).absolute()) if isinstance(given, str | Path) else otherwise
 
 
-def _load(
+def load_inputs(
     pairs: PairsInput, features: FeaturesInput, reading: Mapping[str, Any]
 ) -> tuple[Pairs, Features, dict[str, Any], pd.Series | None]:
     """Pairs, features, where they come from and, for simulated data, the best possible scores."""
@@ -345,7 +345,7 @@ def describe(prepared: Prepared) -> list[str]:
         *facts["notes"],
         f"{_SPLIT_WORDS[prepared.launch['split']]}, {split}, split seed "
         f"{prepared.launch['split_seed']}; 'all' blocks means " + ", ".join(facts["blocks"]),
-        *facts["caveats"],
+        *filter(None, [splits.CAVEATS[prepared.launch["split"]]]),
         *(f"skipped {name}: {reason}" for name, reason in prepared.skipped.items()),
         f"{trials} trials in {len(prepared.cohorts)} cohorts on {device.device_kind}, "
         f"{os.cpu_count()} cores; {size:,.0f} MiB of features",

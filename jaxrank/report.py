@@ -1,7 +1,8 @@
 """What a search leaves behind: tables, curves and sentences."""
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -108,6 +109,16 @@ def _whole_numbers(summary: pd.DataFrame) -> pd.DataFrame:
     """The summary with columns of counts as counts, also where some cells are empty."""
     counts = ("batch_size", "num_seeds", "num_folds", "parameters")
     return summary.astype(dict.fromkeys(counts, "Int64"))
+
+
+@contextmanager
+def written_to(folder: Path) -> Iterator[None]:
+    """Makes the folder; a disk that can't be written is told in one line."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        yield
+    except OSError as error:
+        raise UserError(f"{folder}: can't be written ({error.strerror or error})") from None
 
 
 def write_frame(path: Path, frame: pd.DataFrame) -> None:
@@ -301,9 +312,7 @@ def remarks(
             f"features orders {percent(ceiling['val_accuracy'])} of the validation and "
             f"{percent(ceiling['test_accuracy'])} of the test pairs."
         )
-    lines.append(
-        f"Top-1 and tau measure the order of each series' photos, which {yardstick.worth}."
-    )
+    lines.append(f"Top-1 and tau measure the order of each series' photos, by {yardstick.worth}.")
     return lines
 
 

@@ -73,3 +73,48 @@ def print_plan(
         cells = [experiment.name, *(f"{getattr(experiment, key):g}" for key in keys)]
         table.add_row(*map(Text, cells))
     console.print(table)
+
+
+def print_metrics(console: Console, metrics: pd.DataFrame) -> None:
+    """What an evaluation measured; the rules on the first split only, which says the most."""
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("scorer", no_wrap=True)
+    table.add_column("photos", no_wrap=True)
+    for header in ("pairs", "series", "accuracy", "std. error", "top-1", "tau", "loss"):
+        table.add_column(header, justify="right", no_wrap=True)
+    first = metrics["split"].iloc[0]
+    metrics = metrics[(metrics["split"] == first) | (metrics["scorer"] == "model")]
+    for row in metrics.astype(object).where(metrics.notna(), None).to_dict("records"):
+        cells = [
+            row["scorer"],
+            row["split"],
+            f"{row['pairs']:,}",
+            f"{row['series']:,}",
+            percent(row["accuracy"]),
+            percent(row["standard_error"]),
+            percent(row["top1_hit"]),
+            "" if row["kendall_tau"] is None else f"{row['kendall_tau']:.2f}",
+            "" if row["loss"] is None else f"{row['loss']:.3f}",
+        ]
+        table.add_row(*map(Text, cells))
+    console.print(table)
+
+
+def print_ranking(console: Console, ranking: pd.DataFrame) -> None:
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for header in ("series", "image"):
+        table.add_column(header)
+    for header in ("score", "rank", "pick", "p_best"):
+        table.add_column(header, justify="right", no_wrap=True)
+    for row in ranking.astype(object).where(ranking.notna(), None).to_dict("records"):
+        ranked = row["rank"] is not None
+        cells = [
+            row["series_id"],
+            row["image"],
+            f"{row['score']:.3f}",
+            str(row["rank"]) if ranked else "",
+            "*" if row["pick"] else "",
+            f"{row['p_best']:.3f}" if ranked else "",
+        ]
+        table.add_row(*map(Text, cells))
+    console.print(table)

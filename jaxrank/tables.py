@@ -1,4 +1,4 @@
-"""CSV files, read strictly and written safely.
+"""Tables in files: CSV, JSONL and parquet, read strictly as text; CSV, written safely.
 
 The csv module rather than pandas.read_csv: it knows the line of every row, so that an error can
 name it, and it never guesses a type, drops a column or fills a short row.
@@ -6,6 +6,7 @@ name it, and it never guesses a type, drops a column or fills a short row.
 
 import csv
 import io
+import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -21,16 +22,29 @@ _FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 
 
 class Table(NamedTuple):
-    """A CSV file as text: `rows[i]` has one cell per column and ends on line `lines[i]`."""
+    """A file as text: `rows[i]` has one cell per column and ends on line `lines[i]`.
+
+    Attributes:
+      unit: what `lines` counts, for errors; a parquet file has no lines but rows.
+      parts: where several files were read as one table, the file of each row.
+    """
 
     path: Path
     columns: list[str]
     rows: list[list[str]]
     lines: list[int]
+    unit: str = "line"
+    parts: Sequence[Path] = ()
 
     def where(self, row: int, column: str | None = None) -> str:
-        place = f"{self.path}, line {self.lines[row]}"
+        path = self.parts[row] if self.parts else self.path
+        place = f"{path}, {self.unit} {self.lines[row]}"
         return place if column is None else f"{place}, column '{column}'"
+
+    def place(self, row: int) -> str:
+        """Where a row stands, for an error that has named the file already."""
+        of = f" of {self.parts[row].name}" if self.parts else ""
+        return f"{self.unit} {self.lines[row]}{of}"
 
     def texts(self, column: str) -> list[str]:
         """The cells of a column without surrounding blanks; an empty cell is an error."""
@@ -81,8 +95,11 @@ def read_csv(path: Path | str) -> Table:
       UserError: the file is missing, empty, not text, has duplicate columns, or a row with more
         or fewer cells than the header.
     """
-    path = Path(path)
-    text = _read_text(path)
+    return parse_csv(Path(path), read_text(path))
+
+
+def parse_csv(path: Path, text: str) -> Table:
+    """The table in the text of a CSV file, as `read_csv` reads it."""
     reader = csv.reader(io.StringIO(text, newline=""), strict=True)
     rows: list[list[str]] = []
     lines: list[int] = []
@@ -100,21 +117,174 @@ def read_csv(path: Path | str) -> Table:
             lines.append(reader.line_num)
     except csv.Error as error:
         raise UserError(f"{path}, line {reader.line_num}: not valid CSV ({error})") from None
-    if len(set(columns)) < len(columns):
-        twice = next(column for column in columns if columns.count(column) > 1)
-        raise UserError(f"{path}: the column '{twice}' stands twice in the header")
+    _check_columns(path, columns)
     if not rows:
         raise UserError(f"{path}: the file has no rows below its header")
     return Table(path, columns, rows, lines)
 
 
-def _read_text(path: Path) -> str:
+def parse_blanks(path: Path, text: str, columns: Sequence[str]) -> Table:
+    """The table in a text without a header, whose cells are separated by blanks."""
+    rows: list[list[str]] = []
+    lines: list[int] = []
+    for number, line in enumerate(text_lines(text), start=1):
+        cells = line.split()
+        if cells and len(cells) != len(columns):
+            raise UserError(
+                f"{path}, line {number}: {len(cells)} columns, not {len(columns)} separated by "
+                f"blanks: {' '.join(columns)}"
+            )
+        if cells:
+            rows.append(cells)
+            lines.append(number)
+    if not rows:
+        raise UserError(f"{path}: the file has no rows")
+    return Table(path, list(columns), rows, lines)
+
+
+def read_jsonl(path: Path | str) -> Table:
+    """Reads one JSON object a line; the keys of the first are the columns.
+
+    Every object has the same keys, in any order. Values are text or numbers, and numbers keep
+    their spelling.
+
+    Raises:
+      UserError: naming line and key.
+    """
+    path = Path(path)
+    columns: list[str] = []
+    rows: list[list[str]] = []
+    lines: list[int] = []
+    for number, line in enumerate(text_lines(read_text(path)), start=1):
+        if not line.strip():
+            continue
+        cells = _parse_object(f"{path}, line {number}", line)
+        columns = columns or list(cells)
+        for key in columns:
+            if key not in cells:
+                raise UserError(
+                    f"{path}, line {number}: the key '{key[:80]}' is missing; every object needs "
+                    "the keys of the first one"
+                )
+        for key in cells:
+            if key not in columns:
+                raise UserError(
+                    f"{path}, line {number}: the key '{key[:80]}' is new; every object needs the "
+                    "keys of the first one and no others"
+                )
+        rows.append([cells[key] for key in columns])
+        lines.append(number)
+    if not rows:
+        raise UserError(f"{path}: the file has no rows")
+    return Table(path, columns, rows, lines)
+
+
+# What JSON's values are when numbers stay text and objects become tuples of keys and values.
+_NO_CELLS = {bool: "true or false", float: "NaN or Infinity", list: "a list", tuple: "an object"}
+
+
+def _parse_object(where: str, line: str) -> dict[str, str]:
     try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise UserError(f"{path}: can't be read ({error.strerror or error})") from None
-    if not data.strip():
-        raise UserError(f"{path}: the file is empty")
+        found = json.loads(
+            line, parse_int=str, parse_float=str, parse_constant=float, object_pairs_hook=tuple
+        )
+    except json.JSONDecodeError as error:
+        raise UserError(
+            f"{where}: not valid JSON ({error.msg}, column {error.colno}); JSONL has one object a "
+            "line"
+        ) from None
+    except RecursionError:
+        raise UserError(f"{where}: nested too deeply; the values are text or numbers") from None
+    if not isinstance(found, tuple) or not found:
+        raise UserError(f"{where}: not a JSON object with keys; JSONL has one object a line")
+    cells: dict[str, str] = {}
+    for key, value in found:
+        if key in cells:
+            raise UserError(f"{where}: the key '{key[:80]}' stands twice")
+        if not isinstance(value, str):
+            kind = _NO_CELLS.get(type(value), "null")
+            raise UserError(f"{where}, key '{key[:80]}': {kind} is neither text nor a number")
+        if not (_is_text(key) and _is_text(value)):  # escapes can spell what no text file holds
+            raise UserError(f"{where}, key {key[:80]!a}: {value[:40]!a} is not text")
+        cells[key] = value
+    return cells
+
+
+def read_parquet(path: Path | str) -> Table:
+    """Reads a parquet file; a null is an empty cell, and a number reads back as it was.
+
+    Raises:
+      UserError: naming the column where its type is neither text nor a number, date or bool.
+    """
+    path = Path(path)
+    try:
+        import pyarrow.parquet
+    except ImportError:
+        raise UserError(
+            f"{path}: reading parquet needs pyarrow; pip install 'jaxrank[parquet]'"
+        ) from None
+    data = pyarrow.BufferReader(_read_bytes(path))
+    try:
+        found = pyarrow.parquet.ParquetFile(data, page_checksum_verification=True).read()
+        columns = [str(name) for name in found.column_names]
+    except Exception as error:  # damaged bytes raise many kinds
+        raise UserError(f"{path}: not a readable parquet file ({reason(error)})") from None
+    _check_columns(path, columns)
+    cells = []
+    for name, column in zip(columns, found.columns, strict=True):
+        try:
+            if pyarrow.types.is_floating(column.type):
+                column = column.cast(pyarrow.float64())  # then the text has all digits
+            texts = ["" if v is None else v for v in column.cast(pyarrow.string()).to_pylist()]
+        except Exception as error:
+            raise UserError(
+                f"{path}, column '{name[:80]}' ({str(column.type)[:80]}): not text or numbers "
+                f"({reason(error)}); leave it out or convert it"
+            ) from None
+        for row, text in enumerate(texts, start=1):
+            if not _is_text(text):
+                raise UserError(
+                    f"{path}, row {row}, column '{name[:80]}': {text[:40]!a} is not text"
+                )
+        cells.append(texts)
+    rows = [list(row) for row in zip(*cells, strict=True)]
+    if not rows:
+        raise UserError(f"{path}: the file has no rows")
+    return Table(path, columns, rows, list(range(1, len(rows) + 1)), unit="row")
+
+
+# By suffix; any other file is text.
+READERS = {".jsonl": read_jsonl, ".ndjson": read_jsonl, ".parquet": read_parquet}
+
+
+def read_table(path: Path | str) -> Table:
+    """Reads .jsonl and .ndjson as JSONL, .parquet as parquet, any other file as CSV.
+
+    Raises:
+      UserError: for a file that is not such a table, in one line.
+    """
+    return READERS.get(Path(path).suffix.lower(), read_csv)(path)
+
+
+def _is_text(text: str) -> bool:
+    """Whether a text file could hold it: no zero bytes, no halves of characters."""
+    return "\0" not in text and not any("\ud800" <= letter <= "\udfff" for letter in text)
+
+
+def _check_columns(path: Path, columns: list[str]) -> None:
+    if len(set(columns)) < len(columns):
+        twice = next(column for column in columns if columns.count(column) > 1)
+        raise UserError(f"{path}: the column '{twice}' stands twice")
+
+
+def text_lines(text: str) -> io.StringIO:
+    """The lines of a text, whichever system's line ends it has."""
+    return io.StringIO(text, newline=None)
+
+
+def read_text(path: Path | str) -> str:
+    """The text of a UTF-8 file, with or without a mark, or a UserError."""
+    data = _read_bytes(Path(path))
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -125,6 +295,22 @@ def _read_text(path: Path) -> str:
     if "\0" in text:
         raise UserError(f"{path}: not a text file (it holds zero bytes)")
     return text
+
+
+def reason(error: Exception) -> str:
+    """What a library's error says, short enough for one of our lines."""
+    text = getattr(error, "strerror", None) or str(error)
+    return text.splitlines()[0][:100] if text else type(error).__name__
+
+
+def _read_bytes(path: Path) -> bytes:
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise UserError(f"{path}: can't be read ({error.strerror or error})") from None
+    if not data.strip():
+        raise UserError(f"{path}: the file is empty")
+    return data
 
 
 def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:

@@ -154,7 +154,7 @@ FLAGS = PAIRS + " "
 CASES: list[tuple[Change, str, str]] = [
     # The pair table.
     (lambda i: i.pairs.unlink(), PAIRS, "pairs.csv: can't be read (No such file"),
-    (nothing, PAIRS.replace("{pairs}", "{store}"), "can't be read (Is a directory"),
+    (nothing, PAIRS.replace("{pairs}", "{store}"), "a folder given as pairs holds"),
     (content("pairs", b""), PAIRS, "pairs.csv: the file is empty"),
     (content("pairs", b"\n\r\n  \n"), PAIRS, "pairs.csv: the file is empty"),
     (content("pairs", b"series_id,image_a,image_b,preference\n"), PAIRS, "no rows below its"),

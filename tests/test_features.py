@@ -5,7 +5,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from jaxrank import datasets, features, files
+from jaxrank import block_files, datasets, features, files
 from jaxrank.errors import UserError
 from jaxrank.features import Block
 from jaxrank.pairs import Pairs
@@ -55,38 +55,6 @@ def test_a_write_that_stops_half_way_leaves_the_old_store(
     with pytest.raises(UserError, match="No space left"):
         features.write_block(tmp_path, "iqa", IQA._replace(values=IQA.values + 1))
     np.testing.assert_array_equal(features.open_store(tmp_path)["iqa"].values, IQA.values)
-
-
-def test_csv_becomes_a_block(tmp_path: Path) -> None:
-    path = tmp_path / "f.csv"
-    path.write_text("image,sharpness,contrast\n b.jpg ,1,2.5\na.jpg,-3,1e-3\n")
-    block = features.read_block_csv(path)
-    assert block.photos == ["b.jpg", "a.jpg"]
-    assert block.columns == ["sharpness", "contrast"]
-    assert block.values.dtype == np.float32
-    np.testing.assert_allclose(block.values, [[1, 2.5], [-3, 1e-3]])
-    assert block.source == "f.csv"
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("image,x\na,1\nb,nan\n", "line 3, column 'x' ('b'): 'nan' is not a finite number"),
-        ("image,x\na,1\nb,inf\n", "('b'): 'inf' is not a finite number"),
-        ("image,x\na,1\nb,\n", "('b'): '' is not a finite number"),
-        ("image,x\na,1\nb,1e39\n", "photo 'b', column 'x': 1e+39 is not a finite 32-bit number"),
-        ("image,x\na,1\nb,2\na,3\n", "line 4: photo 'a' stands twice, first on line 2"),
-        ("image,x\na,1\nb\n", "line 3 ('b'): 1 cells"),
-        ("image\na\n", "one column only"),
-        ("image,x,\na,1,2\n", "column 3 has no name"),
-    ],
-)
-def test_errors_in_a_feature_table_name_the_photo(tmp_path: Path, text: str, message: str) -> None:
-    path = tmp_path / "f.csv"
-    path.write_text(text)
-    with pytest.raises(UserError) as error:
-        features.read_block_csv(path)
-    assert message in str(error.value)
 
 
 @pytest.mark.parametrize("name", ["../iqa", "all", "", "A", "iqa/x", "x" * 33])
@@ -203,6 +171,64 @@ def test_a_block_in_memory_is_checked_like_a_file(
 def test_wider_numbers_become_32_bit_ones(tmp_path: Path) -> None:
     features.write_block(tmp_path, "iqa", IQA._replace(values=IQA.values.astype(np.float64)))
     assert features.open_store(tmp_path)["iqa"].values.dtype == np.float32
+
+
+def test_a_block_can_be_stored_in_half_the_bits(tmp_path: Path) -> None:
+    path = tmp_path / "f.csv"
+    path.write_text("image,x,y\na,0.1,1\nb,2049,1\n")
+    block = block_files.read_block_csv(path, dtype="float16")
+    assert block.values.dtype == np.float16
+    # The nearest 16-bit numbers: 10 bits after the first one, so 0.1 is 1638/16384 and above
+    # 2048 every second whole number is missing.
+    np.testing.assert_array_equal(block.values, [[1638 / 16384, 1], [2048, 1]])
+    half = features.check_block("b", IQA._replace(values=IQA.values.astype(np.float16)))
+    assert half.values.dtype == np.float16
+    single = features.check_block("b", half, "float32")
+    assert single.values.dtype == np.float32
+    np.testing.assert_array_equal(single.values, IQA.values)
+
+
+@pytest.mark.parametrize(
+    ("column", "message"),
+    [
+        ([1, 2, 65536], "photo 'c', column 'x': 65536.0 is not a finite 16-bit number"),
+        ([1, 2, -1e300], "is not a finite 16-bit number"),
+        ([1000, 1000.1, 1000.2], "column 'x': its values differ by less than 16-bit numbers"),
+        ([1e-9, 2e-9, 3e-9], "subtract a constant, or scale it"),
+    ],
+)
+def test_what_16_bit_numbers_would_lose_is_told(column: list[float], message: str) -> None:
+    values = np.array([[0.1, x] for x in column])
+    with pytest.raises(UserError) as error:
+        features.check_block("f", Block(["a", "b", "c"], ["same", "x"], values), "float16")
+    assert message in str(error.value)
+
+
+def test_a_column_that_never_varies_loses_nothing() -> None:
+    values = np.full((3, 2), 0.1)  # whose mean in floating point is not 0.1
+    for dtype in (None, "float16"):
+        block = features.check_block("f", IQA._replace(values=values), dtype)
+        assert (block.values[0] == block.values).all()
+
+
+def test_one_far_value_among_many_does_not_forbid_16_bits() -> None:
+    values = np.random.default_rng(0).standard_normal((400_000, 1))
+    values[0] = 60_000
+    block = Block([str(i) for i in range(len(values))], ["x"], values)
+    assert features.check_block("f", block, "float16").values.dtype == np.float16
+
+
+def test_a_float16_store_is_aligned_to_its_values_in_32_bits(tmp_path: Path) -> None:
+    values = np.array([[0.1, 2049], [0.2, 5], [0.3, 7]])
+    block = IQA._replace(values=values)
+    features.write_block(tmp_path, "iqa", features.check_block("iqa", block, "float16"))
+    opened = features.open_store(tmp_path)
+    assert opened["iqa"].values.dtype == np.float16
+    dataset = datasets.align(make_pairs(("1", "c", "a", 1.0)), opened)
+    assert dataset.features_ND.dtype == np.float32
+    expected = values[[2, 0]].astype(np.float16)
+    assert (expected != values[[2, 0]]).any()
+    np.testing.assert_array_equal(dataset.features_ND, expected)
 
 
 def test_a_damaged_entry_is_mended_by_making_that_block_again(tmp_path: Path) -> None:

@@ -1,8 +1,13 @@
+import json
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow
+import pyarrow.parquet
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from jaxrank.errors import UserError
 from jaxrank.pairs import canonical_series_id, from_frame, read_pairs
@@ -131,6 +136,189 @@ def test_a_data_frame_is_read_like_a_file(tmp_path: Path) -> None:
         from_frame(frame.assign(series_id=1.0))
     with pytest.raises(UserError, match="line 2, column 'preference'"):
         from_frame(frame.assign(preference=[1, np.nan]))
+
+
+def test_a_pair_list_names_its_photos_and_keeps_the_ranks(tmp_path: Path) -> None:
+    path = tmp_path / "list.txt"
+    path.write_bytes(b"7 1 2 0.949 1 4\r\n\r\n 0007\t10  3 .25 2 1 \r\n")
+    table = read_pairs(path).table
+    assert table.columns.tolist() == [
+        "series_id", "image_a", "image_b", "preference", "rank_a", "rank_b",
+    ]  # fmt: skip
+    assert table.values.tolist() == [
+        ["7", "000007-01.JPG", "000007-02.JPG", 0.949, "1", "4"],
+        ["7", "000007-10.JPG", "000007-03.JPG", 0.25, "2", "1"],
+    ]
+    named = read_pairs(path, photo_name="{series}/{number}.png").table
+    assert named["image_a"].tolist() == ["7/1.png", "7/10.png"]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("1 1 2 0.5 1\n", "line 1: 5 columns, not 6 separated by blanks: series_id number_a"),
+        ("1 1 2 0.5 1 2\n1 1 3 0.5 1 2 3\n", "line 2: 7 columns, not 6"),
+        ("1;1;2;0.5;1;2\n", "line 1: 1 columns, not 6"),
+        ("series a b preference rank_a rank_b\n", "line 1, column 'series_id': 'series' is not a"),
+        ("1 1 2 0.5 1 2\n\n1 0 2 0.5 1 2\n", "line 3, column 'number_a': '0' is not a whole num"),
+        ("1 1 2.0 0.5 1 2\n", "line 1, column 'number_b': '2.0' is not a whole number from 1 up"),
+        ("-1 1 2 0.5 1 2\n", "column 'series_id': '-1' is not a whole number from 0 up"),
+        ("1 1 2 0.5 0 2\n", "column 'rank_a': '0' is not a whole number from 1 up"),
+        ("1 1 2 0.5 1 x\n", "column 'rank_b': 'x' is not a whole number from 1 up"),
+        ("1 1 2 1.5 1 2\n", "line 1, column 'preference': 1.5 is not a share"),
+        ("1 1 2 nan 1 2\n", "line 1, column 'preference': 'nan' is not a finite number"),
+        ("1 2 2 0.5 1 2\n", "line 1: photo '000001-02.JPG' is compared with itself"),
+        (f"{10**18} 1 2 0.5 1 2\n", "column 'series_id': '1000000000000000000' is not a whole"),
+    ],
+)
+def test_errors_in_a_pair_list_name_line_and_column(
+    tmp_path: Path, text: str, message: str
+) -> None:
+    path = tmp_path / "list.txt"
+    path.write_text(text)
+    with pytest.raises(UserError) as error:
+        read_pairs(path)
+    assert message in str(error.value)
+    assert str(path) in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def folder_of(tmp_path: Path, train: str, val: str) -> Path:
+    (tmp_path / "train_pairlist.txt").write_text(train)
+    (tmp_path / "val_pairlist.txt").write_text(val)
+    return tmp_path
+
+
+def test_a_folder_of_two_pair_lists_is_one_table_with_the_official_split(tmp_path: Path) -> None:
+    folder = folder_of(tmp_path, "1 1 2 0.5 1 2\n2 1 2 1 1 2\n", "3 2 1 0.25 2 1\n")
+    table = read_pairs(folder, photo_name="{series}-{number}").table
+    assert table.values.tolist() == [
+        ["1", "1-1", "1-2", 0.5, "1", "2", "train"],
+        ["2", "2-1", "2-2", 1.0, "1", "2", "train"],
+        ["3", "3-2", "3-1", 0.25, "2", "1", "val"],
+    ]
+    assert table.columns[-1] == "official_split"
+
+
+def test_errors_in_a_folder_name_the_list_and_what_is_expected(tmp_path: Path) -> None:
+    with pytest.raises(
+        UserError, match=r"holds train_pairlist\.txt and val_pairlist\.txt, but tra"
+    ):
+        read_pairs(tmp_path)
+    folder = folder_of(tmp_path, "1 1 2 0.5 1 2\n1 1 3 0.5 1 2\n", "3 2 1 7 2 1\n")
+    with pytest.raises(UserError, match=r"val_pairlist\.txt, line 1, column 'preference': 7 is"):
+        read_pairs(folder)
+    folder = folder_of(tmp_path, "1 11 12 0.5 1 2\n", "2 1 2 0.5 1 2\n11 1 2 0.5 1 2\n")
+    with pytest.raises(UserError) as error:  # this pattern calls two photos 111
+        read_pairs(folder, photo_name="{series}{number}")
+    assert (
+        "val_pairlist.txt, line 2: photo '111' stands in series 11 and, on line 1 of "
+        "train_pairlist.txt, in series 1"
+    ) in str(error.value)
+    (folder / "val_pairlist.txt").unlink()
+    with pytest.raises(UserError, match=r"but val_pairlist\.txt is not there"):
+        read_pairs(folder)
+
+
+def test_options_that_would_change_nothing_are_refused(tmp_path: Path) -> None:
+    pair_list = tmp_path / "list.txt"
+    pair_list.write_text("1 1 2 0.5 1 2\n")
+    table = written(tmp_path, HEADER + "1,a,b,0.5\n")
+    with pytest.raises(UserError, match=r"--min_reviewers is for vote tables, but .*list\.txt"):
+        read_pairs(pair_list, min_reviewers=2)
+    with pytest.raises(UserError, match="--min_agreement is for vote tables"):
+        read_pairs(table, min_agreement=0.7)
+    with pytest.raises(UserError, match="--photo_name is for vote tables and pair lists"):
+        read_pairs(table, photo_name="{series}-{number}")
+    with pytest.raises(UserError, match="the pattern must name"):
+        read_pairs(pair_list, photo_name="")
+
+
+def test_pairs_and_votes_are_the_same_from_csv_jsonl_and_parquet(tmp_path: Path) -> None:
+    shares = "01,a,b,0.949,x\n1,a,c,1,y\n02,d,e,0.1,\n"
+    votes = "7,7-1.JPG,7-2.JPG,3,0\n7,7-2.JPG,7-1.JPG,1,4\n7,7-1.JPG,7-3.JPG,5,1\n"
+    tables = []
+    for text in (HEADER.replace("\n", ",note\n") + shares, VOTES + votes):
+        path = written(tmp_path, text)
+        header, *rows = (line.split(",") for line in text.splitlines())
+        objects = [dict(zip(header, row, strict=True)) for row in rows]
+        numbers = {"preference": float, "LEFT": int, "RIGHT": int}
+        typed = [{k: numbers.get(k, str)(v) for k, v in found.items()} for found in objects]
+        jsonl = tmp_path / "pairs.jsonl"
+        jsonl.write_text("".join(json.dumps(found) + "\n" for found in typed))
+        parquet = tmp_path / "pairs.parquet"
+        pyarrow.parquet.write_table(pyarrow.Table.from_pylist(typed), parquet)
+        expected = read_pairs(path)
+        for other in (jsonl, parquet):
+            found = read_pairs(other)
+            pd.testing.assert_frame_equal(found.table, expected.table)
+            assert found.notes == expected.notes
+        tables.append(expected.table)
+    assert tables[0]["preference"].tolist() == [0.949, 1.0, 0.1]
+    assert tables[1]["preference"].tolist() == [7 / 8, 5 / 6]
+
+
+def test_errors_in_jsonl_name_the_line_and_in_parquet_the_row(tmp_path: Path) -> None:
+    good = {"series_id": "1", "image_a": "a", "image_b": "b", "preference": 1.0}
+    jsonl = tmp_path / "pairs.jsonl"
+    jsonl.write_text("\n".join(json.dumps(found) for found in (good, good | {"preference": 2})))
+    with pytest.raises(UserError, match="line 2, column 'preference': 2 is not a share"):
+        read_pairs(jsonl)
+    parquet = tmp_path / "pairs.parquet"
+    rows = [good, good | {"image_a": None}]
+    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), parquet)
+    with pytest.raises(UserError, match="row 2, column 'image_a': the cell is empty"):
+        read_pairs(parquet)
+    rows = [good, good | {"series_id": "2"}]
+    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), parquet)
+    with pytest.raises(UserError, match="row 2: photo 'a' stands in series 2 and, on row 1, in"):
+        read_pairs(parquet)
+
+
+@pytest.mark.parametrize("storage", ["python", "pyarrow"])
+def test_pairs_do_not_depend_on_whether_pandas_has_pyarrow(tmp_path: Path, storage: str) -> None:
+    path = written(tmp_path, HEADER + "01,\u00fc,b,0.9\n1,b,\u00fc,0.3\n2,=c,d,0.5\n")
+    with pd.option_context("mode.string_storage", storage):
+        pairs = read_pairs(path)
+    assert pairs.table.values.tolist() == [["1", "\u00fc", "b", 0.8], ["2", "=c", "d", 0.5]]
+    assert len(pairs.notes) == 1
+
+
+def test_the_real_pair_lists_are_the_real_pair_table(photo_triage: Path) -> None:
+    lists = read_pairs(photo_triage).table
+    table = read_pairs(photo_triage / "pairs.csv").table
+    pd.testing.assert_frame_equal(lists, table)
+    assert lists["official_split"].value_counts().to_dict() == {"train": 8238, "val": 348}
+    val = read_pairs(photo_triage / "val_pairlist.txt").table
+    of_val = lists[lists["official_split"] == "val"].reset_index(drop=True)
+    pd.testing.assert_frame_equal(val, of_val.drop(columns="official_split"))
+
+
+@settings(max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    edits=st.lists(
+        st.tuples(
+            st.integers(0, 40),
+            st.integers(0, 5),
+            st.binary(max_size=4) | st.sampled_from([b" ", b"\n", b",", b"-1", b"nan", b"9" * 20]),
+        ),
+        min_size=1,
+        max_size=3,
+    )
+)
+def test_any_nearly_good_pair_list_is_read_or_told(
+    tmp_path: Path, edits: list[tuple[int, int, bytes]]
+) -> None:
+    data = bytearray(b"1 1 2 0.949 1 4\n1 1 3 0.636 1 2\n2 1 2 0.5 1 1\n")
+    for start, length, new in edits:
+        data[start : start + length] = new
+    path = tmp_path / "list.txt"
+    path.write_bytes(data)
+    try:
+        pairs = read_pairs(path)
+    except UserError:
+        return
+    assert pairs.table["preference"].between(0, 1).all()
 
 
 def test_the_real_tables_have_the_known_sizes(photo_triage: Path) -> None:

@@ -144,5 +144,5 @@ def test_pretraining_sees_training_series_only(folds: int) -> None:
 
 
 def test_an_unknown_split_is_told() -> None:
-    with pytest.raises(UserError, match="--split=serise: unknown. Did you mean 'series'"):
+    with pytest.raises(UserError, match=r"--split=serise: unknown\. Did you mean 'series'"):
         splits.split_pairs(pairs_of(20), "serise")

@@ -1,11 +1,17 @@
 """Where a command prints."""
 
+import datetime
 import os
 import sys
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from rich.console import Console
+
+
+def default_workdir(command: str) -> str:
+    """A new folder, named by the time."""
+    return f"outputs/{command}/{command}_{datetime.datetime.now():%Y%m%d_%H%M%S}"
 
 
 def make_console() -> "Console":
@@ -19,7 +25,7 @@ def make_console() -> "Console":
             silence_stdout()
 
     console = PatientConsole()
-    return console if console.is_terminal else PatientConsole(width=130)
+    return console if console.is_terminal else PatientConsole(width=150)
 
 
 def silence_stdout() -> None:

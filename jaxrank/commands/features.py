@@ -4,32 +4,100 @@ from absl import flags
 
 from jaxrank.errors import UserError
 
+# By source, the flags that only some sources have.
+_SOURCES = {
+    "from_csv": (),
+    "from_npy": ("names", "columns"),
+    "from_safetensors": ("names", "columns", "tensor"),
+}
+
 
 def define_features(values: flags.FlagValues, words: list[str]) -> None:
     del words  # no config here
     for name, meaning in {
-        "from_csv": "first column the photo's name, the others the block's columns",
+        "from_csv": "CSV: first column the photo's name, the others the block's columns",
+        "from_npy": "NumPy array of two dimensions, a row for each line of --names",
+        "from_safetensors": "with --names, one tensor as in --from_npy; without, a vector a photo, "
+        "called by the photo's name",
+        "names": "text file with one photo a line",
+        "tensor": "the tensor that --names belongs to (default: the only one of two dimensions, "
+        "else the one called like the block)",
         "block": "name of the block, such as clip, cnn or iqa",
         "features": "folder of the store; made when there is none",
     }.items():
         flags.DEFINE_string(name, None, meaning, flag_values=values)
+    flags.DEFINE_list(
+        "columns",
+        None,
+        "names of an array's columns, comma separated (default: BLOCK_0,BLOCK_1,...)",
+        flag_values=values,
+    )
+    flags.DEFINE_enum(
+        "dtype",
+        None,
+        ["float16", "float32"],
+        "numbers of the store (default: float16 stays float16, all others become float32)",
+        flag_values=values,
+    )
 
 
 def features(values: flags.FlagValues, config: None) -> int:
-    """Adds a block to a feature store, or replaces it, from a CSV file."""
+    """Adds a block to a feature store, or replaces it, from a CSV, .npy or safetensors file."""
     del config
-    for name in ("from_csv", "block", "features"):
-        if not values[name].value:
-            raise UserError(f"--{name} is missing: features needs --from_csv, --block, --features")
+    source = _check_flags(values)
 
-    from jaxrank.features import read_block_csv, write_block
+    from jaxrank import block_files
+    from jaxrank.features import write_block
 
-    block = read_block_csv(values.from_csv)
+    if source == "from_csv":
+        block = block_files.read_block_csv(values.from_csv, dtype=values.dtype)
+    elif source == "from_npy":
+        block = block_files.read_block_npy(
+            values.from_npy,
+            values.names,
+            block=values.block,
+            columns=values.columns or (),
+            dtype=values.dtype,
+        )
+    else:
+        block = block_files.read_block_safetensors(
+            values.from_safetensors,
+            values.names,
+            block=values.block,
+            tensor=values.tensor,
+            columns=values.columns or (),
+            dtype=values.dtype,
+        )
     replaced = write_block(values.features, values.block, block)
     what = "replaced" if replaced else "new"
     print(
         f"{values.features}: {what} block '{values.block}' of {len(block.photos):,} photos and "
         f"{len(block.columns):,} columns ({', '.join(block.columns[:4])}"
-        f"{', ...' if len(block.columns) > 4 else ''})"
+        f"{', ...' if len(block.columns) > 4 else ''}) in {block.values.dtype}"
     )
     return 0
+
+
+def _check_flags(values: flags.FlagValues) -> str:
+    """The one source that is given; an option that is missing or would change nothing is told."""
+    given = [name for name in values if values[name].present]
+    for name in given:
+        if values[name].value in ("", []):
+            raise UserError(f"--{name} is empty")
+    sources = [name for name in _SOURCES if name in given]
+    if len(sources) != 1:
+        raise UserError(
+            f"give one of {', '.join(f'--{name}' for name in _SOURCES)}, not "
+            f"{' and '.join(f'--{name}' for name in sources) or 'none of them'}"
+        )
+    (source,) = sources
+    needed = ["block", "features", *(["names"] if source == "from_npy" else [])]
+    for name in needed:
+        if name not in given:
+            raise UserError(
+                f"--{name} is missing: --{source} needs {', '.join(f'--{n}' for n in needed)}"
+            )
+    for name in ("names", "columns", "tensor"):
+        if name in given and name not in _SOURCES[source]:
+            raise UserError(f"--{name} does not go with --{source}")
+    return source

@@ -1,16 +1,31 @@
-"""`search`: flags, and what they mean to `conductor.search`."""
+"""`search` and `train`: flags, and what they mean to `conductor.search`."""
 
 import re
 import sys
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
-from jaxrank.commands.console import make_console, silence_stdout
+from jaxrank.commands.console import default_workdir, make_console, silence_stdout
 from jaxrank.config_files import check_key, load_config, with_every_key
-from jaxrank.configs import CATALOGUE_KEYS
+from jaxrank.configs import CATALOGUE_KEYS, default
 from jaxrank.errors import UserError
+
+# The experiment of `train`, and its hyperparameters that have flags of their own.
+TRAINED = "trained"
+CONFIGURATION = (
+    "mlp_hidden_dims,batch_size,learning_rate,dropout,max_epochs,use_clip,use_cnn_features,"
+    "use_iqa_features,use_series_sampler"
+).split(",")
+
+
+_DEFINE: dict[type, Callable[..., Any]] = {
+    str: flags.DEFINE_string,
+    int: flags.DEFINE_integer,
+    float: flags.DEFINE_float,
+}
 
 
 class Config(NamedTuple):
@@ -25,15 +40,52 @@ def define_search(values: flags.FlagValues, words: list[str]) -> Config:
         "mode": ("quick", "a list of experiments: quick, full, regularization, features, "
                  "learning_rate"),
         "experiments": (None, "names from the catalogue, comma separated, instead of a mode"),
-        "pairs": (None, "CSV of pairs or of votes; without it the embedded simulated data"),
-        "features": (None, "folder of a feature store, see the command 'features'"),
-        "workdir": (None, "new folder for the results (default: one named by the time, in "
-                    "outputs/hyperparameter_search); with --resume, the search to go on with"),
-        "photo_name": (None, "votes: how a photo's name is built (default: "
-                       "{series:06d}-{number:02d}.JPG)"),
+        "experiments_csv": (None, "a catalogue of your own: columns experiment_name, "
+                            "mlp_hidden_dims, batch_size, learning_rate, max_epochs, and others"),
     }  # fmt: skip
     for name, (start, meaning) in text.items():
         flags.DEFINE_string(name, start, meaning, flag_values=values)
+    flags.DEFINE_list(
+        "only_folds",
+        None,
+        "train these folds only, comma separated, counted from 0 (default: all of --folds)",
+        flag_values=values,
+    )
+    switches = {
+        "resume": "go on with the search in --workdir (default: the newest), with its options; "
+                  "where there is none, begin one",
+        "extend": "resume a finished search and add what it lacks of --experiments or --mode, "
+                  "--num_seeds and --only_folds",
+        "retry_failed": "resume, and train failed trials again",
+    }  # fmt: skip
+    for name, meaning in switches.items():
+        flags.DEFINE_boolean(name, False, meaning, flag_values=values)
+    _define_run(values)
+    return _define_config(values, words, _read_flag(words, "experiments_csv"))
+
+
+def _define_run(values: flags.FlagValues) -> None:
+    """The flags of every command that trains."""
+    text = {
+        "pairs": "pairs or votes: CSV, JSON lines, parquet, a six-column pair list, or a folder "
+                 "with train_pairlist.txt and val_pairlist.txt; without it the embedded simulated "
+                 "data",
+        "features": "folder of a feature store, see the command 'features'",
+        "workdir": "new folder for the results, or that of the search to go on with (default: one "
+                   "named by the time, in outputs/)",
+        "photo_name": "votes and pair lists: how a photo's name is built (default: "
+                      "{series:06d}-{number:02d}.JPG)",
+        "init_from": "folder of a saved model that training begins from",
+    }  # fmt: skip
+    for name, meaning in text.items():
+        flags.DEFINE_string(name, None, meaning, flag_values=values)
+    flags.DEFINE_string(
+        "split",
+        "series",
+        "series; official: the val list tests; random: by pair, which leaks; pretrain: the "
+        "training series by pair",
+        flag_values=values,
+    )
     whole = {
         "folds": (0, 0, "cross-validation by series: so many folds, each tested once, the next one "
                   "validating; 0, the default, is one 80/10/10 split"),
@@ -44,35 +96,69 @@ def define_search(values: flags.FlagValues, words: list[str]) -> Config:
     }  # fmt: skip
     for name, (first, least, meaning) in whole.items():
         flags.DEFINE_integer(name, first, meaning, lower_bound=least, flag_values=values)
-    flags.DEFINE_list(
-        "only_folds",
-        None,
-        "train these folds only, comma separated, counted from 0 (default: all of --folds)",
-        flag_values=values,
-    )
     shares = {
         "min_agreement": (None, "votes: leave out pairs with a smaller majority (default: 0.7)"),
         "save_budget": (0.05, "share of the time that checkpoints may take"),
     }
     for name, (share, meaning) in shares.items():
         flags.DEFINE_float(name, share, meaning, flag_values=values)
-    switches = {
-        "dry_run": "print the plan and end",
-        "resume": "go on with the search in --workdir (default: the newest), with its options; "
-                  "where there is none, begin one",
-        "extend": "resume a finished search and add what it lacks of --experiments or --mode, "
-                  "--num_seeds and --only_folds",
-        "retry_failed": "resume, and train failed trials again",
-    }  # fmt: skip
-    for name, meaning in switches.items():
-        flags.DEFINE_boolean(name, False, meaning, flag_values=values)
-    return _define_config(values, words)
+    flags.DEFINE_boolean("dry_run", False, "print the plan and end", flag_values=values)
 
 
-def _define_config(values: flags.FlagValues, words: list[str]) -> Config:
+def define_train(values: flags.FlagValues, words: list[str]) -> Config:
+    defaults = default.get_config()
+    meanings = {
+        "mlp_hidden_dims": "widths of the hidden layers, comma separated; empty is linear",
+        "batch_size": "pairs in a batch",
+        "learning_rate": "of AdamW",
+        "dropout": "share of units that are dropped",
+        "max_epochs": "at most so many epochs",
+    }
+    for name, meaning in meanings.items():
+        define = _DEFINE[type(defaults[name])]
+        define(name, defaults[name], meaning, flag_values=values)
+    # Not booleans, of which absl would take '--use_clip false' for true.
+    for name, meaning in {
+        "use_clip": "read the block 'clip'",
+        "use_cnn_features": "read the block 'cnn'",
+        "use_iqa_features": "read the block 'iqa'",
+        "use_series_sampler": "take one pair from each series in turn",
+    }.items():
+        flags.DEFINE_enum(
+            name,
+            str(defaults[name]).lower(),
+            ["true", "false"],
+            meaning,
+            case_sensitive=False,
+            flag_values=values,
+        )
+    _define_run(values)
+    config = _define_config(values, words, None)
+    # One experiment, and what is typed holds for it.
+    config.values.experiments = ConfigDict({TRAINED: {}})
+    config.values.modes = ConfigDict({TRAINED: (TRAINED,)})
+    return config
+
+
+def _read_flag(words: list[str], name: str) -> str | None:
+    """The value of a flag that others depend on, before they are parsed."""
+    for place, word in enumerate(words):
+        flag, equals, value = word.lstrip("-").partition("=")
+        if word.startswith("-") and flag == name:
+            return value if equals else (words[place + 1 : place + 2] or [""])[0]
+    return None
+
+
+def _define_config(
+    values: flags.FlagValues, words: list[str], experiments_csv: str | None
+) -> Config:
     """Runs the config's file, defines --config.key=value for its keys and returns it as it was."""
     file = _take_config_file(words)
     config = load_config(file)
+    if experiments_csv is not None:
+        from jaxrank.catalogues import read_catalogue
+
+        config = read_catalogue(experiments_csv, config)
     # A copy: the flags change it, and the linear reference reads what the file says.
     flagged = with_every_key(config)
     for word in words:
@@ -103,15 +189,65 @@ def _take_config_file(words: list[str]) -> str | None:
 def search(values: flags.FlagValues, config: Config) -> int:
     """Trains a catalogue of experiments side by side, each on the same pairs, and compares them
     with one-line rules."""
+    if values["mode"].present:
+        for name in ("experiments", "experiments_csv"):
+            if values[name].value is not None:
+                raise UserError(f"--mode and --{name} are both given: give one of them")
     given = _options_given(values, config)
+    if values["mode"].present:
+        given["mode"] = values.mode
+    if values.experiments is not None:
+        given["experiments"] = [w.strip() for w in values.experiments.split(",") if w.strip()]
+        if not given["experiments"]:
+            raise UserError("--experiments is empty: give names from the catalogue")
+    if values.experiments_csv is not None:
+        given["config"] = config.values
+        given.setdefault("experiments", list(config.values.experiments))
+    if values.only_folds is not None:
+        if not all(re.fullmatch("[0-9]{1,9}", word.strip()) for word in values.only_folds):
+            raise UserError(f"--only_folds={','.join(values.only_folds)}: not whole numbers")
+        given["only_folds"] = [int(word) for word in values.only_folds]
+    resume = values.resume or values.extend or values.retry_failed
+    changes = {"extend": values.extend, "retry_failed": values.retry_failed}
+    return _run(given, values.workdir, values, resume, changes)
 
+
+def train(values: flags.FlagValues, config: Config) -> int:
+    """Trains one configuration, and compares it with a linear scorer and one-line rules: a search
+    whose only experiment is called 'trained'."""
+    given = _options_given(values, config) | {"config": config.values, "experiments": [TRAINED]}
+    overrides = given.setdefault("overrides", {})
+    for name in CONFIGURATION:
+        if not values[name].present:
+            continue
+        if name in overrides:
+            raise UserError(f"--{name} and --config.{name} are both given: give one of them")
+        value: Any = values[name].value
+        overrides[name] = value == "true" if name.startswith("use_") else value
+    workdir = values.workdir or default_workdir("train")
+    return _run(given, workdir, values, resume=False, changes={})
+
+
+def _run(
+    given: dict[str, Any],
+    workdir: str | None,
+    values: flags.FlagValues,
+    resume: bool,
+    changes: dict[str, Any],
+) -> int:
     from jaxrank import stopping
 
     with stopping.signals_end_at_once():
-        return _search_with(given, values)
+        return _run_search(given, workdir, values, resume, changes)
 
 
-def _search_with(given: dict[str, Any], values: flags.FlagValues) -> int:
+def _run_search(
+    given: dict[str, Any],
+    workdir: str | None,
+    values: flags.FlagValues,
+    resume: bool,
+    changes: dict[str, Any],
+) -> int:
     from absl import logging
 
     from jaxrank import conductor, launches, report, screen
@@ -119,10 +255,8 @@ def _search_with(given: dict[str, Any], values: flags.FlagValues) -> int:
     # Orbax logs a traceback of what it then raises, and that we tell in one line.
     logging.set_verbosity(logging.FATAL)
     console = make_console()
-    resume = values.resume or values.extend or values.retry_failed
-    changes = {"extend": values.extend, "retry_failed": values.retry_failed}
     if values.dry_run:
-        folder = launches.find_workdir(values.workdir, resume=resume)
+        folder = launches.find_workdir(workdir, resume=resume)
         ready = launches.plan_launch(folder, given, **changes)
         for line in ready.describe():
             print(line)
@@ -130,7 +264,7 @@ def _search_with(given: dict[str, Any], values: flags.FlagValues) -> int:
         return 0
     result = conductor.search(
         **given,
-        workdir=values.workdir,
+        workdir=workdir,
         resume=resume,
         **changes,
         save_budget=values.save_budget,
@@ -159,21 +293,13 @@ def _search_with(given: dict[str, Any], values: flags.FlagValues) -> int:
 
 
 def _options_given(values: flags.FlagValues, config: Config) -> dict[str, Any]:
-    """The options of `prepare.prepare` that were typed: a resumed search has the others."""
-    if values["mode"].present and values.experiments is not None:
-        raise UserError("--mode and --experiments are both given: give one of them")
+    """The options of `prepare.prepare` that were typed, of those that every command has: a resumed
+    search has the others."""
     names = (
-        "mode,pairs,features,folds,num_seeds,seed,split_seed,photo_name,min_agreement,min_reviewers"
+        "pairs,features,split,folds,num_seeds,seed,split_seed,photo_name,min_agreement,"
+        "min_reviewers,init_from"
     ).split(",")
     given = {name: values[name].value for name in names if values[name].present}
-    if values.experiments is not None:
-        given["experiments"] = [w.strip() for w in values.experiments.split(",") if w.strip()]
-        if not given["experiments"]:
-            raise UserError("--experiments is empty: give names from the catalogue")
-    if values.only_folds is not None:
-        if not all(re.fullmatch("[0-9]{1,9}", word.strip()) for word in values.only_folds):
-            raise UserError(f"--only_folds={','.join(values.only_folds)}: not whole numbers")
-        given["only_folds"] = [int(word) for word in values.only_folds]
     if config.file is not None:
         given["config"] = config.values
     overrides = config_flags.get_override_values(values["config"])

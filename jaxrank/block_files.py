@@ -1,0 +1,169 @@
+"""Blocks read from files: CSV, .npy with a list of names, safetensors."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from jaxrank import tables
+from jaxrank.errors import UserError
+from jaxrank.features import Block, Dtype, check_block, map_npy
+
+# What NumPy can hold of the types in a safetensors file.
+_TENSOR_TYPES = {"F64", "F32", "F16", "I64", "I32", "I16", "I8", "U64", "U32", "U16", "U8", "BOOL"}
+
+
+def read_block_csv(path: Path | str, *, dtype: Dtype | None = None) -> Block:
+    """Reads a block from CSV: first column the photo's name, the others the block's columns.
+
+    Raises:
+      UserError: naming the photo, for anything but finite numbers and distinct photos.
+    """
+    table = tables.read_csv(path)
+    if len(table.columns) < 2:
+        raise UserError(
+            f"{path}: one column only; the first is the photo's name, the others are the features"
+        )
+    columns = table.columns[1:]
+    if "" in columns:
+        raise UserError(f"{path}: column {columns.index('') + 2} has no name in the header")
+    photos = _distinct(table, table.columns[0])
+    values = table.numbers(columns, named_by=table.columns[0])
+    return check_block(str(path), Block(photos, columns, values, Path(path).name), dtype)
+
+
+def read_block_npy(
+    path: Path | str,
+    names: Path | str,
+    *,
+    block: str,
+    columns: Sequence[str] = (),
+    dtype: Dtype | None = None,
+) -> Block:
+    """Reads a block from a .npy file, which is memory-mapped and never unpickled.
+
+    Args:
+      path: numbers [photos, columns].
+      names: a text file with one photo a line, in the order of the rows.
+      block: the block's name; its columns are BLOCK_0, BLOCK_1, ... unless `columns` names them.
+      columns, dtype: names of the columns; the numbers to store, see `check_block`.
+    """
+    values = map_npy(Path(path), "")
+    if values.ndim != 2:
+        raise UserError(
+            f"{path}: an array of shape {list(values.shape)}; a block has two dimensions, photos "
+            "and columns"
+        )
+    return _named_block(path, values, _read_names(names, path, len(values)), block, columns, dtype)
+
+
+def read_block_safetensors(
+    path: Path | str,
+    names: Path | str | None = None,
+    *,
+    block: str,
+    tensor: str | None = None,
+    columns: Sequence[str] = (),
+    dtype: Dtype | None = None,
+) -> Block:
+    """Reads a block from a safetensors file.
+
+    With `names`, one tensor [photos, columns] is read: `tensor`, by default the only one of two
+    dimensions, else the one called like the block. Without, every tensor is a photo's vector and
+    is called by the photo's name. The other arguments are those of `read_block_npy`.
+    """
+    try:
+        from safetensors import safe_open
+    except ImportError:
+        raise UserError(
+            f"{path}: reading it needs safetensors; pip install 'jaxrank[safetensors]'"
+        ) from None
+    try:
+        file = safe_open(path, framework="numpy")
+        parts = {name: file.get_slice(name) for name in sorted(file.keys())}
+        shapes = {name: list(part.get_shape()) for name, part in parts.items()}
+        types = {name: part.get_dtype() for name, part in parts.items()}
+    except Exception as error:  # a damaged header raises many kinds
+        raise UserError(f"{path}: can't be read as safetensors ({tables.reason(error)})") from None
+    some = ", ".join(f"'{name[:40]}' {types[name]} {shapes[name]}" for name in list(parts)[:3])
+    holds = f"{path}: holds {len(parts):,} tensors{': ' if parts else ''}{some}"
+    if names is None:
+        chosen = _vectors(holds, shapes, tensor)
+    else:
+        chosen = [_matrix(holds, shapes, tensor, block)]
+    for name in chosen:
+        if types[name] not in _TENSOR_TYPES:
+            raise UserError(
+                f"{path}: tensor '{name[:80]}' has numbers of type {types[name]}, which NumPy "
+                "lacks; save it as float16 or float32"
+            )
+    arrays = [file.get_tensor(name) for name in chosen]
+    if names is None:
+        return _named_block(path, np.stack(arrays), chosen, block, columns, dtype)
+    photos = _read_names(names, path, len(arrays[0]))
+    return _named_block(path, arrays[0], photos, block, columns, dtype)
+
+
+def _vectors(holds: str, shapes: dict[str, list[int]], tensor: str | None) -> list[str]:
+    """The tensors of a file that has one for each photo: all of them."""
+    if tensor is not None:
+        raise UserError(f"{holds}; --tensor={tensor} needs --names, the photos of its rows")
+    lengths = {tuple(shape) for shape in shapes.values()}
+    if len(lengths) != 1 or len(lengths.pop()) != 1:
+        raise UserError(
+            f"{holds}; without --names every tensor must be one photo's vector, all of one length"
+        )
+    return list(shapes)
+
+
+def _matrix(holds: str, shapes: dict[str, list[int]], tensor: str | None, block: str) -> str:
+    """The tensor with a row for each photo."""
+    if tensor is None:
+        matrices = [name for name, shape in shapes.items() if len(shape) == 2]
+        tensor = matrices[0] if len(matrices) == 1 else block
+    if len(shapes.get(tensor, [])) != 2:
+        raise UserError(
+            f"{holds}; '{tensor}' is no tensor of two dimensions there, choose one by --tensor"
+        )
+    return tensor
+
+
+def _read_names(names: Path | str, path: Path | str, rows: int) -> list[str]:
+    lines = [line.strip() for line in tables.text_lines(tables.read_text(names))]
+    if not lines[-1]:
+        lines.pop()
+    numbers = list(range(1, len(lines) + 1))
+    photos = _distinct(tables.Table(Path(names), ["photo"], [[n] for n in lines], numbers), "photo")
+    if len(photos) != rows:
+        raise UserError(f"{names}: {len(photos):,} names, but {path} has {rows:,} rows")
+    return photos
+
+
+def _distinct(table: tables.Table, column: str) -> list[str]:
+    photos = table.texts(column)
+    duplicated = pd.Series(photos).duplicated().to_numpy()
+    if duplicated.any():
+        row = int(np.argmax(duplicated))
+        raise UserError(
+            f"{table.where(row)}: photo '{photos[row]}' stands twice, first on "
+            f"{table.place(photos.index(photos[row]))}"
+        )
+    return photos
+
+
+def _named_block(
+    path: Path | str,
+    values: np.ndarray,
+    photos: list[str],
+    block: str,
+    columns: Sequence[str],
+    dtype: Dtype | None,
+) -> Block:
+    width = values.shape[1]
+    columns = list(columns) or [f"{block}_{i}" for i in range(width)]
+    if len(columns) != width or "" in columns:
+        raise UserError(
+            f"{path}: --columns must give {width:,} names, not {','.join(columns)[:80]}"
+        )
+    return check_block(str(path), Block(photos, columns, values, Path(path).name), dtype)

@@ -1,0 +1,99 @@
+"""A catalogue of experiments from a table (CSV, JSON lines or parquet), a row an experiment."""
+
+from pathlib import Path
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from jaxrank import tables
+from jaxrank.configs import CATALOGUE_KEYS
+from jaxrank.errors import UserError, did_you_mean
+from jaxrank.experiments import LINEAR, HyperparameterError, make_experiment
+
+REQUIRED = ("experiment_name", "mlp_hidden_dims", "batch_size", "learning_rate", "max_epochs")
+OPTIONAL = (
+    "dropout,use_clip,use_cnn_features,use_iqa_features,use_series_sampler,sampler,loss,margin,"
+    "weight_decay,optimizer,momentum,activation,use_layernorm,seed,notes"
+).split(",")
+# The only mode of such a catalogue: all its experiments.
+MODE = "catalogue"
+_SWITCHES = {"true": True, "false": False}
+
+
+def read_catalogue(path: Path | str, config: ConfigDict) -> ConfigDict:
+    """The config with the experiments of a table instead of its own.
+
+    Args:
+      path: of the table. An empty cell of an optional column is the config's value, an empty
+        `mlp_hidden_dims` a linear scorer.
+      config: as configs/default.py returns it; its hyperparameters are the defaults.
+
+    Raises:
+      UserError: naming row and column.
+    """
+    table = tables.read_table(path)
+    for column in REQUIRED:
+        if column not in table.columns:
+            raise UserError(
+                f"{path}: column '{column}' is missing; a catalogue has {','.join(REQUIRED)}"
+            )
+    for column in table.columns:
+        if column not in (*REQUIRED, *OPTIONAL):
+            hint = did_you_mean(column, (*REQUIRED, *OPTIONAL))
+            raise UserError(f"{path}: unknown column '{column}'.{hint}")
+    defaults = {key: value for key, value in config.items() if key not in CATALOGUE_KEYS}
+    names = table.texts("experiment_name")
+    experiments: dict[str, dict[str, Any]] = {}
+    for row, name in enumerate(names):
+        if name in experiments or name == LINEAR:
+            reason = "is the reference's" if name == LINEAR else "stands twice"
+            raise UserError(f"{table.where(row, 'experiment_name')}: the name '{name}' {reason}")
+        values = {
+            column: _value(table, row, column, defaults[column])
+            for column in table.columns
+            if column != "experiment_name" and not _is_default(table, row, column)
+        }
+        try:
+            make_experiment(name, values, defaults, values)
+        except HyperparameterError as error:
+            cell = _cell(table, row, error.key)
+            raise UserError(f"{table.where(row, error.key)}: '{cell}' {error.need}") from None
+        except UserError as error:
+            raise UserError(f"{table.where(row)}: {error}") from None
+        experiments[name] = values
+    changed = config.to_dict() | {"experiments": experiments, "modes": {MODE: tuple(experiments)}}
+    return ConfigDict(changed)
+
+
+def _cell(table: tables.Table, row: int, column: str) -> str:
+    return table.rows[row][table.columns.index(column)].strip()
+
+
+def _is_default(table: tables.Table, row: int, column: str) -> bool:
+    return column in OPTIONAL and not _cell(table, row, column)
+
+
+def _value(table: tables.Table, row: int, column: str, default: Any) -> Any:
+    """A cell in the type of its default."""
+    cell = _cell(table, row, column)
+    where = table.where(row, column)
+    if isinstance(default, bool):  # spreadsheet programs write TRUE
+        if cell.lower() not in _SWITCHES:
+            raise UserError(f"{where}: '{cell[:40]}' is neither true nor false")
+        return _SWITCHES[cell.lower()]
+    if isinstance(default, int):
+        if not (cell.isascii() and cell.removeprefix("-").isdigit() and len(cell) < 20):
+            raise UserError(f"{where}: '{cell[:40]}' is not a whole number")
+        return int(cell)
+    if isinstance(default, float):
+        try:
+            return _to_float(cell)
+        except ValueError:
+            raise UserError(f"{where}: '{cell[:40]}' is not a number") from None
+    return cell
+
+
+def _to_float(cell: str) -> float:
+    if "_" in cell or not cell.isascii():  # Python's float would take 1_000 and other digits
+        raise ValueError
+    return float(cell)
