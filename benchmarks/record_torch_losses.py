@@ -9,12 +9,30 @@ import itertools
 import json
 import sys
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
 
 PHOTOS, FEATURES, STEPS, BATCH, HIDDEN = 40, 12, 50, 8, (16, 8)
-LEARNING_RATE, WEIGHT_DECAY, MARGIN = 1e-2, 1e-2, 1.0
+LEARNING_RATE, WEIGHT_DECAY, MOMENTUM, MARGIN = 1e-2, 1e-2, 0.9, 1.0
+
+
+class Run(NamedTuple):
+    loss: str = "logistic"
+    optimizer: str = "adamw"
+    activation: str = "relu"
+    use_layernorm: bool = False
+    schedule: str = "constant"
+
+
+RUNS = {
+    "margin_ranking": Run("margin_ranking"),
+    "logistic": Run(),
+    "sgd, gelu": Run(optimizer="sgd", activation="gelu"),
+    "cosine, tanh, layernorm": Run(activation="tanh", use_layernorm=True, schedule="cosine"),
+}
+ACTIVATIONS = {"relu": torch.nn.ReLU, "gelu": torch.nn.GELU, "tanh": torch.nn.Tanh}
 
 
 def main(path: str) -> None:
@@ -37,17 +55,19 @@ def main(path: str) -> None:
         "weights": [w.tolist() for w in weights],
         "learning_rate": LEARNING_RATE,
         "weight_decay": WEIGHT_DECAY,
+        "momentum": MOMENTUM,
         "margin": MARGIN,
-        "losses": {
-            name: train(name, features, pairs, preference, batches, weights)
-            for name in ("margin_ranking", "logistic")
+        "runs": {
+            name: run._asdict()
+            | {"losses": train(run, features, pairs, preference, batches, weights)}
+            for name, run in RUNS.items()
         },
     }
     Path(path).write_text(json.dumps(recorded) + "\n")
 
 
 def train(
-    loss: str,
+    run: Run,
     features: np.ndarray,
     pairs: np.ndarray,
     preference: np.ndarray,
@@ -55,20 +75,30 @@ def train(
     weights: list[np.ndarray],
 ) -> list[float]:
     layers: list[torch.nn.Module] = []
+    if run.use_layernorm:
+        layers.append(torch.nn.LayerNorm(FEATURES, elementwise_affine=False))
     for place, weight in enumerate(weights):
         linear = torch.nn.Linear(*weight.shape)
         linear.weight.data = torch.tensor(weight.T.copy())
         linear.bias.data.zero_()
-        layers += [linear] + ([torch.nn.ReLU()] if place < len(weights) - 1 else [])
+        layers += [linear] + ([ACTIVATIONS[run.activation]()] if place < len(weights) - 1 else [])
     model = torch.nn.Sequential(*layers)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=LEARNING_RATE, weight_decay=WEIGHT_DECAY)
+    if run.optimizer == "sgd":
+        optimizer: torch.optim.Optimizer = torch.optim.SGD(
+            model.parameters(), lr=LEARNING_RATE, momentum=MOMENTUM, weight_decay=WEIGHT_DECAY
+        )
+    else:
+        optimizer = torch.optim.AdamW(
+            model.parameters(), lr=LEARNING_RATE, weight_decay=WEIGHT_DECAY
+        )
+    cosine = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=STEPS)
     x, p = torch.tensor(features), torch.tensor(preference)
     losses = []
     for rows in batches:
         target = p[rows]
         score_a = model(x[pairs[rows, 0]])[:, 0]
         score_b = model(x[pairs[rows, 1]])[:, 0]
-        if loss == "margin_ranking":
+        if run.loss == "margin_ranking":
             y = torch.sign(target - 0.5)
             used = y != 0  # a preference of one half has no direction
             value = torch.nn.functional.margin_ranking_loss(
@@ -79,6 +109,8 @@ def train(
         optimizer.zero_grad()
         value.backward()
         optimizer.step()
+        if run.schedule == "cosine":
+            cosine.step()
         losses.append(value.item())
     return losses
 

@@ -16,6 +16,8 @@ from jaxrank.train import log_ties
 
 # How a pair's photos were seen by the model.
 NEW, VALIDATION, TRAIN = "new", "val", "train"
+# The name of the model among the scorers.
+MODEL = "model"
 ALL_PHOTOS = "all"
 _SERIES_COLUMNS = ("series_id", "image")
 
@@ -53,6 +55,12 @@ def evaluate_model(
     Raises:
       UserError: a block is missing, or its columns are not the model's.
     """
+    if (pairs is None) != (features is None):
+        given, lacking = ("pairs", "features") if features is None else ("features", "pairs")
+        raise UserError(
+            f"--{given} is given without --{lacking}: give both, or neither for the embedded "
+            "simulated data"
+        )
     model = model if isinstance(model, Model) else load_model(model)
     checked, store, _, simulated = load_inputs(pairs, features, reading)
     scores = model.score(store)
@@ -67,7 +75,7 @@ def evaluate_model(
         chosen = np.flatnonzero(split_M == split)
         if len(chosen):
             photos = orderings.series_photos(dataset, worth_N, chosen)
-            for name, rule_N in {"model": scores_N, **rules}.items():
+            for name, rule_N in {MODEL: scores_N, **rules}.items():
                 row = _measured(rule_N, dataset, chosen, photos)
                 rows.append({"scorer": name, "split": split} | row)
             rows[-len(rules) - 1]["loss"] = _mean_loss(model, scores_N, dataset, chosen)
@@ -122,17 +130,21 @@ def _mean_loss(model: Model, scores_N: np.ndarray, dataset: Dataset, chosen: np.
 
 def _rules(dataset: Dataset, store: Features) -> tuple[dict[str, np.ndarray], list[str]]:
     """The one-line rules, also where the model does not read their block."""
+    notes = []
     if evaluate.IQA_BLOCK in store and evaluate.IQA_BLOCK not in dataset.block_columns:
         block = store[evaluate.IQA_BLOCK]
         rows = pd.Index(block.photos).get_indexer(pd.Index(dataset.photos))
         if (rows < 0).any():
-            note = f"no rules: {int((rows < 0).sum()):,} photos have no row in block 'iqa'"
-            return evaluate.rule_scores(dataset), [note]
-        values = np.asarray(block.values[rows], np.float32)
-        dataset = dataset._replace(
-            features_ND=values, block_columns={evaluate.IQA_BLOCK: tuple(block.columns)}
-        )
-    return evaluate.rule_scores(dataset), []
+            notes.append(f"no rules: {int((rows < 0).sum()):,} photos have no row in block 'iqa'")
+        else:
+            dataset = dataset._replace(
+                features_ND=np.asarray(block.values[rows], np.float32),
+                block_columns={evaluate.IQA_BLOCK: tuple(block.columns)},
+            )
+    rules = evaluate.rule_scores(dataset)
+    if MODEL in rules:  # a column of that name
+        rules[f"{evaluate.IQA_BLOCK}:{MODEL}"] = rules.pop(MODEL)
+    return rules, notes
 
 
 def _how_seen(model: Model, dataset: Dataset) -> np.ndarray:
@@ -157,7 +169,7 @@ def _seen_notes(split_M: np.ndarray) -> list[str]:
 
 
 def _caveats(model: Model) -> list[str]:
-    return [f"of the model: {caveat}" for caveat in model.description["caveats"]]
+    return [f"of the model: {caveat}" for caveat in model.description.get("caveats", [])]
 
 
 def _check_finite(scores: np.ndarray, photos: np.ndarray) -> None:
@@ -210,8 +222,13 @@ def rank_photos(
     if series is None:
         table = pd.DataFrame({"series_id": ALL_PHOTOS, "image": scores.index})
     else:
-        table = series if isinstance(series, pd.DataFrame) else read_series(series)
+        table = _from_frame(series) if isinstance(series, pd.DataFrame) else read_series(series)
     notes = _caveats(model)
+    if model.description["slope"] == 0:
+        notes.append(
+            "the model's higher scores were not preferred in its validation pairs: p_best is the "
+            "same for all photos of a series"
+        )
     scored = table["image"].isin(scores.index)
     if not scored.any():
         raise UserError(
@@ -233,7 +250,8 @@ def rank_photos(
     behind = table["score"].astype(np.float64) - groups["score"].transform("max")
     odds = np.exp(model.description["slope"] * behind)
     table["p_best"] = odds / odds.groupby(table["series_id"]).transform("sum")
-    tied = int((table["rank"] == 1).sum()) - len(groups)
+    best = table["rank"] == 1
+    tied = int((best & (best.groupby(table["series_id"]).transform("sum") > 1)).sum())
     if tied:
         notes.append(f"{tied:,} photos share the best score of their series: the first is the pick")
     alone = scores[~scores.index.isin(table["image"])]
@@ -249,10 +267,26 @@ def read_series(path: Path | str) -> pd.DataFrame:
     table = tables.read_table(path)
     if "image" not in table.columns and set(pairs.CANONICAL_COLUMNS) <= set(table.columns):
         return _of_pairs(pairs.read_pairs(path).table)
+    return _checked_series(table)
+
+
+def _from_frame(frame: pd.DataFrame) -> pd.DataFrame:
+    """As `read_series`, of a table that is in memory."""
+    if frame.empty:
+        raise UserError("series: the data frame has no rows")
+    if "image" not in frame.columns and set(pairs.CANONICAL_COLUMNS) <= set(frame.columns):
+        return _of_pairs(pairs.from_frame(frame).table)
+    rows = frame.astype(object).where(frame.notna(), "").astype(str).values.tolist()
+    lines = list(range(1, len(frame) + 1))
+    where, columns = Path("series (data frame)"), list(map(str, frame.columns))
+    return _checked_series(tables.Table(where, columns, rows, lines, unit="row"))
+
+
+def _checked_series(table: tables.Table) -> pd.DataFrame:
     for column in _SERIES_COLUMNS:
         if column not in table.columns:
             raise UserError(
-                f"{path}: column '{column}' is missing; a series table has "
+                f"{table.path}: column '{column}' is missing; a series table has "
                 f"{','.join(_SERIES_COLUMNS)} (a pair table serves too)"
             )
     photos = table.texts("image")

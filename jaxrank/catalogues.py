@@ -8,7 +8,7 @@ from ml_collections import ConfigDict
 from jaxrank import tables
 from jaxrank.configs import CATALOGUE_KEYS
 from jaxrank.errors import UserError, did_you_mean
-from jaxrank.experiments import LINEAR, HyperparameterError, make_experiment
+from jaxrank.experiments import LINEAR, HyperparameterError, check_name, make_experiment
 
 REQUIRED = ("experiment_name", "mlp_hidden_dims", "batch_size", "learning_rate", "max_epochs")
 OPTIONAL = (
@@ -48,6 +48,10 @@ def read_catalogue(path: Path | str, config: ConfigDict) -> ConfigDict:
         if name in experiments or name == LINEAR:
             reason = "is the reference's" if name == LINEAR else "stands twice"
             raise UserError(f"{table.where(row, 'experiment_name')}: the name '{name}' {reason}")
+        try:
+            check_name(name)
+        except UserError as error:
+            raise UserError(f"{table.where(row, 'experiment_name')}: {error}") from None
         values = {
             column: _value(table, row, column, defaults[column])
             for column in table.columns
@@ -56,6 +60,8 @@ def read_catalogue(path: Path | str, config: ConfigDict) -> ConfigDict:
         try:
             make_experiment(name, values, defaults, values)
         except HyperparameterError as error:
+            if error.key not in table.columns:  # a default is wrong, and no row
+                raise UserError(f"{table.where(row)}: {error}; it is the config's") from None
             cell = _cell(table, row, error.key)
             raise UserError(f"{table.where(row, error.key)}: '{cell}' {error.need}") from None
         except UserError as error:

@@ -74,7 +74,10 @@ class Model(NamedTuple):
                 raise UserError(f"the model reads block '{name}', which the features lack")
             block = check_block(f"block '{name}'", features[name])
             if tuple(block.columns) != columns:
-                raise UserError(f"block '{name}' does not have the columns of the model's")
+                raise UserError(
+                    f"block '{name}' does not have the columns of the model's: "
+                    f"{_difference(block.columns, columns)}; make it as for the training"
+                )
             photos = pd.Index(block.photos)
             common = photos if common is None else common[common.isin(photos)]
         if common is None or common.empty:
@@ -103,6 +106,14 @@ class Model(NamedTuple):
         for leaf in (*jax.tree.leaves(self.params), self.mean_D, self.inv_std_D):
             digest.update(np.ascontiguousarray(leaf).data)
         return digest.hexdigest()
+
+
+def _difference(columns: Sequence[str], wanted: Sequence[str]) -> str:
+    """Where two lists of columns part."""
+    if len(columns) != len(wanted):
+        return f"it has {len(columns):,}, the model reads {len(wanted):,}"
+    place = next(i for i, name in enumerate(wanted) if columns[i] != name)
+    return f"column {place + 1:,} is '{columns[place]}', the model's is '{wanted[place]}'"
 
 
 def _scorer(description: dict[str, Any]) -> Scorer:
@@ -213,6 +224,7 @@ def _is_record(record: Any) -> bool:
         and isinstance(description.get("margin"), float)
         and isinstance(slope, float)
         and 0 <= slope < math.inf
+        and _is_names(description.get("caveats", []))
         and all(_is_names(names) and names for names in blocks.values())
     )
 

@@ -183,6 +183,17 @@ def _sort_overrides(
     return general, special
 
 
+def check_name(name: str) -> None:
+    """An experiment's name is that of a folder."""
+    if not _NAME.fullmatch(name):
+        raise UserError(
+            f"experiment name {name[:40]!r}: use letters, digits, '_' and '-', "
+            "beginning with a letter or a digit"
+        )
+    if name == "checkpoints":
+        raise UserError("experiment name 'checkpoints': the folder of that name is taken")
+
+
 def make_experiment(
     name: str,
     explicit: Mapping[str, Any],
@@ -200,13 +211,7 @@ def make_experiment(
     Raises:
       HyperparameterError: a value can't be, or contradicts another.
     """
-    if not _NAME.fullmatch(name):
-        raise UserError(
-            f"experiment name {name[:40]!r}: use letters, digits, '_' and '-', "
-            "beginning with a letter or a digit"
-        )
-    if name == "checkpoints":
-        raise UserError("experiment name 'checkpoints': the folder of that name is taken")
+    check_name(name)
     values = _typed(name, {**defaults, **explicit}, defaults)
     for key, rules in _LIMITS.items():
         for passes, need in rules:

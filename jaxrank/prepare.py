@@ -253,8 +253,8 @@ def _check_parts(dataset: Dataset, parts: np.ndarray) -> None:
             name = splits.PART_NAMES[part]
             if not directed[plan.fold_rows(parts, fold, part)].any():
                 raise UserError(
-                    f"fold {fold} has no {name} pair with a preference other than 0.5; "
-                    f"{len(dataset.series_ids)} series are too few for this split"
+                    f"fold {fold} has no {name} pair with features and a preference other than "
+                    f"0.5; {len(dataset.series_ids)} series with features do not fill this split"
                 )
 
 

@@ -96,6 +96,25 @@ TRIALS = [
     Trial(experiment("c", weight_decay=0.1, margin=2.0, dropout=0.0), 2, 3),
 ]
 
+# Another one, in which everything is switched on that a program can have.
+EVERYTHING: dict[str, Any] = {
+    "optimizer": "sgd",
+    "activation": "gelu",
+    "use_layernorm": True,
+    "l2_blocks": ("clip",),
+    "loss": "davidson",
+    "sampler": "series_aware",
+    "feature_noise": 0.1,
+    "mixup": 0.2,
+}
+AUGMENTED_TRIALS = [
+    Trial(experiment("a", **EVERYTHING, learning_rate=0.05), 0, 0),
+    Trial(experiment("b", **EVERYTHING, learning_rate=0.1, schedule="cosine", max_epochs=3), 1, 1),
+    Trial(experiment("c", **EVERYTHING | {"mixup": 0.9}, learning_rate=0.1, momentum=0.5), 1, 1),
+    Trial(experiment("d", **EVERYTHING, learning_rate=0.1, warmup_epochs=1.0), 2, 0),
+    Trial(experiment("e", **EVERYTHING, learning_rate=0.1, label_smoothing=0.3), 2, 0),
+]
+
 
 def cohorts_of(
     trials: Sequence[Trial], dataset: Dataset, parts: np.ndarray, at_once: int = 100

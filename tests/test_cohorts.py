@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import numpy as np
 import pytest
-from conftest import TRIALS, cohorts_of, experiment
+from conftest import AUGMENTED_TRIALS, TRIALS, cohorts_of, experiment
 
 from jaxrank import members, plan, train
 from jaxrank.datasets import Dataset
@@ -55,9 +55,15 @@ def largest_difference(first: dict[str, np.ndarray], second: dict[str, np.ndarra
     return max(float(np.abs(first[key] - second[key]).max()) for key in first)
 
 
+@pytest.fixture(scope="module", params=[TRIALS, AUGMENTED_TRIALS], ids=["plain", "augmented"])
+def trials(request: pytest.FixtureRequest) -> list[Trial]:
+    chosen: list[Trial] = request.param
+    return chosen
+
+
 @pytest.fixture(scope="module")
-def together(dataset: Dataset, parts: np.ndarray) -> dict[str, np.ndarray]:
-    (cohort,) = cohorts_of(TRIALS, dataset, parts)
+def together(trials: list[Trial], dataset: Dataset, parts: np.ndarray) -> dict[str, np.ndarray]:
+    (cohort,) = cohorts_of(trials, dataset, parts)
     assert len(cohort.trials) == 5
     return run_steps(cohort, dataset, parts)
 
@@ -70,9 +76,9 @@ def test_the_members_of_a_cohort_differ(together: dict[str, np.ndarray]) -> None
 
 
 def test_a_trial_alone_is_the_trial_in_a_cohort(
-    together: dict[str, np.ndarray], dataset: Dataset, parts: np.ndarray
+    together: dict[str, np.ndarray], trials: list[Trial], dataset: Dataset, parts: np.ndarray
 ) -> None:
-    assert largest_difference(run_alone(TRIALS, dataset, parts), together) < 1e-5
+    assert largest_difference(run_alone(trials, dataset, parts), together) < 1e-5
 
 
 def test_a_trial_alone_is_the_trial_in_a_cohort_without_dropout_too(
@@ -87,16 +93,16 @@ def test_a_trial_alone_is_the_trial_in_a_cohort_without_dropout_too(
 
 
 def test_the_order_in_a_cohort_changes_nothing(
-    together: dict[str, np.ndarray], dataset: Dataset, parts: np.ndarray
+    together: dict[str, np.ndarray], trials: list[Trial], dataset: Dataset, parts: np.ndarray
 ) -> None:
-    (cohort,) = cohorts_of(TRIALS[::-1], dataset, parts)
+    (cohort,) = cohorts_of(trials[::-1], dataset, parts)
     assert largest_difference(run_steps(cohort, dataset, parts), together) == 0
 
 
 def test_two_chunks_of_memory_change_nothing(
-    together: dict[str, np.ndarray], dataset: Dataset, parts: np.ndarray
+    together: dict[str, np.ndarray], trials: list[Trial], dataset: Dataset, parts: np.ndarray
 ) -> None:
-    cohorts = cohorts_of(TRIALS, dataset, parts, at_once=3)
+    cohorts = cohorts_of(trials, dataset, parts, at_once=3)
     assert [len(cohort.trials) for cohort in cohorts] == [3, 2]
     chunks: dict[str, np.ndarray] = {}
     for cohort in cohorts:
@@ -105,10 +111,10 @@ def test_two_chunks_of_memory_change_nothing(
 
 
 def test_a_key_that_depends_on_the_place_would_be_noticed(
-    together: dict[str, np.ndarray], dataset: Dataset, parts: np.ndarray
+    together: dict[str, np.ndarray], trials: list[Trial], dataset: Dataset, parts: np.ndarray
 ) -> None:
-    (cohort,) = cohorts_of(TRIALS, dataset, parts)
-    by_place = jax.random.split(jax.random.key(0), len(TRIALS))
+    (cohort,) = cohorts_of(trials, dataset, parts)
+    by_place = jax.random.split(jax.random.key(0), len(trials))
     placed = run_steps(cohort, dataset, parts, keys=by_place)
     assert all(np.abs(placed[key] - together[key]).max() > 1e-2 for key in together)
 

@@ -1,5 +1,6 @@
 """`evaluate` and `rank`: what a saved model says of pairs and photos."""
 
+import os
 from pathlib import Path
 
 from absl import flags
@@ -91,7 +92,7 @@ def rank(values: flags.FlagValues, config: None) -> int:
     series = values.series
     if series is None and values.features is not None:
         beside = Path(values.features) / "series.csv"
-        series = str(beside) if beside.is_file() else None
+        series = str(beside) if os.path.isfile(beside) else None
     result = rank_photos(values.model, values.features, series)
     with report.written_to(folder):
         report.write_frame(folder / "rankings.csv", result.table)

@@ -141,12 +141,15 @@ def define_train(values: flags.FlagValues, words: list[str]) -> Config:
 
 
 def _read_flag(words: list[str], name: str) -> str | None:
-    """The value of a flag that others depend on, before they are parsed."""
+    """The value of a flag that others depend on, before they are parsed; the last one counts."""
+    found = None
     for place, word in enumerate(words):
         flag, equals, value = word.lstrip("-").partition("=")
         if word.startswith("-") and flag == name:
-            return value if equals else (words[place + 1 : place + 2] or [""])[0]
-    return None
+            found = value if equals else (words[place + 1 : place + 2] or [""])[0]
+            if not found:
+                raise UserError(f"--{name} is empty")
+    return found
 
 
 def _define_config(
@@ -224,7 +227,7 @@ def train(values: flags.FlagValues, config: Config) -> int:
             raise UserError(f"--{name} and --config.{name} are both given: give one of them")
         value: Any = values[name].value
         overrides[name] = value == "true" if name.startswith("use_") else value
-    workdir = values.workdir or default_workdir("train")
+    workdir = default_workdir("train") if values.workdir is None else values.workdir
     return _run(given, workdir, values, resume=False, changes={})
 
 
@@ -300,6 +303,9 @@ def _options_given(values: flags.FlagValues, config: Config) -> dict[str, Any]:
         "min_reviewers,init_from"
     ).split(",")
     given = {name: values[name].value for name in names if values[name].present}
+    for name in ("pairs", "features", "init_from"):
+        if given.get(name) == "":
+            raise UserError(f"--{name} is empty")
     if config.file is not None:
         given["config"] = config.values
     overrides = config_flags.get_override_values(values["config"])

@@ -1,0 +1,696 @@
+"""What a saved model says of pairs and photos: by hand, and on the command line."""
+
+import csv
+import json
+import math
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+import pytest
+from conftest import experiment
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from test_bad_input import nearly, told_or_done
+
+from jaxrank.applying import Evaluation, evaluate_model, rank_photos, read_series
+from jaxrank.checkpoints import Model, load_model, save_model
+from jaxrank.cli import main
+from jaxrank.errors import UserError
+from jaxrank.features import Block, write_block
+
+
+def save_linear(folder: Path, columns: Mapping[str, Sequence[str]], **changes: Any) -> Path:
+    """A saved model whose score is the sum of its columns: 2 * (x - 1) * 0.5 + 1 of each, and the
+    ones cancel in every difference."""
+    width = sum(map(len, columns.values()))
+    facts: dict[str, Any] = {"fold": 0, "seed": 0, "slope": 1.0, "caveats": []}
+    seen: dict[str, list[str]] = {"train": [], "val": []}
+    params: dict[str, Any] = {"params": {"Dense_0": {"kernel": np.full((width, 1), 2, np.float32)}}}
+    if "log_ties" in changes:
+        params["loss"] = {"log_ties": np.float32(changes.pop("log_ties"))}
+    seen |= {how: changes.pop(how) for how in ("train", "val") if how in changes}
+    facts |= {key: changes.pop(key) for key in ("slope", "caveats") if key in changes}
+    save_model(
+        folder,
+        experiment("e", mlp_hidden_dims=(), blocks=tuple(columns), **changes),
+        {name: tuple(names) for name, names in columns.items()},
+        params,
+        np.full(width, 1, np.float32),
+        np.full(width, 0.5, np.float32),
+        facts,
+        seen,
+    )
+    return folder
+
+
+def block(scores: Mapping[str, float], column: str = "c") -> Block:
+    return Block(list(scores), [column], np.array(list(scores.values()), np.float32)[:, None])
+
+
+def frame(rows: Sequence[tuple[Any, ...]]) -> pd.DataFrame:
+    return pd.DataFrame(rows, columns=["series_id", "image_a", "image_b", "preference"])
+
+
+@pytest.fixture(scope="module")
+def linear(tmp_path_factory: pytest.TempPathFactory) -> Model:
+    """The score of a photo is its only number, less one."""
+    return load_model(save_linear(tmp_path_factory.mktemp("m") / "model", {"clip": ["c"]}))
+
+
+def described(model: Model, **changes: Any) -> Model:
+    return model._replace(description=model.description | changes)
+
+
+# Series 0 to 6 have a difference of 1 the right way, 7 of 1 the wrong way, 8 none; in series 9
+# the photos a > b > c have the scores 3, 1, 2; series 10 has no direction, and a difference of 5.
+DIFFERENCES = [1.0] * 7 + [-1.0, 0.0]
+TABLE = frame(
+    [(str(s), f"{s}a", f"{s}b", 0.8) for s in range(9)]
+    + [("9", "9a", "9b", 0.9), ("9", "9a", "9c", 0.9), ("9", "9b", "9c", 0.9)]
+    + [("10", "10a", "10b", 0.5)]
+)
+NUMBERS = {f"{s}a": d for s, d in enumerate(DIFFERENCES)} | {f"{s}b": 0.0 for s in range(9)}
+NUMBERS |= {"9a": 3, "9b": 1, "9c": 2, "10a": 5, "10b": 0}
+# Of every pair: difference and preference.
+D = np.array([*DIFFERENCES, 2, 1, -1, 5])
+P = np.array([0.8] * 9 + [0.9] * 3 + [0.5])
+
+
+def row_of(found: Evaluation, scorer: str = "model", split: str = "new") -> dict[str, Any]:
+    metrics = found.metrics
+    (row,) = metrics[(metrics["scorer"] == scorer) & (metrics["split"] == split)].to_dict("records")
+    return row
+
+
+def test_metrics_by_hand(linear: Model) -> None:
+    found = evaluate_model(linear, TABLE, {"clip": block(NUMBERS)})
+    row = row_of(found)
+    hits = 7 + 0 + 0.5 + 2  # a tie is half a hit; series 9 has two of three right
+    a = hits / 12
+    assert (row["pairs"], row["series"]) == (12, 10)  # series 10 has no direction
+    assert row["accuracy"] == pytest.approx(a)
+    # Residuals summed by series: right, wrong, half, and two of three.
+    squares = 7 * (1 - a) ** 2 + (0 - a) ** 2 + (0.5 - a) ** 2 + (2 - 3 * a) ** 2
+    assert row["standard_error"] == pytest.approx(math.sqrt(10 / 9 * squares) / 12)
+    assert row["top1_hit"] == pytest.approx((7 + 0 + 0.5 + 1) / 10)
+    assert row["kendall_tau"] == pytest.approx((2 - 1) / 3)  # only series 9 has three photos
+    chance = row_of(found, "chance")
+    assert chance["accuracy"] == 0.5
+    assert chance["top1_hit"] == pytest.approx((9 / 2 + 1 / 3) / 10)
+    assert np.isnan(chance["loss"])
+    assert len(found.metrics) == 2
+
+
+def test_predictions_are_every_pair_with_its_scores(linear: Model) -> None:
+    rows = evaluate_model(linear, TABLE, {"clip": block(NUMBERS)}).predictions
+    assert list(rows.columns) == [
+        "series_id", "image_a", "image_b", "preference", "score_a", "score_b", "correct", "split"
+    ]  # fmt: skip
+    np.testing.assert_allclose(rows["score_a"], [NUMBERS[name] - 1 for name in TABLE["image_a"]])
+    np.testing.assert_allclose(rows["score_b"], [NUMBERS[name] - 1 for name in TABLE["image_b"]])
+    np.testing.assert_array_equal(
+        rows["correct"], [1] * 7 + [0, 0.5] + [1, 1, 0] + [np.nan]  # no direction, no answer
+    )  # fmt: skip
+    assert set(rows["split"]) == {"new"}
+
+
+def test_too_few_series_have_no_standard_error(linear: Model) -> None:
+    few = TABLE[TABLE["series_id"].isin(list("0123456"))]
+    row = row_of(evaluate_model(linear, few, {"clip": block(NUMBERS)}))
+    assert (row["pairs"], row["accuracy"]) == (7, 1)
+    assert np.isnan(row["standard_error"])
+    assert np.isnan(row["kendall_tau"])  # no series of three photos
+
+
+def test_preferences_of_one_half_alone_have_a_loss_and_no_accuracy(linear: Model) -> None:
+    undecided = TABLE[TABLE["series_id"] == "10"]
+    model = described(linear, loss="logistic")
+    row = row_of(evaluate_model(model, undecided, {"clip": block(NUMBERS)}))
+    assert row["pairs"] == 0
+    assert np.isnan([row["accuracy"], row["standard_error"], row["top1_hit"]]).all()
+    assert row["loss"] == pytest.approx(math.log(1 + math.exp(5)) - 0.5 * 5)
+    ranked = row_of(evaluate_model(linear, undecided, {"clip": block(NUMBERS)}))
+    assert np.isnan(ranked["loss"])  # a margin needs a direction
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        # Of differences 1, -1, 0, and 2, 1, -1 the right way; one half has no weight.
+        (dict(loss="margin_ranking", margin=2.0), (7 * 1 + 3 + 2 + 0 + 1 + 3) / 12),
+        (dict(loss="margin_ranking", margin=0.5), (7 * 0 + 1.5 + 0.5 + 0 + 0 + 1.5) / 12),
+        (dict(loss="logistic"), np.mean(np.log(1 + np.exp(D)) - P * D)),
+    ],
+)
+def test_the_loss_is_the_models_own(
+    linear: Model, changes: dict[str, Any], expected: float
+) -> None:
+    found = evaluate_model(described(linear, **changes), TABLE, {"clip": block(NUMBERS)})
+    assert row_of(found)["loss"] == pytest.approx(expected, rel=1e-6)
+
+
+def test_the_loss_of_davidson_has_the_learned_share_of_ties(tmp_path: Path) -> None:
+    folder = save_linear(tmp_path / "m", {"clip": ["c"]}, loss="davidson", log_ties=0.7)
+    z = np.exp(D / 2) + np.exp(-D / 2) + np.exp(0.7)
+    a, b, tie = np.exp(D / 2) / z, np.exp(-D / 2) / z, np.exp(0.7) / z
+    expected = -np.where(P == 0.5, np.log(tie), P * np.log(a) + (1 - P) * np.log(b)).mean()
+    row = row_of(evaluate_model(folder, TABLE, {"clip": block(NUMBERS)}))
+    assert row["loss"] == pytest.approx(expected, rel=1e-6)
+
+
+def test_photos_that_the_model_has_seen_are_counted_apart(linear: Model) -> None:
+    """One photo of a pair is enough, and training is worse than validation."""
+    seen = {"train": frozenset({"1a", "2b", "9c"}), "val": frozenset({"2a", "3b", "9a"})}
+    found = evaluate_model(linear._replace(seen=seen), TABLE, {"clip": block(NUMBERS)})
+    split = dict(zip(TABLE["image_a"] + TABLE["image_b"], found.predictions["split"], strict=True))
+    assert {pair for pair, how in split.items() if how == "train"} == {"1a1b", "2a2b", "9a9c",
+                                                                     "9b9c"}  # fmt: skip
+    assert {pair for pair, how in split.items() if how == "val"} == {"3a3b", "9a9b"}
+    rows = found.metrics[found.metrics["scorer"] == "model"].set_index("split")
+    assert rows["pairs"].to_dict() == {"new": 6, "val": 2, "train": 4}
+    # New: series 0, 4, 5, 6 right, 7 wrong, 8 half; of training the pair 9b9c is wrong.
+    expected = {"new": 4.5 / 6, "val": 1, "train": 3 / 4}
+    assert rows["accuracy"].to_dict() == pytest.approx(expected)
+    assert rows["loss"].to_dict() == pytest.approx(
+        {"new": (0 * 4 + 2 + 1) / 6, "val": 0, "train": (0 + 0 + 0 + 2) / 4}
+    )
+    assert "the model has seen photos of 6 of 13 pairs: only the rows 'new' say how good it is" in (
+        found.notes
+    )
+    unseen = evaluate_model(linear, TABLE, {"clip": block(NUMBERS)})
+    assert not [note for note in unseen.notes if "seen" in note]
+
+
+def opposite(name: str) -> float:
+    return -NUMBERS[name]
+
+
+def test_rules_stand_beside_a_model_that_does_not_read_their_block(linear: Model) -> None:
+    names = list(reversed(NUMBERS))  # another order than the model's block
+    iqa = Block(names, ["sharpness"], np.array([[opposite(name)] for name in names], np.float32))
+    store = {"clip": block(NUMBERS), "iqa": iqa}
+    found = evaluate_model(linear, TABLE, store)
+    assert found.metrics["scorer"].tolist() == ["model", "chance", "sharpness"]
+    assert row_of(found, "sharpness")["accuracy"] == pytest.approx(1 - 9.5 / 12)
+    assert row_of(found)["accuracy"] == pytest.approx(9.5 / 12)
+    assert np.isnan(row_of(found, "sharpness")["loss"])
+
+
+def test_a_photo_without_image_quality_numbers_takes_the_rules_and_no_pair(linear: Model) -> None:
+    some = {name: opposite(name) for name in NUMBERS if name != "0a"}
+    store = {"clip": block(NUMBERS), "iqa": block(some, "sharpness")}
+    found = evaluate_model(linear, TABLE, store)
+    assert found.metrics["scorer"].tolist() == ["model", "chance"]
+    assert row_of(found)["pairs"] == 12
+    assert "no rules: 1 photos have no row in block 'iqa'" in found.notes
+
+
+def test_a_number_called_model_does_not_take_the_models_place(linear: Model) -> None:
+    worse = {name: opposite(name) for name in NUMBERS}
+    found = evaluate_model(linear, TABLE, {"clip": block(NUMBERS), "iqa": block(worse, "model")})
+    assert row_of(found)["accuracy"] == pytest.approx(9.5 / 12)
+    assert row_of(found)["loss"] == pytest.approx((0 * 8 + 2 + 1 + 0 + 2) / 12)
+    assert row_of(found, "iqa:model")["accuracy"] == pytest.approx(1 - 9.5 / 12)
+
+
+def test_pairs_without_features_are_left_out_and_counted(linear: Model) -> None:
+    some = {name: number for name, number in NUMBERS.items() if name not in ("0a", "9c")}
+    found = evaluate_model(linear, TABLE, {"clip": block(some)})
+    assert row_of(found)["pairs"] == 12 - 3
+    assert len(found.predictions) == 13 - 3
+    assert any("3 of 13 pairs left out: a photo without features" in note for note in found.notes)
+
+
+def test_what_the_model_is_warned_of_is_said(linear: Model) -> None:
+    warned = described(linear, caveats=["SIMULATED data"])
+    store = {"clip": block(NUMBERS)}
+    assert "of the model: SIMULATED data" in evaluate_model(warned, TABLE, store).notes
+    assert "of the model: SIMULATED data" in rank_photos(warned, store).notes
+    silent = warned._replace(description={k: v for k, v in warned.description.items()
+                                          if k != "caveats"})  # fmt: skip
+    assert rank_photos(silent, store).notes == []
+
+
+def test_scores_that_are_no_numbers_are_refused(linear: Model) -> None:
+    params = {"params": {"Dense_0": {"kernel": np.full((1, 1), 3e38, np.float32)}}}
+    broken = linear._replace(params=params)
+    store = {"clip": block(NUMBERS)}
+    for act in (lambda: evaluate_model(broken, TABLE, store), lambda: rank_photos(broken, store)):
+        with pytest.raises(UserError, match=r"the score of photo '\d+a' is not a finite number"):
+            act()
+
+
+# A photo's number is its score plus one.
+SCORES = {"a": 3.0, "b": 1.0, "c": 2.0, "d": 5.0, "e": 5.0, "f": 4.0, "g": 9.0, "h": 7.0}
+SERIES = pd.DataFrame({"series_id": list("2221113"), "image": ["a", "b", "c", "f", "e", "d", "g"]})
+
+
+def test_p_best_by_hand(linear: Model) -> None:
+    found = rank_photos(described(linear, slope=0.5), {"clip": block(SCORES)}, SERIES)
+    table = found.table.set_index("image")
+    assert list(found.table.columns) == ["series_id", "image", "score", "rank", "pick", "p_best"]
+    assert table["score"].to_dict() == {name: score - 1 for name, score in SCORES.items()}
+    total = math.exp(1.5) + math.exp(0.5) + math.exp(1.0)
+    for name in "abc":
+        expected = math.exp(0.5 * SCORES[name]) / total
+        assert table.loc[name, "p_best"] == pytest.approx(expected)
+    # d and e are equal: twice 1, and exp(-0.5) for f.
+    assert table.loc["d", "p_best"] == table.loc["e", "p_best"] == pytest.approx(
+        1 / (2 + math.exp(-0.5))
+    )  # fmt: skip
+    assert table.loc["g", "p_best"] == 1  # alone in its series
+    for _, rows in found.table[found.table["series_id"] != ""].groupby("series_id"):
+        assert rows["p_best"].sum() == pytest.approx(1)
+        assert rows["p_best"].mean() == pytest.approx(1 / len(rows))
+
+
+def test_the_order_of_a_series_is_that_of_its_scores(linear: Model) -> None:
+    found = rank_photos(linear, {"clip": block(SCORES)}, SERIES)
+    ranked = found.table.iloc[:7]
+    # Series in the order of the table, the best photo first; of equal ones the first in the table.
+    assert ranked["series_id"].tolist() == list("2221113")
+    assert ranked["image"].tolist() == ["a", "c", "b", "e", "d", "f", "g"]
+    assert ranked["rank"].tolist() == [1, 2, 3, 1, 1, 3, 1]
+    assert ranked["pick"].tolist() == [True, False, False, True, False, False, True]
+    assert "2 photos share the best score of their series: the first is the pick" in found.notes
+    last = found.table.iloc[7]
+    assert (last["series_id"], last["image"], last["score"]) == ("", "h", 6)
+    assert last[["rank", "pick", "p_best"]].isna().all()
+    assert "1 photos stand in no series: they have a score and no rank" in found.notes
+
+
+def test_huge_differences_do_not_overflow(linear: Model) -> None:
+    far = {"a": 3e30, "b": -3e30, "c": 0.0}
+    table = rank_photos(described(linear, slope=9.0), {"clip": block(far)}).table
+    assert table["p_best"].tolist() == [1, 0, 0]
+    assert table["image"].tolist() == ["a", "c", "b"]
+
+
+def test_a_slope_of_zero_is_said(linear: Model) -> None:
+    found = rank_photos(described(linear, slope=0.0), {"clip": block(SCORES)}, SERIES)
+    assert found.table["p_best"].iloc[:3].tolist() == [pytest.approx(1 / 3)] * 3
+    assert found.table["pick"].iloc[0]
+    assert any("p_best is the same for all photos of a series" in note for note in found.notes)
+
+
+def test_without_series_all_photos_are_one(linear: Model) -> None:
+    found = rank_photos(linear, {"clip": block(SCORES)})
+    assert set(found.table["series_id"]) == {"all"}
+    assert found.table["image"].iloc[0] == "g"
+    assert found.table["p_best"].sum() == pytest.approx(1)
+
+
+def test_series_that_name_photos_without_features_are_counted(linear: Model) -> None:
+    some = {name: SCORES[name] for name in "abd"}
+    found = rank_photos(linear, {"clip": block(some)}, SERIES)
+    assert found.table["image"].tolist() == ["a", "b", "d"]
+    assert "4 of 7 photos in the series have no features and are left out, such as 'c'" in (
+        found.notes
+    )
+    assert found.table["p_best"].iloc[:2].sum() == pytest.approx(1)  # over those that are left
+
+
+def test_a_pair_table_says_which_photo_is_of_which_series(linear: Model, tmp_path: Path) -> None:
+    pairs = frame([("2", "a", "b", 0.7), ("2", "b", "c", 0.4), ("1", "d", "f", 0.5)])
+    pairs.to_csv(tmp_path / "pairs.csv", index=False)
+    for series in (pairs, tmp_path / "pairs.csv"):
+        table = rank_photos(linear, {"clip": block(SCORES)}, series).table.iloc[:5]
+        assert table["series_id"].tolist() == list("22211")
+        assert table["image"].tolist() == ["a", "c", "b", "d", "f"]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"image": None}, "column 'image' is missing; a series table has series_id,image"),
+        ({"series_id": None}, "column 'series_id' is missing"),
+        ({"image": list("abcdefa")}, "7: photo 'a' stands twice, first on row 1"),
+        ({"series_id": ["1"] * 6 + [np.nan]}, "row 7, column 'series_id': the cell is empty"),
+    ],
+)
+def test_a_series_frame_is_checked_as_a_file_is(
+    linear: Model, change: dict[str, Any], message: str
+) -> None:
+    changed = SERIES.assign(**{key: value for key, value in change.items() if value is not None})
+    changed = changed.drop(columns=[key for key, value in change.items() if value is None])
+    with pytest.raises(UserError, match=re.escape(message)):
+        rank_photos(linear, {"clip": block(SCORES)}, changed)
+    with pytest.raises(UserError, match="has no rows"):
+        rank_photos(linear, {"clip": block(SCORES)}, SERIES.iloc[:0])
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("series_id,photo\n1,a\n", "series.csv: column 'image' is missing; a series table has"),
+        ("series,image\n1,a\n", "series.csv: column 'series_id' is missing"),
+        ("series_id,image,image\n1,a,b\n", "series.csv: the column 'image' stands twice"),
+        ("series_id,image\n1,a\n2,b\n2,a\n", "line 4: photo 'a' stands twice, first on line 2"),
+        ("series_id,image\n1,a\n,b\n", "line 3, column 'series_id': the cell is empty"),
+        ("series_id,image\n1,a,b\n", "3 cells, but the header has 2 columns"),
+        ("series_id,image\n", "no rows below its header"),
+        ("series_id,image_a,image_b,preference\n1,a,b,2\n", "2 is not a share between 0 and 1"),
+    ],
+)
+def test_a_wrong_series_table_is_told(tmp_path: Path, text: str, message: str) -> None:
+    path = tmp_path / "series.csv"
+    path.write_text(text)
+    with pytest.raises(UserError, match=re.escape(message)):
+        read_series(path)
+
+
+def test_series_tables_are_read_in_every_format(tmp_path: Path) -> None:
+    expected = pd.DataFrame({"series_id": ["12", "x"], "image": ["a", "b"]})
+    raw = expected.assign(series_id=["0012", "x"], more="y")  # leading zeros do not count
+    raw.to_csv(tmp_path / "s.csv", index=False)
+    raw.to_json(tmp_path / "s.jsonl", orient="records", lines=True)
+    raw.to_parquet(tmp_path / "s.parquet")
+    for name in ("s.csv", "s.jsonl", "s.parquet"):
+        pd.testing.assert_frame_equal(read_series(tmp_path / name), expected)
+
+
+@pytest.mark.parametrize(
+    ("suffix", "good"),
+    [
+        (".csv", b"series_id,image,note\n" + b"1,a,x\n2,b,y\n2,c,z\n"),
+        (".csv", b"series_id,image_a,image_b,preference\n" + b"1,a,b,0.5\n1,b,c,1\n"),
+        (".jsonl", b'{"series_id": 1, "image": "a"}\n{"series_id": "2", "image": "b"}\n'),
+    ],
+)
+def test_fuzz_of_series_tables(tmp_path: Path, suffix: str, good: bytes) -> None:
+    path = tmp_path / f"series{suffix}"
+
+    @settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
+    @given(data=nearly(good))
+    def fuzz(data: bytes) -> None:
+        path.write_bytes(data)
+
+        def read() -> None:
+            table = read_series(path)
+            assert list(table.columns) == ["series_id", "image"]
+            assert not table["image"].duplicated().any()
+            assert (table != "").all(axis=None)
+
+        told_or_done(read)
+
+    fuzz()
+
+
+scores_of_series = st.lists(
+    st.lists(st.integers(-3, 3), min_size=1, max_size=5), min_size=1, max_size=6
+)
+
+
+@settings(
+    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(sizes=scores_of_series, slope=st.sampled_from([0.0, 0.3, 40.0]), seed=st.integers(0, 9))
+def test_every_series_has_one_pick_and_probabilities_of_sum_1(
+    linear: Model, sizes: list[list[int]], slope: float, seed: int
+) -> None:
+    names = [(str(s), f"{s}-{i}") for s, scores in enumerate(sizes) for i in range(len(scores))]
+    numbers = {f"{s}-{i}": float(n) for s, scores in enumerate(sizes) for i, n in enumerate(scores)}
+    numbers["alone"] = 0.0
+    series = pd.DataFrame(names, columns=["series_id", "image"])
+    series = series.sample(frac=1, random_state=seed)  # the photos of a series lie apart
+    # One shape for all examples, so that the scorer is compiled once.
+    padding = {f"pad{i}": 0.0 for i in range(31 - len(numbers))}
+    found = rank_photos(described(linear, slope=slope), {"clip": block(numbers | padding)}, series)
+    ranked = found.table[found.table["series_id"] != ""]
+    assert len(ranked) == len(names)
+    for _, rows in ranked.groupby("series_id"):
+        assert rows["pick"].sum() == 1
+        assert rows["p_best"].sum() == pytest.approx(1)
+        assert rows["score"].tolist() == sorted(rows["score"], reverse=True)
+        for row in rows.to_dict("records"):
+            assert row["rank"] == 1 + (rows["score"] > row["score"]).sum()
+
+
+class Inputs(NamedTuple):
+    """A model, pairs and features as files."""
+
+    folder: Path
+    model: Path
+    pairs: Path
+    store: Path
+
+    def words(self, command: str) -> list[str]:
+        words = [f"--model={self.model}", f"--features={self.store}"]
+        return [command, *words, *([f"--pairs={self.pairs}"] if command == "evaluate" else [])]
+
+
+# Names that a spreadsheet would run.
+FORMULAS = {"0a": "=1+1.jpg", "0b": "@b.jpg", "1a": "-1.jpg", "1b": "+cmd|' /C calc'!A0"}
+
+
+@pytest.fixture
+def inputs(tmp_path: Path) -> Inputs:
+    TABLE.replace(FORMULAS).to_csv(tmp_path / "pairs.csv", index=False)
+    numbers = {FORMULAS.get(name, name): number for name, number in NUMBERS.items()}
+    write_block(tmp_path / "store", "clip", block(numbers))
+    write_block(tmp_path / "store", "iqa", block(numbers, "sharpness"))
+    model = save_linear(tmp_path / "model", {"clip": ["c"]}, train=["2a"])
+    return Inputs(tmp_path, model, tmp_path / "pairs.csv", tmp_path / "store")
+
+
+def cells_of(path: Path) -> list[list[str]]:
+    with open(path, encoding="utf-8", newline="") as file:
+        return list(csv.reader(file))
+
+
+def test_evaluate_writes_predictions_and_metrics(
+    inputs: Inputs, capsys: pytest.CaptureFixture[str]
+) -> None:
+    workdir = inputs.folder / "new" / "w"
+    assert main(["launch.py", *inputs.words("evaluate"), f"--workdir={workdir}"]) == 0
+    out = capsys.readouterr().out
+    assert {path.name for path in workdir.iterdir()} == {"predictions.csv", "metrics.json"}
+    header, *rows = cells_of(workdir / "predictions.csv")
+    assert header == (
+        "series_id,image_a,image_b,preference,score_a,score_b,correct,split".split(",")
+    )
+    assert rows[0] == ["0", "'=1+1.jpg", "'@b.jpg", "0.8", "0.0", "-1.0", "1.0", "new"]
+    assert rows[1][1:3] == ["'-1.jpg", "'+cmd|' /C calc'!A0"]
+    assert rows[2][-1] == "train"
+    assert rows[-1][6] == ""  # no direction
+    written = json.loads((workdir / "metrics.json").read_text())
+    assert written["model"] == str(inputs.model)
+    rows_by = {(row["scorer"], row["split"]): row for row in written["metrics"]}
+    assert list(rows_by) == [
+        (scorer, split) for split in ("new", "train") for scorer in ("model", "chance", "sharpness")
+    ]
+    assert rows_by["model", "new"]["accuracy"] == pytest.approx(8.5 / 11)
+    assert rows_by["model", "new"]["standard_error"] is None  # 9 series
+    assert rows_by["chance", "new"]["loss"] is None
+    assert any("seen photos of 1 of 13 pairs" in note for note in written["notes"])
+    lines = [line.split() for line in out.splitlines()]
+    # The loss is one of differences -1 and 0, and of -1 in series 9: (2 + 1 + 2) / 11.
+    assert ["model", "new", "11", "9", "77.3%", "83.3%", "0.33", "0.455"] in lines
+    assert ["model", "train", "1", "1", "100.0%", "100.0%", "0.000"] in lines
+    # The rules are shown beside the photos that say the most.
+    assert [line[:2] for line in lines if line[:1] == ["sharpness"]] == [["sharpness", "new"]]
+    assert "seen photos of 1 of 13 pairs" in out
+    assert f"Results: {workdir}" in out
+
+
+def test_rank_writes_every_photo_once(inputs: Inputs, capsys: pytest.CaptureFixture[str]) -> None:
+    workdir = inputs.folder / "w"
+    series = inputs.folder / "series.csv"
+    series.write_text("series_id,image\n=s,9a\n=s,9b\n=s,=1+1.jpg\nt,7a\nt,nowhere\n")
+    words = [*inputs.words("rank"), f"--workdir={workdir}", f"--series={series}"]
+    assert main(["launch.py", *words]) == 0
+    out = capsys.readouterr().out
+    assert [path.name for path in workdir.iterdir()] == ["rankings.csv"]
+    header, *rows = cells_of(workdir / "rankings.csv")
+    assert header == "series_id,image,score,rank,pick,p_best".split(",")
+    assert len(rows) == len(NUMBERS)
+    total = math.exp(2) + 2  # the scores are 2, 0 and 0
+    assert [row[:5] for row in rows[:4]] == [
+        ["'=s", "9a", "2.0", "1", "True"],
+        ["'=s", "9b", "0.0", "2", "False"],
+        ["'=s", "'=1+1.jpg", "0.0", "2", "False"],
+        ["t", "7a", "-2.0", "1", "True"],
+    ]
+    assert float(rows[0][5]) == pytest.approx(math.exp(2) / total)
+    assert float(rows[2][5]) == pytest.approx(1 / total)
+    assert all(row[0] == row[3] == row[4] == row[5] == "" for row in rows[4:])
+    assert all(row[2] for row in rows)
+    assert "23 photos, 2 series" in out
+    assert "the first 12 photos are shown" in out
+    assert "1 of 5 photos in the series have no features and are left out, such as 'nowhere'" in out
+    assert "19 photos stand in no series: they have a score and no rank" in out
+
+
+def test_series_beside_the_store_are_found(
+    inputs: Inputs, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (inputs.store / "series.csv").write_text("series_id,image\nx,9a\nx,9b\ny,9c\n")
+    other = inputs.folder / "other.csv"
+    other.write_text("series_id,image\nz,9c\nz,9b\n")
+    for number, (words, expected) in enumerate([([], ["x", "x", "y"]),
+                                                ([f"--series={other}"], ["z", "z"])]):  # fmt: skip
+        workdir = inputs.folder / f"w{number}"
+        assert main(["launch.py", *inputs.words("rank"), *words, f"--workdir={workdir}"]) == 0
+        rows = cells_of(workdir / "rankings.csv")[1:]
+        assert [row[0] for row in rows if row[0]] == expected
+    capsys.readouterr()
+
+
+def test_a_pair_table_serves_as_series(inputs: Inputs, capsys: pytest.CaptureFixture[str]) -> None:
+    workdir = inputs.folder / "w"
+    words = [*inputs.words("rank"), f"--series={inputs.pairs}", f"--workdir={workdir}"]
+    assert main(["launch.py", *words]) == 0
+    rows = cells_of(workdir / "rankings.csv")[1:]
+    assert [row[1] for row in rows if row[0] == "9"] == ["9a", "9c", "9b"]
+    assert {row[0] for row in rows} == {str(s) for s in range(11)}
+    # Of series 8, a and b are equal.
+    assert "2 photos share the best score of their series" in capsys.readouterr().out
+
+
+def without(words: list[str], name: str) -> list[str]:
+    return [word for word in words if not word.startswith(f"--{name}=")]
+
+
+@pytest.mark.parametrize("command", ["evaluate", "rank"])
+@pytest.mark.parametrize(
+    ("drop", "words", "message"),
+    [
+        ("model", "", "--model is missing: give the folder of a saved model"),
+        ("model", "--model=", "--model is empty"),
+        ("model", "--model={folder}/nowhere", "nowhere: not a model folder of this version"),
+        ("model", "--model={store}", "store: not a model folder of this version"),
+        ("features", "--features=", "--features is empty"),
+        ("features", "--features={folder}/nowhere", "nowhere: not a feature store"),
+        ("features", "--features={folder}/bare", "the model reads block 'clip', which the"),
+        ("features", "--features={folder}/renamed", "column 1 is 'd', the model's is 'c'"),
+        ("features", "--features={folder}/wider", "it has 2, the model reads 1"),
+        ("", "--workdir=", "--workdir is empty"),
+        ("", "--workdir={folder}", "the folder is not empty; name a new one"),
+        ("", "--workdir=/proc/jaxrank", "/proc/jaxrank: can't be written"),
+        ("", "--workdir={pairs}/w", "can't be used (Not a directory)"),
+        ("", "--modle=x", "unknown flag '--modle'. Did you mean 'model'?"),
+        ("", "left", "unexpected word 'left'"),
+    ],
+)
+def test_a_mistake_is_one_line_and_status_2(
+    inputs: Inputs,
+    capsys: pytest.CaptureFixture[str],
+    command: str,
+    drop: str,
+    words: str,
+    message: str,
+) -> None:
+    numbers = {FORMULAS.get(name, name): number for name, number in NUMBERS.items()}
+    write_block(inputs.folder / "bare", "iqa", block(numbers, "sharpness"))
+    write_block(inputs.folder / "renamed", "clip", block(numbers, "d"))
+    wide = Block(list(numbers), ["c", "d"], np.zeros((len(numbers), 2), np.float32))
+    write_block(inputs.folder / "wider", "clip", wide)
+    refused(inputs, capsys, [*without(inputs.words(command), drop or "-"),
+                             *words.format(**inputs._asdict()).split()], message)  # fmt: skip
+
+
+def refused(
+    inputs: Inputs, capsys: pytest.CaptureFixture[str], words: list[str], message: str
+) -> None:
+    before = sorted(inputs.folder.rglob("*"))
+    if not any(word.startswith("--workdir") for word in words):
+        words = [*words, f"--workdir={inputs.folder / 'w'}"]
+    assert main(["launch.py", *words]) == 2
+    said = capsys.readouterr()
+    assert said.err.startswith("jaxrank: ")
+    assert said.err.count("\n") == 1
+    assert message in said.err
+    assert sorted(inputs.folder.rglob("*")) == before
+
+
+@pytest.mark.parametrize(
+    ("drop", "words", "message"),
+    [
+        ("pairs", "", "--features is given without --pairs"),
+        ("features", "", "--pairs is given without --features"),
+        ("pairs", "--pairs=", "--pairs is empty"),
+        ("pairs", "--pairs={folder}/no.csv", "no.csv: can't be read"),
+        ("", "--min_reviewers=3", "--min_reviewers is for vote tables"),
+        ("", "--photo_name=x", "--photo_name is for vote tables and pair lists"),
+        ("", "--series=x", "unknown flag '--series'"),
+    ],
+)
+def test_a_mistake_of_evaluate_is_told(
+    inputs: Inputs,
+    capsys: pytest.CaptureFixture[str],
+    drop: str,
+    words: str,
+    message: str,
+) -> None:
+    refused(inputs, capsys, [*without(inputs.words("evaluate"), drop or "-"),
+                             *words.format(**inputs._asdict()).split()], message)  # fmt: skip
+
+
+def test_no_common_photo_is_told(inputs: Inputs, capsys: pytest.CaptureFixture[str]) -> None:
+    elsewhere = inputs.folder / "elsewhere.csv"
+    elsewhere.write_text("series_id,image_a,image_b,preference\n1,p,q,0.9\n")
+    words = [*inputs.words("rank"), f"--series={elsewhere}"]
+    refused(inputs, capsys, words, "the series name photos such as 'p', the features such as '=1+1")
+    words = [*without(inputs.words("evaluate"), "pairs"), f"--pairs={elsewhere}"]
+    refused(inputs, capsys, words, "no pair has both photos in the feature store")
+
+
+def test_a_broken_series_table_is_told(inputs: Inputs, capsys: pytest.CaptureFixture[str]) -> None:
+    path = inputs.folder / "series.csv"
+    path.write_text("series_id,image\n1,9a\n2,9a\n")
+    words = [*inputs.words("rank"), f"--series={path}"]
+    refused(inputs, capsys, words, "series.csv, line 3: photo '9a' stands twice, first on line 2")
+    refused(inputs, capsys, [*inputs.words("rank"), "--series="], "--series is empty")
+    refused(inputs, capsys, [*inputs.words("rank"), "--pairs=x"], "unknown flag '--pairs'")
+
+
+def test_scores_that_are_no_numbers_are_told(
+    inputs: Inputs, capsys: pytest.CaptureFixture[str]
+) -> None:
+    huge = {name: number * 1e38 for name, number in NUMBERS.items() if name in ("9a", "9b", "9c")}
+    write_block(inputs.folder / "huge", "clip", block(huge))
+    model = save_linear(inputs.folder / "model", {"clip": ["c"]})
+    saved = load_model(model)
+    save_model(
+        model,
+        experiment("e", mlp_hidden_dims=(), blocks=("clip",)),
+        saved.block_columns,
+        {"params": {"Dense_0": {"kernel": np.full((1, 1), 1e3, np.float32)}}},
+        saved.mean_D,
+        saved.inv_std_D,
+        {"slope": 1.0, "caveats": []},
+        {"train": [], "val": []},
+    )
+    words = [*without(inputs.words("rank"), "features"), f"--features={inputs.folder / 'huge'}"]
+    refused(inputs, capsys, words, "the score of photo '9a' is not a finite number")
+
+
+def test_a_model_with_damaged_caveats_is_no_model(
+    inputs: Inputs, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = inputs.model / "model.json"
+    record = json.loads(path.read_text())
+    record["description"]["caveats"] = 3
+    path.write_text(json.dumps(record))
+    refused(inputs, capsys, inputs.words("rank"), "not a model folder of this version")
+
+
+def test_without_pairs_and_features_the_embedded_data_are_meant(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And without a workdir a new folder in outputs/, named by the time."""
+    monkeypatch.chdir(tmp_path)
+    columns = ["sharpness", "exposure", "colorfulness", "contrast"]
+    save_linear(tmp_path / "model", {"iqa": columns}, caveats=["SIMULATED data"])
+    assert main(["launch.py", "evaluate", "--model=model"]) == 0
+    assert "SIMULATED data\nof the model: SIMULATED data" in capsys.readouterr().out
+    (workdir,) = (tmp_path / "outputs" / "evaluate").iterdir()
+    assert re.fullmatch(r"evaluate_\d{8}_\d{6}", workdir.name)
+    assert len(cells_of(workdir / "predictions.csv")) == 1 + 11_874
+    assert main(["launch.py", "rank", "--model=model"]) == 0
+    assert "11,461 photos, 4,300 series" in capsys.readouterr().out
+    assert len(list((tmp_path / "outputs" / "rank").glob("rank_*/rankings.csv"))) == 1

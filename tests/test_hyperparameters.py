@@ -1,0 +1,236 @@
+"""Every hyperparameter does what it says: against PyTorch, by hand, or by what it leaves alone."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from conftest import cohorts_of, experiment
+
+from jaxrank import members, train
+from jaxrank.datasets import Dataset, l2_normalised
+from jaxrank.models import Scorer
+from jaxrank.plan import Trial
+
+RECORDED = json.loads((Path(__file__).parent / "data" / "torch_losses.json").read_text())
+
+
+def make_member(dim: int, **changes: Any) -> members.Member:
+    """One member with nothing switched on."""
+    values: dict[str, Any] = {
+        "key": jax.random.key(0),
+        "learning_rate": 0.1,
+        "weight_decay": 0.0,
+        "dropout": 0.0,
+        "margin": 1.0,
+        "momentum": 0.0,
+        "cosine": False,
+        "warmup_epochs": 0.0,
+        "feature_noise": 0.0,
+        "mixup": 0.0,
+        "label_smoothing": 0.0,
+        "mean_D": jnp.zeros(dim),
+        "inv_std_D": jnp.ones(dim),
+        "val_rows_CB": jnp.zeros((1, 1), jnp.int32),
+        "max_epochs": 100,
+        "patience": 100,
+    }
+    values |= changes
+    as_arrays = {k: jnp.float32(v) if isinstance(v, float) else v for k, v in values.items()}
+    return members.Member(**as_arrays)
+
+
+@pytest.mark.parametrize("name", RECORDED["runs"])
+def test_the_losses_of_fifty_steps_are_pytorchs(name: str) -> None:
+    """Same weights, same batches, no dropout; recorded by benchmarks/record_torch_losses.py."""
+    run = RECORDED["runs"][name]
+    weights = [np.array(w, np.float32) for w in RECORDED["weights"]]
+    params: dict[str, Any] = {
+        "params": {f"Dense_{i}": {"kernel": jnp.asarray(w)} for i, w in enumerate(weights)}
+    }
+    for i, w in enumerate(weights[:-1]):  # the last bias cancels in every difference
+        params["params"][f"bias_{i}"] = jnp.zeros(w.shape[1])
+    data = members.Data(
+        jnp.asarray(RECORDED["features"], jnp.float32),
+        jnp.asarray(RECORDED["pairs"], jnp.int32),
+        jnp.asarray(RECORDED["preference"], jnp.float32),
+    )
+    steps = len(RECORDED["batches"])
+    member = make_member(
+        data.features_ND.shape[1],
+        learning_rate=RECORDED["learning_rate"],
+        weight_decay=RECORDED["weight_decay"],
+        margin=RECORDED["margin"],
+        momentum=RECORDED["momentum"],
+        cosine=run["schedule"] == "cosine",
+        max_epochs=jnp.int32(steps),
+    )
+    model = Scorer(tuple(w.shape[1] for w in weights[:-1]), run["activation"], run["use_layernorm"])
+    static = members.Static(model, run["loss"], run["optimizer"])
+    state = train.start_state(static, member, params)
+    epoch = jax.jit(train.member_epoch, static_argnums=0)
+    ours = []
+    for batch in RECORDED["batches"]:  # one step an epoch, so that each step's loss is seen
+        rows = jnp.asarray([batch], jnp.int32)
+        state, metrics = epoch(static, data, member, state, rows)
+        ours.append(float(metrics.train_loss))
+    assert len(ours) == 50
+    np.testing.assert_allclose(ours, run["losses"], atol=1e-4)
+    assert max(ours) - min(ours) > 0.1  # the losses are not all alike
+
+
+def factors(num_steps: int, epochs: int, **changes: Any) -> np.ndarray:
+    member = make_member(1, max_epochs=jnp.int32(epochs), **changes)
+    return np.array(
+        [
+            train.learning_rate_factor(
+                member, num_steps, train.Moment(jnp.int32(epoch), jnp.int32(step))
+            )
+            for epoch in range(epochs)
+            for step in range(num_steps)
+        ]
+    )
+
+
+def test_the_learning_rate_stays_unless_it_is_scheduled() -> None:
+    np.testing.assert_array_equal(factors(5, 3), np.ones(15))
+
+
+def test_warm_up_rises_in_equal_steps_and_cosine_falls_to_zero() -> None:
+    # 1.5 epochs of 4 steps are 6 steps.
+    warm = factors(4, 3, warmup_epochs=1.5)
+    np.testing.assert_allclose(warm, np.r_[np.arange(1, 7) / 6, np.ones(6)], rtol=1e-6)
+    both = factors(4, 3, warmup_epochs=1.5, cosine=True)
+    cosine: Any = optax.cosine_decay_schedule(1.0, decay_steps=6)
+    np.testing.assert_allclose(both[:6], warm[:6], rtol=1e-6)
+    np.testing.assert_allclose(both[6:], np.array([float(cosine(t)) for t in range(6)]), atol=1e-6)
+    assert factors(10, 20, cosine=True)[-1] < 1e-3
+
+
+def test_layernorm_gives_each_input_vector_mean_0_and_variance_1() -> None:
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((5, 7)).astype(np.float32) * 3 + 2
+    model = Scorer((4,), "relu", use_layernorm=True)
+    params = model.init(jax.random.key(1), x)
+    assert {"Dense_0", "bias_0", "Dense_1"} == set(params["params"])  # it learns nothing itself
+    normal = (x - x.mean(1, keepdims=True)) / np.sqrt(x.var(1, keepdims=True) + 1e-5)
+    normalised: Any = model.apply(params, x)
+    plain: Any = Scorer((4,)).apply(params, normal)
+    np.testing.assert_allclose(normalised, plain, atol=1e-5)
+    assert np.abs(np.asarray(Scorer((4,)).apply(params, x)) - plain).max() > 0.1
+
+
+def test_l2_blocks_have_length_1_and_the_others_stay() -> None:
+    inputs = np.array([[3, 4, 7], [0, 0, 1]], np.float32)
+    columns = {"clip": ("a", "b"), "iqa": ("c",)}
+    expected = np.array([[0.6, 0.8, 7], [0, 0, 1]])  # a vector of zeros has no direction
+    np.testing.assert_allclose(l2_normalised(inputs, columns, ["clip"]), expected, rtol=1e-6)
+    np.testing.assert_array_equal(l2_normalised(inputs, columns, []), inputs)
+    both = l2_normalised(inputs, columns, ["clip", "iqa"])
+    np.testing.assert_allclose(both, np.array([[0.6, 0.8, 1], [0, 0, 1]]), rtol=1e-6)
+
+
+class Step:
+    """One batch of the small data, seen by one member."""
+
+    def __init__(self, dataset: Dataset, parts: np.ndarray, **changes: Any):
+        # A linear scorer, so that what augmentation does to inputs can be read from the scores.
+        e = experiment("a", **{"mlp_hidden_dims": (), "dropout": 0.0, "loss": "logistic"} | changes)
+        (cohort,) = cohorts_of([Trial(e, 0, 0)], dataset, parts)
+        self.static = members.make_static(cohort)
+        self.data = members.make_data(cohort, dataset)
+        stacked = members.make_members(cohort, dataset, parts)
+        self.member = jax.tree.map(lambda leaf: leaf[0], stacked)
+        self.rows_B = members.cohort_rows(cohort, dataset, parts, 0)[0, 0]
+        dim = self.data.features_ND.shape[1]
+        kernel = 0.1 * np.random.default_rng(5).standard_normal((dim, 1)).astype(np.float32)
+        self.params = {"params": {"Dense_0": {"kernel": jnp.asarray(kernel)}}}
+
+    def mean_loss(self, moment: train.Moment | None) -> float:
+        total, count = train.batch_sums(
+            self.static, self.data, self.member, self.params, self.rows_B, self.rows_B[0], moment
+        )
+        return float(total[0] / count[0])
+
+
+FIRST = train.Moment(jnp.int32(0), jnp.int32(0))
+SECOND = train.Moment(jnp.int32(0), jnp.int32(1))
+
+
+@pytest.mark.parametrize(
+    "changes", [{"feature_noise": 0.5}, {"mixup": 0.4}, {"label_smoothing": 0.3}]
+)
+def test_augmentation_is_of_training_only(
+    dataset: Dataset, parts: np.ndarray, changes: dict[str, float]
+) -> None:
+    plain, augmented = Step(dataset, parts), Step(dataset, parts, **changes)
+    assert augmented.mean_loss(None) == pytest.approx(plain.mean_loss(None), rel=1e-6)
+    assert abs(augmented.mean_loss(FIRST) - plain.mean_loss(FIRST)) > 1e-3
+
+
+@pytest.mark.parametrize("changes", [{"feature_noise": 0.5}, {"mixup": 0.4}])
+def test_augmentation_is_drawn_anew_each_step_and_again_the_same(
+    dataset: Dataset, parts: np.ndarray, changes: dict[str, float]
+) -> None:
+    step = Step(dataset, parts, **changes)
+    assert step.mean_loss(FIRST) == step.mean_loss(FIRST)
+    later = train.Moment(jnp.int32(1), jnp.int32(0))
+    assert len({step.mean_loss(moment) for moment in (FIRST, SECOND, later)}) == 3
+
+
+def test_noise_has_the_stated_deviation_in_standardised_inputs(
+    dataset: Dataset, parts: np.ndarray
+) -> None:
+    """Of a linear scorer w, differences move by w . (noise_a - noise_b): variance 2 s^2 |w|^2."""
+    step = Step(dataset, parts, feature_noise=0.5)
+    kernel = step.params["params"]["Dense_0"]["kernel"][:, 0]
+
+    all_prefer_a = step.data._replace(preference_M=jnp.ones_like(step.data.preference_M))
+
+    def difference(moment: train.Moment | None) -> jax.Array:
+        # The logistic loss of one pair with p = 1 is softplus(-d), from which d follows.
+        row_B = step.rows_B[:1]
+        total, _ = train.batch_sums(
+            step.static, all_prefer_a, step.member, step.params, row_B, row_B[0], moment
+        )
+        return -jnp.log(jnp.expm1(total[0]))
+
+    moments = train.Moment(jnp.arange(2000), jnp.zeros(2000, jnp.int32))
+    moved = np.asarray(jax.vmap(difference)(moments) - difference(None))
+    expected = 0.5 * np.sqrt(2) * float(jnp.linalg.norm(kernel))
+    assert moved.std() == pytest.approx(expected, rel=0.1)
+    assert abs(moved.mean()) < 4 * expected / np.sqrt(2000)
+
+
+def test_mixup_by_hand(dataset: Dataset, parts: np.ndarray) -> None:
+    """The scorer is linear: mixed inputs have mixed differences, and both labels count."""
+    step = Step(dataset, parts, mixup=0.4)
+    mix = train.draw_mix(step.member, step.rows_B, FIRST)
+    share = float(mix.share)
+    assert 0 < share < 1
+    # The batch is not full, so its first pair is mixed with itself.
+    rows = np.asarray(step.rows_B)
+    filled = rows[rows >= 0]
+    assert len(filled) < len(rows)
+    other = np.r_[filled[0], filled[:-1]]
+    x = dataset.inputs(("clip", "cnn", "iqa"))
+    x = (x - np.asarray(step.member.mean_D)) * np.asarray(step.member.inv_std_D)
+    kernel = np.asarray(step.params["params"]["Dense_0"]["kernel"][:, 0])
+    d = x[dataset.pair_rows_M2[:, 0]] @ kernel - x[dataset.pair_rows_M2[:, 1]] @ kernel
+    mixed = share * d[filled] + (1 - share) * d[other]
+    label = share * dataset.preference_M[filled] + (1 - share) * dataset.preference_M[other]
+    expected = np.mean(np.log1p(np.exp(mixed)) - label * mixed)  # linear in the label
+    assert step.mean_loss(FIRST) == pytest.approx(expected, rel=1e-4)
+
+
+def test_mixups_share_is_from_the_beta_distribution(dataset: Dataset, parts: np.ndarray) -> None:
+    step = Step(dataset, parts, mixup=0.4)
+    moments = train.Moment(jnp.arange(4000), jnp.zeros(4000, jnp.int32))
+    shares = jax.vmap(lambda m: train.draw_mix(step.member, step.rows_B, m).share)(moments)
+    # Beta(a, a) has mean 1/2 and variance 1 / (4 (2a + 1)).
+    assert float(shares.mean()) == pytest.approx(0.5, abs=0.03)
+    assert float(shares.var()) == pytest.approx(1 / (4 * 1.8), rel=0.05)
