@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from jaxrank.configs import default
 from jaxrank.evaluate import COMPLETED
 from jaxrank.experiments import Experiment
 from jaxrank.plan import Cohort
@@ -69,10 +70,25 @@ def print_plan(
     keys = ("learning_rate", "dropout", "weight_decay", "margin", "max_epochs", "patience")
     for key in keys:
         table.add_column(key, justify="right")
+    table.add_column("and")
     for experiment in experiments:
         cells = [experiment.name, *(f"{getattr(experiment, key):g}" for key in keys)]
-        table.add_row(*map(Text, cells))
+        table.add_row(*map(Text, [*cells, _unusual(experiment)]))
     console.print(table)
+
+
+def _unusual(experiment: Experiment) -> str:
+    """Hyperparameters without a column that are not as in configs/default.py."""
+    usual = default.get_config()
+    keys = (
+        "activation,use_layernorm,optimizer,momentum,schedule,warmup_epochs,feature_noise,mixup,"
+        "label_smoothing,seed"
+    ).split(",")
+    values = {key: getattr(experiment, key) for key in keys}
+    words = [f"{key}={value}" for key, value in values.items() if value != usual[key]]
+    if experiment.l2_blocks:
+        words.append(f"l2_blocks={','.join(experiment.l2_blocks)}")
+    return ", ".join(words)
 
 
 def print_metrics(console: Console, metrics: pd.DataFrame) -> None:
