@@ -8,6 +8,7 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from jaxrank.applying import evaluate_model, rank_photos
     from jaxrank.block_files import read_block_csv, read_block_npy, read_block_safetensors
     from jaxrank.catalogues import read_catalogue
     from jaxrank.checkpoints import load_model
@@ -25,6 +26,8 @@ _HOMES = {
     "SeriesAwareBatchSampler": "sampling",
     "Block": "features",
     "UserError": "errors",
+    "evaluate_model": "applying",
+    "rank_photos": "applying",
     "load_model": "checkpoints",
     "open_store": "features",
     "read_block_csv": "block_files",
@@ -42,8 +45,10 @@ __all__ = [
     "Block",
     "SeriesAwareBatchSampler",
     "UserError",
+    "evaluate_model",
     "load_model",
     "open_store",
+    "rank_photos",
     "read_block_csv",
     "read_block_npy",
     "read_block_safetensors",

@@ -11,8 +11,8 @@ from jaxrank.checkpoints import Model, load_model
 from jaxrank.datasets import Dataset, align
 from jaxrank.errors import UserError
 from jaxrank.features import Features
-from jaxrank.prepare import FeaturesInput, PairsInput, load_inputs
-from jaxrank.train import log_ties
+from jaxrank.inputs import SIMULATED, FeaturesInput, PairsInput, load_inputs
+from jaxrank.steps import log_ties
 
 # How a pair's photos were seen by the model.
 NEW, VALIDATION, TRAIN = "new", "val", "train"
@@ -55,12 +55,6 @@ def evaluate_model(
     Raises:
       UserError: a block is missing, or its columns are not the model's.
     """
-    if (pairs is None) != (features is None):
-        given, lacking = ("pairs", "features") if features is None else ("features", "pairs")
-        raise UserError(
-            f"--{given} is given without --{lacking}: give both, or neither for the embedded "
-            "simulated data"
-        )
     model = model if isinstance(model, Model) else load_model(model)
     checked, store, _, simulated = load_inputs(pairs, features, reading)
     scores = model.score(store)
@@ -90,7 +84,7 @@ def evaluate_model(
         split=split_M,
     )
     notes = [
-        *(["SIMULATED data"] if simulated is not None else []),
+        *([SIMULATED] if simulated is not None else []),
         *_caveats(model),
         *dataset.notes,
         *notes,

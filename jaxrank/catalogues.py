@@ -40,6 +40,8 @@ def read_catalogue(path: Path | str, config: ConfigDict) -> ConfigDict:
     for column in table.columns:
         if column not in (*REQUIRED, *OPTIONAL):
             hint = did_you_mean(column, (*REQUIRED, *OPTIONAL))
+            if column in config and column not in CATALOGUE_KEYS:
+                hint = f" --config.{column} sets it for all experiments."
             raise UserError(f"{path}: unknown column '{column}'.{hint}")
     defaults = {key: value for key, value in config.items() if key not in CATALOGUE_KEYS}
     names = table.texts("experiment_name")
@@ -62,7 +64,7 @@ def read_catalogue(path: Path | str, config: ConfigDict) -> ConfigDict:
         except HyperparameterError as error:
             if error.key not in table.columns:  # a default is wrong, and no row
                 raise UserError(f"{table.where(row)}: {error}; it is the config's") from None
-            cell = _cell(table, row, error.key)
+            cell = _cell(table, row, error.key)[:40]
             raise UserError(f"{table.where(row, error.key)}: '{cell}' {error.need}") from None
         except UserError as error:
             raise UserError(f"{table.where(row)}: {error}") from None

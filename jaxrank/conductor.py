@@ -21,6 +21,7 @@ import jaxrank
 from jaxrank import display, evaluate, files, plan, report, splits, stopping, train
 from jaxrank.errors import Stopped, UserError
 from jaxrank.evaluate import Yardstick
+from jaxrank.inputs import FeaturesInput, PairsInput
 from jaxrank.launches import (
     Launch,
     find_workdir,
@@ -29,7 +30,7 @@ from jaxrank.launches import (
     refuse_occupied,
     tables_are_there,
 )
-from jaxrank.prepare import FeaturesInput, PairsInput, Prepared, describe
+from jaxrank.prepare import Prepared, describe
 from jaxrank.record import (
     cohort_of,
     read_record,

@@ -14,7 +14,7 @@ import pandas as pd
 from scipy.optimize import brentq
 from scipy.special import expit
 
-from jaxrank import losses, orderings, splits, train
+from jaxrank import losses, orderings, splits, steps, train
 from jaxrank.datasets import Dataset
 from jaxrank.experiments import LINEAR
 from jaxrank.plan import Cohort, Trial
@@ -121,7 +121,7 @@ def trial_results(cohort: Cohort, fitted: train.Fitted, yardstick: Yardstick) ->
             )
         else:
             row["best_epoch"] = int(fitted.best_epoch_P[p]) + 1
-            learned = train.log_ties(jax.tree.map(lambda leaf, p=p: leaf[p], fitted.best_params))
+            learned = steps.log_ties(jax.tree.map(lambda leaf, p=p: leaf[p], fitted.best_params))
             row |= _trial_metrics(trial, fitted.scores_PN[p], learned, yardstick)
         ran = fitted.history.running[:, p]
         history = pd.DataFrame(

@@ -4,11 +4,10 @@ import dataclasses
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-import pandas as pd
 from ml_collections import ConfigDict
 
 from jaxrank import evaluate, plan, splits
@@ -25,23 +24,15 @@ from jaxrank.experiments import (
     read_experiments,
     resolve_blocks,
 )
-from jaxrank.features import Features, check_block, open_store
-from jaxrank.pairs import Pairs, from_frame, read_pairs, refuse_vote_options
-from jaxrank.simulation import simulate
+from jaxrank.inputs import SIMULATED, FeaturesInput, PairsInput, load_inputs
 
-# What a user may hand over as pairs and as features.
-PairsInput: TypeAlias = Path | str | pd.DataFrame | Pairs | None
-FeaturesInput: TypeAlias = Path | str | Features | None
 MOST_TRIALS = 100_000
-SIMULATED = "SIMULATED data"
 _SPLIT_WORDS = {
     splits.SERIES: "split by series",
     splits.OFFICIAL: "split by series, as published",
     splits.RANDOM: "split by pair",
     splits.PRETRAIN: "training series split by pair",
 }
-# What stands in the files where a user gave no path.
-EMBEDDED, IN_MEMORY = "embedded", "in memory"
 
 
 class Prepared(NamedTuple):
@@ -117,12 +108,6 @@ def prepare(
         "min_agreement": min_agreement,
         "min_reviewers": min_reviewers,
     }
-    if (pairs is None) != (features is None):
-        given, lacking = ("pairs", "features") if features is None else ("features", "pairs")
-        raise UserError(
-            f"--{given} is given without --{lacking}: give both, or neither for the embedded "
-            "simulated data"
-        )
     if num_seeds < 1 or seed < 0 or split_seed < 0:
         raise UserError(
             f"num_seeds={num_seeds}, seed={seed}, split_seed={split_seed}: at least one seed is "
@@ -210,37 +195,6 @@ def prepare(
 
 def _absolute(given: object, otherwise: str) -> str:
     return str(Path(given).absolute()) if isinstance(given, str | Path) else otherwise
-
-
-def load_inputs(
-    pairs: PairsInput, features: FeaturesInput, reading: Mapping[str, Any]
-) -> tuple[Pairs, Features, dict[str, Any], pd.Series | None]:
-    """Pairs, features, where they come from and, for simulated data, the best possible scores."""
-    if pairs is None or features is None:
-        refuse_vote_options("the embedded data", **reading)
-        simulated = simulate()
-        source = {"pairs": EMBEDDED, "features": EMBEDDED}
-        return simulated.pairs, simulated.features, source, simulated.best_score
-    if isinstance(features, Mapping):
-        store = {name: check_block(f"block '{name}'", b) for name, b in features.items()}
-    else:
-        store = open_store(features)
-    source = {
-        "pairs": str(pairs) if isinstance(pairs, str | Path) else IN_MEMORY,
-        "features": str(features) if isinstance(features, str | Path) else IN_MEMORY,
-    }
-    return _read(pairs, reading), store, source, None
-
-
-def _read(pairs: Path | str | pd.DataFrame | Pairs, reading: Mapping[str, Any]) -> Pairs:
-    if isinstance(pairs, str | Path):
-        return read_pairs(pairs, **reading)
-    refuse_vote_options("a table in memory", **reading)
-    if isinstance(pairs, pd.DataFrame):
-        return from_frame(pairs)
-    if isinstance(pairs, Pairs):
-        return pairs
-    raise UserError(f"pairs: give a path, a data frame or Pairs, not {type(pairs).__name__}")
 
 
 def _check_parts(dataset: Dataset, parts: np.ndarray) -> None:

@@ -22,8 +22,9 @@ from jaxrank import files
 from jaxrank.config_files import check_config
 from jaxrank.errors import UserError
 from jaxrank.experiments import choose_names
+from jaxrank.inputs import EMBEDDED, IN_MEMORY
 from jaxrank.plan import Cohort, TrialKey
-from jaxrank.prepare import EMBEDDED, IN_MEMORY, Prepared
+from jaxrank.prepare import Prepared
 
 PLAN_JSON = "plan.json"
 _FORMAT = 1

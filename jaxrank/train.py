@@ -22,16 +22,23 @@ from jaxrank import losses
 from jaxrank.checkpoints import Model
 from jaxrank.datasets import Dataset
 from jaxrank.members import Data, Member, Static, cohort_rows, make_data, make_members, make_static
-from jaxrank.models import Dropout, Scorer
+from jaxrank.models import Scorer
 from jaxrank.plan import SCORING_CHUNK, Cohort
 from jaxrank.sampling import EMPTY
+from jaxrank.steps import (
+    Moment,
+    Params,
+    batch_sums,
+    learning_rate_factor,
+    make_optimizer,
+    standardise,
+)
 
 Array = jax.Array
-Params = Any
 
 RUNNING, STOPPED, FAILED = 0, 1, 2
-# What a member's key is folded with, before the epoch's and the step's number where it has one.
-_INIT, _DROPOUT, _NOISE, _MIXUP = range(4)
+# What a member's key is folded with for its first weights; steps.py has the others.
+_INIT = 0
 
 
 class TrainState(NamedTuple):
@@ -59,43 +66,6 @@ class EpochMetrics(NamedTuple):
     running: Array  # bool: the member had not stopped before this epoch
 
 
-class Moment(NamedTuple):
-    """A step of training."""
-
-    epoch: Array
-    step: Array  # of the epoch
-
-
-def _key(member: Member, purpose: int, moment: Moment) -> Array:
-    key = jax.random.fold_in(jax.random.fold_in(member.key, purpose), moment.epoch)
-    return jax.random.fold_in(key, moment.step)
-
-
-def _optimizer(kind: str, member: Member, factor: Array) -> optax.GradientTransformation:
-    """The optimiser of a step; `factor` is what the schedule makes of the learning rate."""
-    learning_rate = member.learning_rate * factor
-    if kind == "sgd":  # weight decay is part of the gradient, as in PyTorch's
-        return optax.chain(
-            optax.add_decayed_weights(member.weight_decay),
-            optax.sgd(learning_rate, momentum=member.momentum),
-        )
-    return optax.adamw(learning_rate, weight_decay=member.weight_decay)
-
-
-def learning_rate_factor(member: Member, num_steps: int, moment: Moment) -> Array:
-    """What the schedule makes of the learning rate in a step of an epoch of `num_steps`.
-
-    It rises in equal steps to 1 over the warm-up, then stays or falls to 0 by half a cosine
-    (Loshchilov and Hutter 2017, equation 5) until `max_epochs`.
-    """
-    step = (moment.epoch * num_steps + moment.step).astype(jnp.float32)
-    warmup = member.warmup_epochs * num_steps
-    rise = jnp.minimum(1.0, (step + 1.0) / jnp.maximum(warmup, 1.0))
-    rest = jnp.maximum(member.max_epochs.astype(jnp.float32) * num_steps - warmup, 1.0)
-    fall = 0.5 * (1.0 + jnp.cos(jnp.pi * jnp.clip((step - warmup) / rest, 0.0, 1.0)))
-    return rise * jnp.where(member.cosine, fall, 1.0)
-
-
 def init_member(static: Static, member: Member) -> TrainState:
     params: Any = static.model.init(jax.random.fold_in(member.key, _INIT), member.mean_D[None])
     if static.loss in losses.LEARNED:
@@ -113,7 +83,7 @@ def start_state(static: Static, member: Member, params: Params) -> TrainState:
     """The state before the first epoch."""
     return TrainState(
         params=params,
-        opt_state=_optimizer(static.optimizer, member, jnp.float32(1.0)).init(params),
+        opt_state=make_optimizer(static.optimizer, member, jnp.float32(1.0)).init(params),
         epoch=jnp.int32(0),
         best_params=jax.tree.map(jnp.copy, params),  # a copy: the state is donated
         best_score=jnp.float32(-jnp.inf),
@@ -121,89 +91,6 @@ def start_state(static: Static, member: Member, params: Params) -> TrainState:
         stale=jnp.int32(0),
         status=jnp.int32(RUNNING),
     )
-
-
-def standardise(member: Member, raw_BD: Array) -> Array:
-    return (raw_BD - member.mean_D) * member.inv_std_D
-
-
-def log_ties(params: Params) -> Array:
-    """Of a loss that learns it; zero for others, which do not use it."""
-    return params.get("loss", {}).get("log_ties", jnp.float32(0.0))
-
-
-class Mix(NamedTuple):
-    """Mixup of a batch: each pair with a share of 1 - `share` of another one."""
-
-    share: Array
-    other_B: Array  # places in the batch
-
-
-def draw_mix(member: Member, rows_B: Array, moment: Moment) -> Mix:
-    """Mixup (Zhang et al. 2018): one share a batch, from Beta(alpha, alpha).
-
-    The other pair is the one before, as a batch's order is random; the first takes the last, or
-    itself where the batch is not full.
-    """
-    share = jax.random.beta(_key(member, _MIXUP, moment), member.mixup, member.mixup)
-    places = jnp.arange(len(rows_B))
-    other_B = jnp.where(jnp.roll(rows_B, 1) == EMPTY, places, jnp.roll(places, 1))
-    return Mix(share, other_B)
-
-
-def batch_sums(
-    static: Static,
-    data: Data,
-    member: Member,
-    params: Params,
-    rows_B: Array,
-    spare: Array,
-    moment: Moment | None,
-) -> tuple[Array, Array]:
-    """Sums over the pairs of a batch: (loss, hits) [2], and how many pairs count in each [2].
-
-    Args:
-      static, data, member: see members.py.
-      params: of the member.
-      rows_B: int32, EMPTY where there is no pair.
-      spare: one of the member's own pairs. An empty place reads it with weight zero: photos of
-        another part must not be looked at, not even for nothing (zero times infinity is no zero).
-      moment: of training, which has dropout, augmentation and label smoothing; None to measure.
-    """
-    filled_B = jnp.where(rows_B == EMPTY, spare, rows_B)
-    # One pass through the model: every pair's photo a, then every pair's photo b.
-    photos = data.pairs_M2[filled_B].T.reshape(-1)
-    inputs = standardise(member, data.features_ND[photos])
-    dropout, mix, loss = None, None, losses.LOSSES[static.loss]
-    if moment is not None:
-        dropout = Dropout(member.dropout, _key(member, _DROPOUT, moment))
-        loss = partial(losses.smoothed, loss, member.label_smoothing)
-        if static.has_noise:
-            noise = jax.random.normal(_key(member, _NOISE, moment), inputs.shape)
-            inputs += member.feature_noise * noise
-        if static.has_mixup:
-            mix = draw_mix(member, rows_B, moment)
-            of_photos = inputs.reshape(2, len(rows_B), -1)
-            mixed = mix.share * of_photos + (1.0 - mix.share) * of_photos[:, mix.other_B]
-            inputs = mixed.reshape(inputs.shape)
-    scores: Any = static.model.apply(params, inputs, dropout)
-    difference_B = scores[: len(rows_B)] - scores[len(rows_B) :]
-
-    def terms(preference_B: Array) -> tuple[Array, Array]:
-        loss_B, used_B = loss(difference_B, preference_B, member.margin, log_ties(params))
-        hit_B, directed_B = losses.hits(difference_B, preference_B)
-        weight_B2 = jnp.stack([used_B, directed_B], axis=1) * (rows_B != EMPTY)[:, None]
-        return jnp.where(weight_B2 > 0, jnp.stack([loss_B, hit_B], axis=1), 0.0), weight_B2
-
-    preference_B = data.preference_M[filled_B]
-    value_B2, weight_B2 = terms(preference_B)
-    if mix is not None:
-        # Not the labels but their losses are mixed: that is the same for a loss that is linear in
-        # the label, and makes sense for the others.
-        other_B2, other_weight_B2 = terms(preference_B[mix.other_B])
-        value_B2 = mix.share * value_B2 + (1.0 - mix.share) * other_B2
-        weight_B2 = mix.share * weight_B2 + (1.0 - mix.share) * other_weight_B2
-    return jnp.sum(value_B2, axis=0), jnp.sum(weight_B2, axis=0)
 
 
 def member_epoch(
@@ -231,7 +118,7 @@ def member_epoch(
         index, rows_B = step_rows
         moment = Moment(state.epoch, index)
         factor = learning_rate_factor(member, len(rows_SB), moment)
-        optimizer = _optimizer(static.optimizer, member, factor)
+        optimizer = make_optimizer(static.optimizer, member, factor)
 
         def batch_loss(params: Params) -> tuple[Array, tuple]:
             total, count = batch_sums(

@@ -4,7 +4,9 @@ import csv
 import json
 import math
 import re
+import shutil
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,11 +18,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from test_bad_input import nearly, told_or_done
 
+from jaxrank import inputs as module
 from jaxrank.applying import Evaluation, evaluate_model, rank_photos, read_series
 from jaxrank.checkpoints import Model, load_model, save_model
 from jaxrank.cli import main
 from jaxrank.errors import UserError
 from jaxrank.features import Block, write_block
+from jaxrank.simulation import simulate
 
 
 def save_linear(folder: Path, columns: Mapping[str, Sequence[str]], **changes: Any) -> Path:
@@ -141,9 +145,9 @@ def test_preferences_of_one_half_alone_have_a_loss_and_no_accuracy(linear: Model
     ("changes", "expected"),
     [
         # Of differences 1, -1, 0, and 2, 1, -1 the right way; one half has no weight.
-        (dict(loss="margin_ranking", margin=2.0), (7 * 1 + 3 + 2 + 0 + 1 + 3) / 12),
-        (dict(loss="margin_ranking", margin=0.5), (7 * 0 + 1.5 + 0.5 + 0 + 0 + 1.5) / 12),
-        (dict(loss="logistic"), np.mean(np.log(1 + np.exp(D)) - P * D)),
+        ({"loss": "margin_ranking", "margin": 2.0}, (7 * 1 + 3 + 2 + 0 + 1 + 3) / 12),
+        ({"loss": "margin_ranking", "margin": 0.5}, (7 * 0 + 1.5 + 0.5 + 0 + 0 + 1.5) / 12),
+        ({"loss": "logistic"}, np.mean(np.log(1 + np.exp(D)) - P * D)),
     ],
 )
 def test_the_loss_is_the_models_own(
@@ -447,14 +451,27 @@ class Inputs(NamedTuple):
 FORMULAS = {"0a": "=1+1.jpg", "0b": "@b.jpg", "1a": "-1.jpg", "1b": "+cmd|' /C calc'!A0"}
 
 
-@pytest.fixture
-def inputs(tmp_path: Path) -> Inputs:
-    TABLE.replace(FORMULAS).to_csv(tmp_path / "pairs.csv", index=False)
+@pytest.fixture(scope="module")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The inputs, and three stores that are not the model's."""
+    folder = tmp_path_factory.mktemp("inputs")
+    TABLE.replace(FORMULAS).to_csv(folder / "pairs.csv", index=False)
     numbers = {FORMULAS.get(name, name): number for name, number in NUMBERS.items()}
-    write_block(tmp_path / "store", "clip", block(numbers))
-    write_block(tmp_path / "store", "iqa", block(numbers, "sharpness"))
-    model = save_linear(tmp_path / "model", {"clip": ["c"]}, train=["2a"])
-    return Inputs(tmp_path, model, tmp_path / "pairs.csv", tmp_path / "store")
+    write_block(folder / "store", "clip", block(numbers))
+    for store in ("store", "bare"):
+        write_block(folder / store, "iqa", block(numbers, "sharpness"))
+    write_block(folder / "renamed", "clip", block(numbers, "d"))
+    wide = Block(list(numbers), ["c", "d"], np.zeros((len(numbers), 2), np.float32))
+    write_block(folder / "wider", "clip", wide)
+    save_linear(folder / "model", {"clip": ["c"]}, train=["2a"])
+    return folder
+
+
+@pytest.fixture
+def inputs(template: Path, tmp_path: Path) -> Inputs:
+    folder = tmp_path / "inputs"
+    shutil.copytree(template, folder)
+    return Inputs(folder, folder / "model", folder / "pairs.csv", folder / "store")
 
 
 def cells_of(path: Path) -> list[list[str]]:
@@ -584,11 +601,6 @@ def test_a_mistake_is_one_line_and_status_2(
     words: str,
     message: str,
 ) -> None:
-    numbers = {FORMULAS.get(name, name): number for name, number in NUMBERS.items()}
-    write_block(inputs.folder / "bare", "iqa", block(numbers, "sharpness"))
-    write_block(inputs.folder / "renamed", "clip", block(numbers, "d"))
-    wide = Block(list(numbers), ["c", "d"], np.zeros((len(numbers), 2), np.float32))
-    write_block(inputs.folder / "wider", "clip", wide)
     refused(inputs, capsys, [*without(inputs.words(command), drop or "-"),
                              *words.format(**inputs._asdict()).split()], message)  # fmt: skip
 
@@ -684,13 +696,14 @@ def test_without_pairs_and_features_the_embedded_data_are_meant(
 ) -> None:
     """And without a workdir a new folder in outputs/, named by the time."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(module, "simulate", partial(simulate, num_series=30))
     columns = ["sharpness", "exposure", "colorfulness", "contrast"]
     save_linear(tmp_path / "model", {"iqa": columns}, caveats=["SIMULATED data"])
     assert main(["launch.py", "evaluate", "--model=model"]) == 0
     assert "SIMULATED data\nof the model: SIMULATED data" in capsys.readouterr().out
     (workdir,) = (tmp_path / "outputs" / "evaluate").iterdir()
     assert re.fullmatch(r"evaluate_\d{8}_\d{6}", workdir.name)
-    assert len(cells_of(workdir / "predictions.csv")) == 1 + 11_874
+    photos = {name for row in cells_of(workdir / "predictions.csv")[1:] for name in row[1:3]}
     assert main(["launch.py", "rank", "--model=model"]) == 0
-    assert "11,461 photos, 4,300 series" in capsys.readouterr().out
+    assert f"{len(photos)} photos, 30 series" in capsys.readouterr().out
     assert len(list((tmp_path / "outputs" / "rank").glob("rank_*/rankings.csv"))) == 1

@@ -11,7 +11,7 @@ import optax
 import pytest
 from conftest import cohorts_of, experiment
 
-from jaxrank import members, train
+from jaxrank import members, steps, train
 from jaxrank.datasets import Dataset, l2_normalised
 from jaxrank.models import Scorer
 from jaxrank.plan import Trial
@@ -87,8 +87,8 @@ def factors(num_steps: int, epochs: int, **changes: Any) -> np.ndarray:
     member = make_member(1, max_epochs=jnp.int32(epochs), **changes)
     return np.array(
         [
-            train.learning_rate_factor(
-                member, num_steps, train.Moment(jnp.int32(epoch), jnp.int32(step))
+            steps.learning_rate_factor(
+                member, num_steps, steps.Moment(jnp.int32(epoch), jnp.int32(step))
             )
             for epoch in range(epochs)
             for step in range(num_steps)
@@ -150,15 +150,15 @@ class Step:
         kernel = 0.1 * np.random.default_rng(5).standard_normal((dim, 1)).astype(np.float32)
         self.params = {"params": {"Dense_0": {"kernel": jnp.asarray(kernel)}}}
 
-    def mean_loss(self, moment: train.Moment | None) -> float:
-        total, count = train.batch_sums(
+    def mean_loss(self, moment: steps.Moment | None) -> float:
+        total, count = steps.batch_sums(
             self.static, self.data, self.member, self.params, self.rows_B, self.rows_B[0], moment
         )
         return float(total[0] / count[0])
 
 
-FIRST = train.Moment(jnp.int32(0), jnp.int32(0))
-SECOND = train.Moment(jnp.int32(0), jnp.int32(1))
+FIRST = steps.Moment(jnp.int32(0), jnp.int32(0))
+SECOND = steps.Moment(jnp.int32(0), jnp.int32(1))
 
 
 @pytest.mark.parametrize(
@@ -178,7 +178,7 @@ def test_augmentation_is_drawn_anew_each_step_and_again_the_same(
 ) -> None:
     step = Step(dataset, parts, **changes)
     assert step.mean_loss(FIRST) == step.mean_loss(FIRST)
-    later = train.Moment(jnp.int32(1), jnp.int32(0))
+    later = steps.Moment(jnp.int32(1), jnp.int32(0))
     assert len({step.mean_loss(moment) for moment in (FIRST, SECOND, later)}) == 3
 
 
@@ -191,15 +191,15 @@ def test_noise_has_the_stated_deviation_in_standardised_inputs(
 
     all_prefer_a = step.data._replace(preference_M=jnp.ones_like(step.data.preference_M))
 
-    def difference(moment: train.Moment | None) -> jax.Array:
+    def difference(moment: steps.Moment | None) -> jax.Array:
         # The logistic loss of one pair with p = 1 is softplus(-d), from which d follows.
         row_B = step.rows_B[:1]
-        total, _ = train.batch_sums(
+        total, _ = steps.batch_sums(
             step.static, all_prefer_a, step.member, step.params, row_B, row_B[0], moment
         )
         return -jnp.log(jnp.expm1(total[0]))
 
-    moments = train.Moment(jnp.arange(2000), jnp.zeros(2000, jnp.int32))
+    moments = steps.Moment(jnp.arange(2000), jnp.zeros(2000, jnp.int32))
     moved = np.asarray(jax.vmap(difference)(moments) - difference(None))
     expected = 0.5 * np.sqrt(2) * float(jnp.linalg.norm(kernel))
     assert moved.std() == pytest.approx(expected, rel=0.1)
@@ -209,7 +209,7 @@ def test_noise_has_the_stated_deviation_in_standardised_inputs(
 def test_mixup_by_hand(dataset: Dataset, parts: np.ndarray) -> None:
     """The scorer is linear: mixed inputs have mixed differences, and both labels count."""
     step = Step(dataset, parts, mixup=0.4)
-    mix = train.draw_mix(step.member, step.rows_B, FIRST)
+    mix = steps.draw_mix(step.member, step.rows_B, FIRST)
     share = float(mix.share)
     assert 0 < share < 1
     # The batch is not full, so its first pair is mixed with itself.
@@ -229,8 +229,8 @@ def test_mixup_by_hand(dataset: Dataset, parts: np.ndarray) -> None:
 
 def test_mixups_share_is_from_the_beta_distribution(dataset: Dataset, parts: np.ndarray) -> None:
     step = Step(dataset, parts, mixup=0.4)
-    moments = train.Moment(jnp.arange(4000), jnp.zeros(4000, jnp.int32))
-    shares = jax.vmap(lambda m: train.draw_mix(step.member, step.rows_B, m).share)(moments)
+    moments = steps.Moment(jnp.arange(4000), jnp.zeros(4000, jnp.int32))
+    shares = jax.vmap(lambda m: steps.draw_mix(step.member, step.rows_B, m).share)(moments)
     # Beta(a, a) has mean 1/2 and variance 1 / (4 (2a + 1)).
     assert float(shares.mean()) == pytest.approx(0.5, abs=0.03)
     assert float(shares.var()) == pytest.approx(1 / (4 * 1.8), rel=0.05)

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 import jaxrank
-from jaxrank import evaluate, prepare, report, splits, train
+from jaxrank import evaluate, inputs, prepare, report, splits, train
 from jaxrank.cli import main
 from jaxrank.errors import UserError
 from jaxrank.features import Block
@@ -251,7 +251,7 @@ def test_simulated_data_are_called_so_wherever_they_show(
     def small() -> Any:
         return jaxrank.simulate(0, 60)
 
-    monkeypatch.setattr(prepare, "simulate", small)
+    monkeypatch.setattr(inputs, "simulate", small)
     words = ["--experiments=iqa_only", "--config.max_epochs=1", f"--workdir={tmp_path / 'w'}"]
     assert main(["launch.py", "search", *words]) == 0
     out = capsys.readouterr().out

@@ -205,7 +205,10 @@ def search(values: flags.FlagValues, config: Config) -> int:
             raise UserError("--experiments is empty: give names from the catalogue")
     if values.experiments_csv is not None:
         given["config"] = config.values
-        given.setdefault("experiments", list(config.values.experiments))
+        from jaxrank.catalogues import MODE
+
+        # Not the keys of its experiments: a ConfigDict sorts them, and the table has an order.
+        given.setdefault("experiments", list(config.values.modes[MODE]))
     if values.only_folds is not None:
         if not all(re.fullmatch("[0-9]{1,9}", word.strip()) for word in values.only_folds):
             raise UserError(f"--only_folds={','.join(values.only_folds)}: not whole numbers")

@@ -1,0 +1,56 @@
+"""Pairs and features, whatever a user hands over as such."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import pandas as pd
+
+from jaxrank.errors import UserError
+from jaxrank.features import Features, check_block, open_store
+from jaxrank.pairs import Pairs, from_frame, read_pairs, refuse_vote_options
+from jaxrank.simulation import simulate
+
+# What a user may hand over as pairs and as features.
+PairsInput: TypeAlias = Path | str | pd.DataFrame | Pairs | None
+FeaturesInput: TypeAlias = Path | str | Features | None
+# What stands in the files where a user gave no path.
+SIMULATED = "SIMULATED data"
+EMBEDDED, IN_MEMORY = "embedded", "in memory"
+
+
+def load_inputs(
+    pairs: PairsInput, features: FeaturesInput, reading: Mapping[str, Any]
+) -> tuple[Pairs, Features, dict[str, Any], pd.Series | None]:
+    """Pairs, features, where they come from and, for simulated data, the best possible scores."""
+    if (pairs is None) != (features is None):
+        given, lacking = ("pairs", "features") if features is None else ("features", "pairs")
+        raise UserError(
+            f"--{given} is given without --{lacking}: give both, or neither for the embedded "
+            "simulated data"
+        )
+    if pairs is None or features is None:
+        refuse_vote_options("the embedded data", **reading)
+        simulated = simulate()
+        source = {"pairs": EMBEDDED, "features": EMBEDDED}
+        return simulated.pairs, simulated.features, source, simulated.best_score
+    if isinstance(features, Mapping):
+        store = {name: check_block(f"block '{name}'", b) for name, b in features.items()}
+    else:
+        store = open_store(features)
+    source = {
+        "pairs": str(pairs) if isinstance(pairs, str | Path) else IN_MEMORY,
+        "features": str(features) if isinstance(features, str | Path) else IN_MEMORY,
+    }
+    return _read(pairs, reading), store, source, None
+
+
+def _read(pairs: Path | str | pd.DataFrame | Pairs, reading: Mapping[str, Any]) -> Pairs:
+    if isinstance(pairs, str | Path):
+        return read_pairs(pairs, **reading)
+    refuse_vote_options("a table in memory", **reading)
+    if isinstance(pairs, pd.DataFrame):
+        return from_frame(pairs)
+    if isinstance(pairs, Pairs):
+        return pairs
+    raise UserError(f"pairs: give a path, a data frame or Pairs, not {type(pairs).__name__}")
