@@ -163,7 +163,7 @@ def _seen_notes(split_M: np.ndarray) -> list[str]:
 
 
 def _caveats(model: Model) -> list[str]:
-    return [f"of the model: {caveat}" for caveat in model.description.get("caveats", [])]
+    return [f"the model's training: {caveat}" for caveat in model.description.get("caveats", [])]
 
 
 def _check_finite(scores: np.ndarray, photos: np.ndarray) -> None:

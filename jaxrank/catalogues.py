@@ -6,7 +6,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from jaxrank import tables
-from jaxrank.configs import CATALOGUE_KEYS
+from jaxrank.configs import CATALOGUE_KEYS, default
 from jaxrank.errors import UserError, did_you_mean
 from jaxrank.experiments import LINEAR, HyperparameterError, check_name, make_experiment
 
@@ -20,17 +20,19 @@ MODE = "catalogue"
 _SWITCHES = {"true": True, "false": False}
 
 
-def read_catalogue(path: Path | str, config: ConfigDict) -> ConfigDict:
+def read_catalogue(path: Path | str, config: ConfigDict | None = None) -> ConfigDict:
     """The config with the experiments of a table instead of its own.
 
     Args:
       path: of the table. An empty cell of an optional column is the config's value, an empty
         `mlp_hidden_dims` a linear scorer.
-      config: as configs/default.py returns it; its hyperparameters are the defaults.
+      config: as configs/default.py returns it, which is the default; its hyperparameters are
+        those of empty cells.
 
     Raises:
       UserError: naming row and column.
     """
+    config = default.get_config() if config is None else config
     table = tables.read_table(path)
     for column in REQUIRED:
         if column not in table.columns:

@@ -82,7 +82,9 @@ def _dispatch(words: list[str]) -> int:
     except (flags.Error, ValueError) as error:
         raise UserError(_in_plain_words(str(error))) from None
     if leftover:
-        known = {f"--mode={mode}": mode for mode in config.values.modes} if config else {}
+        known = {}
+        if "mode" in values:
+            known = {f"--mode={mode}": mode for mode in config.values.modes}
         known |= {f"--{name}": name for name in values}
         near = [flag for flag, word in known.items() if word == leftover[0]]
         hint = f"did you mean {near[0]}?" if near else "flags are written --flag=value"

@@ -4,8 +4,8 @@ A config file is a Python program that its user chose to run; nothing else in ja
 what it reads.
 """
 
+import os
 import runpy
-from pathlib import Path
 from typing import Any
 
 from ml_collections import ConfigDict
@@ -22,7 +22,7 @@ def load_config(path: str | None) -> ConfigDict:
     """
     if path is None:
         return default.get_config()
-    if not Path(path).is_file():
+    if not os.path.isfile(path):
         raise UserError(f"--config={path}: there is no such file")
     try:
         get_config = runpy.run_path(path).get("get_config")

@@ -7,6 +7,7 @@ the manifest is replaced last: whatever stops a write, the store is the old one 
 
 import hashlib
 import json
+import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -148,7 +149,7 @@ def write_block(store: Path | str, name: str, block: Block) -> bool:
 def open_store(store: Path | str) -> dict[str, Block]:
     """Opens a store; arrays are memory-mapped and checked against the manifest's hashes."""
     store = Path(store)
-    if not (store / MANIFEST).is_file():
+    if not os.path.isfile(store / MANIFEST):  # Path.is_file raises for some names
         raise UserError(
             f"{store}: not a feature store (no {MANIFEST}); make one with "
             f"'launch.py features --from_csv=FILE --block=NAME --features={store}'"

@@ -10,6 +10,7 @@ A pair list, as Photo Triage ships it too, is text without a header: six columns
 blanks, photos given by their numbers in the series.
 """
 
+import os
 import re
 import string
 from pathlib import Path
@@ -108,7 +109,7 @@ def refuse_vote_options(where: str, **options: object) -> None:
 
 def _read(path: Path) -> tuple[tables.Table, bool]:
     """The file as a table, and whether it is a pair list."""
-    if path.is_dir():
+    if os.path.isdir(path):  # Path.is_dir raises for some names
         return _read_folder(path), True
     if path.suffix.lower() in tables.READERS:
         return tables.read_table(path), False

@@ -312,7 +312,10 @@ def remarks(
             f"features orders {percent(ceiling['val_accuracy'])} of the validation and "
             f"{percent(ceiling['test_accuracy'])} of the test pairs."
         )
-    lines.append(f"Top-1 and tau measure the order of each series' photos, by {yardstick.worth}.")
+    lines.append(
+        "Top-1 and tau (of test series) measure the order of each series' photos, by "
+        f"{yardstick.worth}."
+    )
     return lines
 
 

@@ -19,8 +19,8 @@ def print_summary(console: Console, summary: pd.DataFrame, caveats: Sequence[str
     title = "; ".join(caveats) or None
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, title=title, title_justify="left")
     table.add_column("experiment", no_wrap=True)
-    for header in ("val acc", "test acc", "train acc", "test top-1", "test tau", "best epoch",
-                   "parameters", "trials"):  # fmt: skip
+    for header in ("val acc", "test acc", "train acc", "top-1", "tau", "epoch", "parameters",
+                   "trials"):  # fmt: skip
         table.add_column(header, justify="right", no_wrap=True)
     table.add_column("blocks")
     table.add_column("note")

@@ -145,8 +145,8 @@ def parse_blanks(path: Path, text: str, columns: Sequence[str]) -> Table:
 def read_jsonl(path: Path | str) -> Table:
     """Reads one JSON object a line; the keys of the first are the columns.
 
-    Every object has the same keys, in any order. Values are text or numbers, and numbers keep
-    their spelling.
+    Every object has the same keys, in any order. Values are text, numbers, true or false, and
+    numbers keep their spelling.
 
     Raises:
       UserError: naming line and key.
@@ -180,7 +180,7 @@ def read_jsonl(path: Path | str) -> Table:
 
 
 # What JSON's values are when numbers stay text and objects become tuples of keys and values.
-_NO_CELLS = {bool: "true or false", float: "NaN or Infinity", list: "a list", tuple: "an object"}
+_NO_CELLS = {float: "NaN or Infinity", list: "a list", tuple: "an object"}
 
 
 def _parse_object(where: str, line: str) -> dict[str, str]:
@@ -201,6 +201,8 @@ def _parse_object(where: str, line: str) -> dict[str, str]:
     for key, value in found:
         if key in cells:
             raise UserError(f"{where}: the key '{key[:80]}' stands twice")
+        if isinstance(value, bool):
+            value = str(value).lower()
         if not isinstance(value, str):
             kind = _NO_CELLS.get(type(value), "null")
             raise UserError(f"{where}, key '{key[:80]}': {kind} is neither text nor a number")

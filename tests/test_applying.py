@@ -18,7 +18,6 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from test_bad_input import nearly, told_or_done
 
-from jaxrank import inputs as module
 from jaxrank.applying import Evaluation, evaluate_model, rank_photos, read_series
 from jaxrank.checkpoints import Model, load_model, save_model
 from jaxrank.cli import main
@@ -232,8 +231,8 @@ def test_pairs_without_features_are_left_out_and_counted(linear: Model) -> None:
 def test_what_the_model_is_warned_of_is_said(linear: Model) -> None:
     warned = described(linear, caveats=["SIMULATED data"])
     store = {"clip": block(NUMBERS)}
-    assert "of the model: SIMULATED data" in evaluate_model(warned, TABLE, store).notes
-    assert "of the model: SIMULATED data" in rank_photos(warned, store).notes
+    assert "the model's training: SIMULATED data" in evaluate_model(warned, TABLE, store).notes
+    assert "the model's training: SIMULATED data" in rank_photos(warned, store).notes
     silent = warned._replace(description={k: v for k, v in warned.description.items()
                                           if k != "caveats"})  # fmt: skip
     assert rank_photos(silent, store).notes == []
@@ -319,12 +318,14 @@ def test_series_that_name_photos_without_features_are_counted(linear: Model) -> 
 
 
 def test_a_pair_table_says_which_photo_is_of_which_series(linear: Model, tmp_path: Path) -> None:
-    pairs = frame([("2", "a", "b", 0.7), ("2", "b", "c", 0.4), ("1", "d", "f", 0.5)])
+    pairs = frame([("2", "a", "b", 0.7), ("2", "b", "c", 0.4), ("1", "f", "d", 0.5),
+                   ("1", "e", "f", 0.5)])  # fmt: skip
     pairs.to_csv(tmp_path / "pairs.csv", index=False)
     for series in (pairs, tmp_path / "pairs.csv"):
-        table = rank_photos(linear, {"clip": block(SCORES)}, series).table.iloc[:5]
-        assert table["series_id"].tolist() == list("22211")
-        assert table["image"].tolist() == ["a", "c", "b", "d", "f"]
+        table = rank_photos(linear, {"clip": block(SCORES)}, series).table.iloc[:6]
+        assert table["series_id"].tolist() == list("222111")
+        # d and e are equal: d stands in the first pair.
+        assert table["image"].tolist() == ["a", "c", "b", "d", "e", "f"]
 
 
 @pytest.mark.parametrize(
@@ -696,11 +697,11 @@ def test_without_pairs_and_features_the_embedded_data_are_meant(
 ) -> None:
     """And without a workdir a new folder in outputs/, named by the time."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(module, "simulate", partial(simulate, num_series=30))
+    monkeypatch.setattr("jaxrank.inputs.simulate", partial(simulate, num_series=30))
     columns = ["sharpness", "exposure", "colorfulness", "contrast"]
     save_linear(tmp_path / "model", {"iqa": columns}, caveats=["SIMULATED data"])
     assert main(["launch.py", "evaluate", "--model=model"]) == 0
-    assert "SIMULATED data\nof the model: SIMULATED data" in capsys.readouterr().out
+    assert "SIMULATED data\nthe model's training: SIMULATED data" in capsys.readouterr().out
     (workdir,) = (tmp_path / "outputs" / "evaluate").iterdir()
     assert re.fullmatch(r"evaluate_\d{8}_\d{6}", workdir.name)
     photos = {name for row in cells_of(workdir / "predictions.csv")[1:] for name in row[1:3]}

@@ -475,3 +475,11 @@ def test_a_block_that_a_row_asks_for_must_be_there(
     assert "skipped asks: the feature store has no block 'clip' (it has cnn,iqa)" in out
     assert "3 trials in 2 cohorts" in out
     assert set(rows) >= {"silent", "without", "linear"}
+
+
+def test_switches_of_json_lines_may_be_true_and_false(tmp_path: Path) -> None:
+    row = {"experiment_name": "a", "mlp_hidden_dims": 8, "batch_size": 32, "learning_rate": 0.1,
+           "max_epochs": 1, "use_clip": False, "use_layernorm": True}  # fmt: skip
+    (tmp_path / "c.jsonl").write_text(json.dumps(row) + "\n")
+    (experiment,) = experiments_of(tmp_path / "c.jsonl").values()
+    assert (experiment.blocks, experiment.use_layernorm) == (("all", "-clip"), True)

@@ -61,7 +61,8 @@ def define_search(values: flags.FlagValues, words: list[str]) -> Config:
     for name, meaning in switches.items():
         flags.DEFINE_boolean(name, False, meaning, flag_values=values)
     _define_run(values)
-    return _define_config(values, words, _read_flag(words, "experiments_csv"))
+    path = _read_flag(words, "experiments_csv")
+    return _define_config(values, words, lambda config: _read_catalogue(config, path))
 
 
 def _define_run(values: flags.FlagValues) -> None:
@@ -133,11 +134,22 @@ def define_train(values: flags.FlagValues, words: list[str]) -> Config:
             flag_values=values,
         )
     _define_run(values)
-    config = _define_config(values, words, None)
-    # One experiment, and what is typed holds for it.
-    config.values.experiments = ConfigDict({TRAINED: {}})
-    config.values.modes = ConfigDict({TRAINED: (TRAINED,)})
-    return config
+    return _define_config(values, words, _only_trained)
+
+
+def _only_trained(config: ConfigDict) -> ConfigDict:
+    """The config with one experiment, for which all that is typed holds."""
+    catalogue = {"experiments": {TRAINED: {}}, "modes": {TRAINED: (TRAINED,)}}
+    return ConfigDict(config.to_dict() | catalogue)
+
+
+def _read_catalogue(config: ConfigDict, path: str | None) -> ConfigDict:
+    if path is None:
+        return config
+
+    from jaxrank.catalogues import read_catalogue
+
+    return read_catalogue(path, config)
 
 
 def _read_flag(words: list[str], name: str) -> str | None:
@@ -153,15 +165,12 @@ def _read_flag(words: list[str], name: str) -> str | None:
 
 
 def _define_config(
-    values: flags.FlagValues, words: list[str], experiments_csv: str | None
+    values: flags.FlagValues, words: list[str], change: Callable[[ConfigDict], ConfigDict]
 ) -> Config:
-    """Runs the config's file, defines --config.key=value for its keys and returns it as it was."""
+    """Runs the config's file, changes the catalogue, defines --config.key=value for its keys and
+    returns it as it was then."""
     file = _take_config_file(words)
-    config = load_config(file)
-    if experiments_csv is not None:
-        from jaxrank.catalogues import read_catalogue
-
-        config = read_catalogue(experiments_csv, config)
+    config = change(load_config(file))
     # A copy: the flags change it, and the linear reference reads what the file says.
     flagged = with_every_key(config)
     for word in words:
