@@ -1,6 +1,7 @@
 """Does a sampler, a loss or a learning aid help? The tables of docs/benchmarks.md.
 
     python benchmarks/does_it_help.py samplers --seeds=10     # some minutes on two cores
+    python benchmarks/does_it_help.py losses --seeds=10
     python benchmarks/does_it_help.py aids --seeds=10
 
 For each seed a new simulated data set, split into five folds, and one experiment with every change.
@@ -33,11 +34,14 @@ PRETRAINED = "pretrained on a random split"
 GROUPS: dict[str, dict[str, dict[str, Any]]] = {
     "samplers": {PLAIN: {}}
     | {sampler: {"sampler": sampler} for sampler in SAMPLERS if sampler != "random"},
-    "aids": {
+    "losses": {
         PLAIN: {},
         "loss=logistic": {"loss": "logistic"},
         "loss=davidson": {"loss": "davidson"},
         "label_smoothing=0.2": {"label_smoothing": 0.2},
+    },
+    "aids": {
+        PLAIN: {},
         "feature_noise=0.5": {"feature_noise": 0.5},
         "mixup=0.2": {"mixup": 0.2},
         "schedule=cosine, warmup_epochs=1": {"schedule": "cosine", "warmup_epochs": 1.0},

@@ -1,5 +1,6 @@
 """What a saved model says of pairs (`evaluate`) and of photos (`rank`)."""
 
+import os
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -10,7 +11,7 @@ from jaxrank import evaluate, orderings, pairs, tables
 from jaxrank.checkpoints import Model, load_model
 from jaxrank.datasets import Dataset, align
 from jaxrank.errors import UserError
-from jaxrank.features import Features
+from jaxrank.features import Features, open_store
 from jaxrank.inputs import SIMULATED, FeaturesInput, PairsInput, load_inputs
 from jaxrank.steps import log_ties
 
@@ -103,7 +104,7 @@ def _measured(
     return {
         "pairs": num_pairs,
         "series": num_series,
-        "accuracy": float(hit[weight > 0].mean()) if num_pairs else float("nan"),
+        "accuracy": float(hit[weight > 0].mean(dtype=np.float64)) if num_pairs else float("nan"),
         "standard_error": error,
         "top1_hit": orderings.top1_hit(scores_N, photos),
         "kendall_tau": orderings.kendall_tau(scores_N, photos),
@@ -129,7 +130,10 @@ def _rules(dataset: Dataset, store: Features) -> tuple[dict[str, np.ndarray], li
         block = store[evaluate.IQA_BLOCK]
         rows = pd.Index(block.photos).get_indexer(pd.Index(dataset.photos))
         if (rows < 0).any():
-            notes.append(f"no rules: {int((rows < 0).sum()):,} photos have no row in block 'iqa'")
+            notes.append(
+                "no image-quality rules: "
+                f"{int((rows < 0).sum()):,} photos have no row in block 'iqa'"
+            )
         else:
             dataset = dataset._replace(
                 features_ND=np.asarray(block.values[rows], np.float32),
@@ -211,18 +215,14 @@ def rank_photos(
     if features is None:
         simulated, features, _, _ = load_inputs(None, None, {})
         series = _of_pairs(simulated.table) if series is None else series
-    scores = model.score(features)
+    store = open_store(features) if isinstance(features, Path | str) else features
+    scores = model.score(store)
     _check_finite(scores.to_numpy(), scores.index.to_numpy())
+    notes = [*_caveats(model), *_unscored_notes(model, store, scores)]
     if series is None:
         table = pd.DataFrame({"series_id": ALL_PHOTOS, "image": scores.index})
     else:
         table = _from_frame(series) if isinstance(series, pd.DataFrame) else read_series(series)
-    notes = _caveats(model)
-    if model.description["slope"] == 0:
-        notes.append(
-            "the model's higher scores were not preferred in its validation pairs: p_best is the "
-            "same for all photos of a series"
-        )
     scored = table["image"].isin(scores.index)
     if not scored.any():
         raise UserError(
@@ -235,19 +235,8 @@ def rank_photos(
             f"are left out, such as '{table['image'][~scored].iloc[0]}'"
         )
     table = table[scored].assign(score=scores[table["image"][scored]].to_numpy())
-    place = pd.factorize(table["series_id"])[0]
-    table = table.iloc[np.lexsort((-table["score"], place))].reset_index(drop=True)
-    groups = table.groupby("series_id", sort=False)
-    table["rank"] = groups["score"].rank(method="min", ascending=False).astype(int)
-    table["pick"] = ~table["series_id"].duplicated()
-    # A softmax of each series, from its best photo down: nothing overflows.
-    behind = table["score"].astype(np.float64) - groups["score"].transform("max")
-    odds = np.exp(model.description["slope"] * behind)
-    table["p_best"] = odds / odds.groupby(table["series_id"]).transform("sum")
-    best = table["rank"] == 1
-    tied = int((best & (best.groupby(table["series_id"]).transform("sum") > 1)).sum())
-    if tied:
-        notes.append(f"{tied:,} photos share the best score of their series: the first is the pick")
+    table, order_notes = _ordered(table, model.description["slope"])
+    notes += order_notes
     alone = scores[~scores.index.isin(table["image"])]
     if len(alone):
         notes.append(f"{len(alone):,} photos stand in no series: they have a score and no rank")
@@ -256,11 +245,55 @@ def rank_photos(
     return Ranking(table[["series_id", "image", "score", "rank", "pick", "p_best"]], notes)
 
 
+def _unscored_notes(model: Model, store: Features, scores: pd.Series) -> list[str]:
+    """What is said of photos that lack a row in some block that the model reads."""
+    photos = set().union(*(store[name].photos for name in model.block_columns))
+    lacking = sorted(photos - set(scores.index))
+    if not lacking:
+        return []
+    return [
+        f"{len(lacking):,} of {len(photos):,} photos lack a row in one of the blocks "
+        f"{','.join(model.block_columns)} and have no score, such as '{lacking[0]}'"
+    ]
+
+
+def _ordered(table: pd.DataFrame, slope: float) -> tuple[pd.DataFrame, list[str]]:
+    """Scored photos, series by series and the best first, with rank, pick and p_best; notes."""
+    place = pd.factorize(table["series_id"])[0]
+    table = table.iloc[np.lexsort((-table["score"], place))].reset_index(drop=True)
+    groups = table.groupby("series_id", sort=False)
+    table["rank"] = groups["score"].rank(method="min", ascending=False).astype(int)
+    table["pick"] = ~table["series_id"].duplicated()
+    # A softmax of each series, from its best photo down: nothing overflows.
+    behind = table["score"].astype(np.float64) - groups["score"].transform("max")
+    odds = np.exp(slope * behind)
+    table["p_best"] = odds / odds.groupby(table["series_id"]).transform("sum")
+    notes = []
+    if slope == 0:
+        notes.append(
+            "the model's higher scores were not preferred in its validation pairs: p_best is the "
+            "same for all photos of a series"
+        )
+    best = table["rank"] == 1
+    tied = int((best & (best.groupby(table["series_id"]).transform("sum") > 1)).sum())
+    if tied:
+        notes.append(f"{tied:,} photos share the best score of their series: the first is the pick")
+    return table, notes
+
+
 def read_series(path: Path | str) -> pd.DataFrame:
-    """Which photo belongs to which series: a table with `series_id,image`, or a pair table."""
-    table = tables.read_table(path)
-    if "image" not in table.columns and set(pairs.CANONICAL_COLUMNS) <= set(table.columns):
+    """Which photo belongs to which series: a table with `series_id,image`, or any that
+    `pairs.read_pairs` reads."""
+    if os.path.isdir(path):
         return _of_pairs(pairs.read_pairs(path).table)
+    table = tables.read_table(path)
+    columns = set(table.columns)
+    if "image" not in columns:
+        if set(pairs.VOTE_COLUMNS) <= columns:  # all its photos, also of pairs with few votes
+            return _of_pairs(pairs.read_pairs(path, min_agreement=0, min_reviewers=1).table)
+        # A pair list has no header: read as CSV, it has one column.
+        if set(pairs.CANONICAL_COLUMNS) <= columns or len(columns) == 1:
+            return _of_pairs(pairs.read_pairs(path).table)
     return _checked_series(table)
 
 

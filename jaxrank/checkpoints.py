@@ -22,7 +22,7 @@ from jaxrank.datasets import l2_normalised
 from jaxrank.errors import UserError
 from jaxrank.experiments import Experiment
 from jaxrank.features import Features, check_block, open_store
-from jaxrank.losses import LEARNED, LOSSES
+from jaxrank.losses import LEARN_TIES, LOSSES
 from jaxrank.models import ACTIVATIONS, Scorer
 
 _FORMAT = 2
@@ -174,9 +174,8 @@ def load_model(folder: Path | str) -> Model:
         jax.random.key(0),
         jax.ShapeDtypeStruct((1, input_dim), np.float32),
     )
-    if description["loss"] in LEARNED:
-        scalar = jax.ShapeDtypeStruct((), np.float32)
-        params |= {"loss": dict.fromkeys(LEARNED[description["loss"]], scalar)}
+    if description["loss"] in LEARN_TIES:
+        params |= {"loss": {"log_ties": jax.ShapeDtypeStruct((), np.float32)}}
     target = {"params": params, "mean": vector, "inv_std": vector}
     shapes = jax.tree.map(lambda leaf: leaf.shape, target)
     path = (folder / "params").absolute()

@@ -11,6 +11,9 @@ from jaxrank.errors import UserError
 from jaxrank.features import Features
 from jaxrank.pairs import Pairs
 
+# Columns of a pair table that say in which order people put the photos of a series.
+RANK_COLUMNS = ("rank_a", "rank_b")
+
 
 class Dataset(NamedTuple):
     """Pairs and features that belong together; M pairs, N photos, D numbers a photo.
@@ -167,4 +170,7 @@ def content_hash(dataset: Dataset) -> str:
         dataset.series_M,
     ):
         digest.update(np.ascontiguousarray(array).data)
+    for column in RANK_COLUMNS:  # metrics depend on them
+        if column in dataset.table.columns:
+            digest.update("\n".join([column, *map(str, dataset.table[column])]).encode())
     return digest.hexdigest()

@@ -159,17 +159,19 @@ def fit_slope(difference_M: np.ndarray, preference_M: np.ndarray) -> float:
     where all pairs are right, the bound at which the larger half of differences are certain.
     """
     difference, preference = difference_M.astype(np.float64), preference_M.astype(np.float64)
-    typical = np.median(np.abs(difference)) if len(difference) else 0.0
-    if not typical > 0:
+    different = difference[difference != 0]
+    if not len(different):
         return 0.0
+    scale = float(np.median(np.abs(different)))
+    scaled = difference / scale
 
     def gradient(slope: float) -> float:
-        return float(np.mean(difference * (expit(slope * difference) - preference)))
+        return float(np.mean(scaled * (expit(slope * scaled) - preference)))
 
-    largest = _CERTAIN / typical
     if gradient(0.0) >= 0:
         return 0.0
-    return largest if gradient(largest) <= 0 else float(brentq(gradient, 0.0, largest))
+    slope = _CERTAIN if gradient(_CERTAIN) <= 0 else brentq(gradient, 0.0, _CERTAIN)
+    return float(slope) / scale
 
 
 def out_of_memory(trial: Trial, reason: str, dataset: Dataset) -> TrialResult:

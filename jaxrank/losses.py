@@ -12,6 +12,7 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 Array = jax.Array
 Loss = Callable[[Array, Array, Array, Array], tuple[Array, Array]]
@@ -65,8 +66,19 @@ LOSSES: dict[str, Loss] = {
     "logistic": logistic,
     "davidson": davidson,
 }
-# What a loss learns, with the value that it starts from: a part of a trial's parameters.
-LEARNED: dict[str, dict[str, float]] = {"davidson": {"log_ties": 0.0}}
+# The losses that learn `log_ties`, which is then a part of a trial's parameters.
+LEARN_TIES = ("davidson",)
+
+
+def log_ties_at_chance(preference: np.ndarray) -> float:
+    """`log_ties` that makes ties as common as they are, between photos of equal strength.
+
+    nu / (2 + nu) is the share of ties t, so nu = 2t / (1 - t). A share of none or of all counts as
+    half a tie, or half a pair that is none: the logarithm stays finite.
+    """
+    least = 0.5 / max(len(preference), 1)
+    share = np.clip(np.mean(preference == 0.5), least, 1.0 - least)
+    return float(np.log(2.0 * share / (1.0 - share)))
 
 
 def smoothed(

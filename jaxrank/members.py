@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxrank import sampling, splits
+from jaxrank import losses, sampling, splits
 from jaxrank.datasets import Dataset, fit_scaling
 from jaxrank.models import Scorer
 from jaxrank.plan import Cohort, fold_rows
@@ -41,6 +41,7 @@ class Member(NamedTuple):
     feature_noise: Array
     mixup: Array
     label_smoothing: Array
+    log_ties: Array  # where a loss that learns it starts from
     mean_D: Array
     inv_std_D: Array
     val_rows_CB: Array  # int32, rows of pairs_M2, EMPTY where there is none
@@ -97,11 +98,12 @@ def make_members(
     """
     inputs_ND = dataset.inputs(cohort.choices.blocks, cohort.choices.l2_blocks)
     folds = sorted({trial.fold for trial in cohort.trials})
-    fitted, val_rows = {}, {}
+    fitted, val_rows, log_ties = {}, {}, {}
     for fold in folds:
         train = fold_rows(parts, fold, splits.TRAIN)
         train_photos = np.unique(dataset.pair_rows_M2[train])
         fitted[fold] = fit_scaling(inputs_ND, train_photos) if scaling is None else scaling
+        log_ties[fold] = losses.log_ties_at_chance(dataset.preference_M[train])
         val_rows[fold] = fold_rows(parts, fold, splits.VALIDATION)
 
     def padded(rows: np.ndarray) -> np.ndarray:
@@ -131,6 +133,7 @@ def make_members(
         feature_noise=numbers("feature_noise", jnp.float32),
         mixup=numbers("mixup", jnp.float32),
         label_smoothing=numbers("label_smoothing", jnp.float32),
+        log_ties=jnp.asarray([log_ties[t.fold] for t in trials], jnp.float32),
         mean_D=jnp.asarray([fitted[t.fold][0] for t in trials]),
         inv_std_D=jnp.asarray([fitted[t.fold][1] for t in trials]),
         val_rows_CB=jnp.asarray([padded(val_rows[t.fold]) for t in trials]),

@@ -9,9 +9,8 @@ import numpy as np
 import pandas as pd
 from scipy.optimize import minimize
 
-from jaxrank.datasets import Dataset
+from jaxrank.datasets import RANK_COLUMNS, Dataset
 
-RANK_COLUMNS = ("rank_a", "rank_b")
 # Of a pair's squared log-odds: what keeps the odds finite where every vote went to one photo, then
 # about 1,400 to 1. It moves log-odds of 9 to 1 by 0.002.
 RIDGE = 1e-4

@@ -71,8 +71,9 @@ def choices(e: Experiment) -> Choices:
         optimizer=e.optimizer,
         loss=e.loss,
         sampler=e.sampler,
-        has_noise=e.feature_noise > 0,
-        has_mixup=e.mixup > 0,
+        # As they will be used: 1e-50 is zero in 32 bits.
+        has_noise=bool(np.float32(e.feature_noise) > 0),
+        has_mixup=bool(np.float32(e.mixup) > 0),
         init_from=e.init_from,
     )
 
@@ -199,8 +200,8 @@ def fold_rows(parts: np.ndarray, fold: int, part: int) -> np.ndarray:
 
 def num_parameters(input_dim: int, common: Choices) -> int:
     """What one trial learns: weights, biases, and what its loss does."""
-    learned = losses.LEARNED.get(common.loss, {})
-    return models.num_parameters(input_dim, common.hidden_dims) + len(learned)
+    weights = models.num_parameters(input_dim, common.hidden_dims)
+    return weights + (common.loss in losses.LEARN_TIES)
 
 
 def trial_bytes(input_dim: int, common: Choices, num_pairs: int) -> int:

@@ -268,6 +268,7 @@ def _check_start(
                 f"--init_from={folder}: the model has seen {len(leaked):,} of the "
                 f"{len(photos):,} {splits.PART_NAMES[part]} photos, such as '{leaked[0]}'; "
                 "pretrain with --split=pretrain and the same --split_seed and --folds"
+                + (", with --only_folds=K in both" if len(parts) > 1 else "")
             )
 
 

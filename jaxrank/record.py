@@ -191,6 +191,11 @@ def resumed_options(record: Record, given: Mapping[str, Any], *, extend: bool) -
     options["config"] = check_config(
         given.get("config", ConfigDict(record.launch["config"])), "config"
     )
+    if extend:  # another catalogue need not hold the experiments that are there already
+        for name in record.launch["experiments"]:
+            if name not in options["config"].experiments:
+                changes = record.launch["config"]["experiments"][name]
+                options["config"].experiments[name] = changes
     if "mode" in given or "experiments" in given:
         asked = choose_names(
             options["config"], options.pop("mode", "quick"), given.get("experiments", ())
@@ -239,7 +244,7 @@ def _other_search(record: Record, prepared: Prepared, extend: bool) -> Iterator[
     if now.data != record.data:
         yield "the pairs or features are not the same as when it was begun"
     if now.folds != record.folds:
-        yield "it has another split (--folds, --split_seed)"
+        yield "it has another split (--split, --folds, --split_seed)"
     known = {experiment["name"]: experiment for experiment in record.experiments}
     asked = {experiment["name"]: experiment for experiment in now.experiments}
     for name, old in known.items():

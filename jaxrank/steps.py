@@ -18,6 +18,8 @@ from jaxrank.sampling import EMPTY
 Array = jax.Array
 Params = Any
 
+# Step size of log_ties: the share of ties is met within tens of steps.
+_TIES_RATE = 0.5
 # What a member's key is folded with, before the epoch's and the step's number; train.py has 0.
 _DROPOUT, _NOISE, _MIXUP = 1, 2, 3
 
@@ -34,15 +36,21 @@ def _key(member: Member, purpose: int, moment: Moment) -> Array:
     return jax.random.fold_in(key, moment.step)
 
 
-def make_optimizer(kind: str, member: Member, factor: Array) -> optax.GradientTransformation:
+def make_optimizer(static: Static, member: Member, factor: Array) -> optax.GradientTransformation:
     """The optimiser of a step; `factor` is what the schedule makes of the learning rate."""
     learning_rate = member.learning_rate * factor
-    if kind == "sgd":  # weight decay is part of the gradient, as in PyTorch's
-        return optax.chain(
+    optimizer = optax.adamw(learning_rate, weight_decay=member.weight_decay)
+    if static.optimizer == "sgd":  # weight decay is part of the gradient, as in PyTorch's
+        optimizer = optax.chain(
             optax.add_decayed_weights(member.weight_decay),
             optax.sgd(learning_rate, momentum=member.momentum),
         )
-    return optax.adamw(learning_rate, weight_decay=member.weight_decay)
+    if static.loss not in losses.LEARN_TIES:
+        return optimizer
+    # log_ties follows its likelihood, whose gradient is (ties expected - ties seen) a pair, and
+    # never the learning rate or the decay of weights, which would keep it where it starts.
+    each = {"params": optimizer, "loss": optax.sgd(_TIES_RATE)}
+    return optax.partition(each, {"params": "params", "loss": "loss"})
 
 
 def learning_rate_factor(member: Member, num_steps: int, moment: Moment) -> Array:
@@ -116,7 +124,8 @@ def batch_sums(
         loss = partial(losses.smoothed, loss, member.label_smoothing)
         if static.has_noise:
             noise = jax.random.normal(_key(member, _NOISE, moment), inputs.shape)
-            inputs += member.feature_noise * noise
+            varies_D = member.inv_std_D > 0  # a column that says nothing stays silent
+            inputs += member.feature_noise * varies_D * noise
         if static.has_mixup:
             mix = draw_mix(member, rows_B, moment)
             of_photos = inputs.reshape(2, len(rows_B), -1)

@@ -67,23 +67,23 @@ class EpochMetrics(NamedTuple):
 
 
 def init_member(static: Static, member: Member) -> TrainState:
-    params: Any = static.model.init(jax.random.fold_in(member.key, _INIT), member.mean_D[None])
-    if static.loss in losses.LEARNED:
-        params |= {"loss": jax.tree.map(jnp.float32, losses.LEARNED[static.loss])}
-    return start_state(static, member, params)
+    key = jax.random.fold_in(member.key, _INIT)
+    return start_state(static, member, static.model.init(key, member.mean_D[None]))
 
 
 def initial_params(model: Model, loss: str) -> Params:
     """The parameters of a trial that begins from a model, which may have had another loss."""
-    own = {"loss": losses.LEARNED[loss]} if loss in losses.LEARNED else {}
-    return {"params": model.params["params"]} | {k: model.params.get(k, own[k]) for k in own}
+    kept = ("params", "loss") if loss in losses.LEARN_TIES else ("params",)
+    return {name: leaf for name, leaf in model.params.items() if name in kept}
 
 
 def start_state(static: Static, member: Member, params: Params) -> TrainState:
     """The state before the first epoch."""
+    if static.loss in losses.LEARN_TIES and "loss" not in params:
+        params = params | {"loss": {"log_ties": member.log_ties}}
     return TrainState(
         params=params,
-        opt_state=make_optimizer(static.optimizer, member, jnp.float32(1.0)).init(params),
+        opt_state=make_optimizer(static, member, jnp.float32(1.0)).init(params),
         epoch=jnp.int32(0),
         best_params=jax.tree.map(jnp.copy, params),  # a copy: the state is donated
         best_score=jnp.float32(-jnp.inf),
@@ -118,7 +118,7 @@ def member_epoch(
         index, rows_B = step_rows
         moment = Moment(state.epoch, index)
         factor = learning_rate_factor(member, len(rows_SB), moment)
-        optimizer = make_optimizer(static.optimizer, member, factor)
+        optimizer = make_optimizer(static, member, factor)
 
         def batch_loss(params: Params) -> tuple[Array, tuple]:
             total, count = batch_sums(

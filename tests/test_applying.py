@@ -209,7 +209,7 @@ def test_a_photo_without_image_quality_numbers_takes_the_rules_and_no_pair(linea
     found = evaluate_model(linear, TABLE, store)
     assert found.metrics["scorer"].tolist() == ["model", "chance"]
     assert row_of(found)["pairs"] == 12
-    assert "no rules: 1 photos have no row in block 'iqa'" in found.notes
+    assert "no image-quality rules: 1 photos have no row in block 'iqa'" in found.notes
 
 
 def test_a_number_called_model_does_not_take_the_models_place(linear: Model) -> None:
@@ -307,6 +307,16 @@ def test_without_series_all_photos_are_one(linear: Model) -> None:
     assert found.table["p_best"].sum() == pytest.approx(1)
 
 
+def test_photos_that_lack_one_of_the_models_blocks_are_counted(tmp_path: Path) -> None:
+    folder = save_linear(tmp_path / "m", {"clip": ["c"], "cnn": ["d"]})
+    store = {"clip": block({"p": 1, "q": 2, "r": 3}), "cnn": block({"p": 1, "s": 2}, "d")}
+    found = rank_photos(folder, store)
+    assert found.table["image"].tolist() == ["p"]
+    assert found.notes == [
+        "3 of 4 photos lack a row in one of the blocks clip,cnn and have no score, such as 'q'"
+    ]
+
+
 def test_series_that_name_photos_without_features_are_counted(linear: Model) -> None:
     some = {name: SCORES[name] for name in "abd"}
     found = rank_photos(linear, {"clip": block(some)}, SERIES)
@@ -326,6 +336,25 @@ def test_a_pair_table_says_which_photo_is_of_which_series(linear: Model, tmp_pat
         assert table["series_id"].tolist() == list("222111")
         # d and e are equal: d stands in the first pair.
         assert table["image"].tolist() == ["a", "c", "b", "d", "e", "f"]
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("list.txt", "7 1 2 0.9 1 2\n7 2 3 0.8 2 3\n8 1 2 0.3 2 1\n"),
+        ("votes.csv", "series_id,compareFile1,compareFile2,LEFT,RIGHT\n7,7-1.JPG,7-2.JPG,1,0\n"
+         "7,7-2.JPG,7-3.JPG,3,3\n8,8-1.JPG,8-2.JPG,0,5\n"),
+    ],
+)  # fmt: skip
+def test_whatever_is_read_as_pairs_says_which_photo_is_of_which_series(
+    tmp_path: Path, name: str, text: str
+) -> None:
+    """All photos, also those of pairs that have too few votes to learn from."""
+    (tmp_path / name).write_text(text)
+    photos = [("7", 1), ("7", 2), ("7", 3), ("8", 1), ("8", 2)]
+    assert read_series(tmp_path / name).values.tolist() == [
+        [series, f"{int(series):06d}-{number:02d}.JPG"] for series, number in photos
+    ]
 
 
 @pytest.mark.parametrize(
@@ -555,7 +584,8 @@ def test_series_beside_the_store_are_found(
         assert main(["launch.py", *inputs.words("rank"), *words, f"--workdir={workdir}"]) == 0
         rows = cells_of(workdir / "rankings.csv")[1:]
         assert [row[0] for row in rows if row[0]] == expected
-    capsys.readouterr()
+        said = f"series from {inputs.store / 'series.csv'}" in capsys.readouterr().out
+        assert said == (not words)
 
 
 def test_a_pair_table_serves_as_series(inputs: Inputs, capsys: pytest.CaptureFixture[str]) -> None:

@@ -459,6 +459,13 @@ def test_a_search_from_a_table_ends_goes_on_and_grows(
     assert fitted == [[("c", 0, 3), ("c", 0, 4)]]
     assert of_trials(workdir) == {"b": [3, 4], "c": [3, 4], "linear": [3, 4], "z": [7, 8]}
 
+    # So does a table of what is new: the search knows the others.
+    elsewhere.write_text(TWO.splitlines()[0] + "\nd,4,32,5e-3,1,,\n")
+    fitted.clear()
+    assert main([*resume, "--extend", f"--experiments_csv={elsewhere}"]) == 0
+    assert fitted == [[("d", 0, 3), ("d", 0, 4)]]
+    assert set(of_trials(workdir)) == {"b", "c", "d", "linear", "z"}
+
 
 def test_a_block_that_a_row_asks_for_must_be_there(
     searching: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -481,5 +488,5 @@ def test_switches_of_json_lines_may_be_true_and_false(tmp_path: Path) -> None:
     row = {"experiment_name": "a", "mlp_hidden_dims": 8, "batch_size": 32, "learning_rate": 0.1,
            "max_epochs": 1, "use_clip": False, "use_layernorm": True}  # fmt: skip
     (tmp_path / "c.jsonl").write_text(json.dumps(row) + "\n")
-    (experiment,) = experiments_of(tmp_path / "c.jsonl").values()
+    experiment = experiments_of(tmp_path / "c.jsonl")["a"]
     assert (experiment.blocks, experiment.use_layernorm) == (("all", "-clip"), True)

@@ -158,3 +158,20 @@ def test_the_summary_takes_means_over_completed_trials_and_sorts_by_validation()
     assert errors["c"] == "1 of 2 trials failed: sick"
     assert errors["d"] == "1 of 1 trials failed: very sick"
     assert errors["e"] == "no block"
+
+
+def test_the_slope_minimises_the_cross_entropy_whatever_the_scale_and_the_ties() -> None:
+    difference = np.r_[np.ones(49), np.zeros(51)]
+    preference = np.full(100, 0.9)
+    # Of the differences of one: slope log(0.9 / 0.1); ties say nothing about it.
+    for scale in (1.0, 1e13, 1e-13):
+        slope = evaluate.fit_slope(scale * difference, preference)
+        assert slope * scale == pytest.approx(np.log(9), rel=1e-6)
+
+
+def test_the_slope_is_never_negative_and_never_infinite() -> None:
+    preference = np.ones(5)
+    assert evaluate.fit_slope(-np.ones(5), preference) == 0  # higher scores are not preferred
+    assert evaluate.fit_slope(np.zeros(5), preference) == 0
+    assert evaluate.fit_slope(np.zeros(0), np.zeros(0)) == 0
+    assert evaluate.fit_slope(np.full(5, 2.0), preference) == 10  # log-odds of 20: certain

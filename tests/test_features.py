@@ -264,6 +264,10 @@ def test_the_content_hash_sees_every_part_of_the_data() -> None:
         dataset._replace(pair_rows_M2=dataset.pair_rows_M2[::-1]),
         dataset._replace(series_ids=np.array(["2"], object)),
         dataset._replace(block_columns={"cnn": ("sharpness", "contrast")}),
+        # Ranks decide what top-1 and tau compare with.
+        dataset._replace(table=dataset.table.assign(rank_a=[1, 2], rank_b=[2, 3])),
+        dataset._replace(table=dataset.table.assign(rank_a=[3, 2], rank_b=[2, 1])),
+        dataset._replace(table=dataset.table.assign(rank_b=[2, 1])),
     ]
     assert len({datasets.content_hash(variant) for variant in variants}) == len(variants)
     assert datasets.content_hash(dataset) == datasets.content_hash(

@@ -11,7 +11,7 @@ import optax
 import pytest
 from conftest import cohorts_of, experiment
 
-from jaxrank import members, steps, train
+from jaxrank import losses, members, plan, splits, steps, train
 from jaxrank.datasets import Dataset, l2_normalised
 from jaxrank.models import Scorer
 from jaxrank.plan import Trial
@@ -33,6 +33,7 @@ def make_member(dim: int, **changes: Any) -> members.Member:
         "feature_noise": 0.0,
         "mixup": 0.0,
         "label_smoothing": 0.0,
+        "log_ties": 0.0,
         "mean_D": jnp.zeros(dim),
         "inv_std_D": jnp.ones(dim),
         "val_rows_CB": jnp.zeros((1, 1), jnp.int32),
@@ -206,6 +207,15 @@ def test_noise_has_the_stated_deviation_in_standardised_inputs(
     assert abs(moved.mean()) < 4 * expected / np.sqrt(2000)
 
 
+def test_a_column_that_never_varies_stays_silent_under_noise(
+    dataset: Dataset, parts: np.ndarray
+) -> None:
+    features = dataset.features_ND.copy()
+    features[:] = 3.0
+    step = Step(dataset._replace(features_ND=features), parts, feature_noise=0.5)
+    assert step.mean_loss(FIRST) == pytest.approx(np.log(2), rel=1e-6)  # all scores are equal
+
+
 def test_mixup_by_hand(dataset: Dataset, parts: np.ndarray) -> None:
     """The scorer is linear: mixed inputs have mixed differences, and both labels count."""
     step = Step(dataset, parts, mixup=0.4)
@@ -234,3 +244,39 @@ def test_mixups_share_is_from_the_beta_distribution(dataset: Dataset, parts: np.
     # Beta(a, a) has mean 1/2 and variance 1 / (4 (2a + 1)).
     assert float(shares.mean()) == pytest.approx(0.5, abs=0.03)
     assert float(shares.var()) == pytest.approx(1 / (4 * 1.8), rel=0.05)
+
+
+def expected_ties(difference: np.ndarray, log_ties: float) -> float:
+    nu = np.exp(log_ties)
+    return float(np.mean(nu / (np.exp(difference / 2) + np.exp(-difference / 2) + nu)))
+
+
+@pytest.mark.parametrize("every", [4, 2, 0])
+def test_davidson_learns_how_common_ties_are(
+    dataset: Dataset, parts: np.ndarray, every: int
+) -> None:
+    """The likelihood equation of nu: as many ties expected as seen, whatever the learning rate."""
+    preference = dataset.preference_M.copy()
+    if every:
+        preference[::every] = 0.5
+    tied = dataset._replace(preference_M=preference)
+    e = experiment("a", loss="davidson", learning_rate=1e-2, dropout=0.0, max_epochs=15)
+    (cohort,) = cohorts_of([Trial(e, 0, 0)], tied, parts)
+    fitted = train.fit(cohort, tied, parts)
+    log_ties = float(fitted.best_params["loss"]["log_ties"][0])
+    rows = plan.fold_rows(parts, 0, splits.TRAIN)
+    scores_a, scores_b = fitted.scores_PN[0][dataset.pair_rows_M2[rows]].T
+    seen = float(np.mean(preference[rows] == 0.5))
+    expected = expected_ties(scores_a - scores_b, log_ties)
+    assert expected == pytest.approx(seen, abs=0.04)
+    # What it starts from is right for equal photos only.
+    start = losses.log_ties_at_chance(preference[rows])
+    assert expected_ties(np.zeros(1), start) == pytest.approx(max(seen, 0.5 / len(rows)), rel=1e-4)
+    if every:
+        assert log_ties > start + 0.1
+
+
+def test_the_start_of_log_ties_is_finite_without_and_with_ties_only() -> None:
+    # Half a tie of 4 pairs: nu = 2 (1/8) / (7/8); half a pair that is none: nu = 2 (7/8) / (1/8).
+    assert losses.log_ties_at_chance(np.full(4, 0.9)) == pytest.approx(np.log(2 / 7))
+    assert losses.log_ties_at_chance(np.full(4, 0.5)) == pytest.approx(np.log(14))

@@ -23,6 +23,10 @@ TINY: dict[str, Any] = {
 }
 
 
+def compiled() -> int:
+    return train.cohort_epoch._cache_size()  # type: ignore[attr-defined]
+
+
 @pytest.fixture(scope="module")
 def pretrained(tmp_path_factory: pytest.TempPathFactory, small_data: SmallData) -> Path:
     """The folder of a model that was trained on half-known labels of training series."""
@@ -60,6 +64,39 @@ def test_a_model_may_be_tuned_with_another_loss(pretrained: Path, small_data: Sm
     fitted = train.fit(ready.cohorts[0], ready.dataset, ready.parts, start=ready.start)
     assert fitted.status_P.tolist() == [train.STOPPED]
     assert float(fitted.best_params["loss"]["log_ties"][0]) != 0
+
+
+def test_tuning_is_compiled_once_with_a_loss_that_learns_too(
+    pretrained: Path, small_data: SmallData
+) -> None:
+    changes = {"loss": "davidson", "margin": 1.25}
+    ready = prepare.prepare(
+        *small_data,
+        experiments=["tiny_mlp"],
+        overrides=TINY["overrides"] | changes,
+        init_from=pretrained,
+        split_seed=42,
+        seed=5,
+    )
+    before = compiled()
+    train.fit(ready.cohorts[0], ready.dataset, ready.parts, start=ready.start)
+    assert compiled() <= before + 1
+
+
+def test_folds_are_pretrained_one_by_one(
+    small_files: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = [f"--pairs={small_files[0]}", f"--features={small_files[1]}", "--folds=3",
+             "--max_epochs=1", "--mlp_hidden_dims=8"]  # fmt: skip
+    first = tmp_path / "first"
+    start = f"--init_from={first / 'trained' / 'model'}"
+    one = ["launch.py", "train", *words, "--only_folds=1"]
+    assert main([*one, "--split=pretrain", f"--workdir={first}"]) == 0
+    assert main([*one, start, f"--workdir={tmp_path / 'second'}"]) == 0
+    capsys.readouterr()
+    all_folds = ["launch.py", "train", *words, start, f"--workdir={tmp_path / 'third'}"]
+    assert main(all_folds) == 2
+    assert "with --only_folds=K in both" in capsys.readouterr().err
 
 
 def test_what_the_first_model_saw_the_second_has_seen(

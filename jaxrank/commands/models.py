@@ -89,10 +89,11 @@ def rank(values: flags.FlagValues, config: None) -> int:
     from jaxrank import report, screen
     from jaxrank.applying import rank_photos
 
-    series = values.series
+    series, notes = values.series, []
     if series is None and values.features is not None:
         beside = Path(values.features) / "series.csv"
-        series = str(beside) if os.path.isfile(beside) else None
+        if os.path.isfile(beside):
+            series, notes = str(beside), [f"series from {beside}"]
     result = rank_photos(values.model, values.features, series)
     with report.written_to(folder):
         report.write_frame(folder / "rankings.csv", result.table)
@@ -101,6 +102,7 @@ def rank(values: flags.FlagValues, config: None) -> int:
     print(
         f"{len(result.table):,} photos, {ranked['series_id'].nunique():,} series",
         *([] if len(result.table) <= _SHOWN else [f"the first {_SHOWN} photos are shown"]),
+        *notes,
         *result.notes,
         f"\nResults: {folder / 'rankings.csv'}",
         sep="\n",

@@ -45,12 +45,6 @@ def define_search(values: flags.FlagValues, words: list[str]) -> Config:
     }  # fmt: skip
     for name, (start, meaning) in text.items():
         flags.DEFINE_string(name, start, meaning, flag_values=values)
-    flags.DEFINE_list(
-        "only_folds",
-        None,
-        "train these folds only, comma separated, counted from 0 (default: all of --folds)",
-        flag_values=values,
-    )
     switches = {
         "resume": "go on with the search in --workdir (default: the newest), with its options; "
                   "where there is none, begin one",
@@ -103,6 +97,12 @@ def _define_run(values: flags.FlagValues) -> None:
     }
     for name, (share, meaning) in shares.items():
         flags.DEFINE_float(name, share, meaning, flag_values=values)
+    flags.DEFINE_list(
+        "only_folds",
+        None,
+        "train these folds only, comma separated, counted from 0 (default: all of --folds)",
+        flag_values=values,
+    )
     flags.DEFINE_boolean("dry_run", False, "print the plan and end", flag_values=values)
 
 
@@ -111,7 +111,7 @@ def define_train(values: flags.FlagValues, words: list[str]) -> Config:
     meanings = {
         "mlp_hidden_dims": "widths of the hidden layers, comma separated; empty is linear",
         "batch_size": "pairs in a batch",
-        "learning_rate": "of AdamW",
+        "learning_rate": "of the optimiser",
         "dropout": "share of units that are dropped",
         "max_epochs": "at most so many epochs",
     }
@@ -218,10 +218,6 @@ def search(values: flags.FlagValues, config: Config) -> int:
 
         # Not the keys of its experiments: a ConfigDict sorts them, and the table has an order.
         given.setdefault("experiments", list(config.values.modes[MODE]))
-    if values.only_folds is not None:
-        if not all(re.fullmatch("[0-9]{1,9}", word.strip()) for word in values.only_folds):
-            raise UserError(f"--only_folds={','.join(values.only_folds)}: not whole numbers")
-        given["only_folds"] = [int(word) for word in values.only_folds]
     resume = values.resume or values.extend or values.retry_failed
     changes = {"extend": values.extend, "retry_failed": values.retry_failed}
     return _run(given, values.workdir, values, resume, changes)
@@ -320,6 +316,10 @@ def _options_given(values: flags.FlagValues, config: Config) -> dict[str, Any]:
             raise UserError(f"--{name} is empty")
     if config.file is not None:
         given["config"] = config.values
+    if values.only_folds is not None:
+        if not all(re.fullmatch("[0-9]{1,9}", word.strip()) for word in values.only_folds):
+            raise UserError(f"--only_folds={','.join(values.only_folds)}: not whole numbers")
+        given["only_folds"] = [int(word) for word in values.only_folds]
     overrides = config_flags.get_override_values(values["config"])
     if overrides:
         given["overrides"] = overrides
