@@ -302,16 +302,16 @@ def clustered_error(
     Series are the independent units: the residuals of a series' pairs are summed before they are
     squared (linearised ratio estimator, Cochran 1977, section 3A). NaN below FEWEST_SERIES.
     """
-    used = weight_M > 0
-    hits_M = np.where(used, hits_M, 0.0)  # a pair without a direction has half a hit, no weight
-    num_pairs, num_series = int(used.sum()), len(np.unique(series_M[used]))
+    used = weight_M > 0  # a pair without a direction has half a hit, and no weight
+    hits, weight, series = hits_M[used], weight_M[used], series_M[used]
+    num_pairs, num_series = len(hits), len(np.unique(series))
     if num_series < FEWEST_SERIES:
         return float("nan"), num_pairs, num_series
-    accuracy = hits_M.sum() / weight_M.sum()
-    residual = np.bincount(series_M, weights=hits_M - weight_M * accuracy)
+    total = float(weight.sum())
+    accuracy = float(hits.sum()) / total
+    residual = np.bincount(series, weights=hits - weight * accuracy)
     correction = num_series / (num_series - 1)
-    error = float(np.sqrt(correction * (residual**2).sum()) / weight_M.sum())
-    return error, num_pairs, num_series
+    return float(np.sqrt(correction * (residual**2).sum())) / total, num_pairs, num_series
 
 
 def predictions(results: Sequence[TrialResult], yardstick: Yardstick) -> pd.DataFrame:
