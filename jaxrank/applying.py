@@ -57,6 +57,8 @@ def evaluate_model(
       UserError: a block is missing, or its columns are not the model's.
     """
     model = model if isinstance(model, Model) else load_model(model)
+    if pairs is None and features is None:
+        _require_embedded(model, "--pairs and --features")
     checked, store, _, simulated = load_inputs(pairs, features, reading)
     scores = model.score(store)
     dataset = align(checked, {name: store[name] for name in model.block_columns})
@@ -166,6 +168,12 @@ def _seen_notes(split_M: np.ndarray) -> list[str]:
     ]
 
 
+def _require_embedded(model: Model, missing: str) -> None:
+    """The embedded data stand in for a user's own where the model was trained on them, only."""
+    if SIMULATED not in model.description.get("caveats", []):
+        raise UserError(f"{missing} missing: the model was not trained on the embedded data")
+
+
 def _caveats(model: Model) -> list[str]:
     return [f"the model's training: {caveat}" for caveat in model.description.get("caveats", [])]
 
@@ -212,13 +220,19 @@ def rank_photos(
       UserError: the features are not those that the model reads, or the table is no such table.
     """
     model = model if isinstance(model, Model) else load_model(model)
+    embedded = features is None
     if features is None:
+        _require_embedded(model, "--features")
         simulated, features, _, _ = load_inputs(None, None, {})
         series = _of_pairs(simulated.table) if series is None else series
     store = open_store(features) if isinstance(features, Path | str) else features
     scores = model.score(store)
     _check_finite(scores.to_numpy(), scores.index.to_numpy())
-    notes = [*_caveats(model), *_unscored_notes(model, store, scores)]
+    notes = [
+        *([SIMULATED] if embedded else []),
+        *_caveats(model),
+        *_unscored_notes(model, store, scores),
+    ]
     if series is None:
         table = pd.DataFrame({"series_id": ALL_PHOTOS, "image": scores.index})
     else:
@@ -312,10 +326,8 @@ def _from_frame(frame: pd.DataFrame) -> pd.DataFrame:
 def _checked_series(table: tables.Table) -> pd.DataFrame:
     for column in _SERIES_COLUMNS:
         if column not in table.columns:
-            raise UserError(
-                f"{table.path}: column '{column}' is missing; a series table has "
-                f"{','.join(_SERIES_COLUMNS)} (a pair table serves too)"
-            )
+            need = f"a series table has {','.join(_SERIES_COLUMNS)} (a pair table serves too)"
+            raise tables.missing_column(table.path, column, need, table.columns)
     photos = table.texts("image")
     twice = pd.Series(photos).duplicated().to_numpy()
     if twice.any():

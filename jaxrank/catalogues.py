@@ -36,9 +36,8 @@ def read_catalogue(path: Path | str, config: ConfigDict | None = None) -> Config
     table = tables.read_table(path)
     for column in REQUIRED:
         if column not in table.columns:
-            raise UserError(
-                f"{path}: column '{column}' is missing; a catalogue has {','.join(REQUIRED)}"
-            )
+            need = f"a catalogue has {','.join(REQUIRED)}"
+            raise tables.missing_column(path, column, need, table.columns)
     for column in table.columns:
         if column not in (*REQUIRED, *OPTIONAL):
             hint = did_you_mean(column, (*REQUIRED, *OPTIONAL))

@@ -8,6 +8,7 @@ import dataclasses
 import hashlib
 import json
 import math
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -158,10 +159,13 @@ def load_model(folder: Path | str) -> Model:
     folder = Path(folder)
     record = _read_json(folder / _MODEL_JSON)
     if not _is_record(record):
-        raise UserError(
-            f"{folder}: not a model folder of this version (no valid {_MODEL_JSON}); a search "
-            "writes one as EXPERIMENT/model"
+        inside = folder / "model"
+        hint = (
+            f"did you mean {inside}?"
+            if os.path.isfile(inside / _MODEL_JSON)
+            else "a search writes one as EXPERIMENT/model"
         )
+        raise UserError(f"{folder}: not a model folder (no usable {_MODEL_JSON}); {hint}")
     seen = _read_json(folder / _PHOTOS_JSON)
     if not isinstance(seen, dict) or not all(_is_names(seen.get(how)) for how in SEEN):
         raise UserError(f"{folder / _PHOTOS_JSON}: missing or damaged; train the model again")

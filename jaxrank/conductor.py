@@ -18,7 +18,7 @@ import pandas as pd
 from rich.console import Console
 
 import jaxrank
-from jaxrank import display, evaluate, files, plan, report, splits, stopping, train
+from jaxrank import display, evaluate, files, plan, report, sentences, splits, stopping, train
 from jaxrank.errors import Stopped, UserError
 from jaxrank.evaluate import Yardstick
 from jaxrank.inputs import FeaturesInput, PairsInput
@@ -101,7 +101,8 @@ def search(
     if not 0 <= save_budget <= 1:
         raise UserError(f"--save_budget={save_budget:g} is not a share between 0 and 1")
     given = _given(pairs, features, options)
-    folder = find_workdir(workdir, resume=resume or extend or retry_failed)
+    goes_on = resume or extend or retry_failed
+    folder = find_workdir(workdir, resume=goes_on)
     with _told_about_disks(folder), ExitStack() as stack:
         resumed = has_plan(folder)
         if resumed and not (given or extend or retry_failed) and _is_finished(folder):
@@ -118,7 +119,8 @@ def search(
         caught = stopping.signals_caught() if catch_signals else nullcontext(lambda: None)
         stop_signal = stack.enter_context(caught)
         saver = stack.enter_context(closing(Saver(folder, save_budget)))
-        return _run(folder, ready, saver, console, stop_signal)
+        said = [] if resumed or not goes_on else ["no search to go on with: a new one begins"]
+        return _run(folder, ready, said, saver, console, stop_signal)
 
 
 @contextmanager
@@ -154,16 +156,17 @@ def _finished_result(folder: Path) -> SearchResult:
 def _run(
     folder: Path,
     ready: Launch,
+    said: list[str],
     saver: Saver,
     console: Console | None,
     stop_signal: Callable[[], int | None],
 ) -> SearchResult:
-    """Trains what is waiting, evaluates and reports."""
+    """Trains what is waiting, evaluates and reports; `said` comes first in the log."""
     prepared = ready.prepared
     yardstick = evaluate.make_yardstick(prepared.dataset, prepared.parts)
     with display.logging_to(folder / "training.log", console):
         start = time.perf_counter()
-        for line in ready.describe():
+        for line in [*said, *ready.describe()]:
             log.info(line)
         for number in ready.finished:
             saver.drop(number)  # what a kill may have left
@@ -189,7 +192,7 @@ def _run(
             ceiling = evaluate.rule_metrics(
                 prepared.ceiling_scores_N, yardstick, prepared.trained_folds
             )
-        remarks = report.remarks(summary, results, yardstick, ceiling)
+        remarks = sentences.remarks(summary, results, yardstick, ceiling)
         notes = describe(prepared)
         report.write_frame(folder / report.TRIALS_CSV, trials)
         report.write_frame(folder / report.SUMMARY_CSV, summary)

@@ -85,6 +85,11 @@ def check_key(config: ConfigDict, path: str) -> None:
     node: Any = config
     for key in path.split("."):
         if not isinstance(node, ConfigDict) or key not in node:
+            if path.startswith("experiments.linear."):
+                raise UserError(
+                    f"--config.{path}: the reference is no experiment of the catalogue; write "
+                    f"--config.{path.removeprefix('experiments.')}"
+                )
             known = node.keys() if isinstance(node, ConfigDict) else config.keys()
             raise UserError(f"--config.{path}: unknown key '{key}'.{did_you_mean(key, known)}")
         node = node[key]

@@ -95,7 +95,7 @@ def align(pairs: Pairs, features: Features) -> Dataset:
         if (rows < 0).any():
             notes.append(
                 f"{int((rows < 0).sum()):,} of {len(photos):,} photos in the pairs have no row in "
-                f"block '{name}'"
+                f"block '{name}', such as '{photos[rows < 0][0]}'"
             )
     place = pd.Index(photos)
     pair_rows = np.stack(

@@ -106,8 +106,8 @@ def refuse_occupied(folder: Path) -> None:
         raise UserError(f"--workdir={folder}: can't be used ({error.strerror})") from None
     if PLAN_JSON in names:
         raise UserError(
-            f"--workdir={folder}: a search has been begun there; go on with it by --resume, or "
-            "name a new folder"
+            f"--workdir={folder}: a search has been begun there; go on with it by "
+            "'search --resume', or name a new folder"
         )
     if names - harmless:
         raise UserError(f"--workdir={folder}: the folder is not empty; name a new one")

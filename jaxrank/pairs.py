@@ -90,10 +90,10 @@ def read_pairs(
             MIN_REVIEWERS if min_reviewers is None else min_reviewers,
         )
     missing = [column for column in CANONICAL_COLUMNS if column not in columns]
-    raise UserError(
-        f"{path}: column '{missing[0]}' is missing; a pair table has {','.join(CANONICAL_COLUMNS)} "
-        f"and a vote table {','.join(VOTE_COLUMNS)}, this file has {','.join(table.columns)[:200]}"
+    need = (
+        f"a pair table has {','.join(CANONICAL_COLUMNS)} and a vote table {','.join(VOTE_COLUMNS)}"
     )
+    raise tables.missing_column(path, missing[0], need, table.columns)
 
 
 def refuse_vote_options(where: str, **options: object) -> None:
@@ -169,7 +169,9 @@ def from_frame(frame: pd.DataFrame) -> Pairs:
     """Checks and merges a canonical table that is already in memory, as `read_pairs` does."""
     missing = [column for column in CANONICAL_COLUMNS if column not in frame.columns]
     if missing:
-        raise UserError(f"pairs: column '{missing[0]}' is missing from the data frame")
+        need = f"a pair table has {','.join(CANONICAL_COLUMNS)}"
+        columns = list(map(str, frame.columns))
+        raise tables.missing_column("pairs (data frame)", missing[0], need, columns)
     names = list(map(str, frame.columns))
     if len(set(names)) < len(names):
         raise UserError("pairs: a column stands twice in the data frame")

@@ -252,7 +252,7 @@ def _check_start(
             if start.description[key] != value:
                 raise UserError(
                     f"--init_from={folder}: the model has {key}={start.description[key]}, but "
-                    f"experiment '{e.name}' has {value}"
+                    f"experiment '{e.name}' has {value}; give it the same {key}"
                 )
         if start.block_columns != {name: dataset.block_columns[name] for name in e.blocks}:
             raise UserError(

@@ -1,4 +1,4 @@
-"""What a search leaves behind: tables, curves and sentences."""
+"""What a search leaves behind: tables and curves."""
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -24,7 +24,6 @@ from jaxrank.evaluate import (
     fit_slope,
     pair_differences,
     predictions,
-    standard_error_of_test,
 )
 from jaxrank.experiments import LINEAR, Experiment
 
@@ -273,50 +272,6 @@ def _draw_curves(path: Path, title: str, history: pd.DataFrame) -> None:
         axes.legend()
     with files.whole_file(path, "wb") as file:
         figure.savefig(file, dpi=110, format="png")
-
-
-def remarks(
-    summary: pd.DataFrame,
-    results: Sequence[TrialResult],
-    yardstick: Yardstick,
-    ceiling: Mapping[str, float] | None,
-) -> list[str]:
-    """What a reader of the table must know, in sentences.
-
-    Args:
-      summary: the rows of `summary.csv`.
-      results: of all trials.
-      yardstick: that they were measured with.
-      ceiling: for simulated data, the accuracies of the best possible scorer.
-    """
-    lines = []
-    trained = summary[summary["status"] == COMPLETED]
-    if len(trained):
-        best = trained.iloc[0]
-        mine = [r for r in results if r.trial.experiment.name == best["experiment_name"]]
-        error, num_pairs, num_series = standard_error_of_test(mine, yardstick)
-        lines.append(
-            f"Best by validation: {best['experiment_name']}, test accuracy "
-            f"{percent(best['test_accuracy'])} on {num_pairs:,} pairs of {num_series:,} series, "
-            + (
-                "which are too few for a standard error."
-                if np.isnan(error)
-                else f"with a standard error of {100 * error:.1f} points (clustered by series)."
-            )
-        )
-    elif not (summary["status"] == PARTIAL).any():
-        lines.append("Every trial failed: see the column 'error' of summary.csv.")
-    if ceiling is not None:
-        lines.append(
-            "The data are SIMULATED, so the ceiling is known: the best possible scorer of these "
-            f"features orders {percent(ceiling['val_accuracy'])} of the validation and "
-            f"{percent(ceiling['test_accuracy'])} of the test pairs."
-        )
-    lines.append(
-        "Top-1 and tau (of test series) measure the order of each series' photos, by "
-        f"{yardstick.worth}."
-    )
-    return lines
 
 
 def nothing_came_out(summary: pd.DataFrame) -> bool:

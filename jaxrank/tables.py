@@ -5,6 +5,7 @@ name it, and it never guesses a type, drops a column or fills a short row.
 """
 
 import csv
+import difflib
 import io
 import json
 from collections.abc import Iterable, Sequence
@@ -86,6 +87,16 @@ def _floats(cells: list[str]) -> list[float]:
     if "_" in joined or not joined.isascii():  # Python's float would take 1_000 and other digits
         raise ValueError
     return list(map(float, cells))
+
+
+def missing_column(where: object, column: str, need: str, columns: Sequence[str]) -> UserError:
+    """The error of a table that lacks a column; `need` says what such a table has."""
+    near = difflib.get_close_matches(column, columns, n=1, cutoff=0.6)
+    hint = f" Is '{near[0]}' meant?" if near else ""
+    if len(columns) == 1 and any(mark in columns[0] for mark in ";\t"):
+        hint = " The cells seem to be separated by ';' or tabs: save them with commas."
+    has = ",".join(columns)[:200]
+    return UserError(f"{where}: column '{column}' is missing; {need}, this one has {has}.{hint}")
 
 
 def read_csv(path: Path | str) -> Table:

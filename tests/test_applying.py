@@ -307,6 +307,20 @@ def test_without_series_all_photos_are_one(linear: Model) -> None:
     assert found.table["p_best"].sum() == pytest.approx(1)
 
 
+def test_the_embedded_data_do_not_stand_in_for_a_users_own(linear: Model) -> None:
+    with pytest.raises(UserError, match="--features missing: the model was not trained on"):
+        rank_photos(linear)
+    with pytest.raises(UserError, match="--pairs and --features missing: the model was not"):
+        evaluate_model(linear)
+
+
+def test_the_folder_of_an_experiment_is_not_taken_for_its_model(tmp_path: Path) -> None:
+    (tmp_path / "e").mkdir()
+    save_linear(tmp_path / "e" / "model", {"clip": ["c"]})
+    with pytest.raises(UserError, match=r"did you mean .*e/model\?"):
+        load_model(tmp_path / "e")
+
+
 def test_photos_that_lack_one_of_the_models_blocks_are_counted(tmp_path: Path) -> None:
     folder = save_linear(tmp_path / "m", {"clip": ["c"], "cnn": ["d"]})
     store = {"clip": block({"p": 1, "q": 2, "r": 3}), "cnn": block({"p": 1, "s": 2}, "d")}
@@ -609,8 +623,8 @@ def without(words: list[str], name: str) -> list[str]:
     [
         ("model", "", "--model is missing: give the folder of a saved model"),
         ("model", "--model=", "--model is empty"),
-        ("model", "--model={folder}/nowhere", "nowhere: not a model folder of this version"),
-        ("model", "--model={store}", "store: not a model folder of this version"),
+        ("model", "--model={folder}/nowhere", "nowhere: not a model folder"),
+        ("model", "--model={store}", "store: not a model folder"),
         ("features", "--features=", "--features is empty"),
         ("features", "--features={folder}/nowhere", "nowhere: not a feature store"),
         ("features", "--features={folder}/bare", "the model reads block 'clip', which the"),
@@ -719,7 +733,7 @@ def test_a_model_with_damaged_caveats_is_no_model(
     record = json.loads(path.read_text())
     record["description"]["caveats"] = 3
     path.write_text(json.dumps(record))
-    refused(inputs, capsys, inputs.words("rank"), "not a model folder of this version")
+    refused(inputs, capsys, inputs.words("rank"), "not a model folder")
 
 
 def test_without_pairs_and_features_the_embedded_data_are_meant(

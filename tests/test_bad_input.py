@@ -165,6 +165,8 @@ CASES: list[tuple[Change, str, str]] = [
     (content("pairs", "series_id,image_a\n1,\u00e9\n".encode("latin-1")), PAIRS, "as UTF-8"),
     (content("pairs", "series_id,image_a\n1,a\n".encode("utf-16")), PAIRS, "not UTF-8 text"),
     (swap("pairs", "image_b", "image_c"), PAIRS, "column 'image_b' is missing"),
+    (swap("pairs", "image_b", "imageb"), PAIRS, "Is 'imageb' meant?"),
+    (swap("pairs", ",", ";", -1), PAIRS, "separated by ';' or tabs: save them with commas"),
     (swap("pairs", "image_b", "image_a"), PAIRS, "the column 'image_a' stands twice"),
     (cell(3, "preference", "much"), PAIRS, "line 5, column 'preference': 'much' is not a finite"),
     (cell(3, "preference", "nan"), PAIRS, "line 5, column 'preference': 'nan' is not a finite"),

@@ -66,6 +66,7 @@ def test_the_console_command_and_launch_py_are_one_program() -> None:
         ("search --experiments=linear", "the linear reference always runs"),
         ("search --config.modes.quick=x", "name experiments with --experiments"),
         ("search --config.experiments.baseline.dropout=0", "not among the experiments to run"),
+        ("search --config.experiments.linear.dropout=0", "write --config.linear.dropout"),
         ("search --folds=2", "at least 3"),
         ("search --folds=-1", "--folds=-1"),
         ("search --folds=x", "--folds=x: not a whole number"),

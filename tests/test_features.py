@@ -126,8 +126,8 @@ def test_pairs_without_features_are_left_out_counted_and_said() -> None:
     np.testing.assert_array_equal(dataset.features_ND, [[0, 1, 2, 3], [2, 3, 0, 1]])
     np.testing.assert_array_equal(dataset.pair_rows_M2, [[0, 1]])
     assert dataset.notes == (
-        "2 of 5 photos in the pairs have no row in block 'clip'",
-        "3 of 5 photos in the pairs have no row in block 'iqa'",
+        "2 of 5 photos in the pairs have no row in block 'clip', such as 'x'",
+        "3 of 5 photos in the pairs have no row in block 'iqa', such as 'c'",
         "2 of 3 pairs left out: a photo without features",
     )
     assert dataset.column_indices(["iqa"]).tolist() == [2, 3]

@@ -521,7 +521,7 @@ def test_one_writer_at_a_time(
         jaxrank.search(workdir=workdir, resume=True)
     process.kill()
     process.communicate()
-    with pytest.raises(UserError, match=r"a search has been begun there; .* --resume"):
+    with pytest.raises(UserError, match=r"a search has been begun there; .*search --resume"):
         jaxrank.search(*small_data, workdir=workdir)
     assert not jaxrank.search(workdir=workdir, resume=True).nothing_to_do
 

@@ -329,3 +329,43 @@ def test_the_real_tables_score_as_they_are_known_to(photo_triage: Path, tmp_path
     assert 0.47 <= scores["votes"]["iqa_only"] <= 0.53
     assert scores["pairs"]["sharpness"] == pytest.approx(0.556, abs=0.004)
     assert scores["votes"]["sharpness"] == pytest.approx(0.504, abs=0.004)
+
+
+def test_a_rule_that_wins_and_experiments_that_hardly_trained_are_said(
+    small_data: SmallData, tmp_path: Path
+) -> None:
+    """Steps of nearly nothing learn nothing, while sharpness shows the quality."""
+    still = {"learning_rate": 1e-12, "max_epochs": 2, "batch_size": 64}
+    result = jaxrank.search(
+        *small_data, experiments=["tiny_mlp"], overrides=still, workdir=tmp_path / "w"
+    )
+    rows = result.summary.set_index("experiment_name")
+    rule, best = rows.loc["sharpness"], rows[rows["status"] == "completed"].iloc[0]
+    assert rule["val_accuracy"] > best["val_accuracy"]
+    said = "\n".join(result.remarks)
+    shares = f"{100 * rule['val_accuracy']:.1f}% against {100 * best['val_accuracy']:.1f}%"
+    assert f"The rule 'sharpness' is right on more of the validation pairs, {shares}" in said
+    pairs = small_data[0].table
+    in_train = splits.split_pairs(pairs)[0] == splits.TRAIN
+    steps = 2 * -(-int(in_train.sum()) // 64)
+    assert f"Hardly trained, with fewer than 100 steps a trial: tiny_mlp ({steps})" in said
+
+
+def test_a_search_that_learned_says_neither(small_data: SmallData, tmp_path: Path) -> None:
+    overrides = {"batch_size": 4, "learning_rate": 5e-3, "max_epochs": 10}
+    overrides |= {f"linear.{key}": value for key, value in overrides.items()}
+    result = jaxrank.search(
+        *small_data, experiments=["tiny_mlp"], overrides=overrides, workdir=tmp_path / "w"
+    )
+    assert result.summary["status"].iloc[0] == "completed"  # the best row is a trained one
+    assert not any(line.startswith(("The rule", "Hardly")) for line in result.remarks)
+
+
+def test_resume_says_that_there_was_nothing_to_go_on_with(
+    small_data: SmallData, tmp_path: Path
+) -> None:
+    options: dict[str, Any] = {"experiments": ["iqa_only"], "overrides": {"max_epochs": 1}}
+    jaxrank.search(*small_data, workdir=tmp_path / "w", resume=True, **options)
+    assert "no search to go on with" in (tmp_path / "w" / "training.log").read_text()
+    jaxrank.search(*small_data, workdir=tmp_path / "x", **options)
+    assert "no search to go on with" not in (tmp_path / "x" / "training.log").read_text()

@@ -233,7 +233,7 @@ def test_a_block_that_is_not_there_is_missed_only_when_asked_for(
         ("--pairs=", "--pairs is empty"),
         ("--features=", "--features is empty"),
         ("--init_from=", "--init_from is empty"),
-        ("--init_from={folder}", "not a model folder of this version"),
+        ("--init_from={folder}", "not a model folder"),
         ("--workdir=", "--workdir=: not a usable name for a folder"),
         ("--workdir={folder}", "the folder is not empty; name a new one"),
         ("--workdir=/proc/jaxrank", "/proc/jaxrank: can't be written"),

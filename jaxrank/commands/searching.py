@@ -179,7 +179,8 @@ def _define_config(
             check_key(flagged, match[1])
     meaning = (
         "Python file with a get_config() (default: configs/default.py). --config.KEY=VALUE holds "
-        "for every experiment, --config.experiments.NAME.KEY=VALUE for one. KEY: "
+        "for every experiment, --config.experiments.NAME.KEY=VALUE for one, --config.linear.KEY="
+        "VALUE for the linear reference. KEY: "
         + ", ".join(key for key in config if key not in CATALOGUE_KEYS)
     )
     config_flags.DEFINE_config_dict("config", flagged, meaning, flag_values=values, sys_argv=words)

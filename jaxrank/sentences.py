@@ -1,0 +1,84 @@
+"""What a reader of a search's table must know, in sentences."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+
+from jaxrank import splits
+from jaxrank.evaluate import COMPLETED, TrialResult, Yardstick, standard_error_of_test
+from jaxrank.report import PARTIAL, RULE, percent
+
+# Below this, early stopping has judged first weights, not training.
+FEWEST_STEPS = 100
+
+
+def remarks(
+    summary: pd.DataFrame,
+    results: Sequence[TrialResult],
+    yardstick: Yardstick,
+    ceiling: Mapping[str, float] | None,
+) -> list[str]:
+    """The sentences below the table.
+
+    Args:
+      summary: the rows of `summary.csv`.
+      results: of all trials.
+      yardstick: that they were measured with.
+      ceiling: for simulated data, the accuracies of the best possible scorer.
+    """
+    lines = []
+    trained = summary[summary["status"] == COMPLETED]
+    if len(trained):
+        best = trained.iloc[0]
+        mine = [r for r in results if r.trial.experiment.name == best["experiment_name"]]
+        error, num_pairs, num_series = standard_error_of_test(mine, yardstick)
+        lines.append(
+            f"Best by validation: {best['experiment_name']}, test accuracy "
+            f"{percent(best['test_accuracy'])} on {num_pairs:,} pairs of {num_series:,} series, "
+            + (
+                "which are too few for a standard error."
+                if np.isnan(error)
+                else f"with a standard error of {100 * error:.1f} points (clustered by series)."
+            )
+        )
+        rules = summary[summary["status"] == RULE]
+        better = rules[rules["val_accuracy"] > best["val_accuracy"]]
+        if len(better):
+            rule = better.iloc[0]
+            lines.append(
+                f"The rule '{rule['experiment_name']}' is right on more of the validation pairs, "
+                f"{percent(rule['val_accuracy'])} against {percent(best['val_accuracy'])}: nothing "
+                "that was trained beats it."
+            )
+    elif not (summary["status"] == PARTIAL).any():
+        lines.append("Every trial failed: see the column 'error' of summary.csv.")
+    if ceiling is not None:
+        lines.append(
+            "The data are SIMULATED, so the ceiling is known: the best possible scorer of these "
+            f"features orders {percent(ceiling['val_accuracy'])} of the validation and "
+            f"{percent(ceiling['test_accuracy'])} of the test pairs."
+        )
+    few = _few_steps(results, yardstick)
+    if few:
+        lines.append(
+            f"Hardly trained, with fewer than {FEWEST_STEPS} steps a trial: {', '.join(few)}. With "
+            "so few pairs make batch_size smaller, and learning_rate and patience larger."
+        )
+    lines.append(
+        "Top-1 and tau (of test series) measure the order of each series' photos, by "
+        f"{yardstick.worth}."
+    )
+    return lines
+
+
+def _few_steps(results: Sequence[TrialResult], yardstick: Yardstick) -> list[str]:
+    """The experiments all of whose trials stopped after fewer than FEWEST_STEPS steps."""
+    most: dict[str, int] = {}
+    for result in results:
+        if result.row["status"] == COMPLETED:
+            e = result.trial.experiment
+            num_pairs = int((yardstick.parts_FM[result.trial.fold] == splits.TRAIN).sum())
+            steps = result.row["epochs_run"] * -(-num_pairs // e.batch_size)
+            most[e.name] = max(most.get(e.name, 0), steps)
+    return [f"{name} ({steps})" for name, steps in most.items() if steps < FEWEST_STEPS]
