@@ -328,14 +328,7 @@ def _checked_series(table: tables.Table) -> pd.DataFrame:
         if column not in table.columns:
             need = f"a series table has {','.join(_SERIES_COLUMNS)} (a pair table serves too)"
             raise tables.missing_column(table.path, column, need, table.columns)
-    photos = table.texts("image")
-    twice = pd.Series(photos).duplicated().to_numpy()
-    if twice.any():
-        row = int(np.argmax(twice))
-        raise UserError(
-            f"{table.where(row)}: photo '{photos[row]}' stands twice, first on "
-            f"{table.place(photos.index(photos[row]))}; a photo belongs to one series"
-        )
+    photos = table.distinct_photos("image")
     ids = [pairs.canonical_series_id(text) for text in table.texts("series_id")]
     return pd.DataFrame({"series_id": ids, "image": photos})
 

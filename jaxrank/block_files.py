@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 
 from jaxrank import tables
 from jaxrank.errors import UserError
@@ -28,7 +27,7 @@ def read_block_csv(path: Path | str, *, dtype: Dtype | None = None) -> Block:
     columns = table.columns[1:]
     if "" in columns:
         raise UserError(f"{path}: column {columns.index('') + 2} has no name in the header")
-    photos = _distinct(table, table.columns[0])
+    photos = table.distinct_photos(table.columns[0])
     values = table.numbers(columns, named_by=table.columns[0])
     return check_block(str(path), Block(photos, columns, values, Path(path).name), dtype)
 
@@ -134,21 +133,10 @@ def _read_names(names: Path | str, path: Path | str, rows: int) -> list[str]:
     if not lines[-1]:
         lines.pop()
     numbers = list(range(1, len(lines) + 1))
-    photos = _distinct(tables.Table(Path(names), ["photo"], [[n] for n in lines], numbers), "photo")
+    table = tables.Table(Path(names), ["photo"], [[name] for name in lines], numbers)
+    photos = table.distinct_photos("photo")
     if len(photos) != rows:
         raise UserError(f"{names}: {len(photos):,} names, but {path} has {rows:,} rows")
-    return photos
-
-
-def _distinct(table: tables.Table, column: str) -> list[str]:
-    photos = table.texts(column)
-    duplicated = pd.Series(photos).duplicated().to_numpy()
-    if duplicated.any():
-        row = int(np.argmax(duplicated))
-        raise UserError(
-            f"{table.where(row)}: photo '{photos[row]}' stands twice, first on "
-            f"{table.place(photos.index(photos[row]))}"
-        )
     return photos
 
 

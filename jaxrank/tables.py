@@ -55,6 +55,18 @@ class Table(NamedTuple):
             raise UserError(f"{self.where(cells.index(''), column)}: the cell is empty")
         return cells
 
+    def distinct_photos(self, column: str) -> list[str]:
+        """The names of photos in a column; one that stands twice is an error."""
+        photos = self.texts(column)
+        first: dict[str, int] = {}
+        for row, photo in enumerate(photos):
+            if first.setdefault(photo, row) != row:
+                raise UserError(
+                    f"{self.where(row)}: photo '{photo}' stands twice, first on "
+                    f"{self.place(first[photo])}"
+                )
+        return photos
+
     def numbers(self, columns: Sequence[str], *, named_by: str | None = None) -> np.ndarray:
         """The cells of the columns as finite numbers, float64 [rows, columns].
 

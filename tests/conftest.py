@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from jaxrank import datasets, features, plan, splits
+from jaxrank import datasets, features, plan, splits, train
 from jaxrank.configs import default
 from jaxrank.datasets import Dataset
 from jaxrank.experiments import Experiment, read_experiments
@@ -114,6 +114,11 @@ AUGMENTED_TRIALS = [
     Trial(experiment("d", **EVERYTHING, learning_rate=0.1, warmup_epochs=1.0), 2, 0),
     Trial(experiment("e", **EVERYTHING, learning_rate=0.1, label_smoothing=0.3), 2, 0),
 ]
+
+
+def compiled() -> int:
+    """How many programs of an epoch have been compiled."""
+    return train.cohort_epoch._cache_size()  # type: ignore[attr-defined]
 
 
 def cohorts_of(

@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import numpy as np
 import pytest
-from conftest import AUGMENTED_TRIALS, TRIALS, cohorts_of, experiment
+from conftest import AUGMENTED_TRIALS, TRIALS, cohorts_of, compiled, experiment
 
 from jaxrank import members, plan, train
 from jaxrank.datasets import Dataset
@@ -117,10 +117,6 @@ def test_a_key_that_depends_on_the_place_would_be_noticed(
     by_place = jax.random.split(jax.random.key(0), len(trials))
     placed = run_steps(cohort, dataset, parts, keys=by_place)
     assert all(np.abs(placed[key] - together[key]).max() > 1e-2 for key in together)
-
-
-def compiled() -> int:
-    return train.cohort_epoch._cache_size()  # type: ignore[attr-defined]
 
 
 def test_one_compilation_a_cohort(dataset: Dataset, parts: np.ndarray) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from conftest import compiled
 
 import jaxrank
 from jaxrank import prepare, splits, train
@@ -21,10 +22,6 @@ TINY: dict[str, Any] = {
     "experiments": ["tiny_mlp"],
     "overrides": {"mlp_hidden_dims": "8", "learning_rate": 5e-3, "max_epochs": 3},
 }
-
-
-def compiled() -> int:
-    return train.cohort_epoch._cache_size()  # type: ignore[attr-defined]
 
 
 @pytest.fixture(scope="module")
