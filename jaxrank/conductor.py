@@ -255,9 +255,8 @@ def _train_all(
     """
     prepared = ready.prepared
     trained = dict.fromkeys(trial.experiment.name for trial in prepared.trials)
-    _write_experiments(
-        folder, ready, yardstick, trained
-    )  # those that a stopped run may have left undone
+    # Those that a stopped run may have left undone.
+    _write_experiments(folder, ready, yardstick, trained)
     with display.progress_bar(ready.waiting_cohorts, console) as show:
 
         def after_epoch(number: int, cohort: plan.Cohort, progress: train.Progress) -> None:

@@ -14,8 +14,9 @@ from jaxrank.simulation import simulate
 # What a user may hand over as pairs and as features.
 PairsInput: TypeAlias = Path | str | pd.DataFrame | Pairs | None
 FeaturesInput: TypeAlias = Path | str | Features | None
-# What stands in the files where a user gave no path.
+# The caveat of all that comes of the embedded data.
 SIMULATED = "SIMULATED data"
+# What stands in the files where a user gave no path.
 EMBEDDED, IN_MEMORY = "embedded", "in memory"
 
 

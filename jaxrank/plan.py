@@ -156,11 +156,10 @@ def make_cohorts(
     val_width = -(-most // val_chunks)
     cohorts = []
     for common, members in groups.items():
-        batches = [
+        num_batches = max(
             sampling.min_batches(series, common.sampler, common.batch_size)
             for series in train_series
-        ]
-        num_batches = max(batches)
+        )
         if common.sampler == SERIES_AWARE:  # as wide as its full batches
             width = min(common.batch_size, max(len(np.unique(s)) for s in train_series))
         else:  # near-equal batches

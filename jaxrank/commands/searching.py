@@ -3,7 +3,7 @@
 import re
 import sys
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from absl import flags
 from ml_collections import ConfigDict, config_flags
@@ -12,6 +12,11 @@ from jaxrank.commands.console import default_workdir, make_console, silence_stdo
 from jaxrank.config_files import check_key, load_config, with_every_key
 from jaxrank.configs import CATALOGUE_KEYS, default
 from jaxrank.errors import UserError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from jaxrank.conductor import SearchResult
 
 # The experiment of `train`, and its hyperparameters that have flags of their own.
 TRAINED = "trained"
@@ -250,39 +255,47 @@ def _run(
     from jaxrank import stopping
 
     with stopping.signals_end_at_once():
-        return _run_search(given, workdir, values, resume, changes)
+        from absl import logging
+
+        from jaxrank import conductor
+
+        # Orbax logs a traceback of what it then raises, and that we tell in one line.
+        logging.set_verbosity(logging.FATAL)
+        console = make_console()
+        if values.dry_run:
+            return _print_plan(console, given, workdir, resume, changes)
+        result = conductor.search(
+            **given,
+            workdir=workdir,
+            resume=resume,
+            **changes,
+            save_budget=values.save_budget,
+            catch_signals=True,
+            console=console,
+        )
+        return _print_result(console, result)
 
 
-def _run_search(
+def _print_plan(
+    console: "Console",
     given: dict[str, Any],
     workdir: str | None,
-    values: flags.FlagValues,
     resume: bool,
     changes: dict[str, Any],
 ) -> int:
-    from absl import logging
+    from jaxrank import launches, screen
 
-    from jaxrank import conductor, launches, report, screen
+    folder = launches.find_workdir(workdir, resume=resume)
+    ready = launches.plan_launch(folder, given, **changes)
+    for line in ready.describe():
+        print(line)
+    screen.print_plan(console, ready.waiting_cohorts, ready.prepared.experiments)
+    return 0
 
-    # Orbax logs a traceback of what it then raises, and that we tell in one line.
-    logging.set_verbosity(logging.FATAL)
-    console = make_console()
-    if values.dry_run:
-        folder = launches.find_workdir(workdir, resume=resume)
-        ready = launches.plan_launch(folder, given, **changes)
-        for line in ready.describe():
-            print(line)
-        screen.print_plan(console, ready.waiting_cohorts, ready.prepared.experiments)
-        return 0
-    result = conductor.search(
-        **given,
-        workdir=workdir,
-        resume=resume,
-        **changes,
-        save_budget=values.save_budget,
-        catch_signals=True,
-        console=console,
-    )
+
+def _print_result(console: "Console", result: "SearchResult") -> int:
+    from jaxrank import report, screen
+
     try:
         screen.print_summary(console, result.summary, result.caveats)
         for line in result.remarks:
