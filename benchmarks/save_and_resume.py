@@ -64,7 +64,7 @@ def run(launched: float, workdir: Path, options: dict[str, Any]) -> None:
     def after_epoch(self: saving.Saver, number: int, progress: train.Progress) -> None:
         measured["epochs"].append(time.time() - launched)
         if len(measured["epochs"]) == EPOCHS:
-            measured["bytes"] = saving.num_bytes(progress.state)
+            measured["bytes"] = saving.num_bytes(progress)
             start = time.perf_counter()
             self.begin_save(number, progress)
             measured["blocking"] = time.perf_counter() - start

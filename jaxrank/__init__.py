@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from jaxrank.applying import evaluate_model, rank_photos
     from jaxrank.block_files import read_block_csv, read_block_npy, read_block_safetensors
+    from jaxrank.calibration import read_calibration
     from jaxrank.catalogues import read_catalogue
     from jaxrank.checkpoints import load_model
     from jaxrank.conductor import search
@@ -33,6 +34,7 @@ _HOMES = {
     "read_block_csv": "block_files",
     "read_block_npy": "block_files",
     "read_block_safetensors": "block_files",
+    "read_calibration": "calibration",
     "read_catalogue": "catalogues",
     "read_pairs": "pairs",
     "search": "conductor",
@@ -52,6 +54,7 @@ __all__ = [
     "read_block_csv",
     "read_block_npy",
     "read_block_safetensors",
+    "read_calibration",
     "read_catalogue",
     "read_pairs",
     "search",

@@ -11,6 +11,7 @@ from collections.abc import Callable
 
 from absl import flags
 
+from jaxrank.commands.calibration import calibrate, define_calibrate
 from jaxrank.commands.console import silence_stdout
 from jaxrank.commands.features import define_features, features
 from jaxrank.commands.models import define_evaluate, define_rank, evaluate, rank
@@ -28,6 +29,7 @@ Commands:
   evaluate   measure a saved model on any pairs
   rank       order the photos of each series by a saved model, and pick the best
   features   make or extend a feature store, from a CSV, .npy or safetensors file
+  calibrate  measure this machine, so that plans predict its times
 
 'launch.py COMMAND --help' lists a command's flags.
 """
@@ -115,4 +117,5 @@ _COMMANDS: dict[str, tuple[Callable, Callable]] = {
     "evaluate": (define_evaluate, evaluate),
     "rank": (define_rank, rank),
     "features": (define_features, features),
+    "calibrate": (define_calibrate, calibrate),
 }

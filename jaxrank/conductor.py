@@ -9,7 +9,8 @@ import os
 import platform
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack, closing, contextmanager, nullcontext
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack, closing, contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,7 +21,7 @@ from rich.console import Console
 import jaxrank
 from jaxrank import display, evaluate, files, plan, report, sentences, splits, stopping, train
 from jaxrank.errors import Stopped, UserError
-from jaxrank.evaluate import Yardstick
+from jaxrank.evaluate import TrialResult, Yardstick
 from jaxrank.inputs import FeaturesInput, PairsInput
 from jaxrank.launches import (
     Launch,
@@ -30,6 +31,7 @@ from jaxrank.launches import (
     refuse_occupied,
     tables_are_there,
 )
+from jaxrank.loading import Loader
 from jaxrank.prepare import Prepared, describe
 from jaxrank.record import (
     cohort_of,
@@ -39,6 +41,7 @@ from jaxrank.record import (
 from jaxrank.saving import Saver
 
 SAVE_BUDGET = 0.05
+_OUT_OF_MEMORY = (jax.errors.JaxRuntimeError, MemoryError)
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "pandas")
 
 log = logging.getLogger("jaxrank")
@@ -179,7 +182,7 @@ def _run(
             for name, scores_N in evaluate.rule_scores(prepared.dataset).items()
         }
         parameters = {
-            trial.experiment.name: cohort.parameters
+            trial.experiment.name: plan.num_parameters(cohort.input_dim, trial.experiment)
             for cohort in prepared.cohorts
             for trial in cohort.trials
         }
@@ -251,15 +254,29 @@ def _train_all(
 ) -> Launch:
     """Trains the waiting cohorts; returns the plan with their results.
 
-    An experiment's folder is written when its last trial is done.
+    While one trains, the next ones are compiled, and the files of the last one are written. An
+    experiment's folder is written when its last trial is done.
     """
     prepared = ready.prepared
     trained = dict.fromkeys(trial.experiment.name for trial in prepared.trials)
     # Those that a stopped run may have left undone.
     _write_experiments(folder, ready, yardstick, trained)
-    with display.progress_bar(ready.waiting_cohorts, console) as show:
+    waiting = ready.waiting
+    finishing: tuple[int, Future[list[TrialResult]]] | None = None
 
-        def after_epoch(number: int, cohort: plan.Cohort, progress: train.Progress) -> None:
+    def collected(ready: Launch) -> Launch:
+        if finishing is None:
+            return ready
+        number, future = finishing
+        return ready._replace(finished=ready.finished | {number: future.result()})
+
+    with (
+        display.progress_bar(ready.waiting_cohorts, console) as show,
+        Loader(prepared) as loader,
+        ThreadPoolExecutor(1, thread_name_prefix="finish") as finisher,
+    ):
+
+        def after_dispatch(number: int, cohort: plan.Cohort, progress: train.Progress) -> None:
             show(cohort, progress)
             if (signal_number := stop_signal()) is not None:
                 saver.save(number, progress)
@@ -268,58 +285,90 @@ def _train_all(
                 raise Stopped(folder, signal_number)
             saver.save_if_due(number, progress)
 
-        while ready.waiting:
+        while waiting:
             if (signal_number := stop_signal()) is not None:
                 raise Stopped(folder, signal_number)
-            number, cohort = ready.waiting[0].number, cohort_of(ready.waiting[0], prepared)
+            number, cohort = waiting[0].number, cohort_of(waiting[0], prepared)
+            loader.begin(waiting)
             fitted = _fit(
+                number,
                 cohort,
                 prepared,
+                loader,
                 functools.partial(saver.restore, number),
-                functools.partial(after_epoch, number, cohort),
+                functools.partial(after_dispatch, number, cohort),
             )
+            saver.close()
+            if isinstance(fitted, str) and len(cohort.trials) > 1:
+                log.warning("cohort %d does not fit in memory and is halved: %s", number, fitted)
+                saver.drop(number)
+                known = {planned.number for planned in ready.record.cohorts}
+                ready = ready._replace(record=ready.record.with_halves(number, cohort))
+                write_record(folder, ready.record)
+                halves = [c for c in ready.record.cohorts if c.number not in known]
+                waiting = [*halves, *waiting[1:]]
+                continue
             if isinstance(fitted, train.Fitted):
                 last = max(planned.number for planned in ready.record.cohorts)
                 _log_cohort(number, last, cohort, fitted)
-                results = evaluate.trial_results(cohort, fitted, yardstick)
-            elif len(cohort.trials) == 1:
-                results = [evaluate.out_of_memory(cohort.trials[0], fitted, prepared.dataset)]
-            else:
-                log.warning("cohort %d does not fit in memory and is halved: %s", number, fitted)
-                saver.drop(number)
-                ready = ready._replace(record=ready.record.with_halves(number, cohort))
-                write_record(folder, ready.record)
-                continue
-            for result in results:
-                if result.row["status"] == evaluate.FAILED:
-                    log.warning(
-                        "failed: %s, fold %d, seed %d: %s",
-                        *(result.row[k] for k in ("experiment_name", "fold", "seed", "error")),
-                    )
-            results = evaluate.keep_best_weights(results)
-            saver.finish(number, results)
-            ready = ready._replace(finished=ready.finished | {number: results})
-            _write_experiments(folder, ready, yardstick, {t.experiment.name for t in cohort.trials})
-    return ready
+            ready = collected(ready)
+            future = finisher.submit(
+                _finish_cohort, folder, ready, number, cohort, fitted, yardstick, saver
+            )
+            finishing, waiting = (number, future), waiting[1:]
+        return collected(ready)
+
+
+def _finish_cohort(
+    folder: Path,
+    ready: Launch,
+    number: int,
+    cohort: plan.Cohort,
+    fitted: train.Fitted | str,
+    yardstick: Yardstick,
+    saver: Saver,
+) -> list[TrialResult]:
+    """Evaluates a trained cohort, or a trial that does not fit in memory, and writes its files."""
+    if isinstance(fitted, train.Fitted):
+        results = evaluate.trial_results(cohort, fitted, yardstick)
+    else:
+        results = [evaluate.out_of_memory(cohort.trials[0], fitted, yardstick.dataset)]
+    for result in results:
+        if result.row["status"] == evaluate.FAILED:
+            log.warning(
+                "failed: %s, fold %d, seed %d: %s",
+                *(result.row[k] for k in ("experiment_name", "fold", "seed", "error")),
+            )
+    results = evaluate.keep_best_weights(results)
+    saver.finish(number, results)
+    ready = ready._replace(finished=ready.finished | {number: results})
+    with saver.paused():
+        _write_experiments(folder, ready, yardstick, {t.experiment.name for t in cohort.trials})
+    return results
 
 
 def _fit(
+    number: int,
     cohort: plan.Cohort,
     prepared: Prepared,
+    loader: Loader,
     restore: Callable[[train.TrainState], train.Progress | None],
-    on_epoch: Callable[[train.Progress], None],
+    on_dispatch: Callable[[train.Progress], None],
 ) -> train.Fitted | str:
     """The trained cohort, or what was said when it did not fit in memory."""
+    loaded = None
+    with suppress(*_OUT_OF_MEMORY):  # beside the cohort that trained then; now it is gone
+        loaded = loader.loaded(number)
     try:
         return train.fit(
             cohort,
             prepared.dataset,
             prepared.parts,
-            start=prepared.start,
+            loaded=loader.load(cohort) if loaded is None else loaded,
             restore=restore,
-            on_epoch=on_epoch,
+            on_dispatch=on_dispatch,
         )
-    except (jax.errors.JaxRuntimeError, MemoryError) as error:
+    except _OUT_OF_MEMORY as error:
         text = str(error) or "out of memory"
         if isinstance(error, jax.errors.JaxRuntimeError) and "RESOURCE_EXHAUSTED" not in text:
             raise
@@ -328,7 +377,8 @@ def _fit(
 
 def _log_cohort(number: int, last: int, cohort: plan.Cohort, fitted: train.Fitted) -> None:
     log.info(
-        "cohort %d of %d (%s): %d trials, %d epochs of %d steps of up to %d pairs, %.1f s",
+        "cohort %d of %d (%s): %d trials, %d epochs of %d steps of up to %d pairs, %.1f s "
+        "(predicted %.1f s)",
         number,
         last,
         ", ".join(dict.fromkeys(trial.experiment.name for trial in cohort.trials)),
@@ -337,6 +387,7 @@ def _log_cohort(number: int, last: int, cohort: plan.Cohort, fitted: train.Fitte
         cohort.num_batches,
         cohort.batch_size,
         fitted.seconds,
+        len(fitted.history.running) * cohort.epoch_seconds,
     )
 
 

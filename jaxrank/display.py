@@ -58,15 +58,8 @@ def logging_to(path: Path, console: Console | None) -> Iterator[None]:
 def progress_bar(
     cohorts: Sequence[plan.Cohort], console: Console | None
 ) -> Iterator[Callable[[plan.Cohort, train.Progress], None]]:
-    """A bar over all cohorts, measured in work; yields what is called after every epoch. A cohort
-    that stops early jumps to its end."""
-
-    def work(cohort: plan.Cohort) -> int:
-        pairs = cohort.num_batches * cohort.batch_size
-        return len(cohort.trials) * cohort.parameters * pairs * max_epochs(cohort)
-
-    def max_epochs(cohort: plan.Cohort) -> int:
-        return max(trial.experiment.max_epochs for trial in cohort.trials)
+    """A bar over all cohorts, measured in predicted seconds; yields what is called after every
+    dispatch. A cohort that stops early jumps to its end."""
 
     bar = Progress(
         TextColumn("training"),
@@ -80,21 +73,21 @@ def progress_bar(
         disable=console is None or not console.is_terminal,
         transient=True,
     )
-    task = bar.add_task("", total=sum(map(work, cohorts)))
-    behind = 0  # the work of the cohorts that have ended
+    task = bar.add_task("", total=sum(cohort.seconds for cohort in cohorts))
+    behind = 0.0  # the seconds of the cohorts that have ended
 
     def show(cohort: plan.Cohort, progress: train.Progress) -> None:
         nonlocal behind
         done, running = len(progress.history), progress.num_running
-        share = done / max_epochs(cohort) if running else 1.0
+        share = done / cohort.max_epochs if running else 1.0
         names = dict.fromkeys(trial.experiment.name for trial in cohort.trials)
         bar.update(
             task,
-            completed=behind + share * work(cohort),
+            completed=behind + share * cohort.seconds,
             description=f"{', '.join(names)}: epoch {done}, {running} trials running",
         )
         if not running:
-            behind += work(cohort)
+            behind += cohort.seconds
 
     with bar:
         yield show

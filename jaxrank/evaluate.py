@@ -14,9 +14,10 @@ import pandas as pd
 from scipy.optimize import brentq
 from scipy.special import expit
 
-from jaxrank import losses, orderings, splits, steps, train
+from jaxrank import epochs, losses, orderings, splits, steps, train
 from jaxrank.datasets import Dataset
 from jaxrank.experiments import LINEAR
+from jaxrank.models import Scorer, narrowed
 from jaxrank.plan import Cohort, Trial
 
 # The status of a trial in the tables.
@@ -107,7 +108,7 @@ def trial_results(cohort: Cohort, fitted: train.Fitted, yardstick: Yardstick) ->
     for p, trial in enumerate(cohort.trials):
         row = _row(trial, int(fitted.epochs_run_P[p]), fitted.seconds / len(cohort.trials))
         unscored = np.flatnonzero(~np.isfinite(fitted.scores_PN[p]))
-        if fitted.status_P[p] == train.FAILED:
+        if fitted.status_P[p] == epochs.FAILED:
             row["status"] = FAILED
             row["error"] = (
                 f"the loss was not a finite number in epoch {row['epochs_run']}; lower "
@@ -132,6 +133,9 @@ def trial_results(cohort: Cohort, fitted: train.Fitted, yardstick: Yardstick) ->
             }
         )
         params = jax.tree.map(lambda leaf, p=p: leaf[p], fitted.best_params)
+        if trial.experiment.name in cohort.padded:
+            own = Scorer(trial.experiment.mlp_hidden_dims)
+            params = narrowed(own, cohort.input_dim, params)
         weights = (params, fitted.mean_PD[p], fitted.inv_std_PD[p])
         results.append(TrialResult(trial, row, history, fitted.scores_PN[p], weights))
     return results

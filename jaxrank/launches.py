@@ -149,7 +149,8 @@ def plan_launch(
     if more or ready.waiting:
         check_machine(folder, record, prepared)
     if more:
-        cohorts = plan.make_cohorts(more, prepared.dataset, prepared.parts, memory_limit())
+        limit = memory_limit(prepared.launch["memory_fraction"])
+        cohorts = plan.make_cohorts(more, prepared.dataset, prepared.parts, limit, prepared.rates)
         record = extended_record(record, prepared, cohorts)
     elif not tables_are_there(folder) or (ready.waiting and (extend or retry_failed)):
         record = record._replace(finished=False)

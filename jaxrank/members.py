@@ -3,6 +3,7 @@
 Axis letters as in train.py: P members, S steps, B pairs of a batch, C validation chunks.
 """
 
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple, TypeAlias
 
 import jax
@@ -77,32 +78,45 @@ def make_static(cohort: Cohort) -> Static:
     )
 
 
-def make_data(cohort: Cohort, dataset: Dataset) -> Data:
-    """The dataset on the device, with the columns that the cohort reads."""
-    return Data(
-        jnp.asarray(dataset.inputs(cohort.choices.blocks, cohort.choices.l2_blocks)),
-        jnp.asarray(dataset.pair_rows_M2),
-        jnp.asarray(dataset.preference_M),
+class Feed(NamedTuple):
+    """What all cohorts that read the same columns share.
+
+    Attributes:
+      data: on the device.
+      scaling: by fold, fitted on its training photos.
+    """
+
+    data: Data
+    scaling: dict[int, Scaling]
+
+
+def make_feed(cohort: Cohort, dataset: Dataset, parts: np.ndarray, folds: Iterable[int]) -> Feed:
+    """The columns that a cohort reads, and their scaling in these folds."""
+    inputs_ND = dataset.inputs(cohort.choices.blocks, cohort.choices.l2_blocks)
+    scaling = {}
+    for fold in folds:
+        train = fold_rows(parts, fold, splits.TRAIN)
+        scaling[fold] = fit_scaling(inputs_ND, np.unique(dataset.pair_rows_M2[train]))
+    data = Data(
+        jnp.asarray(inputs_ND), jnp.asarray(dataset.pair_rows_M2), jnp.asarray(dataset.preference_M)
     )
+    return Feed(data, scaling)
 
 
 def make_members(
-    cohort: Cohort, dataset: Dataset, parts: np.ndarray, scaling: Scaling | None = None
+    cohort: Cohort, dataset: Dataset, parts: np.ndarray, scaling: Mapping[int, Scaling]
 ) -> Member:
     """The cohort's trials as data; every leaf has a leading axis P.
 
     Args:
       cohort: the trials.
       dataset, parts: their pairs.
-      scaling: of every trial; by default fitted on each fold's training photos.
+      scaling: of each fold's trials.
     """
-    inputs_ND = dataset.inputs(cohort.choices.blocks, cohort.choices.l2_blocks)
     folds = sorted({trial.fold for trial in cohort.trials})
-    fitted, val_rows, log_ties = {}, {}, {}
+    val_rows, log_ties = {}, {}
     for fold in folds:
         train = fold_rows(parts, fold, splits.TRAIN)
-        train_photos = np.unique(dataset.pair_rows_M2[train])
-        fitted[fold] = fit_scaling(inputs_ND, train_photos) if scaling is None else scaling
         log_ties[fold] = losses.log_ties_at_chance(dataset.preference_M[train])
         val_rows[fold] = fold_rows(parts, fold, splits.VALIDATION)
 
@@ -134,15 +148,15 @@ def make_members(
         mixup=numbers("mixup", jnp.float32),
         label_smoothing=numbers("label_smoothing", jnp.float32),
         log_ties=jnp.asarray([log_ties[t.fold] for t in trials], jnp.float32),
-        mean_D=jnp.asarray([fitted[t.fold][0] for t in trials]),
-        inv_std_D=jnp.asarray([fitted[t.fold][1] for t in trials]),
+        mean_D=jnp.asarray([scaling[t.fold][0] for t in trials]),
+        inv_std_D=jnp.asarray([scaling[t.fold][1] for t in trials]),
         val_rows_CB=jnp.asarray([padded(val_rows[t.fold]) for t in trials]),
         max_epochs=numbers("max_epochs", jnp.int32),
         patience=numbers("patience", jnp.int32),
     )
 
 
-def cohort_rows(cohort: Cohort, dataset: Dataset, parts: np.ndarray, epoch: int) -> Array:
+def cohort_rows(cohort: Cohort, dataset: Dataset, parts: np.ndarray, epoch: int) -> np.ndarray:
     """The batches of one epoch, int32 [P, S, B], as rows of the dataset.
 
     The order depends on fold and seed, not on the experiment: trials that differ only in
@@ -160,4 +174,4 @@ def cohort_rows(cohort: Cohort, dataset: Dataset, parts: np.ndarray, epoch: int)
             epoch,
         )
         drawn[fold, seed] = np.where(places == sampling.EMPTY, sampling.EMPTY, train[places])
-    return jnp.asarray(np.stack([drawn[t.fold, t.seed] for t in cohort.trials]), jnp.int32)
+    return np.stack([drawn[t.fold, t.seed] for t in cohort.trials]).astype(np.int32)

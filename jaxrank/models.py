@@ -3,7 +3,7 @@
 import itertools
 from collections.abc import Callable
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -101,3 +101,30 @@ def num_parameters(input_dim: int, hidden_dims: tuple[int, ...]) -> int:
     """Weights and biases of a Scorer."""
     widths = (input_dim, *hidden_dims, 1)
     return sum((a + 1) * b for a, b in itertools.pairwise(widths)) - 1  # the last has no bias
+
+
+def _shapes(model: Scorer, input_dim: int) -> Any:
+    inputs = jax.ShapeDtypeStruct((1, input_dim), jnp.float32)
+    return jax.eval_shape(model.init, jax.random.key(0), inputs)["params"]
+
+
+def widened(model: Scorer, input_dim: int, params: Any) -> Any:
+    """The parameters of a narrower scorer as those of `model`, padded with zeros: the same
+    function, since the activations map zero to zero, and zero weights lead away from the new units.
+    """
+
+    def pad(leaf: Any, shape: Any) -> jax.Array:
+        return jnp.pad(
+            leaf, [(0, to - now) for now, to in zip(leaf.shape, shape.shape, strict=True)]
+        )
+
+    return params | {"params": jax.tree.map(pad, params["params"], _shapes(model, input_dim))}
+
+
+def narrowed(model: Scorer, input_dim: int, params: Any) -> Any:
+    """The parameters that `widened` has padded, as those of the narrower `model`."""
+
+    def cut(leaf: Any, shape: Any) -> Any:
+        return leaf[tuple(slice(0, size) for size in shape.shape)]
+
+    return params | {"params": jax.tree.map(cut, params["params"], _shapes(model, input_dim))}

@@ -1,7 +1,7 @@
 """From experiments to trials, and from trials to cohorts that one program trains side by side.
 
-A plan is a pure function of the experiments, the data's shape and the memory limit, so that a
-resumed search makes the same one.
+A plan is a pure function of the experiments, the data's shape, the memory limit and the rates of
+the machine (costs.py), which are built in or read from a file: never of the hour.
 """
 
 import hashlib
@@ -10,7 +10,8 @@ from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
-from jaxrank import losses, models, sampling, splits
+from jaxrank import costs, losses, models, sampling, splits
+from jaxrank.costs import Rates, Work, built_in_rates
 from jaxrank.datasets import Dataset
 from jaxrank.errors import UserError
 from jaxrank.experiments import Experiment
@@ -18,6 +19,11 @@ from jaxrank.experiments import Experiment
 # Pairs (validation) or photos (final scores) that a trial holds in memory at a time outside of
 # its training batches.
 SCORING_CHUNK = 512
+
+# A dispatch is long enough for its overhead not to matter, and short enough for a progress bar, a
+# Ctrl-C, and a cohort that stops in the middle of it.
+_DISPATCH_SECONDS = 0.1
+_MOST_EPOCHS = 8
 
 # The sampler whose batches are not of near-equal size.
 SERIES_AWARE = "series_aware"
@@ -83,14 +89,16 @@ class Cohort(NamedTuple):
 
     Attributes:
       trials: P of them.
-      choices: of every trial.
+      choices: of every trial, but that `hidden_dims` may be wider than a trial's own.
       num_batches: S, the steps of an epoch.
       batch_size: B, the pairs of the largest batch.
       val_shape: chunks and width of the validation rows.
       skip_empty: some fold has fewer training pairs, or batches, than the cohort has steps.
       input_dim: D.
-      parameters: weights and biases of one trial.
-      memory_bytes: predicted, for all trials.
+      epochs_per_dispatch: E, the epochs that the device runs before the host looks.
+      shared_bytes: predicted memory of what all trials read.
+      trial_bytes: and of each trial.
+      rates: that its costs are predicted with.
     """
 
     trials: tuple[Trial, ...]
@@ -100,20 +108,79 @@ class Cohort(NamedTuple):
     val_shape: tuple[int, int]
     skip_empty: bool
     input_dim: int
-    parameters: int
-    memory_bytes: int
+    epochs_per_dispatch: int
+    shared_bytes: int
+    trial_bytes: int
+    rates: Rates
 
     @property
     def program(self) -> dict[str, Any]:
         """What its compiled program depends on, besides the number of trials."""
-        apart = ("trials", "choices", "memory_bytes")
+        apart = ("trials", "choices", "shared_bytes", "trial_bytes", "rates")
         shapes = {key: value for key, value in self._asdict().items() if key not in apart}
         return {"choices": self.choices._asdict()} | shapes
 
+    @property
+    def memory_bytes(self) -> int:
+        """Predicted."""
+        return self.shared_bytes + len(self.trials) * self.trial_bytes
+
+    @property
+    def max_epochs(self) -> int:
+        return max(trial.experiment.max_epochs for trial in self.trials)
+
+    @property
+    def padded(self) -> list[str]:
+        """The experiments whose hidden layers are padded to those of the cohort."""
+        wide = self.choices.hidden_dims
+        return list(
+            dict.fromkeys(
+                trial.experiment.name
+                for trial in self.trials
+                if trial.experiment.mlp_hidden_dims != wide
+            )
+        )
+
+    @property
+    def epoch_work(self) -> Work:
+        chunks, width = self.val_shape
+        return costs.epoch_work(
+            self.input_dim,
+            self.choices.hidden_dims,
+            self.choices.optimizer,
+            len(self.trials),
+            self.num_batches,
+            self.batch_size,
+            chunks * width,
+        )
+
+    @property
+    def epoch_seconds(self) -> float:
+        """Predicted."""
+        return self.rates.seconds(self.epoch_work)
+
+    @property
+    def seconds(self) -> float:
+        """Predicted, if no trial stops early and nothing is compiled yet."""
+        return self.rates.compile_seconds + self.max_epochs * self.epoch_seconds
+
+    def compacted_size(self, num_running: int, epochs_left: int) -> int:
+        """How many trials to go on with when so many still run: a power of two, or as many as now.
+
+        Fewer only where that pays: where what the running trials will surely need, `epochs_left`,
+        takes longer with the stopped ones than without them by more than a compilation. Powers of
+        two, so that a cohort compiles at most log2(P) times.
+        """
+        smaller = 1 << max(num_running - 1, 0).bit_length()
+        if smaller >= len(self.trials):
+            return len(self.trials)
+        saved = self.epoch_seconds - self.with_trials(self.trials[:smaller]).epoch_seconds
+        pays = epochs_left * saved > self.rates.compile_seconds
+        return smaller if pays else len(self.trials)
+
     def with_trials(self, trials: Sequence[Trial]) -> "Cohort":
         """The cohort of other trials of the same program."""
-        each = self.memory_bytes // len(self.trials)
-        return self._replace(trials=tuple(trials), memory_bytes=each * len(trials))
+        return self._replace(trials=tuple(trials))
 
 
 def make_trials(
@@ -129,67 +196,168 @@ def make_trials(
     ]
 
 
+class Folds(NamedTuple):
+    """What shapes depend on: taken over all folds, also those whose trials stand in another
+    cohort, since a trial's batches must not depend on its neighbours.
+
+    Attributes:
+      train_series: of each fold, the series of its training pairs.
+      most_val: validation pairs of the fold that has most.
+    """
+
+    train_series: list[np.ndarray]
+    most_val: int
+
+
+def measure_folds(dataset: Dataset, parts: np.ndarray) -> Folds:
+    folds = range(len(parts))
+    return Folds(
+        [dataset.series_M[fold_rows(parts, f, splits.TRAIN)] for f in folds],
+        max(len(fold_rows(parts, f, splits.VALIDATION)) for f in folds),
+    )
+
+
+def make_cohort(
+    trials: Sequence[Trial],
+    dataset: Dataset,
+    folds: Folds,
+    rates: Rates,
+    hidden_dims: tuple[int, ...],
+    epochs_per_dispatch: int | None = None,
+) -> Cohort:
+    """The cohort of trials whose choices differ in nothing but hidden sizes.
+
+    Args:
+      trials: at least one.
+      dataset, folds: their pairs.
+      rates: that its costs are predicted with.
+      hidden_dims: at least as wide as each trial's.
+      epochs_per_dispatch: by default so many that a dispatch takes _DISPATCH_SECONDS.
+    """
+    common = choices(trials[0].experiment)
+    num_batches = max(
+        sampling.min_batches(series, common.sampler, common.batch_size)
+        for series in folds.train_series
+    )
+    if common.sampler == SERIES_AWARE:  # as wide as its full batches
+        width = min(common.batch_size, max(len(np.unique(s)) for s in folds.train_series))
+    else:  # near-equal batches
+        width = max(-(-len(series) // num_batches) for series in folds.train_series)
+    val_chunks = -(-folds.most_val // SCORING_CHUNK)
+    val_width = -(-folds.most_val // val_chunks)
+    input_dim = len(dataset.column_indices(common.blocks))
+    cohort = Cohort(
+        trials=tuple(trials),
+        choices=common,
+        num_batches=num_batches,
+        batch_size=width,
+        val_shape=(val_chunks, val_width),
+        skip_empty=common.sampler == SERIES_AWARE
+        or min(map(len, folds.train_series)) < num_batches,
+        input_dim=input_dim,
+        epochs_per_dispatch=1,
+        shared_bytes=4 * (len(dataset.photos) * input_dim + 3 * len(dataset.preference_M)),
+        trial_bytes=0,
+        rates=rates,
+    )
+    return _shaped(cohort, trials, hidden_dims, epochs_per_dispatch)
+
+
+def _shaped(
+    cohort: Cohort,
+    trials: Sequence[Trial],
+    hidden_dims: tuple[int, ...],
+    epochs_per_dispatch: int | None = None,
+) -> Cohort:
+    """The cohort of other trials, with other hidden sizes."""
+    common = cohort.choices._replace(hidden_dims=hidden_dims)
+    num_pairs = max(cohort.batch_size, cohort.val_shape[1])
+    each = trial_bytes(cohort.input_dim, common, num_pairs)
+    shaped = cohort._replace(trials=tuple(trials), choices=common, trial_bytes=each)
+    if epochs_per_dispatch is None:
+        most = min(_MOST_EPOCHS, shaped.max_epochs)
+        epochs_per_dispatch = max(1, min(most, int(_DISPATCH_SECONDS / shaped.epoch_seconds)))
+    return shaped._replace(epochs_per_dispatch=epochs_per_dispatch)
+
+
 def make_cohorts(
-    trials: Sequence[Trial], dataset: Dataset, parts: np.ndarray, memory_limit: int
+    trials: Sequence[Trial],
+    dataset: Dataset,
+    parts: np.ndarray,
+    memory_limit: int,
+    rates: Rates | None = None,
 ) -> list[Cohort]:
-    """Groups trials by their static shapes, in order of first appearance, and cuts a group that
-    would not fit in memory into near-equal cohorts.
+    """Groups trials by their static shapes, in order of first appearance; pads narrow groups into
+    wider ones where that pays; and cuts a group that would not fit in memory into near-equal
+    cohorts.
 
     Args:
       trials: whose blocks all stand in the dataset.
       dataset: the aligned pairs.
       parts: int8 [F, M], from `splits.split_pairs`.
       memory_limit: bytes that one cohort may take.
+      rates: of the machine; by default those that are built in.
 
     Raises:
       UserError: one trial alone is over the limit.
     """
+    rates = built_in_rates() if rates is None else rates
+    folds = measure_folds(dataset, parts)
     groups: dict[Choices, list[Trial]] = {}
     for trial in trials:
         groups.setdefault(choices(trial.experiment), []).append(trial)
-    # Shapes are taken over all folds, also those whose trials stand in another cohort: a trial's
-    # batches must not depend on its neighbours.
-    folds = range(len(parts))
-    train_series = [dataset.series_M[fold_rows(parts, f, splits.TRAIN)] for f in folds]
-    most = max(len(fold_rows(parts, f, splits.VALIDATION)) for f in folds)
-    val_chunks = -(-most // SCORING_CHUNK)
-    val_width = -(-most // val_chunks)
+    wholes = [
+        make_cohort(members, dataset, folds, rates, common.hidden_dims)
+        for common, members in groups.items()
+    ]
     cohorts = []
-    for common, members in groups.items():
-        num_batches = max(
-            sampling.min_batches(series, common.sampler, common.batch_size)
-            for series in train_series
-        )
-        if common.sampler == SERIES_AWARE:  # as wide as its full batches
-            width = min(common.batch_size, max(len(np.unique(s)) for s in train_series))
-        else:  # near-equal batches
-            width = max(-(-len(series) // num_batches) for series in train_series)
-        input_dim = len(dataset.column_indices(common.blocks))
-        each = trial_bytes(input_dim, common, max(width, val_width))
-        if each > memory_limit:
+    for whole in _padded_together(wholes, trials, memory_limit):
+        room = memory_limit - whole.shared_bytes
+        if whole.trial_bytes > room:
+            needed = whole.shared_bytes + whole.trial_bytes
             raise UserError(
-                f"experiment '{members[0].experiment.name}': one trial needs "
-                f"{each / 2**30:,.1f} GiB, but {memory_limit / 2**30:,.1f} GiB may be used; make "
-                "mlp_hidden_dims or batch_size smaller"
+                f"experiment '{whole.trials[0].experiment.name}': one trial needs "
+                f"{needed / 2**30:,.1f} GiB, but {memory_limit / 2**30:,.1f} GiB may be used; make "
+                "mlp_hidden_dims or batch_size smaller, or --memory_fraction larger"
             )
         # Ceil divisions: the fewest cohorts that fit, of near-equal size.
-        num_cohorts = -(-len(members) // (memory_limit // each))
-        for chunk in np.array_split(np.arange(len(members)), num_cohorts):
-            cohorts.append(
-                Cohort(
-                    trials=tuple(members[i] for i in chunk),
-                    choices=common,
-                    num_batches=num_batches,
-                    batch_size=width,
-                    val_shape=(val_chunks, val_width),
-                    skip_empty=common.sampler == SERIES_AWARE
-                    or min(map(len, train_series)) < num_batches,
-                    input_dim=input_dim,
-                    parameters=num_parameters(input_dim, common),
-                    memory_bytes=each * len(chunk),
-                )
-            )
+        num_cohorts = -(-len(whole.trials) // (room // whole.trial_bytes))
+        for chunk in np.array_split(np.arange(len(whole.trials)), num_cohorts):
+            cohorts.append(whole.with_trials([whole.trials[i] for i in chunk]))
     return cohorts
+
+
+def _padded_together(
+    wholes: Sequence[Cohort], trials: Sequence[Trial], memory_limit: int
+) -> list[Cohort]:
+    """Merges cohorts that differ in nothing but their hidden sizes, the narrower padded to the
+    wider, as long as fewer compilations and steps save more than wider layers cost.
+
+    Padding is exact: a unit whose weights are all zero gives zero, gets no gradient, and stays so.
+    """
+    place = {trial.key: i for i, trial in enumerate(trials)}
+    families: dict[tuple[Choices, int], list[Cohort]] = {}
+    for cohort in wholes:
+        dims = cohort.choices.hidden_dims
+        family = cohort.choices._replace(hidden_dims=()), len(dims)
+        families.setdefault(family, []).append(cohort)
+    merged = []
+    for members in families.values():
+        # From wide to narrow, each with the narrowest so far: others would cost more.
+        members.sort(key=lambda cohort: cohort.trial_bytes, reverse=True)
+        wide = members[0]
+        for narrow in members[1:]:
+            dims = tuple(map(max, wide.choices.hidden_dims, narrow.choices.hidden_dims))
+            both = sorted([*wide.trials, *narrow.trials], key=lambda trial: place[trial.key])
+            together = _shaped(wide, both, dims)
+            pays = together.seconds < wide.seconds + narrow.seconds
+            if pays and together.memory_bytes <= memory_limit:
+                wide = together
+            else:
+                merged.append(wide)
+                wide = narrow
+        merged.append(wide)
+    return sorted(merged, key=lambda cohort: place[cohort.trials[0].key])
 
 
 def fold_rows(parts: np.ndarray, fold: int, part: int) -> np.ndarray:
@@ -197,10 +365,10 @@ def fold_rows(parts: np.ndarray, fold: int, part: int) -> np.ndarray:
     return np.flatnonzero(parts[fold] == part)
 
 
-def num_parameters(input_dim: int, common: Choices) -> int:
+def num_parameters(input_dim: int, experiment: Experiment) -> int:
     """What one trial learns: weights, biases, and what its loss does."""
-    weights = models.num_parameters(input_dim, common.hidden_dims)
-    return weights + (common.loss in losses.LEARN_TIES)
+    weights = models.num_parameters(input_dim, experiment.mlp_hidden_dims)
+    return weights + (experiment.loss in losses.LEARN_TIES)
 
 
 def trial_bytes(input_dim: int, common: Choices, num_pairs: int) -> int:
@@ -210,4 +378,4 @@ def trial_bytes(input_dim: int, common: Choices, num_pairs: int) -> int:
     copies = 5 if common.optimizer == "adamw" else 4
     inputs = input_dim * (1 + common.has_noise + common.has_mixup)
     activations = 2 * num_pairs * (inputs + sum(common.hidden_dims))
-    return 4 * (copies * num_parameters(input_dim, common) + activations)
+    return 4 * (copies * models.num_parameters(input_dim, common.hidden_dims) + activations)

@@ -10,7 +10,7 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from jaxrank import evaluate, plan, splits
+from jaxrank import costs, evaluate, plan, splits
 from jaxrank.checkpoints import SEEN, Model, load_model
 from jaxrank.config_files import check_config
 from jaxrank.configs import default
@@ -27,6 +27,8 @@ from jaxrank.experiments import (
 from jaxrank.inputs import SIMULATED, FeaturesInput, PairsInput, load_inputs
 
 MOST_TRIALS = 100_000
+# Half: other programs, and what a prediction of memory leaves out, need the rest.
+MEMORY_FRACTION = 0.5
 _SPLIT_WORDS = {
     splits.SERIES: "split by series",
     splits.OFFICIAL: "split by series, as published",
@@ -45,6 +47,7 @@ class Prepared(NamedTuple):
       skipped: by experiment, why it can't be trained.
       trials: of the experiments that are not skipped, in the order of the tables.
       cohorts: the plan.
+      rates: that it was made with.
       ceiling_scores_N: for simulated data, the best possible score of each photo.
       start: the model that the experiments, but for the reference, begin from.
       launch: the options: with them, `prepare` gives the same again.
@@ -57,6 +60,7 @@ class Prepared(NamedTuple):
     skipped: dict[str, str]
     trials: list[plan.Trial]
     cohorts: list[plan.Cohort]
+    rates: costs.Rates
     ceiling_scores_N: np.ndarray | None
     start: Model | None
     launch: dict[str, Any]
@@ -85,6 +89,8 @@ def prepare(
     min_agreement: float | None = None,
     min_reviewers: int | None = None,
     init_from: Path | str | None = None,
+    memory_fraction: float = MEMORY_FRACTION,
+    rates: Mapping[str, Any] | None = None,
 ) -> Prepared:
     """Reads and checks everything that a search needs, and plans it; writes nothing.
 
@@ -102,6 +108,8 @@ def prepare(
       split_seed: of the split only.
       photo_name, min_agreement, min_reviewers: see `pairs.read_pairs`.
       init_from: a saved model's folder; every experiment but the reference begins from it.
+      memory_fraction: the share of the device's memory that one cohort may take.
+      rates: of the machine, as `calibration.read` returns them; by default those built in.
     """
     reading = {
         "photo_name": photo_name,
@@ -113,6 +121,8 @@ def prepare(
             f"num_seeds={num_seeds}, seed={seed}, split_seed={split_seed}: at least one seed is "
             "needed, and none may be negative"
         )
+    if not 0 < memory_fraction <= 1:
+        raise UserError(f"--memory_fraction={memory_fraction:g} is not a share above 0, up to 1")
     config = default.get_config() if config is None else check_config(config, "config")
     read_experiments(config, list(config.experiments), {})  # also those that do not run: no typos
     names = choose_names(config, mode, experiments)
@@ -157,7 +167,9 @@ def prepare(
             f"({MOST_TRIALS:,})"
         )
     trials = plan.make_trials(trained, trained_folds, seed, num_seeds)
-    cohorts = plan.make_cohorts(trials, dataset, parts, memory_limit())
+    planned_with = costs.built_in_rates() if rates is None else costs.Rates(**rates)
+    limit = memory_limit(memory_fraction)
+    cohorts = plan.make_cohorts(trials, dataset, parts, limit, planned_with)
     directed = int((dataset.preference_M != 0.5).sum())
     facts = source | {
         "simulated": best_scores is not None,
@@ -186,10 +198,22 @@ def prepare(
         "split_seed": split_seed,
         **reading,
         "init_from": None if init_from is None else str(Path(init_from).absolute()),
+        "memory_fraction": memory_fraction,
+        "rates": dataclasses.asdict(planned_with),
     }
     ceiling = None if best_scores is None else best_scores[dataset.photos].to_numpy()
     return Prepared(
-        dataset, parts, facts, resolved, skipped, trials, cohorts, ceiling, start, launch
+        dataset,
+        parts,
+        facts,
+        resolved,
+        skipped,
+        trials,
+        cohorts,
+        planned_with,
+        ceiling,
+        start,
+        launch,
     )
 
 
@@ -272,14 +296,14 @@ def _check_start(
             )
 
 
-def memory_limit() -> int:
-    """Bytes that one cohort may take: half of the accelerator's memory or of the machine's.
+def memory_limit(fraction: float = MEMORY_FRACTION) -> int:
+    """Bytes that one cohort may take: a share of the accelerator's memory or of the machine's.
 
-    The size that was built in, never what is free now: a plan must not depend on the hour.
+    Of the size that was built in, never of what is free now: a plan must not depend on the hour.
     """
     stats = jax.local_devices()[0].memory_stats() or {}
     total = stats.get("bytes_limit") or os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    return int(total) // 2
+    return int(total * fraction)
 
 
 def describe(prepared: Prepared) -> list[str]:

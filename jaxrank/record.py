@@ -23,11 +23,11 @@ from jaxrank.config_files import check_config
 from jaxrank.errors import UserError
 from jaxrank.experiments import choose_names
 from jaxrank.inputs import EMBEDDED, IN_MEMORY
-from jaxrank.plan import Cohort, TrialKey
+from jaxrank.plan import Cohort, TrialKey, make_cohort, measure_folds
 from jaxrank.prepare import Prepared
 
 PLAN_JSON = "plan.json"
-_FORMAT = 1
+_FORMAT = 2
 # Another version of one of these may train other bits.
 _PACKAGES_THAT_MATTER = ("jax", "jaxlib", "flax", "optax", "numpy")
 
@@ -263,9 +263,10 @@ def _other_search(record: Record, prepared: Prepared, extend: bool) -> Iterator[
     for name, fold, seed in sorted(here - there):
         if not extend:
             yield f"it has no fold {fold} and seed {seed} of '{name}' (--extend adds them)"
-    programs = {trial.key: _as_json(c.program) for c in prepared.cohorts for trial in c.trials}
+    if now.launch["rates"] != record.launch["rates"]:
+        yield "it was planned with another --calibration"
     for cohort in record.cohorts:
-        if any(programs[trial] != cohort.program for trial in cohort.trials):
+        if _as_json(cohort_of(cohort, prepared).program) != cohort.program:
             yield f"the plan of its cohort {cohort.number} is another one"
 
 
@@ -281,7 +282,13 @@ def _other_machine(record: Record, now: Record) -> Iterator[str]:
 
 
 def cohort_of(planned: PlannedCohort, prepared: Prepared) -> Cohort:
-    """The cohort as it is trained."""
-    cohorts = {trial.key: cohort for cohort in prepared.cohorts for trial in cohort.trials}
+    """The cohort as it is trained: what the plan has chosen is read from the record."""
     trials = {trial.key: trial for trial in prepared.trials}
-    return cohorts[planned.trials[0]].with_trials([trials[key] for key in planned.trials])
+    return make_cohort(
+        [trials[key] for key in planned.trials],
+        prepared.dataset,
+        measure_folds(prepared.dataset, prepared.parts),
+        prepared.rates,
+        tuple(planned.program["choices"]["hidden_dims"]),
+        planned.program["epochs_per_dispatch"],
+    )

@@ -88,7 +88,7 @@ def distinct_batches(
     S pairs, so they land in different batches; the sizes differ by one at most. The batches are
     then shuffled, since the dealing puts neighbours in the order next to each other.
     """
-    grouped = _grouped_by_series(series, rng)
+    grouped, _ = _grouped_by_series(series, rng)
     size = -(-len(series) // num_batches)
     padded = np.full(size * num_batches, EMPTY, np.int32)
     padded[: len(series)] = grouped
@@ -121,30 +121,36 @@ SAMPLERS: dict[str, Callable[[np.ndarray, int, int, np.random.Generator], np.nda
 def round_robin(series: np.ndarray, rng: np.random.Generator | None) -> np.ndarray:
     """The order of the `balanced` sampler, int [N]; without a generator nothing is shuffled:
     series in the order of their first pair, pairs in the order given."""
-    grouped = _grouped_by_series(series, rng)
-    owner = series[grouped]
-    starts = np.flatnonzero(np.r_[True, owner[1:] != owner[:-1]])
-    sizes = np.diff(np.r_[starts, len(series)])
-    turn = np.arange(len(series)) - np.repeat(starts, sizes)
-    # A stable sort keeps the series order inside every round; small integers sort by radix.
-    narrow = turn.astype(np.uint16) if sizes.max(initial=0) <= 65535 else turn
-    return grouped[np.argsort(narrow, kind="stable")]
+    grouped, sizes = _grouped_by_series(series, rng)
+    turn = np.arange(len(series)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+    return grouped.take(_stable_argsort(turn))  # the series keep their order inside every round
 
 
-def _grouped_by_series(series: np.ndarray, rng: np.random.Generator | None) -> np.ndarray:
-    """Pairs with each series side by side, int [N]; series and pairs inside them in random order,
-    or in the order of their first pair without a generator."""
-    num_pairs = len(series)
+def _grouped_by_series(
+    series: np.ndarray, rng: np.random.Generator | None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Pairs with each series side by side, int [N], and the sizes of these series (and zeros);
+    series and pairs inside them in random order, or in the order of their first pair without a
+    generator."""
     if rng is None:
         _, first, code = np.unique(series, return_index=True, return_inverse=True)
-        series_place, pair_order = first[code], np.arange(num_pairs)
+        place, order = first[code].astype(np.int32), np.arange(len(series), dtype=np.int32)
     else:
-        series_place = rng.permutation(series.max(initial=-1) + 1)[series]
-        pair_order = rng.permutation(num_pairs)
-    # One sort of packed integers instead of a lexsort: (place of the series, place of the pair).
-    packed = series_place[pair_order].astype(np.int64) * num_pairs + np.arange(num_pairs)
-    packed.sort()
-    return pair_order[packed % max(num_pairs, 1)]
+        # What is then read at random is kept narrow: it no longer fits into the caches otherwise.
+        place = rng.permutation(series.max(initial=-1) + 1).astype(np.int32).take(series)
+        order = rng.permutation(len(series)).astype(np.int32)
+    return order.take(_stable_argsort(place.take(order))), np.bincount(place)
+
+
+def _stable_argsort(keys: np.ndarray) -> np.ndarray:
+    """np.argsort(keys, kind="stable") of non-negative integers, in linear time.
+
+    NumPy sorts 16 bits by radix, but wider integers by comparing: here digit by digit."""
+    order = np.argsort(keys.astype(np.uint16), kind="stable")
+    for shift in range(16, int(keys.max(initial=0)).bit_length(), 16):
+        digit = (keys >> shift).astype(np.uint16)
+        order = order.take(np.argsort(digit.take(order), kind="stable"))
+    return order
 
 
 def _cut(order: np.ndarray, num_batches: int, batch_size: int) -> np.ndarray:
@@ -176,8 +182,7 @@ def _series_aware_sizes(series: np.ndarray, order: np.ndarray, batch_size: int) 
     if np.count_nonzero(left) >= batch_size:
         full += 1
         left = np.bincount(series[order[full * batch_size :]])
-    num_longer = np.cumsum(np.bincount(left)[:0:-1])[::-1]  # series with more than k pairs left
-    return np.r_[np.full(full, batch_size), num_longer]
+    return np.r_[np.full(full, batch_size), _num_longer(left)]
 
 
 def _most_series_aware_batches(sizes: np.ndarray, batch_size: int) -> int:
@@ -200,13 +205,15 @@ def _most_series_aware_batches(sizes: np.ndarray, batch_size: int) -> int:
 
 
 def _full_rounds(sizes: np.ndarray, batch_size: int) -> tuple[int, int]:
-    """How many rounds of the round robin at least B series take part in, and the pairs in them.
+    """How many rounds of the round robin at least B series take part in, and the pairs in them."""
+    num_longer = _num_longer(sizes)  # never rises: a series takes part in as many as it has pairs
+    full = num_longer[num_longer >= batch_size]
+    return len(full), int(full.sum())
 
-    A series takes part in as many rounds as it has pairs: it is the B-th largest size."""
-    if len(sizes) < batch_size:
-        return 0, 0
-    num_rounds = int(np.partition(sizes, -batch_size)[-batch_size])
-    return num_rounds, int(np.minimum(sizes, num_rounds).sum())
+
+def _num_longer(sizes: np.ndarray) -> np.ndarray:
+    """How many series have more than k pairs, int [largest size]."""
+    return np.cumsum(np.bincount(sizes)[:0:-1])[::-1]
 
 
 class _SeriesBatchSampler:

@@ -8,10 +8,11 @@ named by their epochs, as long as it runs; `7.npz` holds its results when it has
 import json
 import logging
 import shutil
+import threading
 import time
 import zlib
-from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +24,10 @@ import pandas as pd
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from jaxrank import files
+from jaxrank.epochs import EpochMetrics, TrainState
 from jaxrank.evaluate import TrialResult
 from jaxrank.plan import Trial, TrialKey
-from jaxrank.train import EpochMetrics, Progress, TrainState
+from jaxrank.train import Progress
 
 FOLDER = "checkpoints"
 # What a save is expected to take until one has been timed: seconds, and the bytes that it writes.
@@ -59,6 +61,7 @@ class Saver:
         self._last_save = _FIRST_GUESS  # seconds and bytes
         self._manager: ocp.CheckpointManager | None = None
         self._in_flight = (0.0, 0, 0, 0)  # start, bytes, cohort and epoch of the save under way
+        self._orbax = threading.RLock()  # held by whoever calls Orbax
 
     @property
     def spent(self) -> float:
@@ -73,10 +76,25 @@ class Saver:
             f"{len(self._saves)} checkpoints, results of {len(self._results)} cohorts"
         )
 
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Another thread may call Orbax inside: nothing is saved meanwhile.
+
+        Its operations share one counter in a process. Of two at once, one waits for signals that
+        the other was sent, and fails after five minutes.
+        """
+        with self._orbax:
+            self._wait()
+            yield
+
     def restore(self, number: int, shapes: TrainState) -> Progress | None:
         """The newest readable checkpoint of a cohort; None where there is none."""
         if not (self._folder / str(number)).exists():
             return None
+        with self._orbax:
+            return self._restore(number, shapes)
+
+    def _restore(self, number: int, shapes: TrainState) -> Progress | None:
         manager = self._open(number)
         for epoch in sorted(manager.all_steps(), reverse=True):
             if not _is_sealed(self._folder / str(number) / str(epoch), epoch):
@@ -91,11 +109,15 @@ class Saver:
             size = sum(leaf.nbytes for leaf in jax.tree.leaves(layout))
             target = {_PACKED: np.empty(size, np.uint8)}
             saved = manager.restore(epoch, args=ocp.args.StandardRestore(target))
-            state, history, seconds = _unpack(saved[_PACKED], layout)
+            state, history, seconds, on_device = _unpack(saved[_PACKED], layout)
             log.info("cohort %d goes on after epoch %d", number, epoch)
+            places = np.flatnonzero(on_device)
+            all_there = len(places) == len(on_device)
             return Progress(
-                # A copy on the device: the state's memory is used again by the next epoch.
-                jax.tree.map(jnp.array, state),
+                # A copy on the device: the state's memory is used again by the next dispatch.
+                jax.tree.map(lambda leaf, at=places: jnp.array(leaf[at]), state),
+                places,
+                None if all_there else jax.tree.map(np.array, state),
                 [EpochMetrics(*(leaf[e] for leaf in history)) for e in range(epoch)],
                 float(seconds[0]),
             )
@@ -103,25 +125,33 @@ class Saver:
 
     def save_if_due(self, number: int, progress: Progress) -> None:
         """Saves a running cohort where the time budget has room for it."""
-        if self._manager is not None:
-            if self._manager.is_saving_in_progress():
-                return
-            self._wait()  # it has ended: this raises if it failed
-        seconds, size = self._last_save
-        expected = seconds * max(1.0, num_bytes(progress.state) / size)
-        room = self._budget * (time.perf_counter() - self._start) - self.spent
-        if expected <= room:
-            self.begin_save(number, progress)
+        if not self._orbax.acquire(blocking=False):
+            return
+        try:
+            if self._manager is not None:
+                if self._manager.is_saving_in_progress():
+                    return
+                self._wait()  # it has ended: this raises if it failed
+            seconds, size = self._last_save
+            expected = seconds * max(1.0, num_bytes(progress) / size)
+            room = self._budget * (time.perf_counter() - self._start) - self.spent
+            if expected <= room:
+                self.begin_save(number, progress)
+        finally:
+            self._orbax.release()
 
     def save(self, number: int, progress: Progress) -> None:
         """Saves a running cohort now and waits until it is on disk."""
-        self._wait()
-        if len(progress.history) not in self._open(number).all_steps():
-            self.begin_save(number, progress)
+        with self._orbax:
             self._wait()
+            if len(progress.history) not in self._open(number).all_steps():
+                self.begin_save(number, progress)
+                self._wait()
 
     def finish(self, number: int, results: Sequence[TrialResult]) -> None:
-        """Writes the results of a finished cohort and removes its checkpoints."""
+        """Writes the results of a cohort that has been let go of, and removes its checkpoints.
+
+        Another cohort may be running: of what it saves nothing is touched."""
         start = time.perf_counter()
         self._folder.mkdir(exist_ok=True)
         _write_archive(self._folder / f"{number}.npz", results)
@@ -129,17 +159,17 @@ class Saver:
         self.drop(number)
 
     def drop(self, number: int) -> None:
-        """Removes the checkpoints of a cohort that no longer runs."""
-        self.close()
+        """Removes the checkpoints of a cohort that has been let go of."""
         shutil.rmtree(self._folder / str(number), ignore_errors=True)
 
     def close(self) -> None:
         """Lets go of the running cohort, whose checkpoints stay."""
-        if self._manager is not None:
-            # An error was told when it happened, or nobody needs that save any more.
-            with suppress(OSError), files.disk_errors(self._folder):
-                self._manager.close()
-            self._manager = None
+        with self._orbax:
+            if self._manager is not None:
+                # An error was told when it happened, or nobody needs that save any more.
+                with suppress(OSError), files.disk_errors(self._folder):
+                    self._manager.close()
+                self._manager = None
 
     def _open(self, number: int) -> ocp.CheckpointManager:
         if self._manager is None:
@@ -158,9 +188,12 @@ class Saver:
     def begin_save(self, number: int, progress: Progress) -> None:
         """Copies the state and returns; Orbax's threads write it."""
         epoch = len(progress.history)
-        self._in_flight = time.perf_counter(), num_bytes(progress.state), number, epoch
+        self._in_flight = time.perf_counter(), num_bytes(progress), number, epoch
         history = jax.tree.map(lambda *leaves: np.stack(leaves), *progress.history)
-        saved = {_PACKED: _pack((progress.state, history, np.array([progress.seconds])))}
+        on_device = np.zeros(len(history.running[0]), bool)
+        on_device[progress.places_Q] = True
+        seconds = np.array([progress.seconds])
+        saved = {_PACKED: _pack((progress.whole_state(), history, seconds, on_device))}
         with files.disk_errors(self._folder):
             self._open(number).save(epoch, args=ocp.args.StandardSave(saved), force=True)
 
@@ -179,19 +212,22 @@ class Saver:
         self._last_save = seconds, size
 
 
-def num_bytes(state: TrainState) -> int:
+def num_bytes(progress: Progress) -> int:
+    """Of the state that a checkpoint holds."""
+    state = progress.state if progress.left is None else progress.left
     return sum(leaf.nbytes for leaf in jax.tree.leaves(state))
 
 
-def _layout(shapes: TrainState, epochs: int) -> tuple[TrainState, Any, np.ndarray]:
-    """Arrays of the shapes and types that a checkpoint holds: state, history, seconds."""
+def _layout(shapes: TrainState, epochs: int) -> tuple[TrainState, Any, np.ndarray, np.ndarray]:
+    """Arrays of the shapes and types that a checkpoint holds: state, history, seconds, and which
+    trials are on the device."""
     num_trials = shapes.status.shape[0]
     history: Any = [
         np.empty((epochs, num_trials), bool if name == "running" else np.float32)
         for name in EpochMetrics._fields
     ]
     state = jax.tree.map(lambda leaf: np.empty(leaf.shape, leaf.dtype), shapes)
-    return state, EpochMetrics(*history), np.empty(1)
+    return state, EpochMetrics(*history), np.empty(1), np.empty(num_trials, bool)
 
 
 def _pack(tree: Any) -> np.ndarray:

@@ -48,9 +48,10 @@ def print_plan(
     """The cohorts with their shapes, then each experiment's traced hyperparameters."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("experiments")
-    for header in ("trials", "inputs", "hidden", "batch", "steps", "parameters", "memory"):
+    for header in ("trials", "inputs", "hidden", "batch", "steps", "epochs at once", "memory",
+                   "at most"):  # fmt: skip
         table.add_column(header, justify="right", no_wrap=True)
-    table.add_column("loss, sampler")
+    table.add_column("loss, sampler, and why")
     for cohort in cohorts:
         names = dict.fromkeys(trial.experiment.name for trial in cohort.trials)
         table.add_row(
@@ -60,9 +61,10 @@ def print_plan(
             ",".join(map(str, cohort.choices.hidden_dims)) or "-",
             str(cohort.batch_size),
             str(cohort.num_batches),
-            f"{cohort.parameters:,}",
+            str(cohort.epochs_per_dispatch),
             f"{cohort.memory_bytes / 2**20:,.0f} MiB",
-            f"{cohort.choices.loss}, {cohort.choices.sampler}",
+            f"{cohort.seconds:,.1f} s",
+            Text("; ".join([f"{cohort.choices.loss}, {cohort.choices.sampler}", *_why(cohort)])),
         )
     console.print(table)
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
@@ -75,6 +77,14 @@ def print_plan(
         cells = [experiment.name, *(f"{getattr(experiment, key):g}" for key in keys)]
         table.add_row(*map(Text, [*cells, _unusual(experiment)]))
     console.print(table)
+
+
+def _why(cohort: Cohort) -> list[str]:
+    """What the planner has chosen for a cohort, and its reason."""
+    if not cohort.padded:
+        return []
+    widths = ",".join(map(str, cohort.choices.hidden_dims))
+    return [f"{', '.join(cohort.padded)} padded to {widths}: cheaper than compiling apart"]
 
 
 def _unusual(experiment: Experiment) -> str:

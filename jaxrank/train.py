@@ -1,206 +1,132 @@
-"""Training: the step of one member, one vmap over the cohort, and the loop over epochs.
+"""Training a cohort: loaded, run a dispatch at a time, and made smaller as its trials stop.
 
-Axis letters: P members of the cohort, S steps of an epoch, B pairs of a batch, D features,
-N photos, M pairs, C validation chunks.
-
-Everything up to `cohort_epoch` is written for one member and knows of no other. A fold is the row
-numbers that a member trains on; hyperparameters, scaling and validation rows are data, so that
-members which differ only in them share one compiled program.
+Axis letters: P trials of the cohort, Q of them on the device, E epochs of a dispatch, N photos.
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 
-from jaxrank import losses
 from jaxrank.checkpoints import Model
 from jaxrank.datasets import Dataset
-from jaxrank.members import Data, Member, Static, cohort_rows, make_data, make_members, make_static
-from jaxrank.models import Scorer
-from jaxrank.plan import SCORING_CHUNK, Cohort
-from jaxrank.sampling import EMPTY
-from jaxrank.steps import (
-    Moment,
-    Params,
-    batch_sums,
-    learning_rate_factor,
-    make_optimizer,
-    standardise,
+from jaxrank.epochs import (
+    FAILED,
+    RUNNING,
+    EpochMetrics,
+    TrainState,
+    cohort_epochs,
+    cohort_scores,
+    init_cohort,
+    initial_params,
+    start_cohort,
+    take,
 )
-
-Array = jax.Array
-
-RUNNING, STOPPED, FAILED = 0, 1, 2
-# What a member's key is folded with for its first weights; steps.py has the others.
-_INIT = 0
-
-
-class TrainState(NamedTuple):
-    """What training changes. `epoch` counts the epochs up to the stop; `status` is RUNNING,
-    STOPPED or FAILED; `best_*` belong to the first epoch of highest validation accuracy."""
-
-    params: Params
-    opt_state: optax.OptState
-    epoch: Array
-    best_params: Params
-    best_score: Array
-    best_epoch: Array
-    stale: Array
-    status: Array
+from jaxrank.members import (
+    Feed,
+    Member,
+    Static,
+    cohort_rows,
+    make_feed,
+    make_members,
+    make_static,
+)
+from jaxrank.plan import Cohort
+from jaxrank.steps import Params
 
 
-class EpochMetrics(NamedTuple):
-    """Of the epoch just run: the training numbers are those of its batches, with dropout and
-    while the parameters moved; the validation numbers are taken at its end, without dropout."""
+class Loaded(NamedTuple):
+    """A cohort on the device, ready to train.
 
-    train_loss: Array
-    train_accuracy: Array
-    val_loss: Array
-    val_accuracy: Array
-    running: Array  # bool: the member had not stopped before this epoch
+    Attributes:
+      static, member, feed: what its programs read.
+      init: gives the state before the first epoch.
+    """
 
-
-def init_member(static: Static, member: Member) -> TrainState:
-    key = jax.random.fold_in(member.key, _INIT)
-    return start_state(static, member, static.model.init(key, member.mean_D[None]))
+    static: Static
+    member: Member
+    feed: Feed
+    init: Callable[[], TrainState]
 
 
-def initial_params(model: Model, loss: str) -> Params:
-    """The parameters of a trial that begins from a model, which may have had another loss."""
-    kept = ("params", "loss") if loss in losses.LEARN_TIES else ("params",)
-    return {name: leaf for name, leaf in model.params.items() if name in kept}
-
-
-def start_state(static: Static, member: Member, params: Params) -> TrainState:
-    """The state before the first epoch."""
-    if static.loss in losses.LEARN_TIES and "loss" not in params:
-        params = params | {"loss": {"log_ties": member.log_ties}}
-    return TrainState(
-        params=params,
-        opt_state=make_optimizer(static, member, jnp.float32(1.0)).init(params),
-        epoch=jnp.int32(0),
-        best_params=jax.tree.map(jnp.copy, params),  # a copy: the state is donated
-        best_score=jnp.float32(-jnp.inf),
-        best_epoch=jnp.int32(-1),
-        stale=jnp.int32(0),
-        status=jnp.int32(RUNNING),
-    )
-
-
-def member_epoch(
-    static: Static,
-    data: Data,
-    member: Member,
-    state: TrainState,
-    rows_SB: Array,
-) -> tuple[TrainState, EpochMetrics]:
-    """One epoch of one member: S steps, then validation, then the bookkeeping of the best epoch.
+def load(
+    cohort: Cohort,
+    dataset: Dataset,
+    parts: np.ndarray,
+    *,
+    start: Model | None = None,
+    feed: Feed | None = None,
+) -> Loaded:
+    """Puts a cohort on the device and compiles its programs, at best while another one trains.
 
     Args:
-      static: compiled in.
-      data: shared by all members.
-      member: the trial.
-      state: where it stands.
-      rows_SB: int32 [S, B], rows of `data.pairs_M2`, EMPTY (-1) where there is none.
-
-    A member that has stopped or failed trains on, which costs less than a branch; only its
-    `best_*`, `epoch` and `status` are guarded.
+      cohort: from `plan.make_cohorts`.
+      dataset: the aligned pairs.
+      parts: int8 [F, M], from `splits.split_pairs`; test rows are never looked at.
+      start: where trials begin whose experiment names it in `init_from`; its scaling is kept, so
+        that they begin as the same function.
+      feed: from `make_feed`, of these columns; by default it is made.
     """
+    static = make_static(cohort)
+    if feed is None:
+        feed = make_feed(cohort, dataset, parts, _folds(cohort))
+    if cohort.choices.init_from:
+        assert start is not None, "an experiment begins from a model that was not handed over"
+        scaling = dict.fromkeys(_folds(cohort), (start.mean_D, start.inv_std_D))
+        feed = feed._replace(scaling=scaling)
+    member = make_members(cohort, dataset, parts, feed.scaling)
+    if cohort.choices.init_from:
+        assert start is not None
+        begin, arguments = start_cohort, (static, member, initial_params(start, static.loss))
+    else:
+        widths = [trial.experiment.mlp_hidden_dims for trial in cohort.trials]
+        begin, arguments = init_cohort, (static, member, tuple(widths) if cohort.padded else None)
+    init = partial(begin, *arguments)
+    state = jax.eval_shape(init)
+    begin.lower(*arguments).compile()
+    _compile_epochs(cohort, static, feed, member, state)
+    cohort_scores.lower(static.model, feed.data, member, state.best_params).compile()
+    return Loaded(static, member, feed, init)
 
-    def step(carry: tuple, step_rows: tuple) -> tuple[tuple, tuple]:
-        params, opt_state = carry
-        index, rows_B = step_rows
-        moment = Moment(state.epoch, index)
-        factor = learning_rate_factor(member, len(rows_SB), moment)
-        optimizer = make_optimizer(static, member, factor)
 
-        def batch_loss(params: Params) -> tuple[Array, tuple]:
-            total, count = batch_sums(
-                static, data, member, params, rows_B, jnp.max(rows_SB), moment
-            )
-            return total[0] / jnp.maximum(count[0], 1.0), (total, count)
+def _folds(cohort: Cohort) -> list[int]:
+    return sorted({trial.fold for trial in cohort.trials})
 
-        gradients, sums = jax.grad(batch_loss, has_aux=True)(params)
-        updates, new_opt_state = optimizer.update(gradients, opt_state, params)
-        new = (optax.apply_updates(params, updates), new_opt_state)
-        if static.skip_empty:  # else momentum and weight decay would go on without data
-            new = jax.tree.map(partial(jnp.where, rows_B[0] != EMPTY), new, carry)
-        return new, sums
 
-    (params, opt_state), (total_S2, count_S2) = jax.lax.scan(
-        step, (state.params, state.opt_state), (jnp.arange(len(rows_SB)), rows_SB)
+def _compile_epochs(
+    cohort: Cohort, static: Static, feed: Feed, member: Member, state: TrainState
+) -> None:
+    """What is compiled here is not compiled again when it is called."""
+    shape = (
+        len(cohort.trials),
+        cohort.epochs_per_dispatch,
+        cohort.num_batches,
+        cohort.batch_size,
     )
-    train_loss, train_accuracy = _ratio(total_S2, count_S2)
-
-    def validate(rows_B: Array) -> tuple[Array, Array]:
-        spare = jnp.max(member.val_rows_CB)
-        return batch_sums(static, data, member, params, rows_B, spare, None)
-
-    val_loss, val_accuracy = _ratio(*jax.lax.map(validate, member.val_rows_CB))
-
-    running = state.status == RUNNING
-    finite = jnp.isfinite(train_loss) & jnp.isfinite(val_loss)
-    better = running & finite & (val_accuracy > state.best_score)
-    stale = jnp.where(better, 0, state.stale + 1)
-    epoch = state.epoch + running
-    done = (stale >= member.patience) | (epoch >= member.max_epochs)
-    status = jnp.where(finite, jnp.where(done, STOPPED, RUNNING), FAILED)
-    new_state = TrainState(
-        params=params,
-        opt_state=opt_state,
-        epoch=epoch,
-        best_params=jax.tree.map(partial(jnp.where, better), params, state.best_params),
-        best_score=jnp.where(better, val_accuracy, state.best_score),
-        best_epoch=jnp.where(better, state.epoch, state.best_epoch),
-        stale=stale,
-        status=jnp.where(running, status, state.status),
-    )
-    return new_state, EpochMetrics(train_loss, train_accuracy, val_loss, val_accuracy, running)
-
-
-def _ratio(total_X2: Array, count_X2: Array) -> Array:
-    return jnp.sum(total_X2, axis=0) / jnp.maximum(jnp.sum(count_X2, axis=0), 1.0)
-
-
-def member_scores(model: Scorer, data: Data, member: Member, params: Params) -> Array:
-    """Scores [N] of all photos, a chunk at a time to bound the memory.
-
-    Every chunk has the same size, so that equal photos meet the same program and tie.
-    """
-    num_photos = len(data.features_ND)
-    chunk = min(2 * SCORING_CHUNK, num_photos)
-    rows_CB = jnp.arange(-(-num_photos // chunk) * chunk).reshape(-1, chunk) % num_photos
-    scores_CB: Any = jax.lax.map(
-        lambda rows_B: model.apply(params, standardise(member, data.features_ND[rows_B])), rows_CB
-    )
-    return scores_CB.reshape(-1)[:num_photos]
-
-
-# The population axis: one vmap at the edge, and the state's memory is used again.
-init_cohort = jax.jit(jax.vmap(init_member, (None, 0)), static_argnums=0)
-start_cohort = jax.jit(jax.vmap(start_state, (None, 0, None)), static_argnums=0)
-cohort_epoch = jax.jit(
-    jax.vmap(member_epoch, (None, None, 0, 0, 0)), static_argnums=0, donate_argnums=3
-)
-cohort_scores = jax.jit(jax.vmap(member_scores, (None, None, 0, 0)), static_argnums=0)
+    rows = jax.ShapeDtypeStruct(shape, jnp.int32)
+    cohort_epochs.lower(static, feed.data, member, state, rows).compile()
 
 
 class Progress(NamedTuple):
     """A cohort in training: all that is needed to go on; P trials, E epochs done.
 
     Attributes:
-      state: every leaf has a leading axis P. Its memory is used again by the next epoch.
+      state: of the trials on the device; every leaf has a leading axis Q. Its memory is used again
+        by the next dispatch.
+      places_Q: which of the P trials these are.
+      left: on the host, the states of all trials as they were when they left the device; None
+        where none has.
       history: EpochMetrics of arrays [P], one an epoch, on the host.
       seconds: wall time until here, compilation included.
     """
 
     state: TrainState
+    places_Q: np.ndarray
+    left: TrainState | None
     history: list[EpochMetrics]
     seconds: float
 
@@ -208,6 +134,17 @@ class Progress(NamedTuple):
     def num_running(self) -> int:
         """Trials that have not stopped."""
         return int((np.asarray(self.state.status) == RUNNING).sum())
+
+    def whole_state(self) -> TrainState:
+        """The state of all P trials; `left` is brought up to date for it."""
+        if self.left is None:
+            return self.state
+
+        def put_back(whole: np.ndarray, leaf: jax.Array) -> None:
+            whole[self.places_Q] = leaf
+
+        jax.tree.map(put_back, self.left, self.state)
+        return self.left
 
 
 class Fitted(NamedTuple):
@@ -239,49 +176,60 @@ def fit(
     dataset: Dataset,
     parts: np.ndarray,
     *,
+    loaded: Loaded | None = None,
     start: Model | None = None,
     restore: Callable[[TrainState], Progress | None] = lambda shapes: None,
-    on_epoch: Callable[[Progress], None] = lambda progress: None,
+    on_dispatch: Callable[[Progress], None] = lambda progress: None,
 ) -> Fitted:
     """Trains a cohort until its last trial has stopped.
 
     Args:
-      cohort: from `plan.make_cohorts`.
-      dataset: the aligned pairs.
-      parts: int8 [F, M], from `splits.split_pairs`; test rows are never looked at.
-      start: where trials begin whose experiment names it in `init_from`; its scaling is kept, so
-        that they begin as the same function.
+      cohort, dataset, parts, start: see `load`.
+      loaded: what `load` has returned; by default it is called.
       restore: given the shapes of the state, returns where an earlier run stood, or None.
-      on_epoch: called after every epoch; what it raises ends the training.
+      on_dispatch: called after every dispatch; what it raises ends the training.
     """
     begun = time.perf_counter()
-    common = cohort.choices
-    static = make_static(cohort)
-    data = make_data(cohort, dataset)
-    if common.init_from:
-        assert start is not None, "an experiment begins from a model that was not handed over"
-        member = make_members(cohort, dataset, parts, (start.mean_D, start.inv_std_D))
-        params = initial_params(start, common.loss)
-        init = partial(start_cohort, static, member, params)
-    else:
-        member = make_members(cohort, dataset, parts)
-        init = partial(init_cohort, static, member)
+    if loaded is None:
+        loaded = load(cohort, dataset, parts, start=start)
+    static, member, feed, init = loaded
+    num_trials = len(cohort.trials)
     progress = restore(jax.eval_shape(init))
     if progress is None:
-        progress = Progress(init(), [], 0.0)
+        progress = Progress(init(), np.arange(num_trials), None, [], 0.0)
     begun -= progress.seconds
-    rows = cohort_rows(cohort, dataset, parts, len(progress.history))
+
+    def on_device(places_Q: np.ndarray) -> tuple[Cohort, Member]:
+        if len(places_Q) == num_trials:
+            return cohort, member
+        smaller = cohort.with_trials([cohort.trials[p] for p in places_Q])
+        return smaller, make_members(smaller, dataset, parts, feed.scaling)
+
+    def rows_of(trained: Cohort, epoch: int) -> np.ndarray:
+        epochs = range(epoch, epoch + cohort.epochs_per_dispatch)
+        return np.stack([cohort_rows(trained, dataset, parts, e) for e in epochs], axis=1)
+
+    trained, trained_member = on_device(progress.places_Q)
+    rows = rows_of(trained, len(progress.history))
     while progress.num_running:
-        state, metrics = cohort_epoch(static, data, member, progress.state, rows)
-        # Sampling for the next epoch runs while the device works on this one.
-        rows = cohort_rows(cohort, dataset, parts, len(progress.history) + 1)
-        # The device waits here for the host to read a few numbers: too short to measure on a CPU,
-        # and no epoch is trained for a cohort that has stopped.
-        history = [*progress.history, jax.device_get(metrics)]
-        progress = Progress(state, history, time.perf_counter() - begun)
-        on_epoch(progress)
-    state = progress.state
-    scores_PN = np.array(cohort_scores(static.model, data, member, state.best_params))
+        keep = _worth_keeping(trained, progress)
+        if len(keep) < len(trained.trials):
+            progress, rows = _compact(progress, keep), rows[keep]
+            trained, trained_member = on_device(progress.places_Q)
+        state, metrics = cohort_epochs(static, feed.data, trained_member, progress.state, rows)
+        # Sampling for the next dispatch runs while the device works on this one.
+        rows = rows_of(trained, len(progress.history) + cohort.epochs_per_dispatch)
+        # The device waits here for the host to read a few numbers; no dispatch is trained for a
+        # cohort that has stopped.
+        epochs = _of_all(jax.device_get(metrics), progress.places_Q, num_trials)
+        progress = progress._replace(
+            state=state,
+            history=[*progress.history, *epochs],
+            seconds=time.perf_counter() - begun,
+        )
+        on_dispatch(progress)
+    state = progress.whole_state()
+    scores_PN = np.array(cohort_scores(static.model, feed.data, member, state.best_params))
     status_P = np.asarray(state.status)
     scores_PN[status_P == FAILED] = np.nan
     return Fitted(
@@ -294,4 +242,45 @@ def fit(
         best_epoch_P=np.asarray(state.best_epoch),
         history=jax.tree.map(lambda *leaves: np.stack(leaves), *progress.history),
         seconds=time.perf_counter() - begun,
+    )
+
+
+def _of_all(metrics: EpochMetrics, places_Q: np.ndarray, num_trials: int) -> Iterable[EpochMetrics]:
+    """Metrics [Q, E] as one EpochMetrics [P] an epoch, without epochs that no trial needed; those
+    that are not on the device have NaN."""
+    for e in range(metrics.running.shape[1]):
+        if not metrics.running[:, e].any():
+            return
+        blank: Any = [np.full(num_trials, np.nan, np.float32) for _ in metrics[:-1]]
+        epoch = EpochMetrics._make([*blank, np.zeros(num_trials, bool)])
+        for of_all, leaf in zip(epoch, metrics, strict=True):
+            of_all[places_Q] = leaf[:, e]
+        yield epoch
+
+
+def _worth_keeping(trained: Cohort, progress: Progress) -> np.ndarray:
+    """Which trials on the device should stay there, as places in its state: the running ones, and
+    stopped ones to fill up the size that the plan wants."""
+    status, stale, epoch = (np.asarray(getattr(progress.state, name))
+                            for name in ("status", "stale", "epoch"))  # fmt: skip
+    running = np.flatnonzero(status == RUNNING)
+    # A trial runs until it has been stale for its patience, or to its last epoch: at least so long.
+    limits = [(trained.trials[q].experiment.patience, trained.trials[q].experiment.max_epochs)
+              for q in running]  # fmt: skip
+    needs = [
+        min(patience - stale[q], most - epoch[q])
+        for q, (patience, most) in zip(running, limits, strict=True)
+    ]
+    size = trained.compacted_size(len(running), int(max(needs)))
+    stopped = np.flatnonzero(status != RUNNING)
+    return np.sort(np.concatenate([running, stopped[: size - len(running)]]))
+
+
+def _compact(progress: Progress, keep: np.ndarray) -> Progress:
+    """Takes all trials but those at `keep` off the device."""
+    left = progress.whole_state()
+    if progress.left is None:  # copies: the device's memory is used again
+        left = jax.tree.map(np.array, left)
+    return progress._replace(
+        state=take(progress.state, jnp.asarray(keep)), places_Q=progress.places_Q[keep], left=left
     )

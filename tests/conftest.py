@@ -9,11 +9,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from jaxrank import datasets, features, plan, splits, train
+from jaxrank import datasets, epochs, features, members, plan, splits
 from jaxrank.configs import default
+from jaxrank.costs import Rates
 from jaxrank.datasets import Dataset
+from jaxrank.epochs import EpochMetrics, TrainState
 from jaxrank.experiments import Experiment, read_experiments
 from jaxrank.features import Block
+from jaxrank.members import Data, Feed, Member, Static
 from jaxrank.pairs import Pairs
 from jaxrank.plan import Cohort, Trial
 
@@ -115,15 +118,32 @@ AUGMENTED_TRIALS = [
     Trial(experiment("e", **EVERYTHING, learning_rate=0.1, label_smoothing=0.3), 2, 0),
 ]
 
+# Rates of a machine on which a compilation costs nothing, so that smaller cohorts always pay and
+# padding never does; and the other way round.
+ALWAYS_PAYS = Rates("test", 1e9, 1e9, 1e-9, 1e-30)
+NEVER_PAYS = Rates("test", 1e9, 1e9, 1e-9, 1e30)
+
 
 def compiled() -> int:
     """How many programs of an epoch have been compiled."""
-    return train.cohort_epoch._cache_size()  # type: ignore[attr-defined]
+    return epochs.cohort_epochs._cache_size()  # type: ignore[attr-defined]
 
 
 def cohorts_of(
     trials: Sequence[Trial], dataset: Dataset, parts: np.ndarray, at_once: int = 100
 ) -> list[Cohort]:
     (whole,) = plan.make_cohorts(trials, dataset, parts, memory_limit=2**40)
-    one = whole.memory_bytes // len(trials)
-    return plan.make_cohorts(trials, dataset, parts, memory_limit=at_once * one)
+    limit = whole.with_trials(trials[:at_once]).memory_bytes
+    return plan.make_cohorts(trials, dataset, parts, memory_limit=limit)
+
+
+def feed_of(cohort: Cohort, dataset: Dataset, parts: np.ndarray) -> Feed:
+    return members.make_feed(cohort, dataset, parts, range(len(parts)))
+
+
+def one_epoch(
+    static: Static, data: Data, member: Member, state: TrainState, rows_PSB: Any
+) -> tuple[TrainState, EpochMetrics]:
+    """A dispatch of one epoch: metrics [P]."""
+    state, metrics = epochs.cohort_epochs(static, data, member, state, rows_PSB[:, None])
+    return state, EpochMetrics(*(leaf[:, 0] for leaf in metrics))

@@ -7,9 +7,17 @@ from typing import Any
 import jax
 import numpy as np
 import pytest
-from conftest import AUGMENTED_TRIALS, TRIALS, cohorts_of, compiled, experiment
+from conftest import (
+    AUGMENTED_TRIALS,
+    TRIALS,
+    cohorts_of,
+    compiled,
+    experiment,
+    feed_of,
+    one_epoch,
+)
 
-from jaxrank import members, plan, train
+from jaxrank import epochs, members, plan, train
 from jaxrank.datasets import Dataset
 from jaxrank.plan import Cohort, Trial
 
@@ -21,8 +29,8 @@ def run_steps(
 ) -> dict[str, np.ndarray]:
     """All parameters of each trial, as one vector, after STEPS steps; by identity."""
     static = members.make_static(cohort)
-    data = members.make_data(cohort, dataset)
-    member = members.make_members(cohort, dataset, parts)
+    data, scaling = feed_of(cohort, dataset, parts)
+    member = members.make_members(cohort, dataset, parts, scaling)
     if keys is not None:
         member = member._replace(key=keys)
     state = train.init_cohort(static, member)
@@ -30,7 +38,7 @@ def run_steps(
     while steps < STEPS:
         rows = members.cohort_rows(cohort, dataset, parts, steps // cohort.num_batches)
         rows = rows[:, : STEPS - steps]
-        state, _ = train.cohort_epoch(static, data, member, state, rows)
+        state, _ = one_epoch(static, data, member, state, rows)
         steps += rows.shape[1]
     leaves = [np.asarray(leaf) for leaf in jax.tree.leaves(state.params)]
     return {
@@ -123,7 +131,7 @@ def test_one_compilation_a_cohort(dataset: Dataset, parts: np.ndarray) -> None:
     # Hidden sizes of no other test: a shape that was compiled before would not be counted.
     shared = {"mlp_hidden_dims": (7,), "max_epochs": 4}
     trials = [Trial(experiment(f"x{i}", dropout=0.1 * i, **shared), 0, i) for i in range(3)]
-    other = [Trial(experiment("y", mlp_hidden_dims=(5,), max_epochs=3), 0, 0)]
+    other = [Trial(experiment("y", mlp_hidden_dims=(5,), batch_size=8, max_epochs=3), 0, 0)]
     cohorts = plan.make_cohorts(trials + other, dataset, parts, 2**30)
     assert len(cohorts) == 2
     before = compiled()
@@ -143,8 +151,8 @@ def test_a_sick_trial_dies_alone(dataset: Dataset, parts: np.ndarray) -> None:
     for name, third in (("sick", sick), ("calm", calm)):
         (cohort,) = plan.make_cohorts([healthy[0], third, healthy[1]], dataset, parts, 2**30)
         fitted[name] = train.fit(cohort, dataset, parts)
-    assert fitted["sick"].status_P.tolist() == [train.STOPPED, train.FAILED, train.STOPPED]
-    assert fitted["calm"].status_P.tolist() == [train.STOPPED] * 3
+    assert fitted["sick"].status_P.tolist() == [epochs.STOPPED, epochs.FAILED, epochs.STOPPED]
+    assert fitted["calm"].status_P.tolist() == [epochs.STOPPED] * 3
     assert np.isnan(fitted["sick"].scores_PN[1]).all()
     for place in (0, 2):  # bit for bit, whatever the neighbour does
         np.testing.assert_array_equal(

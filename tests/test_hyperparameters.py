@@ -9,9 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from conftest import cohorts_of, experiment
+from conftest import cohorts_of, experiment, feed_of
 
-from jaxrank import losses, members, plan, splits, steps, train
+from jaxrank import epochs, losses, members, plan, splits, steps, train
 from jaxrank.datasets import Dataset, l2_normalised
 from jaxrank.models import Scorer
 from jaxrank.plan import Trial
@@ -72,8 +72,8 @@ def test_the_losses_of_fifty_steps_are_pytorchs(name: str) -> None:
     )
     model = Scorer(tuple(w.shape[1] for w in weights[:-1]), run["activation"], run["use_layernorm"])
     static = members.Static(model, run["loss"], run["optimizer"])
-    state = train.start_state(static, member, params)
-    epoch = jax.jit(train.member_epoch, static_argnums=0)
+    state = epochs.start_state(static, member, params)
+    epoch = jax.jit(epochs.member_epoch, static_argnums=0)
     ours = []
     for batch in RECORDED["batches"]:  # one step an epoch, so that each step's loss is seen
         rows = jnp.asarray([batch], jnp.int32)
@@ -143,8 +143,8 @@ class Step:
         e = experiment("a", **{"mlp_hidden_dims": (), "dropout": 0.0, "loss": "logistic"} | changes)
         (cohort,) = cohorts_of([Trial(e, 0, 0)], dataset, parts)
         self.static = members.make_static(cohort)
-        self.data = members.make_data(cohort, dataset)
-        stacked = members.make_members(cohort, dataset, parts)
+        self.data, scaling = feed_of(cohort, dataset, parts)
+        stacked = members.make_members(cohort, dataset, parts, scaling)
         self.member = jax.tree.map(lambda leaf: leaf[0], stacked)
         self.rows_B = members.cohort_rows(cohort, dataset, parts, 0)[0, 0]
         dim = self.data.features_ND.shape[1]

@@ -3,7 +3,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from jaxrank import plan, splits
+from jaxrank import costs, plan, splits
 from jaxrank.configs import default
 from jaxrank.datasets import Dataset
 from jaxrank.errors import UserError
@@ -44,7 +44,8 @@ def test_an_identity_depends_on_name_fold_and_seed_alone() -> None:
 def test_cohorts_share_every_static_shape(dataset: Dataset, parts: np.ndarray) -> None:
     names = tuple(default.get_config().experiments)
     trials = plan.make_trials(experiments(*names), range(3), 0, 1)
-    cohorts = plan.make_cohorts(trials, dataset, parts, 2**33)
+    never_pads = dataclasses.replace(costs.built_in_rates(), compile_seconds=0, step_seconds=0)
+    cohorts = plan.make_cohorts(trials, dataset, parts, 2**33, never_pads)
     grouped = [sorted({t.experiment.name for t in c.trials}) for c in cohorts]
     assert sorted(map(tuple, grouped)) == [
         ("baseline", "high_dropout"), ("clip_only",), ("cnn_only",), ("high_lr", "low_lr"),
@@ -76,13 +77,13 @@ def test_a_group_over_the_memory_limit_is_cut_into_near_equal_cohorts(
 ) -> None:
     trials = plan.make_trials(experiments("tiny_mlp"), [0], 0, 10)
     (whole,) = plan.make_cohorts(trials, dataset, parts, 2**30)
-    each = whole.memory_bytes // 10
-    cohorts = plan.make_cohorts(trials, dataset, parts, 4 * each)
+    room_for_four = whole.with_trials(trials[:4]).memory_bytes
+    cohorts = plan.make_cohorts(trials, dataset, parts, room_for_four)
     assert [len(c.trials) for c in cohorts] == [4, 3, 3]
     assert [t for c in cohorts for t in c.trials] == trials
-    assert all(c.memory_bytes <= 4 * each for c in cohorts)
+    assert all(c.memory_bytes <= room_for_four for c in cohorts)
     with pytest.raises(UserError, match="experiment 'tiny_mlp': one trial needs"):
-        plan.make_cohorts(trials, dataset, parts, each - 1)
+        plan.make_cohorts(trials, dataset, parts, whole.with_trials(trials[:1]).memory_bytes - 1)
 
 
 def test_a_batch_is_never_wider_than_the_pairs_there_are(

@@ -11,7 +11,7 @@ import pytest
 from conftest import compiled
 
 import jaxrank
-from jaxrank import prepare, splits, train
+from jaxrank import epochs, prepare, splits, train
 from jaxrank.cli import main
 from jaxrank.errors import UserError
 from jaxrank.features import Block
@@ -59,7 +59,7 @@ def test_a_model_may_be_tuned_with_another_loss(pretrained: Path, small_data: Sm
         init_from=pretrained,
     )
     fitted = train.fit(ready.cohorts[0], ready.dataset, ready.parts, start=ready.start)
-    assert fitted.status_P.tolist() == [train.STOPPED]
+    assert fitted.status_P.tolist() == [epochs.STOPPED]
     assert float(fitted.best_params["loss"]["log_ties"][0]) != 0
 
 

@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ import pytest
 from conftest import make_data
 
 import jaxrank
-from jaxrank import evaluate, files, launches, prepare, record, saving, train
+from jaxrank import epochs, evaluate, files, launches, plan, prepare, record, saving, train
 from jaxrank.cli import main
 from jaxrank.errors import UserError
 from jaxrank.features import Block
@@ -237,6 +237,14 @@ def search_killed_after(
         patch.setattr(saving.Saver, "save_if_due", save)
         with pytest.raises(Killed):
             jaxrank.search(*small_data, workdir=workdir, **(SMALL | more))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def an_epoch_a_dispatch() -> Iterator[None]:
+    """So that a search can be killed after each."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(plan, "_MOST_EPOCHS", 1)
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -589,7 +597,7 @@ def test_a_checkpoint_holds_all_that_goes_on_and_is_counted(
         raise Killed
 
     with pytest.raises(Killed):
-        train.fit(cohort, ready.dataset, ready.parts, on_epoch=stop)
+        train.fit(cohort, ready.dataset, ready.parts, on_dispatch=stop)
     assert saver.account().startswith("saving took ")
     assert "1 checkpoints, results of 0 cohorts" in saver.account()
     assert 0 < saver.spent < 60
@@ -616,7 +624,7 @@ def test_of_equally_good_trials_the_first_of_the_tables_has_its_model_kept(
     monkeypatch.setattr(evaluate, "_trial_metrics", lambda *a: metrics(*a) | tied)
     options = SMALL | {"experiments": ["iqa_only"]}
     with monkeypatch.context() as patch:
-        patch.setattr(train, "init_cohort", out_of_memory)
+        patch.setattr(train, "fit", out_of_memory)
         jaxrank.search(*small_data, workdir=tmp_path / "w", **options)
         jaxrank.search(*small_data, workdir=tmp_path / "w", extend=True, num_seeds=2)
     jaxrank.search(*small_data, workdir=tmp_path / "w", retry_failed=True)
@@ -624,7 +632,7 @@ def test_of_equally_good_trials_the_first_of_the_tables_has_its_model_kept(
     assert (model.description["fold"], model.description["seed"]) == (0, 0)
 
 
-def out_of_memory(*_: Any) -> Any:
+def out_of_memory(*_: Any, **__: Any) -> Any:
     raise MemoryError
 
 
@@ -641,16 +649,22 @@ def test_only_a_finished_search_is_extended(
 
 def out_of_memory_above(limit: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Raises what JAX raises on a device that holds no more than so many trials."""
-    cohort_epoch = train.cohort_epoch
+    cohort_epochs: Any = train.cohort_epochs
 
     def small_device(static: Any, data: Any, member: Any, state: Any, rows: Any) -> Any:
         if len(rows) > limit:
             raise jax.errors.JaxRuntimeError(
                 "RESOURCE_EXHAUSTED: Out of memory allocating 4398046511104 bytes."
             )
-        return cohort_epoch(static, data, member, state, rows)
+        return cohort_epochs(static, data, member, state, rows)
 
-    monkeypatch.setattr(train, "cohort_epoch", small_device)
+    set_epochs(small_device, monkeypatch)
+
+
+def set_epochs(function: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Trains by a function of ours; what is compiled ahead remains."""
+    function.lower = epochs.cohort_epochs.lower
+    monkeypatch.setattr(train, "cohort_epochs", function)
 
 
 def test_a_cohort_that_does_not_fit_is_halved_until_it_does(
@@ -674,15 +688,15 @@ def test_a_trial_that_does_not_fit_fails_alone_and_can_be_retried(
     whole: Path, small_data: SmallData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     workdir = tmp_path / "w"
-    init_cohort = train.init_cohort
+    fit = train.fit
 
-    def no_room_for_iqa_only(static: Any, member: Any) -> Any:
-        if static.model.hidden_dims == (32,):
+    def no_room_for_iqa_only(cohort: Any, *arguments: Any, **options: Any) -> Any:
+        if cohort.choices.hidden_dims == (32,):
             raise MemoryError
-        return init_cohort(static, member)
+        return fit(cohort, *arguments, **options)
 
     with monkeypatch.context() as patch:
-        patch.setattr(train, "init_cohort", no_room_for_iqa_only)
+        patch.setattr(train, "fit", no_room_for_iqa_only)
         summary = jaxrank.search(*small_data, workdir=workdir, **SMALL).summary
     rows = summary.set_index("experiment_name")
     assert rows.loc["iqa_only", "status"] == "failed"
@@ -694,7 +708,6 @@ def test_a_trial_that_does_not_fit_fails_alone_and_can_be_retried(
 
     old = (workdir / "tiny_mlp" / "history.csv").stat().st_mtime_ns
     trained: list[tuple[str, int, int]] = []
-    fit = train.fit
 
     def recorded(cohort: Any, *arguments: Any, **options: Any) -> Any:
         trained.extend(trial.key for trial in cohort.trials)
@@ -715,7 +728,7 @@ def test_an_error_of_ours_in_training_is_not_taken_for_a_full_memory(
     def broken(*_: Any) -> Any:
         raise jax.errors.JaxRuntimeError("INTERNAL: a bug")
 
-    monkeypatch.setattr(train, "cohort_epoch", broken)
+    set_epochs(broken, monkeypatch)
     with pytest.raises(jax.errors.JaxRuntimeError, match="a bug"):
         jaxrank.search(*small_data, workdir=tmp_path / "w", **SMALL)
 
@@ -820,7 +833,7 @@ def test_saving_keeps_to_its_share_of_the_time(
     now = 0.0
     monkeypatch.setattr(saving.time, "perf_counter", lambda: now)
     state: Any = {"weights": np.zeros(1000, np.float32)}
-    progress = train.Progress(state, [], 0.0)
+    progress = train.Progress(state, np.arange(1), None, [], 0.0)
     spent = {}
     for budget in (0.0, 0.05, 0.5):
         now = 0.0

@@ -1,5 +1,5 @@
 import itertools
-from collections import deque
+from collections import Counter, deque
 from pathlib import Path
 
 import numpy as np
@@ -256,3 +256,14 @@ def test_one_sort_gives_what_a_plain_loop_gives(sizes: list[int]) -> None:
                 del waiting[owner]
     sampler = BalancedSeriesBatchSampler(series, len(series), shuffle=False)
     assert list(sampler) == [expected]
+
+
+def test_more_series_and_rounds_than_sixteen_bits_can_count() -> None:
+    series = shuffled_series([70_000] + [1] * 70_000)
+    first = np.unique(series, return_index=True)[1][series]
+    seen: Counter[int] = Counter()
+    turn = []
+    for owner in series.tolist():
+        turn.append(seen[owner])
+        seen[owner] += 1
+    np.testing.assert_array_equal(round_robin(series, None), np.lexsort((first, turn)))

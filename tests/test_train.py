@@ -7,9 +7,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from conftest import TRIALS, cohorts_of, experiment
+from conftest import TRIALS, cohorts_of, experiment, feed_of, one_epoch
 
-from jaxrank import losses, members, plan, sampling, splits, train
+from jaxrank import epochs, losses, members, plan, sampling, splits, train
 from jaxrank.datasets import Dataset
 from jaxrank.plan import Trial
 
@@ -21,7 +21,7 @@ def test_any_finite_positive_learning_rate_runs(
     trial = Trial(experiment("a", max_epochs=2, learning_rate=learning_rate), 0, 0)
     (cohort,) = plan.make_cohorts([trial], dataset, parts, 2**30)
     fitted = train.fit(cohort, dataset, parts)
-    assert fitted.status_P[0] in (train.STOPPED, train.FAILED)
+    assert fitted.status_P[0] in (epochs.STOPPED, epochs.FAILED)
 
 
 def test_early_stopping_is_the_rule_as_stated(dataset: Dataset, parts: np.ndarray) -> None:
@@ -39,7 +39,7 @@ def test_early_stopping_is_the_rule_as_stated(dataset: Dataset, parts: np.ndarra
         cohort,
         dataset,
         parts,
-        on_epoch=lambda progress: seen.append((len(progress.history), progress.num_running)),
+        on_dispatch=lambda progress: seen.append((len(progress.history), progress.num_running)),
     )
     assert seen[-1] == (len(fitted.history.running), 0)
     assert len(set(fitted.epochs_run_P.tolist())) > 2  # else the test could not fail
@@ -81,15 +81,16 @@ def test_scaling_sees_training_photos_only(dataset: Dataset, parts: np.ndarray) 
     train_photos = np.unique(dataset.pair_rows_M2[train_rows])
     others = np.setdiff1d(np.arange(len(dataset.photos)), train_photos)
     assert len(others) > 10
-    before = members.make_members(cohort, dataset, parts)
+    before_mean, before_inv_std = feed_of(cohort, dataset, parts).scaling[0]
     changed = dataset.features_ND.copy()
     changed[others] = 1e3
-    after = members.make_members(cohort, dataset._replace(features_ND=changed), parts)
-    np.testing.assert_array_equal(before.mean_D, after.mean_D)
-    np.testing.assert_array_equal(before.inv_std_D, after.inv_std_D)
+    other = dataset._replace(features_ND=changed)
+    mean, inv_std = feed_of(cohort, other, parts).scaling[0]
+    np.testing.assert_array_equal(before_mean, mean)
+    np.testing.assert_array_equal(before_inv_std, inv_std)
     changed[train_photos] += 1
-    moved = members.make_members(cohort, dataset._replace(features_ND=changed), parts)
-    assert np.abs(moved.mean_D - before.mean_D).max() > 0.5
+    moved_mean, _ = feed_of(cohort, other, parts).scaling[0]
+    assert np.abs(moved_mean - before_mean).max() > 0.5
 
 
 def test_test_rows_stay_out_of_training_and_validation(dataset: Dataset, parts: np.ndarray) -> None:
@@ -122,16 +123,12 @@ def test_trials_of_one_fold_and_seed_see_the_same_batches(
 def test_empty_places_in_a_batch_change_nothing(dataset: Dataset, parts: np.ndarray) -> None:
     (cohort,) = cohorts_of([Trial(experiment("a", dropout=0.0), 0, 0)], dataset, parts)
     static = members.make_static(cohort)
-    data = members.make_data(cohort, dataset)
-    member = members.make_members(cohort, dataset, parts)
+    data, scaling = feed_of(cohort, dataset, parts)
+    member = members.make_members(cohort, dataset, parts, scaling)
     rows = members.cohort_rows(cohort, dataset, parts, 0)
     padded = jnp.pad(rows, ((0, 0), (0, 0), (0, 7)), constant_values=-1)
-    plain, plain_metrics = train.cohort_epoch(
-        static, data, member, train.init_cohort(static, member), rows
-    )
-    wide, wide_metrics = train.cohort_epoch(
-        static, data, member, train.init_cohort(static, member), padded
-    )
+    plain, plain_metrics = one_epoch(static, data, member, train.init_cohort(static, member), rows)
+    wide, wide_metrics = one_epoch(static, data, member, train.init_cohort(static, member), padded)
     for first, second in zip(
         jax.tree.leaves((plain.params, plain_metrics)),
         jax.tree.leaves((wide.params, wide_metrics)),
@@ -145,11 +142,11 @@ def test_a_batch_without_a_usable_pair_has_loss_zero_and_finite_parameters(
 ) -> None:
     (cohort,) = cohorts_of([Trial(experiment("a"), 0, 0)], dataset, parts)
     static = members.make_static(cohort)
-    data = members.make_data(cohort, dataset)
-    member = members.make_members(cohort, dataset, parts)
+    data, scaling = feed_of(cohort, dataset, parts)
+    member = members.make_members(cohort, dataset, parts, scaling)
     state = train.init_cohort(static, member)
     rows = jnp.full((1, 2, 16), -1)
-    state, metrics = train.cohort_epoch(static, data, member, state, rows)
+    state, metrics = one_epoch(static, data, member, state, rows)
     assert float(metrics.train_loss[0]) == 0
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(state.params))
 
@@ -180,7 +177,7 @@ def test_a_test_photo_that_overflows_does_not_touch_training(
     huge[dataset.pair_rows_M2[-1]] = 3e38
     fitted = train.fit(cohort, dataset._replace(features_ND=huge), parts)
     plain = train.fit(cohort, dataset, parts)
-    assert fitted.status_P[last_fold] == train.STOPPED
+    assert fitted.status_P[last_fold] == epochs.STOPPED
     np.testing.assert_array_equal(
         fitted.history.val_loss[:, last_fold], plain.history.val_loss[:, last_fold]
     )
@@ -193,14 +190,14 @@ def test_steps_without_a_pair_are_skipped(dataset: Dataset, parts: np.ndarray) -
     assert not cohort.skip_empty
     cohort = cohort._replace(skip_empty=True)
     static = members.make_static(cohort)
-    data = members.make_data(cohort, dataset)
-    member = members.make_members(cohort, dataset, parts)
+    data, scaling = feed_of(cohort, dataset, parts)
+    member = members.make_members(cohort, dataset, parts, scaling)
     rows = members.cohort_rows(cohort, dataset, parts, 0)
     more = jnp.concatenate([rows, jnp.full((1, 5, rows.shape[2]), -1)], axis=1)
     params = []
     for batches in (rows, more):
         state = train.init_cohort(static, member)
-        state, _ = train.cohort_epoch(static, data, member, state, batches)
+        state, _ = one_epoch(static, data, member, state, batches)
         params.append(state.params)
     for first, second in zip(*map(jax.tree.leaves, params), strict=True):
         np.testing.assert_allclose(first, second, atol=1e-6)
@@ -232,10 +229,10 @@ def test_photos_with_equal_features_tie(dataset: Dataset, parts: np.ndarray) -> 
     same = dataset._replace(features_ND=np.tile(dataset.features_ND[:1], (3000, 1)))
     trial = Trial(experiment("a", mlp_hidden_dims=(256,), max_epochs=1), 0, 0)
     (cohort,) = plan.make_cohorts([trial], dataset, parts, 2**30)
-    member = members.make_members(cohort, dataset, parts)
+    member = members.make_members(cohort, dataset, parts, feed_of(cohort, dataset, parts).scaling)
     model = members.make_static(cohort).model
     state = train.init_cohort(members.make_static(cohort), member)
-    data = members.make_data(cohort, same)
+    data = feed_of(cohort, same, parts).data
     scores = np.asarray(train.cohort_scores(model, data, member, state.params))
     assert scores.shape == (1, 3000)
     assert len(np.unique(scores)) == 1
@@ -248,11 +245,11 @@ def first_epoch(
     changes = {"learning_rate": 1e-30, "weight_decay": 0.0} | changes
     (cohort,) = cohorts_of([Trial(experiment("a", **changes), 0, 0)], dataset, parts)
     static = members.make_static(cohort)
-    member = members.make_members(cohort, dataset, parts)
+    member = members.make_members(cohort, dataset, parts, feed_of(cohort, dataset, parts).scaling)
     state = train.init_cohort(static, member)
     state = state._replace(epoch=state.epoch + start_epoch)
-    data = members.make_data(cohort, dataset)
-    _, metrics = train.cohort_epoch(static, data, member, state, jnp.asarray(rows)[None])
+    data = feed_of(cohort, dataset, parts).data
+    _, metrics = one_epoch(static, data, member, state, jnp.asarray(rows)[None])
     return float(metrics.train_loss[0])
 
 
@@ -284,7 +281,7 @@ def test_every_epoch_has_batches_of_its_own(
     (cohort,) = cohorts_of([Trial(experiment("a", max_epochs=3, patience=9), 0, 0)], dataset, parts)
     seen = []
 
-    def recorded(*arguments: Any) -> jax.Array:
+    def recorded(*arguments: Any) -> np.ndarray:
         seen.append(members.cohort_rows(*arguments))
         return seen[-1]
 
@@ -320,13 +317,12 @@ def test_the_predicted_memory_is_near_what_the_compiler_allocates(
     for dims in ((512, 256), (16,)):
         trials = [Trial(experiment("a", mlp_hidden_dims=dims), 0, seed) for seed in range(4)]
         (cohort,) = plan.make_cohorts(trials, dataset, parts, 2**33)
-        static, member = members.make_static(cohort), members.make_members(cohort, dataset, parts)
+        static, (data, scaling) = members.make_static(cohort), feed_of(cohort, dataset, parts)
+        member = members.make_members(cohort, dataset, parts, scaling)
         state = train.init_cohort(static, member)
-        data = members.make_data(cohort, dataset)
-        rows = members.cohort_rows(cohort, dataset, parts, 0)
-        analysis = (
-            train.cohort_epoch.lower(static, data, member, state, rows).compile().memory_analysis()
-        )
+        rows = members.cohort_rows(cohort, dataset, parts, 0)[:, None]
+        program = train.cohort_epochs.lower(static, data, member, state, rows).compile()
+        analysis = program.memory_analysis()
         assert analysis is not None
         used = analysis.argument_size_in_bytes + analysis.temp_size_in_bytes
         assert 0.5 < cohort.memory_bytes / used < 2

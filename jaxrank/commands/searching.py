@@ -76,6 +76,7 @@ def _define_run(values: flags.FlagValues) -> None:
         "photo_name": "votes and pair lists: how a photo's name is built (default: "
                       "{series:06d}-{number:02d}.JPG)",
         "init_from": "folder of a saved model that training begins from",
+        "calibration": "file of the command 'calibrate', to plan with (default: built-in rates)",
     }  # fmt: skip
     for name, meaning in text.items():
         flags.DEFINE_string(name, None, meaning, flag_values=values)
@@ -99,6 +100,7 @@ def _define_run(values: flags.FlagValues) -> None:
     shares = {
         "min_agreement": (None, "votes: leave out pairs with a smaller majority (default: 0.7)"),
         "save_budget": (0.05, "share of the time that checkpoints may take"),
+        "memory_fraction": (0.5, "share of the device's memory that a cohort may take"),
     }
     for name, (share, meaning) in shares.items():
         flags.DEFINE_float(name, share, meaning, flag_values=values)
@@ -257,8 +259,9 @@ def _run(
     with stopping.signals_end_at_once():
         from absl import logging
 
-        from jaxrank import conductor
+        from jaxrank import compilation, conductor
 
+        compilation.keep_compiled_programs()
         # Orbax logs a traceback of what it then raises, and that we tell in one line.
         logging.set_verbosity(logging.FATAL)
         console = make_console()
@@ -322,7 +325,7 @@ def _options_given(values: flags.FlagValues, config: Config) -> dict[str, Any]:
     search has the others."""
     names = (
         "pairs,features,split,folds,num_seeds,seed,split_seed,photo_name,min_agreement,"
-        "min_reviewers,init_from"
+        "min_reviewers,init_from,memory_fraction"
     ).split(",")
     given = {name: values[name].value for name in names if values[name].present}
     for name in ("pairs", "features", "init_from"):
@@ -330,6 +333,10 @@ def _options_given(values: flags.FlagValues, config: Config) -> dict[str, Any]:
             raise UserError(f"--{name} is empty")
     if config.file is not None:
         given["config"] = config.values
+    if values["calibration"].present:
+        from jaxrank.calibration import read_calibration
+
+        given["rates"] = read_calibration(values.calibration)
     if values.only_folds is not None:
         if not all(re.fullmatch("[0-9]{1,9}", word.strip()) for word in values.only_folds):
             raise UserError(f"--only_folds={','.join(values.only_folds)}: not whole numbers")

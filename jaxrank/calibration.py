@@ -1,0 +1,144 @@
+"""What this machine does: rates measured by training small cohorts, and the file that has them."""
+
+import dataclasses
+import datetime
+import json
+import math
+import time
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from scipy.optimize import nnls
+
+from jaxrank import datasets, epochs, files, plan, simulation, splits, train
+from jaxrank.configs import default
+from jaxrank.costs import Rates, Work
+from jaxrank.errors import UserError
+from jaxrank.experiments import Experiment, read_experiments
+from jaxrank.members import cohort_rows
+
+_FORMAT = 1
+_NUM_SERIES = 1000  # simulated; some 2,800 pairs
+_EPOCHS = 5  # timed, after one that is not
+# Blocks, hidden sizes, pairs in a batch, trials: matrix products, memory traffic and steps have to
+# weigh differently in them, else the three rates can't be told apart.
+_COHORTS: tuple[tuple[str, tuple[int, ...], int, int], ...] = (
+    ("clip,cnn,iqa", (256,), 64, 1),
+    ("clip,cnn,iqa", (512, 256), 64, 2),
+    ("clip,cnn,iqa", (256,), 256, 1),
+    ("clip", (128,), 128, 4),
+    ("iqa", (32,), 64, 1),
+    ("iqa", (32,), 64, 16),
+)
+
+
+class Timing(NamedTuple):
+    """A cohort that was timed."""
+
+    shape: str
+    work: Work  # of an epoch
+    epoch_seconds: float
+    compile_seconds: float
+
+
+def calibrate() -> tuple[Rates, list[Timing]]:
+    """Trains each of the cohorts for a few epochs, and fits the rates to what they took."""
+    simulated = simulation.simulate(num_series=_NUM_SERIES)
+    dataset = datasets.align(simulated.pairs, simulated.features)
+    parts = splits.split_pairs(dataset.table)
+    (base, _) = read_experiments(default.get_config(), ["simple_mlp"], {})
+    timings = []
+    for blocks, dims, batch_size, num_trials in _COHORTS:
+        experiment = dataclasses.replace(
+            base, blocks=tuple(blocks.split(",")), mlp_hidden_dims=dims, batch_size=batch_size
+        )
+        timings.append(_time(experiment, num_trials, dataset, parts))
+    return fit_rates(timings), timings
+
+
+def _time(
+    experiment: Experiment, num_trials: int, dataset: datasets.Dataset, parts: np.ndarray
+) -> Timing:
+    trials = plan.make_trials([experiment], [0], 0, num_trials)
+    (cohort,) = plan.make_cohorts(trials, dataset, parts, memory_limit=2**62)
+    cohort = cohort._replace(epochs_per_dispatch=1)
+    begun = time.perf_counter()
+    static, member, feed, init = train.load(cohort, dataset, parts)
+    compile_seconds = time.perf_counter() - begun
+    rows = jnp.asarray(cohort_rows(cohort, dataset, parts, 0)[:, None])
+    state, seconds = init(), []
+    for _ in range(1 + _EPOCHS):
+        begun = time.perf_counter()
+        state, _ = jax.block_until_ready(
+            epochs.cohort_epochs(static, feed.data, member, state, rows)
+        )
+        seconds.append(time.perf_counter() - begun)
+    shape = f"{cohort.input_dim} inputs, hidden {experiment.hidden_dims_text}"
+    return Timing(
+        f"{shape}, {num_trials} trials, {experiment.batch_size} pairs a batch",
+        cohort.epoch_work,
+        float(np.median(seconds[1:])),
+        compile_seconds,
+    )
+
+
+def fit_rates(timings: list[Timing]) -> Rates:
+    """Non-negative least squares of the relative errors of the predicted seconds."""
+    work = np.array([timing.work for timing in timings])
+    seconds = np.array([timing.epoch_seconds for timing in timings])
+    # In units in which all three are near one, as the solver wants.
+    scale = work.max(axis=0)
+    cost, _ = nnls(work / scale / seconds[:, None], np.ones(len(timings)))
+    # What costs nothing beside the rest, costs little.
+    per_unit = np.maximum(cost, 1e-6 * seconds.max()) / scale
+    now = datetime.datetime.now().astimezone()
+    return Rates(
+        source=f"calibrated on {jax.local_devices()[0].device_kind}, {now:%Y-%m-%d}",
+        flops_per_second=float(1 / per_unit[0]),
+        bytes_per_second=float(1 / per_unit[1]),
+        step_seconds=float(per_unit[2]),
+        compile_seconds=float(np.median([timing.compile_seconds for timing in timings])),
+    )
+
+
+def write_calibration(path: Path, rates: Rates) -> None:
+    content = {
+        "format": _FORMAT,
+        "device": jax.local_devices()[0].device_kind,
+        "rates": dataclasses.asdict(rates),
+    }
+    files.write_text(path, json.dumps(content, indent=1) + "\n")
+
+
+def read_calibration(path: Path | str) -> dict[str, Any]:
+    """The rates in a file, as `search` takes them.
+
+    Raises:
+      UserError: the file is none of `calibrate`, or of another kind of device.
+    """
+    try:
+        content = json.loads(Path(path).read_text(encoding="utf-8"))
+        rates = content["rates"]
+        names = {field.name for field in dataclasses.fields(Rates)}
+        sound = content["format"] == _FORMAT and rates.keys() == names
+        for name in names - {"source"}:
+            sound = sound and isinstance(rates[name], float) and 0 < rates[name] < math.inf
+        sound = sound and isinstance(rates["source"], str)
+    except OSError as error:
+        raise UserError(f"--calibration={path}: can't be read ({error.strerror})") from None
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        sound = False
+    if not sound:
+        raise UserError(
+            f"--calibration={path}: not a file of 'launch.py calibrate'; make a new one"
+        )
+    here = jax.local_devices()[0].device_kind
+    if content["device"] != here:
+        raise UserError(
+            f"--calibration={path}: measured on '{content['device']}', and this is '{here}': "
+            "run 'launch.py calibrate' here"
+        )
+    return rates

@@ -1,0 +1,92 @@
+"""What training costs: floating-point operations, bytes moved, steps, compilations; and, at the
+rates of a machine, seconds.
+
+A roofline in which nothing overlaps (after Williams et al. 2009): an epoch takes as long as its
+matrix products, its memory traffic and the overhead of its steps, one after the other.
+"""
+
+import dataclasses
+import itertools
+import os
+from typing import NamedTuple
+
+import jax
+
+# Passes over the parameters in a step, as XLA fuses them: the gradient is written; each moment
+# reads gradient and itself and is written; the weights read themselves and the moments.
+_PASSES = {"adamw": 1 + 3 + 3 + 4, "sgd": 1 + 3 + 3}
+# Passes over a batch's inputs (gathered, written, read forwards and backwards) and over its hidden
+# units (product, bits, activation and dropout, forwards and backwards).
+_INPUT_PASSES, _HIDDEN_PASSES = 4, 12
+
+
+class Work(NamedTuple):
+    """What has to be done, whatever does it."""
+
+    flops: float  # of matrix products; a multiplication and an addition are two
+    bytes: float
+    steps: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Rates:
+    """What a machine does, and where these numbers are from.
+
+    A plan depends on them, so they are a part of a search's identity and are never measured in
+    passing: they are built in, or read from the file of the command `calibrate`.
+    """
+
+    source: str
+    flops_per_second: float
+    bytes_per_second: float
+    step_seconds: float
+    compile_seconds: float  # of one cohort's programs, nothing cached
+
+    def seconds(self, work: Work) -> float:
+        return (
+            work.flops / self.flops_per_second
+            + work.bytes / self.bytes_per_second
+            + work.steps * self.step_seconds
+        )
+
+
+def built_in_rates() -> Rates:
+    """Rates of this kind of device, for a plan without a calibration.
+
+    Those of CPUs are what `calibrate` found on two cores of an AMD EPYC, shared out to each core;
+    those of accelerators are guesses that no run has confirmed.
+    """
+    platform = jax.local_devices()[0].platform
+    cores = os.cpu_count() or 1
+    if platform == "cpu":
+        return Rates("built in, for CPUs", 80e9 * cores, 30e9 * cores, 40e-6, 1.5)
+    return Rates("built in, a guess", 30e12, 2e12, 150e-6, 10.0)
+
+
+def num_weights(input_dim: int, hidden_dims: tuple[int, ...]) -> int:
+    """Numbers in the weight matrices of a `models.Scorer`."""
+    widths = (input_dim, *hidden_dims, 1)
+    return sum(rows * columns for rows, columns in itertools.pairwise(widths))
+
+
+def epoch_work(
+    input_dim: int,
+    hidden_dims: tuple[int, ...],
+    optimizer: str,
+    num_trials: int,
+    num_batches: int,
+    batch_size: int,
+    num_val_pairs: int,
+) -> Work:
+    """An epoch of a cohort: S steps of B pairs for each trial, then validation.
+
+    Both photos of a pair go through the model, forwards once and backwards twice, but for the
+    gradient of the inputs, which nobody needs.
+    """
+    weights = num_weights(input_dim, hidden_dims)
+    first = input_dim * (*hidden_dims, 1)[0]
+    photos = 2 * num_batches * batch_size
+    flops = photos * 2 * (3 * weights - first) + 2 * num_val_pairs * 2 * weights
+    passes = _PASSES[optimizer] * weights * num_batches
+    passes += photos * (_INPUT_PASSES * input_dim + _HIDDEN_PASSES * sum(hidden_dims))
+    return Work(num_trials * flops, num_trials * 4 * passes, num_batches)

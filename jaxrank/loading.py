@@ -1,0 +1,67 @@
+"""Cohorts loaded in the background, while others train."""
+
+import os
+import threading
+from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from types import TracebackType
+
+from jaxrank import train
+from jaxrank.members import Feed, make_feed
+from jaxrank.plan import Cohort
+from jaxrank.prepare import Prepared
+from jaxrank.record import PlannedCohort, cohort_of
+
+
+class Loader:
+    """Compiles the programs of the cohorts to come, some of them at once, and puts what they share
+    on the device once. Leaving its context ends it."""
+
+    def __init__(self, prepared: Prepared):
+        self._prepared = prepared
+        # XLA compiles a program mostly on one core; the others are for training.
+        self._num_threads = max(1, (os.cpu_count() or 1) // 2)
+        self._pool = ThreadPoolExecutor(self._num_threads, thread_name_prefix="load")
+        self._loads: dict[int, Future[train.Loaded]] = {}
+        self._feeds: dict[tuple, Feed] = {}
+        self._lock = threading.Lock()  # two cohorts must not make the same feed
+
+    def __enter__(self) -> "Loader":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._pool.shutdown(cancel_futures=True)
+
+    def begin(self, waiting: Sequence[PlannedCohort]) -> None:
+        """Begins to load the first of the waiting, and lets go of what none of them reads."""
+        for planned in waiting[: 1 + self._num_threads]:
+            if planned.number not in self._loads:
+                cohort = cohort_of(planned, self._prepared)
+                self._loads[planned.number] = self._pool.submit(self.load, cohort)
+        needed = {_columns(cohort_of(planned, self._prepared)) for planned in waiting}
+        with self._lock:
+            self._feeds = {key: feed for key, feed in self._feeds.items() if key in needed}
+
+    def loaded(self, number: int) -> train.Loaded:
+        """The cohort of this number, once it is loaded; what went wrong is raised here."""
+        return self._loads.pop(number).result()
+
+    def load(self, cohort: Cohort) -> train.Loaded:
+        prepared = self._prepared
+        with self._lock:
+            key = _columns(cohort)
+            if key not in self._feeds:
+                self._feeds[key] = make_feed(
+                    cohort, prepared.dataset, prepared.parts, prepared.trained_folds
+                )
+            feed = self._feeds[key]
+        return train.load(cohort, prepared.dataset, prepared.parts, start=prepared.start, feed=feed)
+
+
+def _columns(cohort: Cohort) -> tuple:
+    return cohort.choices.blocks, cohort.choices.l2_blocks

@@ -1,0 +1,111 @@
+"""Narrow trials padded into a wider cohort: exact, and only where it pays."""
+
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+from conftest import ALWAYS_PAYS, EVERYTHING, NEVER_PAYS, experiment
+
+import jaxrank
+from jaxrank import evaluate, models, plan, train
+from jaxrank.datasets import Dataset
+from jaxrank.features import Block
+from jaxrank.models import Scorer
+from jaxrank.pairs import Pairs
+from jaxrank.plan import Cohort, Trial
+
+# Between the two that are wider at one layer each, and one that is narrower at both.
+WIDTHS = ((8, 6), (5, 6), (8, 2), (3, 4))
+
+
+def padded_trials(**changes: Any) -> list[Trial]:
+    return [
+        Trial(
+            experiment(f"w{i}", mlp_hidden_dims=dims, max_epochs=4, patience=9, **changes), i % 3, i
+        )
+        for i, dims in enumerate(WIDTHS)
+    ]
+
+
+def padded_cohort(dataset: Dataset, parts: np.ndarray, **changes: Any) -> Cohort:
+    # Compilations are dear: one cohort for all.
+    (cohort,) = plan.make_cohorts(padded_trials(**changes), dataset, parts, 2**40, NEVER_PAYS)
+    return cohort
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"learning_rate": 5e-3}, EVERYTHING | {"learning_rate": 0.05}, {"activation": "tanh"}],
+    ids=["plain", "everything", "tanh"],
+)
+def test_a_padded_trial_is_the_trial_alone(
+    dataset: Dataset, parts: np.ndarray, changes: dict[str, Any]
+) -> None:
+    cohort = padded_cohort(dataset, parts, **changes)
+    assert cohort.choices.hidden_dims == (8, 6)
+    assert cohort.padded == ["w1", "w2", "w3"]
+    together = train.fit(cohort, dataset, parts)
+    for p, trial in enumerate(cohort.trials):
+        (own,) = plan.make_cohorts([trial], dataset, parts, 2**40)
+        alone = train.fit(own, dataset, parts)
+        np.testing.assert_allclose(together.scores_PN[p], alone.scores_PN[0], rtol=0, atol=2e-5)
+        of_trial = jax.tree.map(lambda leaf, p=p: leaf[p], together.best_params)
+        dims = trial.experiment.mlp_hidden_dims
+        narrow = models.narrowed(Scorer(dims), cohort.input_dim, of_trial)
+        for wide, true in zip(
+            jax.tree.leaves(narrow), jax.tree.leaves(alone.best_params), strict=True
+        ):
+            np.testing.assert_allclose(wide, true[0], rtol=0, atol=1e-5)
+        # What was padded is zero to the last bit, after all these steps.
+        back = models.widened(Scorer((8, 6)), cohort.input_dim, narrow)
+        for padded, trained in zip(jax.tree.leaves(back), jax.tree.leaves(of_trial), strict=True):
+            np.testing.assert_array_equal(padded, trained)
+        assert np.abs(alone.scores_PN).max() > 0.1
+
+
+def test_widths_are_padded_only_where_it_pays(dataset: Dataset, parts: np.ndarray) -> None:
+    trials = padded_trials()
+    apart = plan.make_cohorts(trials, dataset, parts, 2**40, ALWAYS_PAYS)
+    assert [c.choices.hidden_dims for c in apart] == list(WIDTHS)
+    assert not any(cohort.padded for cohort in apart)
+    # Nor where the padded cohort would not fit into memory, nor across depths or other choices.
+    room = max(cohort.memory_bytes for cohort in apart)
+    assert len(plan.make_cohorts(trials, dataset, parts, room, NEVER_PAYS)) > 1
+    others = [
+        Trial(experiment("deep", mlp_hidden_dims=(4, 4, 4)), 0, 0),
+        Trial(experiment("other", mlp_hidden_dims=(4, 4), activation="gelu"), 0, 0),
+        Trial(experiment("linear", mlp_hidden_dims=()), 0, 0),
+    ]
+    assert len(plan.make_cohorts([*trials, *others], dataset, parts, 2**40, NEVER_PAYS)) == 4
+
+
+def test_a_model_from_a_padded_cohort_has_its_own_size(
+    small_data: tuple[Pairs, dict[str, Block]], tmp_path: Path
+) -> None:
+    options: dict[str, Any] = {
+        "experiments": ["simple_mlp", "tiny_mlp"],
+        "overrides": {"batch_size": 16, "max_epochs": 3},
+    }
+    runs = {}
+    for name, rates in (("padded", NEVER_PAYS), ("apart", ALWAYS_PAYS)):
+        folder = tmp_path / name
+        result = jaxrank.search(*small_data, workdir=folder, rates=vars(rates), **options)
+        rows = result.summary.set_index("experiment_name")
+        runs[name] = rows, jaxrank.load_model(folder / "tiny_mlp" / "model")
+        log = (folder / "training.log").read_text()
+        assert ("(simple_mlp, tiny_mlp)" in log) == (name == "padded")
+    (padded, padded_model), (apart, apart_model) = runs["padded"], runs["apart"]
+    for model in (padded_model, apart_model):
+        assert model.params["params"]["Dense_0"]["kernel"].shape == (15, 128)
+    for one, other in zip(
+        jax.tree.leaves(padded_model.params), jax.tree.leaves(apart_model.params), strict=True
+    ):
+        np.testing.assert_allclose(one, other, rtol=0, atol=1e-5)
+    assert padded["parameters"].equals(apart["parameters"])
+    trained = padded["status"] == evaluate.COMPLETED
+    assert trained.sum() == 3
+    assert padded["val_accuracy"].to_dict() == pytest.approx(
+        apart["val_accuracy"].to_dict(), abs=1e-6
+    )
