@@ -1,7 +1,7 @@
 PYTHON ?= python3
 VENV := .venv
 
-.PHONY: search test test-long lint clean
+.PHONY: search test test-long bench lint clean
 
 search: $(VENV)/.installed
 	$(VENV)/bin/python launch.py search --mode=quick
@@ -12,6 +12,11 @@ test: $(VENV)/.installed-test lint
 # A search that is killed 100 times at random moments; a quarter of an hour on two cores.
 test-long: $(VENV)/.installed-test
 	JAXRANK_KILLS=100 $(VENV)/bin/python -m pytest -s -k killed_at_random
+
+# Beside PyTorch and the machine's limits; 20 minutes on two cores, with nothing else running.
+bench: $(VENV)/.installed-bench
+	$(VENV)/bin/python benchmarks/speed.py
+	$(VENV)/bin/python benchmarks/sampler_speed.py
 
 lint: $(VENV)/.installed-test
 	$(VENV)/bin/ruff format --check .
@@ -29,6 +34,10 @@ $(VENV)/.installed: $(VENV)/bin/python pyproject.toml constraints.txt
 
 $(VENV)/.installed-test: $(VENV)/.installed
 	$(VENV)/bin/python -m pip install --quiet --constraint constraints.txt --editable '.[test]'
+	touch $@
+
+$(VENV)/.installed-bench: $(VENV)/.installed
+	$(VENV)/bin/python -m pip install --quiet --constraint constraints.txt --editable '.[bench]'
 	touch $@
 
 clean:

@@ -241,7 +241,7 @@ def one_trial(data: Data, experiment: Experiment, train: Batches, validation: Ba
             losses.append(loss.detach())
         model.eval()
         with torch.inference_mode():
-            hits = sum(count_hits(model(inputs), y_B) for inputs, y_B in validation())
+            hits = torch.stack([count_hits(model(x), y_B) for x, y_B in validation()]).sum()
         return torch.stack(losses).mean().item(), data.accuracy(hits).item()
 
     return epoch
@@ -278,7 +278,8 @@ def vmap_peer(data: Data, experiment: Experiment, trials: int) -> Epoch:
             losses.append(loss_P)
         model.eval()
         with torch.inference_mode():
-            hits_P = sum(validate(params, *data.batch(rows_B)) for rows_B in data.val.split(CHUNK))
+            chunks = [validate(params, *data.batch(rows_B)) for rows_B in data.val.split(CHUNK)]
+            hits_P = torch.stack(chunks).sum(dim=0)
         return torch.stack(losses).mean().item(), data.accuracy(hits_P).mean().item()
 
     return epoch

@@ -26,7 +26,7 @@ from jaxrank.features import Features, check_block, open_store
 from jaxrank.losses import LEARN_TIES, LOSSES
 from jaxrank.models import ACTIVATIONS, Scorer
 
-_FORMAT = 2
+_FORMAT = 3
 _MODEL_JSON, _PHOTOS_JSON = "model.json", "photos.json"
 # The values of its experiment that say which function a model is.
 _FUNCTION_KEYS = ("mlp_hidden_dims", "activation", "use_layernorm", "l2_blocks")

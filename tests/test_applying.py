@@ -32,7 +32,7 @@ def save_linear(folder: Path, columns: Mapping[str, Sequence[str]], **changes: A
     width = sum(map(len, columns.values()))
     facts: dict[str, Any] = {"fold": 0, "seed": 0, "slope": 1.0, "caveats": []}
     seen: dict[str, list[str]] = {"train": [], "val": []}
-    params: dict[str, Any] = {"params": {"Dense_0": {"kernel": np.full((width, 1), 2, np.float32)}}}
+    params: dict[str, Any] = {"params": {"kernel_0": np.full((1, width), 2, np.float32)}}
     if "log_ties" in changes:
         params["loss"] = {"log_ties": np.float32(changes.pop("log_ties"))}
     seen |= {how: changes.pop(how) for how in ("train", "val") if how in changes}
@@ -239,7 +239,7 @@ def test_what_the_model_is_warned_of_is_said(linear: Model) -> None:
 
 
 def test_scores_that_are_no_numbers_are_refused(linear: Model) -> None:
-    params = {"params": {"Dense_0": {"kernel": np.full((1, 1), 3e38, np.float32)}}}
+    params = {"params": {"kernel_0": np.full((1, 1), 3e38, np.float32)}}
     broken = linear._replace(params=params)
     store = {"clip": block(NUMBERS)}
     for act in (lambda: evaluate_model(broken, TABLE, store), lambda: rank_photos(broken, store)):
@@ -716,7 +716,7 @@ def test_scores_that_are_no_numbers_are_told(
         model,
         experiment("e", mlp_hidden_dims=(), blocks=("clip",)),
         saved.block_columns,
-        {"params": {"Dense_0": {"kernel": np.full((1, 1), 1e3, np.float32)}}},
+        {"params": {"kernel_0": np.full((1, 1), 1e3, np.float32)}},
         saved.mean_D,
         saved.inv_std_D,
         {"slope": 1.0, "caveats": []},

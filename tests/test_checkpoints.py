@@ -54,8 +54,8 @@ def test_a_loaded_model_scores_as_the_formula_says(saved: Path) -> None:
         iqa = features["iqa"].values[features["iqa"].photos.index(photo)]
         x = (np.concatenate([clip, iqa]) - model.mean_D) * model.inv_std_D
         weights = model.params["params"]
-        hidden = np.maximum(x @ weights["Dense_0"]["kernel"] + weights["bias_0"], 0)
-        expected = hidden @ weights["Dense_1"]["kernel"]
+        hidden = np.maximum(x @ weights["kernel_0"].T + weights["bias_0"], 0)
+        expected = hidden @ weights["kernel_1"].T
         assert score == pytest.approx(float(expected[0]), abs=1e-5)
 
 

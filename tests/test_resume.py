@@ -263,13 +263,13 @@ def test_finished_trials_are_not_trained_again_and_the_running_cohort_goes_on(
 
     def recorded(cohort: Any, *arguments: Any, **options: Any) -> Any:
         progress: list[int] = []
-        on_epoch = options["on_epoch"]
+        on_dispatch = options["on_dispatch"]
 
         def recording(now: train.Progress) -> None:
             progress.append(len(now.history))
-            on_epoch(now)
+            on_dispatch(now)
 
-        options["on_epoch"] = recording
+        options["on_dispatch"] = recording
         fitted = fit(cohort, *arguments, **options)
         trained.append((cohort.trials[0].experiment.name, progress))
         return fitted
@@ -774,7 +774,9 @@ def on_a_small_file_system(disk: Path) -> None:
             while file.write(bytes(4096)):
                 pass
 
-    print(search_on_a_full_disk(disk, make_data(), fill, filler.unlink))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(plan, "_MOST_EPOCHS", 1)
+        print(search_on_a_full_disk(disk, make_data(), fill, filler.unlink))
 
 
 def test_a_full_disk_loses_nothing(tmp_path: Path) -> None:
