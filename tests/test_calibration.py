@@ -1,0 +1,126 @@
+"""Rates of a machine: fitted, kept in a file, part of a search; and compiled programs, kept too."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from conftest import NEVER_PAYS
+
+import jaxrank
+from jaxrank import calibration, costs
+from jaxrank.cli import main
+from jaxrank.errors import UserError
+from jaxrank.features import Block
+from jaxrank.pairs import Pairs
+
+RATES = costs.Rates("planted", 150e9, 20e9, 30e-6, 2.0)
+
+
+def test_planted_rates_are_found() -> None:
+    rng = np.random.default_rng(0)
+    timings = []
+    for _ in range(8):
+        work = costs.Work(*(rng.uniform(0.1, 1.0, 3) * [1e11, 1e10, 1e3]))
+        timings.append(calibration.Timing("", work, RATES.seconds(work), 2.0))
+    found = calibration.fit_rates(timings)
+    for name in ("flops_per_second", "bytes_per_second", "step_seconds", "compile_seconds"):
+        assert getattr(found, name) == pytest.approx(getattr(RATES, name), rel=1e-6)
+
+
+def test_the_work_of_an_epoch_by_hand() -> None:
+    """Two trials, 3 inputs, hidden 5, 2 steps of 4 pairs, 6 pairs validate."""
+    work = costs.epoch_work(3, (5,), "adamw", 2, 2, 4, 6)
+    forward = 2 * (3 * 5 + 5)
+    backward = forward + 2 * 5  # of the weights, and of the hidden units
+    assert work.flops == 2 * (16 * (forward + backward) + 12 * forward)
+    assert work.steps == 2
+
+
+@pytest.mark.parametrize(
+    "content",
+    ["", "[]", "{", '{"format": 1}', '{"format": 1, "device": "cpu", "rates": {"source": "x"}}'],
+)
+def test_a_file_that_is_no_calibration_is_refused(tmp_path: Path, content: str) -> None:
+    path = tmp_path / "c.json"
+    path.write_text(content)
+    with pytest.raises(UserError, match=r"not a file of 'launch\.py calibrate'"):
+        calibration.read_calibration(path)
+
+
+def test_a_calibration_comes_back_and_belongs_to_its_kind_of_device(tmp_path: Path) -> None:
+    path = tmp_path / "c.json"
+    calibration.write_calibration(path, RATES)
+    assert calibration.read_calibration(path) == vars(RATES)
+    content = json.loads(path.read_text())
+    path.write_text(json.dumps(content | {"device": "TPU v9"}))
+    with pytest.raises(UserError, match="measured on 'TPU v9'"):
+        calibration.read_calibration(path)
+    content["rates"]["step_seconds"] = -1.0
+    path.write_text(json.dumps(content))
+    with pytest.raises(UserError, match="not a file of"):
+        calibration.read_calibration(path)
+
+
+def test_calibrate_overwrites_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "c.json").touch()
+    for path in ("c.json", "no/folder.json"):
+        assert main(["launch.py", "calibrate", f"--calibration={tmp_path / path}"]) == 2
+    assert main(["launch.py", "calibrate"]) == 2
+    told = capsys.readouterr().err
+    assert "is there already; name a new file" in told
+    assert "its folder does not exist" in told
+    assert "--calibration is missing" in told
+
+
+def test_a_search_is_not_gone_on_with_at_other_rates(
+    small_data: tuple[Pairs, dict[str, Block]], tmp_path: Path
+) -> None:
+    options: dict[str, Any] = {"experiments": ["iqa_only"], "overrides": {"max_epochs": 2}}
+    folder = tmp_path / "w"
+    jaxrank.search(*small_data, workdir=folder, rates=vars(RATES), **options)
+    again: dict[str, Any] = {"workdir": folder, "extend": True}
+    with pytest.raises(UserError, match="planned with another --calibration"):
+        jaxrank.search(*small_data, num_seeds=2, rates=vars(NEVER_PAYS), **again)
+    result = jaxrank.search(*small_data, num_seeds=2, **again)
+    assert len(result.trials) == 4  # with the linear reference
+
+
+COUNTED = """
+import sys, jax
+counts = {"cache_misses": 0, "cache_hits": 0}
+def listen(event, **_):
+    for name in counts:
+        counts[name] += event.endswith(name)
+jax.monitoring.register_event_listener(listen)
+from jaxrank.cli import main
+status = main(["launch.py", *sys.argv[1:]])
+print("COUNTS", status, counts["cache_misses"], counts["cache_hits"])
+"""
+
+
+def test_a_repeated_search_compiles_nothing(small_files: tuple[Path, Path], tmp_path: Path) -> None:
+    pairs, store = small_files
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("JAX_")}
+    environment["XDG_CACHE_HOME"] = str(tmp_path / "cache")
+    counts = []
+    for number in range(2):
+        words = ["search", f"--pairs={pairs}", f"--features={store}", "--experiments=tiny_mlp",
+                 "--config.max_epochs=2", f"--workdir={tmp_path / str(number)}"]  # fmt: skip
+        done = subprocess.run(
+            [sys.executable, "-c", COUNTED, *words],
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        assert done.stderr == ""
+        counts.append(done.stdout.splitlines()[-1].split()[1:])
+    (status, misses, _), (again, none, hits) = counts
+    assert (status, again) == ("0", "0")
+    assert int(misses) > 5
+    assert (none, int(hits) > 5) == ("0", True)
