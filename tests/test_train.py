@@ -121,7 +121,9 @@ def test_trials_of_one_fold_and_seed_see_the_same_batches(
 
 
 def test_empty_places_in_a_batch_change_nothing(dataset: Dataset, parts: np.ndarray) -> None:
-    (cohort,) = cohorts_of([Trial(experiment("a", dropout=0.0), 0, 0)], dataset, parts)
+    # Not Adam, which makes whole steps of the rounding noise of sums in another order.
+    e = experiment("a", dropout=0.0, optimizer="sgd", learning_rate=0.1)
+    (cohort,) = cohorts_of([Trial(e, 0, 0)], dataset, parts)
     static = members.make_static(cohort)
     data, scaling = feed_of(cohort, dataset, parts)
     member = members.make_members(cohort, dataset, parts, scaling)
@@ -296,18 +298,20 @@ def test_swapping_every_pair_flips_the_predictions_and_nothing_else(
     dataset: Dataset, parts: np.ndarray
 ) -> None:
     """Scores are antisymmetric, in training too: a pair has no first photo."""
-    trials = [Trial(experiment("a", dropout=0.0, max_epochs=3, learning_rate=5e-3), 0, 0)]
+    # Not Adam, see above.
+    changes: dict[str, Any] = {"optimizer": "sgd", "learning_rate": 0.1, "max_epochs": 3}
+    trials = [Trial(experiment("a", dropout=0.0, **changes), 0, 0)]
     (cohort,) = plan.make_cohorts(trials, dataset, parts, 2**30)
     swapped = dataset._replace(
         pair_rows_M2=dataset.pair_rows_M2[:, ::-1].copy(),
         preference_M=(1 - dataset.preference_M).astype(np.float32),
     )
     plain, other = train.fit(cohort, dataset, parts), train.fit(cohort, swapped, parts)
-    np.testing.assert_allclose(plain.scores_PN, other.scores_PN, atol=1e-4)
-    np.testing.assert_allclose(plain.history.val_loss, other.history.val_loss, atol=1e-4)
+    np.testing.assert_allclose(plain.scores_PN, other.scores_PN, atol=1e-5)
+    np.testing.assert_allclose(plain.history.val_loss, other.history.val_loss, atol=1e-5)
     difference = np.diff(plain.scores_PN[0][dataset.pair_rows_M2], axis=1)
     flipped = np.diff(other.scores_PN[0][swapped.pair_rows_M2], axis=1)
-    np.testing.assert_allclose(difference, -flipped, atol=2e-4)
+    np.testing.assert_allclose(difference, -flipped, atol=2e-5)
     assert np.abs(difference).max() > 0.1
 
 
