@@ -53,8 +53,8 @@ class Rates:
 def built_in_rates() -> Rates:
     """Rates of this kind of device, for a plan without a calibration.
 
-    Those of CPUs are what `calibrate` found on two cores of an AMD EPYC, shared out to each core;
-    those of accelerators are guesses that no run has confirmed.
+    Those of CPUs are rough, after two cores of an AMD EPYC, shared out to each core; those of
+    accelerators are guesses that no run has confirmed.
     """
     platform = jax.local_devices()[0].platform
     cores = os.cpu_count() or 1
