@@ -278,6 +278,8 @@ def _train_all(
 
         def after_dispatch(number: int, cohort: plan.Cohort, progress: train.Progress) -> None:
             show(cohort, progress)
+            if finishing is not None and finishing[1].done():
+                finishing[1].result()  # a full disk is told now, not when this cohort has ended
             if (signal_number := stop_signal()) is not None:
                 saver.save(number, progress)
                 log.info("stopped after epoch %d of cohort %d", len(progress.history), number)

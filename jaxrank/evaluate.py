@@ -133,9 +133,9 @@ def trial_results(cohort: Cohort, fitted: train.Fitted, yardstick: Yardstick) ->
             }
         )
         params = jax.tree.map(lambda leaf, p=p: leaf[p], fitted.best_params)
-        if trial.experiment.name in cohort.padded:
-            own = Scorer(trial.experiment.mlp_hidden_dims)
-            params = narrowed(own, cohort.input_dim, params)
+        own_dims = trial.experiment.mlp_hidden_dims
+        if own_dims != cohort.choices.hidden_dims:
+            params = narrowed(Scorer(own_dims), cohort.input_dim, params)
         weights = (params, fitted.mean_PD[p], fitted.inv_std_PD[p])
         results.append(TrialResult(trial, row, history, fitted.scores_PN[p], weights))
     return results

@@ -2,9 +2,10 @@
 
 import os
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from types import TracebackType
+from typing import Any
 
 from jaxrank import train
 from jaxrank.members import Feed, make_feed
@@ -43,7 +44,7 @@ class Loader:
             if planned.number not in self._loads:
                 cohort = cohort_of(planned, self._prepared)
                 self._loads[planned.number] = self._pool.submit(self.load, cohort)
-        needed = {_columns(cohort_of(planned, self._prepared)) for planned in waiting}
+        needed = {_columns(planned.program["choices"]) for planned in waiting}
         with self._lock:
             self._feeds = {key: feed for key, feed in self._feeds.items() if key in needed}
 
@@ -54,7 +55,7 @@ class Loader:
     def load(self, cohort: Cohort) -> train.Loaded:
         prepared = self._prepared
         with self._lock:
-            key = _columns(cohort)
+            key = _columns(cohort.choices._asdict())
             if key not in self._feeds:
                 self._feeds[key] = make_feed(
                     cohort, prepared.dataset, prepared.parts, prepared.trained_folds
@@ -63,5 +64,5 @@ class Loader:
         return train.load(cohort, prepared.dataset, prepared.parts, start=prepared.start, feed=feed)
 
 
-def _columns(cohort: Cohort) -> tuple:
-    return cohort.choices.blocks, cohort.choices.l2_blocks
+def _columns(choices: Mapping[str, Any]) -> tuple:
+    return tuple(choices["blocks"]), tuple(choices["l2_blocks"])

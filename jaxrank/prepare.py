@@ -109,7 +109,7 @@ def prepare(
       photo_name, min_agreement, min_reviewers: see `pairs.read_pairs`.
       init_from: a saved model's folder; every experiment but the reference begins from it.
       memory_fraction: the share of the device's memory that one cohort may take.
-      rates: of the machine, as `calibration.read` returns them; by default those built in.
+      rates: of the machine, as `read_calibration` returns them; by default those built in.
     """
     reading = {
         "photo_name": photo_name,

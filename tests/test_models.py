@@ -45,6 +45,21 @@ def test_a_wider_layer_begins_with_the_dropout_of_a_narrower_one() -> None:
     np.testing.assert_array_equal(wide[:5], narrow)
 
 
+def lowbias32(x: int, first: int, second: int) -> int:
+    """One number of `random_bits`, in Python's integers."""
+    x = (x * 0x9E3779B9 + first) % 2**32
+    x = (x ^ (x >> 16)) * 0x7FEB352D % 2**32
+    x = (x ^ (x >> 15) ^ second) * 0x846CA68B % 2**32
+    return x ^ (x >> 16)
+
+
+def test_dropout_bits_are_the_hash_of_the_place_with_both_words_of_the_key() -> None:
+    words = [0xDEADBEEF, 0x12345678]
+    key = jax.random.wrap_key_data(jnp.array(words, jnp.uint32))
+    expected = [[lowbias32(3 * h + b, *words) for b in range(3)] for h in range(5)]
+    np.testing.assert_array_equal(random_bits(key, (5, 3)), np.array(expected, np.uint32))
+
+
 def test_dropout_bits_are_random_enough() -> None:
     """Every bit, in every place, beside its neighbours and beside those of other keys, is a fair
     coin that knows of no other; with 200,000 tosses each a correlation of 0.01 is 4.5 sigma."""
