@@ -13,14 +13,14 @@ import jax.numpy as jnp
 import numpy as np
 from scipy.optimize import nnls
 
-from jaxrank import datasets, epochs, files, plan, simulation, splits, train
+from jaxrank import costs, datasets, epochs, files, plan, simulation, splits, train
 from jaxrank.configs import default
 from jaxrank.costs import Rates, Work
 from jaxrank.errors import UserError
 from jaxrank.experiments import Experiment, read_experiments
 from jaxrank.members import cohort_rows
 
-_FORMAT = 1
+_FORMAT = 2
 _NUM_SERIES = 1000  # simulated; some 2,800 pairs
 _EPOCHS = 5  # timed, after one that is not
 # Blocks, hidden sizes, pairs in a batch, trials: matrix products, memory traffic and steps have to
@@ -101,6 +101,7 @@ def fit_rates(timings: list[Timing]) -> Rates:
         bytes_per_second=float(1 / per_unit[1]),
         step_seconds=float(per_unit[2]),
         compile_seconds=float(np.median([timing.compile_seconds for timing in timings])),
+        side_by_side=costs.built_in_rates().side_by_side,
     )
 
 
@@ -124,9 +125,10 @@ def read_calibration(path: Path | str) -> dict[str, Any]:
         rates = content["rates"]
         names = {field.name for field in dataclasses.fields(Rates)}
         sound = content["format"] == _FORMAT and rates.keys() == names
-        for name in names - {"source"}:
+        for name in names - {"source", "side_by_side"}:
             sound = sound and isinstance(rates[name], float) and 0 < rates[name] < math.inf
         sound = sound and isinstance(rates["source"], str)
+        sound = sound and isinstance(rates["side_by_side"], bool)
     except OSError as error:
         raise UserError(f"--calibration={path}: can't be read ({error.strerror})") from None
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError):

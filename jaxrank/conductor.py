@@ -19,7 +19,8 @@ import pandas as pd
 from rich.console import Console
 
 import jaxrank
-from jaxrank import display, evaluate, files, plan, report, sentences, splits, stopping, train
+from jaxrank import display, evaluate, files, report, sentences, splits, stopping, train
+from jaxrank.cohorts import Cohort, num_parameters
 from jaxrank.errors import Stopped, UserError
 from jaxrank.evaluate import TrialResult, Yardstick
 from jaxrank.inputs import FeaturesInput, PairsInput
@@ -182,7 +183,7 @@ def _run(
             for name, scores_N in evaluate.rule_scores(prepared.dataset).items()
         }
         parameters = {
-            trial.experiment.name: plan.num_parameters(cohort.input_dim, trial.experiment)
+            trial.experiment.name: num_parameters(cohort.input_dim, trial.experiment)
             for cohort in prepared.cohorts
             for trial in cohort.trials
         }
@@ -276,7 +277,7 @@ def _train_all(
         ThreadPoolExecutor(1, thread_name_prefix="finish") as finisher,
     ):
 
-        def after_dispatch(number: int, cohort: plan.Cohort, progress: train.Progress) -> None:
+        def after_dispatch(number: int, cohort: Cohort, progress: train.Progress) -> None:
             show(cohort, progress)
             if finishing is not None and finishing[1].done():
                 finishing[1].result()  # a full disk is told now, not when this cohort has ended
@@ -325,7 +326,7 @@ def _finish_cohort(
     folder: Path,
     ready: Launch,
     number: int,
-    cohort: plan.Cohort,
+    cohort: Cohort,
     fitted: train.Fitted | str,
     yardstick: Yardstick,
     saver: Saver,
@@ -351,7 +352,7 @@ def _finish_cohort(
 
 def _fit(
     number: int,
-    cohort: plan.Cohort,
+    cohort: Cohort,
     prepared: Prepared,
     loader: Loader,
     restore: Callable[[train.TrainState], train.Progress | None],
@@ -377,7 +378,7 @@ def _fit(
         return text.splitlines()[0][:200]
 
 
-def _log_cohort(number: int, last: int, cohort: plan.Cohort, fitted: train.Fitted) -> None:
+def _log_cohort(number: int, last: int, cohort: Cohort, fitted: train.Fitted) -> None:
     log.info(
         "cohort %d of %d (%s): %d trials, %d epochs of %d steps of up to %d pairs, %.1f s "
         "(predicted %.1f s)",

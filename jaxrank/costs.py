@@ -41,6 +41,7 @@ class Rates:
     bytes_per_second: float
     step_seconds: float
     compile_seconds: float  # of one cohort's programs, nothing cached
+    side_by_side: bool  # whether a cohort's trials run in one vmap, or one after the other
 
     def seconds(self, work: Work) -> float:
         return (
@@ -54,13 +55,15 @@ def built_in_rates() -> Rates:
     """Rates of this kind of device, for a plan without a calibration.
 
     Those of CPUs are rough, after two cores of an AMD EPYC, shared out to each core; those of
-    accelerators are guesses that no run has confirmed.
+    accelerators are guesses that no run has confirmed. On a CPU trials run one after the other:
+    the matrix products of a single trial keep it busy, and XLA's plain products are faster than
+    its batched ones (docs/benchmarks.md).
     """
     platform = jax.local_devices()[0].platform
     cores = os.cpu_count() or 1
     if platform == "cpu":
-        return Rates("built in, for CPUs", 80e9 * cores, 30e9 * cores, 40e-6, 1.5)
-    return Rates("built in, a guess", 30e12, 2e12, 150e-6, 10.0)
+        return Rates("built in, for CPUs", 83e9 * cores, 64e9 * cores, 23e-6, 2.2, False)
+    return Rates("built in, a guess", 30e12, 2e12, 150e-6, 10.0, True)
 
 
 def num_weights(input_dim: int, hidden_dims: tuple[int, ...]) -> int:
@@ -77,6 +80,7 @@ def epoch_work(
     num_batches: int,
     batch_size: int,
     num_val_pairs: int,
+    side_by_side: bool,
 ) -> Work:
     """An epoch of a cohort: S steps of B pairs for each trial, then validation.
 
@@ -89,4 +93,27 @@ def epoch_work(
     flops = photos * 2 * (3 * weights - first) + 2 * num_val_pairs * 2 * weights
     passes = _PASSES[optimizer] * weights * num_batches
     passes += photos * (_INPUT_PASSES * input_dim + _HIDDEN_PASSES * sum(hidden_dims))
-    return Work(num_trials * flops, num_trials * 4 * passes, num_batches)
+    steps = num_batches if side_by_side else num_trials * num_batches
+    return Work(num_trials * flops, num_trials * 4 * passes, steps)
+
+
+def state_bytes(input_dim: int, hidden_dims: tuple[int, ...], optimizer: str) -> int:
+    """Memory of a trial's state: its weights, the best copy of them, the optimiser's moments."""
+    copies = {"adamw": 4, "sgd": 3}[optimizer]
+    return 4 * copies * num_weights(input_dim, hidden_dims)
+
+
+def working_bytes(
+    input_dim: int,
+    hidden_dims: tuple[int, ...],
+    batch_size: int,
+    val_width: int,
+    num_inputs: int,
+) -> int:
+    """Memory of what a trial has beside its state: in a step the gradient, the inputs (as often as
+    `num_inputs`, for the random bits of noise) and, forwards and backwards, the hidden layers; in a
+    chunk of validation pairs the inputs and hidden layers."""
+    hidden = sum(hidden_dims)
+    step = 2 * batch_size * (num_inputs * input_dim + 4 * hidden)
+    step += num_weights(input_dim, hidden_dims)
+    return 4 * max(step, 2 * val_width * (input_dim + hidden))

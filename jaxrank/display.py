@@ -8,7 +8,8 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from jaxrank import plan, train
+from jaxrank import train
+from jaxrank.cohorts import Cohort
 
 log = logging.getLogger("jaxrank")
 
@@ -56,8 +57,8 @@ def logging_to(path: Path, console: Console | None) -> Iterator[None]:
 
 @contextmanager
 def progress_bar(
-    cohorts: Sequence[plan.Cohort], console: Console | None
-) -> Iterator[Callable[[plan.Cohort, train.Progress], None]]:
+    cohorts: Sequence[Cohort], console: Console | None
+) -> Iterator[Callable[[Cohort, train.Progress], None]]:
     """A bar over all cohorts, measured in predicted seconds; yields what is called after every
     dispatch. A cohort that stops early jumps to its end."""
 
@@ -76,7 +77,7 @@ def progress_bar(
     task = bar.add_task("", total=sum(cohort.seconds for cohort in cohorts))
     behind = 0.0  # the seconds of the cohorts that have ended
 
-    def show(cohort: plan.Cohort, progress: train.Progress) -> None:
+    def show(cohort: Cohort, progress: train.Progress) -> None:
         nonlocal behind
         done, running = len(progress.history), progress.num_running
         share = done / cohort.max_epochs if running else 1.0

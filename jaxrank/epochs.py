@@ -19,9 +19,9 @@ import optax
 
 from jaxrank import losses
 from jaxrank.checkpoints import Model
+from jaxrank.cohorts import SCORING_CHUNK
 from jaxrank.members import Data, Member, Static
 from jaxrank.models import Scorer, widened
-from jaxrank.plan import SCORING_CHUNK
 from jaxrank.sampling import EMPTY
 from jaxrank.steps import (
     Moment,
@@ -186,12 +186,45 @@ def member_scores(model: Scorer, data: Data, member: Member, params: Params) -> 
     return scores_CB.reshape(-1)[:num_photos]
 
 
-# The population axis: one vmap at the edge, and the state's memory is used again.
+# The population axis. The memory of the state is used again.
 start_cohort = jax.jit(jax.vmap(start_state, (None, 0, None)), static_argnums=0)
-cohort_epochs = jax.jit(
-    jax.vmap(member_epochs, (None, None, 0, 0, 0)), static_argnums=0, donate_argnums=3
-)
-cohort_scores = jax.jit(jax.vmap(member_scores, (None, None, 0, 0)), static_argnums=0)
+
+
+@partial(jax.jit, static_argnums=0, donate_argnums=3)
+def cohort_epochs(
+    static: Static, data: Data, member: Member, state: TrainState, rows_PESB: Array
+) -> tuple[TrainState, EpochMetrics]:
+    """E epochs of all members; metrics [P, E].
+
+    Side by side, one vmap; else one member after the other, which leaves out those that have
+    stopped: their metrics are zero.
+    """
+    train = partial(member_epochs, static, data)
+    if static.side_by_side:
+        return jax.vmap(train)(member, state, rows_PESB)
+
+    def train_one(state: TrainState, place: Array) -> tuple[TrainState, EpochMetrics]:
+        mine, own, rows_ESB = jax.tree.map(lambda leaf: leaf[place], (member, state, rows_PESB))
+        _, shapes = jax.eval_shape(train, mine, own, rows_ESB)
+        nothing = jax.tree.map(lambda metric: jnp.zeros(metric.shape, metric.dtype), shapes)
+        new, metrics = jax.lax.cond(
+            own.status == RUNNING,
+            lambda own: train(mine, own, rows_ESB),
+            lambda own: (own, nothing),
+            own,
+        )
+        return jax.tree.map(lambda leaf, part: leaf.at[place].set(part), state, new), metrics
+
+    return jax.lax.scan(train_one, state, jnp.arange(len(rows_PESB)))
+
+
+@partial(jax.jit, static_argnums=0)
+def cohort_scores(static: Static, data: Data, member: Member, params: Params) -> Array:
+    """Scores [P, N] of all photos."""
+    score = partial(member_scores, static.model, data)
+    if static.side_by_side:
+        return jax.vmap(score)(member, params)
+    return jax.lax.map(lambda own: score(*own), (member, params))
 
 
 @partial(jax.jit, static_argnums=(0, 2))

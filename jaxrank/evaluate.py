@@ -15,10 +15,10 @@ from scipy.optimize import brentq
 from scipy.special import expit
 
 from jaxrank import epochs, losses, orderings, splits, steps, train
+from jaxrank.cohorts import Cohort, Trial
 from jaxrank.datasets import Dataset
 from jaxrank.experiments import LINEAR
 from jaxrank.models import Scorer, narrowed
-from jaxrank.plan import Cohort, Trial
 
 # The status of a trial in the tables.
 COMPLETED, FAILED = "completed", "failed"

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from jaxrank import evaluate, files, plan
+from jaxrank.cohorts import Cohort, TrialKey
 from jaxrank.errors import UserError
 from jaxrank.evaluate import TrialResult
 from jaxrank.prepare import Prepared, describe, memory_limit, prepare
@@ -55,11 +56,11 @@ class Launch(NamedTuple):
         return lines
 
     @property
-    def waiting_cohorts(self) -> list[plan.Cohort]:
+    def waiting_cohorts(self) -> list[Cohort]:
         return [cohort_of(planned, self.prepared) for planned in self.waiting]
 
     @property
-    def results(self) -> dict[plan.TrialKey, TrialResult]:
+    def results(self) -> dict[TrialKey, TrialResult]:
         """Of the trials that are not waiting; of a trial that was trained twice, the later."""
         waiting = {key for planned in self.waiting for key in planned.trials}
         return {

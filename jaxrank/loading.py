@@ -8,8 +8,8 @@ from types import TracebackType
 from typing import Any
 
 from jaxrank import train
+from jaxrank.cohorts import Cohort
 from jaxrank.members import Feed, make_feed
-from jaxrank.plan import Cohort
 from jaxrank.prepare import Prepared
 from jaxrank.record import PlannedCohort, cohort_of
 

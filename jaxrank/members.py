@@ -11,9 +11,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxrank import losses, sampling, splits
+from jaxrank.cohorts import Cohort
 from jaxrank.datasets import Dataset, fit_scaling
 from jaxrank.models import Scorer
-from jaxrank.plan import Cohort, fold_rows
+from jaxrank.plan import fold_rows
 
 Array = jax.Array
 # Mean and 1/standard deviation of each input, [D].
@@ -55,7 +56,7 @@ class Static(NamedTuple):
 
     `skip_empty`: some member has fewer pairs than the cohort has steps, so steps must be skipped;
     otherwise that choice, which costs a tenth of the time, is left out of the program. Noise and
-    mixup are left out where no member has them.
+    mixup are left out where no member has them. `side_by_side`: see `costs.Rates`.
     """
 
     model: Scorer
@@ -64,6 +65,7 @@ class Static(NamedTuple):
     has_noise: bool = False
     has_mixup: bool = False
     skip_empty: bool = False
+    side_by_side: bool = True
 
 
 def make_static(cohort: Cohort) -> Static:
@@ -75,6 +77,7 @@ def make_static(cohort: Cohort) -> Static:
         common.has_noise,
         common.has_mixup,
         cohort.skip_empty,
+        cohort.rates.side_by_side,
     )
 
 

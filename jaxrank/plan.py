@@ -1,24 +1,20 @@
-"""From experiments to trials, and from trials to cohorts that one program trains side by side.
+"""From experiments to trials, and from trials to cohorts that one program trains.
 
 A plan is a pure function of the experiments, the data's shape, the memory limit and the rates of
 the machine (costs.py), which are built in or read from a file: never of the hour.
 """
 
-import hashlib
 from collections.abc import Sequence
-from typing import Any, NamedTuple, TypeAlias
+from typing import NamedTuple
 
 import numpy as np
 
-from jaxrank import costs, losses, models, sampling, splits
-from jaxrank.costs import Rates, Work, built_in_rates
+from jaxrank import sampling, splits
+from jaxrank.cohorts import SCORING_CHUNK, Choices, Cohort, Trial, choices
+from jaxrank.costs import Rates, built_in_rates
 from jaxrank.datasets import Dataset
 from jaxrank.errors import UserError
 from jaxrank.experiments import Experiment
-
-# Pairs (validation) or photos (final scores) that a trial holds in memory at a time outside of
-# its training batches.
-SCORING_CHUNK = 512
 
 # A dispatch is long enough for its overhead not to matter, and short enough for a progress bar, a
 # Ctrl-C, and a cohort that stops in the middle of it.
@@ -27,160 +23,6 @@ _MOST_EPOCHS = 8
 
 # The sampler whose batches are not of near-equal size.
 SERIES_AWARE = "series_aware"
-
-# A trial within its search: experiment name, fold, seed.
-TrialKey: TypeAlias = tuple[str, int, int]
-
-
-class Trial(NamedTuple):
-    """One model trained once."""
-
-    experiment: Experiment
-    fold: int
-    seed: int
-
-    @property
-    def key(self) -> TrialKey:
-        return self.experiment.name, self.fold, self.seed
-
-    @property
-    def identity(self) -> str:
-        """What keys all of its random numbers: never a place in an array."""
-        return hashlib.sha256("\n".join(map(str, self.key)).encode()).hexdigest()
-
-
-class Choices(NamedTuple):
-    """What must be equal for trials to share a program and its data."""
-
-    blocks: tuple[str, ...]
-    l2_blocks: tuple[str, ...]
-    hidden_dims: tuple[int, ...]
-    activation: str
-    use_layernorm: bool
-    batch_size: int
-    optimizer: str
-    loss: str
-    sampler: str
-    has_noise: bool
-    has_mixup: bool
-    init_from: str
-
-
-def choices(e: Experiment) -> Choices:
-    return Choices(
-        blocks=e.blocks,
-        l2_blocks=e.l2_blocks,
-        hidden_dims=e.mlp_hidden_dims,
-        activation=e.activation,
-        use_layernorm=e.use_layernorm,
-        batch_size=e.batch_size,
-        optimizer=e.optimizer,
-        loss=e.loss,
-        sampler=e.sampler,
-        # As they will be used: 1e-50 is zero in 32 bits.
-        has_noise=bool(np.float32(e.feature_noise) > 0),
-        has_mixup=bool(np.float32(e.mixup) > 0),
-        init_from=e.init_from,
-    )
-
-
-class Cohort(NamedTuple):
-    """Trials that share every static shape.
-
-    Attributes:
-      trials: P of them.
-      choices: of every trial, but that `hidden_dims` may be wider than a trial's own.
-      num_batches: S, the steps of an epoch.
-      batch_size: B, the pairs of the largest batch.
-      val_shape: chunks and width of the validation rows.
-      skip_empty: some fold has fewer training pairs, or batches, than the cohort has steps.
-      input_dim: D.
-      epochs_per_dispatch: E, the epochs that the device runs before the host looks.
-      shared_bytes: predicted memory of what all trials read.
-      trial_bytes: and of each trial.
-      rates: that its costs are predicted with.
-    """
-
-    trials: tuple[Trial, ...]
-    choices: Choices
-    num_batches: int
-    batch_size: int
-    val_shape: tuple[int, int]
-    skip_empty: bool
-    input_dim: int
-    epochs_per_dispatch: int
-    shared_bytes: int
-    trial_bytes: int
-    rates: Rates
-
-    @property
-    def program(self) -> dict[str, Any]:
-        """What its compiled program depends on, besides the number of trials."""
-        apart = ("trials", "choices", "shared_bytes", "trial_bytes", "rates")
-        shapes = {key: value for key, value in self._asdict().items() if key not in apart}
-        return {"choices": self.choices._asdict()} | shapes
-
-    @property
-    def memory_bytes(self) -> int:
-        """Predicted."""
-        return self.shared_bytes + len(self.trials) * self.trial_bytes
-
-    @property
-    def max_epochs(self) -> int:
-        return max(trial.experiment.max_epochs for trial in self.trials)
-
-    @property
-    def padded(self) -> list[str]:
-        """The experiments whose hidden layers are padded to those of the cohort."""
-        wide = self.choices.hidden_dims
-        return list(
-            dict.fromkeys(
-                trial.experiment.name
-                for trial in self.trials
-                if trial.experiment.mlp_hidden_dims != wide
-            )
-        )
-
-    @property
-    def epoch_work(self) -> Work:
-        chunks, width = self.val_shape
-        return costs.epoch_work(
-            self.input_dim,
-            self.choices.hidden_dims,
-            self.choices.optimizer,
-            len(self.trials),
-            self.num_batches,
-            self.batch_size,
-            chunks * width,
-        )
-
-    @property
-    def epoch_seconds(self) -> float:
-        """Predicted."""
-        return self.rates.seconds(self.epoch_work)
-
-    @property
-    def seconds(self) -> float:
-        """Predicted, if no trial stops early and nothing is compiled yet."""
-        return self.rates.compile_seconds + self.max_epochs * self.epoch_seconds
-
-    def compacted_size(self, num_running: int, epochs_left: int) -> int:
-        """How many trials to go on with when so many still run: a power of two, or as many as now.
-
-        Fewer only where that pays: where what the running trials will surely need, `epochs_left`,
-        takes longer with the stopped ones than without them by more than a compilation. Powers of
-        two, so that a cohort compiles at most log2(P) times.
-        """
-        smaller = 1 << max(num_running - 1, 0).bit_length()
-        if smaller >= len(self.trials):
-            return len(self.trials)
-        saved = self.epoch_seconds - self.with_trials(self.trials[:smaller]).epoch_seconds
-        pays = epochs_left * saved > self.rates.compile_seconds
-        return smaller if pays else len(self.trials)
-
-    def with_trials(self, trials: Sequence[Trial]) -> "Cohort":
-        """The cohort of other trials of the same program."""
-        return self._replace(trials=tuple(trials))
 
 
 def make_trials(
@@ -256,8 +98,7 @@ def make_cohort(
         or min(map(len, folds.train_series)) < num_batches,
         input_dim=input_dim,
         epochs_per_dispatch=1,
-        shared_bytes=4 * (len(dataset.photos) * input_dim + 3 * len(dataset.preference_M)),
-        trial_bytes=0,
+        data_bytes=4 * (len(dataset.photos) * input_dim + 3 * len(dataset.preference_M)),
         rates=rates,
     )
     return _shaped(cohort, trials, hidden_dims, epochs_per_dispatch)
@@ -271,9 +112,7 @@ def _shaped(
 ) -> Cohort:
     """The cohort of other trials, with other hidden sizes."""
     common = cohort.choices._replace(hidden_dims=hidden_dims)
-    num_pairs = max(cohort.batch_size, cohort.val_shape[1])
-    each = trial_bytes(cohort.input_dim, common, num_pairs)
-    shaped = cohort._replace(trials=tuple(trials), choices=common, trial_bytes=each)
+    shaped = cohort._replace(trials=tuple(trials), choices=common)
     if epochs_per_dispatch is None:
         most = min(_MOST_EPOCHS, shaped.max_epochs)
         epochs_per_dispatch = max(1, min(most, int(_DISPATCH_SECONDS / shaped.epoch_seconds)))
@@ -363,19 +202,3 @@ def _padded_together(
 def fold_rows(parts: np.ndarray, fold: int, part: int) -> np.ndarray:
     """The pairs of one part (TRAIN, VALIDATION or TEST) of a fold, as rows of the dataset."""
     return np.flatnonzero(parts[fold] == part)
-
-
-def num_parameters(input_dim: int, experiment: Experiment) -> int:
-    """What one trial learns: weights, biases, and what its loss does."""
-    weights = models.num_parameters(input_dim, experiment.mlp_hidden_dims)
-    return weights + (experiment.loss in losses.LEARN_TIES)
-
-
-def trial_bytes(input_dim: int, common: Choices, num_pairs: int) -> int:
-    """Predicted memory of one trial: weights, gradients, the optimiser's moments and the best
-    copy, and the inputs and activations of `num_pairs` pairs, the larger of a training and a
-    validation batch; inputs once more for noise, and for mixup."""
-    copies = 5 if common.optimizer == "adamw" else 4
-    inputs = input_dim * (1 + common.has_noise + common.has_mixup)
-    activations = 2 * num_pairs * (inputs + sum(common.hidden_dims))
-    return 4 * (copies * models.num_parameters(input_dim, common.hidden_dims) + activations)

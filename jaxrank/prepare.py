@@ -12,6 +12,7 @@ from ml_collections import ConfigDict
 
 from jaxrank import costs, evaluate, plan, splits
 from jaxrank.checkpoints import SEEN, Model, load_model
+from jaxrank.cohorts import Cohort, Trial
 from jaxrank.config_files import check_config
 from jaxrank.configs import default
 from jaxrank.datasets import Dataset, align, content_hash
@@ -58,8 +59,8 @@ class Prepared(NamedTuple):
     data_facts: dict[str, Any]
     experiments: list[Experiment]
     skipped: dict[str, str]
-    trials: list[plan.Trial]
-    cohorts: list[plan.Cohort]
+    trials: list[Trial]
+    cohorts: list[Cohort]
     rates: costs.Rates
     ceiling_scores_N: np.ndarray | None
     start: Model | None

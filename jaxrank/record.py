@@ -19,11 +19,12 @@ from ml_collections import ConfigDict
 
 import jaxrank
 from jaxrank import files
+from jaxrank.cohorts import Cohort, TrialKey
 from jaxrank.config_files import check_config
 from jaxrank.errors import UserError
 from jaxrank.experiments import choose_names
 from jaxrank.inputs import EMBEDDED, IN_MEMORY
-from jaxrank.plan import Cohort, TrialKey, make_cohort, measure_folds
+from jaxrank.plan import make_cohort, measure_folds
 from jaxrank.prepare import Prepared
 
 PLAN_JSON = "plan.json"
@@ -37,7 +38,7 @@ class PlannedCohort(NamedTuple):
 
     Attributes:
       number: names the cohort's files; never given twice in a search.
-      program: of `plan.Cohort`.
+      program: of `Cohort`.
       trials: their keys.
     """
 

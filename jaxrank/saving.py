@@ -24,9 +24,9 @@ import pandas as pd
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from jaxrank import files
+from jaxrank.cohorts import Trial, TrialKey
 from jaxrank.epochs import EpochMetrics, TrainState
 from jaxrank.evaluate import TrialResult
-from jaxrank.plan import Trial, TrialKey
 from jaxrank.train import Progress
 
 FOLDER = "checkpoints"

@@ -8,10 +8,10 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from jaxrank.cohorts import Cohort
 from jaxrank.configs import default
 from jaxrank.evaluate import COMPLETED
 from jaxrank.experiments import Experiment
-from jaxrank.plan import Cohort
 from jaxrank.report import PARTIAL, RULE, percent
 
 

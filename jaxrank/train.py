@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxrank.checkpoints import Model
+from jaxrank.cohorts import Cohort
 from jaxrank.datasets import Dataset
 from jaxrank.epochs import (
     FAILED,
@@ -35,7 +36,6 @@ from jaxrank.members import (
     make_members,
     make_static,
 )
-from jaxrank.plan import Cohort
 from jaxrank.steps import Params
 
 
@@ -89,7 +89,7 @@ def load(
     state = jax.eval_shape(init)
     begin.lower(*arguments).compile()
     _compile_epochs(cohort, static, feed, member, state)
-    cohort_scores.lower(static.model, feed.data, member, state.best_params).compile()
+    cohort_scores.lower(static, feed.data, member, state.best_params).compile()
     return Loaded(static, member, feed, init)
 
 
@@ -229,7 +229,7 @@ def fit(
         )
         on_dispatch(progress)
     state = progress.whole_state()
-    scores_PN = np.array(cohort_scores(static.model, feed.data, member, state.best_params))
+    scores_PN = np.array(cohort_scores(static, feed.data, member, state.best_params))
     status_P = np.asarray(state.status)
     scores_PN[status_P == FAILED] = np.nan
     return Fitted(

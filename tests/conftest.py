@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 
 from jaxrank import datasets, epochs, features, members, plan, splits
+from jaxrank.cohorts import Cohort, Trial
 from jaxrank.configs import default
 from jaxrank.costs import Rates
 from jaxrank.datasets import Dataset
@@ -18,7 +19,6 @@ from jaxrank.experiments import Experiment, read_experiments
 from jaxrank.features import Block
 from jaxrank.members import Data, Feed, Member, Static
 from jaxrank.pairs import Pairs
-from jaxrank.plan import Cohort, Trial
 
 PHOTO_TRIAGE = Path(__file__).parents[2] / "shared" / "phototriage"
 IQA_COLUMNS = ("sharpness", "exposure", "colorfulness", "contrast")
@@ -120,8 +120,9 @@ AUGMENTED_TRIALS = [
 
 # Rates of a machine on which a compilation costs nothing, so that smaller cohorts always pay and
 # padding never does; and the other way round.
-ALWAYS_PAYS = Rates("test", 1e9, 1e9, 1e-9, 1e-30)
-NEVER_PAYS = Rates("test", 1e9, 1e9, 1e-9, 1e30)
+ALWAYS_PAYS = Rates("test", 1e9, 1e9, 1e-9, 1e-30, side_by_side=True)
+# Both train side by side, as an accelerator does; a CPU by itself trains one after the other.
+NEVER_PAYS = Rates("test", 1e9, 1e9, 1e-9, 1e30, side_by_side=True)
 
 
 def compiled() -> int:
@@ -132,9 +133,10 @@ def compiled() -> int:
 def cohorts_of(
     trials: Sequence[Trial], dataset: Dataset, parts: np.ndarray, at_once: int = 100
 ) -> list[Cohort]:
-    (whole,) = plan.make_cohorts(trials, dataset, parts, memory_limit=2**40)
+    """Cohorts that train side by side."""
+    (whole,) = plan.make_cohorts(trials, dataset, parts, 2**40, NEVER_PAYS)
     limit = whole.with_trials(trials[:at_once]).memory_bytes
-    return plan.make_cohorts(trials, dataset, parts, memory_limit=limit)
+    return plan.make_cohorts(trials, dataset, parts, limit, NEVER_PAYS)
 
 
 def feed_of(cohort: Cohort, dataset: Dataset, parts: np.ndarray) -> Feed:

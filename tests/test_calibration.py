@@ -18,7 +18,7 @@ from jaxrank.errors import UserError
 from jaxrank.features import Block
 from jaxrank.pairs import Pairs
 
-RATES = costs.Rates("planted", 150e9, 20e9, 30e-6, 2.0)
+RATES = costs.Rates("planted", 150e9, 20e9, 30e-6, 2.0, False)
 
 
 def test_planted_rates_are_found() -> None:
@@ -34,11 +34,13 @@ def test_planted_rates_are_found() -> None:
 
 def test_the_work_of_an_epoch_by_hand() -> None:
     """Two trials, 3 inputs, hidden 5, 2 steps of 4 pairs, 6 pairs validate."""
-    work = costs.epoch_work(3, (5,), "adamw", 2, 2, 4, 6)
+    work = costs.epoch_work(3, (5,), "adamw", 2, 2, 4, 6, side_by_side=True)
     forward = 2 * (3 * 5 + 5)
     backward = forward + 2 * 5  # of the weights, and of the hidden units
     assert work.flops == 2 * (16 * (forward + backward) + 12 * forward)
     assert work.steps == 2
+    alone = costs.epoch_work(3, (5,), "adamw", 2, 2, 4, 6, side_by_side=False)
+    assert alone == work._replace(steps=4)
 
 
 @pytest.mark.parametrize(

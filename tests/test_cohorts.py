@@ -18,8 +18,8 @@ from conftest import (
 )
 
 from jaxrank import epochs, members, plan, train
+from jaxrank.cohorts import Cohort, Trial
 from jaxrank.datasets import Dataset
-from jaxrank.plan import Cohort, Trial
 
 STEPS = 20
 

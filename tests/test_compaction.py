@@ -1,18 +1,19 @@
 """Dispatches of several epochs, and cohorts that get smaller as their trials stop: nothing that
 comes out depends on either."""
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 import pytest
-from conftest import ALWAYS_PAYS, NEVER_PAYS, compiled, experiment
+from conftest import ALWAYS_PAYS, EVERYTHING, NEVER_PAYS, compiled, experiment
 
 from jaxrank import plan, saving, train
+from jaxrank.cohorts import Cohort, Trial
 from jaxrank.costs import Rates
 from jaxrank.datasets import Dataset
-from jaxrank.plan import Cohort, Trial
 
 # Eight trials of which one stops after two epochs, then others; two run to the end.
 LAST_EPOCHS = (2, 9, 3, 3, 4, 6, 12, 12)
@@ -59,6 +60,27 @@ def test_survivors_do_not_notice_that_others_have_left(dataset: Dataset, parts: 
     assert np.abs(whole.scores_PN[0] - whole.scores_PN[6]).max() > 0.01
 
 
+@pytest.mark.parametrize("changes", [{}, EVERYTHING], ids=["plain", "everything"])
+def test_one_after_the_other_is_side_by_side(
+    dataset: Dataset, parts: np.ndarray, changes: dict[str, Any]
+) -> None:
+    side_by_side = cohort_of_eight(dataset, parts, NEVER_PAYS, **changes)
+    rates = dataclasses.replace(ALWAYS_PAYS, side_by_side=False)
+    states = []
+    one_by_one = train.fit(
+        cohort_of_eight(dataset, parts, rates, **changes),
+        dataset,
+        parts,
+        on_dispatch=lambda p: states.append(jax.device_get(p.state)),
+    )
+    assert_fitted_equal(one_by_one, train.fit(side_by_side, dataset, parts), 2e-6)
+    # Those that have stopped stay on the device, and are left out there.
+    for place, most in enumerate(LAST_EPOCHS):
+        stopped = jax.tree.map(lambda leaf, p=place: leaf[p], states[most - 1])
+        last = jax.tree.map(lambda leaf, p=place: leaf[p], states[-1])
+        jax.tree.map(np.testing.assert_array_equal, stopped, last)
+
+
 def test_compaction_needs_a_saving_that_is_sure(dataset: Dataset, parts: np.ndarray) -> None:
     cohort = cohort_of_eight(dataset, parts, ALWAYS_PAYS)
     assert [cohort.compacted_size(n, 5) for n in (8, 5, 4, 3, 2, 1)] == [8, 8, 4, 4, 2, 1]
@@ -79,12 +101,7 @@ def test_a_dispatch_of_several_epochs_is_those_epochs(dataset: Dataset, parts: n
     one = train.fit(cohort._replace(epochs_per_dispatch=1), dataset, parts)
     assert len(one.history.running) % 4
     four = train.fit(cohort._replace(epochs_per_dispatch=4), dataset, parts)
-    for first, second in zip(
-        jax.tree.leaves(one._replace(seconds=0)),
-        jax.tree.leaves(four._replace(seconds=0)),
-        strict=True,
-    ):
-        np.testing.assert_array_equal(first, second)
+    assert_fitted_equal(one, four, 0)
 
 
 class Killed(Exception):

@@ -6,13 +6,13 @@ import pandas as pd
 import pytest
 
 from jaxrank import datasets, evaluate, report, splits
+from jaxrank.cohorts import Trial
 from jaxrank.configs import default
 from jaxrank.datasets import Dataset
 from jaxrank.evaluate import TrialResult
 from jaxrank.experiments import read_experiments
 from jaxrank.features import Block
 from jaxrank.pairs import Pairs
-from jaxrank.plan import Trial
 
 EXPERIMENT = dataclasses.replace(
     read_experiments(default.get_config(), ["iqa_only"], {})[0], blocks=("iqa",)

@@ -12,9 +12,9 @@ import pytest
 from conftest import cohorts_of, experiment, feed_of
 
 from jaxrank import epochs, losses, members, plan, splits, steps, train
+from jaxrank.cohorts import Trial
 from jaxrank.datasets import Dataset, l2_normalised
 from jaxrank.models import Scorer
-from jaxrank.plan import Trial
 
 RECORDED = json.loads((Path(__file__).parent / "data" / "torch_losses.json").read_text())
 

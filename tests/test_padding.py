@@ -10,11 +10,11 @@ from conftest import ALWAYS_PAYS, EVERYTHING, NEVER_PAYS, experiment
 
 import jaxrank
 from jaxrank import evaluate, models, plan, train
+from jaxrank.cohorts import Cohort, Trial
 from jaxrank.datasets import Dataset
 from jaxrank.features import Block
 from jaxrank.models import Scorer
 from jaxrank.pairs import Pairs
-from jaxrank.plan import Cohort, Trial
 
 # Between the two that are wider at one layer each, and one that is narrower at both.
 WIDTHS = ((8, 6), (5, 6), (8, 2), (3, 4))

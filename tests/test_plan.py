@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from jaxrank import costs, plan, splits
+from jaxrank.cohorts import Trial
 from jaxrank.configs import default
 from jaxrank.datasets import Dataset
 from jaxrank.errors import UserError
@@ -36,9 +37,9 @@ def test_an_experiment_may_have_a_first_seed_of_its_own() -> None:
 def test_an_identity_depends_on_name_fold_and_seed_alone() -> None:
     e = experiments("low_lr")[0]
     faster = dataclasses.replace(e, learning_rate=1.0)
-    assert plan.Trial(e, 1, 2).identity == plan.Trial(faster, 1, 2).identity
+    assert Trial(e, 1, 2).identity == Trial(faster, 1, 2).identity
     # Written down once: a change would change every trained model.
-    assert plan.Trial(e, 1, 2).identity.startswith("f0a3551c8fdd")
+    assert Trial(e, 1, 2).identity.startswith("f0a3551c8fdd")
 
 
 def test_cohorts_share_every_static_shape(dataset: Dataset, parts: np.ndarray) -> None:
@@ -66,7 +67,7 @@ def test_shapes_do_not_depend_on_which_folds_stand_in_a_cohort(
     shapes = set()
     for folds in ([0], [1], [2], [0, 1, 2]):
         (cohort,) = plan.make_cohorts(
-            [plan.Trial(e, f, 0) for f in folds], dataset, parts, 2**30
+            [Trial(e, f, 0) for f in folds], dataset, parts, 2**30
         )  # fmt: skip
         shapes.add((cohort.num_batches, cohort.batch_size, cohort.val_shape))
     assert len(shapes) == 1
@@ -90,6 +91,6 @@ def test_a_batch_is_never_wider_than_the_pairs_there_are(
     dataset: Dataset, parts: np.ndarray
 ) -> None:
     huge = dataclasses.replace(experiments("tiny_mlp")[0], batch_size=10**6)
-    (cohort,) = plan.make_cohorts([plan.Trial(huge, 0, 0)], dataset, parts, 2**30)
+    (cohort,) = plan.make_cohorts([Trial(huge, 0, 0)], dataset, parts, 2**30)
     rows = [len(plan.fold_rows(parts, fold, splits.TRAIN)) for fold in range(3)]
     assert (cohort.num_batches, cohort.batch_size) == (1, max(rows))

@@ -1,0 +1,204 @@
+"""What is trained: trials, and cohorts of trials that one program trains."""
+
+import hashlib
+from collections.abc import Sequence
+from typing import Any, NamedTuple, TypeAlias
+
+import numpy as np
+
+from jaxrank import costs, losses, models
+from jaxrank.costs import Rates, Work
+from jaxrank.experiments import Experiment
+
+# Pairs (validation) or photos (final scores) that a trial holds in memory at a time outside of
+# its training batches.
+SCORING_CHUNK = 512
+
+# A trial within its search: experiment name, fold, seed.
+TrialKey: TypeAlias = tuple[str, int, int]
+
+
+class Trial(NamedTuple):
+    """One model trained once."""
+
+    experiment: Experiment
+    fold: int
+    seed: int
+
+    @property
+    def key(self) -> TrialKey:
+        return self.experiment.name, self.fold, self.seed
+
+    @property
+    def identity(self) -> str:
+        """What keys all of its random numbers: never a place in an array."""
+        return hashlib.sha256("\n".join(map(str, self.key)).encode()).hexdigest()
+
+
+class Choices(NamedTuple):
+    """What must be equal for trials to share a program and its data."""
+
+    blocks: tuple[str, ...]
+    l2_blocks: tuple[str, ...]
+    hidden_dims: tuple[int, ...]
+    activation: str
+    use_layernorm: bool
+    batch_size: int
+    optimizer: str
+    loss: str
+    sampler: str
+    has_noise: bool
+    has_mixup: bool
+    init_from: str
+
+
+def choices(e: Experiment) -> Choices:
+    return Choices(
+        blocks=e.blocks,
+        l2_blocks=e.l2_blocks,
+        hidden_dims=e.mlp_hidden_dims,
+        activation=e.activation,
+        use_layernorm=e.use_layernorm,
+        batch_size=e.batch_size,
+        optimizer=e.optimizer,
+        loss=e.loss,
+        sampler=e.sampler,
+        # As they will be used: 1e-50 is zero in 32 bits.
+        has_noise=bool(np.float32(e.feature_noise) > 0),
+        has_mixup=bool(np.float32(e.mixup) > 0),
+        init_from=e.init_from,
+    )
+
+
+class Cohort(NamedTuple):
+    """Trials that share every static shape.
+
+    Attributes:
+      trials: P of them.
+      choices: of every trial, but that `hidden_dims` may be wider than a trial's own.
+      num_batches: S, the steps of an epoch.
+      batch_size: B, the pairs of the largest batch.
+      val_shape: chunks and width of the validation rows.
+      skip_empty: some fold has fewer training pairs, or batches, than the cohort has steps.
+      input_dim: D.
+      epochs_per_dispatch: E, the epochs that the device runs before the host looks.
+      data_bytes: memory of what all trials read.
+      rates: that its costs are predicted with.
+    """
+
+    trials: tuple[Trial, ...]
+    choices: Choices
+    num_batches: int
+    batch_size: int
+    val_shape: tuple[int, int]
+    skip_empty: bool
+    input_dim: int
+    epochs_per_dispatch: int
+    data_bytes: int
+    rates: Rates
+
+    @property
+    def program(self) -> dict[str, Any]:
+        """What its compiled program depends on, besides the number of trials."""
+        apart = ("trials", "choices", "data_bytes", "rates")
+        shapes = {key: value for key, value in self._asdict().items() if key not in apart}
+        return {"choices": self.choices._asdict()} | shapes
+
+    @property
+    def _state_bytes(self) -> int:
+        return costs.state_bytes(self.input_dim, self.choices.hidden_dims, self.choices.optimizer)
+
+    @property
+    def _working_bytes(self) -> int:
+        """Of a trial while it trains or validates, besides its state."""
+        return costs.working_bytes(
+            self.input_dim,
+            self.choices.hidden_dims,
+            self.batch_size,
+            self.val_shape[1],
+            num_inputs=1 + 4 * self.choices.has_noise + self.choices.has_mixup,
+        )
+
+    @property
+    def shared_bytes(self) -> int:
+        """Predicted memory that does not grow with the trials."""
+        if self.rates.side_by_side:
+            return self.data_bytes
+        # One trial at a time works, on a copy of its state.
+        copied = self._state_bytes if len(self.trials) > 1 else 0
+        return self.data_bytes + copied + self._working_bytes
+
+    @property
+    def trial_bytes(self) -> int:
+        """Predicted memory of each trial."""
+        return self._state_bytes + self.rates.side_by_side * self._working_bytes
+
+    @property
+    def memory_bytes(self) -> int:
+        """Predicted."""
+        return self.shared_bytes + len(self.trials) * self.trial_bytes
+
+    @property
+    def max_epochs(self) -> int:
+        return max(trial.experiment.max_epochs for trial in self.trials)
+
+    @property
+    def padded(self) -> list[str]:
+        """The experiments whose hidden layers are padded to those of the cohort."""
+        wide = self.choices.hidden_dims
+        return list(
+            dict.fromkeys(
+                trial.experiment.name
+                for trial in self.trials
+                if trial.experiment.mlp_hidden_dims != wide
+            )
+        )
+
+    @property
+    def epoch_work(self) -> Work:
+        chunks, width = self.val_shape
+        return costs.epoch_work(
+            self.input_dim,
+            self.choices.hidden_dims,
+            self.choices.optimizer,
+            len(self.trials),
+            self.num_batches,
+            self.batch_size,
+            chunks * width,
+            self.rates.side_by_side,
+        )
+
+    @property
+    def epoch_seconds(self) -> float:
+        """Predicted."""
+        return self.rates.seconds(self.epoch_work)
+
+    @property
+    def seconds(self) -> float:
+        """Predicted, if no trial stops early and nothing is compiled yet."""
+        return self.rates.compile_seconds + self.max_epochs * self.epoch_seconds
+
+    def compacted_size(self, num_running: int, epochs_left: int) -> int:
+        """How many trials to go on with when so many still run: a power of two, or as many as now.
+
+        Fewer only where that pays: where what the running trials will surely need, `epochs_left`,
+        takes longer with the stopped ones than without them by more than a compilation. Powers of
+        two, so that a cohort compiles at most log2(P) times.
+        """
+        smaller = 1 << max(num_running - 1, 0).bit_length()
+        # One after the other, those that have stopped are left out as it is.
+        if smaller >= len(self.trials) or not self.rates.side_by_side:
+            return len(self.trials)
+        saved = self.epoch_seconds - self.with_trials(self.trials[:smaller]).epoch_seconds
+        pays = epochs_left * saved > self.rates.compile_seconds
+        return smaller if pays else len(self.trials)
+
+    def with_trials(self, trials: Sequence[Trial]) -> "Cohort":
+        """The cohort of other trials of the same program."""
+        return self._replace(trials=tuple(trials))
+
+
+def num_parameters(input_dim: int, experiment: Experiment) -> int:
+    """What one trial learns: weights, biases, and what its loss does."""
+    weights = models.num_parameters(input_dim, experiment.mlp_hidden_dims)
+    return weights + (experiment.loss in losses.LEARN_TIES)
