@@ -86,7 +86,7 @@ def means_of_changes(name: str, seed: int, changes: dict[str, dict[str, Any]]) -
     dataset = datasets.align(simulated.pairs, simulated.features)
     parts = splits.split_pairs(dataset.table, folds=FOLDS, split_seed=seed)
     yardstick = evaluate.make_yardstick(dataset, parts)
-    (experiment, _) = read_experiments(default.get_config(), [name], {})
+    (experiment, *_) = read_experiments(default.get_config(), [name], {})
     experiment = resolve_blocks(experiment, list(dataset.block_columns))
     rows = []
     for label, change in changes.items():

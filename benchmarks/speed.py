@@ -5,7 +5,7 @@
 
 Every measurement runs in a process of its own, and the peers take turns, so that a busy minute of
 the machine meets all of them. Data are the embedded (simulated) ones, of the real set's size; the
-work is the full catalogue without the linear reference. Nothing else should run meanwhile:
+work is the full catalogue without the references. Nothing else should run meanwhile:
 PyTorch's threads suffer most from neighbours, and the ratios would flatter us.
 
   epoch    an epoch of the full catalogue, validation included: PyTorch with Dataset, DataLoader and
@@ -196,12 +196,14 @@ def the_data() -> tuple[Any, Any]:
 
 
 def catalogue(dataset: Any, names: tuple[str, ...] = ()) -> list[Any]:
-    from jaxrank.configs import default
-    from jaxrank.experiments import LINEAR, read_experiments, resolve_blocks
+    from jaxrank.configs import REFERENCES, default
+    from jaxrank.experiments import read_experiments, resolve_blocks
 
     config = default.get_config()
     wanted = read_experiments(config, list(names or config.experiments), {})
-    return [resolve_blocks(e, list(dataset.block_columns)) for e in wanted if e.name != LINEAR]
+    return [
+        resolve_blocks(e, list(dataset.block_columns)) for e in wanted if e.name not in REFERENCES
+    ]
 
 
 def write_work(path: Path, names: tuple[str, ...] = ()) -> None:

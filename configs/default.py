@@ -116,4 +116,12 @@ def get_config() -> ConfigDict:
         "learning_rate": 1e-4,
         "notes": "reference: linear, all blocks",
     }
+    # The control: photos in each other's places inside each series. It has nothing to learn, so
+    # whatever it finds is a leak. As tiny_mlp, with which it shares a program.
+    config.shuffled = {
+        "mlp_hidden_dims": "128",
+        "batch_size": 128,
+        "learning_rate": 5e-4,
+        "notes": "control: photos renumbered in each series",
+    }
     return config

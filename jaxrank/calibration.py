@@ -49,7 +49,7 @@ def calibrate() -> tuple[Rates, list[Timing]]:
     simulated = simulation.simulate(num_series=_NUM_SERIES)
     dataset = datasets.align(simulated.pairs, simulated.features)
     parts = splits.split_pairs(dataset.table)
-    (base, _) = read_experiments(default.get_config(), ["simple_mlp"], {})
+    (base, *_) = read_experiments(default.get_config(), ["simple_mlp"], {})
     timings = []
     for blocks, dims, batch_size, num_trials in _COHORTS:
         experiment = dataclasses.replace(

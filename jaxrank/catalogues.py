@@ -6,9 +6,9 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from jaxrank import tables
-from jaxrank.configs import CATALOGUE_KEYS, default
+from jaxrank.configs import CATALOGUE_KEYS, REFERENCES, default
 from jaxrank.errors import UserError, did_you_mean
-from jaxrank.experiments import LINEAR, HyperparameterError, check_name, make_experiment
+from jaxrank.experiments import HyperparameterError, check_name, make_experiment
 
 REQUIRED = ("experiment_name", "mlp_hidden_dims", "batch_size", "learning_rate", "max_epochs")
 OPTIONAL = (
@@ -48,8 +48,8 @@ def read_catalogue(path: Path | str, config: ConfigDict | None = None) -> Config
     names = table.texts("experiment_name")
     experiments: dict[str, dict[str, Any]] = {}
     for row, name in enumerate(names):
-        if name in experiments or name == LINEAR:
-            reason = "is the reference's" if name == LINEAR else "stands twice"
+        if name in experiments or name in REFERENCES:
+            reason = "is a reference's" if name in REFERENCES else "stands twice"
             raise UserError(f"{table.where(row, 'experiment_name')}: the name '{name}' {reason}")
         try:
             check_name(name)

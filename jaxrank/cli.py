@@ -11,12 +11,13 @@ from collections.abc import Callable
 
 from absl import flags
 
+from jaxrank.commands.auditing import audit, define_audit
 from jaxrank.commands.calibration import calibrate, define_calibrate
 from jaxrank.commands.console import silence_stdout
 from jaxrank.commands.features import define_features, features
 from jaxrank.commands.models import define_evaluate, define_rank, evaluate, rank
 from jaxrank.commands.searching import define_search, define_train, search, train
-from jaxrank.errors import Stopped, UserError, did_you_mean
+from jaxrank.errors import AuditFailed, Stopped, UserError, did_you_mean
 
 USAGE = """\
 jaxrank learns which photo of a series people prefer, and says how sure that is.
@@ -26,6 +27,7 @@ jaxrank learns which photo of a series people prefer, and says how sure that is.
 Commands:
   search     train a catalogue of experiments side by side and compare them
   train      train one configuration
+  audit      tell whether preferences and photos belong together
   evaluate   measure a saved model on any pairs
   rank       order the photos of each series by a saved model, and pick the best
   features   make or extend a feature store, from a CSV, .npy or safetensors file
@@ -37,14 +39,14 @@ Commands:
 
 def main(argv: list[str] | None = None) -> int:
     """Runs one command and returns the exit status: 0; 1 if every experiment failed; 2 for a
-    user's mistake; 130 for Ctrl-C, 143 for SIGTERM."""
+    user's mistake; 3 for a failed audit; 130 for Ctrl-C, 143 for SIGTERM."""
     argv = sys.argv if argv is None else argv
     try:
         return _dispatch(argv[1:])
     except UserError as error:
         line = " ".join(str(error).split())
         print("jaxrank:", "".join(c if c.isprintable() else "?" for c in line), file=sys.stderr)
-        return 2
+        return 3 if isinstance(error, AuditFailed) else 2
     except Stopped as stopped:
         command = shlex.join(["launch.py", "search", "--resume", f"--workdir={stopped.folder}"])
         print(f"jaxrank: stopped, nothing is lost; go on with: {command}", file=sys.stderr)
@@ -114,6 +116,7 @@ def _flag_list(values: flags.FlagValues) -> str:
 _COMMANDS: dict[str, tuple[Callable, Callable]] = {
     "search": (define_search, search),
     "train": (define_train, train),
+    "audit": (define_audit, audit),
     "evaluate": (define_evaluate, evaluate),
     "rank": (define_rank, rank),
     "features": (define_features, features),

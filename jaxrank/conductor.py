@@ -2,15 +2,13 @@
 
 import dataclasses
 import datetime
-import functools
 import importlib.metadata
 import logging
 import os
 import platform
 import time
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack, closing, contextmanager, nullcontext, suppress
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,10 +17,10 @@ import pandas as pd
 from rich.console import Console
 
 import jaxrank
-from jaxrank import display, evaluate, files, report, sentences, splits, stopping, train
-from jaxrank.cohorts import Cohort, num_parameters
-from jaxrank.errors import Stopped, UserError
-from jaxrank.evaluate import TrialResult, Yardstick
+from jaxrank import conclusions, display, evaluate, files, report, sentences, splits, stopping
+from jaxrank.audit import findings
+from jaxrank.cohorts import num_parameters
+from jaxrank.errors import AuditFailed, UserError, did_you_mean
 from jaxrank.inputs import FeaturesInput, PairsInput
 from jaxrank.launches import (
     Launch,
@@ -32,17 +30,17 @@ from jaxrank.launches import (
     refuse_occupied,
     tables_are_there,
 )
-from jaxrank.loading import Loader
 from jaxrank.prepare import Prepared, describe
 from jaxrank.record import (
-    cohort_of,
     read_record,
     write_record,
 )
 from jaxrank.saving import Saver
+from jaxrank.training import train_all
 
 SAVE_BUDGET = 0.05
-_OUT_OF_MEMORY = (jax.errors.JaxRuntimeError, MemoryError)
+# What becomes of the audit.
+WARN, REFUSE, OFF = AUDITS = ("warn", "refuse", "off")
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "pandas")
 
 log = logging.getLogger("jaxrank")
@@ -78,6 +76,8 @@ def search(
     extend: bool = False,
     retry_failed: bool = False,
     save_budget: float = SAVE_BUDGET,
+    audit: str = WARN,
+    audit_seconds: float = findings.SECONDS,
     catch_signals: bool = False,
     console: Console | None = None,
     **options: Any,
@@ -95,13 +95,19 @@ def search(
       extend: resume a finished search and add the experiments and trials that it does not have.
       retry_failed: resume, and train failed trials again.
       save_budget: the share of the time that checkpoints may take.
+      audit: whether preferences and photos belong together: WARN tells it in every file, REFUSE
+        raises where they seem not to, OFF does not look.
+      audit_seconds: that this may take.
       catch_signals: upon Ctrl-C or SIGTERM finish the epoch, save, and raise `Stopped`.
       console: where log lines and a progress bar are shown; nothing is without it.
       **options: see `prepare`.
 
     Raises:
       UserError: a mistake in the input, in one line.
+      AuditFailed: with REFUSE.
     """
+    if audit not in AUDITS:
+        raise UserError(f"--audit={audit}: unknown.{did_you_mean(audit, AUDITS)}")
     if not 0 <= save_budget <= 1:
         raise UserError(f"--save_budget={save_budget:g} is not a share between 0 and 1")
     given = _given(pairs, features, options)
@@ -119,12 +125,25 @@ def search(
         if not resumed:  # only now: no folder is made for data that turn out to be wrong
             stack.enter_context(files.sole_writer(folder))
             refuse_occupied(folder)
+        found = None if audit == OFF else _audit(folder, ready.prepared, audit, audit_seconds)
         write_record(folder, ready.record)
         caught = stopping.signals_caught() if catch_signals else nullcontext(lambda: None)
         stop_signal = stack.enter_context(caught)
         saver = stack.enter_context(closing(Saver(folder, save_budget)))
         said = [] if resumed or not goes_on else ["no search to go on with: a new one begins"]
-        return _run(folder, ready, said, saver, console, stop_signal)
+        return _run(folder, ready, found, said, saver, console, stop_signal)
+
+
+def _audit(folder: Path, prepared: Prepared, audit: str, max_seconds: float) -> findings.Audit:
+    """The audit of this search's data: that of its folder, or a new one, which is written there."""
+    found = findings.read_audit(folder)
+    if found is None:
+        dataset, parts = prepared.dataset, prepared.parts
+        found = findings.audit(dataset.table, dataset, parts, max_seconds=max_seconds)
+    if audit == REFUSE and found.verdict == findings.FAIL:
+        raise AuditFailed(f"audit: {found.headline} {found.advice} (--audit=warn trains anyway)")
+    findings.write_audit(folder, found)
+    return found
 
 
 @contextmanager
@@ -160,28 +179,32 @@ def _finished_result(folder: Path) -> SearchResult:
 def _run(
     folder: Path,
     ready: Launch,
+    audit: findings.Audit | None,
     said: list[str],
     saver: Saver,
     console: Console | None,
     stop_signal: Callable[[], int | None],
 ) -> SearchResult:
     """Trains what is waiting, evaluates and reports; `said` comes first in the log."""
-    prepared = ready.prepared
-    yardstick = evaluate.make_yardstick(prepared.dataset, prepared.parts)
+    yardstick = evaluate.make_yardstick(ready.prepared.dataset, ready.prepared.parts)
     with display.logging_to(folder / "training.log", console):
         start = time.perf_counter()
         for line in [*said, *ready.describe()]:
             log.info(line)
+        if audit is not None:
+            ready = _with_audit(ready, audit)
+        prepared = ready.prepared
         for number in ready.finished:
             saver.drop(number)  # what a kill may have left
         _write_records(folder, ready)
-        ready = _train_all(folder, ready, yardstick, saver, console, stop_signal)
+        ready = train_all(folder, ready, yardstick, saver, console, stop_signal)
         results = [ready.results[trial.key] for trial in prepared.trials]
         trials = pd.DataFrame([r.row for r in results]).reindex(columns=report.TRIAL_COLUMNS)
         rules = {
             name: evaluate.rule_metrics(scores_N, yardstick, prepared.trained_folds)
             for name, scores_N in evaluate.rule_scores(prepared.dataset).items()
         }
+        rules[evaluate.POSITION] = evaluate.position_metrics(yardstick, prepared.trained_folds)
         parameters = {
             trial.experiment.name: num_parameters(cohort.input_dim, trial.experiment)
             for cohort in prepared.cohorts
@@ -191,12 +214,22 @@ def _run(
         summary = report.summarise(
             prepared.experiments, prepared.skipped, trials, parameters, rules, caveats
         )
+        names = [
+            e.name
+            for e in prepared.experiments
+            if e.name not in prepared.skipped and not e.renumbered
+        ]
+        ranking = conclusions.rank(results, yardstick, names)
+        summary = conclusions.with_intervals(summary, ranking)
+        concluded, facts = conclusions.write_conclusions(
+            folder, ranking, results, yardstick, caveats
+        )
         ceiling = None
         if prepared.ceiling_scores_N is not None:
             ceiling = evaluate.rule_metrics(
                 prepared.ceiling_scores_N, yardstick, prepared.trained_folds
             )
-        remarks = sentences.remarks(summary, results, yardstick, ceiling)
+        remarks = [*concluded, *sentences.remarks(summary, results, yardstick, ceiling)]
         notes = describe(prepared)
         report.write_frame(folder / report.TRIALS_CSV, trials)
         report.write_frame(folder / report.SUMMARY_CSV, summary)
@@ -206,6 +239,7 @@ def _run(
                 "data": prepared.data_facts,
                 "notes": notes,
                 "remarks": remarks,
+                "conclusions": facts,
                 "summary": summary.to_dict("records"),
                 "trials": trials.to_dict("records"),
             },
@@ -214,6 +248,18 @@ def _run(
         log.info("%s", saver.account())
         log.info("done in %.1f s", time.perf_counter() - start)
     return SearchResult(folder, summary, trials, notes, remarks, caveats)
+
+
+def _with_audit(ready: Launch, audit: findings.Audit) -> Launch:
+    """The launch with what the audit says beside every result; it is told in the log, too."""
+    if audit.verdict == findings.PASS:
+        log.info("audit: %s", audit.headline)
+        return ready
+    for line in audit.banner():
+        log.warning(line)
+    facts = ready.prepared.data_facts
+    facts = facts | {"caveats": [audit.caveat, *facts["caveats"]]}
+    return ready._replace(prepared=ready.prepared._replace(data_facts=facts))
 
 
 def _write_records(folder: Path, ready: Launch) -> None:
@@ -243,169 +289,3 @@ def _write_records(folder: Path, ready: Launch) -> None:
         folder / "splits.csv",
         splits.split_table(prepared.parts, prepared.dataset.table, prepared.launch["split"]),
     )
-
-
-def _train_all(
-    folder: Path,
-    ready: Launch,
-    yardstick: Yardstick,
-    saver: Saver,
-    console: Console | None,
-    stop_signal: Callable[[], int | None],
-) -> Launch:
-    """Trains the waiting cohorts; returns the plan with their results.
-
-    While one trains, the next ones are compiled, and the files of the last one are written. An
-    experiment's folder is written when its last trial is done.
-    """
-    prepared = ready.prepared
-    trained = dict.fromkeys(trial.experiment.name for trial in prepared.trials)
-    # Those that a stopped run may have left undone.
-    _write_experiments(folder, ready, yardstick, trained)
-    waiting = ready.waiting
-    finishing: tuple[int, Future[list[TrialResult]]] | None = None
-
-    def collected(ready: Launch) -> Launch:
-        if finishing is None:
-            return ready
-        number, future = finishing
-        return ready._replace(finished=ready.finished | {number: future.result()})
-
-    with (
-        display.progress_bar(ready.waiting_cohorts, console) as show,
-        Loader(prepared) as loader,
-        ThreadPoolExecutor(1, thread_name_prefix="finish") as finisher,
-    ):
-
-        def after_dispatch(number: int, cohort: Cohort, progress: train.Progress) -> None:
-            show(cohort, progress)
-            if finishing is not None and finishing[1].done():
-                finishing[1].result()  # a full disk is told now, not when this cohort has ended
-            if (signal_number := stop_signal()) is not None:
-                saver.save(number, progress)
-                log.info("stopped after epoch %d of cohort %d", len(progress.history), number)
-                log.info("%s", saver.account())
-                raise Stopped(folder, signal_number)
-            saver.save_if_due(number, progress)
-
-        while waiting:
-            if (signal_number := stop_signal()) is not None:
-                raise Stopped(folder, signal_number)
-            number, cohort = waiting[0].number, cohort_of(waiting[0], prepared)
-            loader.begin(waiting)
-            fitted = _fit(
-                number,
-                cohort,
-                prepared,
-                loader,
-                functools.partial(saver.restore, number),
-                functools.partial(after_dispatch, number, cohort),
-            )
-            saver.close()
-            if isinstance(fitted, str) and len(cohort.trials) > 1:
-                log.warning("cohort %d does not fit in memory and is halved: %s", number, fitted)
-                saver.drop(number)
-                known = {planned.number for planned in ready.record.cohorts}
-                ready = ready._replace(record=ready.record.with_halves(number, cohort))
-                write_record(folder, ready.record)
-                halves = [c for c in ready.record.cohorts if c.number not in known]
-                waiting = [*halves, *waiting[1:]]
-                continue
-            if isinstance(fitted, train.Fitted):
-                last = max(planned.number for planned in ready.record.cohorts)
-                _log_cohort(number, last, cohort, fitted)
-            ready = collected(ready)
-            future = finisher.submit(
-                _finish_cohort, folder, ready, number, cohort, fitted, yardstick, saver
-            )
-            finishing, waiting = (number, future), waiting[1:]
-        return collected(ready)
-
-
-def _finish_cohort(
-    folder: Path,
-    ready: Launch,
-    number: int,
-    cohort: Cohort,
-    fitted: train.Fitted | str,
-    yardstick: Yardstick,
-    saver: Saver,
-) -> list[TrialResult]:
-    """Evaluates a trained cohort, or a trial that does not fit in memory, and writes its files."""
-    if isinstance(fitted, train.Fitted):
-        results = evaluate.trial_results(cohort, fitted, yardstick)
-    else:
-        results = [evaluate.out_of_memory(cohort.trials[0], fitted, yardstick.dataset)]
-    for result in results:
-        if result.row["status"] == evaluate.FAILED:
-            log.warning(
-                "failed: %s, fold %d, seed %d: %s",
-                *(result.row[k] for k in ("experiment_name", "fold", "seed", "error")),
-            )
-    results = evaluate.keep_best_weights(results)
-    saver.finish(number, results)
-    ready = ready._replace(finished=ready.finished | {number: results})
-    with saver.paused():
-        _write_experiments(folder, ready, yardstick, {t.experiment.name for t in cohort.trials})
-    return results
-
-
-def _fit(
-    number: int,
-    cohort: Cohort,
-    prepared: Prepared,
-    loader: Loader,
-    restore: Callable[[train.TrainState], train.Progress | None],
-    on_dispatch: Callable[[train.Progress], None],
-) -> train.Fitted | str:
-    """The trained cohort, or what was said when it did not fit in memory."""
-    loaded = None
-    with suppress(*_OUT_OF_MEMORY):  # beside the cohort that trained then; now it is gone
-        loaded = loader.loaded(number)
-    try:
-        return train.fit(
-            cohort,
-            prepared.dataset,
-            prepared.parts,
-            loaded=loader.load(cohort) if loaded is None else loaded,
-            restore=restore,
-            on_dispatch=on_dispatch,
-        )
-    except _OUT_OF_MEMORY as error:
-        text = str(error) or "out of memory"
-        if isinstance(error, jax.errors.JaxRuntimeError) and "RESOURCE_EXHAUSTED" not in text:
-            raise
-        return text.splitlines()[0][:200]
-
-
-def _log_cohort(number: int, last: int, cohort: Cohort, fitted: train.Fitted) -> None:
-    log.info(
-        "cohort %d of %d (%s): %d trials, %d epochs of %d steps of up to %d pairs, %.1f s "
-        "(predicted %.1f s)",
-        number,
-        last,
-        ", ".join(dict.fromkeys(trial.experiment.name for trial in cohort.trials)),
-        len(cohort.trials),
-        len(fitted.history.running),
-        cohort.num_batches,
-        cohort.batch_size,
-        fitted.seconds,
-        len(fitted.history.running) * cohort.epoch_seconds,
-    )
-
-
-def _write_experiments(
-    folder: Path, ready: Launch, yardstick: Yardstick, names: Iterable[str]
-) -> None:
-    """Writes the folders of those of the experiments whose trials are all done."""
-    prepared, done = ready.prepared, ready.results
-    for name in names:
-        mine = [trial.key for trial in prepared.trials if trial.experiment.name == name]
-        if all(key in done for key in mine):
-            report.write_experiment(
-                folder / name,
-                [done[key] for key in mine],
-                yardstick,
-                prepared.data_facts["caveats"],
-                {} if prepared.start is None else prepared.start.seen,
-            )

@@ -10,7 +10,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from jaxrank.configs import CATALOGUE_KEYS, default
+from jaxrank.configs import CATALOGUE_KEYS, REFERENCES, default
 from jaxrank.errors import UserError, did_you_mean
 
 
@@ -56,8 +56,9 @@ def check_config(config: Any, where: str) -> ConfigDict:
     catalogue = values["experiments"]
     if not isinstance(catalogue, dict) or not all(isinstance(v, dict) for v in catalogue.values()):
         raise UserError(f"{where}: 'experiments' must hold one dict an experiment")
-    if not isinstance(values["linear"], dict):
-        raise UserError(f"{where}: 'linear' must be a dict")
+    for name in REFERENCES:
+        if not isinstance(values[name], dict):
+            raise UserError(f"{where}: '{name}' must be a dict")
     modes = values["modes"]
     if not isinstance(modes, dict) or not all(_is_names(names) for names in modes.values()):
         raise UserError(f"{where}: 'modes' must hold one tuple of experiment names a mode")
@@ -70,13 +71,14 @@ def _is_names(names: Any) -> bool:
 
 
 def with_every_key(config: ConfigDict) -> ConfigDict:
-    """A copy in which every experiment, and the linear reference, has all hyperparameters, so
-    that each can be set on the command line."""
+    """A copy in which every experiment and reference has all hyperparameters, so that each can be
+    set on the command line."""
     values = config.to_dict()
     defaults = {key: value for key, value in values.items() if key not in CATALOGUE_KEYS}
     for name, changes in values["experiments"].items():
         values["experiments"][name] = defaults | changes
-    values["linear"] = defaults | values["linear"]
+    for name in REFERENCES:
+        values[name] = defaults | values[name]
     return ConfigDict(values)
 
 
@@ -85,7 +87,7 @@ def check_key(config: ConfigDict, path: str) -> None:
     node: Any = config
     for key in path.split("."):
         if not isinstance(node, ConfigDict) or key not in node:
-            if path.startswith("experiments.linear."):
+            if path.startswith(tuple(f"experiments.{name}." for name in REFERENCES)):
                 raise UserError(
                     f"--config.{path}: the reference is no experiment of the catalogue; write "
                     f"--config.{path.removeprefix('experiments.')}"

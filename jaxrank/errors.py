@@ -13,6 +13,11 @@ class UserError(Exception):
     """
 
 
+class AuditFailed(UserError):
+    """Labels that seem not to belong to their photos, in a search that was told to refuse them: the
+    exit status is 3."""
+
+
 class Stopped(Exception):
     """A search was asked to stop by a signal, and has saved what it needs to go on."""
 

@@ -16,13 +16,14 @@ from scipy.special import expit
 
 from jaxrank import epochs, losses, orderings, splits, steps, train
 from jaxrank.cohorts import Cohort, Trial
-from jaxrank.datasets import Dataset
-from jaxrank.experiments import LINEAR
+from jaxrank.configs import REFERENCES
+from jaxrank.datasets import Dataset, renumbered
+from jaxrank.experiments import Experiment
 from jaxrank.models import Scorer, narrowed
 
 # The status of a trial in the tables.
 COMPLETED, FAILED = "completed", "failed"
-CHANCE = "chance"
+CHANCE, POSITION = "chance", "position"
 IQA_BLOCK = "iqa"
 # The columns of `history.csv`. Those of training are running means over the epoch's batches, with
 # dropout, while the parameters moved; `trials.csv` has those of the chosen parameters.
@@ -82,15 +83,26 @@ class Yardstick(NamedTuple):
       parts_FM: int8, the part of every pair in every fold.
       photos: of each fold and part of ORDERED_PARTS, the photos in its pairs, by series.
       worth: where the true order of a series' photos comes from.
+      control: the same of renumbered pairs; None in a control's own.
     """
 
     dataset: Dataset
     parts_FM: np.ndarray
     photos: dict[tuple[int, int], orderings.SeriesPhotos]
     worth: str
+    control: "Yardstick | None"
+
+    def of(self, experiment: Experiment) -> "Yardstick":
+        """The one for an experiment's trials."""
+        return self.control if experiment.renumbered and self.control is not None else self
 
 
 def make_yardstick(dataset: Dataset, parts_FM: np.ndarray) -> Yardstick:
+    control = _make_yardstick(renumbered(dataset), parts_FM, None)
+    return _make_yardstick(dataset, parts_FM, control)
+
+
+def _make_yardstick(dataset: Dataset, parts_FM: np.ndarray, control: Yardstick | None) -> Yardstick:
     worth_N, source = orderings.true_worth(dataset)
     photos = {
         (fold, part): orderings.series_photos(
@@ -99,7 +111,7 @@ def make_yardstick(dataset: Dataset, parts_FM: np.ndarray) -> Yardstick:
         for fold in range(len(parts_FM))
         for part in ORDERED_PARTS
     }
-    return Yardstick(dataset, parts_FM, photos, source)
+    return Yardstick(dataset, parts_FM, photos, source, control)
 
 
 def trial_results(cohort: Cohort, fitted: train.Fitted, yardstick: Yardstick) -> list[TrialResult]:
@@ -123,7 +135,8 @@ def trial_results(cohort: Cohort, fitted: train.Fitted, yardstick: Yardstick) ->
         else:
             row["best_epoch"] = int(fitted.best_epoch_P[p]) + 1
             learned = steps.log_ties(jax.tree.map(lambda leaf, p=p: leaf[p], fitted.best_params))
-            row |= _trial_metrics(trial, fitted.scores_PN[p], learned, yardstick)
+            measure = yardstick.of(trial.experiment)
+            row |= _trial_metrics(trial, fitted.scores_PN[p], learned, measure)
         ran = fitted.history.running[:, p]
         history = pd.DataFrame(
             {"fold": trial.fold, "seed": trial.seed, "epoch": np.flatnonzero(ran) + 1}
@@ -244,19 +257,28 @@ def loss_of_pairs(
 
 def score_metrics(scores_N: np.ndarray, yardstick: Yardstick, fold: int) -> dict[str, float]:
     """Accuracy on each part of a fold, and how well series are ordered, by scores [N]."""
-    difference_M = pair_differences(scores_N, yardstick.dataset)
-    hit, weight = hits_of(difference_M, yardstick.dataset.preference_M)
-    metrics = {
-        f"{splits.PART_NAMES[part]}_accuracy": mean_of_part(
-            hit, weight, yardstick.parts_FM[fold], part
-        )
-        for part in splits.MEASURED
-    }
+    metrics = _accuracies(pair_differences(scores_N, yardstick.dataset), yardstick, fold)
     for part in ORDERED_PARTS:
         photos = yardstick.photos[fold, part]
         metrics[f"{splits.PART_NAMES[part]}_top1_hit"] = orderings.top1_hit(scores_N, photos)
         metrics[f"{splits.PART_NAMES[part]}_kendall_tau"] = orderings.kendall_tau(scores_N, photos)
     return metrics
+
+
+def _accuracies(difference_M: np.ndarray, yardstick: Yardstick, fold: int) -> dict[str, float]:
+    hit, weight = hits_of(difference_M, yardstick.dataset.preference_M)
+    part_M = yardstick.parts_FM[fold]
+    return {
+        f"{splits.PART_NAMES[part]}_accuracy": mean_of_part(hit, weight, part_M, part)
+        for part in splits.MEASURED
+    }
+
+
+def position_metrics(yardstick: Yardstick, folds: Sequence[int]) -> dict[str, float]:
+    """The rule that photo a is always the better: it finds a table that is not in random order."""
+    always_a_M = np.ones(len(yardstick.dataset.preference_M), np.float32)
+    per_fold = [_accuracies(always_a_M, yardstick, fold) for fold in folds]
+    return pd.DataFrame(per_fold).mean().to_dict()
 
 
 def rule_scores(dataset: Dataset) -> dict[str, np.ndarray]:
@@ -265,7 +287,7 @@ def rule_scores(dataset: Dataset) -> dict[str, np.ndarray]:
     if IQA_BLOCK in dataset.block_columns:
         columns = dataset.block_columns[IQA_BLOCK]
         for name, index in zip(columns, dataset.column_indices([IQA_BLOCK]), strict=True):
-            unique = f"{IQA_BLOCK}:{name}" if name in (CHANCE, LINEAR) else name
+            unique = f"{IQA_BLOCK}:{name}" if name in (CHANCE, POSITION, *REFERENCES) else name
             scores[unique] = dataset.features_ND[:, index]
     return scores
 
@@ -279,13 +301,18 @@ def rule_metrics(
     return pd.DataFrame(per_fold).mean().to_dict()
 
 
-def standard_error_of_test(
-    results: Sequence[TrialResult], yardstick: Yardstick
-) -> tuple[float, int, int]:
-    """Standard error of an experiment's test accuracy, with its numbers of pairs and series.
+def control_z(results: Sequence[TrialResult], yardstick: Yardstick) -> tuple[float, float]:
+    """Test accuracy of the control's trials, and by how many standard errors it is off one half."""
+    control = yardstick.control
+    assert control is not None, "the yardstick of a control has no control of its own"
+    hits_M, weight_M = _tested(results, control)
+    accuracy = float(hits_M.sum() / weight_M.sum()) if weight_M.any() else float("nan")
+    error, _, _ = clustered_error(hits_M, weight_M, control.dataset.series_M)
+    return accuracy, (accuracy - 0.5) / error if error > 0 else float("nan")
 
-    It covers the draw of test series, not retraining, and not the choice among experiments.
-    """
+
+def _tested(results: Sequence[TrialResult], yardstick: Yardstick) -> tuple[np.ndarray, np.ndarray]:
+    """Hits and weights [M] of the test pairs, summed over completed trials."""
     dataset, parts = yardstick.dataset, yardstick.parts_FM
     hits_M, weight_M = np.zeros((2, len(dataset.preference_M)))
     for result in results:
@@ -295,7 +322,7 @@ def standard_error_of_test(
             tested = directed * (parts[result.trial.fold] == splits.TEST)
             hits_M += hit * tested
             weight_M += tested
-    return clustered_error(hits_M, weight_M, dataset.series_M)
+    return hits_M, weight_M
 
 
 def clustered_error(

@@ -1,8 +1,8 @@
 """Experiments: from a config's text and numbers to checked, frozen values.
 
 A config (see configs/default.py) holds one value a hyperparameter, `experiments` (what each
-experiment of the catalogue changes), `modes` (lists of experiments) and `linear` (what the linear
-reference changes). An override beats the catalogue, and the catalogue beats the config's values.
+experiment of the catalogue changes), `modes` (lists of experiments), `linear` and `shuffled` (what
+the references change). An override beats the catalogue, which beats the config's values.
 """
 
 import dataclasses
@@ -15,13 +15,13 @@ from typing import Any
 import numpy as np
 from ml_collections import ConfigDict
 
-from jaxrank.configs import CATALOGUE_KEYS
+from jaxrank.configs import CATALOGUE_KEYS, REFERENCES
 from jaxrank.errors import UserError, did_you_mean
 from jaxrank.losses import LOSSES
 from jaxrank.models import ACTIVATIONS
 from jaxrank.sampling import SAMPLERS
 
-LINEAR = "linear"
+LINEAR, SHUFFLED = REFERENCES
 ALL_BLOCKS = "all"
 # The switches of single blocks.
 BLOCK_SWITCHES = {"use_clip": "clip", "use_cnn_features": "cnn", "use_iqa_features": "iqa"}
@@ -110,6 +110,11 @@ class Experiment:
     init_from: str = ""
 
     @property
+    def renumbered(self) -> bool:
+        """Whether it is the control, which learns from `datasets.renumbered` pairs."""
+        return self.name == SHUFFLED
+
+    @property
     def hidden_dims_text(self) -> str:
         return ",".join(map(str, self.mlp_hidden_dims))
 
@@ -123,8 +128,8 @@ def choose_names(config: ConfigDict, mode: str, names: Sequence[str] | str) -> l
             raise UserError(f"--mode={mode}: unknown mode.{did_you_mean(mode, config.modes)}")
         names = config.modes[mode]
     for name in names:
-        if name == LINEAR:
-            raise UserError("the linear reference always runs; name other experiments")
+        if name in REFERENCES:
+            raise UserError(f"the reference '{name}' always runs; name other experiments")
         if name not in config.experiments:
             raise UserError(
                 f"experiment '{name}' is not in the catalogue."
@@ -136,22 +141,22 @@ def choose_names(config: ConfigDict, mode: str, names: Sequence[str] | str) -> l
 def read_experiments(
     config: ConfigDict, names: Sequence[str], overrides: Mapping[str, Any]
 ) -> list[Experiment]:
-    """The named experiments with the overrides applied, then the linear reference.
+    """The named experiments with the overrides applied, then the references.
 
     Args:
       config: checked by `config_files.check_config`.
       names: in its catalogue.
       overrides: `KEY` holds for every named experiment and beats the catalogue;
-        `experiments.NAME.KEY` holds for one and beats both; `linear.KEY` holds for the linear
-        reference, which `KEY` leaves alone: a yardstick that changed with what it measures would
-        be none.
+        `experiments.NAME.KEY` holds for one and beats both; `linear.KEY` and `shuffled.KEY` hold
+        for a reference, which `KEY` leaves alone: a yardstick that changed with what it measures
+        would be none.
     """
     defaults = {key: value for key, value in config.items() if key not in CATALOGUE_KEYS}
-    general, special = _sort_overrides(overrides, [*names, LINEAR])
+    general, special = _sort_overrides(overrides, [*names, *REFERENCES])
     experiments = []
-    for name in [*names, LINEAR]:
-        forced = special[name] if name == LINEAR else general | special[name]
-        changes = config.linear if name == LINEAR else config.experiments[name]
+    for name in [*names, *REFERENCES]:
+        forced = special[name] if name in REFERENCES else general | special[name]
+        changes = config[name] if name in REFERENCES else config.experiments[name]
         explicit = changes.to_dict() | forced
         for key in explicit:
             if key not in defaults:
@@ -174,8 +179,8 @@ def _sort_overrides(
                 general[key] = value
             case ["experiments", name, key] if name in special:
                 special[name][key] = value
-            case ["linear", key]:
-                special[LINEAR][key] = value
+            case [name, key] if name in REFERENCES:
+                special[name][key] = value
             case ["experiments", name, _]:
                 raise UserError(f"override '{path}': '{name}' is not among the experiments to run")
             case _:

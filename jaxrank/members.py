@@ -11,8 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxrank import losses, sampling, splits
-from jaxrank.cohorts import Cohort
-from jaxrank.datasets import Dataset, fit_scaling
+from jaxrank.cohorts import Cohort, Trial
+from jaxrank.datasets import Dataset, fit_scaling, renumbered
 from jaxrank.models import Scorer
 from jaxrank.plan import fold_rows
 
@@ -25,7 +25,7 @@ class Data(NamedTuple):
     """What all members share."""
 
     features_ND: Array  # float32, raw
-    pairs_M2: Array  # int32, rows of features_ND
+    pairs_M2: Array  # int32, rows of features_ND; every pair twice, see `make_feed`
     preference_M: Array  # float32
 
 
@@ -94,16 +94,26 @@ class Feed(NamedTuple):
 
 
 def make_feed(cohort: Cohort, dataset: Dataset, parts: np.ndarray, folds: Iterable[int]) -> Feed:
-    """The columns that a cohort reads, and their scaling in these folds."""
+    """The columns that a cohort reads, and their scaling in these folds.
+
+    After the pairs come the same with renumbered photos, which a control learns from: for its
+    program, that is a matter of row numbers too.
+    """
     inputs_ND = dataset.inputs(cohort.choices.blocks, cohort.choices.l2_blocks)
     scaling = {}
     for fold in folds:
         train = fold_rows(parts, fold, splits.TRAIN)
         scaling[fold] = fit_scaling(inputs_ND, np.unique(dataset.pair_rows_M2[train]))
+    pairs = np.concatenate([dataset.pair_rows_M2, renumbered(dataset).pair_rows_M2])
     data = Data(
-        jnp.asarray(inputs_ND), jnp.asarray(dataset.pair_rows_M2), jnp.asarray(dataset.preference_M)
+        jnp.asarray(inputs_ND), jnp.asarray(pairs), jnp.asarray(np.tile(dataset.preference_M, 2))
     )
     return Feed(data, scaling)
+
+
+def first_row(trial: Trial, dataset: Dataset) -> int:
+    """Where a trial's pairs begin in `Data`."""
+    return len(dataset.preference_M) if trial.experiment.renumbered else 0
 
 
 def make_members(
@@ -153,7 +163,7 @@ def make_members(
         log_ties=jnp.asarray([log_ties[t.fold] for t in trials], jnp.float32),
         mean_D=jnp.asarray([scaling[t.fold][0] for t in trials]),
         inv_std_D=jnp.asarray([scaling[t.fold][1] for t in trials]),
-        val_rows_CB=jnp.asarray([padded(val_rows[t.fold]) for t in trials]),
+        val_rows_CB=jnp.asarray([padded(val_rows[t.fold] + first_row(t, dataset)) for t in trials]),
         max_epochs=numbers("max_epochs", jnp.int32),
         patience=numbers("patience", jnp.int32),
     )
@@ -177,4 +187,9 @@ def cohort_rows(cohort: Cohort, dataset: Dataset, parts: np.ndarray, epoch: int)
             epoch,
         )
         drawn[fold, seed] = np.where(places == sampling.EMPTY, sampling.EMPTY, train[places])
-    return np.stack([drawn[t.fold, t.seed] for t in cohort.trials]).astype(np.int32)
+
+    def rows_of(trial: Trial) -> np.ndarray:
+        rows_SB = drawn[trial.fold, trial.seed]
+        return np.where(rows_SB == sampling.EMPTY, rows_SB, rows_SB + first_row(trial, dataset))
+
+    return np.stack([rows_of(trial) for trial in cohort.trials]).astype(np.int32)

@@ -14,7 +14,7 @@ import os
 import re
 import string
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -94,6 +94,18 @@ def read_pairs(
         f"a pair table has {','.join(CANONICAL_COLUMNS)} and a vote table {','.join(VOTE_COLUMNS)}"
     )
     raise tables.missing_column(path, missing[0], need, table.columns)
+
+
+def read_all_votes(path: Path | str, photo_name: str | None = None) -> Pairs:
+    """The pairs of a table, whatever its kind; of a vote table all, however few their votes."""
+    kept: dict[str, Any] = {}
+    table, is_pair_list = _read(Path(path))
+    columns = set(table.columns)
+    canonical = set(CANONICAL_COLUMNS) <= columns
+    if not is_pair_list and not canonical and set(VOTE_COLUMNS) <= columns:
+        kept = {"min_agreement": 0.0, "min_reviewers": 1}
+    named = is_pair_list or not canonical
+    return read_pairs(path, photo_name=photo_name if named else None, **kept)
 
 
 def refuse_vote_options(where: str, **options: object) -> None:

@@ -98,7 +98,7 @@ def make_cohort(
         or min(map(len, folds.train_series)) < num_batches,
         input_dim=input_dim,
         epochs_per_dispatch=1,
-        data_bytes=4 * (len(dataset.photos) * input_dim + 3 * len(dataset.preference_M)),
+        data_bytes=4 * (len(dataset.photos) * input_dim + 6 * len(dataset.preference_M)),
         rates=rates,
     )
     return _shaped(cohort, trials, hidden_dims, epochs_per_dispatch)

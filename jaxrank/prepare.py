@@ -14,12 +14,11 @@ from jaxrank import costs, evaluate, plan, splits
 from jaxrank.checkpoints import SEEN, Model, load_model
 from jaxrank.cohorts import Cohort, Trial
 from jaxrank.config_files import check_config
-from jaxrank.configs import default
+from jaxrank.configs import REFERENCES, default
 from jaxrank.datasets import Dataset, align, content_hash
 from jaxrank.errors import UserError
 from jaxrank.experiments import (
     ALL_BLOCKS,
-    LINEAR,
     Experiment,
     choose_names,
     read_experiments,
@@ -44,13 +43,13 @@ class Prepared(NamedTuple):
     Attributes:
       dataset, parts: the aligned pairs and, int8 [F, M], the part of every pair in every fold.
       data_facts: what the data are, for the log and the files.
-      experiments: all, with their blocks resolved; the linear reference is the last.
+      experiments: all, with their blocks resolved; the references are the last.
       skipped: by experiment, why it can't be trained.
       trials: of the experiments that are not skipped, in the order of the tables.
       cohorts: the plan.
       rates: that it was made with.
       ceiling_scores_N: for simulated data, the best possible score of each photo.
-      start: the model that the experiments, but for the reference, begin from.
+      start: the model that the experiments, but for the references, begin from.
       launch: the options: with them, `prepare` gives the same again.
     """
 
@@ -108,7 +107,7 @@ def prepare(
       seed: of training only.
       split_seed: of the split only.
       photo_name, min_agreement, min_reviewers: see `pairs.read_pairs`.
-      init_from: a saved model's folder; every experiment but the reference begins from it.
+      init_from: a saved model's folder; every experiment but the references begins from it.
       memory_fraction: the share of the device's memory that one cohort may take.
       rates: of the machine, as `read_calibration` returns them; by default those built in.
     """
@@ -158,7 +157,10 @@ def prepare(
         start = load_model(init_from)
         _check_start(start, init_from, trained, dataset, parts[trained_folds])
         resolved, trained = (
-            [e if e.name == LINEAR else dataclasses.replace(e, init_from=start.digest) for e in es]
+            [
+                e if e.name in REFERENCES else dataclasses.replace(e, init_from=start.digest)
+                for e in es
+            ]
             for es in (resolved, trained)
         )
     num_trials = len(trained) * len(trained_folds) * num_seeds
@@ -265,7 +267,7 @@ def _check_start(
 ) -> None:
     """Refuses to begin from a model of another shape, or from one that knows the answers."""
     for e in experiments:
-        if e.name == LINEAR:
+        if e.name in REFERENCES:
             continue
         shape = {
             "mlp_hidden_dims": list(e.mlp_hidden_dims),

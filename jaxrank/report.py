@@ -12,12 +12,14 @@ from matplotlib.figure import Figure
 
 from jaxrank import files, splits, tables
 from jaxrank.checkpoints import SEEN, save_model
+from jaxrank.configs import REFERENCES
 from jaxrank.datasets import Dataset
 from jaxrank.errors import UserError
 from jaxrank.evaluate import (
     CHANCE,
     COMPLETED,
     FAILED,
+    POSITION,
     TrialResult,
     Yardstick,
     best_trial,
@@ -25,13 +27,14 @@ from jaxrank.evaluate import (
     pair_differences,
     predictions,
 )
-from jaxrank.experiments import LINEAR, Experiment
+from jaxrank.experiments import Experiment
 
 SUMMARY_COLUMNS = (
     "experiment_name,status,error,mlp_hidden_dims,batch_size,learning_rate,dropout,blocks,"
     "num_seeds,num_folds,epochs_run,best_epoch,train_accuracy,val_accuracy,val_loss,test_accuracy,"
     "test_loss,val_top1_hit,test_top1_hit,val_kendall_tau,test_kendall_tau,train_val_gap,"
-    "parameters,duration_seconds,notes"
+    "parameters,duration_seconds,val_ci_low,val_ci_high,test_ci_low,test_ci_high,"
+    "diff_to_sharpness,diff_ci_low,diff_ci_high,share_first,tied_for_best,notes"
 ).split(",")
 TRIAL_COLUMNS = (
     "experiment_name,fold,seed,status,error,epochs_run,best_epoch,train_accuracy,val_accuracy,"
@@ -45,6 +48,7 @@ _MEANS = (
 ).split(",")
 # The status of an experiment, besides COMPLETED and FAILED: PARTIAL where some trials failed.
 PARTIAL, SKIPPED, RULE = "partial", "skipped", "rule"
+_RULE_NOTES = {CHANCE: "rule: all scores equal", POSITION: "rule: image_a wins"}
 TRIALS_CSV, SUMMARY_CSV, RESULTS_JSON = "trials.csv", "summary.csv", "results.json"
 
 
@@ -94,7 +98,7 @@ def summarise(
             row |= done[_MEANS].mean().to_dict()
         rows.append(row)
     for name, metrics in rules.items():
-        note = "rule: all scores equal" if name == CHANCE else f"rule: more {name} wins"
+        note = _RULE_NOTES.get(name, f"rule: more {name} wins")
         rows.append({"experiment_name": name, "status": RULE, "notes": note} | dict(metrics))
     summary = pd.DataFrame(rows)
     summary["notes"] = ["; ".join(filter(None, [n, *caveats])) for n in summary["notes"]]
@@ -127,7 +131,7 @@ def write_frame(path: Path, frame: pd.DataFrame) -> None:
 
 
 def write_json(path: Path, value: object) -> None:
-    files.write_text(path, _json(value))
+    files.write_text(path, files.strict_json(value))
 
 
 def read_results_json(path: Path) -> dict[str, Any]:
@@ -158,23 +162,6 @@ def read_results_json(path: Path) -> dict[str, Any]:
         ) from None
 
 
-def _json(value: object) -> str:
-    """Strict JSON: numbers that are not finite become null."""
-    return json.dumps(_plain(value), indent=1, allow_nan=False) + "\n"
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    if isinstance(value, np.generic):
-        value = value.item()
-    if value is pd.NA or (isinstance(value, float) and not np.isfinite(value)):
-        return None
-    return value
-
-
 def write_experiment(
     folder: Path,
     results: Sequence[TrialResult],
@@ -197,7 +184,7 @@ def write_experiment(
     experiment = results[0].trial.experiment
     columns = ("fold", "seed", "status", "error", "test_accuracy", "test_loss")
     rows = pd.DataFrame([result.row for result in results]).reindex(columns=columns)
-    test_results = _json(
+    test_results = files.strict_json(
         {
             "experiment_name": experiment.name,
             "caveats": list(caveats),
@@ -216,23 +203,36 @@ def write_experiment(
     _draw_curves(folder / "training_curves.png", title, history)
     best = best_trial(results)
     if best is not None:
-        assert best.weights is not None, "the best trial's weights were let go of"
         completed = [result for result in results if result.row["status"] == COMPLETED]
-        write_frame(folder / "predictions.csv", predictions(completed, yardstick))
-        dataset, part_M = yardstick.dataset, yardstick.parts_FM[best.trial.fold]
-        validated = part_M == splits.VALIDATION
-        difference_M = pair_differences(best.scores_N, dataset)
-        slope = fit_slope(difference_M[validated], dataset.preference_M[validated])
-        facts = ("fold", "seed", "best_epoch", "val_accuracy")
-        save_model(
-            folder / "model",
-            experiment,
-            {name: dataset.block_columns[name] for name in experiment.blocks},
-            *best.weights,
-            {key: best.row[key] for key in facts} | {"slope": slope, "caveats": list(caveats)},
-            _photos_seen(dataset, part_M, seen_before if experiment.init_from else {}),
-        )
+        write_frame(folder / "predictions.csv", predictions(completed, yardstick.of(experiment)))
+        if not experiment.renumbered:  # nobody should rank photos by a control
+            seen = seen_before if experiment.init_from else {}
+            _save_best(folder / "model", best, yardstick, caveats, seen)
     files.write_text(last, test_results)
+
+
+def _save_best(
+    folder: Path,
+    best: TrialResult,
+    yardstick: Yardstick,
+    caveats: Sequence[str],
+    seen_before: Mapping[str, Iterable[str]],
+) -> None:
+    assert best.weights is not None, "the best trial's weights were let go of"
+    experiment = best.trial.experiment
+    dataset, part_M = yardstick.dataset, yardstick.parts_FM[best.trial.fold]
+    validated = part_M == splits.VALIDATION
+    difference_M = pair_differences(best.scores_N, dataset)
+    slope = fit_slope(difference_M[validated], dataset.preference_M[validated])
+    facts = ("fold", "seed", "best_epoch", "val_accuracy")
+    save_model(
+        folder,
+        experiment,
+        {name: dataset.block_columns[name] for name in experiment.blocks},
+        *best.weights,
+        {key: best.row[key] for key in facts} | {"slope": slope, "caveats": list(caveats)},
+        _photos_seen(dataset, part_M, seen_before),
+    )
 
 
 def _photos_seen(
@@ -275,8 +275,8 @@ def _draw_curves(path: Path, title: str, history: pd.DataFrame) -> None:
 
 
 def nothing_came_out(summary: pd.DataFrame) -> bool:
-    """Whether no experiment of the launch, the reference apart, has a completed trial."""
-    asked = summary[(summary["status"] != RULE) & (summary["experiment_name"] != LINEAR)]
+    """Whether no experiment of the launch, the references apart, has a completed trial."""
+    asked = summary[(summary["status"] != RULE) & ~summary["experiment_name"].isin(REFERENCES)]
     return not asked["status"].isin([COMPLETED, PARTIAL]).any()
 
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from ml_collections import ConfigDict
 from test_bad_input import nearly, told_or_done
 
-from jaxrank import conductor
+from jaxrank import train
 from jaxrank.catalogues import MODE, OPTIONAL, REQUIRED, read_catalogue
 from jaxrank.cli import main
 from jaxrank.configs import default
@@ -93,7 +93,7 @@ def test_an_empty_cell_is_the_configs_value_and_no_hidden_layers(tmp_path: Path)
     config.margin, config.use_clip, config.notes = 0.25, False, "ours"
     config.linear.batch_size = 77
     found = experiments_of(write(tmp_path / "c.csv", WHOLE, EMPTY), config)
-    assert list(found) == ["whole", "empty", "linear"]
+    assert list(found) == ["whole", "empty", "linear", "shuffled"]
     empty = found["empty"]
     assert empty.mlp_hidden_dims == ()
     assert (empty.margin, empty.blocks, empty.notes) == (0.25, ("all", "-clip"), "ours")
@@ -122,7 +122,7 @@ def test_the_columns_stand_in_any_order_and_cells_have_blanks(tmp_path: Path) ->
         ("experiment_name", "a b", "use letters, digits, '_' and '-'"),
         ("experiment_name", "../a", "use letters, digits, '_' and '-'"),
         ("experiment_name", "checkpoints", "the folder of that name is taken"),
-        ("experiment_name", "linear", "the name 'linear' is the reference's"),
+        ("experiment_name", "linear", "the name 'linear' is a reference's"),
         ("experiment_name", "first", "the name 'first' stands twice"),
         ("mlp_hidden_dims", "8;4", "'8;4' must be whole numbers from 1 up, such as 512,256, or"),
         ("mlp_hidden_dims", "8,0", "'8,0' must be whole numbers"),
@@ -295,7 +295,7 @@ def test_any_cell_is_a_value_or_a_mistake_with_its_place(
     except UserError as error:
         message = str(error)
     else:
-        assert len(found) == 2
+        assert len(found) == 3
     assert message.startswith(f"{path}, line 2")
 
 
@@ -328,8 +328,8 @@ def test_a_catalogue_takes_the_place_of_the_configs(
     for given_as in ([f"--experiments_csv={tmp_path / 'c.csv'}"],
                      ["--experiments_csv", str(tmp_path / "c.csv")]):  # fmt: skip
         out, rows = planned(capsys, [*searching, *given_as, "--num_seeds=2"])
-        assert "6 trials in 3 cohorts" in out
-        assert list(rows) == ["z", "b", "linear"]  # in the order of the table
+        assert "8 trials in 4 cohorts" in out
+        assert list(rows) == ["z", "b", "linear", "shuffled"]  # in the order of the table
         assert (rows["z"][0], rows["z"][4]) == ("0.001", "1")
         assert (rows["b"][0], rows["b"][4]) == ("0.002", "2")
 
@@ -340,7 +340,7 @@ def test_experiments_choose_among_those_of_the_table(
     words = [*searching, f"--experiments_csv={tmp_path / 'c.csv'}"]
     changes = ["--experiments=b", "--config.dropout=0.5", "--config.experiments.b.max_epochs=9"]
     _, rows = planned(capsys, [*words, *changes])
-    assert list(rows) == ["b", "linear"]
+    assert list(rows) == ["b", "linear", "shuffled"]
     assert (rows["b"][1], rows["b"][4]) == ("0.5", "9")
 
 
@@ -399,7 +399,7 @@ def test_a_search_from_a_table_ends_goes_on_and_grows(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     workdir, table = tmp_path / "w", tmp_path / "c.csv"
-    fit = conductor.train.fit
+    fit = train.fit
     fitted: list[list[Any]] = []
 
     def stopping_fit(cohort: Any, *args: Any, **kwargs: Any) -> Any:
@@ -408,12 +408,12 @@ def test_a_search_from_a_table_ends_goes_on_and_grows(
         fitted.append([trial.key for trial in cohort.trials])
         return fit(cohort, *args, **kwargs)
 
-    monkeypatch.setattr(conductor.train, "fit", stopping_fit)
+    monkeypatch.setattr(train, "fit", stopping_fit)
     words = [*searching, "--num_seeds=2", "--seed=3"]
     assert main([*words, f"--experiments_csv={table}"]) == 130
     assert fitted == [[("z", 0, 7), ("z", 0, 8)]]
     config = json.loads((workdir / "config.json").read_text())
-    z, b, _ = config["experiments"]
+    z, b, *_ = config["experiments"]
     assert (z["mlp_hidden_dims"], z["seed"], z["notes"]) == ([4], 7, "mine")
     assert (b["mlp_hidden_dims"], b["seed"], b["notes"]) == ([], -1, "")
     assert set(config["launch"]["config"]["experiments"]) == {"z", "b"}
@@ -430,9 +430,12 @@ def test_a_search_from_a_table_ends_goes_on_and_grows(
     resume = ["launch.py", "search", "--resume", f"--workdir={workdir}"]
     assert main(resume) == 0
     assert [key for cohort in fitted[1:] for key in cohort] == [
-        ("b", 0, 3), ("b", 0, 4), ("linear", 0, 3), ("linear", 0, 4)
+        ("b", 0, 3), ("b", 0, 4), ("linear", 0, 3), ("linear", 0, 4),
+        ("shuffled", 0, 3), ("shuffled", 0, 4),
     ]  # fmt: skip
-    assert of_trials(workdir) == {"b": [3, 4], "linear": [3, 4], "z": [7, 8]}
+    assert of_trials(workdir) == {
+        "b": [3, 4], "linear": [3, 4], "shuffled": [3, 4], "z": [7, 8]
+    }  # fmt: skip
     summary = pd.read_csv(workdir / "summary.csv").set_index("experiment_name")
     assert summary.loc["z", "notes"] == "mine"
     assert summary.loc["z", "mlp_hidden_dims"] == 4
@@ -457,14 +460,16 @@ def test_a_search_from_a_table_ends_goes_on_and_grows(
     fitted.clear()
     assert main([*resume, "--extend", f"--experiments_csv={elsewhere}"]) == 0
     assert fitted == [[("c", 0, 3), ("c", 0, 4)]]
-    assert of_trials(workdir) == {"b": [3, 4], "c": [3, 4], "linear": [3, 4], "z": [7, 8]}
+    assert of_trials(workdir) == {
+        "b": [3, 4], "c": [3, 4], "linear": [3, 4], "shuffled": [3, 4], "z": [7, 8]
+    }  # fmt: skip
 
     # So does a table of what is new: the search knows the others.
     elsewhere.write_text(TWO.splitlines()[0] + "\nd,4,32,5e-3,1,,\n")
     fitted.clear()
     assert main([*resume, "--extend", f"--experiments_csv={elsewhere}"]) == 0
     assert fitted == [[("d", 0, 3), ("d", 0, 4)]]
-    assert set(of_trials(workdir)) == {"b", "c", "d", "linear", "z"}
+    assert set(of_trials(workdir)) == {"b", "c", "d", "linear", "shuffled", "z"}
 
 
 def test_a_block_that_a_row_asks_for_must_be_there(
@@ -480,7 +485,7 @@ def test_a_block_that_a_row_asks_for_must_be_there(
     )
     out, rows = planned(capsys, [*searching, f"--experiments_csv={tmp_path / 'c.csv'}"])
     assert "skipped asks: the feature store has no block 'clip' (it has cnn,iqa)" in out
-    assert "3 trials in 2 cohorts" in out
+    assert "4 trials in 3 cohorts" in out
     assert set(rows) >= {"silent", "without", "linear"}
 
 

@@ -63,7 +63,7 @@ def test_the_console_command_and_launch_py_are_one_program() -> None:
         ("search --mode=full --experiments=tiny_mlp", "give one of them"),
         ("search --experiments=tiny_mpl", "Did you mean 'tiny_mlp'?"),
         ("search --experiments=", "--experiments is empty"),
-        ("search --experiments=linear", "the linear reference always runs"),
+        ("search --experiments=linear", "the reference 'linear' always runs"),
         ("search --config.modes.quick=x", "name experiments with --experiments"),
         ("search --config.experiments.baseline.dropout=0", "not among the experiments to run"),
         ("search --config.experiments.linear.dropout=0", "write --config.linear.dropout"),
@@ -172,7 +172,7 @@ def test_a_dry_run_prints_the_plan_and_writes_nothing(
     )  # fmt: skip
     out = capsys.readouterr().out
     assert status == 0
-    assert "12 trials in 2 cohorts" in out
+    assert "18 trials in 3 cohorts" in out
     assert "9,5" in out
     assert "MiB" in out
     mine = next(line for line in out.splitlines() if line.strip().startswith("mine "))

@@ -89,19 +89,18 @@ def test_the_standard_error_is_that_of_clustered_series() -> None:
     dataset = datasets.align(
         Pairs(table), {"iqa": Block(photos, ["x"], np.arange(len(photos))[:, None])}
     )
-    parts = np.full((1, 24), splits.TEST, np.int8)
     right = np.array([int(photo[:-1]) % 2 == 0 for photo in dataset.photos])
     is_a = np.array([photo.endswith("a") for photo in dataset.photos])
     scores = np.where(is_a, 0.0, np.where(right, -1.0, 1.0))  # even series right, odd ones wrong
-    mine = [result(dataset, scores)]
-    error, pairs, series = evaluate.standard_error_of_test(
-        mine, evaluate.make_yardstick(dataset, parts)
+    hits, weights = evaluate.hits_of(
+        evaluate.pair_differences(scores, dataset), dataset.preference_M
     )
+    error, pairs, series = evaluate.clustered_error(hits, weights, dataset.series_M)
     # Accuracy 1/2; each series has residual +1 or -1: sqrt(12/11 * 12) / 24.
     assert (pairs, series) == (24, 12)
     assert error == pytest.approx(np.sqrt(12 / 11 * 12) / 24)
-    few = np.where(dataset.series_M < 9, splits.TEST, splits.TRAIN)[None]
-    assert np.isnan(evaluate.standard_error_of_test(mine, evaluate.make_yardstick(dataset, few))[0])
+    few = dataset.series_M < 9
+    assert np.isnan(evaluate.clustered_error(hits[few], weights[few], dataset.series_M[few])[0])
 
 
 def test_the_best_trial_is_chosen_by_validation_and_the_first_of_equals(

@@ -29,13 +29,17 @@ def read(overrides: dict[str, Any], names: tuple[str, ...] = ("tiny_mlp",)) -> l
 
 
 def test_the_catalogue_is_the_stated_one() -> None:
-    *experiments, linear = read({}, tuple(CATALOGUE))
+    *experiments, linear, shuffled = read({}, tuple(CATALOGUE))
     assert {e.name: (e.mlp_hidden_dims, e.batch_size, e.learning_rate, e.blocks[0], e.dropout)
             for e in experiments} == CATALOGUE  # fmt: skip
     for e in experiments:
         assert (e.max_epochs, e.patience, e.weight_decay) == (30, 6, 1e-4)
         assert (e.loss, e.margin, e.sampler) == ("margin_ranking", 1.0, "random")
     assert (linear.name, linear.mlp_hidden_dims, linear.blocks) == ("linear", (), ("all",))
+    tiny = next(e for e in experiments if e.name == "tiny_mlp")
+    same = dataclasses.replace(tiny, name="shuffled", notes=shuffled.notes)
+    assert shuffled == same  # they share a program
+    assert [e.name for e in (*experiments, linear, shuffled) if e.renumbered] == ["shuffled"]
 
 
 def test_the_modes_are_the_stated_ones() -> None:
@@ -50,10 +54,10 @@ def test_the_modes_are_the_stated_ones() -> None:
 
 
 def test_an_override_beats_the_catalogue_and_leaves_the_reference_alone() -> None:
-    tiny, linear = read({"learning_rate": 1, "max_epochs": np.int64(2)})
+    tiny, linear, _ = read({"learning_rate": 1, "max_epochs": np.int64(2)})
     assert (tiny.learning_rate, tiny.max_epochs) == (1.0, 2)
     assert isinstance(tiny.learning_rate, float)
-    assert linear == read({})[-1]
+    assert linear == read({})[-2]
 
 
 def test_an_override_of_one_experiment_beats_that_of_all() -> None:
@@ -62,7 +66,7 @@ def test_an_override_of_one_experiment_beats_that_of_all() -> None:
         "dropout": 0.2,
         "linear.max_epochs": 3,
     }
-    tiny, simple, linear = read(overrides, ("tiny_mlp", "simple_mlp"))
+    tiny, simple, linear, _ = read(overrides, ("tiny_mlp", "simple_mlp"))
     assert (tiny.dropout, simple.dropout, linear.dropout) == (0.1, 0.2, 0.0)
     assert (tiny.max_epochs, linear.max_epochs) == (30, 3)
     with pytest.raises(UserError, match="not among the experiments to run"):

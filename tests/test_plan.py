@@ -12,7 +12,7 @@ from jaxrank.experiments import Experiment, read_experiments
 
 
 def experiments(*names: str) -> list[Experiment]:
-    wanted = read_experiments(default.get_config(), names, {})[:-1]
+    wanted = read_experiments(default.get_config(), names, {})[:-2]
     return [
         dataclasses.replace(e, blocks=("clip", "cnn", "iqa") if e.blocks == ("all",) else e.blocks)
         for e in wanted

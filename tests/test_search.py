@@ -35,20 +35,24 @@ def searched(tmp_path_factory: pytest.TempPathFactory, small_data: SmallData) ->
 def test_every_file_is_there_with_its_columns(searched: Any) -> None:
     workdir = searched.workdir
     tops = {"config.json", "environment.json", "splits.csv", "trials.csv", "summary.csv",
-            "results.json", "training.log", "plan.json", "checkpoints", ".lock"}  # fmt: skip
-    experiments = {"tiny_mlp", "clip_only", "iqa_only", "linear"}
+            "results.json", "training.log", "plan.json", "checkpoints", ".lock", "audit.json",
+            "audit.txt", "leaderboard.txt", "leaderboard.png", "errors.csv",
+            "reliability.png"}  # fmt: skip
+    experiments = {"tiny_mlp", "clip_only", "iqa_only", "linear", "shuffled"}
     assert {path.name for path in workdir.iterdir()} == tops | experiments
     for name in experiments:
-        assert {path.name for path in (workdir / name).iterdir()} == {
-            "history.csv", "training_curves.png", "test_results.json", "predictions.csv", "model"
-        }  # fmt: skip
+        files = {"history.csv", "training_curves.png", "test_results.json", "predictions.csv"}
+        # Nobody should rank photos by a control.
+        files |= set() if name == "shuffled" else {"model"}
+        assert {path.name for path in (workdir / name).iterdir()} == files
         assert (workdir / name / "training_curves.png").read_bytes().startswith(b"\x89PNG")
     header = (workdir / "summary.csv").read_text().splitlines()[0]
     assert header == (
         "experiment_name,status,error,mlp_hidden_dims,batch_size,learning_rate,dropout,blocks,"
         "num_seeds,num_folds,epochs_run,best_epoch,train_accuracy,val_accuracy,val_loss,"
         "test_accuracy,test_loss,val_top1_hit,test_top1_hit,val_kendall_tau,test_kendall_tau,"
-        "train_val_gap,parameters,duration_seconds,notes"
+        "train_val_gap,parameters,duration_seconds,val_ci_low,val_ci_high,test_ci_low,test_ci_high,"
+        "diff_to_sharpness,diff_ci_low,diff_ci_high,share_first,tied_for_best,notes"
     )
     header = (workdir / "tiny_mlp" / "predictions.csv").read_text().splitlines()[0]
     assert header == "series_id,image_a,image_b,preference,score_a,score_b,correct,split,fold,seed"
@@ -60,8 +64,8 @@ def test_every_file_is_there_with_its_columns(searched: Any) -> None:
 def test_rules_and_the_linear_reference_stand_in_the_same_table(searched: Any) -> None:
     summary = pd.read_csv(searched.workdir / "summary.csv")
     assert set(summary["experiment_name"]) == {
-        "tiny_mlp", "clip_only", "iqa_only", "linear", "chance", "sharpness", "exposure",
-        "colorfulness", "contrast"}  # fmt: skip
+        "tiny_mlp", "clip_only", "iqa_only", "linear", "shuffled", "chance", "position",
+        "sharpness", "exposure", "colorfulness", "contrast"}  # fmt: skip
     assert summary["val_accuracy"].is_monotonic_decreasing
     linear = summary[summary["experiment_name"] == "linear"].iloc[0]
     assert (linear["parameters"], linear["blocks"]) == (15, "clip,cnn,iqa")
@@ -71,7 +75,7 @@ def test_rules_and_the_linear_reference_stand_in_the_same_table(searched: Any) -
 def test_the_tables_agree_with_the_predictions(searched: Any) -> None:
     """Summary, trials and predictions are three views of the same scores."""
     trials = pd.read_csv(searched.workdir / "trials.csv")
-    assert len(trials) == 4 * 3 * 2
+    assert len(trials) == 5 * 3 * 2
     for name, rows in trials.groupby("experiment_name"):
         frame = pd.read_csv(searched.workdir / name / "predictions.csv")
         means = frame.groupby(["fold", "seed", "split"])["correct"].mean()
@@ -186,7 +190,8 @@ def test_permuting_the_test_labels_changes_only_test_columns(
     table = pairs.table.copy()
     table.loc[tested, "preference"] = table.loc[tested, "preference"].to_numpy()[::-1]
     after = jaxrank.search(table, store, workdir=tmp_path / "after", **one_fold).summary
-    columns = [c for c in report.SUMMARY_COLUMNS if c != "duration_seconds" and "test_" not in c]
+    of_test = ("test_", "diff_", "share_first", "tied_for_best", "duration_seconds")
+    columns = [c for c in report.SUMMARY_COLUMNS if not c.startswith(of_test)]
     pd.testing.assert_frame_equal(before[columns], after[columns])
     assert not before["test_accuracy"].equals(after["test_accuracy"])
 
@@ -241,7 +246,7 @@ def test_the_command_line_gives_what_python_gives(
     out = capsys.readouterr().out
     assert status == 0
     assert str(workdir) in out
-    assert "Best by validation:" in out
+    assert "Chosen by validation:" in out
     pd.testing.assert_frame_equal(
         without_times(workdir / "summary.csv"), without_times(searched.workdir / "summary.csv")
     )

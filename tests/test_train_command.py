@@ -42,7 +42,7 @@ def test_every_flag_reaches_the_files(
     assert main([*words, *flags]) == 0
     workdir = tmp_path / "w"
     config = json.loads((workdir / "config.json").read_text())
-    found, linear = config["experiments"]
+    found, linear, _ = config["experiments"]
     assert {key: found[key] for key in ("name", "mlp_hidden_dims", "batch_size", "learning_rate",
                                         "dropout", "max_epochs", "blocks", "sampler", "margin")
             } == {"name": "trained", "mlp_hidden_dims": [6, 4], "batch_size": 24,
@@ -59,6 +59,8 @@ def test_every_flag_reaches_the_files(
     assert {path.name for path in workdir.iterdir()} == {
         "config.json", "environment.json", "splits.csv", "trials.csv", "summary.csv",
         "results.json", "training.log", "plan.json", "checkpoints", ".lock", "trained", "linear",
+        "shuffled", "audit.json", "audit.txt", "leaderboard.txt", "leaderboard.png", "errors.csv",
+        "reliability.png",
     }  # fmt: skip
     for name in ("trained", "linear"):
         assert {path.name for path in (workdir / name).iterdir()} == {
@@ -71,8 +73,8 @@ def test_every_flag_reaches_the_files(
     ]
     assert trained["epochs_run"].le(2).all()
     summary = pd.read_csv(workdir / "summary.csv").set_index("experiment_name")
-    assert set(summary.index) == {"trained", "linear", "chance", "sharpness", "exposure",
-                                  "colorfulness", "contrast"}  # fmt: skip
+    assert set(summary.index) == {"trained", "linear", "shuffled", "chance", "position",
+                                  "sharpness", "exposure", "colorfulness", "contrast"}  # fmt: skip
     assert (summary.loc["trained", "blocks"], summary.loc["trained", "mlp_hidden_dims"]) == (
         "cnn", "6,4")  # fmt: skip
     assert summary.loc["trained", "parameters"] == (5 + 1) * 6 + (6 + 1) * 4 + 4

@@ -104,6 +104,15 @@ def _define_run(values: flags.FlagValues) -> None:
     }
     for name, (share, meaning) in shares.items():
         flags.DEFINE_float(name, share, meaning, flag_values=values)
+    flags.DEFINE_enum(
+        "audit",
+        "warn",
+        ["warn", "refuse", "off"],
+        "whether preferences and photos belong together: tell it beside every result, refuse to "
+        "train where they seem not to, or do not look",
+        flag_values=values,
+    )
+    flags.DEFINE_float("audit_seconds", 30.0, "that the audit may take", flag_values=values)
     flags.DEFINE_list(
         "only_folds",
         None,
@@ -187,7 +196,7 @@ def _define_config(
     meaning = (
         "Python file with a get_config() (default: configs/default.py). --config.KEY=VALUE holds "
         "for every experiment, --config.experiments.NAME.KEY=VALUE for one, --config.linear.KEY="
-        "VALUE for the linear reference. KEY: "
+        "VALUE and --config.shuffled.KEY=VALUE for the references. KEY: "
         + ", ".join(key for key in config if key not in CATALOGUE_KEYS)
     )
     config_flags.DEFINE_config_dict("config", flagged, meaning, flag_values=values, sys_argv=words)
@@ -273,6 +282,8 @@ def _run(
             resume=resume,
             **changes,
             save_budget=values.save_budget,
+            audit=values.audit,
+            audit_seconds=values.audit_seconds,
             catch_signals=True,
             console=console,
         )

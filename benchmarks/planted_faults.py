@@ -1,0 +1,243 @@
+"""Faults planted in clean data: which does the audit see, and how often does it see one too many?
+
+    python benchmarks/planted_faults.py --real=FOLDER
+
+FOLDER holds `pairs.csv` and `iqa.csv` of Photo Triage; without it only simulated data are used.
+Every seed draws new data: the real series with both photos' numbers, as many of them drawn with
+replacement; or simulated series, as many, with the four image-quality numbers. Of the real ones a
+drawn series has a new id each time, so that it is renumbered or inverted by itself.
+
+- renumbered: photo numbers permuted at random in every series;
+- inverted: preference -> 1 - preference;
+- mirrored rows swapped: half of the rows name their photos the other way round, and their
+  preference was not turned with them;
+- shuffled: the preference column permuted over the table;
+- noise features: normal random numbers in place of the features;
+- rank read as winner: preference = [rank_a > rank_b], though rank 1 is best;
+- shifted: photo numbers one too high or one too low, cyclic inside the series;
+- half renumbered, half inverted: in half of the series;
+- pair-level leak: pairs and not series dealt to the sides of the split.
+
+Caught: the link audit says inverted or no link found; of a leak, the behaviour audit says so.
+Named: the comparison with the clean table names the fault. Half of a fault leaves a weaker link, so
+only a reference can tell it.
+"""
+
+import argparse
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple, TypeAlias
+
+import numpy as np
+import pandas as pd
+
+from jaxrank import datasets, splits
+from jaxrank.audit import leaks, link, projection, reference
+from jaxrank.block_files import read_block_csv
+from jaxrank.datasets import Dataset
+from jaxrank.features import Block
+from jaxrank.pairs import Pairs, read_pairs
+from jaxrank.simulation import simulate
+
+# Series of the real data here whose photos have image-quality numbers.
+REAL_SERIES = 1626
+CLEAN, CLEAN_SPLIT, NOISE, LEAK = "clean", "clean split", "noise features", "pair-level leak"
+LEAKS, NO_LEAK = "leak", "no leak"
+Table: TypeAlias = pd.DataFrame
+Rng: TypeAlias = np.random.Generator
+
+
+class Sample(NamedTuple):
+    table: Table
+    block: Block
+
+
+def real_samples(folder: Path) -> Iterator[Sample]:
+    pairs, block = read_pairs(folder / "pairs.csv"), read_block_csv(folder / "iqa.csv")
+    whole = datasets.align(pairs, {"iqa": block})
+    rows_of = pd.Series(range(len(whole.table))).groupby(whole.series_M).apply(np.array)
+    numbers = pd.DataFrame(whole.features_ND, index=whole.photos)
+    seed = 0
+    while True:
+        rng = np.random.default_rng([1, seed])
+        drawn = rng.integers(len(rows_of), size=len(rows_of))
+        rows = np.concatenate([rows_of.iloc[s] for s in drawn])
+        series = np.repeat(np.arange(len(drawn)), [len(rows_of.iloc[s]) for s in drawn]) + 1
+        table = whole.table.iloc[rows].reset_index(drop=True)
+        old = pd.concat([table["image_a"], table["image_b"]], ignore_index=True)
+        table["series_id"] = series.astype(str)
+        for column in ("image_a", "image_b"):
+            names = zip(series, table[column], strict=True)
+            table[column] = [f"{s:06d}-{name.rsplit('-', 1)[1]}" for s, name in names]
+        new = pd.concat([table["image_a"], table["image_b"]], ignore_index=True)
+        first = ~new.duplicated()
+        values = numbers.loc[old[first]].to_numpy()
+        yield Sample(table, Block(list(new[first]), list(block.columns), values))
+        seed += 1
+
+
+def simulated_samples() -> Iterator[Sample]:
+    seed = 0
+    while True:
+        simulated = simulate(seed + 1000, REAL_SERIES)
+        table = simulated.pairs.table
+        series = pd.Series(simulated.appeal.index.str.split("-").str[0], simulated.appeal.index)
+        rank = simulated.appeal.groupby(series).rank(ascending=False)
+        ranks = {f"rank_{side}": rank[table[f"image_{side}"]].to_numpy() for side in "ab"}
+        yield Sample(table.assign(**ranks), simulated.features["iqa"])
+        seed += 1
+
+
+def renamed(
+    table: Table, orders: Callable[[np.ndarray], np.ndarray], rng: Rng, share: float
+) -> Table:
+    """The table with the photos of a share of the series renamed among themselves.
+
+    Args:
+      orders: from the series of the photos, sorted by name, to whose name each gets.
+    """
+    photos = pd.concat([table["image_a"], table["image_b"]], ignore_index=True)
+    codes, names = pd.factorize(photos, sort=True)
+    series, ids = pd.factorize(table["series_id"])
+    series_N = np.zeros(len(names), int)
+    series_N[codes] = np.tile(series, 2)
+    chosen = rng.permutation(len(ids)) < share * len(ids)
+    order_N = np.where(chosen[series_N], orders(series_N), np.arange(len(names)))
+    image_a, image_b = np.asarray(names)[order_N[codes]].reshape(2, -1)
+    return table.assign(image_a=image_a, image_b=image_b)
+
+
+def renumbered(table: Table, rng: Rng, share: float = 1.0) -> Table:
+    return renamed(table, lambda series_N: projection.permuted_rows(series_N, rng), rng, share)
+
+
+def inverted(table: Table, rng: Rng, share: float = 1.0) -> Table:
+    series, ids = pd.factorize(table["series_id"])
+    chosen = (rng.permutation(len(ids)) < share * len(ids))[series]
+    preference = table["preference"].to_numpy()
+    return table.assign(preference=np.where(chosen, 1 - preference, preference))
+
+
+def mirrored(table: Table, rng: Rng) -> Table:
+    swapped = rng.random(len(table)) < 0.5
+    image_a, image_b = table["image_a"], table["image_b"]
+    return table.assign(
+        image_a=np.where(swapped, image_b, image_a), image_b=np.where(swapped, image_a, image_b)
+    )
+
+
+def shuffled(table: Table, rng: Rng) -> Table:
+    return table.assign(preference=rng.permutation(table["preference"].to_numpy()))
+
+
+def rank_as_winner(table: Table, rng: Rng) -> Table:
+    return table.assign(preference=(table["rank_a"] > table["rank_b"]).astype(float))
+
+
+def shifted(table: Table, rng: Rng) -> Table:
+    step = rng.choice([-1, 1])
+
+    def orders(series_N: np.ndarray) -> np.ndarray:
+        photos = pd.Series(np.arange(len(series_N)))
+        return photos.groupby(series_N).transform(lambda rows: np.roll(rows, step)).to_numpy()
+
+    return renamed(table, orders, rng, share=1.0)
+
+
+# What spoils a table, and the name that a comparison with the clean one gives it.
+FAULTS: dict[str, tuple[Callable[[Table, Rng], Table], str]] = {
+    "renumbered": (renumbered, reference.RENUMBERED),
+    "inverted": (inverted, reference.INVERTED),
+    "mirrored rows swapped": (mirrored, reference.MIRRORED),
+    "shuffled": (shuffled, reference.SHUFFLED),
+    "rank read as winner": (rank_as_winner, reference.RANK_AS_WINNER),
+    "shifted": (shifted, reference.SHIFTED),
+    "half renumbered": (lambda table, rng: renumbered(table, rng, 0.5), reference.HALF_RENUMBERED),
+    "half inverted": (lambda table, rng: inverted(table, rng, 0.5), reference.HALF_INVERTED),
+}
+
+
+# What the audits say of a fault that they see, and of clean data.
+CAUGHT = {link.INVERTED, link.UNLINKED, LEAKS}
+CLEARED = {link.LINKED, NO_LEAK, reference.NONE}
+
+
+def as_dataset(table: Table, block: Block) -> Dataset:
+    return datasets.align(Pairs(table), {"iqa": block})
+
+
+def find_leak(dataset: Dataset, split: str, seed: int) -> str:
+    parts_FM = splits.split_pairs(dataset.table, split, split_seed=seed)
+    return LEAKS if leaks.find_leaks(dataset, parts_FM, seed=seed).behaviour.leaks else NO_LEAK
+
+
+class Counts(NamedTuple):
+    """How often each thing was said of each fault."""
+
+    seen: dict[str, Counter[str]]
+    named: dict[str, Counter[str]]
+
+
+def audit(sample: Sample, seed: int, counts: Counts, planted: bool) -> None:
+    """Counts what is said of one sample and, where faults are planted, of its spoilt copies."""
+    # Shares of votes, of which a preference of Photo Triage is 0.98 times plus 0.01.
+    shares = np.clip((sample.table["preference"] - 0.01) / 0.98, 0, 1).round(6)
+    votes = sample.table.assign(preference=shares)
+    clean = as_dataset(votes, sample.block)
+    counts.seen[CLEAN][link.find_link(clean, seed=seed).verdict] += 1
+    counts.named[CLEAN][reference.compare(votes, sample.table).fault] += 1
+    counts.seen[CLEAN_SPLIT][find_leak(clean, splits.SERIES, seed)] += 1
+    if not planted:
+        return
+    for f, (name, (spoil, _)) in enumerate(FAULTS.items()):
+        spoilt = spoil(votes, np.random.default_rng([2, seed, f]))
+        dataset = as_dataset(spoilt, sample.block)
+        counts.seen[name][link.find_link(dataset, seed=seed).verdict] += 1
+        counts.named[name][reference.compare(spoilt, sample.table).fault] += 1
+    noise = np.random.default_rng([3, seed]).standard_normal(np.shape(sample.block.values))
+    noisy = as_dataset(votes, sample.block._replace(values=noise.astype(np.float32)))
+    counts.seen[NOISE][link.find_link(noisy, seed=seed).verdict] += 1
+    counts.seen[LEAK][find_leak(clean, splits.RANDOM, seed)] += 1
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--real", type=Path, help="folder with pairs.csv and iqa.csv")
+    parser.add_argument("--seeds", type=int, default=50, help="with faults planted")
+    parser.add_argument("--clean", type=int, default=200, help="of clean data")
+    flags = parser.parse_args()
+    kinds = {"simulated": simulated_samples()}
+    if flags.real:
+        kinds = {"real": real_samples(flags.real)} | kinds
+    for kind, samples in kinds.items():
+        start = time.monotonic()
+        rows = [CLEAN, CLEAN_SPLIT, *FAULTS, NOISE, LEAK]
+        counts = Counts({row: Counter() for row in rows}, {row: Counter() for row in rows})
+        for seed, sample in zip(range(max(flags.seeds, flags.clean)), samples, strict=False):
+            audit(sample, seed, counts, planted=seed < flags.seeds)
+        print(f"\n{kind}: {time.monotonic() - start:.0f} s")
+        print_counts(counts)
+
+
+def print_counts(counts: Counts) -> None:
+    for row, seen in counts.seen.items():
+        clean = row in (CLEAN, CLEAN_SPLIT)
+        _print(
+            row, "false alarms" if clean else "caught", seen, CLEARED if clean else CAUGHT, clean
+        )
+        if counts.named[row]:
+            right = {FAULTS[row][1]} if row in FAULTS else CLEARED
+            _print(row, "false names" if clean else "named", counts.named[row], right, clean)
+
+
+def _print(row: str, what: str, said: Counter[str], right: set[str], count_others: bool) -> None:
+    """How many were right, or how many were not, and all that was said."""
+    number = sum(n for words, n in said.items() if (words in right) != count_others)
+    words = ", ".join(f"{words}: {n}" for words, n in said.most_common())
+    print(f"  {row:22} {what:12} {number:3} of {said.total():3}   ({words})", flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,43 @@
+"""An audit of files."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from jaxrank import splits
+from jaxrank.audit.findings import Audit, audit
+from jaxrank.datasets import align
+from jaxrank.errors import UserError
+from jaxrank.inputs import FeaturesInput, PairsInput, load_inputs
+from jaxrank.pairs import read_all_votes
+
+
+def audit_files(
+    pairs: PairsInput,
+    features: FeaturesInput,
+    reference: Path | str | None,
+    reading: Mapping[str, Any],
+    max_seconds: float,
+) -> Audit:
+    """Audits pairs, features and a split by series.
+
+    Args:
+      pairs, features: see `conductor.search`.
+      reference: a pair or vote table of the same photos; all votes of both count, also those of
+        pairs that are left out of training.
+      reading: see `pairs.read_pairs`.
+      max_seconds: see `findings.audit`.
+    """
+    checked, store, _, _ = load_inputs(pairs, features, reading)
+    compared = None
+    if reference is not None:
+        if not isinstance(pairs, str | Path):
+            raise UserError(f"--reference={reference}: give the file of --pairs too")
+        photo_name = reading.get("photo_name")
+        mine, theirs = (read_all_votes(path, photo_name) for path in (pairs, reference))
+        compared = mine.table, theirs.table
+    dataset = align(checked, store)
+    whole = splits.split_pairs(checked.table)
+    return audit(
+        checked.table, dataset, whole[:, dataset.kept_M], compared=compared, max_seconds=max_seconds
+    )

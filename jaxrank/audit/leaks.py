@@ -1,0 +1,212 @@
+"""Does a test pair know anything of the training pairs that it should not?
+
+Axis letters: F folds, M pairs, N photos, S series, K inputs.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from jaxrank import evaluate, splits
+from jaxrank.audit.link import MOST_PAIRS
+from jaxrank.audit.projection import MOST_COMPONENTS, components, permuted_rows
+from jaxrank.datasets import Dataset
+
+# Standard errors above one half from which renumbered photos are predicted too well.
+LEAK_Z = 3.3
+# Two photos are near duplicates where they are nearer than this share of the pairs of a series.
+NEAR_QUANTILE = 0.05
+# Photos can share a few numbers by chance: by four of them, a quarter of the real photos had a near
+# duplicate.
+FEWEST_INPUTS = MOST_COMPONENTS
+_MOST_EXAMPLES = 5
+
+
+class SharedSeries(NamedTuple):
+    """Series that stand on more than one side of a split.
+
+    Attributes:
+      num_series: in at least one fold, with pairs in two of training, validation and test.
+      tested_share: of all test pairs of all folds, those whose series also trains.
+      examples: series ids.
+    """
+
+    num_series: int
+    tested_share: float
+    examples: tuple[str, ...]
+
+
+class Behaviour(NamedTuple):
+    """How well test pairs are predicted that can't be predicted without a leak.
+
+    Photos are renumbered at random inside their series, so that labels and features have nothing to
+    do with each other. Then of two photos of a test pair that one is called better whose nearest
+    training photo won more of its training pairs. Only a photo that stands on both sides helps.
+
+    Attributes:
+      num_pairs, num_series: test pairs with a direction, over all folds; at most MOST_PAIRS.
+      accuracy: NaN without such pairs.
+      standard_error: over series; NaN below `evaluate.FEWEST_SERIES` of them.
+      z: (accuracy - 1/2) / standard_error.
+      leaks: z > LEAK_Z.
+    """
+
+    num_pairs: int
+    num_series: int
+    accuracy: float
+    standard_error: float
+    z: float
+    leaks: bool
+
+
+class NearDuplicates(NamedTuple):
+    """Test photos that are nearer to another series' training photo than photos of a series are.
+
+    Attributes:
+      num_tested: test photos of series that do not train, over all folds.
+      num_near: of those, how many have such a training photo.
+      limit: the distance below which photos are near.
+      num_inputs: K, that distances are taken over.
+      examples: test photo, training photo, distance; the nearest first.
+    """
+
+    num_tested: int
+    num_near: int
+    limit: float
+    num_inputs: int
+    examples: tuple[tuple[str, str, float], ...]
+
+
+class Leaks(NamedTuple):
+    """Attributes:
+    near: None where there are fewer than FEWEST_INPUTS inputs.
+    """
+
+    shared: SharedSeries
+    behaviour: Behaviour
+    near: NearDuplicates | None
+
+
+def find_leaks(dataset: Dataset, parts_FM: np.ndarray, *, seed: int = 0) -> Leaks:
+    """All there is to see of leaks in a split.
+
+    Args:
+      parts_FM: int8, the part of every pair in every fold, from `splits.split_pairs`.
+      seed: of the renumbering.
+    """
+    everything = np.zeros(len(dataset.photos), np.int64)
+    inputs_NK = components(dataset.features_ND, dataset.block_columns, everything)
+    return Leaks(
+        shared_series(dataset, parts_FM),
+        behaviour(dataset, parts_FM, inputs_NK, np.random.default_rng(seed)),
+        near_duplicates(dataset, parts_FM, inputs_NK)
+        if inputs_NK.shape[1] >= FEWEST_INPUTS
+        else None,
+    )
+
+
+def shared_series(dataset: Dataset, parts_FM: np.ndarray) -> SharedSeries:
+    """Series on two sides, by their ids."""
+    shared_S = np.zeros(len(dataset.series_ids), bool)
+    num_tested = num_trained = 0
+    for parts_M in parts_FM:
+        stands_SP = np.zeros((len(dataset.series_ids), len(splits.PART_NAMES)), bool)
+        stands_SP[dataset.series_M, parts_M] = True
+        shared_S |= stands_SP[:, list(splits.MEASURED)].sum(axis=1) > 1
+        tested = dataset.series_M[parts_M == splits.TEST]
+        num_tested += len(tested)
+        num_trained += int(stands_SP[tested, splits.TRAIN].sum())
+    examples = tuple(map(str, dataset.series_ids[shared_S][:_MOST_EXAMPLES]))
+    return SharedSeries(int(shared_S.sum()), num_trained / max(num_tested, 1), examples)
+
+
+def behaviour(
+    dataset: Dataset, parts_FM: np.ndarray, inputs_NK: np.ndarray, rng: np.random.Generator
+) -> Behaviour:
+    """Predicts test pairs of renumbered photos from the nearest training photo's record.
+
+    Args:
+      inputs_NK: what distances are taken over.
+      rng: for the renumbering.
+    """
+    series_N = _series_of_photos(dataset)
+    renumbered_NK = inputs_NK[permuted_rows(series_N, rng)]
+    tested_FM = (parts_FM == splits.TEST) & (dataset.preference_M != 0.5)
+    tested_FM &= rng.random(tested_FM.shape) < MOST_PAIRS / max(int(tested_FM.sum()), 1)
+    hits_M, weight_M = np.zeros((2, len(dataset.preference_M)))
+    for parts_M, tested_M in zip(parts_FM, tested_FM, strict=True):
+        rows_M2 = dataset.pair_rows_M2[tested_M]
+        record_N = _records(dataset, parts_M == splits.TRAIN)
+        known = np.flatnonzero(~np.isnan(record_N))
+        if len(rows_M2) and len(known):
+            photos, place_M2 = np.unique(rows_M2, return_inverse=True)
+            nearest, _ = _nearest(renumbered_NK, photos, known)
+            won_a, won_b = record_N[nearest[place_M2.reshape(-1, 2)]].T
+            preferred = np.sign(dataset.preference_M[tested_M] - 0.5)
+            hits_M[tested_M] += 0.5 + 0.5 * np.sign(won_a - won_b) * preferred
+            weight_M[tested_M] += 1
+    if not weight_M.any():
+        return Behaviour(0, 0, np.nan, np.nan, np.nan, False)
+    accuracy = float(hits_M.sum() / weight_M.sum())
+    error, num_pairs, num_series = evaluate.clustered_error(hits_M, weight_M, dataset.series_M)
+    if error == 0:  # every series is predicted as well as every other
+        z = 0.0 if accuracy == 0.5 else float(np.copysign(np.inf, accuracy - 0.5))
+    else:
+        z = (accuracy - 0.5) / error
+    return Behaviour(num_pairs, num_series, accuracy, error, z, bool(z > LEAK_Z))
+
+
+def near_duplicates(
+    dataset: Dataset, parts_FM: np.ndarray, inputs_NK: np.ndarray
+) -> NearDuplicates:
+    """Looks for a near training photo of every test photo whose series does not train.
+
+    A series that does is named by `shared_series`.
+    """
+    rows_a, rows_b = dataset.pair_rows_M2.T
+    within_M = np.linalg.norm(inputs_NK[rows_a] - inputs_NK[rows_b], axis=1)
+    limit = float(np.quantile(within_M, NEAR_QUANTILE))
+    series_N = _series_of_photos(dataset)
+    num_tested, near = 0, []
+    for parts_M in parts_FM:
+        training = np.unique(dataset.pair_rows_M2[parts_M == splits.TRAIN])
+        tested = np.unique(dataset.pair_rows_M2[parts_M == splits.TEST])
+        tested = tested[~np.isin(series_N[tested], series_N[training])]
+        if len(tested) and len(training):
+            num_tested += len(tested)
+            nearest, distance = _nearest(inputs_NK, tested, training)
+            for i in np.flatnonzero(distance < limit):
+                pair = (str(dataset.photos[tested[i]]), str(dataset.photos[nearest[i]]))
+                near.append((*pair, float(distance[i])))
+    near.sort(key=lambda example: example[2])
+    return NearDuplicates(
+        num_tested, len(near), limit, inputs_NK.shape[1], tuple(near[:_MOST_EXAMPLES])
+    )
+
+
+def _series_of_photos(dataset: Dataset) -> np.ndarray:
+    series_N = np.zeros(len(dataset.photos), np.int64)
+    series_N[dataset.pair_rows_M2] = dataset.series_M[:, None]
+    return series_N
+
+
+def _records(dataset: Dataset, trains_M: np.ndarray) -> np.ndarray:
+    """The mean share that preferred each photo in training pairs, [N]; NaN for other photos."""
+    rows_a, rows_b = dataset.pair_rows_M2[trains_M].T
+    preference = dataset.preference_M[trains_M].astype(np.float64)
+    num_photos = len(dataset.photos)
+    won_N = np.bincount(rows_a, preference, num_photos)
+    won_N += np.bincount(rows_b, 1 - preference, num_photos)
+    count_N = np.bincount(np.concatenate([rows_a, rows_b]), minlength=num_photos)
+    return np.divide(won_N, count_N, out=np.full(num_photos, np.nan), where=count_N > 0)
+
+
+def _nearest(
+    inputs_NK: np.ndarray, photos: np.ndarray, among: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """For each photo the nearest one of some others, and its distance."""
+    # Its import takes as long as everything else here.
+    from sklearn.metrics import pairwise_distances_argmin_min
+
+    place, distance = pairwise_distances_argmin_min(inputs_NK[photos], inputs_NK[among])
+    return among[place], distance

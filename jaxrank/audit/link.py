@@ -1,0 +1,303 @@
+"""Do these labels belong to these photos?
+
+If they do, some score made of a photo's features agrees with the preferences more often than the
+same score does after the feature rows were dealt out anew among the photos of each series. That
+null keeps everything else: the series, the pairs, the ties, the features' spread. The largest of
+several looks is judged with a correction for their number (maxT: Westfall and Young 1993).
+
+Axis letters: M pairs with a direction, N photos in them, D features, J numbers looked at one by
+one, K inputs of the ridge, L looks, F folds, R permutations.
+"""
+
+import time
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from scipy.stats import norm
+from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
+
+from jaxrank import evaluate
+from jaxrank.audit.projection import components, permuted_rows
+from jaxrank.datasets import Dataset
+from jaxrank.errors import UserError
+
+LINKED, INVERTED, UNLINKED = "linked", "inverted", "no link found"
+TOO_FEW, OUT_OF_TIME = "too few pairs", "out of time"
+FEWEST_PERMUTATIONS = 99
+# The level of a link. At 5% a real table whose photo numbers are permuted would have passed.
+ALPHA = 0.001
+# Below this z of the signed sum a link is the wrong way round. Photo numbers shifted by one turn
+# only some of the pairs round: then a single number may say so and the sum only agree.
+INVERTED_Z = -3.1
+# No link is a fault only where a single number this far from one half would have been seen, with a
+# chance of 95%.
+LARGEST_BLIND_SPOT = 0.07
+_POWER_Z = float(norm.ppf(0.95))
+# More pairs would not change a verdict: with as many, two points are seen.
+MOST_PAIRS = 20_000
+# Blocks of at most as many columns have them looked at one by one.
+MOST_SINGLE_NUMBERS = 16
+RIDGE, SIGNED_SUM = "ridge", "signed sum"
+# Of these image-quality numbers more is better, on average.
+BETTER_WHEN_HIGHER = ("sharpness", "exposure", "colorfulness")
+NUM_FOLDS = 5
+# The ridge expects its inputs to explain this share of the preferences' variance: small, as it is
+# in this field, and fixed in advance, so that nothing is tuned on what is tested.
+_EXPLAINED = 0.05
+
+
+class Look(NamedTuple):
+    """One way of predicting the pairs.
+
+    Attributes:
+      name: a number's name, SIGNED_SUM or RIDGE.
+      accuracy: over pairs with a direction; a tie of scores counts one half.
+      null_mean, null_sd: of the accuracy with permuted feature rows; NaN when OUT_OF_TIME.
+      z: (accuracy - null_mean) / null_sd; NaN when OUT_OF_TIME.
+      two_sided: whether less than expected counts too; the ridge learns its direction.
+      standard_error: of the accuracy, over series.
+    """
+
+    name: str
+    accuracy: float
+    null_mean: float
+    null_sd: float
+    z: float
+    two_sided: bool
+    standard_error: float
+
+
+class Link(NamedTuple):
+    """The evidence for a link between labels and features, and what it comes to.
+
+    Attributes:
+      looks: single numbers, then the signed sum, then the ridge; those that there are. Empty below
+        `evaluate.FEWEST_SERIES` series, and where no feature differs within a pair.
+      num_pairs, num_series: with a direction, and looked at: at most MOST_PAIRS pairs.
+      num_permutations: that the null rests on.
+      max_z: the largest |z|, of a one-sided look the largest z.
+      p_value: looks * 2 * (1 - Phi(max_z)), at most 1; NaN when OUT_OF_TIME.
+      detectable_effect: how far from one half the accuracy of a single number must be to be found
+        with a chance of 95%: a share, not points; infinite without looks.
+      signed_sum_z: None without numbers of known direction.
+      verdict: LINKED, INVERTED, UNLINKED, TOO_FEW, or OUT_OF_TIME: not enough permutations were
+        done to say anything.
+      seconds: that it took.
+    """
+
+    looks: list[Look]
+    num_pairs: int
+    num_series: int
+    num_permutations: int
+    max_z: float
+    p_value: float
+    detectable_effect: float
+    signed_sum_z: float | None
+    verdict: str
+    seconds: float
+
+
+class _Case(NamedTuple):
+    """What is looked at, whatever the order of the feature rows; pairs are sorted by fold.
+
+    Attributes:
+      rows_M2: of the photos N.
+      preferred_M: 1 where `image_a` is preferred, else -1.
+      target_M: preference - 1/2, which the ridge learns.
+      series_M, series_N: the series of pairs and photos.
+      fold_starts: where folds begin in M, but for the first.
+      names: of the numbers J.
+      numbers_NJ: float64.
+      inputs_NK: float32, the ridge's; None where nothing varies.
+    """
+
+    rows_M2: np.ndarray
+    preferred_M: np.ndarray
+    target_M: np.ndarray
+    series_M: np.ndarray
+    series_N: np.ndarray
+    fold_starts: np.ndarray
+    names: list[str]
+    numbers_NJ: np.ndarray
+    inputs_NK: np.ndarray | None
+
+
+def find_link(
+    dataset: Dataset,
+    *,
+    num_permutations: int = FEWEST_PERMUTATIONS,
+    max_seconds: float | None = None,
+    seed: int = 0,
+) -> Link:
+    """Looks for a link between the preferences and the features.
+
+    Args:
+      num_permutations: at least FEWEST_PERMUTATIONS; fewer of them, but never fewer than that, are
+        used when `max_seconds` run out.
+      max_seconds: permuting stops after these.
+      seed: of the permutations and the folds.
+    """
+    if num_permutations < FEWEST_PERMUTATIONS:
+        raise UserError(
+            f"num_permutations={num_permutations}: give at least {FEWEST_PERMUTATIONS}; fewer "
+            "can't tell a rare accuracy from a common one"
+        )
+    # Of many small products threads do not make light work: two of them on busy cores waited for
+    # each other and took ten times as long as one.
+    with threadpool_limits(limits=1, user_api="blas"):
+        return _find_link(dataset, num_permutations, max_seconds, np.random.default_rng(seed))
+
+
+def _find_link(
+    dataset: Dataset, num_permutations: int, max_seconds: float | None, rng: np.random.Generator
+) -> Link:
+    start = time.monotonic()
+    directed = np.flatnonzero(dataset.preference_M != 0.5)
+    if len(directed) > MOST_PAIRS:
+        directed = np.sort(rng.choice(directed, MOST_PAIRS, replace=False))
+    num_series = len(np.unique(dataset.series_M[directed]))
+    case = None if num_series < evaluate.FEWEST_SERIES else _make_case(dataset, directed, rng)
+    if case is None or case.inputs_NK is None:
+        seconds = time.monotonic() - start
+        return Link([], len(directed), num_series, 0, 0.0, 1.0, np.inf, None, TOO_FEW, seconds)
+
+    hits_LM = _hits(case, np.arange(len(case.series_N)))
+    null_RL = np.full((num_permutations, len(hits_LM)), np.nan)
+    done = 0
+    while done < num_permutations:
+        if max_seconds is not None and time.monotonic() - start > max_seconds:
+            break
+        null_RL[done] = _hits(case, permuted_rows(case.series_N, rng)).mean(axis=1)
+        done += 1
+    # Too few for a standard deviation are none.
+    null_RL = null_RL[: done if done >= FEWEST_PERMUTATIONS else 0]
+    looks = _looks(case, hits_LM, null_RL)
+    return _conclude(looks, len(directed), num_series, done, time.monotonic() - start)
+
+
+def _make_case(dataset: Dataset, pairs: np.ndarray, rng: np.random.Generator) -> _Case:
+    series, series_M = np.unique(dataset.series_M[pairs], return_inverse=True)
+    fold_M = (rng.permutation(len(series)) * NUM_FOLDS // len(series))[series_M]
+    by_fold = np.argsort(fold_M, kind="stable")
+    pairs, series_M = pairs[by_fold], series_M[by_fold]
+    photos, rows_M2 = np.unique(dataset.pair_rows_M2[pairs], return_inverse=True)
+    rows_M2 = rows_M2.reshape(-1, 2)
+    series_N = np.zeros(len(photos), np.int64)
+    series_N[rows_M2] = series_M[:, None]
+    features_ND = dataset.features_ND[photos]
+    names, numbers_NJ = _numbers(features_ND, dataset.block_columns)
+    varies_J = (numbers_NJ[rows_M2[:, 0]] != numbers_NJ[rows_M2[:, 1]]).any(axis=0)
+    inputs_NK = components(features_ND, dataset.block_columns, series_N)
+    preference_M = dataset.preference_M[pairs].astype(np.float64)
+    return _Case(
+        rows_M2=rows_M2,
+        preferred_M=np.sign(preference_M - 0.5),
+        target_M=preference_M - 0.5,
+        series_M=series_M,
+        series_N=series_N,
+        fold_starts=np.searchsorted(fold_M[by_fold], np.arange(1, NUM_FOLDS)),
+        names=[name for name, varies in zip(names, varies_J, strict=True) if varies],
+        numbers_NJ=numbers_NJ[:, varies_J],
+        inputs_NK=inputs_NK if inputs_NK.shape[1] else None,
+    )
+
+
+def _numbers(
+    features_ND: np.ndarray, block_columns: Mapping[str, Sequence[str]]
+) -> tuple[list[str], np.ndarray]:
+    """Names and values [N, J] of the columns of narrow blocks, and of the signed sum."""
+    names: list[str] = []
+    chosen: list[int] = []
+    start = 0
+    for block, columns in block_columns.items():
+        if len(columns) <= MOST_SINGLE_NUMBERS:
+            plain = block == evaluate.IQA_BLOCK and not {RIDGE, SIGNED_SUM} & set(columns)
+            names += [column if plain else f"{block}:{column}" for column in columns]
+            chosen += range(start, start + len(columns))
+        start += len(columns)
+    numbers_NJ = features_ND[:, chosen].astype(np.float64)
+    if set(BETTER_WHEN_HIGHER) <= set(block_columns.get(evaluate.IQA_BLOCK, ())):
+        values = numbers_NJ[:, [names.index(name) for name in BETTER_WHEN_HIGHER]]
+        values -= values.mean(axis=0)
+        spread = values.std(axis=0)
+        total = np.divide(values, spread, out=np.zeros_like(values), where=spread > 0).sum(axis=1)
+        numbers_NJ = np.column_stack([numbers_NJ, total])
+        names.append(SIGNED_SUM)
+    return names, numbers_NJ
+
+
+def _hits(case: _Case, order_N: np.ndarray) -> np.ndarray:
+    """Which pairs each look gets right, 0, 1/2 or 1, [L, M], with feature rows in some order."""
+    rows_a, rows_b = order_N[case.rows_M2.T]
+    number_JM = (case.numbers_NJ[rows_a] - case.numbers_NJ[rows_b]).T
+    assert case.inputs_NK is not None
+    difference_MK = case.inputs_NK[rows_a] - case.inputs_NK[rows_b]
+    ridge_M = ridge_scores(difference_MK, case.target_M, case.fold_starts)
+    return 0.5 + 0.5 * np.sign(np.vstack([number_JM, ridge_M])) * case.preferred_M
+
+
+def ridge_scores(
+    difference_MK: np.ndarray, target_M: np.ndarray, fold_starts: np.ndarray
+) -> np.ndarray:
+    """Score differences of every pair from a ridge regression on the pairs of the other folds.
+
+    The penalty is that of a Bayesian whose inputs explain a share s of the target's variance before
+    any is seen: (1 - s) / s times the sum of squares of all inputs, a pair. It has no scale of its
+    own. There is no intercept, so no side of a pair is special.
+    """
+    differences = np.split(difference_MK, fold_starts)
+    grams_FKK = np.stack([part.T @ part for part in differences]).astype(np.float64)
+    targets = np.split(target_M, fold_starts)
+    moments_FK = np.stack([t @ d for t, d in zip(targets, differences, strict=True)])
+    sizes_F = np.array([len(part) for part in differences])
+    grams_FKK = grams_FKK.sum(axis=0) - grams_FKK
+    moments_FK = moments_FK.sum(axis=0) - moments_FK
+    squares_F = np.trace(grams_FKK, axis1=1, axis2=2) / (len(target_M) - sizes_F)
+    penalty_F = (1 - _EXPLAINED) / _EXPLAINED * squares_F
+    # Where all inputs are zero in the other folds, so are the weights.
+    penalty_F = np.maximum(penalty_F, np.finfo(np.float64).tiny)
+    grams_FKK += penalty_F[:, None, None] * np.eye(difference_MK.shape[1])
+    weights_FK = np.linalg.solve(grams_FKK, moments_FK[..., None])[..., 0]
+    return np.concatenate([d @ w for d, w in zip(differences, weights_FK, strict=True)])
+
+
+def _looks(case: _Case, hits_LM: np.ndarray, null_RL: np.ndarray) -> list[Look]:
+    looks = []
+    for name, hits_M, null_R in zip([*case.names, RIDGE], hits_LM, null_RL.T, strict=True):
+        accuracy = float(hits_M.mean())
+        mean = float(null_R.mean()) if len(null_R) else np.nan
+        sd = float(null_R.std(ddof=1)) if len(null_R) else np.nan
+        z = 0.0 if sd == 0 else (accuracy - mean) / sd
+        error, _, _ = evaluate.clustered_error(hits_M, np.ones(len(hits_M)), case.series_M)
+        looks.append(Look(name, accuracy, mean, sd, z, name != RIDGE, error))
+    return looks
+
+
+def _conclude(
+    looks: list[Look], num_pairs: int, num_series: int, done: int, seconds: float
+) -> Link:
+    limit_z = float(norm.isf(ALPHA / 2 / len(looks)))
+    singles = [look for look in looks if look.name not in (RIDGE, SIGNED_SUM)] or looks
+    detectable = (limit_z + _POWER_Z) * max(look.standard_error for look in singles)
+    max_z, p_value, signed_z = np.nan, np.nan, None
+    if done < FEWEST_PERMUTATIONS:
+        verdict = OUT_OF_TIME
+    else:
+        max_z = max(abs(look.z) if look.two_sided else look.z for look in looks)
+        p_value = min(1.0, len(looks) * 2 * float(norm.sf(max_z)))
+        signed_z = next((look.z for look in looks if look.name == SIGNED_SUM), None)
+        if p_value <= ALPHA:
+            verdict = INVERTED if _is_inverted(looks, signed_z, limit_z) else LINKED
+        else:
+            verdict = UNLINKED if detectable <= LARGEST_BLIND_SPOT else TOO_FEW
+    return Link(
+        looks, num_pairs, num_series, done, max_z, p_value, detectable, signed_z, verdict, seconds
+    )
+
+
+def _is_inverted(looks: list[Look], signed_z: float | None, limit_z: float) -> bool:
+    if signed_z is None:
+        return False
+    lowest_z = min(look.z for look in looks if look.name in BETTER_WHEN_HIGHER)
+    return signed_z < INVERTED_Z or (signed_z < 0 and lowest_z < -limit_z)

@@ -1,0 +1,350 @@
+"""A pair table compared with a reference: do they agree, and if not, which fault explains it?
+
+Axis letters: M pairs that both tables have, S series, C different counts of a series.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+from scipy.stats import betabinom, binom
+
+from jaxrank.audit.matching import (
+    MARGIN_TOLERANCE,
+    Agreement,
+    Matched,
+    Photos,
+    agreement,
+    hits,
+    margin_agreement,
+    margins,
+    match,
+    photos_of,
+)
+from jaxrank.errors import UserError
+
+# What `Comparison.fault` can be.
+NONE = "none"
+INVERTED = "inverted"
+RENUMBERED = "renumbered"
+HALF_INVERTED = "half inverted"
+HALF_RENUMBERED = "half renumbered"
+SOME_INVERTED = "some series inverted"
+SOME_RENUMBERED = "some series renumbered"
+SHIFTED = "shifted"
+MIRRORED = "mirrored rows swapped"
+RANK_AS_WINNER = "rank read as winner"
+OTHER_ORDER = "rows in another order"
+SHUFFLED = "shuffled"
+AT_CHANCE = "at chance"
+REVERSED = "reversed"
+TOO_FEW = "too few pairs"
+
+# The direction is at chance where |agreement - 1/2| <= max(_ERRORS standard errors, _LEAST_LIMIT);
+# this can be said only where that limit is at most _WIDEST_LIMIT.
+_ERRORS, _LEAST_LIMIT, _WIDEST_LIMIT = 3.3, 0.03, 0.10
+# Fewer series than this, or fewer of one kind, such as those of two photos, show nothing.
+_LEAST_SERIES = 30
+_SAME_VOTES = 0.9  # the least share of margins that agree
+# Where rows of one order are swapped, at most this share of them agrees in series of more than two
+# photos. If the photos had been renumbered instead, 30% or more would (of three photos 8 in 27).
+_SWAPPED = 0.2
+# Margins of two tables have a chi-square of about its degrees of freedom, or a little less because
+# both follow the same photos; those of one table in two orders have zero.
+_SAME_VALUES, _LEAST_VALUES = 0.2, 10
+# Of a fault in some series: the least share of them that is named, called a half, called all.
+_SOME, _HALF, _ALL = 0.05, 0.25, 0.75
+# Pairs of one series go together when its photos are renumbered: the variance of the inversions of
+# a random permutation gives their directions an intraclass correlation of 0.11 for three photos,
+# 0.09 for four and 0.07 for five; that of a beta-binomial is 1 / (2 beta + 1).
+_RENUMBERED_BETA = 4.5
+_EM_STEPS = 200
+
+_MEANING = {
+    NONE: "The pairs agree with the reference",
+    INVERTED: "The preferences are inverted: left and right, or winner and loser, are swapped in "
+    "the whole table; take 1 - preference",
+    RENUMBERED: "The photo numbers are permuted within the series: these are the reference's votes "
+    "beside the wrong photos; take the photos' names from the reference",
+    HALF_INVERTED: "The preferences are inverted in about half of the series",
+    HALF_RENUMBERED: "The photo numbers are permuted in about half of the series",
+    SOME_INVERTED: "The preferences are inverted in some of the series",
+    SOME_RENUMBERED: "The photo numbers are permuted in some of the series",
+    SHIFTED: "The photo numbers are shifted by one (after the last comes the first)",
+    MIRRORED: "The mirrored rows are swapped: where a row names its photos in one order, its "
+    "preference is that of the other order; count votes by photo, not by side",
+    RANK_AS_WINNER: "Every preference is 0 or 1 and points the wrong way, as if a rank, of which "
+    "the lowest is best, had been read as a score",
+    OTHER_ORDER: "The preferences stand in the reference's order of rows, the photos in another",
+    SHUFFLED: "The preferences are shuffled over the whole table: they are the reference's, beside "
+    "the wrong pairs",
+    AT_CHANCE: "The pairs agree with the reference no better than chance; without the same votes "
+    "in both, permuted photo numbers and shuffled preferences can't be told apart",
+    REVERSED: "The pairs say the reverse of the reference",
+    TOO_FEW: "Too few pairs stand in both tables to tell",
+}
+
+
+class SeriesShares(NamedTuple):
+    """Estimated shares of the series; they sum to 1."""
+
+    correct: float
+    inverted: float
+    renumbered: float
+
+
+class Comparison(NamedTuple):
+    """A pair table beside a reference.
+
+    Attributes:
+      direction: of all pairs, each once whatever the order of its photos; ties dropped.
+      direction_two_photo: of series of two photos.
+      num_margins: pairs of two-photo series.
+      margin_agreement: the share of them whose margins, max(p, 1-p), agree within
+        MARGIN_TOLERANCE; NaN without such pairs.
+      margin_chance: the same for the margins of two different pairs.
+      same_votes: the margins say that both tables count the same votes.
+      series_shares: how many series have which fault; None with other votes, and where one rule
+        explains the whole table.
+      fault: one of the names above.
+      sentence: what it is, in words and figures.
+    """
+
+    direction: Agreement
+    direction_two_photo: Agreement
+    num_margins: int
+    margin_agreement: float
+    margin_chance: float
+    same_votes: bool
+    series_shares: SeriesShares | None
+    fault: str
+    sentence: str
+
+
+def compare(pairs: pd.DataFrame, reference: pd.DataFrame) -> Comparison:
+    """Compares preferences pair by pair and names the fault that explains the difference.
+
+    Only the same votes tell faults apart, and the margins of two-photo series show them whatever
+    the photos are called. With other votes, directions agree (fault NONE), are at chance or are
+    reversed.
+
+    Args:
+      pairs, reference: `series_id`, `image_a`, `image_b`, `preference`, each pair once, as
+        `read_pairs` gives them. Photos are matched by name.
+
+    Raises:
+      UserError: no pair stands in both.
+    """
+    photos = photos_of(reference)
+    matched = match(pairs, reference, photos)
+    if not len(matched.series_M):
+        raise UserError(
+            "no pair stands in the reference too: the pairs name photos such as "
+            f"'{pairs['image_a'].iloc[0]}', the reference such as "
+            f"'{reference['image_a'].iloc[0]}'; give a reference for the same photos, or name the "
+            "photos of votes and pair lists alike with --photo_name"
+        )
+    two_photo = matched.size_M == 2
+    agree, chance = margin_agreement(
+        margins(matched.preference_M[two_photo]), margins(matched.reference_M[two_photo])
+    )
+    num_margins = int(two_photo.sum())
+    direction = agreement(matched)
+    same_votes = _are_same(num_margins, agree, chance)
+    shares = None
+    # One rule for the whole table comes before the mixture, to which a shift or a swap of some rows
+    # looks like series that are inverted or renumbered. Both rules come before the margins: other
+    # votes show them too, and merging swapped rows with right ones changes the margins.
+    if direction.num_series < _LEAST_SERIES:
+        fault = TOO_FEW
+    elif _mirrored_swapped(matched):
+        fault = MIRRORED
+    elif _shifted(matched, [match(pairs, reference, photos, shift) for shift in (1, -1)]):
+        fault = SHIFTED
+    elif same_votes:
+        shares = _series_shares(matched)
+        fault = _fault_of_shares(shares, direction)
+    else:
+        fault = _fault_of_direction(direction, matched)
+        if fault in (SHUFFLED, AT_CHANCE) and _same_by_row(pairs, reference, photos):
+            fault = OTHER_ORDER
+    comparison = Comparison(
+        direction=direction,
+        direction_two_photo=agreement(matched, two_photo),
+        num_margins=num_margins,
+        margin_agreement=agree,
+        margin_chance=chance,
+        same_votes=same_votes,
+        series_shares=shares,
+        fault=fault,
+        sentence="",
+    )
+    return comparison._replace(sentence=_sentence(comparison))
+
+
+def _are_same(number: int, agree: float, chance: float) -> bool:
+    """Whether margins are of the same votes. Where most are alike, as in a table of winners, that
+    they agree shows nothing."""
+    return number >= _LEAST_SERIES and agree >= _SAME_VOTES and chance < 0.5
+
+
+def _chance_limit(direction: Agreement) -> float:
+    return max(_ERRORS * direction.standard_error, _LEAST_LIMIT)
+
+
+def _mirrored_swapped(matched: Matched) -> bool:
+    """Rows of one order say the reverse of the reference, and those of the other do not.
+
+    In two-photo series rows that a renumbering has turned round look the same, so longer series
+    decide where there are enough.
+    """
+
+    def by_order(chosen_M: np.ndarray) -> list[Agreement]:
+        orders = (matched.mirrored_M, ~matched.mirrored_M)
+        return [agreement(matched, chosen_M & order_M) for order_M in orders]
+
+    orders = by_order(matched.size_M > 2)
+    if min(order.num_series for order in orders) < _LEAST_SERIES:
+        orders = by_order(matched.size_M >= 2)
+    low, high = sorted(orders, key=lambda order: order.value)
+    return (
+        min(low.num_series, high.num_series) >= _LEAST_SERIES
+        and low.value <= _SWAPPED
+        and high.value >= 0.5 - _chance_limit(high)
+    )
+
+
+def _shifted(matched: Matched, moved: Sequence[Matched]) -> bool:
+    """Undoing a shift of the photo numbers by one explains the directions best.
+
+    Longer series decide: in those of two photos a shift is an inversion. In those of three, undoing
+    a shift that was none makes up to two thirds of inverted preferences agree.
+    """
+    here = agreement(matched, matched.size_M > 2).value
+    for other in moved:
+        there = agreement(other, other.size_M > 2)
+        least = there.value - _chance_limit(there)
+        if there.num_series >= _LEAST_SERIES and least > max(here, 1 - here):
+            return True
+    return False
+
+
+def _fault_of_direction(direction: Agreement, matched: Matched) -> str:
+    """What can be said when the pairs' margins are not the reference's."""
+    limit = _chance_limit(direction)
+    if direction.value > 0.5 + limit:
+        return NONE
+    if direction.value < 0.5 - limit:
+        certain = [np.isin(p, (0, 1)).all() for p in (matched.preference_M, matched.reference_M)]
+        return RANK_AS_WINNER if certain == [True, False] else REVERSED
+    if limit > _WIDEST_LIMIT:
+        return TOO_FEW
+    same = _same_values(margins(matched.preference_M), margins(matched.reference_M))
+    return SHUFFLED if same else AT_CHANCE
+
+
+def _same_values(margin_M: np.ndarray, reference_M: np.ndarray) -> bool:
+    """The margins are the reference's in another order: their histograms are too much alike."""
+
+    def alike(a_M: np.ndarray, b_M: np.ndarray) -> bool:
+        # Rounded first, as preferences in files are, so that equal ones fall into one bin.
+        a, b = (
+            np.bincount(np.round(1000 * m).astype(int) // 10, minlength=101) for m in (a_M, b_M)
+        )
+        filled = a + b > 0
+        chi_square = ((a - b)[filled] ** 2 / (a + b)[filled]).sum()
+        freedom = int(filled.sum()) - 1
+        return bool(freedom >= _LEAST_VALUES and chi_square <= _SAME_VALUES * freedom)
+
+    # Either table's may be shares, see MARGIN_TOLERANCE.
+    pulled_in = [0.98 * m + 0.01 for m in (margin_M, reference_M)]
+    return (
+        alike(margin_M, reference_M)
+        or alike(pulled_in[0], reference_M)
+        or alike(margin_M, pulled_in[1])
+    )
+
+
+def _same_by_row(pairs: pd.DataFrame, reference: pd.DataFrame, photos: Photos) -> bool:
+    """Row by row, the margins are of the same votes where the reference has a two-photo series."""
+    if len(pairs) != len(reference):
+        return False
+    two_photo = photos.size_N[photos.names.get_indexer(pd.Index(reference["image_a"]))] == 2
+    by_row = [
+        margins(table["preference"].to_numpy(np.float64)[two_photo]) for table in (pairs, reference)
+    ]
+    return _are_same(int(two_photo.sum()), *margin_agreement(*by_row))
+
+
+def _series_shares(matched: Matched) -> SeriesShares:
+    """A mixture over series, fitted by expectation maximisation (Dempster et al. 1977).
+
+    Of the n pairs of a series, the number that agrees is binomial with a common rate in a correct
+    series, its mirror image in an inverted one, and beta-binomial about n/2 in a renumbered one.
+    """
+    hit, directed = hits(matched)
+    series = matched.series_M[directed]
+    pairs_S = np.bincount(series)
+    counts_S2 = np.stack([np.bincount(series, hit[directed]).astype(int), pairs_S], axis=1)
+    counts_C2, series_C = np.unique(counts_S2[pairs_S > 0], axis=0, return_counts=True)
+    k, n = counts_C2.T
+    weights, rate = np.ones(3), 0.95
+    if (pairs_S >= 2).sum() < _LEAST_SERIES:
+        # Single pairs can't tell an inverted series beside a correct one from two renumbered ones;
+        # permuted numbers are assumed.
+        weights[1 if hit[directed].mean() >= 0.5 else 0] = 0
+    weights /= weights.sum()
+    renumbered_C = betabinom.pmf(k, n, _RENUMBERED_BETA, _RENUMBERED_BETA)
+    for _ in range(_EM_STEPS):
+        likelihood_3C = np.stack([binom.pmf(k, n, rate), binom.pmf(n - k, n, rate), renumbered_C])
+        joint_3C = weights[:, None] * likelihood_3C
+        series_3C = series_C * joint_3C / joint_3C.sum(axis=0)
+        weights = series_3C.sum(axis=1) / series_C.sum()
+        ordered_C = series_3C[0] + series_3C[1]
+        right = (series_3C[0] * k + series_3C[1] * (n - k)).sum() / max((ordered_C * n).sum(), 1e-9)
+        # Well above a half, or correct series would be like renumbered ones.
+        rate = float(np.clip(right, 0.8, 0.999))
+    return SeriesShares(*weights.tolist())
+
+
+def _fault_of_shares(shares: SeriesShares, direction: Agreement) -> str:
+    """The fault of the same votes, by the larger share of faulty series."""
+    inverted = shares.inverted > shares.renumbered
+    share = max(shares.inverted, shares.renumbered)
+    if share < _SOME:
+        return NONE
+    if share < _HALF:
+        return SOME_INVERTED if inverted else SOME_RENUMBERED
+    # Half of the series renumbered leave an agreement of about 75%.
+    limit = min(_chance_limit(direction), _WIDEST_LIMIT)
+    at_chance = abs(direction.value - 0.5) <= limit
+    if share >= _ALL or (at_chance and not inverted):
+        return INVERTED if inverted else RENUMBERED
+    return HALF_INVERTED if inverted else HALF_RENUMBERED
+
+
+def _sentence(comparison: Comparison) -> str:
+    """What a reader must know, in words and figures."""
+    direction, two_photo = comparison.direction, comparison.direction_two_photo
+    meaning, shares = _MEANING[comparison.fault], comparison.series_shares
+    if shares is not None:
+        meaning += (
+            f" (of the series an estimated {shares.correct:.0%} are correct, "
+            f"{shares.inverted:.0%} inverted, {shares.renumbered:.0%} renumbered)"
+        )
+    directions = f"Directions agree on {direction.value:.1%} of {direction.num_pairs:,} pairs"
+    if np.isfinite(direction.standard_error):
+        directions += f" (95% interval {direction.low:.1%} to {direction.high:.1%})"
+    if two_photo.num_pairs:
+        directions += f", in two-photo series on {two_photo.value:.1%} of {two_photo.num_pairs:,}"
+    if comparison.num_margins >= _LEAST_SERIES:
+        votes = (
+            f"Margins of votes agree within {MARGIN_TOLERANCE:g} on "
+            f"{comparison.margin_agreement:.2%} of {comparison.num_margins:,} two-photo pairs (by "
+            f"chance {comparison.margin_chance:.1%}): "
+            + ("these are the same votes" if comparison.same_votes else "not the same votes")
+        )
+    else:
+        votes = "Too few two-photo pairs to tell by their margins whether the votes are the same"
+    return f"{meaning}. {directions}. {votes}."

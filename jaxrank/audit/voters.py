@@ -1,0 +1,71 @@
+"""Do the voters agree with each other?
+
+Circular triads: of three photos of a series, a is preferred to b, b to c, and c to a (Kendall and
+Babington Smith 1940, "On the method of paired comparisons"). Labels at random make a quarter of
+the triples circular, one common taste none. It needs no features, so it tells labels at random
+from labels that belong to other photos.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+import scipy.sparse
+
+from jaxrank import evaluate
+
+# Of the eight ways in which three pairs can turn out, two are circular.
+CHANCE_SHARE = 0.25
+# Standard errors below chance from which voters agree.
+_COHERENT_Z = 3.3
+
+
+class Triads(NamedTuple):
+    """Circular triads of a pair table.
+
+    Attributes:
+      num_triples: of photos of a series with all three pairs compared and directed.
+      num_series: that have such triples.
+      circular_share: NaN without triples.
+      standard_error: of the share, over series; NaN below `evaluate.FEWEST_SERIES` of them.
+      coherent: whether voters agree more than chance would; None where that can't be told.
+        Preferences that were computed from a ranking or a Bradley-Terry fit have no circular triad
+        whatever the votes were.
+    """
+
+    num_triples: int
+    num_series: int
+    circular_share: float
+    standard_error: float
+    coherent: bool | None
+
+
+def circular_triads(table: pd.DataFrame) -> Triads:
+    """Counts them in `series_id`, `image_a`, `image_b`, `preference`; each pair stands once."""
+    photos, names = pd.factorize(pd.concat([table["image_a"], table["image_b"]]))
+    rows_a, rows_b = photos.reshape(2, -1)
+    series, series_ids = pd.factorize(table["series_id"])
+    series_N = np.zeros(len(names), np.int64)
+    series_N[rows_a] = series_N[rows_b] = series
+
+    preference = table["preference"].to_numpy(np.float64)
+    directed = preference != 0.5
+    winner = np.where(preference > 0.5, rows_a, rows_b)[directed]
+    loser = np.where(preference > 0.5, rows_b, rows_a)[directed]
+    shape = (len(names), len(names))
+    beats = scipy.sparse.csr_array((np.ones(len(winner)), (winner, loser)), shape=shape)
+    # No pair joins two series, so paths of three pairs that end where they began are triples of a
+    # series: each circular one begins at 3 photos, each triple at 3 photos and goes 2 ways.
+    compared = beats + beats.T
+    cycles_N = np.asarray(((beats @ beats) * beats.T).sum(axis=1))
+    paths_N = np.asarray(((compared @ compared) * compared).sum(axis=1))
+    circular_S = np.bincount(series_N, weights=cycles_N, minlength=len(series_ids)) / 3
+    triples_S = np.bincount(series_N, weights=paths_N, minlength=len(series_ids)) / 6
+
+    num_triples, num_series = round(triples_S.sum()), int((triples_S > 0).sum())
+    if not num_triples:
+        return Triads(0, 0, np.nan, np.nan, None)
+    share = float(circular_S.sum() / triples_S.sum())
+    error, _, _ = evaluate.clustered_error(circular_S, triples_S, np.arange(len(series_ids)))
+    coherent = None if np.isnan(error) else CHANCE_SHARE - share > _COHERENT_Z * error
+    return Triads(num_triples, num_series, share, error, coherent)

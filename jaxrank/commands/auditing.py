@@ -1,0 +1,70 @@
+"""`audit`: do these labels belong to these photos?"""
+
+import sys
+
+from absl import flags
+
+from jaxrank.commands.console import default_workdir
+from jaxrank.errors import UserError
+
+# The exit status of a failed audit.
+FAILED = 3
+
+
+def define_audit(values: flags.FlagValues, words: list[str]) -> None:
+    del words  # no config here
+    for name, meaning in {
+        "pairs": "pairs or votes, as for 'search'; without it the embedded simulated data",
+        "features": "folder of a feature store",
+        "reference": "pairs or votes of the same photos, known to be right, to name a fault by",
+        "photo_name": "votes and pair lists: how a photo's name is built (default: "
+        "{series:06d}-{number:02d}.JPG)",
+        "workdir": "new folder for the results (default: one named by the time, in outputs/)",
+    }.items():
+        flags.DEFINE_string(name, None, meaning, flag_values=values)
+    flags.DEFINE_float(
+        "min_agreement",
+        None,
+        "votes: leave out pairs with a smaller majority (default: 0.7)",
+        flag_values=values,
+    )
+    flags.DEFINE_integer(
+        "min_reviewers",
+        None,
+        "votes: leave out pairs with fewer votes (default: 2)",
+        lower_bound=1,
+        flag_values=values,
+    )
+    flags.DEFINE_float(
+        "audit_seconds", 30.0, "seconds that looking for a link may take", flag_values=values
+    )
+
+
+def audit(values: flags.FlagValues, config: None) -> int:
+    """Tells whether preferences and features belong together, what speaks for it, and what to do
+    next; with --reference it names the fault. Writes audit.json and audit.txt. The exit status is 3
+    where the audit fails."""
+    del config
+    for name in ("pairs", "features", "reference", "photo_name", "workdir"):
+        if values[name].value == "":
+            raise UserError(f"--{name} is empty")
+    if not values.audit_seconds > 0:
+        raise UserError(f"--audit_seconds={values.audit_seconds:g} is not above 0")
+
+    from jaxrank import report
+    from jaxrank.audit import findings
+    from jaxrank.audit.inputs import audit_files
+    from jaxrank.launches import find_workdir
+
+    folder = find_workdir(values.workdir or default_workdir("audit"), resume=False)
+    reading = {name: values[name].value for name in ("photo_name", "min_agreement",
+                                                      "min_reviewers")}  # fmt: skip
+    found = audit_files(
+        values.pairs, values.features, values.reference, reading, values.audit_seconds
+    )
+    with report.written_to(folder):
+        findings.write_audit(folder, found)
+    print(found.page())
+    print(f"Results: {folder}")
+    sys.stdout.flush()
+    return FAILED if found.verdict == findings.FAIL else 0

@@ -1,0 +1,240 @@
+"""What follows from a search: who is better than whom, how near people's own agreement the chosen
+experiment comes, and where it errs. Tables, figures and sentences."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from jaxrank import (
+    ceilings,
+    evaluate,
+    files,
+    leaderboard,
+    mistakes,
+    reliability,
+    report,
+    splits,
+)
+from jaxrank.evaluate import TrialResult, Yardstick
+from jaxrank.leaderboard import Hits, Standings
+
+LEADERBOARD_TXT, LEADERBOARD_PNG = "leaderboard.txt", "leaderboard.png"
+ERRORS_CSV, RELIABILITY_PNG = "errors.csv", "reliability.png"
+# The one-line rule that every experiment is compared with, where the store has it.
+SHARPNESS = "sharpness"
+# Columns of `summary.csv`.
+COLUMNS = (
+    "val_ci_low,val_ci_high,test_ci_low,test_ci_high,diff_to_sharpness,diff_ci_low,diff_ci_high,"
+    "share_first,tied_for_best"
+).split(",")
+
+
+class Ranking(NamedTuple):
+    """Experiments and rules compared on both parts."""
+
+    validation: Hits
+    test: Hits
+    by_validation: Standings
+    by_test: Standings
+    rule: int | None
+    chosen: leaderboard.Chosen | None
+
+    @property
+    def chosen_name(self) -> str | None:
+        return None if self.chosen is None else self.test.names[self.chosen.entry]
+
+
+def rank(results: Sequence[TrialResult], yardstick: Yardstick, names: Sequence[str]) -> Ranking:
+    """Compares the experiments of these names, and the one-line rules."""
+    dataset = yardstick.dataset
+    rules = {
+        name: evaluate.pair_differences(scores_N, dataset)
+        for name, scores_N in evaluate.rule_scores(dataset).items()
+    }
+    validation, test = (
+        leaderboard.from_results(results, rules, yardstick, part, names)
+        for part in (splits.VALIDATION, splits.TEST)
+    )
+    rule = test.names.index(SHARPNESS) if SHARPNESS in rules else None
+    by_validation, by_test = (
+        leaderboard.standings(hits.hits_XFKS, hits.weight_FS, is_rule_X=hits.is_rule_X, rule=rule)
+        for hits in (validation, test)
+    )
+    return Ranking(
+        validation, test, by_validation, by_test, rule, leaderboard.chosen_score(validation, test)
+    )
+
+
+def with_intervals(summary: pd.DataFrame, ranking: Ranking) -> pd.DataFrame:
+    """The summary with its columns of intervals, of the test part where not said otherwise."""
+    validation, test = ranking.by_validation, ranking.by_test
+    values = pd.DataFrame(
+        {
+            "val_ci_low": validation.ci_low,
+            "val_ci_high": validation.ci_high,
+            "test_ci_low": test.ci_low,
+            "test_ci_high": test.ci_high,
+            "diff_to_sharpness": test.diff_to_rule,
+            "diff_ci_low": test.diff_ci_low,
+            "diff_ci_high": test.diff_ci_high,
+            "share_first": test.share_first,
+            "tied_for_best": pd.array(test.tied_for_best, dtype="boolean"),
+        },
+        index=list(ranking.test.names),
+    )
+    known = values.reindex(summary["experiment_name"]).reset_index(drop=True)
+    return summary.assign(**{column: known[column] for column in COLUMNS})
+
+
+def write_conclusions(
+    folder: Path,
+    ranking: Ranking,
+    results: Sequence[TrialResult],
+    yardstick: Yardstick,
+    caveats: Sequence[str],
+) -> tuple[list[str], dict[str, Any]]:
+    """Writes `leaderboard.txt`, `errors.csv` and two figures.
+
+    Returns:
+      Sentences for the end of the table, and all figures for `results.json`.
+    """
+    test = ranking.by_test
+    lines = leaderboard.sentences(
+        ranking.test.names, test, ranking.test.is_candidate_X, ranking.rule, ranking.chosen
+    )
+    title = "Accuracy in percent, with 95% intervals; those of differences hold all at once"
+    tables = {title: _table(ranking)}
+    facts: dict[str, Any] = {
+        "ceilings": ceilings.ceilings_of_table(yardstick.dataset.table)._asdict(),
+    }
+    leaderboard.draw_leaderboard(
+        folder / LEADERBOARD_PNG,
+        ranking.test.names,
+        ranking.by_validation,
+        test,
+        ranking.rule,
+        caveats,
+    )
+    if ranking.chosen_name is not None:
+        more, of_chosen, its_tables = _about_chosen(
+            folder, ranking.chosen_name, results, yardstick, caveats
+        )
+        lines, facts, tables = lines + more, facts | of_chosen, tables | its_tables
+    _write_text(folder / LEADERBOARD_TXT, caveats, lines, tables)
+    return lines, facts
+
+
+def _about_chosen(
+    folder: Path,
+    name: str,
+    results: Sequence[TrialResult],
+    yardstick: Yardstick,
+    caveats: Sequence[str],
+) -> tuple[list[str], dict[str, Any], dict[str, pd.DataFrame]]:
+    """How near the chosen experiment comes to what is possible, and what it gets wrong."""
+    dataset = yardstick.dataset
+    preference_M = dataset.table["preference"].to_numpy(np.float64)
+    mine = [result for result in results if result.trial.experiment.name == name]
+    judged = reliability.judgements(mine, yardstick)
+    strengths = ceilings.by_strength(
+        judged.difference_R, judged.pair_R, preference_M, dataset.series_M
+    )
+    measured = reliability.reliability_of(judged, yardstick)
+    gain = reliability.ndcg_of(mine, yardstick)
+    honest = [result for result in results if not result.trial.experiment.renumbered]
+    found = mistakes.mistake_tables(name, honest, yardstick)
+    title = "\n".join([f"{name}, test pairs", *caveats])
+    reliability.draw_reliability(folder / RELIABILITY_PNG, title, measured)
+    report.write_frame(folder / ERRORS_CSV, found.errors)
+    tables = {
+        f"{name} on test pairs by strength of preference": strengths,
+        f"{name} and what alone would have been right": found.blocks,
+    }
+    if len(found.categories):
+        tables[f"{name} by category"] = found.categories
+    facts = {
+        "chosen": name,
+        "by_strength": strengths.to_dict("records"),
+        "reliability": _lists(measured._asdict()),
+        "ndcg": gain._asdict(),
+        "alone": found.blocks.to_dict("records"),
+        "categories": found.categories.to_dict("records"),
+    }
+    return _words(strengths, measured), facts, tables
+
+
+def _lists(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {k: v.tolist() if isinstance(v, np.ndarray) else v for k, v in values.items()}
+
+
+def _words(strengths: pd.DataFrame, measured: reliability.Reliability) -> list[str]:
+    """What `_about_chosen` has found, in sentences."""
+    if not measured.num_pairs:
+        return []
+    rows = strengths.set_index("strength")
+    everything = rows.loc[ceilings.ALL]
+    lines = [
+        f"It agrees with {100 * everything['agreement']:.1f}% of single votes, where "
+        f"{100 * everything['agreement_ceiling']:.1f}% is possible: "
+        f"{100 * everything['way_to_ceiling']:.0f}% of the way from chance."
+    ]
+    if ceilings.STRONG_PAIRS in rows.index:
+        strong = rows.loc[ceilings.STRONG_PAIRS]
+        lines[0] += (
+            f" On pairs with a majority of 70% and more it is right on "
+            f"{100 * strong['accuracy']:.1f}%."
+        )
+    lines.append(
+        f"As probabilities: log loss {measured.log_loss:.3f} (chance "
+        f"{reliability.CHANCE_LOG_LOSS:.3f}, floor {measured.entropy:.3f}), calibration error "
+        f"{100 * measured.calibration_error:.1f} points "
+        f"({100 * measured.calibration_error_by_chance:.1f} by chance)."
+    )
+    return lines
+
+
+def _table(ranking: Ranking) -> pd.DataFrame:
+    """Entries by validation mean; in percent and points, as text."""
+    names, validation, test = ranking.test.names, ranking.by_validation, ranking.by_test
+
+    def interval(low_X: np.ndarray, high_X: np.ndarray) -> list[str]:
+        return [f"{100 * a:.1f} to {100 * b:.1f}" for a, b in zip(low_X, high_X, strict=True)]
+
+    def rounded(values_X: np.ndarray) -> list[str]:
+        return [f"{100 * value:.1f}" for value in values_X]
+
+    columns: dict[str, Any] = {
+        "name": names,
+        "val": rounded(validation.mean),
+        "val 95%": interval(validation.ci_low, validation.ci_high),
+        "test": rounded(test.mean),
+        "test 95%": interval(test.ci_low, test.ci_high),
+    }
+    if ranking.rule is not None:
+        columns[f"to {SHARPNESS}"] = rounded(test.diff_to_rule)
+        columns[f"to {SHARPNESS} 95%"] = interval(test.diff_ci_low, test.diff_ci_high)
+    columns |= {
+        "to best": rounded(test.diff_to_best),
+        "to best 95%": interval(test.best_ci_low, test.best_ci_high),
+        "ranked first": rounded(test.share_first),
+        "tied": np.where(test.tied_for_best, "tied", ""),
+    }
+    order = np.argsort(-np.nan_to_num(validation.mean), kind="stable")
+    table = pd.DataFrame(columns).iloc[order]
+    return table[np.isfinite(validation.mean[order])].reset_index(drop=True)
+
+
+def _write_text(
+    path: Path,
+    caveats: Sequence[str],
+    lines: Sequence[str],
+    tables: Mapping[str, pd.DataFrame],
+) -> None:
+    parts = [*caveats, *([""] if caveats else []), *lines]
+    for title, table in tables.items():
+        shown = table.to_string(index=False, float_format=lambda value: f"{value:.3f}")
+        parts += ["", title, "", shown]
+    files.write_text(path, "\n".join(parts) + "\n")

@@ -1,0 +1,290 @@
+"""What an experiment gets wrong on its test pairs, and what alone would have got it right.
+
+Nothing here chooses a model: it is for people who look at the photos. Axis letters: M pairs;
+R judgements, one a pair and trial that tests it (`reliability.Judgements`).
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+from scipy.special import expit
+
+from jaxrank.ceilings import entropy_of
+from jaxrank.datasets import RANK_COLUMNS, Dataset
+from jaxrank.evaluate import (
+    CHANCE,
+    COMPLETED,
+    TrialResult,
+    Yardstick,
+    clustered_error,
+    hits_of,
+    pair_differences,
+    rule_scores,
+)
+from jaxrank.pairs import CANONICAL_COLUMNS, VOTE_COLUMNS
+from jaxrank.reliability import Judgements, judgements
+from jaxrank.splits import OFFICIAL_COLUMN
+
+MOST_PAIRS, MOST_SERIES = 100, 50
+PAIR, SERIES = "pair", "series"
+ERROR_COLUMNS = (
+    "kind,series_id,image_a,image_b,preference,predicted,trials,pairs,wrong_pairs,excess_loss,"
+    "right_alone"
+).split(",")
+# Columns of a pair table that are no categories of pairs.
+_KNOWN_COLUMNS = (*CANONICAL_COLUMNS, *VOTE_COLUMNS, *RANK_COLUMNS, OFFICIAL_COLUMN, "votes")
+# A column of fewer different cells tells nothing apart, one of more is text or a number.
+_FEWEST_CATEGORIES, _MOST_CATEGORIES = 2, 20
+
+
+class Verdicts(NamedTuple):
+    """What the trials that test a pair say of it together; zero or NaN where none does.
+
+    Attributes:
+      judged_M: the number of trials.
+      directed_M: that number where the preference has a direction, else 0.
+      hits_M: how many of these trials are right; one half where scores are equal.
+      probability_M: that the first photo is preferred, the mean over trials.
+      excess_loss_M: log loss above the entropy of the preference, in nats, the mean over trials:
+        the Kullback-Leibler divergence of the prediction from the preference.
+    """
+
+    judged_M: np.ndarray
+    directed_M: np.ndarray
+    hits_M: np.ndarray
+    probability_M: np.ndarray
+    excess_loss_M: np.ndarray
+
+
+def by_pair(judged: Judgements, preference_M: np.ndarray) -> Verdicts:
+    """Sums judgements up by pair."""
+    p_R = preference_M[judged.pair_R]
+    hit_R, weight_R = hits_of(judged.difference_R, p_R)
+    excess_R = np.logaddexp(0, judged.log_odds_R) - p_R * judged.log_odds_R - entropy_of(p_R)
+
+    def sums(values_R: np.ndarray) -> np.ndarray:
+        return np.bincount(judged.pair_R, values_R, len(preference_M))
+
+    judged_M = sums(np.ones(len(judged.pair_R)))
+    none = np.full(len(preference_M), np.nan)
+    probability_M, excess_M = (
+        np.divide(sums(values_R), judged_M, out=none.copy(), where=judged_M > 0)
+        for values_R in (expit(judged.log_odds_R), excess_R)
+    )
+    return Verdicts(judged_M, sums(weight_R), sums(hit_R * weight_R), probability_M, excess_M)
+
+
+def leanings(judged: Judgements, num_pairs: int) -> np.ndarray:
+    """For which photo the trials vote that test a pair, [M]: from 1 for the first to -1 for the
+    second; NaN where none does. Votes, because scores of different trials differ in scale."""
+    count_M = np.bincount(judged.pair_R, minlength=num_pairs)
+    votes_M = np.bincount(judged.pair_R, np.sign(judged.difference_R), num_pairs)
+    return np.divide(votes_M, count_M, out=np.full(num_pairs, np.nan), where=count_M > 0)
+
+
+def single_leanings(
+    results: Sequence[TrialResult], yardstick: Yardstick, without: str
+) -> dict[str, np.ndarray]:
+    """What says something alone: leanings [M] by name.
+
+    Of each block, the experiment that reads this block only and validates best; it judges a pair by
+    the trials that the pair tests. Of each one-line rule but chance, its score difference.
+
+    Args:
+      results: the trials of the search; its control is left out, too.
+      yardstick: that they were measured with.
+      without: the experiment whose mistakes are looked at; it is left out.
+    """
+    best: dict[str, tuple[float, list[TrialResult]]] = {}
+    by_experiment: dict[str, list[TrialResult]] = {}
+    for result in results:
+        experiment = result.trial.experiment
+        eligible = len(experiment.blocks) == 1 and not experiment.renumbered
+        if eligible and experiment.name != without and result.row["status"] == COMPLETED:
+            by_experiment.setdefault(experiment.name, []).append(result)
+    for mine in by_experiment.values():
+        (block,) = mine[0].trial.experiment.blocks
+        validated = float(np.mean([result.row["val_accuracy"] for result in mine]))
+        if block not in best or validated > best[block][0]:
+            best[block] = validated, mine
+    dataset = yardstick.dataset
+    alone = {
+        mine[0].trial.experiment.name: leanings(
+            judgements(mine, yardstick), len(dataset.preference_M)
+        )
+        for _, mine in best.values()
+    }
+    rules = {name: s for name, s in rule_scores(dataset).items() if name not in (CHANCE, *alone)}
+    return alone | {name: pair_differences(scores_N, dataset) for name, scores_N in rules.items()}
+
+
+def blocks_alone(seen: Verdicts, alone: Mapping[str, np.ndarray], dataset: Dataset) -> pd.DataFrame:
+    """What each block or number alone would have made of the experiment's test pairs.
+
+    Returns:
+      One row a name, the most accurate first: `pairs` that it judges and that have a direction,
+      `accuracy` on them with its standard error clustered by series, and the accuracy of the
+      experiment on the same pairs; `right_where_wrong`, the share of the experiment's mistakes
+      that the name has right; `wrong_where_right`, the other way round. Chance for both is one
+      half, and all these include luck: whoever is right half the time mends half of the mistakes.
+    """
+    rows = []
+    for name, leaning_M in alone.items():
+        mine = (seen.directed_M > 0) & np.isfinite(leaning_M)
+        series = dataset.series_M[mine]
+        right = hits_of(leaning_M[mine], dataset.preference_M[mine])[0].astype(np.float64)
+        model = seen.hits_M[mine] / seen.directed_M[mine]
+        rows.append(
+            {
+                "alone": name,
+                "pairs": len(series),
+                "accuracy": _ratio(right.sum(), len(series)),
+                "accuracy_error": clustered_error(right, np.ones(len(series)), series)[0],
+                "accuracy_of_experiment": _ratio(model.sum(), len(series)),
+                "right_where_wrong": _ratio(right @ (1 - model), (1 - model).sum()),
+                "wrong_where_right": _ratio((1 - right) @ model, model.sum()),
+            }
+        )
+    columns = (
+        "alone,pairs,accuracy,accuracy_error,accuracy_of_experiment,right_where_wrong,"
+        "wrong_where_right"
+    ).split(",")
+    frame = pd.DataFrame(rows, columns=columns)
+    return frame.sort_values("accuracy", ascending=False, kind="stable", ignore_index=True)
+
+
+def _ratio(part: float, whole: float) -> float:
+    return float(part / whole) if whole > 0 else float("nan")
+
+
+def confident_mistakes(
+    seen: Verdicts, alone: Mapping[str, np.ndarray], dataset: Dataset
+) -> pd.DataFrame:
+    """Test pairs whose mean probability is on the wrong side, the most confident first.
+
+    `right_alone` names who alone would have been right, in the order of `alone`.
+    """
+    toward_a_M = dataset.table["preference"].to_numpy(np.float64) - 0.5
+    predicted_M = seen.probability_M - 0.5
+    wrong = np.flatnonzero(predicted_M * toward_a_M < 0)
+    worst = wrong[np.argsort(-np.abs(predicted_M[wrong]), kind="stable")][:MOST_PAIRS]
+    right = {name: leaning_M[worst] * toward_a_M[worst] > 0 for name, leaning_M in alone.items()}
+    columns = ["series_id", "image_a", "image_b", "preference"]
+    return dataset.table.loc[worst, columns].assign(
+        kind=PAIR,
+        predicted=seen.probability_M[worst],
+        trials=seen.judged_M[worst].astype(int),
+        excess_loss=seen.excess_loss_M[worst],
+        right_alone=_names(right, len(worst)),
+    )
+
+
+def worst_series(seen: Verdicts, alone: Mapping[str, np.ndarray], dataset: Dataset) -> pd.DataFrame:
+    """Series with a mistake, first those that cost the log loss most, summed over test pairs.
+
+    `wrong_pairs` is a mean over trials. `right_alone` names who alone would have had more of the
+    series' pairs right, in the order of `alone`.
+    """
+    judged, directed = seen.judged_M > 0, seen.directed_M > 0
+    hit_M = np.divide(seen.hits_M, seen.directed_M, out=np.zeros(len(judged)), where=directed)
+
+    def sums(values_M: np.ndarray, mine: np.ndarray) -> np.ndarray:
+        return np.bincount(dataset.series_M[mine], values_M[mine], len(dataset.series_ids))
+
+    wrong, cost = sums(1 - hit_M, directed), sums(seen.excess_loss_M, judged)
+    faulty = np.flatnonzero(wrong > 0)
+    worst = faulty[np.argsort(-cost[faulty], kind="stable")][:MOST_SERIES]
+    right = {}
+    for name, leaning_M in alone.items():
+        also = directed & np.isfinite(leaning_M)
+        right_M = hits_of(leaning_M, dataset.preference_M)[0]
+        right[name] = sums(right_M, also)[worst] > sums(hit_M, directed)[worst]
+    return pd.DataFrame(
+        {
+            "kind": SERIES,
+            "series_id": dataset.series_ids[worst],
+            "pairs": np.bincount(dataset.series_M[judged], minlength=len(cost))[worst],
+            "wrong_pairs": wrong[worst],
+            "excess_loss": cost[worst],
+            "right_alone": _names(right, len(worst)),
+        }
+    )
+
+
+def _names(right: Mapping[str, np.ndarray], number: int) -> list[str]:
+    return ["; ".join(name for name in right if right[name][i]) for i in range(number)]
+
+
+def category_columns(table: pd.DataFrame) -> list[str]:
+    """Further columns of a pair table that sort its pairs into a few categories."""
+    return [
+        column
+        for column in table.columns
+        if column not in _KNOWN_COLUMNS
+        and _FEWEST_CATEGORIES <= table[column].nunique() <= _MOST_CATEGORIES
+    ]
+
+
+def accuracy_by_category(seen: Verdicts, dataset: Dataset) -> pd.DataFrame:
+    """Accuracy on the test pairs of each category of each column of `category_columns`.
+
+    Returns:
+      One row a column and category: `column`, `category`, `pairs` and `series` judged that have a
+      direction, `accuracy` and its standard error clustered by series. Of twenty categories one
+      lies two standard errors off by luck.
+    """
+    rows = []
+    directed = seen.directed_M > 0
+    for column in category_columns(dataset.table):
+        cells_M = dataset.table[column].to_numpy(object)
+        for category in sorted(set(cells_M[directed])):
+            mine = directed & (cells_M == category)
+            hits, weight = seen.hits_M[mine], seen.directed_M[mine]
+            error, num_pairs, num_series = clustered_error(hits, weight, dataset.series_M[mine])
+            accuracy = _ratio(hits.sum(), weight.sum())
+            rows.append((column, category, num_pairs, num_series, accuracy, error))
+    columns = ["column", "category", "pairs", "series", "accuracy", "accuracy_error"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+class MistakeTables(NamedTuple):
+    """Attributes:
+    errors: the rows of `errors.csv`, columns ERROR_COLUMNS: pairs, then series.
+    blocks: from `blocks_alone`.
+    categories: from `accuracy_by_category`; empty without category columns.
+    """
+
+    errors: pd.DataFrame
+    blocks: pd.DataFrame
+    categories: pd.DataFrame
+
+
+def mistake_tables(
+    name: str, results: Sequence[TrialResult], yardstick: Yardstick
+) -> MistakeTables:
+    """The mistakes of one experiment of a search.
+
+    Args:
+      name: of the experiment, such as the one chosen by validation.
+      results: the trials of the search.
+      yardstick: that they were measured with.
+    """
+    dataset = yardstick.dataset
+    mine = [result for result in results if result.trial.experiment.name == name]
+    judged = judgements(mine, yardstick)
+    seen = by_pair(judged, dataset.table["preference"].to_numpy(np.float64))
+    alone = single_leanings(results, yardstick, without=name)
+    found = [
+        confident_mistakes(seen, alone, dataset),
+        worst_series(seen, alone, dataset),
+    ]
+    rows = [row for frame in found for row in frame.to_dict("records")]
+    return MistakeTables(
+        errors=pd.DataFrame(rows, columns=ERROR_COLUMNS).astype(
+            {"trials": "Int64", "pairs": "Int64"}
+        ),
+        blocks=blocks_alone(seen, alone, dataset),
+        categories=accuracy_by_category(seen, dataset),
+    )

@@ -1,0 +1,251 @@
+"""Do the scores' probabilities mean what they say, and do whole series come out in order?
+
+A score difference times a slope is the log-odds that the first photo is preferred; the slope is
+fitted on validation pairs, so test pairs tell whether the probabilities hold. Axis letters:
+M pairs; R judgements, one a pair and trial; C bins; N photos, S series, J places in a series.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from matplotlib.figure import Figure
+from scipy.special import expit
+from scipy.stats import rankdata
+
+from jaxrank import files, splits
+from jaxrank.ceilings import agreement_with_one_vote, entropy_of
+from jaxrank.evaluate import (
+    COMPLETED,
+    TrialResult,
+    Yardstick,
+    clustered_error,
+    fit_slope,
+    pair_differences,
+)
+from jaxrank.orderings import FEWEST_PHOTOS, SeriesPhotos
+
+NUM_BINS = 10
+# Half the width of a 95% interval, in standard errors.
+_INTERVAL = 1.96
+
+
+class Judgements(NamedTuple):
+    """What trials say of the pairs that test them: R of them, one a pair and trial.
+
+    Attributes:
+      pair_R: the pair.
+      difference_R: score_a - score_b.
+      log_odds_R: of `image_a` being preferred: the difference times the trial's slope.
+    """
+
+    pair_R: np.ndarray
+    difference_R: np.ndarray
+    log_odds_R: np.ndarray
+
+
+def judgements(
+    results: Sequence[TrialResult], yardstick: Yardstick, part: int = splits.TEST
+) -> Judgements:
+    """The judgements of an experiment's completed trials, each on the test pairs of its fold."""
+    dataset = yardstick.dataset
+    pairs, differences, log_odds = [np.zeros(0, int)], [np.zeros(0)], [np.zeros(0)]
+    for result in results:
+        if result.row["status"] != COMPLETED:
+            continue
+        part_M = yardstick.parts_FM[result.trial.fold]
+        difference_M = pair_differences(result.scores_N, dataset).astype(np.float64)
+        validated = part_M == splits.VALIDATION
+        slope = fit_slope(difference_M[validated], dataset.preference_M[validated])
+        pairs.append(np.flatnonzero(part_M == part))
+        differences.append(difference_M[pairs[-1]])
+        log_odds.append(slope * differences[-1])
+    return Judgements(*map(np.concatenate, (pairs, differences, log_odds)))
+
+
+class Reliability(NamedTuple):
+    """How far probabilities can be trusted; NaN without judgements.
+
+    Confidence is the probability of the photo that is said to win, so that it does not matter
+    which photo of a pair is the first; agreement is the share of votes that it got.
+
+    Attributes:
+      num_pairs, num_series: distinct ones among the judgements.
+      log_loss: mean cross-entropy with the preferences, in nats.
+      entropy: its floor, the mean entropy of the preferences.
+      calibration_error: ECE, the mean over judgements of |agreement - confidence| of their bin.
+      calibration_error_by_chance: what it would be on average of perfect probabilities, from the
+        standard errors of the bins' agreement. NaN where a bin has too few series for those.
+      count_C: judgements in bins of about equal counts; equal confidences share a bin.
+      confidence_C, agreement_C: means.
+      error_C: standard error of the agreement, clustered by series.
+    """
+
+    num_pairs: int
+    num_series: int
+    log_loss: float
+    entropy: float
+    calibration_error: float
+    calibration_error_by_chance: float
+    count_C: np.ndarray
+    confidence_C: np.ndarray
+    agreement_C: np.ndarray
+    error_C: np.ndarray
+
+
+# The log loss of saying one half to everything.
+CHANCE_LOG_LOSS = float(np.log(2))
+
+
+def reliability(
+    log_odds_R: np.ndarray, preference_R: np.ndarray, pair_R: np.ndarray, series_R: np.ndarray
+) -> Reliability:
+    """Measures probabilities against preferences.
+
+    Args:
+      log_odds_R: of the first photo being preferred.
+      preference_R: the share that prefers it.
+      pair_R, series_R: numbers of the pair and of its series.
+    """
+    p = preference_R.astype(np.float64)
+    bin_R = _equal_count_bins(np.abs(log_odds_R))
+    count_C = np.bincount(bin_R)
+    agreed_R = agreement_with_one_vote(log_odds_R, p)
+    confidence_C = np.bincount(bin_R, expit(np.abs(log_odds_R))) / count_C
+    agreement_C = np.bincount(bin_R, agreed_R) / count_C
+    error_C = np.array(
+        [
+            clustered_error(agreed_R[mine], np.ones(mine.sum()), series_R[mine])[0]
+            for mine in (bin_R == i for i in range(len(count_C)))
+        ]
+    )
+    empty = not len(p)
+    return Reliability(
+        num_pairs=len(np.unique(pair_R)),
+        num_series=len(np.unique(series_R)),
+        log_loss=np.nan if empty else float((np.logaddexp(0, log_odds_R) - p * log_odds_R).mean()),
+        entropy=np.nan if empty else float(entropy_of(p).mean()),
+        calibration_error=_weighted(np.abs(agreement_C - confidence_C), count_C),
+        # The mean size of a normal deviate.
+        calibration_error_by_chance=_weighted(np.sqrt(2 / np.pi) * error_C, count_C),
+        count_C=count_C,
+        confidence_C=confidence_C,
+        agreement_C=agreement_C,
+        error_C=error_C,
+    )
+
+
+def reliability_of(judged: Judgements, yardstick: Yardstick) -> Reliability:
+    dataset = yardstick.dataset
+    preference_M = dataset.table["preference"].to_numpy(np.float64)
+    return reliability(
+        judged.log_odds_R,
+        preference_M[judged.pair_R],
+        judged.pair_R,
+        dataset.series_M[judged.pair_R],
+    )
+
+
+def _equal_count_bins(value_R: np.ndarray) -> np.ndarray:
+    """NUM_BINS bins of about equal counts; equal values share one, so there can be fewer."""
+    if not len(value_R):
+        return np.zeros(0, int)
+    edges = np.quantile(value_R, np.arange(1, NUM_BINS) / NUM_BINS)
+    return np.unique(np.searchsorted(edges, value_R, side="right"), return_inverse=True)[1]
+
+
+def _weighted(values: np.ndarray, counts: np.ndarray) -> float:
+    return float(values @ counts / counts.sum()) if len(counts) else float("nan")
+
+
+def draw_reliability(path: Path, title: str, measured: Reliability) -> None:
+    """Agreement with one vote by confidence, with the 95% interval of each bin, as a PNG file."""
+    figure = Figure(figsize=(7, 6), layout="constrained")
+    figure.suptitle(title)
+    axes = figure.subplots()
+    end = min(1.0, float(measured.confidence_C.max(initial=0.6)) + 0.02)
+    axes.plot([0.5, end], [0.5, end], color="grey", linestyle=":", label="as promised")
+    axes.errorbar(
+        measured.confidence_C,
+        measured.agreement_C,
+        yerr=_INTERVAL * np.nan_to_num(measured.error_C),
+        color="tab:blue",
+        linestyle="none",
+        marker="o",
+        capsize=3,
+        label="seen, with 95% interval",
+    )
+    axes.set_title(_in_words(measured), fontsize="medium")
+    axes.set_xlabel("confidence: predicted share of votes for the likely winner")
+    axes.set_ylabel("agreement: its share of the votes")
+    axes.grid(alpha=0.3)
+    axes.legend(loc="upper left")
+    with files.whole_file(path, "wb") as file:
+        figure.savefig(file, dpi=110, format="png")
+
+
+def _in_words(measured: Reliability) -> str:
+    by_chance = measured.calibration_error_by_chance
+    beside = "" if np.isnan(by_chance) else f", {100 * by_chance:.1f} by chance alone"
+    return (
+        f"log loss {measured.log_loss:.4f}: saying one half costs {CHANCE_LOG_LOSS:.4f}, the "
+        f"preferences allow {measured.entropy:.4f}\n"
+        f"calibration error {100 * measured.calibration_error:.1f} points{beside}\n"
+        f"{measured.num_pairs:,} pairs of {measured.num_series:,} series; "
+        f"{len(measured.count_C)} bins of about equal counts"
+    )
+
+
+class Ndcg(NamedTuple):
+    """Normalised discounted cumulative gain, and what a random order of the photos gets."""
+
+    value: float
+    by_chance: float
+
+
+def ndcg_of(results: Sequence[TrialResult], yardstick: Yardstick, part: int = splits.TEST) -> Ndcg:
+    """The means over an experiment's completed trials; NaN without any, or without series."""
+    values = [
+        (ndcg(result.scores_N, photos), ndcg(np.zeros_like(result.scores_N), photos))
+        for result in results
+        if result.row["status"] == COMPLETED
+        for photos in [yardstick.photos[result.trial.fold, part]]
+    ]
+    return Ndcg(*map(float, np.mean(values or [(np.nan, np.nan)], axis=0)))
+
+
+def ndcg(scores_N: np.ndarray, group: SeriesPhotos) -> float:
+    """Normalised discounted cumulative gain (Järvelin and Kekäläinen 2002), over all places.
+
+    The gain of a photo is the number of photos of its series that are worth less: the order of the
+    worths counts, not their scale. The discount of place k is 1 / log2(k + 1). Of equal scores all
+    orders are averaged (McSherry and Najork 2008), so scores that are all equal get what a random
+    order gets, which is far from zero.
+
+    Args:
+      scores_N: finite scores of all photos.
+      group: from `orderings.series_photos`.
+
+    Returns:
+      A mean over series; NaN without series whose photos differ in worth.
+    """
+    from sklearn.metrics import ndcg_score  # a third of a second
+
+    if not len(group.starts):
+        return float("nan")
+    sizes = np.diff(np.r_[group.starts, len(group.photos_G)])
+    # The group lists the photo pairs of series of FEWEST_PHOTOS and more; the better of two photos
+    # has one that is worth less.
+    gain_G = np.bincount(group.first_K, group.decided_K, len(group.photos_G))
+    gain_G += group.best_G & (sizes[group.series_G] < FEWEST_PHOTOS)
+    # An empty place has no gain and the lowest score, so that it stands last.
+    place_G = np.arange(len(gain_G)) - group.starts[group.series_G]
+    gain_SJ = np.zeros((len(sizes), sizes.max()))
+    score_SJ = np.full(gain_SJ.shape, -np.inf)
+    gain_SJ[group.series_G, place_G] = gain_G
+    score_SJ[group.series_G, place_G] = scores_N[group.photos_G]
+    # The metric loops over rows in Python, but small series have few orders.
+    rows_SJ2 = np.stack([gain_SJ, rankdata(score_SJ, method="dense", axis=1)], axis=2)
+    different, count = np.unique(rows_SJ2, axis=0, return_counts=True)
+    return ndcg_score(different[..., 0], different[..., 1], sample_weight=count)

@@ -1,0 +1,192 @@
+"""Trains the cohorts of a launch that wait: the next ones load meanwhile, files of the last are
+written."""
+
+import functools
+import logging
+from collections.abc import Callable, Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
+from pathlib import Path
+
+import jax
+from rich.console import Console
+
+from jaxrank import display, evaluate, report, train
+from jaxrank.cohorts import Cohort
+from jaxrank.errors import Stopped
+from jaxrank.evaluate import TrialResult, Yardstick
+from jaxrank.launches import Launch
+from jaxrank.loading import Loader
+from jaxrank.prepare import Prepared
+from jaxrank.record import cohort_of, write_record
+from jaxrank.saving import Saver
+
+_OUT_OF_MEMORY = (jax.errors.JaxRuntimeError, MemoryError)
+
+log = logging.getLogger("jaxrank")
+
+
+def train_all(
+    folder: Path,
+    ready: Launch,
+    yardstick: Yardstick,
+    saver: Saver,
+    console: Console | None,
+    stop_signal: Callable[[], int | None],
+) -> Launch:
+    """Trains the waiting cohorts; returns the plan with their results.
+
+    While one trains, the next ones are compiled, and the files of the last one are written. An
+    experiment's folder is written when its last trial is done.
+    """
+    prepared = ready.prepared
+    trained = dict.fromkeys(trial.experiment.name for trial in prepared.trials)
+    # Those that a stopped run may have left undone.
+    _write_experiments(folder, ready, yardstick, trained)
+    waiting = ready.waiting
+    finishing: tuple[int, Future[list[TrialResult]]] | None = None
+
+    def collected(ready: Launch) -> Launch:
+        if finishing is None:
+            return ready
+        number, future = finishing
+        return ready._replace(finished=ready.finished | {number: future.result()})
+
+    with (
+        display.progress_bar(ready.waiting_cohorts, console) as show,
+        Loader(prepared) as loader,
+        ThreadPoolExecutor(1, thread_name_prefix="finish") as finisher,
+    ):
+
+        def after_dispatch(number: int, cohort: Cohort, progress: train.Progress) -> None:
+            show(cohort, progress)
+            if finishing is not None and finishing[1].done():
+                finishing[1].result()  # a full disk is told now, not when this cohort has ended
+            if (signal_number := stop_signal()) is not None:
+                saver.save(number, progress)
+                log.info("stopped after epoch %d of cohort %d", len(progress.history), number)
+                log.info("%s", saver.account())
+                raise Stopped(folder, signal_number)
+            saver.save_if_due(number, progress)
+
+        while waiting:
+            if (signal_number := stop_signal()) is not None:
+                raise Stopped(folder, signal_number)
+            number, cohort = waiting[0].number, cohort_of(waiting[0], prepared)
+            loader.begin(waiting)
+            fitted = _fit(
+                number,
+                cohort,
+                prepared,
+                loader,
+                functools.partial(saver.restore, number),
+                functools.partial(after_dispatch, number, cohort),
+            )
+            saver.close()
+            if isinstance(fitted, str) and len(cohort.trials) > 1:
+                log.warning("cohort %d does not fit in memory and is halved: %s", number, fitted)
+                saver.drop(number)
+                known = {planned.number for planned in ready.record.cohorts}
+                ready = ready._replace(record=ready.record.with_halves(number, cohort))
+                write_record(folder, ready.record)
+                halves = [c for c in ready.record.cohorts if c.number not in known]
+                waiting = [*halves, *waiting[1:]]
+                continue
+            if isinstance(fitted, train.Fitted):
+                last = max(planned.number for planned in ready.record.cohorts)
+                _log_cohort(number, last, cohort, fitted)
+            ready = collected(ready)
+            future = finisher.submit(
+                _finish_cohort, folder, ready, number, cohort, fitted, yardstick, saver
+            )
+            finishing, waiting = (number, future), waiting[1:]
+        return collected(ready)
+
+
+def _finish_cohort(
+    folder: Path,
+    ready: Launch,
+    number: int,
+    cohort: Cohort,
+    fitted: train.Fitted | str,
+    yardstick: Yardstick,
+    saver: Saver,
+) -> list[TrialResult]:
+    """Evaluates a trained cohort, or a trial that does not fit in memory, and writes its files."""
+    if isinstance(fitted, train.Fitted):
+        results = evaluate.trial_results(cohort, fitted, yardstick)
+    else:
+        results = [evaluate.out_of_memory(cohort.trials[0], fitted, yardstick.dataset)]
+    for result in results:
+        if result.row["status"] == evaluate.FAILED:
+            log.warning(
+                "failed: %s, fold %d, seed %d: %s",
+                *(result.row[k] for k in ("experiment_name", "fold", "seed", "error")),
+            )
+    results = evaluate.keep_best_weights(results)
+    saver.finish(number, results)
+    ready = ready._replace(finished=ready.finished | {number: results})
+    with saver.paused():
+        _write_experiments(folder, ready, yardstick, {t.experiment.name for t in cohort.trials})
+    return results
+
+
+def _fit(
+    number: int,
+    cohort: Cohort,
+    prepared: Prepared,
+    loader: Loader,
+    restore: Callable[[train.TrainState], train.Progress | None],
+    on_dispatch: Callable[[train.Progress], None],
+) -> train.Fitted | str:
+    """The trained cohort, or what was said when it did not fit in memory."""
+    loaded = None
+    with suppress(*_OUT_OF_MEMORY):  # beside the cohort that trained then; now it is gone
+        loaded = loader.loaded(number)
+    try:
+        return train.fit(
+            cohort,
+            prepared.dataset,
+            prepared.parts,
+            loaded=loader.load(cohort) if loaded is None else loaded,
+            restore=restore,
+            on_dispatch=on_dispatch,
+        )
+    except _OUT_OF_MEMORY as error:
+        text = str(error) or "out of memory"
+        if isinstance(error, jax.errors.JaxRuntimeError) and "RESOURCE_EXHAUSTED" not in text:
+            raise
+        return text.splitlines()[0][:200]
+
+
+def _log_cohort(number: int, last: int, cohort: Cohort, fitted: train.Fitted) -> None:
+    log.info(
+        "cohort %d of %d (%s): %d trials, %d epochs of %d steps of up to %d pairs, %.1f s "
+        "(predicted %.1f s)",
+        number,
+        last,
+        ", ".join(dict.fromkeys(trial.experiment.name for trial in cohort.trials)),
+        len(cohort.trials),
+        len(fitted.history.running),
+        cohort.num_batches,
+        cohort.batch_size,
+        fitted.seconds,
+        len(fitted.history.running) * cohort.epoch_seconds,
+    )
+
+
+def _write_experiments(
+    folder: Path, ready: Launch, yardstick: Yardstick, names: Iterable[str]
+) -> None:
+    """Writes the folders of those of the experiments whose trials are all done."""
+    prepared, done = ready.prepared, ready.results
+    for name in names:
+        mine = [trial.key for trial in prepared.trials if trial.experiment.name == name]
+        if all(key in done for key in mine):
+            report.write_experiment(
+                folder / name,
+                [done[key] for key in mine],
+                yardstick,
+                prepared.data_facts["caveats"],
+                {} if prepared.start is None else prepared.start.seen,
+            )

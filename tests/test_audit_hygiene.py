@@ -1,0 +1,88 @@
+"""Features that are wrong whatever the labels are."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import jaxrank
+from jaxrank import datasets
+from jaxrank.audit import hygiene
+from jaxrank.datasets import Dataset
+from jaxrank.features import Block
+from jaxrank.pairs import Pairs, read_pairs
+
+
+def paired(values: np.ndarray, columns: list[str]) -> Dataset:
+    """Photos by twos: of 2k and 2k + 1 series k."""
+    photos = [f"p{i:03d}.jpg" for i in range(len(values))]
+    table = pd.DataFrame(
+        {
+            "series_id": [str(k) for k in range(len(photos) // 2)],
+            "image_a": photos[::2],
+            "image_b": photos[1::2],
+            "preference": 0.7,
+        }
+    )
+    return datasets.align(Pairs(table), {"iqa": Block(photos, columns, values.astype(np.float32))})
+
+
+def numbers(count: int = 100) -> np.ndarray:
+    """Distinct numbers in no order."""
+    return np.random.default_rng(0).permutation(count).astype(float)
+
+
+def test_constant_columns_are_named() -> None:
+    values = np.stack([numbers(), np.full(100, 7.0), numbers()[::-1]], axis=1)
+    found = hygiene.inspect_features(paired(values, ["x", "still", "y"]))
+    assert found.constant == ("iqa:still",)
+    assert found.clipped == ()
+
+
+def test_clipped_photos_and_tied_pairs_are_counted() -> None:
+    high, low = numbers(), numbers()
+    high[:10] = 200.0  # pairs 0 to 4 tie
+    high[11] = 200.0  # one photo of pair 5
+    low[[0, 1, 2, 4, 6, 8]] = -5.0  # pair 0 ties
+    found = hygiene.inspect_features(paired(np.stack([low, high], axis=1), ["low", "high"]))
+    assert [clipped[:3] for clipped in found.clipped] == [
+        ("iqa:high", 200.0, True),
+        ("iqa:low", -5.0, False),
+    ]
+    shares = [clipped[3:] for clipped in found.clipped]
+    np.testing.assert_allclose(shares, [[0.11, 5 / 50], [0.06, 1 / 50]])
+
+
+def test_a_category_is_not_clipped() -> None:
+    values = np.stack([numbers(), numbers() % 3], axis=1)
+    assert not hygiene.inspect_features(paired(values, ["x", "kind"])).clipped
+
+
+def test_duplicated_rows_in_a_pair_and_across_series() -> None:
+    values = np.stack([numbers(), numbers()], axis=1)
+    values[1] = values[0]  # within pair 0
+    values[20] = values[31]  # of series 10 and 15
+    values[40:43] = [0.0, -7.0], [-0.0, -7.0], [0.0, -7.0]  # of series 20, 20 and 21
+    found = hygiene.inspect_features(paired(values, ["x", "y"])).duplicated
+    assert found.num_photos == 7
+    assert found.num_pairs == 2
+    assert found.num_across == 5
+    assert ("p000.jpg", "p001.jpg") in found.examples
+    assert ("p020.jpg", "p031.jpg") in found.examples
+
+
+def test_clean_features_have_no_duplicates() -> None:
+    found = hygiene.inspect_features(paired(numbers(300)[:, None], ["x"]))
+    assert found == hygiene.Hygiene((), (), hygiene.DuplicatedRows(0, 0, 0, ()))
+
+
+def test_real_sharpness_is_clipped(photo_triage: Path) -> None:
+    pairs = read_pairs(photo_triage / "pairs.csv")
+    block = jaxrank.read_block_csv(photo_triage / "iqa.csv")
+    found = hygiene.inspect_features(datasets.align(pairs, {"iqa": block}))
+    sharpness = found.clipped[0]
+    assert (sharpness.column, sharpness.value, sharpness.is_highest) == ("iqa:sharpness", 1.0, True)
+    assert sharpness.photo_share == pytest.approx(0.441, abs=0.001)
+    assert sharpness.tied_share == pytest.approx(1 / 3, abs=0.02)
+    assert found.constant == ()

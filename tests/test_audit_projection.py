@@ -1,0 +1,53 @@
+"""Few numbers in place of many features; permutations inside series."""
+
+import numpy as np
+
+from jaxrank.audit import projection
+
+
+def test_rows_are_permuted_inside_groups_and_every_order_is_as_likely() -> None:
+    group = np.array([4, 1, 4, 1, 4, 0])
+    rng = np.random.default_rng(0)
+    orders = np.array([projection.permuted_rows(group, rng) for _ in range(3000)])
+    assert (group[orders] == group).all()
+    assert (np.sort(orders, axis=1) == np.arange(6)).all()
+    _, counts = np.unique(orders, axis=0, return_counts=True)
+    assert len(counts) == 12  # 3! x 2! x 1!
+    assert np.abs(counts - 250).max() < 5 * np.sqrt(250)
+
+
+def test_components_follow_a_permutation_inside_series() -> None:
+    rng = np.random.default_rng(1)
+    series = np.repeat(np.arange(40), 3)
+    features = rng.standard_normal((120, 90)).astype(np.float32)
+    blocks = {"clip": [f"c{i}" for i in range(80)], "iqa": [f"q{i}" for i in range(10)]}
+    before = projection.components(features, blocks, series)
+    order = projection.permuted_rows(series, rng)
+    after = projection.components(features[order], blocks, series)
+    assert before.shape == (120, projection.MOST_COMPONENTS + 10)
+    # Distances, as a component's sign is free.
+    rows = rng.integers(120, size=(50, 2))
+    expected = np.linalg.norm(before[order][rows[:, 0]] - before[order][rows[:, 1]], axis=1)
+    found = np.linalg.norm(after[rows[:, 0]] - after[rows[:, 1]], axis=1)
+    np.testing.assert_allclose(found, expected, rtol=1e-3)
+    assert not np.allclose(before, after, atol=0.01)
+    # Each block has the same weight, and the series' means are gone.
+    squares = [(before[:, part] ** 2).sum(axis=1).mean() for part in (slice(64), slice(64, 74))]
+    np.testing.assert_allclose(squares, 1.0, rtol=1e-4)
+    np.testing.assert_allclose(before.reshape(40, 3, -1).mean(axis=1), 0.0, atol=1e-5)
+
+
+def test_components_keep_the_directions_in_which_photos_of_a_series_differ() -> None:
+    rng = np.random.default_rng(2)
+    series = np.repeat(np.arange(200), 2)
+    hidden = rng.standard_normal(400)
+    direction = rng.standard_normal(100)
+    features = np.outer(hidden, direction) + rng.standard_normal((400, 100))
+    # The series differ by much more, in other directions.
+    features += 20 * (rng.standard_normal((200, 30)) @ rng.standard_normal((30, 100)))[series]
+    blocks = {"clip": [f"c{i}" for i in range(100)]}
+    inputs = projection.components(features.astype(np.float32), blocks, series)
+    shown = inputs[::2] - inputs[1::2]
+    truth = hidden[::2] - hidden[1::2]
+    fitted = shown @ np.linalg.lstsq(shown, truth, rcond=None)[0]
+    assert np.corrcoef(fitted, truth)[0, 1] > 0.98

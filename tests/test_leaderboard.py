@@ -1,0 +1,421 @@
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from conftest import experiment
+from scipy.stats import norm
+
+from jaxrank import datasets, evaluate, leaderboard, splits
+from jaxrank.cohorts import Trial
+from jaxrank.evaluate import TrialResult
+from jaxrank.features import Block
+from jaxrank.leaderboard import Hits, Standings
+from jaxrank.pairs import Pairs
+
+NAN = float("nan")
+
+
+def one_fold(hits_XS: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Hits of one fold and one seed, a pair a series."""
+    hits = np.asarray(hits_XS, np.float64)
+    return hits[:, None, None], np.ones((1, hits.shape[1]))
+
+
+def standings(
+    hits: np.ndarray, weight: np.ndarray, rules: int = 0, rule: int | None = None, **options: Any
+) -> Standings:
+    """Standings of entries the last of which are rules."""
+    is_rule = np.arange(len(hits)) >= len(hits) - rules
+    return leaderboard.standings(hits, weight, is_rule_X=is_rule, rule=rule, **options)
+
+
+def alternating(num_series: int) -> np.ndarray:
+    """Right on every other series, and the opposite: two entries of 50%."""
+    right = np.arange(num_series) % 2
+    return np.stack([right, 1 - right])
+
+
+def test_means_are_over_completed_seeds_then_over_folds_by_their_pairs() -> None:
+    hits = np.array(
+        [
+            [[[2, 0], [1, 0]], [[0, 3], [0, NAN]]],  # the second seed of the second fold failed
+            [[[2, 0], [1, 0]], [[0, NAN], [0, NAN]]],  # the second fold failed
+            [[[NAN, 0], [0, NAN]], [[0, NAN], [0, NAN]]],
+        ]
+    )
+    weight = np.array([[2.0, 0.0], [0.0, 6.0]])
+    table = standings(hits, weight)
+    # (1.5 of 2 + 3 of 6) / 8; 1.5 of 2; nothing.
+    np.testing.assert_allclose(table.mean, [4.5 / 8, 1.5 / 2, NAN])
+    assert (table.num_series, table.num_pairs, table.num_seeds) == (2, 8, 2)
+
+
+def test_intervals_and_errors_of_differences_by_hand() -> None:
+    table = standings(*one_fold(alternating(400)), num_draws=8000)
+    # Of 400 series at 50%: 0.5 / sqrt(400); the difference is +1 or -1: 1 / sqrt(400).
+    np.testing.assert_allclose(table.ci_high - 0.5, 1.96 * 0.025, rtol=0.04)
+    np.testing.assert_allclose(0.5 - table.ci_low, 1.96 * 0.025, rtol=0.04)
+    assert table.error_XX[0, 1] == pytest.approx(0.05, rel=0.04)
+    assert table.error_XX[0, 0] == 0
+    # With one difference the maximum statistic is that difference's: two-sided 99% with one seed
+    # and one fold.
+    assert table.critical == pytest.approx(norm.ppf(1 - 0.005), abs=0.1)
+    np.testing.assert_allclose(table.share_first, 0.5, atol=0.03)
+
+
+def test_series_are_the_units_not_pairs() -> None:
+    """Four pairs a series that are right together say no more than one."""
+    hits, weight = one_fold(alternating(400))
+    single, fourfold = standings(hits, weight), standings(4 * hits, 4 * weight)
+    np.testing.assert_allclose(fourfold.ci_high, single.ci_high)
+    np.testing.assert_allclose(fourfold.error_XX, single.error_XX)
+    assert fourfold.num_pairs == 4 * single.num_pairs
+
+
+def test_one_series_short_of_the_fewest() -> None:
+    enough, short = (standings(*one_fold(alternating(n)), rule=1) for n in (10, 9))
+    # Student's t of 9 degrees of freedom is 2.262; variance by 9, not by 10.
+    half_width = 2.262 * 0.5 / np.sqrt(9)
+    assert enough.ci_high[0] - 0.5 == pytest.approx(half_width, rel=0.08)
+    assert not np.isnan(enough.diff_ci_low).any()
+    np.testing.assert_allclose(short.mean, [4 / 9, 5 / 9])
+    for figures in (short.ci_low, short.ci_high, short.diff_ci_low, short.best_ci_high,
+                    short.share_first, short.critical):  # fmt: skip
+        assert np.isnan(figures).all()
+    assert not short.separated_XX.any()
+    assert short.tied_for_best.all()
+
+
+def test_more_comparisons_need_a_larger_factor() -> None:
+    rng = np.random.default_rng(0)
+    hits = rng.integers(0, 2, (12, 300))
+    few, many = standings(*one_fold(hits[:2])), standings(*one_fold(hits))
+    # Twelve independent entries: the 99% point of the studentised range (tables: 5.29) / sqrt(2).
+    assert few.critical + 0.8 < many.critical == pytest.approx(5.29 / np.sqrt(2), abs=0.2)
+
+
+def test_what_is_clearly_better_is_separated() -> None:
+    rng = np.random.default_rng(0)
+    good = rng.random(400) < 0.9
+    hits = np.stack([good, rng.random(400) < 0.5, good, np.full(400, 0.5)])
+    table = standings(*one_fold(hits), rules=1, rule=3)
+    # The first and the third are the same; the rule scores all photos alike.
+    expected = [[0, 1, 0, 1], [1, 0, 1, 0], [0, 1, 0, 1], [1, 0, 1, 0]]
+    np.testing.assert_array_equal(table.separated_XX, np.array(expected, bool))
+    np.testing.assert_array_equal(table.tied_for_best, [True, False, True, False])
+    np.testing.assert_allclose(table.share_first, [0.5, 0, 0.5, 0])
+    np.testing.assert_allclose(table.diff_to_rule, hits.mean(axis=1) - 0.5)
+    np.testing.assert_array_equal(table.diff_ci_low > 0, [True, False, True, False])
+    assert table.diff_to_best[0] == table.best_ci_low[0] == table.best_ci_high[2] == 0
+    assert table.best_ci_high[1] < 0
+    assert (table.ci_low[3], table.ci_high[3]) == (0.5, 0.5)
+
+
+def test_a_rule_equal_to_an_experiment_is_not_beaten() -> None:
+    hits = np.stack([alternating(100)[0]] * 2)
+    table = standings(*one_fold(hits), rules=1, rule=1)
+    assert table.diff_to_rule[0] == table.diff_ci_low[0] == table.diff_ci_high[0] == 0
+    assert not table.separated_XX.any()
+    assert np.isnan(standings(*one_fold(hits)).diff_to_rule).all()  # no rule, no difference
+
+
+def test_a_failed_experiment_changes_nothing_for_the_others() -> None:
+    hits, weight = one_fold(np.vstack([alternating(100), np.full(100, NAN)]))
+    table, without = standings(hits, weight), standings(hits[:2], weight)
+    np.testing.assert_array_equal(table.error_XX[:2, :2], without.error_XX)
+    assert table.critical == without.critical
+    np.testing.assert_array_equal(table.tied_for_best, [True, True, False])
+    assert np.isnan([table.mean[2], table.ci_low[2], table.share_first[2]]).all()
+    nothing = standings(hits[2:], weight)
+    assert np.isnan(nothing.mean).all()
+    assert not nothing.tied_for_best.any()
+
+
+def test_the_luck_of_seeds_by_hand() -> None:
+    """One seed right everywhere, one nowhere: nothing of it is explained by series."""
+    right = np.ones(12)
+    hits = np.stack([np.stack([right, 0 * right]), np.stack([0.25 * right, 0.75 * right])])
+    weight = np.ones((1, 12))
+    table = standings(hits[:, None], weight)
+    # Variances over two seeds: 1/2 and 1/8. The mean over two seeds has half of their mean.
+    assert table.seed_noise == (pytest.approx(0.3125), 0, 2, leaderboard.SEEDS)
+    assert table.seed_noise.luck == pytest.approx(0.3125)
+    np.testing.assert_allclose(table.luck_X, 0.3125 / 2)
+    assert table.error_XX[0, 1] == pytest.approx(np.sqrt(0.3125), rel=0.06)
+    # A rule has none, and says nothing about that of the others.
+    beside_rule = standings(hits[:, None], weight, rules=1)
+    np.testing.assert_allclose(beside_rule.luck_X, [0.25, 0])
+    # Of two folds each has a quarter of its variance.
+    folds = standings(np.stack([hits, hits], axis=1), np.ones((2, 12)))
+    np.testing.assert_allclose(folds.luck_X, (0.25 + 0.25) * 0.3125 / 2)
+
+
+def test_seeds_that_differ_on_the_series_at_hand_only_are_no_luck() -> None:
+    halves = alternating(40)
+    table = standings(halves[None, None], np.ones((1, 40)))
+    assert table.seed_noise.measured == 0
+    assert table.seed_noise.by_series > 0
+    # Independent hits: accuracies differ, by as much as the series explain.
+    rng = np.random.default_rng(0)
+    hits = rng.integers(0, 2, (30, 2, 3, 200)).astype(float)
+    table = standings(hits, np.ones((2, 200)), num_draws=10)
+    assert table.seed_noise.measured == pytest.approx(0.25 / 200, rel=0.25)
+    assert table.seed_noise.luck < 0.3 * 0.25 / 200
+
+
+def test_with_one_seed_folds_tell_the_luck_of_training() -> None:
+    right = np.ones(12)
+    hits = np.stack([np.stack([right, 0 * right]), np.stack([0 * right, right])])
+    table = standings(hits[:, :, None], np.ones((2, 12)))
+    # Less the means of experiments and folds: +-1/2 four times, one degree of freedom.
+    assert table.seed_noise.luck == pytest.approx(1.0)
+    assert table.seed_noise.source == leaderboard.FOLDS
+    np.testing.assert_allclose(table.luck_X, (0.25 + 0.25) * 1.0)
+    one = standings(*one_fold(alternating(12)))
+    assert one.seed_noise.luck == 0
+    assert one.seed_noise.source == leaderboard.UNKNOWN
+
+
+def test_the_same_seed_gives_the_same_standings() -> None:
+    hits, weight = one_fold(np.random.default_rng(0).integers(0, 2, (4, 60)))
+    first, again, other = (standings(hits, weight, rule=0, seed=s) for s in (1, 1, 2))
+    for one, two in zip(first, again, strict=True):
+        np.testing.assert_array_equal(one, two)
+    assert not np.array_equal(first.ci_low, other.ci_low)
+
+
+def test_a_small_simulation_keeps_its_word() -> None:
+    """Five equally good entries with three lucky or unlucky trainings each, 120 series."""
+    num_searches, num_series = 200, 120
+    covered, claimed, unadjusted = 0.0, 0, 0
+    for search in range(num_searches):
+        rng = np.random.default_rng(search)
+        weight = rng.integers(1, 4, num_series).astype(float)
+        true = 0.6 + 0.03 * rng.standard_normal((5, 1, 3, 1))
+        ease = 0.1 * rng.standard_normal(num_series)  # of a series, for all alike
+        hits = rng.binomial(weight.astype(int), np.clip(true + ease, 0, 1)).astype(float)
+        table = standings(hits, weight[None], num_draws=300)
+        truth = true.mean(axis=(1, 2, 3))
+        covered += ((table.ci_low < truth) & (truth < table.ci_high)).mean()
+        claimed += bool(table.separated_XX.any())
+        difference = table.mean[:, None] - table.mean
+        unadjusted += bool((np.abs(difference) > 1.96 * table.error_XX).any())
+    print(covered,claimed,unadjusted)
+    assert 0.93 < covered / num_searches < 0.97
+    assert claimed / num_searches <= 0.05
+    assert unadjusted / num_searches > 0.12
+
+
+def hits_of(part: np.ndarray, weight: np.ndarray, candidates: int | None = None) -> Hits:
+    is_candidate = np.arange(len(part)) < (len(part) if candidates is None else candidates)
+    names = tuple(f"e{x}" for x in range(len(part)))
+    return Hits(names, ~is_candidate, is_candidate, part, weight)
+
+
+def test_a_choice_that_saw_no_test_series_needs_no_correction() -> None:
+    hits, weight = one_fold(np.random.default_rng(0).integers(0, 2, (5, 60)))
+    validates = np.arange(60) < 30
+    validation, test = (hits_of(hits * part, weight * part) for part in (validates, ~validates))
+    chosen = leaderboard.chosen_score(validation, test)
+    assert chosen is not None
+    expected = hits[:, 0, 0, :30].sum(axis=1).argmax()
+    accuracy = hits[expected, 0, 0, 30:].mean()
+    assert chosen == (expected, 5, accuracy, accuracy)
+
+
+def test_the_corrected_score_of_the_choice_is_unbiased() -> None:
+    """Eight coins: the best of them seems to see the next toss."""
+    raw, corrected = [], []
+    for search in range(60):
+        rng = np.random.default_rng(search)
+        part = hits_of(*one_fold(rng.integers(0, 2, (8, 150))))
+        chosen = leaderboard.chosen_score(part, part, num_draws=128)
+        assert chosen is not None
+        raw.append(chosen.raw - 0.5)
+        corrected.append(chosen.corrected - 0.5)
+    # 1.42 standard deviations of 1 / (2 sqrt(150)); the means of 60 have errors below 0.004.
+    assert np.mean(raw) == pytest.approx(1.42 * 0.0408, abs=0.012)
+    assert abs(np.mean(corrected)) < 0.012
+
+
+def test_rules_controls_and_failed_experiments_are_not_chosen() -> None:
+    good, bad = np.ones(30), alternating(30)[0]
+    hits, weight = one_fold(np.stack([bad, NAN * bad, good]))
+    chosen = leaderboard.chosen_score(*[hits_of(hits, weight, candidates=2)] * 2)
+    assert chosen == (0, 1, 0.5, pytest.approx(0.5, abs=0.02))
+    failed = hits_of(hits[1:], weight, candidates=1)
+    assert leaderboard.chosen_score(failed, failed) is None
+    few = hits_of(hits[..., :9], weight[:, :9])
+    too_few = leaderboard.chosen_score(few, few)
+    assert too_few is not None
+    assert np.isnan(too_few.corrected)
+
+
+def test_power_by_hand() -> None:
+    assert leaderboard.power(0.03, 0.01, 3.0) == pytest.approx(0.5, abs=1e-6)
+    assert leaderboard.power(0.0, 0.01, 1.96) == pytest.approx(0.05, abs=1e-4)
+    assert leaderboard.power(-0.03, 0.01, 3.0 - 0.8416) == pytest.approx(0.8, abs=1e-4)
+    assert leaderboard.power(0.03, 0.0, 3.0) == 1
+
+
+def test_series_and_seeds_that_a_difference_needs_by_hand() -> None:
+    hits, weight = one_fold(alternating(20))
+    table = standings(hits, weight)._replace(
+        error_XX=np.array([[0, 0.02], [0.02, 0]]),
+        luck_X=np.full(2, 2e-5),
+        spread_X=np.full(2, 25e-5),
+        critical=3.0,
+        num_series=400,
+        num_seeds=2,
+    )
+    everyone = np.array([True, True])
+    need = leaderboard.needed(table, everyone)
+    assert need is not None
+    assert need.power == pytest.approx(norm.cdf(1.5 - 3), abs=1e-4)
+    # The variance may be (0.03 / 3.8416)^2 = 6.098e-5, luck 4e-5 of it: 36e-5 / 2.098e-5 * 400.
+    assert need.num_series == pytest.approx(6862, abs=3)
+    # 33.9e-5 of the seeds' 50e-5 must go: 2 / (1 - 0.678).
+    assert need.num_seeds == 7
+    lucky = leaderboard.needed(table._replace(luck_X=np.full(2, 4e-5)), everyone)
+    assert lucky is not None
+    assert lucky.num_series is None
+    hopeless = leaderboard.needed(table._replace(spread_X=np.full(2, 1e-4)), everyone)
+    assert hopeless is not None
+    assert hopeless.num_seeds is None
+    assert leaderboard.needed(table, np.array([True, False])) is None
+
+
+def test_enough_series_are_enough() -> None:
+    """With as many series as it asks for, the predicted power is the one that was asked for."""
+    rng = np.random.default_rng(0)
+    hits = rng.random((4, 1, 1, 400)) < 0.6
+    table = standings(hits.astype(float), np.ones((1, 400)))
+    need = leaderboard.needed(table, np.ones(4, bool), difference=0.05)
+    assert need is not None
+    assert need.num_series is not None
+    error = np.median(table.error_XX[np.triu_indices(4, 1)]) * np.sqrt(400 / need.num_series)
+    assert leaderboard.power(0.05, float(error), table.critical) == pytest.approx(0.8, abs=0.01)
+
+
+def result(name: str, fold: int, seed: int, scores: Any, status: str = "completed") -> TrialResult:
+    trial = Trial(experiment(name), fold, seed)
+    row = {"experiment_name": name, "status": status}
+    return TrialResult(trial, row, pd.DataFrame(), np.array(scores, np.float32), None)
+
+
+def test_hits_come_from_the_results_of_a_search() -> None:
+    rows = [
+        ("a", "p0", "p1", 0.9),
+        ("b", "p2", "p3", 0.4),
+        ("b", "p3", "p4", 0.5),
+        ("c", "p5", "p6", 0.2),
+        ("c", "p5", "p7", 0.8),
+        ("c", "p6", "p7", 0.6),
+    ]
+    table = pd.DataFrame(rows, columns=["series_id", "image_a", "image_b", "preference"])
+    photos = [f"p{i}" for i in range(8)]
+    dataset = datasets.align(Pairs(table), {"iqa": Block(photos, ["x"], np.arange(8.0)[:, None])})
+    parts_of_series = [[splits.TRAIN, splits.VALIDATION, splits.TEST],
+                       [splits.TEST, splits.TEST, splits.TEST],  # not trained
+                       [splits.VALIDATION, splits.TEST, splits.TEST]]  # fmt: skip
+    parts = np.array(parts_of_series, np.int8)[:, dataset.series_M]
+    yardstick = evaluate.make_yardstick(dataset, parts)
+    up, down = np.arange(8), -np.arange(8)
+    results = [
+        result("one", 0, 7, up),
+        result("one", 0, 9, down),
+        result("one", 2, 7, np.zeros(8)),
+        result("two", 0, 3, up, status="failed"),
+        result("two", 2, 3, up),
+        result("shuffled", 0, 0, up),
+    ]
+    always_a = np.ones(6, np.float32)
+    names = ["two", "one", "shuffled"]
+    hits = leaderboard.from_results(results, {"position": always_a}, yardstick, splits.TEST, names)
+    assert hits.names == ("two", "one", "shuffled", "position")
+    np.testing.assert_array_equal(hits.is_rule_X, [False, False, False, True])
+    np.testing.assert_array_equal(hits.is_candidate_X, [True, True, False, False])
+    # Fold 0 tests series c, fold 2 tests b and c; the pair of one half has no direction.
+    np.testing.assert_array_equal(hits.weight_FS, [[0, 0, 3], [0, 1, 3]])
+    absent = [NAN] * 3
+    np.testing.assert_array_equal(hits.hits_XFKS[0], [[absent, absent], [[0, 1, 1], absent]])
+    expected = [[[0, 0, 1], [0, 0, 2]], [[0, 0.5, 1.5], absent]]
+    np.testing.assert_array_equal(hits.hits_XFKS[1], expected)
+    np.testing.assert_array_equal(hits.hits_XFKS[3], [[[0, 0, 2]] * 2, [[0, 0, 2]] * 2])
+    # The control is measured by the pairs that it was trained on.
+    control = yardstick.control
+    assert control is not None
+    difference = evaluate.pair_differences(up, control.dataset)
+    own, _ = evaluate.hits_of(difference, control.dataset.preference_M)
+    assert hits.hits_XFKS[2, 0, 0, 2] == own[3:].sum()
+
+
+def simple_standings() -> tuple[list[str], Standings, np.ndarray]:
+    rng = np.random.default_rng(0)
+    hits, weight = one_fold(rng.random((4, 500)) < np.array([[0.8], [0.78], [0.5], [0.52]]))
+    names = ["good", "fine", "poor", "sharpness"]
+    return names, standings(hits, weight, rules=1, rule=3), np.arange(4) < 3
+
+
+def test_sentences_say_who_beats_the_rule_and_who_is_tied() -> None:
+    names, table, candidates = simple_standings()
+    chosen = leaderboard.Chosen(0, 3, 0.81, 0.79)
+    lines = leaderboard.sentences(names, table, candidates, 3, chosen)
+    better, tied_with_rule, best, shares, retrained, choice, power = lines
+    good, fine = (100 * table.diff_to_rule[x] for x in (0, 1))
+    assert better.startswith("Better than the rule 'sharpness': ")
+    assert f"good by {good:.1f} points (" in better
+    assert f"fine by {fine:.1f} points (" in better
+    assert tied_with_rule == "Can't be told apart from the rule: poor."
+    leader, other = ("good", "fine") if good > fine else ("fine", "good")
+    assert best.startswith(f"Highest on the test pairs: {leader}, ")
+    assert best.endswith(f"it can't be told apart from {other}.")
+    assert shares.startswith(f"Share of resamples ranked first: {leader} ")
+    assert choice == (
+        "Chosen by validation: good, right on 81.0% of the test pairs, 79.0% corrected for the "
+        "choice among 3."
+    )
+    assert "3 points" in power
+    assert "test series (now 500)" in power
+    assert "One seed and one fold" in retrained
+    assert all(len(line) < 200 for line in lines)
+
+
+def test_sentences_where_nothing_is_better() -> None:
+    hits, weight = one_fold(np.vstack([np.zeros(50), np.zeros(50), np.ones(50)]))
+    table = standings(hits, weight, rules=1, rule=2)
+    lines = leaderboard.sentences(["a", "b", "rule"], table, np.arange(3) < 2, 2, None)
+    assert "No experiment is shown to be better than the rule 'rule'." in lines
+    assert "Worse than the rule: a, b." in lines
+    assert "Highest on the test pairs: rule, 100.0% (100.0 to 100.0); better than every other." in (
+        lines
+    )
+
+
+def test_sentences_of_too_few_series_and_of_nothing() -> None:
+    few = standings(*one_fold(alternating(9)))
+    lines = leaderboard.sentences(["a", "b"], few, np.ones(2, bool), None, None)
+    assert len(lines) == 1
+    assert lines[0].startswith("Only 9 series test: too few ")
+    failed = standings(*one_fold(np.full((2, 50), NAN)))
+    lines = leaderboard.sentences(["a", "b"], failed, np.ones(2, bool), None, None)
+    assert lines == []
+
+
+def test_long_lists_are_cut() -> None:
+    hits, weight = one_fold(np.vstack([np.ones((12, 50)), np.zeros(50)]))
+    table = standings(hits, weight, rules=1, rule=12)
+    names = [*(f"e{x}" for x in range(12)), "rule"]
+    lines = leaderboard.sentences(names, table, np.arange(13) < 12, 12, None)
+    assert any(line.endswith("e7, e8 and 3 more.") for line in lines)
+
+
+def test_the_figure_is_drawn(tmp_path: Path) -> None:
+    names, table, _ = simple_standings()
+    few = standings(*one_fold(np.vstack([alternating(9), alternating(9)])), rules=1, rule=3)
+    for number, (part, caveats) in enumerate([(table, ["SIMULATED data"]), (few, [])]):
+        path = tmp_path / f"{number}.png"
+        leaderboard.draw_leaderboard(path, names, part, part, 3, caveats)
+        assert path.read_bytes().startswith(b"\x89PNG")
