@@ -19,8 +19,10 @@ from rich.console import Console
 import jaxrank
 from jaxrank import conclusions, display, evaluate, files, report, sentences, splits, stopping
 from jaxrank.audit import findings
+from jaxrank.audit.background import Auditor, audit_of
 from jaxrank.cohorts import num_parameters
 from jaxrank.errors import AuditFailed, UserError, did_you_mean
+from jaxrank.evaluate import Yardstick
 from jaxrank.inputs import FeaturesInput, PairsInput
 from jaxrank.launches import (
     Launch,
@@ -30,7 +32,7 @@ from jaxrank.launches import (
     refuse_occupied,
     tables_are_there,
 )
-from jaxrank.prepare import Prepared, describe
+from jaxrank.prepare import describe
 from jaxrank.record import (
     read_record,
     write_record,
@@ -125,25 +127,19 @@ def search(
         if not resumed:  # only now: no folder is made for data that turn out to be wrong
             stack.enter_context(files.sole_writer(folder))
             refuse_occupied(folder)
-        found = None if audit == OFF else _audit(folder, ready.prepared, audit, audit_seconds)
+        if audit == REFUSE:
+            found = audit_of(folder, ready.prepared, audit_seconds)
+            if found.verdict == findings.FAIL:
+                raise AuditFailed(f"audit: {found.headline} {found.advice} (--audit=warn trains)")
         write_record(folder, ready.record)
         caught = stopping.signals_caught() if catch_signals else nullcontext(lambda: None)
         stop_signal = stack.enter_context(caught)
         saver = stack.enter_context(closing(Saver(folder, save_budget)))
         said = [] if resumed or not goes_on else ["no search to go on with: a new one begins"]
-        return _run(folder, ready, found, said, saver, console, stop_signal)
-
-
-def _audit(folder: Path, prepared: Prepared, audit: str, max_seconds: float) -> findings.Audit:
-    """The audit of this search's data: that of its folder, or a new one, which is written there."""
-    found = findings.read_audit(folder)
-    if found is None:
-        dataset, parts = prepared.dataset, prepared.parts
-        found = findings.audit(dataset.table, dataset, parts, max_seconds=max_seconds)
-    if audit == REFUSE and found.verdict == findings.FAIL:
-        raise AuditFailed(f"audit: {found.headline} {found.advice} (--audit=warn trains anyway)")
-    findings.write_audit(folder, found)
-    return found
+        with display.logging_to(folder / "training.log", console):
+            auditor = Auditor(folder, ready.prepared, audit_seconds, wanted=audit != OFF)
+            with auditor:
+                return _run(folder, ready, auditor, said, saver, console, stop_signal)
 
 
 @contextmanager
@@ -179,7 +175,7 @@ def _finished_result(folder: Path) -> SearchResult:
 def _run(
     folder: Path,
     ready: Launch,
-    audit: findings.Audit | None,
+    auditor: Auditor,
     said: list[str],
     saver: Saver,
     console: Console | None,
@@ -187,79 +183,67 @@ def _run(
 ) -> SearchResult:
     """Trains what is waiting, evaluates and reports; `said` comes first in the log."""
     yardstick = evaluate.make_yardstick(ready.prepared.dataset, ready.prepared.parts)
-    with display.logging_to(folder / "training.log", console):
-        start = time.perf_counter()
-        for line in [*said, *ready.describe()]:
-            log.info(line)
-        if audit is not None:
-            ready = _with_audit(ready, audit)
-        prepared = ready.prepared
-        for number in ready.finished:
-            saver.drop(number)  # what a kill may have left
-        _write_records(folder, ready)
-        ready = train_all(folder, ready, yardstick, saver, console, stop_signal)
-        results = [ready.results[trial.key] for trial in prepared.trials]
-        trials = pd.DataFrame([r.row for r in results]).reindex(columns=report.TRIAL_COLUMNS)
-        rules = {
-            name: evaluate.rule_metrics(scores_N, yardstick, prepared.trained_folds)
-            for name, scores_N in evaluate.rule_scores(prepared.dataset).items()
-        }
-        rules[evaluate.POSITION] = evaluate.position_metrics(yardstick, prepared.trained_folds)
-        parameters = {
-            trial.experiment.name: num_parameters(cohort.input_dim, trial.experiment)
-            for cohort in prepared.cohorts
-            for trial in cohort.trials
-        }
-        caveats = prepared.data_facts["caveats"]
-        summary = report.summarise(
-            prepared.experiments, prepared.skipped, trials, parameters, rules, caveats
+    start = time.perf_counter()
+    for line in [*said, *ready.describe()]:
+        log.info(line)
+    for number in ready.finished:
+        saver.drop(number)  # what a kill may have left
+    _write_records(folder, ready)
+    ready = train_all(folder, ready, yardstick, auditor, saver, console, stop_signal)
+    ready = ready._replace(prepared=auditor.beside(ready.prepared))
+    result = _report(folder, ready, yardstick)
+    write_record(folder, ready.record._replace(finished=True))
+    log.info("%s", saver.account())
+    log.info("done in %.1f s", time.perf_counter() - start)
+    return result
+
+
+def _report(folder: Path, ready: Launch, yardstick: Yardstick) -> SearchResult:
+    """Compares what was trained, and writes tables, figures and sentences."""
+    prepared = ready.prepared
+    results = [ready.results[trial.key] for trial in prepared.trials]
+    trials = pd.DataFrame([r.row for r in results]).reindex(columns=report.TRIAL_COLUMNS)
+    rules = {
+        name: evaluate.rule_metrics(scores_N, yardstick, prepared.trained_folds)
+        for name, scores_N in evaluate.rule_scores(prepared.dataset).items()
+    }
+    rules[evaluate.POSITION] = evaluate.position_metrics(yardstick, prepared.trained_folds)
+    parameters = {
+        trial.experiment.name: num_parameters(cohort.input_dim, trial.experiment)
+        for cohort in prepared.cohorts
+        for trial in cohort.trials
+    }
+    caveats = prepared.data_facts["caveats"]
+    summary = report.summarise(
+        prepared.experiments, prepared.skipped, trials, parameters, rules, caveats
+    )
+    names = [
+        e.name for e in prepared.experiments if e.name not in prepared.skipped and not e.renumbered
+    ]
+    ranking = conclusions.rank(results, yardstick, names)
+    summary = conclusions.with_intervals(summary, ranking)
+    concluded, facts = conclusions.write_conclusions(folder, ranking, results, yardstick, caveats)
+    ceiling = None
+    if prepared.ceiling_scores_N is not None:
+        ceiling = evaluate.rule_metrics(
+            prepared.ceiling_scores_N, yardstick, prepared.trained_folds
         )
-        names = [
-            e.name
-            for e in prepared.experiments
-            if e.name not in prepared.skipped and not e.renumbered
-        ]
-        ranking = conclusions.rank(results, yardstick, names)
-        summary = conclusions.with_intervals(summary, ranking)
-        concluded, facts = conclusions.write_conclusions(
-            folder, ranking, results, yardstick, caveats
-        )
-        ceiling = None
-        if prepared.ceiling_scores_N is not None:
-            ceiling = evaluate.rule_metrics(
-                prepared.ceiling_scores_N, yardstick, prepared.trained_folds
-            )
-        remarks = [*concluded, *sentences.remarks(summary, results, yardstick, ceiling)]
-        notes = describe(prepared)
-        report.write_frame(folder / report.TRIALS_CSV, trials)
-        report.write_frame(folder / report.SUMMARY_CSV, summary)
-        report.write_json(
-            folder / report.RESULTS_JSON,
-            {
-                "data": prepared.data_facts,
-                "notes": notes,
-                "remarks": remarks,
-                "conclusions": facts,
-                "summary": summary.to_dict("records"),
-                "trials": trials.to_dict("records"),
-            },
-        )
-        write_record(folder, ready.record._replace(finished=True))
-        log.info("%s", saver.account())
-        log.info("done in %.1f s", time.perf_counter() - start)
+    remarks = [*concluded, *sentences.remarks(summary, results, yardstick, ceiling)]
+    notes = describe(prepared)
+    report.write_frame(folder / report.TRIALS_CSV, trials)
+    report.write_frame(folder / report.SUMMARY_CSV, summary)
+    report.write_json(
+        folder / report.RESULTS_JSON,
+        {
+            "data": prepared.data_facts,
+            "notes": notes,
+            "remarks": remarks,
+            "conclusions": facts,
+            "summary": summary.to_dict("records"),
+            "trials": trials.to_dict("records"),
+        },
+    )
     return SearchResult(folder, summary, trials, notes, remarks, caveats)
-
-
-def _with_audit(ready: Launch, audit: findings.Audit) -> Launch:
-    """The launch with what the audit says beside every result; it is told in the log, too."""
-    if audit.verdict == findings.PASS:
-        log.info("audit: %s", audit.headline)
-        return ready
-    for line in audit.banner():
-        log.warning(line)
-    facts = ready.prepared.data_facts
-    facts = facts | {"caveats": [audit.caveat, *facts["caveats"]]}
-    return ready._replace(prepared=ready.prepared._replace(data_facts=facts))
 
 
 def _write_records(folder: Path, ready: Launch) -> None:

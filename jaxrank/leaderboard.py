@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 from matplotlib.figure import Figure
-from scipy.stats import norm, t
+from scipy.special import ndtr, ndtri, stdtrit
 
 from jaxrank import files
 from jaxrank.evaluate import (
@@ -105,7 +105,8 @@ class Standings(NamedTuple):
       luck_X: the part of each mean's variance that is luck of training.
       spread_X: the part of it that more seeds make smaller; NaN with one seed.
       seed_noise: of one training.
-      num_series, num_pairs, num_seeds: S, pairs with a direction over all folds, K.
+      num_series, num_pairs: of this part, over all folds; pairs with a direction.
+      num_folds, num_seeds: F, K.
     """
 
     mean: np.ndarray
@@ -127,6 +128,7 @@ class Standings(NamedTuple):
     seed_noise: SeedNoise
     num_series: int
     num_pairs: int
+    num_folds: int
     num_seeds: int
 
 
@@ -243,6 +245,7 @@ def standings(
         seed_noise=noise,
         num_series=int(tested_S.sum()),
         num_pairs=int(weight_FS.sum()),
+        num_folds=hits_XFKS.shape[1],
         num_seeds=hits_XFKS.shape[2],
     )
 
@@ -271,7 +274,7 @@ def _draw(
     alive = np.flatnonzero(np.isfinite(mean_X))
     if len(alive) and num_series >= FEWEST_SERIES:
         deviation_BX = _deviations(hits_XS[alive], weight_XS[alive], num_draws, rng)
-        half_width_X[alive] = norm.ppf((1 + LEVEL) / 2) * deviation_BX.std(axis=0)
+        half_width_X[alive] = ndtri((1 + LEVEL) / 2) * deviation_BX.std(axis=0)
         error_YY = _errors(deviation_BX, noise.luck * per_model_X[alive])
         error_XX[np.ix_(alive, alive)] = error_YY
         luck_BX = noise.draw_luck(num_draws, rng)[:, None] * per_model_X[alive]
@@ -328,7 +331,7 @@ def _seed_noise(hits_XFKS: np.ndarray, weight_FS: np.ndarray) -> SeedNoise:
         by_series = float(np.einsum("xfks,xfks,f->", residual_XFKS, residual_XFKS, scale_F))
         return SeedNoise(float((off_XFK**2).sum()) / freedom, by_series / freedom, freedom, SEEDS)
     mean_XFS = mean_XFS[(seeds_XF > 0).all(axis=1)]
-    freedom = max(len(mean_XFS) - 1, 0) * (num_folds - 1)
+    freedom = max(len(mean_XFS) - 1, 0) * max(num_folds - 1, 0)
     if not freedom:
         return SeedNoise(0.0, 0.0, 0, UNKNOWN)
     # Less the means of folds, then of experiments; `residual` is what the series do to the first.
@@ -356,7 +359,7 @@ def _deviations(
         ]
     )
     upper = (1 + LEVEL) / 2
-    few = t.ppf(upper, num_series - 1) / norm.ppf(upper) * (1 - 1 / num_series) ** -0.5
+    few = stdtrit(num_series - 1, upper) / ndtri(upper) * (1 - 1 / num_series) ** -0.5
     # A resample may lack all series of an entry whose folds failed but for one.
     return float(few) * np.nan_to_num(drawn_BX - mean_X)
 
@@ -493,7 +496,7 @@ def needed(table: Standings, is_candidate_X: np.ndarray, difference: float = 0.0
     variance = float(np.median(table.error_XX[a, b] ** 2))
     luck = float(np.median(table.luck_X[a] + table.luck_X[b]))
     spread = float(np.median(table.spread_X[a] + table.spread_X[b]))
-    limit = (difference / (table.critical + norm.ppf(POWER))) ** 2
+    limit = (difference / (table.critical + ndtri(POWER))) ** 2
     series = max(variance - luck, 0.0) / (limit - luck) if limit > luck else np.inf
     kept = 1.0 - (variance - limit) / spread if spread > 0 else np.nan
     return Needed(
@@ -509,7 +512,7 @@ def power(difference: float, error: float, critical: float) -> float:
     if error == 0:
         return float(difference != 0)
     off = abs(difference) / error
-    return float(norm.cdf(off - critical) + norm.cdf(-off - critical))
+    return float(ndtr(off - critical) + ndtr(-off - critical))
 
 
 def _at_least(number: float) -> int | None:
@@ -624,7 +627,9 @@ def _about_power(need: Needed, test: Standings) -> str:
         return f"{line}."
     ways = []
     if need.num_series is not None:
-        ways.append(f"about {need.num_series:,} test series (now {test.num_series:,})")
+        hint = "; with --folds every series tests" if test.num_folds == 1 else ""
+        number = float(f"{need.num_series:.2g}")  # it is an estimate
+        ways.append(f"about {number:,.0f} test series (now {test.num_series:,}{hint})")
     if need.num_seeds is not None:
         ways.append(f"{need.num_seeds:,} seeds (now {test.num_seeds:,})")
     if not ways:
@@ -680,8 +685,9 @@ def draw_leaderboard(
             100 * test.mean[rule], color="grey", linestyle="--", label=f"rule {names[rule]} (test)"
         )
     axes.set_yticks(range(len(order)), [names[x] for x in order])
+    axes.set_ylim(-0.6, len(order) - 0.4)
     axes.set_xlabel("pairs ordered as people do, %")
     axes.grid(axis="x", alpha=0.3)
-    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.12), ncols=4, frameon=False)
+    figure.legend(loc="outside lower center", ncols=4, frameon=False)
     with files.whole_file(path, "wb") as file:
         figure.savefig(file, dpi=110, format="png")

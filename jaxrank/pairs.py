@@ -33,6 +33,7 @@ MIN_AGREEMENT = 0.7
 MIN_REVIEWERS = 2
 
 _VOTE_PHOTO = re.compile(r"(\d{1,18})-(\d{1,18})\.[A-Za-z0-9]+", re.ASCII)
+_CATEGORY = "label"  # ends the names of columns of votes that say what a pair is about
 _WHOLE_NUMBER = re.compile(r"\d{1,18}", re.ASCII)
 _MOST_VOTES = 1e9  # far above any real number; sums of more would not be exact
 
@@ -243,6 +244,9 @@ def _from_votes(
             "image_b": _vote_photos(table, "compareFile2", series_ids, photo_name),
         }
     )
+    for place, name in enumerate(table.columns):
+        if name.endswith(_CATEGORY):
+            frame[name] = [cells[place] for cells in table.rows]
     votes = table.numbers(["LEFT", "RIGHT"])
     wrong = np.argwhere((votes < 0) | (votes > _MOST_VOTES) | (votes != np.floor(votes)))
     if len(wrong):

@@ -12,6 +12,7 @@ import jax
 from rich.console import Console
 
 from jaxrank import display, evaluate, report, train
+from jaxrank.audit.background import Auditor
 from jaxrank.cohorts import Cohort
 from jaxrank.errors import Stopped
 from jaxrank.evaluate import TrialResult, Yardstick
@@ -30,6 +31,7 @@ def train_all(
     folder: Path,
     ready: Launch,
     yardstick: Yardstick,
+    auditor: Auditor,
     saver: Saver,
     console: Console | None,
     stop_signal: Callable[[], int | None],
@@ -42,7 +44,9 @@ def train_all(
     prepared = ready.prepared
     trained = dict.fromkeys(trial.experiment.name for trial in prepared.trials)
     # Those that a stopped run may have left undone.
-    _write_experiments(folder, ready, yardstick, trained)
+    if ready.finished:
+        ready = ready._replace(prepared=auditor.beside(ready.prepared))
+        _write_experiments(folder, ready, yardstick, trained)
     waiting = ready.waiting
     finishing: tuple[int, Future[list[TrialResult]]] | None = None
 
@@ -60,6 +64,7 @@ def train_all(
 
         def after_dispatch(number: int, cohort: Cohort, progress: train.Progress) -> None:
             show(cohort, progress)
+            auditor.tell()
             if finishing is not None and finishing[1].done():
                 finishing[1].result()  # a full disk is told now, not when this cohort has ended
             if (signal_number := stop_signal()) is not None:
@@ -96,6 +101,7 @@ def train_all(
                 last = max(planned.number for planned in ready.record.cohorts)
                 _log_cohort(number, last, cohort, fitted)
             ready = collected(ready)
+            ready = ready._replace(prepared=auditor.beside(ready.prepared))
             future = finisher.submit(
                 _finish_cohort, folder, ready, number, cohort, fitted, yardstick, saver
             )

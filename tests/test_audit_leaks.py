@@ -163,6 +163,10 @@ def test_near_photos_of_the_same_series_are_no_near_duplicates() -> None:
     near = leaks.near_duplicates(dataset, parts, dataset.features_ND)
     assert near.num_tested == len(photos)
     assert near.num_near == 0
+    by_pair = splits.split_pairs(dataset.table, splits.RANDOM, folds=4)
+    near = leaks.near_duplicates(dataset, by_pair, dataset.features_ND)
+    assert 0 < near.num_tested < len(photos)  # photos of series that do not train
+    assert near.num_near == 0
 
 
 def triad_table(*directions: tuple[str, str, str, float]) -> pd.DataFrame:

@@ -101,6 +101,15 @@ def test_accuracy_counts_ties_of_scores_half_and_leaves_out_ties_of_votes() -> N
     assert found.verdict == link.TOO_FEW
 
 
+def test_the_null_keeps_the_ties_inside_series() -> None:
+    # In 90 of 100 series both photos have the same number, in every series another one.
+    values = [float(s) for s in range(90) for _ in "ab"] + [float(i) for i in range(20)]
+    look = link.find_link(two_photo_series(values, [0.9] * 100)).looks[0]
+    assert look.accuracy == (90 / 2 + 0) / 100
+    # Ten pairs fall either way; were photos exchanged between series, nearly all would.
+    assert look.null_sd == pytest.approx(np.sqrt(10 / 4) / 100, rel=0.3)
+
+
 def test_p_value_and_detectable_effect_follow_from_the_looks() -> None:
     found = link.find_link(tasteful(60, seed=3, signal=0.0))
     assert names_of(found) == [*IQA, link.SIGNED_SUM, link.RIDGE]
@@ -221,23 +230,60 @@ def noise_features(dataset: Dataset, rng: np.random.Generator) -> Dataset:
     return with_features(dataset, rng.standard_normal(dataset.features_ND.shape))
 
 
-FAULTS: dict[str, tuple[Callable[[Dataset, np.random.Generator], Dataset], str]] = {
-    "clean": (lambda dataset, rng: dataset, link.LINKED),
-    "renumbered": (renumbered, link.UNLINKED),
-    "inverted": (inverted, link.INVERTED),
-    "shuffled": (shuffled, link.UNLINKED),
-    "noise": (noise_features, link.UNLINKED),
+def mirrored(dataset: Dataset, rng: np.random.Generator) -> Dataset:
+    preference = dataset.table["preference"].to_numpy()
+    return with_preference(
+        dataset, np.where(rng.random(len(preference)) < 0.5, preference, 1 - preference)
+    )
+
+
+def shifted(dataset: Dataset, rng: np.random.Generator) -> Dataset:
+    series = [name.split("-")[0] for name in dataset.photos]
+    rows = pd.Series(np.arange(len(series)), index=dataset.photos).sort_index()
+    before = rows.groupby(np.sort(series)).transform(lambda photos: np.roll(photos, 1))
+    return with_features(dataset, dataset.features_ND[before[dataset.photos]])
+
+
+FAULTS: dict[str, tuple[Callable[[Dataset, np.random.Generator], Dataset], set[str]]] = {
+    "clean": (lambda dataset, rng: dataset, {link.LINKED}),
+    "renumbered": (renumbered, {link.UNLINKED}),
+    "inverted": (inverted, {link.INVERTED}),
+    "mirrored": (mirrored, {link.UNLINKED}),
+    "shuffled": (shuffled, {link.UNLINKED}),
+    "noise": (noise_features, {link.UNLINKED}),
+    # Turns every pair of a series of two round, and others in part.
+    "shifted": (shifted, {link.UNLINKED, link.INVERTED}),
 }
 
 
 @pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize("fault", FAULTS)
 def test_planted_faults_are_seen(fault: str, seed: int) -> None:
-    spoil, verdict = FAULTS[fault]
+    spoil, verdicts = FAULTS[fault]
     dataset = spoil(tasteful(1000, seed), np.random.default_rng([1, seed]))
     found = link.find_link(dataset, seed=seed)
-    assert found.verdict == verdict
+    assert found.verdict in verdicts
     assert found.num_permutations == link.FEWEST_PERMUTATIONS
+
+
+@pytest.mark.parametrize(
+    ("signed_z", "sharpness_z", "contrast_z", "inverted"),
+    [
+        (-3.2, -2.0, 0.0, True),
+        (-3.0, -2.0, -9.0, False),  # the direction of contrast isn't known
+        (-1.0, -3.8, 0.0, True),  # as where photo numbers are shifted
+        (0.1, -9.0, 0.0, False),  # a taste for soft photos
+        (None, -9.0, 0.0, False),
+    ],
+)
+def test_inversion_is_told_by_numbers_of_known_direction(
+    signed_z: float | None, sharpness_z: float, contrast_z: float, inverted: bool
+) -> None:
+    def look(name: str, z: float) -> link.Look:
+        return link.Look(name, 0.5 + 0.01 * z, 0.5, 0.01, z, True, 0.01)
+
+    looks = [look("sharpness", sharpness_z), look("contrast", contrast_z)]
+    assert link._is_inverted(looks, signed_z, limit_z=3.76) is inverted
 
 
 def test_few_pairs_without_a_link_warn_and_never_fail() -> None:

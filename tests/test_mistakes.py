@@ -101,17 +101,21 @@ def test_trials_that_disagree_are_wrong_where_their_mean_is(five_pairs: Dataset)
 
 
 def test_the_worst_series_cost_the_log_loss_most(five_pairs: Dataset) -> None:
-    seen = seen_by(five_pairs, (0, 1.0), (1, -1.0), (1, 1.0), (2, -1.0), (3, 9.0), (4, -4.0))
-    alone = {"better": np.array([1.0, 1, -1, 0, 1]), "as good": np.array([1.0, 0, -1, 0, 0])}
+    seen = seen_by(five_pairs, (0, 1.0), (1, -1.0), (1, 1.0), (2, 1.0), (3, 9.0), (4, -4.0))
+    alone = {
+        "better": np.array([1.0, 1, -1, 0, 1]),
+        "as good": np.array([1.0, 0, 1, 0, 0]),
+        "of two pairs": np.array([np.nan, 1, -1, np.nan, np.nan]),
+    }
     frame = mistakes.worst_series(seen, alone, five_pairs)
     # Series 2 costs much too, but has no pair that can be wrong.
     assert frame["series_id"].tolist() == ["3", "1"]
     assert frame["pairs"].tolist() == [1, 3]
-    np.testing.assert_allclose(frame["wrong_pairs"], [1, 0.5])
+    np.testing.assert_allclose(frame["wrong_pairs"], [1, 1.5])
     np.testing.assert_allclose(
         frame["excess_loss"], [seen.excess_loss_M[4], seen.excess_loss_M[:3].sum()]
     )
-    assert frame["right_alone"].tolist() == ["better; as good", "better"]
+    assert frame["right_alone"].tolist() == ["better; as good", "better; of two pairs"]
 
 
 def test_what_blocks_alone_make_of_mistakes_by_hand(five_pairs: Dataset) -> None:

@@ -210,6 +210,13 @@ def test_ndcg_counts_how_many_photos_are_worth_less() -> None:
         assert found == pytest.approx(expected / best)
 
 
+def test_ndcg_is_a_mean_over_series() -> None:
+    dataset = dataset_of([(str(s), f"{s}a", f"{s}b", 0.5) for s in range(4)])
+    group = group_of(dataset, [2, 1] * 4)
+    found = reliability.ndcg(by_name(dataset, [5, 3, 8, 6, 1, 0, 1, 2]), group)
+    assert found == pytest.approx((3 + 1 / np.log2(3)) / 4)  # the last one is the wrong way round
+
+
 def test_ndcg_without_an_order_is_not_a_number() -> None:
     dataset = dataset_of([("1", "a", "b", 0.5)])
     assert np.isnan(reliability.ndcg(np.array([1.0, 2.0]), group_of(dataset, [1, 1])))

@@ -135,7 +135,7 @@ def agreement(matched: Matched, chosen_M: np.ndarray | None = None) -> Agreement
     if chosen_M is not None:
         directed = directed & chosen_M
     error, num_pairs, num_series = clustered_error(
-        (hit & directed).astype(float), directed.astype(float), matched.series_M
+        hit.astype(float), directed.astype(float), matched.series_M
     )
     value = float(hit[directed].mean()) if num_pairs else float("nan")
     low, high = np.clip([value - 1.96 * error, value + 1.96 * error], 0.0, 1.0).tolist()

@@ -61,7 +61,7 @@ _SOME, _HALF, _ALL = 0.05, 0.25, 0.75
 _RENUMBERED_BETA = 4.5
 _EM_STEPS = 200
 
-_MEANING = {
+MEANING = {
     NONE: "The pairs agree with the reference",
     INVERTED: "The preferences are inverted: left and right, or winner and loser, are swapped in "
     "the whole table; take 1 - preference",
@@ -125,9 +125,8 @@ class Comparison(NamedTuple):
 def compare(pairs: pd.DataFrame, reference: pd.DataFrame) -> Comparison:
     """Compares preferences pair by pair and names the fault that explains the difference.
 
-    Only the same votes tell faults apart, and the margins of two-photo series show them whatever
-    the photos are called. With other votes, directions agree (fault NONE), are at chance or are
-    reversed.
+    Only the same votes tell faults apart; margins of two-photo series show them whatever the photos
+    are called. With other votes directions agree (fault NONE), are at chance or are reversed.
 
     Args:
       pairs, reference: `series_id`, `image_a`, `image_b`, `preference`, each pair once, as
@@ -317,8 +316,7 @@ def _fault_of_shares(shares: SeriesShares, direction: Agreement) -> str:
     if share < _HALF:
         return SOME_INVERTED if inverted else SOME_RENUMBERED
     # Half of the series renumbered leave an agreement of about 75%.
-    limit = min(_chance_limit(direction), _WIDEST_LIMIT)
-    at_chance = abs(direction.value - 0.5) <= limit
+    at_chance = abs(direction.value - 0.5) <= min(_chance_limit(direction), _WIDEST_LIMIT)
     if share >= _ALL or (at_chance and not inverted):
         return INVERTED if inverted else RENUMBERED
     return HALF_INVERTED if inverted else HALF_RENUMBERED
@@ -327,7 +325,7 @@ def _fault_of_shares(shares: SeriesShares, direction: Agreement) -> str:
 def _sentence(comparison: Comparison) -> str:
     """What a reader must know, in words and figures."""
     direction, two_photo = comparison.direction, comparison.direction_two_photo
-    meaning, shares = _MEANING[comparison.fault], comparison.series_shares
+    meaning, shares = MEANING[comparison.fault], comparison.series_shares
     if shares is not None:
         meaning += (
             f" (of the series an estimated {shares.correct:.0%} are correct, "

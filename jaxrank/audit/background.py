@@ -1,0 +1,67 @@
+"""The audit of a search's data, beside its training."""
+
+import logging
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from types import TracebackType
+
+from jaxrank.audit import findings
+from jaxrank.prepare import Prepared
+
+log = logging.getLogger("jaxrank")
+
+
+def audit_of(folder: Path, prepared: Prepared, max_seconds: float) -> findings.Audit:
+    """The audit in the search's folder, or a new one, which is written there."""
+    found = findings.read_audit(folder)
+    if found is None:
+        dataset, parts = prepared.dataset, prepared.parts
+        found = findings.audit(dataset.table, dataset, parts, max_seconds=max_seconds)
+        findings.write_audit(folder, found)
+    return found
+
+
+class Auditor:
+    """Audits in a thread of its own, so that training does not wait. What it finds stands in the
+    log as soon as it is known, and beside every result. Leaving its context waits for it."""
+
+    def __init__(self, folder: Path, prepared: Prepared, max_seconds: float, *, wanted: bool):
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="audit")
+        self._future: Future[findings.Audit] | None = None
+        self._told = False
+        if wanted:
+            self._future = self._pool.submit(audit_of, folder, prepared, max_seconds)
+
+    def __enter__(self) -> "Auditor":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._pool.shutdown(cancel_futures=True)
+
+    def tell(self) -> None:
+        """Logs what was found, if that is known by now and was not told yet."""
+        if self._told or self._future is None or not self._future.done():
+            return
+        self._told = True
+        found = self._future.result()
+        if found.verdict == findings.PASS:
+            log.info("audit: %s", found.headline)
+            return
+        for line in found.banner():
+            log.warning(line)
+
+    def beside(self, prepared: Prepared) -> Prepared:
+        """Waits for the audit; what it found becomes a caveat of all results."""
+        if self._future is None:
+            return prepared
+        caveat = self._future.result().caveat
+        self.tell()
+        known = prepared.data_facts["caveats"]
+        if not caveat or caveat in known:
+            return prepared
+        return prepared._replace(data_facts=prepared.data_facts | {"caveats": [caveat, *known]})
