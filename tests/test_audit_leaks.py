@@ -117,6 +117,14 @@ def test_a_split_by_pair_leaks_and_one_by_series_does_not(seed: int) -> None:
     assert leaky.behaviour.num_pairs == clean.behaviour.num_pairs == directed
 
 
+def test_validation_pairs_are_asked_as_test_pairs_are() -> None:
+    dataset = datasets.align(*make_data(60))
+    parts = splits.split_pairs(dataset.table)
+    held_out = np.isin(parts[0], (VALIDATION, TEST)) & (dataset.preference_M != 0.5)
+    assert 0 < (parts[0] == VALIDATION).sum() < held_out.sum()
+    assert leaks.find_leaks(dataset, parts).behaviour.num_pairs == held_out.sum()
+
+
 def test_a_split_without_test_pairs_says_nothing() -> None:
     dataset = datasets.align(*make_data(12))
     parts = np.full((1, len(dataset.table)), TRAIN, np.int8)

@@ -6,6 +6,7 @@ Axis letters: F folds, M pairs, N photos, S series, K inputs.
 from typing import NamedTuple
 
 import numpy as np
+from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from jaxrank import evaluate, splits
 from jaxrank.audit.link import MOST_PAIRS
@@ -37,14 +38,15 @@ class SharedSeries(NamedTuple):
 
 
 class Behaviour(NamedTuple):
-    """How well test pairs are predicted that can't be predicted without a leak.
+    """How well held-out pairs are predicted that can't be predicted without a leak.
 
     Photos are renumbered at random inside their series, so that labels and features have nothing to
-    do with each other. Then of two photos of a test pair that one is called better whose nearest
-    training photo won more of its training pairs. Only a photo that stands on both sides helps.
+    do with each other. Then of two photos of a validation or test pair that one is called better
+    whose nearest training photo won more of its training pairs. Only a photo that stands on both
+    sides helps.
 
     Attributes:
-      num_pairs, num_series: test pairs with a direction, over all folds; at most MOST_PAIRS.
+      num_pairs, num_series: held out and with a direction, over all folds; at most MOST_PAIRS.
       accuracy: NaN without such pairs.
       standard_error: over series; NaN below `evaluate.FEWEST_SERIES` of them.
       z: (accuracy - 1/2) / standard_error.
@@ -94,15 +96,17 @@ def find_leaks(dataset: Dataset, parts_FM: np.ndarray, *, seed: int = 0) -> Leak
       parts_FM: int8, the part of every pair in every fold, from `splits.split_pairs`.
       seed: of the renumbering.
     """
-    everything = np.zeros(len(dataset.photos), np.int64)
-    inputs_NK = components(dataset.features_ND, dataset.block_columns, everything)
-    return Leaks(
-        shared_series(dataset, parts_FM),
-        behaviour(dataset, parts_FM, inputs_NK, np.random.default_rng(seed)),
-        near_duplicates(dataset, parts_FM, inputs_NK)
-        if inputs_NK.shape[1] >= FEWEST_INPUTS
-        else None,
-    )
+    # As in `link.find_link`: on busy cores threads wait for each other.
+    with threadpool_limits(limits=1):
+        everything = np.zeros(len(dataset.photos), np.int64)
+        inputs_NK = components(dataset.features_ND, dataset.block_columns, everything)
+        return Leaks(
+            shared_series(dataset, parts_FM),
+            behaviour(dataset, parts_FM, inputs_NK, np.random.default_rng(seed)),
+            near_duplicates(dataset, parts_FM, inputs_NK)
+            if inputs_NK.shape[1] >= FEWEST_INPUTS
+            else None,
+        )
 
 
 def shared_series(dataset: Dataset, parts_FM: np.ndarray) -> SharedSeries:
@@ -123,7 +127,7 @@ def shared_series(dataset: Dataset, parts_FM: np.ndarray) -> SharedSeries:
 def behaviour(
     dataset: Dataset, parts_FM: np.ndarray, inputs_NK: np.ndarray, rng: np.random.Generator
 ) -> Behaviour:
-    """Predicts test pairs of renumbered photos from the nearest training photo's record.
+    """Predicts held-out pairs of renumbered photos from the nearest training photo's record.
 
     Args:
       inputs_NK: what distances are taken over.
@@ -131,20 +135,21 @@ def behaviour(
     """
     series_N = _series_of_photos(dataset)
     renumbered_NK = inputs_NK[permuted_rows(series_N, rng)]
-    tested_FM = (parts_FM == splits.TEST) & (dataset.preference_M != 0.5)
-    tested_FM &= rng.random(tested_FM.shape) < MOST_PAIRS / max(int(tested_FM.sum()), 1)
+    held_out_FM = np.isin(parts_FM, (splits.VALIDATION, splits.TEST))
+    held_out_FM &= dataset.preference_M != 0.5
+    held_out_FM &= rng.random(held_out_FM.shape) < MOST_PAIRS / max(int(held_out_FM.sum()), 1)
     hits_M, weight_M = np.zeros((2, len(dataset.preference_M)))
-    for parts_M, tested_M in zip(parts_FM, tested_FM, strict=True):
-        rows_M2 = dataset.pair_rows_M2[tested_M]
+    for parts_M, held_out_M in zip(parts_FM, held_out_FM, strict=True):
+        rows_M2 = dataset.pair_rows_M2[held_out_M]
         record_N = _records(dataset, parts_M == splits.TRAIN)
         known = np.flatnonzero(~np.isnan(record_N))
         if len(rows_M2) and len(known):
             photos, place_M2 = np.unique(rows_M2, return_inverse=True)
             nearest, _ = _nearest(renumbered_NK, photos, known)
             won_a, won_b = record_N[nearest[place_M2.reshape(-1, 2)]].T
-            preferred = np.sign(dataset.preference_M[tested_M] - 0.5)
-            hits_M[tested_M] += 0.5 + 0.5 * np.sign(won_a - won_b) * preferred
-            weight_M[tested_M] += 1
+            preferred = np.sign(dataset.preference_M[held_out_M] - 0.5)
+            hits_M[held_out_M] += 0.5 + 0.5 * np.sign(won_a - won_b) * preferred
+            weight_M[held_out_M] += 1
     if not weight_M.any():
         return Behaviour(0, 0, np.nan, np.nan, np.nan, False)
     accuracy = float(hits_M.sum() / weight_M.sum())

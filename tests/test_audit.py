@@ -1,0 +1,168 @@
+"""The audit as a user meets it: the command, the banner of a search, and its files."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import jaxrank
+from jaxrank import datasets, pairs, splits
+from jaxrank.audit import findings
+from jaxrank.cli import main
+from jaxrank.errors import AuditFailed
+from jaxrank.features import Block
+from jaxrank.pairs import Pairs
+
+SmallData = tuple[Pairs, dict[str, Block]]
+QUICK: dict[str, Any] = {"experiments": ["iqa_only"], "overrides": {"max_epochs": 1}}
+
+
+def large_data(linked: bool) -> SmallData:
+    """Enough pairs for a verdict: 1,200 series of three photos, whose preferences follow a number
+    in the store, or a number that is not there."""
+    rng = np.random.default_rng(5)
+    names = np.array([f"{s}-{i}.jpg" for s in range(1200) for i in range(3)])
+    values = rng.standard_normal((len(names), 4)).astype(np.float32)
+    worth = values[:, 0] if linked else rng.standard_normal(len(names))
+    a, b = (np.concatenate([np.arange(0, 3600, 3) + k for k in side]) for side in
+            ((0, 0, 1), (1, 2, 2)))  # fmt: skip
+    preference = 1 / (1 + np.exp(worth[b] - worth[a]))
+    table = pd.DataFrame(
+        {
+            "series_id": [name.split("-")[0] for name in names[a]],
+            "image_a": names[a],
+            "image_b": names[b],
+            "preference": preference.round(3),
+        }
+    )
+    block = Block(list(names), ["sharpness", "exposure", "colorfulness", "contrast"], values)
+    return Pairs(table), {"iqa": block}
+
+
+@pytest.mark.parametrize("linked", [True, False])
+def test_every_search_says_whether_its_labels_belong_to_its_photos(
+    tmp_path: Path, linked: bool
+) -> None:
+    data = large_data(linked)
+    result = jaxrank.search(*data, workdir=tmp_path / "w", **QUICK)
+    log = (tmp_path / "w" / "training.log").read_text()
+    found = json.loads((tmp_path / "w" / "audit.json").read_text())
+    assert found["verdict"] == (findings.PASS if linked else findings.FAIL)
+    label = "AUDIT: no link found between labels and photos"
+    assert ("AUDIT: FAIL" in log) != linked
+    assert (label in result.caveats) != linked
+    assert result.summary["notes"].str.contains(label).all() != linked
+    model = jaxrank.load_model(tmp_path / "w" / "iqa_only" / "model")
+    assert (label in model.description["caveats"]) != linked
+    results = json.loads((tmp_path / "w" / "iqa_only" / "test_results.json").read_text())
+    assert (label in results["caveats"]) != linked
+    # Going on with it reads what was found, and says the same.
+    again = jaxrank.search(*data, workdir=tmp_path / "w", extend=True, num_seeds=2, **QUICK)
+    assert again.caveats == result.caveats
+
+
+def test_a_search_may_refuse_such_labels_or_not_look(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = large_data(linked=False)
+    with pytest.raises(AuditFailed, match=r"No link found.*--audit=warn"):
+        jaxrank.search(*data, workdir=tmp_path / "w", audit="refuse", **QUICK)
+    assert not (tmp_path / "w" / "plan.json").exists()
+    monkeypatch.setattr(findings, "audit", lambda *_, **__: pytest.fail("it looked"))
+    result = jaxrank.search(*data, workdir=tmp_path / "w2", audit="off", **QUICK)
+    assert not (tmp_path / "w2" / "audit.json").exists()
+    assert not result.caveats
+
+
+def test_few_pairs_warn_and_never_fail(
+    tmp_path: Path, small_files: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = [f"--pairs={small_files[0]}", f"--features={small_files[1]}"]
+    assert main(["launch.py", "audit", *words, f"--workdir={tmp_path / 'a'}"]) == 0
+    out = capsys.readouterr().out
+    assert out.startswith(("AUDIT: WARN", "AUDIT: PASS"))
+    assert (tmp_path / "a" / "audit.txt").read_text() in out
+    assert {path.name for path in (tmp_path / "a").iterdir()} == {"audit.json", "audit.txt"}
+
+
+def test_the_real_tables(
+    photo_triage: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store = tmp_path / "store"
+    main(["launch.py", "features", f"--from_csv={photo_triage / 'iqa.csv'}", "--block=iqa",
+          f"--features={store}"])  # fmt: skip
+    expected = {
+        "pairs.csv": (0, "AUDIT: PASS"),
+        "votes.csv": (3, "No link found: either the photo numbers are wrong or"),
+    }
+    for name, (status, words) in expected.items():
+        capsys.readouterr()
+        given = [f"--pairs={photo_triage / name}", f"--features={store}"]
+        folder = tmp_path / name
+        assert main(["launch.py", "audit", *given, f"--workdir={folder}"]) == status
+        assert words in capsys.readouterr().out
+    reference = f"--reference={photo_triage / 'pairs.csv'}"
+    named = ["launch.py", "audit", *given, reference, f"--workdir={tmp_path / 'named'}"]
+    assert main(named) == 3
+    out = capsys.readouterr().out
+    assert "The photo numbers are permuted within the series" in out
+    found = json.loads((tmp_path / "named" / "audit.json").read_text())["facts"]["reference"]
+    assert 0.49 <= found["direction"]["value"] <= 0.51
+    assert found["direction"]["num_pairs"] == 7810
+    assert found["margin_agreement"] >= 0.99
+    assert found["margin_chance"] < 0.1
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (["--audit_seconds=0"], "--audit_seconds=0 is not above 0"),
+        (["--reference="], "--reference is empty"),
+        (["--reference=nowhere.csv"], "nowhere.csv"),
+        (["--min_agreement=0.9"], "--min_agreement is for vote tables"),
+    ],
+)
+def test_mistakes_are_told_in_one_line(
+    tmp_path: Path,
+    small_files: tuple[Path, Path],
+    capsys: pytest.CaptureFixture[str],
+    flags: list[str],
+    words: str,
+) -> None:
+    given = [f"--pairs={small_files[0]}", f"--features={small_files[1]}", *flags]
+    assert main(["launch.py", "audit", *given, f"--workdir={tmp_path / 'a'}"]) == 2
+    err = capsys.readouterr().err
+    assert words in err
+    assert err.count("\n") == 1
+    assert not (tmp_path / "a").exists()
+
+
+def test_a_damaged_audit_is_made_again(tmp_path: Path) -> None:
+    assert findings.read_audit(tmp_path) is None
+    data = large_data(linked=True)
+    dataset = datasets.align(*data)
+    parts = splits.split_pairs(dataset.table)
+    found = findings.audit(dataset.table, dataset, parts)
+    findings.write_audit(tmp_path, found)
+    again = findings.read_audit(tmp_path)
+    assert again is not None
+    assert again[:5] == found[:5]
+    path = tmp_path / findings.AUDIT_JSON
+    for text in ("", "{}", path.read_text()[:-9], path.read_text().replace('"pass"', '"fine"')):
+        path.write_text(text)
+        assert findings.read_audit(tmp_path) is None
+
+
+def test_all_votes_are_read_of_any_table(tmp_path: Path) -> None:
+    votes = tmp_path / "votes.csv"
+    votes.write_text(
+        "series_id,compareFile1,compareFile2,LEFT,RIGHT\n1,1-1.JPG,1-2.JPG,1,0\n"
+        "1,1-1.JPG,1-3.JPG,2,3\n"
+    )
+    assert len(pairs.read_all_votes(votes).table) == 2
+    plain = tmp_path / "pairs.csv"
+    plain.write_text("series_id,image_a,image_b,preference\n1,a,b,0.5\n")
+    assert len(pairs.read_all_votes(plain, "{series}-{number}").table) == 1
