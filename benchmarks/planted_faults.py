@@ -34,7 +34,7 @@ import numpy as np
 import pandas as pd
 
 from jaxrank import datasets, splits
-from jaxrank.audit import leaks, link, projection, reference
+from jaxrank.audit import leaks, link, reference
 from jaxrank.block_files import read_block_csv
 from jaxrank.datasets import Dataset
 from jaxrank.features import Block
@@ -110,7 +110,7 @@ def renamed(
 
 
 def renumbered(table: Table, rng: Rng, share: float = 1.0) -> Table:
-    return renamed(table, lambda series_N: projection.permuted_rows(series_N, rng), rng, share)
+    return renamed(table, lambda series_N: datasets.permuted_rows(series_N, rng), rng, share)
 
 
 def inverted(table: Table, rng: Rng, share: float = 1.0) -> Table:

@@ -143,19 +143,22 @@ def align(pairs: Pairs, features: Features) -> Dataset:
     )
 
 
+def permuted_rows(group_N: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """For each photo the row of a random photo of its group, so that each row is used once."""
+    order_N = np.empty(len(group_N), np.int64)
+    order_N[np.argsort(group_N, kind="stable")] = np.lexsort((rng.random(len(group_N)), group_N))
+    return order_N
+
+
 def renumbered(dataset: Dataset) -> Dataset:
     """The pairs with the photos of each series in each other's places, drawn at random.
 
     What people said then belongs to no photo: in a split by series there is nothing to learn, and
     a scorer is right half of the time. Always the same for the same data.
     """
-    rng = np.random.default_rng(0)
-    series_N = np.empty(len(dataset.photos), np.int32)
+    series_N = np.empty(len(dataset.photos), np.int64)
     series_N[dataset.pair_rows_M2] = dataset.series_M[:, None]
-    by_series = np.argsort(series_N, kind="stable")
-    drawn = np.lexsort((rng.random(len(series_N)), series_N))
-    place_N = np.empty_like(by_series)
-    place_N[by_series] = drawn
+    place_N = permuted_rows(series_N, np.random.default_rng(0))
     rows_M2 = place_N[dataset.pair_rows_M2].astype(np.int32)
     images = dict(zip(("image_a", "image_b"), dataset.photos[rows_M2].T, strict=True))
     return dataset._replace(table=dataset.table.assign(**images), pair_rows_M2=rows_M2)

@@ -11,7 +11,7 @@ from sklearn.linear_model import Ridge
 
 import jaxrank
 from jaxrank import datasets
-from jaxrank.audit import link, projection
+from jaxrank.audit import link
 from jaxrank.datasets import Dataset
 from jaxrank.errors import UserError
 from jaxrank.features import Block
@@ -215,7 +215,7 @@ def test_a_seed_repeats_itself_and_another_does_not() -> None:
 def renumbered(dataset: Dataset, rng: np.random.Generator) -> Dataset:
     series_N = np.zeros(len(dataset.photos), int)
     series_N[dataset.pair_rows_M2] = dataset.series_M[:, None]
-    return with_features(dataset, dataset.features_ND[projection.permuted_rows(series_N, rng)])
+    return with_features(dataset, dataset.features_ND[datasets.permuted_rows(series_N, rng)])
 
 
 def inverted(dataset: Dataset, rng: np.random.Generator) -> Dataset:

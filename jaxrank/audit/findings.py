@@ -146,7 +146,7 @@ def _judge(
         return (
             WARN,
             "the split leaks",
-            "The split leaks: test pairs of renumbered photos are predicted from their nearest "
+            "The split leaks: held-out pairs of renumbered photos are predicted from their nearest "
             f"training photos ({100 * leaking.behaviour.accuracy:.1f}%, z = "
             f"{leaking.behaviour.z:+.1f}).",
             "Split by series (--split=series), and put all photos of a scene into one series.",
@@ -222,7 +222,7 @@ def _of_leaks(leaking: leaks.Leaks) -> list[str]:
         lines.append(
             f"Leaks: with renumbered photos, the nearest training photo predicts "
             f"{100 * seen.accuracy:.1f}% ± {196 * seen.standard_error:.1f} of {seen.num_pairs:,} "
-            f"test pairs (z = {seen.z:+.1f}; a leak above {leaks.LEAK_Z})."
+            f"held-out pairs (z = {seen.z:+.1f}; a leak above {leaks.LEAK_Z})."
         )
     if near is not None and near.num_near:
         test, train, _ = near.examples[0]

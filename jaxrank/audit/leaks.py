@@ -6,12 +6,12 @@ Axis letters: F folds, M pairs, N photos, S series, K inputs.
 from typing import NamedTuple
 
 import numpy as np
-from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
+from threadpoolctl import threadpool_limits
 
 from jaxrank import evaluate, splits
 from jaxrank.audit.link import MOST_PAIRS
-from jaxrank.audit.projection import MOST_COMPONENTS, components, permuted_rows
-from jaxrank.datasets import Dataset
+from jaxrank.audit.projection import MOST_COMPONENTS, components
+from jaxrank.datasets import Dataset, permuted_rows
 
 # Standard errors above one half from which renumbered photos are predicted too well.
 LEAK_Z = 3.3

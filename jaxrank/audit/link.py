@@ -15,11 +15,11 @@ from typing import NamedTuple
 
 import numpy as np
 from scipy.stats import norm
-from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
+from threadpoolctl import threadpool_limits
 
 from jaxrank import evaluate
-from jaxrank.audit.projection import components, permuted_rows
-from jaxrank.datasets import Dataset
+from jaxrank.audit.projection import components
+from jaxrank.datasets import Dataset, permuted_rows
 from jaxrank.errors import UserError
 
 LINKED, INVERTED, UNLINKED = "linked", "inverted", "no link found"

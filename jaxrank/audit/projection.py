@@ -1,4 +1,4 @@
-"""Few numbers in place of many features, and their rows dealt out anew inside series.
+"""Few numbers in place of many features, without a look at the labels.
 
 Axis letters: N photos, D features, K inputs, G groups.
 """
@@ -10,13 +10,6 @@ import scipy.linalg
 import scipy.sparse
 
 MOST_COMPONENTS = 64
-
-
-def permuted_rows(group_N: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """For each photo the row of a random photo of its group, so that each row is used once."""
-    order_N = np.empty(len(group_N), np.int64)
-    order_N[np.argsort(group_N, kind="stable")] = np.lexsort((rng.random(len(group_N)), group_N))
-    return order_N
 
 
 def components(
