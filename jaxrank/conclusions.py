@@ -25,11 +25,6 @@ LEADERBOARD_TXT, LEADERBOARD_PNG = "leaderboard.txt", "leaderboard.png"
 ERRORS_CSV, RELIABILITY_PNG = "errors.csv", "reliability.png"
 # The one-line rule that every experiment is compared with, where the store has it.
 SHARPNESS = "sharpness"
-# Columns of `summary.csv`.
-COLUMNS = (
-    "val_ci_low,val_ci_high,test_ci_low,test_ci_high,diff_to_sharpness,diff_ci_low,diff_ci_high,"
-    "share_first,tied_for_best"
-).split(",")
 
 
 class Ranking(NamedTuple):
@@ -71,22 +66,13 @@ def rank(results: Sequence[TrialResult], yardstick: Yardstick, names: Sequence[s
 def with_intervals(summary: pd.DataFrame, ranking: Ranking) -> pd.DataFrame:
     """The summary with its columns of intervals, of the test part where not said otherwise."""
     validation, test = ranking.by_validation, ranking.by_test
-    values = pd.DataFrame(
-        {
-            "val_ci_low": validation.ci_low,
-            "val_ci_high": validation.ci_high,
-            "test_ci_low": test.ci_low,
-            "test_ci_high": test.ci_high,
-            "diff_to_sharpness": test.diff_to_rule,
-            "diff_ci_low": test.diff_ci_low,
-            "diff_ci_high": test.diff_ci_high,
-            "share_first": test.share_first,
-            "tied_for_best": pd.array(test.tied_for_best, dtype="boolean"),
-        },
-        index=list(ranking.test.names),
-    )
-    known = values.reindex(summary["experiment_name"]).reset_index(drop=True)
-    return summary.assign(**{column: known[column] for column in COLUMNS})
+    values = [validation.ci_low, validation.ci_high, test.ci_low, test.ci_high, test.diff_to_rule,
+              test.diff_ci_low, test.diff_ci_high, test.share_first]  # fmt: skip
+    columns = dict(zip(report.INTERVAL_COLUMNS, values, strict=True))
+    columns[report.TIED] = pd.array(test.tied_for_best, dtype="boolean")
+    table = pd.DataFrame(columns, index=list(ranking.test.names))
+    known = table.reindex(summary["experiment_name"]).reset_index(drop=True)
+    return summary.assign(**{column: known[column] for column in known})
 
 
 def write_conclusions(

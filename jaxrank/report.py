@@ -29,13 +29,19 @@ from jaxrank.evaluate import (
 )
 from jaxrank.experiments import Experiment
 
-SUMMARY_COLUMNS = (
+# Of `conclusions.with_intervals`: shares and differences, then whether it is tied for best.
+INTERVAL_COLUMNS = (
+    "val_ci_low,val_ci_high,test_ci_low,test_ci_high,diff_to_sharpness,diff_ci_low,diff_ci_high,"
+    "share_first"
+).split(",")
+TIED = "tied_for_best"
+_MEASURED_COLUMNS = (
     "experiment_name,status,error,mlp_hidden_dims,batch_size,learning_rate,dropout,blocks,"
     "num_seeds,num_folds,epochs_run,best_epoch,train_accuracy,val_accuracy,val_loss,test_accuracy,"
     "test_loss,val_top1_hit,test_top1_hit,val_kendall_tau,test_kendall_tau,train_val_gap,"
-    "parameters,duration_seconds,val_ci_low,val_ci_high,test_ci_low,test_ci_high,"
-    "diff_to_sharpness,diff_ci_low,diff_ci_high,share_first,tied_for_best,notes"
+    "parameters,duration_seconds"
 ).split(",")
+SUMMARY_COLUMNS = [*_MEASURED_COLUMNS, *INTERVAL_COLUMNS, TIED, "notes"]
 TRIAL_COLUMNS = (
     "experiment_name,fold,seed,status,error,epochs_run,best_epoch,train_accuracy,val_accuracy,"
     "test_accuracy,train_loss,val_loss,test_loss,val_top1_hit,test_top1_hit,val_kendall_tau,"
@@ -103,15 +109,15 @@ def summarise(
     summary = pd.DataFrame(rows)
     summary["notes"] = ["; ".join(filter(None, [n, *caveats])) for n in summary["notes"]]
     summary["train_val_gap"] = summary["train_accuracy"] - summary["val_accuracy"]
-    return _whole_numbers(summary.reindex(columns=SUMMARY_COLUMNS)).sort_values(
+    return _typed(summary.reindex(columns=SUMMARY_COLUMNS)).sort_values(
         "val_accuracy", ascending=False, na_position="last", kind="stable", ignore_index=True
     )
 
 
-def _whole_numbers(summary: pd.DataFrame) -> pd.DataFrame:
-    """The summary with columns of counts as counts, also where some cells are empty."""
+def _typed(summary: pd.DataFrame) -> pd.DataFrame:
+    """The summary with counts as counts and yes or no as such, also where some cells are empty."""
     counts = ("batch_size", "num_seeds", "num_folds", "parameters")
-    return summary.astype(dict.fromkeys(counts, "Int64"))
+    return summary.astype(dict.fromkeys(counts, "Int64") | {TIED: "boolean"})
 
 
 @contextmanager
@@ -142,8 +148,9 @@ def read_results_json(path: Path) -> dict[str, Any]:
     """
     try:
         results = json.loads(path.read_text(encoding="utf-8"))
-        summary = _whole_numbers(pd.DataFrame(results["summary"], columns=SUMMARY_COLUMNS))
+        summary = _typed(pd.DataFrame(results["summary"], columns=SUMMARY_COLUMNS))
         numbers = [c for c in _MEANS if c in summary] + ["learning_rate", "dropout"]
+        numbers += INTERVAL_COLUMNS
         summary = summary.astype(dict.fromkeys(numbers, float))
         for line in [*results["notes"], *results["remarks"], *results["data"]["caveats"]]:
             if not isinstance(line, str):

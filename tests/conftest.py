@@ -1,10 +1,11 @@
 """Small data and small cohorts that the tests share: no test needs the embedded set's size."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 import pandas as pd
 import pytest
@@ -22,6 +23,14 @@ from jaxrank.pairs import Pairs
 
 PHOTO_TRIAGE = Path(__file__).parents[2] / "shared" / "phototriage"
 IQA_COLUMNS = ("sharpness", "exposure", "colorfulness", "contrast")
+
+
+@pytest.fixture(autouse=True, scope="module")
+def programs_are_let_go_of() -> Iterator[None]:
+    """A compiled program holds several memory maps, and Linux allows a process 65,530: all tests
+    together once had more, and XLA crashed."""
+    yield
+    jax.clear_caches()
 
 
 @pytest.fixture(scope="session")

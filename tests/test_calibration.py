@@ -89,7 +89,7 @@ def test_a_search_is_not_gone_on_with_at_other_rates(
     with pytest.raises(UserError, match="planned with another --calibration"):
         jaxrank.search(*small_data, num_seeds=2, rates=vars(NEVER_PAYS), **again)
     result = jaxrank.search(*small_data, num_seeds=2, **again)
-    assert len(result.trials) == 4  # with the linear reference
+    assert len(result.trials) == 6  # with the references
 
 
 COUNTED = """

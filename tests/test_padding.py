@@ -105,7 +105,7 @@ def test_a_model_from_a_padded_cohort_has_its_own_size(
         np.testing.assert_allclose(one, other, rtol=0, atol=1e-5)
     assert padded["parameters"].equals(apart["parameters"])
     trained = padded["status"] == evaluate.COMPLETED
-    assert trained.sum() == 3
+    assert trained.sum() == 4
     assert padded["val_accuracy"].to_dict() == pytest.approx(
         apart["val_accuracy"].to_dict(), abs=1e-6
     )

@@ -41,7 +41,7 @@ def test_training_begins_as_the_model_that_is_named(
     ready = prepare.prepare(
         *small_data, experiments=["tiny_mlp"], overrides=still, init_from=pretrained, num_seeds=2
     )
-    assert [len(cohort.trials) for cohort in ready.cohorts] == [2, 2]  # the reference is alone
+    assert [len(cohort.trials) for cohort in ready.cohorts] == [2, 2, 2]  # the references are alone
     fitted = train.fit(ready.cohorts[0], ready.dataset, ready.parts, start=ready.start)
     expected = model.score(small_data[1])[ready.dataset.photos]
     np.testing.assert_allclose(fitted.scores_PN[0], expected, atol=1e-5)
@@ -162,7 +162,7 @@ def test_a_search_from_a_model_goes_on_from_that_model_only(
     more = jaxrank.search(
         *small_data, workdir=tmp_path / "w", init_from=moved, extend=True, num_seeds=2
     )
-    assert len(more.trials) == len(whole.trials) + 2
+    assert len(more.trials) == len(whole.trials) + 3
     jaxrank.search(*small_data, workdir=tmp_path / "x", split="pretrain", seed=9, **TINY)
     with pytest.raises(UserError, match="init_from of experiment 'tiny_mlp' is"):
         jaxrank.search(

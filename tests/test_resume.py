@@ -277,7 +277,7 @@ def test_finished_trials_are_not_trained_again_and_the_running_cohort_goes_on(
     monkeypatch.setattr(train, "fit", recorded)
     jaxrank.search(*small_data, workdir=workdir, resume=True)
     assert trained[0] == ("iqa_only", [3])
-    assert [(name, epochs[0]) for name, epochs in trained[1:]] == [("linear", 1)]
+    assert [(name, epochs[0]) for name, epochs in trained[1:]] == [("linear", 1), ("shuffled", 1)]
     assert_same_search(whole, workdir)
 
 
@@ -552,7 +552,7 @@ def test_an_extension_adds_trials_and_touches_nothing_else(
     pd.testing.assert_frame_equal(first, second, rtol=1e-4)
     jaxrank.search(*small_data, workdir=workdir, extend=True, num_seeds=2)
     both = pd.read_csv(workdir / "trials.csv")
-    assert len(both) == 3 * 3 * 2
+    assert len(both) == 4 * 3 * 2
     first_seed = both[both["seed"] == 0].drop(columns="duration_seconds")
     pd.testing.assert_frame_equal(first_seed.sort_values("trial_id", ignore_index=True), first)
     assert jaxrank.search(*small_data, workdir=workdir, extend=True).nothing_to_do
