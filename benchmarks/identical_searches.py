@@ -27,7 +27,7 @@ Printed, for one split and five folds, one seed and three:
 - of ten where one is better by a stated difference: how often it is told apart from another, and
   the mean of the predicted power;
 - how much too good the score of the chosen experiment is, against the true mean of its models:
-  raw; corrected (`leaderboard.chosen_score`); and chosen inside each fold.
+  raw; corrected (`choice.chosen_score`); and chosen inside each fold.
 """
 
 import argparse
@@ -38,7 +38,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from jaxrank import leaderboard
+from jaxrank import choice, leaderboard
 from jaxrank.leaderboard import Hits, Standings
 
 NUM_EXPERIMENTS = 10
@@ -238,10 +238,10 @@ def examine(seed: int, design: Design, better: float | str) -> dict[str, float]:
     apart_XX, error_XX = table.separated_XX[mine, mine], table.error_XX[mine, mine]
     difference_XX = table.mean[mine, None] - table.mean[mine]
     wrong_XX = apart_XX & ((true_X[:, None] - true_X) * difference_XX < 0)
-    chosen = leaderboard.chosen_score(search.validation, test)
+    chosen = choice.chosen_score(search.validation, test)
     assert chosen is not None
     stated = better if isinstance(better, float) and better else 0.03
-    predicted = leaderboard.power(stated, float(np.median(error_XX[np.triu_indices(10, 1)])),
+    predicted = choice.power(stated, float(np.median(error_XX[np.triu_indices(10, 1)])),
                                   table.critical)  # fmt: skip
     return {
         "any claim": apart_XX.any(),

@@ -10,6 +10,8 @@ import pandas as pd
 
 from jaxrank import (
     ceilings,
+    choice,
+    claims,
     evaluate,
     files,
     leaderboard,
@@ -35,7 +37,7 @@ class Ranking(NamedTuple):
     by_validation: Standings
     by_test: Standings
     rule: int | None
-    chosen: leaderboard.Chosen | None
+    chosen: choice.Chosen | None
 
     @property
     def chosen_name(self) -> str | None:
@@ -59,7 +61,7 @@ def rank(results: Sequence[TrialResult], yardstick: Yardstick, names: Sequence[s
         for hits in (validation, test)
     )
     return Ranking(
-        validation, test, by_validation, by_test, rule, leaderboard.chosen_score(validation, test)
+        validation, test, by_validation, by_test, rule, choice.chosen_score(validation, test)
     )
 
 
@@ -88,7 +90,7 @@ def write_conclusions(
       Sentences for the end of the table, and all figures for `results.json`.
     """
     test = ranking.by_test
-    lines = leaderboard.sentences(
+    lines = claims.sentences(
         ranking.test.names, test, ranking.test.is_candidate_X, ranking.rule, ranking.chosen
     )
     title = "Accuracy in percent, with 95% intervals; those of differences hold all at once"
@@ -96,7 +98,7 @@ def write_conclusions(
     facts: dict[str, Any] = {
         "ceilings": ceilings.ceilings_of_table(yardstick.dataset.table)._asdict(),
     }
-    leaderboard.draw_leaderboard(
+    claims.draw_leaderboard(
         folder / LEADERBOARD_PNG,
         ranking.test.names,
         ranking.by_validation,

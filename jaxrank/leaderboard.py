@@ -6,15 +6,12 @@ series, folds weighted by their pairs (Bayle et al. 2020). Series are the indepe
 Axis letters: X entries (experiments and rules), F folds, K seeds, S series, B resamples, M pairs.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
-from matplotlib.figure import Figure
-from scipy.special import ndtr, ndtri, stdtrit
+from scipy.special import ndtri, stdtrit
 
-from jaxrank import files
 from jaxrank.evaluate import (
     COMPLETED,
     FEWEST_SERIES,
@@ -30,7 +27,6 @@ LEVEL = 0.95
 # different in less than 5% of searches, because variances are estimates too; stricter with one seed
 # and one fold, where luck of training can't be estimated (benchmarks/identical_searches.py).
 SIMULTANEOUS_LEVEL, STRICTER_LEVEL = 0.975, 0.99
-POWER = 0.8
 # Where the variance over seeds comes from.
 SEEDS, FOLDS, UNKNOWN = "seeds", "folds", "unknown"
 _CHUNK = 64  # resamples in memory at a time
@@ -212,8 +208,8 @@ def standings(
     tested_S = weight_FS.sum(axis=0) > 0
     tested_F = weight_FS.sum(axis=1) > 0
     hits_XFKS, weight_FS = hits_XFKS[:, tested_F][..., tested_S], weight_FS[tested_F][:, tested_S]
-    hits_XS, weight_XS, per_model_X = _over_trials(hits_XFKS, weight_FS)
-    mean_X = _ratio(hits_XS.sum(axis=1), weight_XS.sum(axis=1))
+    hits_XS, weight_XS, per_model_X = over_trials(hits_XFKS, weight_FS)
+    mean_X = ratio(hits_XS.sum(axis=1), weight_XS.sum(axis=1))
     noise = _seed_noise(hits_XFKS[~is_rule_X], weight_FS)
     per_model_X = np.where(is_rule_X, 0.0, per_model_X)
     rng = np.random.default_rng(seed)
@@ -287,12 +283,12 @@ def _draw(
     return _Drawn(half_width_X, error_XX, critical, share_X)
 
 
-def _ratio(over: np.ndarray, under: np.ndarray) -> np.ndarray:
+def ratio(over: np.ndarray, under: np.ndarray) -> np.ndarray:
     """A quotient; NaN where nothing is counted."""
     return np.divide(over, under, out=np.full(np.shape(over), np.nan), where=under > 0)
 
 
-def _over_trials(
+def over_trials(
     hits_XFKS: np.ndarray, weight_FS: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Hits [X, S], means over completed seeds; the weights [X, S] of the folds with such a seed;
@@ -354,8 +350,8 @@ def _deviations(
     hits_SX, weight_SX = hits_XS.T, weight_XS.T
     drawn_BX = np.concatenate(
         [
-            _ratio(counts_BS @ hits_SX, counts_BS @ weight_SX)
-            for counts_BS in _resamples(num_series, num_draws, rng)
+            ratio(counts_BS @ hits_SX, counts_BS @ weight_SX)
+            for counts_BS in resamples(num_series, num_draws, rng)
         ]
     )
     upper = (1 + LEVEL) / 2
@@ -364,7 +360,7 @@ def _deviations(
     return float(few) * np.nan_to_num(drawn_BX - mean_X)
 
 
-def _resamples(num_series: int, num_draws: int, rng: np.random.Generator) -> Iterator[np.ndarray]:
+def resamples(num_series: int, num_draws: int, rng: np.random.Generator) -> Iterator[np.ndarray]:
     """How often each series is drawn in each resample, float64 [up to _CHUNK, S] at a time."""
     for start in range(0, num_draws, _CHUNK):
         shape = (min(_CHUNK, num_draws - start), num_series)
@@ -390,304 +386,3 @@ def _critical(deviation_BX: np.ndarray, error_XX: np.ndarray, level: float) -> f
         off_BY = np.abs(deviation_BX[:, unequal] - deviation_BX[:, x, None]) / error_X[unequal]
         np.maximum(largest_B, off_BY.max(axis=1, initial=0.0), out=largest_B)
     return float(np.quantile(largest_B, level))
-
-
-class Chosen(NamedTuple):
-    """The experiment that validation chose, and how good it is on new series.
-
-    Attributes:
-      entry: which.
-      num_candidates: how many it was chosen from.
-      raw: its mean in the test part, too good where the choice saw the same series.
-      corrected: what remains of that on series that the choice has not seen.
-    """
-
-    entry: int
-    num_candidates: int
-    raw: float
-    corrected: float
-
-
-def chosen_score(
-    validation: Hits, test: Hits, *, num_draws: int = 1000, seed: int = 0
-) -> Chosen | None:
-    """The score of the candidate of highest validation mean, corrected for the choice.
-
-    BBC-CV (Tsamardinos et al. 2018), clustered by series: resample the series, choose by the
-    validation pairs of those drawn, measure by the test pairs of those left out; the mean over the
-    resamples. With folds a series validates one model and tests another; where no series does
-    both, the choice saw nothing of the test part and there is nothing to correct.
-
-    Returns:
-      None where no candidate has a completed trial in both parts.
-    """
-    (hits_XS, weight_XS, _), (tested_XS, asked_XS, _) = (
-        _over_trials(part.hits_XFKS, part.weight_FS) for part in (validation, test)
-    )
-    complete_X = (weight_XS.sum(axis=1) > 0) & (asked_XS.sum(axis=1) > 0)
-    candidates = np.flatnonzero(complete_X & validation.is_candidate_X)
-    if not len(candidates):
-        return None
-    hits_SX, weight_SX = hits_XS[candidates].T, weight_XS[candidates].T
-    tested_SX, asked_SX = tested_XS[candidates].T, asked_XS[candidates].T
-    best = int(np.argmax(_ratio(hits_SX.sum(axis=0), weight_SX.sum(axis=0))))
-    raw = corrected = float(tested_SX[:, best].sum() / asked_SX[:, best].sum())
-    validated_S, tested_S = (part.weight_FS.sum(axis=0) > 0 for part in (validation, test))
-    num_shared = int((validated_S & tested_S).sum())
-    if 0 < num_shared < FEWEST_SERIES:
-        corrected = float("nan")
-    elif num_shared:
-        used_S = validated_S | tested_S
-        corrected = _bootstrap_bias_corrected(
-            (hits_SX[used_S], weight_SX[used_S]),
-            (tested_SX[used_S], asked_SX[used_S]),
-            _resamples(int(used_S.sum()), num_draws, np.random.default_rng(seed)),
-        )
-    return Chosen(int(candidates[best]), len(candidates), raw, corrected)
-
-
-def _bootstrap_bias_corrected(
-    validation_SX: tuple[np.ndarray, np.ndarray],
-    test_SX: tuple[np.ndarray, np.ndarray],
-    resamples: Iterator[np.ndarray],
-) -> float:
-    """Mean test accuracy, on the series left out, of what the series drawn choose; each pair is
-    hits and weights."""
-    scores = []
-    for counts_BS in resamples:
-        drawn_BX = _ratio(*(counts_BS @ value_SX for value_SX in validation_SX))
-        chosen_B1 = np.argmax(np.nan_to_num(drawn_BX, nan=-1.0), axis=1)[:, None]
-        left_BS = (counts_BS == 0).astype(np.float64)
-        left_BX = _ratio(*(left_BS @ value_SX for value_SX in test_SX))
-        scores.append(np.take_along_axis(left_BX, chosen_B1, axis=1))
-    return float(np.nanmean(np.concatenate(scores)))
-
-
-class Needed(NamedTuple):
-    """What it takes to tell a stated difference between two typical candidates.
-
-    Attributes:
-      difference: stated beforehand; power for the observed difference would say no more than its
-        p-value (Hoenig and Heisey 2001).
-      power: the chance to separate two candidates that truly differ so much.
-      num_series: in this part, for a chance of POWER; None where no number is enough.
-      num_seeds: likewise; None where no number is enough, or where one seed does not tell.
-    """
-
-    difference: float
-    power: float
-    num_series: int | None
-    num_seeds: int | None
-
-
-def needed(table: Standings, is_candidate_X: np.ndarray, difference: float = 0.03) -> Needed | None:
-    """How many series, or seeds, would tell a stated difference.
-
-    Typical: the medians, over pairs of candidates, of the difference's variance and of its parts.
-    Series make all of it smaller but luck; seeds make smaller what differs between seeds.
-
-    Returns:
-      None where there are no two candidates with intervals.
-    """
-    alive = np.flatnonzero(is_candidate_X & np.isfinite(np.diag(table.error_XX)))
-    if len(alive) < 2:
-        return None
-    a, b = alive[np.array(np.triu_indices(len(alive), k=1))]
-    variance = float(np.median(table.error_XX[a, b] ** 2))
-    luck = float(np.median(table.luck_X[a] + table.luck_X[b]))
-    spread = float(np.median(table.spread_X[a] + table.spread_X[b]))
-    limit = (difference / (table.critical + ndtri(POWER))) ** 2
-    series = max(variance - luck, 0.0) / (limit - luck) if limit > luck else np.inf
-    kept = 1.0 - (variance - limit) / spread if spread > 0 else np.nan
-    return Needed(
-        difference,
-        power(difference, variance**0.5, table.critical),
-        _at_least(series * table.num_series),
-        _at_least(table.num_seeds / kept if kept > 0 else np.inf),
-    )
-
-
-def power(difference: float, error: float, critical: float) -> float:
-    """The chance that a true difference is further from zero than critical * error."""
-    if error == 0:
-        return float(difference != 0)
-    off = abs(difference) / error
-    return float(ndtr(off - critical) + ndtr(-off - critical))
-
-
-def _at_least(number: float) -> int | None:
-    return max(int(np.ceil(number)), 1) if np.isfinite(number) else None
-
-
-def sentences(
-    names: Sequence[str],
-    test: Standings,
-    is_candidate_X: np.ndarray,
-    rule: int | None,
-    chosen: Chosen | None,
-    difference: float = 0.03,
-) -> list[str]:
-    """What the standings of the test part say, in words.
-
-    Args:
-      names: of the entries.
-      test: their standings on the test pairs, compared with `rule`.
-      is_candidate_X: see `Hits`.
-      rule: the entry that experiments should beat.
-      chosen: from `chosen_score`.
-      difference: between two experiments, that a reader would care about.
-    """
-    lines = []
-    if test.num_series < FEWEST_SERIES:
-        lines.append(
-            f"Only {test.num_series} series test: too few to tell experiments apart or to say how "
-            f"sure a figure is; at least {FEWEST_SERIES} are needed, hundreds are useful."
-        )
-    elif np.isfinite(test.mean[is_candidate_X]).any():
-        if rule is not None:
-            lines += _against_rule(names, test, is_candidate_X, rule)
-        lines += _about_best(names, test)
-        if test.seed_noise.source == UNKNOWN:
-            lines.append(
-                "One seed and one fold: this holds for these trained models; trained again, the "
-                "order may change. Several seeds (--num_seeds) would tell."
-            )
-    if chosen is not None:
-        lines.append(_about_choice(names[chosen.entry], chosen))
-    need = needed(test, is_candidate_X, difference)
-    if need is not None:
-        lines.append(_about_power(need, test))
-    return lines
-
-
-def _against_rule(
-    names: Sequence[str], test: Standings, is_candidate_X: np.ndarray, rule: int
-) -> list[str]:
-    trained_X = is_candidate_X & np.isfinite(test.mean)
-    apart_X = test.separated_XX[rule]
-    better_X = trained_X & apart_X & (test.diff_to_rule > 0)
-    worse_X = trained_X & apart_X & (test.diff_to_rule < 0)
-
-    def described(x: int) -> str:
-        figures = (test.diff_to_rule[x], test.diff_ci_low[x], test.diff_ci_high[x])
-        middle, low, high = (100 * figure for figure in figures)
-        return f"{names[x]} by {middle:.1f} points ({low:.1f} to {high:.1f})"
-
-    lines = []
-    if better_X.any():
-        order = _by_mean(better_X, test)
-        lines.append(f"Better than the rule '{names[rule]}': {_listed(map(described, order))}.")
-    else:
-        lines.append(f"No experiment is shown to be better than the rule '{names[rule]}'.")
-    for entries_X, claim in (
-        (worse_X, "Worse than the rule"),
-        (trained_X & ~apart_X, "Can't be told apart from the rule"),
-    ):
-        if entries_X.any():
-            lines.append(f"{claim}: {_listed(names[x] for x in _by_mean(entries_X, test))}.")
-    return lines
-
-
-def _about_best(names: Sequence[str], test: Standings) -> list[str]:
-    best = int(np.nanargmax(test.mean))
-    others_X = test.tied_for_best & (np.arange(len(names)) != best)
-    low, high = 100 * test.ci_low[best], 100 * test.ci_high[best]
-    tied = (
-        f"it can't be told apart from {_listed(names[x] for x in _by_mean(others_X, test))}."
-        if others_X.any()
-        else "better than every other."
-    )
-    often = np.flatnonzero(test.share_first >= 0.05).tolist()
-    first = sorted(often, key=lambda x: -test.share_first[x])
-    shares = _listed(f"{names[x]} {100 * test.share_first[x]:.0f}%" for x in first)
-    return [
-        f"Highest on the test pairs: {names[best]}, {100 * test.mean[best]:.1f}% "
-        f"({low:.1f} to {high:.1f}); {tied}",
-        f"Share of resamples ranked first: {shares}.",
-    ]
-
-
-def _about_choice(name: str, chosen: Chosen) -> str:
-    raw, corrected = 100 * chosen.raw, 100 * chosen.corrected
-    line = f"Chosen by validation: {name}, right on {raw:.1f}% of the test pairs"
-    if chosen.corrected == chosen.raw or chosen.num_candidates == 1:
-        return f"{line}; the choice saw none of them, so nothing is to be corrected."
-    if np.isnan(corrected):
-        return f"{line}; too few series to correct that for the choice."
-    return f"{line}, {corrected:.1f}% corrected for the choice among {chosen.num_candidates}."
-
-
-def _about_power(need: Needed, test: Standings) -> str:
-    points = f"{100 * need.difference:g} points"
-    line = (
-        f"A true difference of {points} between two experiments would be found in "
-        f"{100 * need.power:.0f} of 100 such searches"
-    )
-    if need.power >= POWER:
-        return f"{line}."
-    ways = []
-    if need.num_series is not None:
-        hint = "; with --folds every series tests" if test.num_folds == 1 else ""
-        number = float(f"{need.num_series:.2g}")  # it is an estimate
-        ways.append(f"about {number:,.0f} test series (now {test.num_series:,}{hint})")
-    if need.num_seeds is not None:
-        ways.append(f"{need.num_seeds:,} seeds (now {test.num_seeds:,})")
-    if not ways:
-        return f"{line}; more seeds and more series would be needed together."
-    return f"{line}; {100 * POWER:.0f} take {' or '.join(ways)}."
-
-
-def _by_mean(chosen_X: np.ndarray, table: Standings) -> list[int]:
-    """Entries from the highest mean to the lowest."""
-    return sorted(np.flatnonzero(chosen_X).tolist(), key=lambda x: -table.mean[x])
-
-
-def _listed(words: Iterable[str], most: int = 8) -> str:
-    """At most so many, and how many more."""
-    everything = list(words)
-    more = len(everything) - most
-    return ", ".join(everything[:most]) + (f" and {more} more" if more > 0 else "")
-
-
-def draw_leaderboard(
-    path: Path,
-    names: Sequence[str],
-    validation: Standings,
-    test: Standings,
-    rule: int | None,
-    caveats: Sequence[str],
-) -> None:
-    """Means with their intervals, a row an entry, the highest validation mean on top.
-
-    Filled marks are tied for best on the test pairs. Each interval is of its own mean: two may
-    overlap although their difference is sure.
-    """
-    order = sorted(
-        np.flatnonzero(np.isfinite(test.mean)).tolist(),
-        key=lambda x: np.nan_to_num(validation.mean[x]),
-    )
-    figure = Figure(figsize=(9, 1.8 + 0.32 * len(order)), layout="constrained")
-    figure.suptitle("\n".join(["Accuracy on new series, with 95% intervals", *caveats]))
-    axes = figure.subplots()
-    for part, colour, label, offset in (
-        (validation, "tab:orange", "validation", 0.14),
-        (test, "tab:blue", "test", -0.14),
-    ):
-        for row, x in enumerate(order):
-            mean, low, high = 100 * part.mean[x], 100 * part.ci_low[x], 100 * part.ci_high[x]
-            filled = colour if test.tied_for_best[x] else "white"
-            axes.plot([low, high], [row + offset] * 2, color=colour, linewidth=1.5)
-            axes.plot(mean, row + offset, "o", color=colour, markerfacecolor=filled, markersize=5)
-        axes.plot([], [], "o-", color=colour, label=label)
-    axes.plot([], [], "o", color="grey", label="filled: tied for best (test)")
-    if rule is not None and np.isfinite(test.mean[rule]):
-        axes.axvline(
-            100 * test.mean[rule], color="grey", linestyle="--", label=f"rule {names[rule]} (test)"
-        )
-    axes.set_yticks(range(len(order)), [names[x] for x in order])
-    axes.set_ylim(-0.6, len(order) - 0.4)
-    axes.set_xlabel("pairs ordered as people do, %")
-    axes.grid(axis="x", alpha=0.3)
-    figure.legend(loc="outside lower center", ncols=4, frameon=False)
-    with files.whole_file(path, "wb") as file:
-        figure.savefig(file, dpi=110, format="png")

@@ -7,7 +7,7 @@ import pytest
 from conftest import experiment
 from scipy.stats import norm
 
-from jaxrank import datasets, evaluate, leaderboard, splits
+from jaxrank import choice, claims, datasets, evaluate, leaderboard, splits
 from jaxrank.cohorts import Trial
 from jaxrank.evaluate import TrialResult
 from jaxrank.features import Block
@@ -233,7 +233,7 @@ def test_a_choice_that_saw_no_test_series_needs_no_correction() -> None:
     hits, weight = one_fold(np.random.default_rng(0).integers(0, 2, (5, 60)))
     validates = np.arange(60) < 30
     validation, test = (hits_of(hits * part, weight * part) for part in (validates, ~validates))
-    chosen = leaderboard.chosen_score(validation, test)
+    chosen = choice.chosen_score(validation, test)
     assert chosen is not None
     expected = hits[:, 0, 0, :30].sum(axis=1).argmax()
     accuracy = hits[expected, 0, 0, 30:].mean()
@@ -246,7 +246,7 @@ def test_the_corrected_score_of_the_choice_is_unbiased() -> None:
     for search in range(60):
         rng = np.random.default_rng(search)
         part = hits_of(*one_fold(rng.integers(0, 2, (8, 150))))
-        chosen = leaderboard.chosen_score(part, part, num_draws=128)
+        chosen = choice.chosen_score(part, part, num_draws=128)
         assert chosen is not None
         raw.append(chosen.raw - 0.5)
         corrected.append(chosen.corrected - 0.5)
@@ -258,21 +258,21 @@ def test_the_corrected_score_of_the_choice_is_unbiased() -> None:
 def test_rules_controls_and_failed_experiments_are_not_chosen() -> None:
     good, bad = np.ones(30), alternating(30)[0]
     hits, weight = one_fold(np.stack([bad, NAN * bad, good]))
-    chosen = leaderboard.chosen_score(*[hits_of(hits, weight, candidates=2)] * 2)
+    chosen = choice.chosen_score(*[hits_of(hits, weight, candidates=2)] * 2)
     assert chosen == (0, 1, 0.5, pytest.approx(0.5, abs=0.02))
     failed = hits_of(hits[1:], weight, candidates=1)
-    assert leaderboard.chosen_score(failed, failed) is None
+    assert choice.chosen_score(failed, failed) is None
     few = hits_of(hits[..., :9], weight[:, :9])
-    too_few = leaderboard.chosen_score(few, few)
+    too_few = choice.chosen_score(few, few)
     assert too_few is not None
     assert np.isnan(too_few.corrected)
 
 
 def test_power_by_hand() -> None:
-    assert leaderboard.power(0.03, 0.01, 3.0) == pytest.approx(0.5, abs=1e-6)
-    assert leaderboard.power(0.0, 0.01, 1.96) == pytest.approx(0.05, abs=1e-4)
-    assert leaderboard.power(-0.03, 0.01, 3.0 - 0.8416) == pytest.approx(0.8, abs=1e-4)
-    assert leaderboard.power(0.03, 0.0, 3.0) == 1
+    assert choice.power(0.03, 0.01, 3.0) == pytest.approx(0.5, abs=1e-6)
+    assert choice.power(0.0, 0.01, 1.96) == pytest.approx(0.05, abs=1e-4)
+    assert choice.power(-0.03, 0.01, 3.0 - 0.8416) == pytest.approx(0.8, abs=1e-4)
+    assert choice.power(0.03, 0.0, 3.0) == 1
 
 
 def test_series_and_seeds_that_a_difference_needs_by_hand() -> None:
@@ -286,20 +286,20 @@ def test_series_and_seeds_that_a_difference_needs_by_hand() -> None:
         num_seeds=2,
     )
     everyone = np.array([True, True])
-    need = leaderboard.needed(table, everyone)
+    need = choice.needed(table, everyone)
     assert need is not None
     assert need.power == pytest.approx(norm.cdf(1.5 - 3), abs=1e-4)
     # The variance may be (0.03 / 3.8416)^2 = 6.098e-5, luck 4e-5 of it: 36e-5 / 2.098e-5 * 400.
     assert need.num_series == pytest.approx(6862, abs=3)
     # 33.9e-5 of the seeds' 50e-5 must go: 2 / (1 - 0.678).
     assert need.num_seeds == 7
-    lucky = leaderboard.needed(table._replace(luck_X=np.full(2, 4e-5)), everyone)
+    lucky = choice.needed(table._replace(luck_X=np.full(2, 4e-5)), everyone)
     assert lucky is not None
     assert lucky.num_series is None
-    hopeless = leaderboard.needed(table._replace(spread_X=np.full(2, 1e-4)), everyone)
+    hopeless = choice.needed(table._replace(spread_X=np.full(2, 1e-4)), everyone)
     assert hopeless is not None
     assert hopeless.num_seeds is None
-    assert leaderboard.needed(table, np.array([True, False])) is None
+    assert choice.needed(table, np.array([True, False])) is None
 
 
 def test_enough_series_are_enough() -> None:
@@ -307,11 +307,11 @@ def test_enough_series_are_enough() -> None:
     rng = np.random.default_rng(0)
     hits = rng.random((4, 1, 1, 400)) < 0.6
     table = standings(hits.astype(float), np.ones((1, 400)))
-    need = leaderboard.needed(table, np.ones(4, bool), difference=0.05)
+    need = choice.needed(table, np.ones(4, bool), difference=0.05)
     assert need is not None
     assert need.num_series is not None
     error = np.median(table.error_XX[np.triu_indices(4, 1)]) * np.sqrt(400 / need.num_series)
-    assert leaderboard.power(0.05, float(error), table.critical) == pytest.approx(0.8, abs=0.01)
+    assert choice.power(0.05, float(error), table.critical) == pytest.approx(0.8, abs=0.01)
 
 
 def result(name: str, fold: int, seed: int, scores: Any, status: str = "completed") -> TrialResult:
@@ -376,9 +376,9 @@ def simple_standings() -> tuple[list[str], Standings, np.ndarray]:
 
 def test_sentences_say_who_beats_the_rule_and_who_is_tied() -> None:
     names, table, candidates = simple_standings()
-    chosen = leaderboard.Chosen(0, 3, 0.81, 0.79)
-    lines = leaderboard.sentences(names, table, candidates, 3, chosen)
-    better, tied_with_rule, best, shares, retrained, choice, power = lines
+    chosen = choice.Chosen(0, 3, 0.81, 0.79)
+    lines = claims.sentences(names, table, candidates, 3, chosen)
+    better, tied_with_rule, best, shares, retrained, chosen_line, power = lines
     good, fine = (100 * table.diff_to_rule[x] for x in (0, 1))
     assert better.startswith("Better than the rule 'sharpness': ")
     assert f"good by {good:.1f} points (" in better
@@ -388,7 +388,7 @@ def test_sentences_say_who_beats_the_rule_and_who_is_tied() -> None:
     assert best.startswith(f"Highest on the test pairs: {leader}, ")
     assert best.endswith(f"it can't be told apart from {other}.")
     assert shares.startswith(f"Share of resamples ranked first: {leader} ")
-    assert choice == (
+    assert chosen_line == (
         "Chosen by validation: good, right on 81.0% of the test pairs, 79.0% corrected for the "
         "choice among 3."
     )
@@ -401,7 +401,7 @@ def test_sentences_say_who_beats_the_rule_and_who_is_tied() -> None:
 def test_sentences_where_nothing_is_better() -> None:
     hits, weight = one_fold(np.vstack([np.zeros(50), np.zeros(50), np.ones(50)]))
     table = standings(hits, weight, rules=1, rule=2)
-    lines = leaderboard.sentences(["a", "b", "rule"], table, np.arange(3) < 2, 2, None)
+    lines = claims.sentences(["a", "b", "rule"], table, np.arange(3) < 2, 2, None)
     assert "No experiment is shown to be better than the rule 'rule'." in lines
     assert "Worse than the rule: a, b." in lines
     assert "Highest on the test pairs: rule, 100.0% (100.0 to 100.0); better than every other." in (
@@ -411,11 +411,11 @@ def test_sentences_where_nothing_is_better() -> None:
 
 def test_sentences_of_too_few_series_and_of_nothing() -> None:
     few = standings(*one_fold(alternating(9)))
-    lines = leaderboard.sentences(["a", "b"], few, np.ones(2, bool), None, None)
+    lines = claims.sentences(["a", "b"], few, np.ones(2, bool), None, None)
     assert len(lines) == 1
     assert lines[0].startswith("Only 9 series test: too few ")
     failed = standings(*one_fold(np.full((2, 50), NAN)))
-    lines = leaderboard.sentences(["a", "b"], failed, np.ones(2, bool), None, None)
+    lines = claims.sentences(["a", "b"], failed, np.ones(2, bool), None, None)
     assert lines == []
 
 
@@ -423,7 +423,7 @@ def test_long_lists_are_cut() -> None:
     hits, weight = one_fold(np.vstack([np.ones((12, 50)), np.zeros(50)]))
     table = standings(hits, weight, rules=1, rule=12)
     names = [*(f"e{x}" for x in range(12)), "rule"]
-    lines = leaderboard.sentences(names, table, np.arange(13) < 12, 12, None)
+    lines = claims.sentences(names, table, np.arange(13) < 12, 12, None)
     assert any(line.endswith("e7, e8 and 3 more.") for line in lines)
 
 
@@ -432,5 +432,5 @@ def test_the_figure_is_drawn(tmp_path: Path) -> None:
     few = standings(*one_fold(np.vstack([alternating(9), alternating(9)])), rules=1, rule=3)
     for number, (part, caveats) in enumerate([(table, ["SIMULATED data"]), (few, [])]):
         path = tmp_path / f"{number}.png"
-        leaderboard.draw_leaderboard(path, names, part, part, 3, caveats)
+        claims.draw_leaderboard(path, names, part, part, 3, caveats)
         assert path.read_bytes().startswith(b"\x89PNG")
