@@ -375,7 +375,8 @@ def test_resuming_a_finished_search_does_nothing(
     assert "nothing to do" in out
     assert "iqa_only" in out
     assert state_of(whole) == before
-    written = pd.read_csv(whole / "summary.csv", dtype={"mlp_hidden_dims": str})
+    kinds = {"mlp_hidden_dims": str, "tied_for_best": "boolean"}
+    written = pd.read_csv(whole / "summary.csv", dtype=kinds)
     pd.testing.assert_frame_equal(result.summary.replace("", None), written, check_dtype=False)
 
 
