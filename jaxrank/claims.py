@@ -177,7 +177,9 @@ def draw_leaderboard(
         axes.axvline(
             100 * test.mean[rule], color="grey", linestyle="--", label=f"rule {names[rule]} (test)"
         )
-    axes.set_yticks(range(len(order)), [names[x] for x in order])
+    # Names of columns are a user's.
+    labels = ["".join(c if c.isprintable() else "?" for c in names[x]) for x in order]
+    axes.set_yticks(range(len(order)), labels, parse_math=False)
     axes.set_ylim(-0.6, len(order) - 0.4)
     axes.set_xlabel("pairs ordered as people do, %")
     axes.grid(axis="x", alpha=0.3)

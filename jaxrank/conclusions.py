@@ -93,7 +93,10 @@ def write_conclusions(
     lines = claims.sentences(
         ranking.test.names, test, ranking.test.is_candidate_X, ranking.rule, ranking.chosen
     )
-    title = "Accuracy in percent, with 95% intervals; those of differences hold all at once"
+    title = (
+        "Accuracy of these trained models in percent, with 95% intervals; intervals of differences "
+        "are wider, hold all at once, and hold the luck of training"
+    )
     tables = {title: _table(ranking)}
     facts: dict[str, Any] = {
         "ceilings": ceilings.ceilings_of_table(yardstick.dataset.table)._asdict(),
@@ -106,6 +109,12 @@ def write_conclusions(
         ranking.rule,
         caveats,
     )
+    if "votes" in yardstick.dataset.table:
+        table = yardstick.dataset.table
+        fewer = ceilings.few_votes(
+            table["preference"].to_numpy(np.float64), table["votes"].to_numpy(np.float64)
+        )
+        facts["few_votes"] = None if fewer is None else fewer._asdict()
     if ranking.chosen_name is not None:
         more, of_chosen, its_tables = _about_chosen(
             folder, ranking.chosen_name, results, yardstick, caveats
@@ -151,21 +160,21 @@ def _about_chosen(
         "alone": found.blocks.to_dict("records"),
         "categories": found.categories.to_dict("records"),
     }
-    return _words(strengths, measured), facts, tables
+    return _words(name, strengths, measured), facts, tables
 
 
 def _lists(values: Mapping[str, Any]) -> dict[str, Any]:
     return {k: v.tolist() if isinstance(v, np.ndarray) else v for k, v in values.items()}
 
 
-def _words(strengths: pd.DataFrame, measured: reliability.Reliability) -> list[str]:
+def _words(name: str, strengths: pd.DataFrame, measured: reliability.Reliability) -> list[str]:
     """What `_about_chosen` has found, in sentences."""
     if not measured.num_pairs:
         return []
     rows = strengths.set_index("strength")
     everything = rows.loc[ceilings.ALL]
     lines = [
-        f"It agrees with {100 * everything['agreement']:.1f}% of single votes, where "
+        f"{name} agrees with {100 * everything['agreement']:.1f}% of single votes, where "
         f"{100 * everything['agreement_ceiling']:.1f}% is possible: "
         f"{100 * everything['way_to_ceiling']:.0f}% of the way from chance."
     ]
@@ -175,11 +184,12 @@ def _words(strengths: pd.DataFrame, measured: reliability.Reliability) -> list[s
             f" On pairs with a majority of 70% and more it is right on "
             f"{100 * strong['accuracy']:.1f}%."
         )
+    by_chance = measured.calibration_error_by_chance
     lines.append(
         f"As probabilities: log loss {measured.log_loss:.3f} (chance "
         f"{reliability.CHANCE_LOG_LOSS:.3f}, floor {measured.entropy:.3f}), calibration error "
-        f"{100 * measured.calibration_error:.1f} points "
-        f"({100 * measured.calibration_error_by_chance:.1f} by chance)."
+        f"{100 * measured.calibration_error:.1f} points"
+        + ("." if np.isnan(by_chance) else f" ({100 * by_chance:.1f} by chance).")
     )
     return lines
 
@@ -203,10 +213,10 @@ def _table(ranking: Ranking) -> pd.DataFrame:
     }
     if ranking.rule is not None:
         columns[f"to {SHARPNESS}"] = rounded(test.diff_to_rule)
-        columns[f"to {SHARPNESS} 95%"] = interval(test.diff_ci_low, test.diff_ci_high)
+        columns[f"to {SHARPNESS}, interval"] = interval(test.diff_ci_low, test.diff_ci_high)
     columns |= {
         "to best": rounded(test.diff_to_best),
-        "to best 95%": interval(test.best_ci_low, test.best_ci_high),
+        "to best, interval": interval(test.best_ci_low, test.best_ci_high),
         "ranked first": rounded(test.share_first),
         "tied": np.where(test.tied_for_best, "tied", ""),
     }

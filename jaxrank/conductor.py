@@ -110,6 +110,8 @@ def search(
     """
     if audit not in AUDITS:
         raise UserError(f"--audit={audit}: unknown.{did_you_mean(audit, AUDITS)}")
+    if not audit_seconds > 0:
+        raise UserError(f"--audit_seconds={audit_seconds:g} is not above 0")
     if not 0 <= save_budget <= 1:
         raise UserError(f"--save_budget={save_budget:g} is not a share between 0 and 1")
     given = _given(pairs, features, options)
@@ -132,12 +134,16 @@ def search(
             if found.verdict == findings.FAIL:
                 raise AuditFailed(f"audit: {found.headline} {found.advice} (--audit=warn trains)")
         write_record(folder, ready.record)
+        if audit == REFUSE:
+            findings.write_audit(folder, found)
         caught = stopping.signals_caught() if catch_signals else nullcontext(lambda: None)
         stop_signal = stack.enter_context(caught)
         saver = stack.enter_context(closing(Saver(folder, save_budget)))
         said = [] if resumed or not goes_on else ["no search to go on with: a new one begins"]
         with display.logging_to(folder / "training.log", console):
-            auditor = Auditor(folder, ready.prepared, audit_seconds, wanted=audit != OFF)
+            # What was found before is told also by those who do not look again.
+            wanted = audit != OFF or findings.read_audit(folder) is not None
+            auditor = Auditor(folder, ready.prepared, audit_seconds, wanted=wanted)
             with auditor:
                 return _run(folder, ready, auditor, said, saver, console, stop_signal)
 

@@ -308,6 +308,8 @@ def control_z(results: Sequence[TrialResult], yardstick: Yardstick) -> tuple[flo
     hits_M, weight_M = _tested(results, control)
     accuracy = float(hits_M.sum() / weight_M.sum()) if weight_M.any() else float("nan")
     error, _, _ = clustered_error(hits_M, weight_M, control.dataset.series_M)
+    if error == 0 and accuracy != 0.5:  # all of them right, or wrong
+        return accuracy, float(np.copysign(np.inf, accuracy - 0.5))
     return accuracy, (accuracy - 0.5) / error if error > 0 else float("nan")
 
 

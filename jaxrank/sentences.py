@@ -47,8 +47,8 @@ def remarks(
             rule = better.iloc[0]
             lines.append(
                 f"The rule '{rule['experiment_name']}' is right on more of the validation pairs, "
-                f"{percent(rule['val_accuracy'])} against {percent(best['val_accuracy'])}: nothing "
-                "that was trained beats it."
+                f"{percent(rule['val_accuracy'])} against {percent(best['val_accuracy'])}: on "
+                "these, nothing that was trained beats it."
             )
     elif not (summary["status"] == PARTIAL).any():
         lines.append("Every trial failed: see the column 'error' of summary.csv.")

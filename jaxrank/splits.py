@@ -16,6 +16,7 @@ PART_NAMES = ("train", "val", "test", "unused")
 # The parts that a model is measured on.
 MEASURED = (TRAIN, VALIDATION, TEST)
 SPLIT_SEED = 42
+FEWEST_SERIES = 10  # for one split into 80%, 10% and 10%
 SERIES, OFFICIAL, RANDOM, PRETRAIN = "series", "official", "random", "pretrain"
 # What a reader of any result must know of a split by its name.
 CAVEATS = {
@@ -104,7 +105,7 @@ def _deal(names: Sequence[str] | np.ndarray, what: str, folds: int, split_seed: 
             f"--folds={folds}: give at least 3 (one fold tests, one validates, the rest train), "
             "or 0 for one 80/10/10 split"
         )
-    least = folds or 10
+    least = folds or FEWEST_SERIES
     if number < least:
         raise UserError(
             f"only {number} {what}: "

@@ -9,8 +9,8 @@ import pandas as pd
 import pytest
 
 import jaxrank
-from jaxrank import datasets, pairs, splits
-from jaxrank.audit import findings
+from jaxrank import datasets, features, pairs, splits
+from jaxrank.audit import findings, link
 from jaxrank.cli import main
 from jaxrank.errors import AuditFailed
 from jaxrank.features import Block
@@ -166,3 +166,85 @@ def test_all_votes_are_read_of_any_table(tmp_path: Path) -> None:
     plain = tmp_path / "pairs.csv"
     plain.write_text("series_id,image_a,image_b,preference\n1,a,b,0.5\n")
     assert len(pairs.read_all_votes(plain, "{series}-{number}").table) == 1
+
+
+@pytest.mark.parametrize("columns", [20, 4])
+def test_any_names_and_numbers_of_columns_are_looked_at(columns: int) -> None:
+    table, store = large_data(linked=True)
+    block = store["iqa"]
+    values = np.tile(block.values, (1, 5))[:, :columns]
+    names = [*block.columns[:3], *(f"more_{i}" for i in range(columns - 4)), link.RIDGE]
+    assert len(names) == columns
+    dataset = datasets.align(table, {"iqa": Block(block.photos, names, values)})
+    found = link.find_link(dataset)
+    assert found.verdict == link.LINKED
+    assert found.signed_sum_z is not None
+    assert found.signed_sum_z > 4
+    against = dataset._replace(preference_M=1 - dataset.preference_M)
+    assert link.find_link(against).verdict == link.INVERTED
+
+
+def test_features_that_never_differ_are_called_so(tmp_path: Path) -> None:
+    table, store = large_data(linked=True)
+    same = store["iqa"]._replace(values=np.ones_like(store["iqa"].values))
+    result = jaxrank.search(table, {"iqa": same}, workdir=tmp_path / "w", **QUICK)
+    assert "AUDIT: no feature differs within a series" in result.caveats
+
+
+def test_a_reference_that_agrees_puts_the_blame_on_the_features() -> None:
+    table, store = large_data(linked=False)
+    dataset = datasets.align(table, store)
+    parts = splits.split_pairs(dataset.table)
+    found = findings.audit(table.table, dataset, parts, compared=(table.table, table.table))
+    assert found.verdict == findings.FAIL
+    assert "though the pairs agree with the reference" in found.headline
+    # Computed preferences have no circular triad: that says nothing of voters.
+    assert "voters agree" not in found.headline
+
+
+def test_a_series_alone_is_too_few_pairs(tmp_path: Path) -> None:
+    table, store = large_data(linked=True)
+    few = tmp_path / "few.csv"
+    table.table.head(1).to_csv(few, index=False)
+    features.write_block(tmp_path / "store", "iqa", store["iqa"])
+    words = [f"--pairs={few}", f"--features={tmp_path / 'store'}", f"--workdir={tmp_path / 'a'}"]
+    assert main(["launch.py", "audit", *words]) == 0
+
+
+def test_an_audit_that_breaks_off_does_not_end_the_search(
+    tmp_path: Path, small_data: SmallData, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: Any, **__: Any) -> None:
+        raise ZeroDivisionError("planted")
+
+    monkeypatch.setattr(findings, "audit", broken)
+    result = jaxrank.search(*small_data, workdir=tmp_path / "w", **QUICK)
+    assert result.caveats == ["AUDIT: audit broke off"]
+    assert "planted" in (tmp_path / "w" / "training.log").read_text()
+    assert not (tmp_path / "w" / "audit.json").exists()
+
+
+def test_not_looking_again_does_not_hide_what_was_found(tmp_path: Path) -> None:
+    data = large_data(linked=False)
+    first = jaxrank.search(*data, workdir=tmp_path / "w", **QUICK)
+    again = jaxrank.search(
+        *data, workdir=tmp_path / "w", extend=True, num_seeds=2, audit="off", **QUICK
+    )
+    assert first.caveats == again.caveats != []
+
+
+def test_a_folder_where_labels_were_refused_can_be_used(tmp_path: Path) -> None:
+    data = large_data(linked=False)
+    with pytest.raises(AuditFailed):
+        jaxrank.search(*data, workdir=tmp_path / "w", audit="refuse", **QUICK)
+    result = jaxrank.search(*data, workdir=tmp_path / "w", audit="warn", **QUICK)
+    assert len(result.trials) == 3
+
+
+def test_names_of_columns_are_no_formulae_and_no_escapes(tmp_path: Path) -> None:
+    table, store = large_data(linked=True)
+    block = store["iqa"]
+    odd = block._replace(columns=["a$_$b", "c\x1b[31m", "=1+1", "exposure"])
+    result = jaxrank.search(table, {"iqa": odd}, workdir=tmp_path / "w", **QUICK)
+    assert "\x1b" not in (tmp_path / "w" / "audit.txt").read_text()
+    assert "a$_$b" in set(result.summary["experiment_name"])

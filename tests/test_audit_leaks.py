@@ -241,9 +241,19 @@ def test_random_labels_are_circular_in_a_quarter_and_not_coherent() -> None:
 
 def test_one_common_taste_is_coherent() -> None:
     table = random_labels(50, seed=2)
+    by_alphabet = table.assign(preference=0.9)
+    by_alphabet.loc[::25, "preference"] = 0.1  # a few are of another mind
+    triads = voters.circular_triads(by_alphabet)
+    assert triads.num_triples == 200
+    assert 0 < triads.circular_share < 0.1
+    assert triads.coherent is True
+
+
+def test_preferences_that_were_computed_from_a_ranking_say_nothing_of_voters() -> None:
+    table = random_labels(50, seed=2)
     triads = voters.circular_triads(table.assign(preference=0.9))  # by the alphabet
     assert (triads.num_triples, triads.circular_share) == (200, 0.0)
-    assert triads.coherent is True
+    assert triads.coherent is None
 
 
 def test_pairs_without_triples_say_nothing() -> None:

@@ -159,7 +159,7 @@ def test_columns_that_never_differ_in_a_pair_are_no_looks() -> None:
         link.RIDGE,
     ]
     nothing = link.find_link(with_features(dataset, np.ones_like(values)))
-    assert (nothing.looks, nothing.verdict, nothing.p_value) == ([], link.TOO_FEW, 1.0)
+    assert (nothing.looks, nothing.verdict, nothing.p_value) == ([], link.NOTHING_VARIES, 1.0)
     assert nothing.detectable_effect == np.inf
 
 

@@ -1,6 +1,7 @@
 """The audit of a search's data, beside its training."""
 
 import logging
+import time
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
@@ -12,12 +13,27 @@ log = logging.getLogger("jaxrank")
 
 
 def audit_of(folder: Path, prepared: Prepared, max_seconds: float) -> findings.Audit:
-    """The audit in the search's folder, or a new one, which is written there."""
+    """The audit in the folder of a search, or a new one."""
     found = findings.read_audit(folder)
     if found is None:
         dataset, parts = prepared.dataset, prepared.parts
         found = findings.audit(dataset.table, dataset, parts, max_seconds=max_seconds)
-        findings.write_audit(folder, found)
+    return found
+
+
+def _audit_in_thread(folder: Path, prepared: Prepared, max_seconds: float) -> findings.Audit:
+    """An audit that is written to the folder; if it breaks off, training goes on and says so."""
+    start = time.perf_counter()
+    try:
+        found = audit_of(folder, prepared, max_seconds)
+    except Exception:
+        log.warning("the audit broke off, which is a mistake of jaxrank's", exc_info=True)
+        headline = "The audit broke off: nobody knows whether labels and photos belong together."
+        return findings.Audit(
+            findings.WARN, "audit broke off", headline, "Look at twenty pairs by eye.", [], {}
+        )
+    findings.write_audit(folder, found)
+    log.info("the audit took %.1f s", time.perf_counter() - start)
     return found
 
 
@@ -30,7 +46,7 @@ class Auditor:
         self._future: Future[findings.Audit] | None = None
         self._told = False
         if wanted:
-            self._future = self._pool.submit(audit_of, folder, prepared, max_seconds)
+            self._future = self._pool.submit(_audit_in_thread, folder, prepared, max_seconds)
 
     def __enter__(self) -> "Auditor":
         return self

@@ -12,6 +12,7 @@ from jaxrank import files
 from jaxrank.audit import hygiene, leaks, link, reference, voters
 from jaxrank.datasets import Dataset
 
+NO_LINK, NOT_FINISHED = "no link found between labels and photos", "audit not finished"
 PASS, WARN, FAIL = VERDICTS = ("pass", "warn", "fail")
 AUDIT_JSON, AUDIT_TXT = "audit.json", "audit.txt"
 # Seconds that an audit may take, on any data.
@@ -44,7 +45,9 @@ class Audit(NamedTuple):
         lines = [f"AUDIT: {self.verdict.upper()}", "", self.headline]
         if self.advice:
             lines += ["", f"What to do: {self.advice}"]
-        return "\n".join([*lines, "", *(f"- {line}" for line in self.evidence)]) + "\n"
+        page = "\n".join([*lines, "", *(f"- {line}" for line in self.evidence)]) + "\n"
+        # Names of photos and columns are a user's: no escape sequences for a terminal.
+        return "".join(c if c.isprintable() or c == "\n" else "?" for c in page)
 
     def banner(self) -> list[str]:
         """What must be seen before any result."""
@@ -129,6 +132,14 @@ def _judge(
             "See whether a low preference means image_a, or left and right are swapped; if so, "
             "take 1 - preference.",
         )
+    if linked.verdict == link.UNLINKED and beside is not None and beside.fault == reference.NONE:
+        return (
+            FAIL,
+            NO_LINK,
+            "No link found, though the pairs agree with the reference: these features say nothing "
+            "about the preferences, or stand beside the wrong photos' names.",
+            "Check that each row of the features is of the photo whose name it has.",
+        )
     if linked.verdict == link.UNLINKED:
         agree = (
             "; voters agree with each other, so the labels are not random"
@@ -137,7 +148,7 @@ def _judge(
         )
         return (
             FAIL,
-            "no link found between labels and photos",
+            NO_LINK,
             "No link found: either the photo numbers are wrong or these features say nothing about "
             f"the preferences{agree}.",
             "Check with --reference or twenty pairs by eye; no training mends this.",
@@ -151,11 +162,18 @@ def _judge(
             f"{leaking.behaviour.z:+.1f}).",
             "Split by series (--split=series), and put all photos of a scene into one series.",
         )
+    if linked.verdict == link.NOTHING_VARIES:
+        return (
+            WARN,
+            "no feature differs within a series",
+            "No feature differs between the photos of a series, so nothing can be learned.",
+            "See whether the columns of the features are the right ones.",
+        )
     if linked.verdict in (link.TOO_FEW, link.OUT_OF_TIME):
         short = linked.verdict == link.TOO_FEW
         return (
             WARN,
-            "too few pairs to tell" if short else "not finished",
+            "too few pairs to tell" if short else NOT_FINISHED,
             "Too few pairs to tell whether these labels belong to these photos."
             if short
             else "The time was too short to tell whether these labels belong to these photos.",
@@ -274,6 +292,7 @@ def read_audit(folder: Path) -> Audit | None:
         content = json.loads((folder / AUDIT_JSON).read_text(encoding="utf-8"))
         texts = [content[name] for name in Audit._fields[:-2]] + content["evidence"]
         sound = all(isinstance(text, str) for text in texts) and content["verdict"] in VERDICTS
-        return Audit(**content) if sound else None
+        # What was not finished, for want of time, is tried again.
+        return Audit(**content) if sound and content["label"] != NOT_FINISHED else None
     except (OSError, ValueError, TypeError, KeyError, RecursionError):
         return None

@@ -21,6 +21,7 @@ NEAR_QUANTILE = 0.05
 # duplicate.
 FEWEST_INPUTS = MOST_COMPONENTS
 _MOST_EXAMPLES = 5
+_MOST_PHOTOS = 20_000  # on each side of a split
 
 
 class SharedSeries(NamedTuple):
@@ -142,8 +143,8 @@ def behaviour(
     for parts_M, held_out_M in zip(parts_FM, held_out_FM, strict=True):
         rows_M2 = dataset.pair_rows_M2[held_out_M]
         record_N = _records(dataset, parts_M == splits.TRAIN)
-        known = np.flatnonzero(~np.isnan(record_N))
-        if len(rows_M2) and len(known):
+        known = _at_most(np.flatnonzero(~np.isnan(record_N)), rng)
+        if len(rows_M2) and len(known) and inputs_NK.shape[1]:
             photos, place_M2 = np.unique(rows_M2, return_inverse=True)
             nearest, _ = _nearest(renumbered_NK, photos, known)
             won_a, won_b = record_N[nearest[place_M2.reshape(-1, 2)]].T
@@ -177,6 +178,8 @@ def near_duplicates(
         training = np.unique(dataset.pair_rows_M2[parts_M == splits.TRAIN])
         tested = np.unique(dataset.pair_rows_M2[parts_M == splits.TEST])
         tested = tested[~np.isin(series_N[tested], series_N[training])]
+        rng = np.random.default_rng(0)
+        tested, training = _at_most(tested, rng), _at_most(training, rng)
         if len(tested) and len(training):
             num_tested += len(tested)
             nearest, distance = _nearest(inputs_NK, tested, training)
@@ -187,6 +190,13 @@ def near_duplicates(
     return NearDuplicates(
         num_tested, len(near), limit, inputs_NK.shape[1], tuple(near[:_MOST_EXAMPLES])
     )
+
+
+def _at_most(photos: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """A sample, so that the distances of a large set take no longer than those of _MOST_PHOTOS."""
+    if len(photos) <= _MOST_PHOTOS:
+        return photos
+    return np.sort(rng.choice(photos, _MOST_PHOTOS, replace=False))
 
 
 def _series_of_photos(dataset: Dataset) -> np.ndarray:

@@ -9,6 +9,7 @@ Axis letters: M pairs with a direction, N photos in them, D features, J numbers 
 one, K inputs of the ridge, L looks, F folds, R permutations.
 """
 
+import itertools
 import time
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
@@ -24,6 +25,7 @@ from jaxrank.errors import UserError
 
 LINKED, INVERTED, UNLINKED = "linked", "inverted", "no link found"
 TOO_FEW, OUT_OF_TIME = "too few pairs", "out of time"
+NOTHING_VARIES = "no feature differs"
 FEWEST_PERMUTATIONS = 99
 # The level of a link. At 5% a real table whose photo numbers are permuted would have passed.
 ALPHA = 0.001
@@ -81,8 +83,8 @@ class Link(NamedTuple):
       detectable_effect: how far from one half the accuracy of a single number must be to be found
         with a chance of 95%: a share, not points; infinite without looks.
       signed_sum_z: None without numbers of known direction.
-      verdict: LINKED, INVERTED, UNLINKED, TOO_FEW, or OUT_OF_TIME: not enough permutations were
-        done to say anything.
+      verdict: LINKED, INVERTED, UNLINKED, TOO_FEW; NOTHING_VARIES: between the photos of a series;
+        OUT_OF_TIME: not enough permutations were done to say anything.
       seconds: that it took.
     """
 
@@ -159,8 +161,9 @@ def _find_link(
     num_series = len(np.unique(dataset.series_M[directed]))
     case = None if num_series < evaluate.FEWEST_SERIES else _make_case(dataset, directed, rng)
     if case is None or case.inputs_NK is None:
+        verdict = TOO_FEW if case is None else NOTHING_VARIES
         seconds = time.monotonic() - start
-        return Link([], len(directed), num_series, 0, 0.0, 1.0, np.inf, None, TOO_FEW, seconds)
+        return Link([], len(directed), num_series, 0, 0.0, 1.0, np.inf, None, verdict, seconds)
 
     hits_LM = _hits(case, np.arange(len(case.series_N)))
     null_RL = np.full((num_permutations, len(hits_LM)), np.nan)
@@ -217,8 +220,12 @@ def _numbers(
             chosen += range(start, start + len(columns))
         start += len(columns)
     numbers_NJ = features_ND[:, chosen].astype(np.float64)
-    if set(BETTER_WHEN_HIGHER) <= set(block_columns.get(evaluate.IQA_BLOCK, ())):
-        values = numbers_NJ[:, [names.index(name) for name in BETTER_WHEN_HIGHER]]
+    columns = list(block_columns.get(evaluate.IQA_BLOCK, ()))
+    if set(BETTER_WHEN_HIGHER) <= set(columns):
+        before = itertools.takewhile(lambda block: block != evaluate.IQA_BLOCK, block_columns)
+        first = sum(len(block_columns[block]) for block in before)
+        places = [first + columns.index(name) for name in BETTER_WHEN_HIGHER]
+        values = features_ND[:, places].astype(np.float64)
         values -= values.mean(axis=0)
         spread = values.std(axis=0)
         total = np.divide(values, spread, out=np.zeros_like(values), where=spread > 0).sum(axis=1)
@@ -299,5 +306,6 @@ def _conclude(
 def _is_inverted(looks: list[Look], signed_z: float | None, limit_z: float) -> bool:
     if signed_z is None:
         return False
-    lowest_z = min(look.z for look in looks if look.name in BETTER_WHEN_HIGHER)
+    plain = {name for n in BETTER_WHEN_HIGHER for name in (n, f"{evaluate.IQA_BLOCK}:{n}")}
+    lowest_z = min((look.z for look in looks if look.name in plain), default=0.0)
     return signed_z < INVERTED_Z or (signed_z < 0 and lowest_z < -limit_z)

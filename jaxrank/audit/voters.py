@@ -28,9 +28,9 @@ class Triads(NamedTuple):
       num_series: that have such triples.
       circular_share: NaN without triples.
       standard_error: of the share, over series; NaN below `evaluate.FEWEST_SERIES` of them.
-      coherent: whether voters agree more than chance would; None where that can't be told.
-        Preferences that were computed from a ranking or a Bradley-Terry fit have no circular triad
-        whatever the votes were.
+      coherent: whether voters agree more than chance would; None where that can't be told, as
+        where no triad is circular: preferences that were computed from a ranking or a Bradley-Terry
+        fit have none whatever the votes were.
     """
 
     num_triples: int
@@ -67,5 +67,6 @@ def circular_triads(table: pd.DataFrame) -> Triads:
         return Triads(0, 0, np.nan, np.nan, None)
     share = float(circular_S.sum() / triples_S.sum())
     error, _, _ = evaluate.clustered_error(circular_S, triples_S, np.arange(len(series_ids)))
-    coherent = None if np.isnan(error) else CHANCE_SHARE - share > _COHERENT_Z * error
+    # Where none is circular, preferences were computed from a ranking.
+    coherent = None if np.isnan(error) or not share else CHANCE_SHARE - share > _COHERENT_Z * error
     return Triads(num_triples, num_series, share, error, coherent)
