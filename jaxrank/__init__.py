@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from jaxrank.applying import evaluate_model, rank_photos
+    from jaxrank.audit.inputs import audit_files
     from jaxrank.block_files import read_block_csv, read_block_npy, read_block_safetensors
     from jaxrank.calibration import read_calibration
     from jaxrank.catalogues import read_catalogue
@@ -27,6 +28,7 @@ _HOMES = {
     "SeriesAwareBatchSampler": "sampling",
     "Block": "features",
     "UserError": "errors",
+    "audit_files": "audit.inputs",
     "evaluate_model": "applying",
     "rank_photos": "applying",
     "load_model": "checkpoints",
@@ -47,6 +49,7 @@ __all__ = [
     "Block",
     "SeriesAwareBatchSampler",
     "UserError",
+    "audit_files",
     "evaluate_model",
     "load_model",
     "open_store",

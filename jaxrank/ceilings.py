@@ -12,7 +12,6 @@ import numpy as np
 import pandas as pd
 from scipy.optimize import minimize_scalar
 from scipy.special import betainc, entr, psi
-from scipy.stats import betabinom
 
 from jaxrank.evaluate import clustered_error, hits_of
 
@@ -170,6 +169,8 @@ def few_votes(preference_M: np.ndarray, votes_M: np.ndarray) -> FewVotes | None:
 
 def _fit_concentration(ahead_M: np.ndarray, votes_M: np.ndarray) -> float | None:
     """The most likely a of Beta(a, a), given that no share below the least one is seen."""
+    from scipy.stats import betabinom  # a third of a second; only votes need it
+
     fitted = (votes_M > 1) & (votes_M <= _MANY_VOTES)
     if not fitted.any():
         return None

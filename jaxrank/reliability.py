@@ -12,7 +12,6 @@ from typing import NamedTuple
 import numpy as np
 from matplotlib.figure import Figure
 from scipy.special import expit
-from scipy.stats import rankdata
 
 from jaxrank import files, splits
 from jaxrank.ceilings import agreement_with_one_vote, entropy_of
@@ -230,7 +229,9 @@ def ndcg(scores_N: np.ndarray, group: SeriesPhotos) -> float:
     Returns:
       A mean over series; NaN without series whose photos differ in worth.
     """
-    from sklearn.metrics import ndcg_score  # a third of a second
+    # A third of a second each; training should not wait for it.
+    from scipy.stats import rankdata
+    from sklearn.metrics import ndcg_score
 
     if not len(group.starts):
         return float("nan")

@@ -64,6 +64,7 @@ def train_all(
 
         def after_dispatch(number: int, cohort: Cohort, progress: train.Progress) -> None:
             show(cohort, progress)
+            auditor.begin()
             auditor.tell()
             if finishing is not None and finishing[1].done():
                 finishing[1].result()  # a full disk is told now, not when this cohort has ended
@@ -97,11 +98,12 @@ def train_all(
                 halves = [c for c in ready.record.cohorts if c.number not in known]
                 waiting = [*halves, *waiting[1:]]
                 continue
+            # Before anything is said of a cohort.
+            ready = ready._replace(prepared=auditor.beside(ready.prepared))
             if isinstance(fitted, train.Fitted):
                 last = max(planned.number for planned in ready.record.cohorts)
                 _log_cohort(number, last, cohort, fitted)
             ready = collected(ready)
-            ready = ready._replace(prepared=auditor.beside(ready.prepared))
             future = finisher.submit(
                 _finish_cohort, folder, ready, number, cohort, fitted, yardstick, saver
             )

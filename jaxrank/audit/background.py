@@ -43,10 +43,10 @@ class Auditor:
 
     def __init__(self, folder: Path, prepared: Prepared, max_seconds: float, *, wanted: bool):
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="audit")
+        self._work = folder, prepared, max_seconds
+        self._wanted = wanted
         self._future: Future[findings.Audit] | None = None
         self._told = False
-        if wanted:
-            self._future = self._pool.submit(_audit_in_thread, folder, prepared, max_seconds)
 
     def __enter__(self) -> "Auditor":
         return self
@@ -58,6 +58,11 @@ class Auditor:
         trace: TracebackType | None,
     ) -> None:
         self._pool.shutdown(cancel_futures=True)
+
+    def begin(self) -> None:
+        """Begins, if it was not begun: once training has, so as not to hold up its start."""
+        if self._wanted and self._future is None:
+            self._future = self._pool.submit(_audit_in_thread, *self._work)
 
     def tell(self) -> None:
         """Logs what was found, if that is known by now and was not told yet."""
@@ -73,6 +78,7 @@ class Auditor:
 
     def beside(self, prepared: Prepared) -> Prepared:
         """Waits for the audit; what it found becomes a caveat of all results."""
+        self.begin()
         if self._future is None:
             return prepared
         caveat = self._future.result().caveat

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from jaxrank import splits
-from jaxrank.audit.findings import Audit, audit
+from jaxrank.audit.findings import SECONDS, Audit, audit
 from jaxrank.datasets import align
 from jaxrank.errors import UserError
 from jaxrank.inputs import FeaturesInput, PairsInput, load_inputs
@@ -17,9 +17,9 @@ from jaxrank.pairs import read_all_votes
 def audit_files(
     pairs: PairsInput,
     features: FeaturesInput,
-    reference: Path | str | None,
-    reading: Mapping[str, Any],
-    max_seconds: float,
+    reference: Path | str | None = None,
+    reading: Mapping[str, Any] | None = None,
+    max_seconds: float = SECONDS,
 ) -> Audit:
     """Audits pairs, features and a split by series.
 
@@ -27,9 +27,10 @@ def audit_files(
       pairs, features: see `conductor.search`.
       reference: a pair or vote table of the same photos; all votes of both count, also those of
         pairs that are left out of training.
-      reading: see `pairs.read_pairs`.
+      reading: the options of `pairs.read_pairs`.
       max_seconds: see `findings.audit`.
     """
+    reading = reading or {}
     checked, store, _, _ = load_inputs(pairs, features, reading)
     compared = None
     if reference is not None:

@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
-from scipy.stats import norm
+from scipy.special import ndtr, ndtri
 from threadpoolctl import threadpool_limits
 
 from jaxrank import evaluate
@@ -35,7 +35,7 @@ INVERTED_Z = -3.1
 # No link is a fault only where a single number this far from one half would have been seen, with a
 # chance of 95%.
 LARGEST_BLIND_SPOT = 0.07
-_POWER_Z = float(norm.ppf(0.95))
+_POWER_Z = float(ndtri(0.95))
 # More pairs would not change a verdict: with as many, two points are seen.
 MOST_PAIRS = 20_000
 # Blocks of at most as many columns have them looked at one by one.
@@ -284,7 +284,7 @@ def _looks(case: _Case, hits_LM: np.ndarray, null_RL: np.ndarray) -> list[Look]:
 def _conclude(
     looks: list[Look], num_pairs: int, num_series: int, done: int, seconds: float
 ) -> Link:
-    limit_z = float(norm.isf(ALPHA / 2 / len(looks)))
+    limit_z = -float(ndtri(ALPHA / 2 / len(looks)))
     singles = [look for look in looks if look.name not in (RIDGE, SIGNED_SUM)] or looks
     detectable = (limit_z + _POWER_Z) * max(look.standard_error for look in singles)
     max_z, p_value, signed_z = np.nan, np.nan, None
@@ -292,7 +292,7 @@ def _conclude(
         verdict = OUT_OF_TIME
     else:
         max_z = max(abs(look.z) if look.two_sided else look.z for look in looks)
-        p_value = min(1.0, len(looks) * 2 * float(norm.sf(max_z)))
+        p_value = min(1.0, len(looks) * 2 * float(ndtr(-max_z)))
         signed_z = next((look.z for look in looks if look.name == SIGNED_SUM), None)
         if p_value <= ALPHA:
             verdict = INVERTED if _is_inverted(looks, signed_z, limit_z) else LINKED

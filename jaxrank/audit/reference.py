@@ -8,7 +8,6 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
-from scipy.stats import betabinom, binom
 
 from jaxrank.audit.matching import (
     MARGIN_TOLERANCE,
@@ -294,6 +293,8 @@ def _series_shares(matched: Matched) -> SeriesShares:
         # permuted numbers are assumed.
         weights[1 if hit[directed].mean() >= 0.5 else 0] = 0
     weights /= weights.sum()
+    from scipy.stats import betabinom, binom  # a third of a second, which a search can do without
+
     renumbered_C = betabinom.pmf(k, n, _RENUMBERED_BETA, _RENUMBERED_BETA)
     for _ in range(_EM_STEPS):
         likelihood_3C = np.stack([binom.pmf(k, n, rate), binom.pmf(n - k, n, rate), renumbered_C])

@@ -5,6 +5,7 @@ import sys
 from absl import flags
 
 from jaxrank.commands.console import default_workdir
+from jaxrank.commands.models import READING, define_pairs
 from jaxrank.errors import UserError
 
 # The exit status of a failed audit.
@@ -13,28 +14,13 @@ FAILED = 3
 
 def define_audit(values: flags.FlagValues, words: list[str]) -> None:
     del words  # no config here
+    define_pairs(values)
     for name, meaning in {
-        "pairs": "pairs or votes, as for 'search'; without it the embedded simulated data",
         "features": "folder of a feature store",
         "reference": "pairs or votes of the same photos, known to be right, to name a fault by",
-        "photo_name": "votes and pair lists: how a photo's name is built (default: "
-        "{series:06d}-{number:02d}.JPG)",
         "workdir": "new folder for the results (default: one named by the time, in outputs/)",
     }.items():
         flags.DEFINE_string(name, None, meaning, flag_values=values)
-    flags.DEFINE_float(
-        "min_agreement",
-        None,
-        "votes: leave out pairs with a smaller majority (default: 0.7)",
-        flag_values=values,
-    )
-    flags.DEFINE_integer(
-        "min_reviewers",
-        None,
-        "votes: leave out pairs with fewer votes (default: 2)",
-        lower_bound=1,
-        flag_values=values,
-    )
     flags.DEFINE_float(
         "audit_seconds", 30.0, "seconds that looking for a link may take", flag_values=values
     )
@@ -57,8 +43,7 @@ def audit(values: flags.FlagValues, config: None) -> int:
     from jaxrank.launches import find_workdir
 
     folder = find_workdir(values.workdir or default_workdir("audit"), resume=False)
-    reading = {name: values[name].value for name in ("photo_name", "min_agreement",
-                                                      "min_reviewers")}  # fmt: skip
+    reading = {name: values[name].value for name in READING}
     found = audit_files(
         values.pairs, values.features, values.reference, reading, values.audit_seconds
     )

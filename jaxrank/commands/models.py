@@ -8,7 +8,7 @@ from absl import flags
 from jaxrank.commands.console import default_workdir, make_console
 from jaxrank.errors import UserError
 
-_READING = ("photo_name", "min_agreement", "min_reviewers")
+READING = ("photo_name", "min_agreement", "min_reviewers")
 # Rows of a ranking that are shown.
 _SHOWN = 12
 
@@ -16,6 +16,11 @@ _SHOWN = 12
 def define_evaluate(values: flags.FlagValues, words: list[str]) -> None:
     del words  # no config here
     _define_common(values)
+    define_pairs(values)
+
+
+def define_pairs(values: flags.FlagValues) -> None:
+    """The flags of pairs, and of how votes are read."""
     for name, meaning in {
         "pairs": "pairs or votes, as for 'search'; without it the embedded simulated data",
         "photo_name": "votes and pair lists: how a photo's name is built (default: "
@@ -67,7 +72,7 @@ def evaluate(values: flags.FlagValues, config: None) -> int:
     from jaxrank import report, screen
     from jaxrank.applying import evaluate_model
 
-    reading = {name: values[name].value for name in _READING}
+    reading = {name: values[name].value for name in READING}
     result = evaluate_model(values.model, values.pairs, values.features, **reading)
     metrics = result.metrics.to_dict("records")
     with report.written_to(folder):
