@@ -15,7 +15,7 @@ from jaxrank.datasets import Dataset
 NO_LINK, NOT_FINISHED = "no link found between labels and photos", "audit not finished"
 PASS, WARN, FAIL = VERDICTS = ("pass", "warn", "fail")
 AUDIT_JSON, AUDIT_TXT = "audit.json", "audit.txt"
-# Seconds that an audit may take, on any data.
+# Seconds that looking for a link, the longest part of an audit, may take.
 SECONDS = 30.0
 # Clipped and duplicated columns and rows that are listed.
 _MOST_LISTED = 5

@@ -112,7 +112,9 @@ def _define_run(values: flags.FlagValues) -> None:
         "train where they seem not to, or do not look",
         flag_values=values,
     )
-    flags.DEFINE_float("audit_seconds", 30.0, "that the audit may take", flag_values=values)
+    flags.DEFINE_float(
+        "audit_seconds", 30.0, "seconds that looking for a link may take", flag_values=values
+    )
     flags.DEFINE_list(
         "only_folds",
         None,
