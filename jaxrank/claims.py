@@ -11,6 +11,9 @@ from jaxrank.choice import POWER, Chosen, Needed, needed
 from jaxrank.evaluate import FEWEST_SERIES
 from jaxrank.leaderboard import UNKNOWN, Standings
 
+# Rows of the figure; more could not be read.
+_MOST_DRAWN = 80
+
 
 def sentences(
     names: Sequence[str],
@@ -159,6 +162,10 @@ def draw_leaderboard(
         np.flatnonzero(np.isfinite(test.mean)).tolist(),
         key=lambda x: np.nan_to_num(validation.mean[x]),
     )
+    left_out = len(order) - _MOST_DRAWN
+    if left_out > 0:
+        order = order[-_MOST_DRAWN:]
+        caveats = [*caveats, f"{left_out:,} entries with a lower validation mean are not drawn"]
     figure = Figure(figsize=(9, 1.8 + 0.32 * len(order)), layout="constrained")
     figure.suptitle("\n".join(["Accuracy on new series, with 95% intervals", *caveats]))
     axes = figure.subplots()

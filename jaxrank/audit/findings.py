@@ -162,6 +162,14 @@ def _judge(
             f"{leaking.behaviour.z:+.1f}).",
             "Split by series (--split=series), and put all photos of a scene into one series.",
         )
+    if leaking.shared.num_series:
+        return (
+            WARN,
+            "series stand on two sides of the split",
+            f"{leaking.shared.num_series:,} series stand on two sides of the split: results on "
+            "held-out pairs say nothing of new series.",
+            "Split by series (--split=series), unless this is meant.",
+        )
     if linked.verdict == link.NOTHING_VARIES:
         return (
             WARN,
