@@ -12,7 +12,7 @@ from jaxrank.checkpoints import Model, load_model
 from jaxrank.datasets import Dataset, align
 from jaxrank.errors import UserError
 from jaxrank.features import Features, open_store
-from jaxrank.inputs import SIMULATED, FeaturesInput, PairsInput, load_inputs
+from jaxrank.inputs import SIMULATED, FeaturesInput, PairsInput, block_caveats, load_inputs
 from jaxrank.steps import log_ties
 
 # How a pair's photos were seen by the model.
@@ -89,6 +89,7 @@ def evaluate_model(
     notes = [
         *([SIMULATED] if simulated is not None else []),
         *_caveats(model),
+        *block_caveats({name: store[name] for name in model.block_columns}),
         *dataset.notes,
         *notes,
         *_seen_notes(split_M),
@@ -231,6 +232,7 @@ def rank_photos(
     notes = [
         *([SIMULATED] if embedded else []),
         *_caveats(model),
+        *block_caveats({name: store[name] for name in model.block_columns}),
         *_unscored_notes(model, store, scores),
     ]
     if series is None:

@@ -9,7 +9,8 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeAlias
 
@@ -31,14 +32,31 @@ _MOST_ROUNDING = 0.07
 Dtype: TypeAlias = Literal["float16", "float32"]
 
 
+class Extraction(NamedTuple):
+    """How a block was made of photos: what decided its rows, and the contents of the photos' files
+    (SHA-256) in their order. Rows of equal recipe and content are equal."""
+
+    recipe: Mapping[str, Any]
+    photos_sha256: Sequence[str]
+
+
 class Block(NamedTuple):
-    """One kind of feature: `values[i, j]` is column `columns[j]` of photo `photos[i]`."""
+    """One kind of feature: `values[i, j]` is column `columns[j]` of photo `photos[i]`.
+
+    Attributes:
+      source: where it comes from, in a few words.
+      sha256: of its content, in a store.
+      caveat: what a reader of any result must know, or empty.
+      extraction: how it was made of photos, where it was.
+    """
 
     photos: Sequence[str]
     columns: Sequence[str]
     values: np.ndarray
     source: str = ""
     sha256: str = ""
+    caveat: str = ""
+    extraction: Extraction | None = None
 
 
 # The blocks of a store by name, in the order in which a photo's vector concatenates them.
@@ -125,7 +143,7 @@ def write_block(store: Path | str, name: str, block: Block) -> bool:
     block = check_block(f"block '{name}'", block)
     values = np.ascontiguousarray(block.values)
     digest = _content_hash(block.photos, block.columns, values)
-    try:
+    with writing_errors(store):
         store.mkdir(parents=True, exist_ok=True)
         blocks = _read_manifest(store) if (store / MANIFEST).exists() else {}
         replaced: Any = blocks.get(name)
@@ -137,6 +155,10 @@ def write_block(store: Path | str, name: str, block: Block) -> bool:
             "source": block.source,
             "sha256": digest,
         }
+        if block.caveat:
+            blocks[name]["caveat"] = block.caveat
+        if block.extraction is not None:
+            blocks[name]["extraction"] = block.extraction._asdict()
         path = _array_path(store, name, digest)
         with files.whole_file(path, "wb") as file:
             np.save(file, values, allow_pickle=False)
@@ -144,9 +166,16 @@ def write_block(store: Path | str, name: str, block: Block) -> bool:
         files.write_text(store / MANIFEST, json.dumps(manifest, indent=1) + "\n")
         if old_digest != digest:
             _array_path(store, name, old_digest).unlink(missing_ok=True)
+    return replaced is not None
+
+
+@contextmanager
+def writing_errors(store: Path) -> Iterator[None]:
+    """A store that can't be written is told in one line."""
+    try:
+        yield
     except OSError as error:
         raise UserError(f"{store}: can't be written ({error.strerror or error})") from None
-    return replaced is not None
 
 
 def open_store(store: Path | str) -> dict[str, Block]:
@@ -155,7 +184,8 @@ def open_store(store: Path | str) -> dict[str, Block]:
     if not os.path.isfile(store / MANIFEST):  # Path.is_file raises for some names
         raise UserError(
             f"{store}: not a feature store (no {MANIFEST}); make one with "
-            f"'launch.py features --from_csv=FILE --block=NAME --features={store}'"
+            f"'launch.py features --from_csv=FILE --block=NAME --features={store}', or of photos "
+            f"with 'launch.py extract --photos=FOLDER --features={store}'"
         )
     entries = _read_manifest(store)
     for name, entry in entries.items():
@@ -180,7 +210,16 @@ def _open_block(store: Path, name: str, entry: dict[str, Any]) -> Block:
         raise UserError(
             f"{path}: the content is not what the manifest recorded; make the block '{name}' again"
         )
-    block = Block(entry["photos"], entry["columns"], values, entry["source"], entry["sha256"])
+    made = entry.get("extraction")
+    block = Block(
+        entry["photos"],
+        entry["columns"],
+        values,
+        entry["source"],
+        entry["sha256"],
+        entry.get("caveat", ""),
+        None if made is None else Extraction(made["recipe"], made["photos_sha256"]),
+    )
     return check_block(str(path), block)
 
 
@@ -224,6 +263,19 @@ def _is_entry(name: str, entry: Any) -> bool:
         and isinstance(entry.get("source"), str)
         and isinstance(entry.get("sha256"), str)
         and _HASH.fullmatch(entry["sha256"]) is not None
+        and isinstance(entry.get("caveat", ""), str)
+        and ("extraction" not in entry or _is_extraction(entry))
+    )
+
+
+def _is_extraction(entry: dict[str, Any]) -> bool:
+    made = entry["extraction"]
+    return (
+        isinstance(made, dict)
+        and isinstance(made.get("recipe"), dict)
+        and _is_text_list(made.get("photos_sha256"))
+        and len(made["photos_sha256"]) == len(entry["photos"])
+        and all(map(_HASH.fullmatch, made["photos_sha256"]))
     )
 
 

@@ -55,3 +55,8 @@ def _read(pairs: Path | str | pd.DataFrame | Pairs, reading: Mapping[str, Any]) 
     if isinstance(pairs, Pairs):
         return pairs
     raise UserError(f"pairs: give a path, a data frame or Pairs, not {type(pairs).__name__}")
+
+
+def block_caveats(store: Features) -> list[str]:
+    """What a reader of any result must know of the blocks, such as that weights were random."""
+    return [f"block {name}: {block.caveat}" for name, block in store.items() if block.caveat]

@@ -24,7 +24,7 @@ from jaxrank.experiments import (
     read_experiments,
     resolve_blocks,
 )
-from jaxrank.inputs import SIMULATED, FeaturesInput, PairsInput, load_inputs
+from jaxrank.inputs import SIMULATED, FeaturesInput, PairsInput, block_caveats, load_inputs
 
 MOST_TRIALS = 100_000
 # Half: other programs, and what a prediction of memory leaves out, need the rest.
@@ -177,7 +177,7 @@ def prepare(
     facts = source | {
         "simulated": best_scores is not None,
         "caveats": [SIMULATED] * (best_scores is not None)
-        + list(filter(None, [splits.CAVEATS[split]])),
+        + list(filter(None, [splits.CAVEATS[split], *block_caveats(store)])),
         "sha256": content_hash(dataset),
         "pairs_used": len(dataset.table),
         "pairs_with_direction": directed,

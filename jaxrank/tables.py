@@ -50,7 +50,7 @@ class Table(NamedTuple):
     def texts(self, column: str) -> list[str]:
         """The cells of a column without surrounding blanks; an empty cell is an error."""
         index = self.columns.index(column)
-        cells = [row[index].strip() for row in self.rows]
+        cells = [_unquoted(row[index].strip()) for row in self.rows]
         if "" in cells:
             raise UserError(f"{self.where(cells.index(''), column)}: the cell is empty")
         return cells
@@ -92,6 +92,11 @@ class Table(NamedTuple):
                         f"{self.where(r, column)}{name}: {row[i][:40]!r} is not a finite number"
                     )
         raise AssertionError("a bad number was found and then not found")
+
+
+def _unquoted(cell: str) -> str:
+    """A cell without the apostrophe that `write_csv` may have put before it."""
+    return cell[1:] if cell[:1] == "'" and cell[1:].startswith(_FORMULA_STARTS) else cell
 
 
 def _floats(cells: list[str]) -> list[float]:

@@ -9,6 +9,7 @@ _SOURCES = {
     "from_csv": (),
     "from_npy": ("names", "columns"),
     "from_safetensors": ("names", "columns", "tensor"),
+    "from_store": (),
 }
 
 
@@ -19,6 +20,7 @@ def define_features(values: flags.FlagValues, words: list[str]) -> None:
         "from_npy": "NumPy array of two dimensions, a row for each line of --names",
         "from_safetensors": "with --names, one tensor as in --from_npy; without, a vector a photo, "
         "called by the photo's name",
+        "from_store": "another store, whose blocks and photos are added",
         "names": "text file with one photo a line",
         "tensor": "the tensor that --names belongs to (default: the only one of two dimensions, "
         "else the one called like the block)",
@@ -42,9 +44,12 @@ def define_features(values: flags.FlagValues, words: list[str]) -> None:
 
 
 def features(values: flags.FlagValues, config: None) -> int:
-    """Adds a block to a feature store, or replaces it, from a CSV, .npy or safetensors file."""
+    """Adds a block to a feature store, or replaces it, from a CSV, .npy or safetensors file; or
+    adds all that another store has."""
     del config
     source = _check_flags(values)
+    if source == "from_store":
+        return _merge(values)
 
     from jaxrank import block_files
     from jaxrank.features import write_block
@@ -78,6 +83,14 @@ def features(values: flags.FlagValues, config: None) -> int:
     return 0
 
 
+def _merge(values: flags.FlagValues) -> int:
+    from jaxrank.merging import merge_stores
+
+    for block, new in merge_stores(values.from_store, values.features).items():
+        print(f"{values.features}: {new:,} new photos in block '{block}'")
+    return 0
+
+
 def _check_flags(values: flags.FlagValues) -> str:
     """The one source that is given; an option that is missing or would change nothing is told."""
     given = [name for name in values if values[name].present]
@@ -91,13 +104,20 @@ def _check_flags(values: flags.FlagValues) -> str:
             f"{' and '.join(f'--{name}' for name in sources) or 'none of them'}"
         )
     (source,) = sources
-    needed = ["block", "features", *(["names"] if source == "from_npy" else [])]
+    needed = {"from_npy": ["block", "features", "names"], "from_store": ["features"]}.get(
+        source, ["block", "features"]
+    )
     for name in needed:
         if name not in given:
             raise UserError(
                 f"--{name} is missing: --{source} needs {', '.join(f'--{n}' for n in needed)}"
             )
-    for name in ("names", "columns", "tensor"):
+    for name in (
+        "names",
+        "columns",
+        "tensor",
+        *(["block", "dtype"] if source == "from_store" else []),
+    ):
         if name in given and name not in _SOURCES[source]:
             raise UserError(f"--{name} does not go with --{source}")
     return source
