@@ -14,6 +14,7 @@ from absl import flags
 from jaxrank.commands.auditing import audit, define_audit
 from jaxrank.commands.calibration import calibrate, define_calibrate
 from jaxrank.commands.console import silence_stdout
+from jaxrank.commands.extracting import define_extract, extract
 from jaxrank.commands.features import define_features, features
 from jaxrank.commands.models import define_evaluate, define_rank, evaluate, rank
 from jaxrank.commands.searching import define_search, define_train, search, train
@@ -30,7 +31,8 @@ Commands:
   audit      tell whether preferences and photos belong together
   evaluate   measure a saved model on any pairs
   rank       order the photos of each series by a saved model, and pick the best
-  features   make or extend a feature store, from a CSV, .npy or safetensors file
+  extract    make a feature store of photos: CLIP, a CNN, image-quality numbers
+  features   make or extend a feature store, from a CSV, .npy or safetensors file, or another store
   calibrate  measure this machine, so that plans predict its times
 
 'launch.py COMMAND --help' lists a command's flags.
@@ -119,6 +121,7 @@ _COMMANDS: dict[str, tuple[Callable, Callable]] = {
     "audit": (define_audit, audit),
     "evaluate": (define_evaluate, evaluate),
     "rank": (define_rank, rank),
+    "extract": (define_extract, extract),
     "features": (define_features, features),
     "calibrate": (define_calibrate, calibrate),
 }

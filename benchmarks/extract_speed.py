@@ -1,0 +1,100 @@
+"""Photos a second, beside the plain loop: one photo at a time, decoded once for each block.
+
+    python benchmarks/extract_speed.py [--photos=48] [--rounds=3]
+
+Photos are 12-megapixel JPEGs (4000 x 3000) made of photographs that ship in scikit-image, enlarged
+and given the grain of a sensor. Both sides run ViT-B-32 and ResNet-50 up to its third stage at 224
+pixels, with random weights, which cost what learned ones do, and the four image-quality numbers.
+Networks are loaded before the clock starts; starting processes and writing the store count.
+"""
+
+import argparse
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import skimage.data
+from PIL import Image, ImageOps
+
+from jaxrank.extract import extraction, iqa
+from jaxrank.extract.decoding import SHORT_SIDE
+from jaxrank.extract.listing import list_folder
+from jaxrank.extract.makers import Maker, Options, make_makers
+
+OPTIONS = Options(clip_pretrained="none", cnn_weights="none")
+SIZE = (4000, 3000)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--photos", type=int, default=48)
+    parser.add_argument("--rounds", type=int, default=3)
+    given = parser.parse_args()
+    makers = make_makers(OPTIONS)
+    # The networks are loaded once, for both sides and all rounds.
+    extraction.make_makers = lambda options: {b: makers[b] for b in options.blocks}
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name) / "photos"
+        size = make_photos(folder, given.photos)
+        print(f"{given.photos} JPEGs of {SIZE[0]} x {SIZE[1]} pixels, {size / 1e6:.1f} MB each")
+        sides: dict[str, Callable[[Path], None]] = {
+            "plain loop": lambda store: plain_loop(folder, makers),
+            "jaxrank": lambda store: run(folder, store, OPTIONS.blocks),
+            "jaxrank, iqa only": lambda store: run(folder, store, ("iqa",)),
+        }
+        seconds: dict[str, list[float]] = {side: [] for side in sides}
+        for turn in range(given.rounds):
+            for side, work in sides.items():
+                begun = time.perf_counter()
+                work(Path(name) / f"{side}-{turn}")
+                seconds[side].append(time.perf_counter() - begun)
+    ours = seconds["jaxrank"]
+    for side, taken in seconds.items():
+        ratios = [theirs / mine for theirs, mine in zip(taken, ours, strict=True)]
+        print(
+            f"  {side:18} {given.photos / statistics.median(taken):6.1f} photos/s   "
+            f"{statistics.median(ratios):5.2f} times jaxrank's time "
+            f"({min(ratios):.2f} to {max(ratios):.2f})"
+        )
+
+
+def make_photos(folder: Path, count: int) -> float:
+    """Returns their mean size in bytes."""
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    sources = [skimage.data.astronaut(), skimage.data.coffee(), skimage.data.chelsea()]
+    large = [
+        np.asarray(Image.fromarray(source).resize(SIZE, Image.Resampling.BICUBIC), np.int16)
+        for source in sources
+    ]
+    grain = rng.normal(0, 6, (SIZE[1], SIZE[0], 1)).astype(np.int16)
+    sizes = []
+    for i in range(count):
+        pixels = np.roll(large[i % 3], 97 * i, axis=1) + grain
+        path = folder / f"{i:03d}.jpg"
+        Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8)).save(path, quality=90)
+        sizes.append(path.stat().st_size)
+    return float(np.mean(sizes))
+
+
+def plain_loop(folder: Path, makers: dict[str, Maker]) -> None:
+    """What a script does: for each block and photo open, decode whole, prepare, encode alone."""
+    for path in sorted(folder.iterdir()):
+        for maker in makers.values():
+            with Image.open(path) as file:
+                photo = ImageOps.exif_transpose(file).convert("RGB")
+            if maker.columns[0] == iqa.COLUMNS["default"][0]:
+                scale = SHORT_SIDE / min(photo.size)
+                photo = photo.resize((round(photo.width * scale), round(photo.height * scale)))
+            maker.encode(maker.view(photo)[None])
+
+
+def run(folder: Path, store: Path, blocks: Sequence[str]) -> None:
+    extraction.extract(list_folder(folder), store, OPTIONS._replace(blocks=blocks))
+
+
+if __name__ == "__main__":
+    main()

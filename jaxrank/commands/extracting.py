@@ -1,0 +1,164 @@
+"""`extract`: from photos to a feature store."""
+
+import os
+import sys
+from typing import TYPE_CHECKING
+
+from absl import flags
+
+from jaxrank.commands.console import make_console
+from jaxrank.errors import UserError, did_you_mean
+
+if TYPE_CHECKING:
+    from jaxrank.extract.extraction import Extracted
+
+_BLOCKS = ("clip", "cnn", "iqa")
+# By flag, the block without which it would change nothing.
+_NEEDS = {
+    "clip_model": "clip",
+    "clip_pretrained": "clip",
+    "cnn_model": "cnn",
+    "cnn_layer": "cnn",
+    "cnn_weights": "cnn",
+    "iqa": "iqa",
+}
+# Bad photos that are named on the screen; all are in photos.csv.
+_NAMED = 5
+
+
+def define_extract(values: flags.FlagValues, words: list[str]) -> None:
+    del words  # no config here
+    for name, default, meaning in (
+        ("photos", None, "folder of photos, with sub-folders"),
+        ("photos_csv", None, "table with the column image and, where names are not paths, path"),
+        ("features", None, "folder of the store; made when there is none"),
+        ("clip_model", "ViT-B-32", "a model of open_clip"),
+        ("clip_pretrained", "laion2b_s34b_b79k", "weights: a tag of open_clip, a file, or none"),
+        ("cnn_model", "resnet50", "a model of timm"),
+        ("cnn_layer", None, "its layer, as timm calls it (default: the last one of stride 16)"),
+        ("cnn_weights", "pretrained", "pretrained (timm's), a file in timm's form, or none"),
+        (
+            "series",
+            None,
+            "also writes series.csv: folder (sub-folders are series), time (bursts), or a table",
+        ),
+    ):
+        flags.DEFINE_string(name, default, meaning, flag_values=values)
+    flags.DEFINE_list("blocks", list(_BLOCKS), "which of clip, cnn, iqa", flag_values=values)
+    flags.DEFINE_enum(
+        "iqa",
+        "default",
+        ["default", "classic", "extended"],
+        "which image-quality numbers; classic are clipped as in older work",
+        flag_values=values,
+    )
+    flags.DEFINE_enum("device", "cpu", ["cpu", "cuda"], "of the networks", flag_values=values)
+    flags.DEFINE_integer(
+        "workers",
+        None,
+        "processes that decode photos (default: one a core)",
+        lower_bound=1,
+        upper_bound=256,
+        flag_values=values,
+    )
+    flags.DEFINE_boolean("strict", False, "a bad photo is an error", flag_values=values)
+    flags.DEFINE_float(
+        "gap_seconds", 10.0, "--series=time: the longest pause inside a series", flag_values=values
+    )
+    flags.DEFINE_float(
+        "min_similarity",
+        None,
+        "--series=time: the least cosine of neighbours' vectors (default: 0.75 of learned CLIP)",
+        flag_values=values,
+    )
+
+
+def extract(values: flags.FlagValues, config: None) -> int:
+    """Makes the blocks clip, cnn and iqa of photos, in one pass; what is there already is kept, and
+    a run that was stopped goes on. Weights that are not on this machine are fetched. Writes
+    photos.csv, with the reason of every photo that can't be used, and on demand series.csv."""
+    del config
+    _check_flags(values)
+
+    from jaxrank.extract import extraction
+    from jaxrank.extract.listing import list_folder, list_table
+    from jaxrank.extract.makers import Options
+    from jaxrank.extract.series import Grouping
+
+    listing = list_table(values.photos_csv) if values.photos is None else list_folder(values.photos)
+    options = Options(
+        values.blocks,
+        values.clip_model,
+        values.clip_pretrained,
+        values.cnn_model,
+        values.cnn_layer,
+        values.cnn_weights,
+        values.iqa,
+        values.device,
+    )
+    grouping = None
+    if values.series is not None:
+        grouping = Grouping(values.series, values.gap_seconds, values.min_similarity)
+    print(f"{len(listing.photos):,} photos in {listing.root}", flush=True)
+    try:
+        found = extraction.extract(
+            listing,
+            values.features,
+            options,
+            grouping=grouping,
+            num_workers=values.workers,
+            strict=values.strict,
+            console=make_console(),
+        )
+    except KeyboardInterrupt:
+        print("jaxrank: stopped; the same command goes on from here", file=sys.stderr)
+        return 130
+    print(*_lines(values.features, found), sep="\n")
+    return 0
+
+
+def _lines(store: str, found: "Extracted") -> list[str]:
+    known = {block: len(found.good) - made for block, made in found.made.items()}
+    lines = [
+        f"block '{block}': {made:,} new rows, {known[block]:,} known; {found.sources[block]}"
+        for block, made in found.made.items()
+    ]
+    speed = (len(found.good) + len(found.bad)) / found.seconds
+    lines.append(f"{found.seconds:.1f} s, {speed:.1f} photos/s")
+    if found.bad:
+        lines.append(f"{len(found.bad):,} photos can't be used:")
+        lines += [f"  {name}: {reason}" for name, reason in list(found.bad.items())[:_NAMED]]
+        if len(found.bad) > _NAMED:
+            lines.append("  ...")
+    if found.num_series is not None:
+        lines.append(f"{found.num_series:,} series of at least two photos in series.csv")
+    return [
+        *lines,
+        *found.notes,
+        "",
+        f"Features: {store}, all photos in {os.path.join(store, 'photos.csv')}",
+    ]
+
+
+def _check_flags(values: flags.FlagValues) -> None:
+    """What is missing, unknown or would change nothing is told."""
+    for name in values:
+        if values[name].value in ("", []):
+            raise UserError(f"--{name} is empty")
+    if (values.photos is None) == (values.photos_csv is None):
+        raise UserError("give one of --photos and --photos_csv")
+    if values.features is None:
+        raise UserError("--features is missing: the folder of the store")
+    for block in values.blocks:
+        if block not in _BLOCKS:
+            raise UserError(f"--blocks: '{block}' unknown.{did_you_mean(block, _BLOCKS)}")
+    for name, block in _NEEDS.items():
+        if values[name].present and block not in values.blocks:
+            raise UserError(f"--{name} needs the block '{block}' in --blocks")
+    for name in ("gap_seconds", "min_similarity"):
+        if values[name].present and values.series != "time":
+            raise UserError(f"--{name} goes with --series=time")
+    if not values.gap_seconds > 0:
+        raise UserError(f"--gap_seconds={values.gap_seconds:g} is not above 0")
+    if values.min_similarity is not None and not -1 <= values.min_similarity <= 1:
+        raise UserError(f"--min_similarity={values.min_similarity:g} is not between -1 and 1")

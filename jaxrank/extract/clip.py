@@ -1,0 +1,101 @@
+"""The block `clip`: a CLIP model's image tower (Radford et al. 2021), by open_clip."""
+
+import os
+import warnings
+from typing import Any
+
+from jaxrank.errors import UserError, did_you_mean
+from jaxrank.extract import networks
+from jaxrank.extract.networks import NO_WEIGHTS, RANDOM_WEIGHTS, Network
+from jaxrank.extract.preprocessing import Fit, Preprocessing, checked
+
+_FITS: dict[str, Fit] = {"shortest": "crop", "longest": "pad", "squash": "stretch"}
+
+
+def make_network(model_name: str, weights: str, device: str) -> Network:
+    """The image tower; vectors have length 1.
+
+    Args:
+      model_name: of open_clip, such as ViT-B-32.
+      weights: a tag of open_clip, such as laion2b_s34b_b79k, a file, or `none`.
+
+    Raises:
+      UserError: there is no such model, or its weights can't be had.
+    """
+    torch, open_clip = networks.import_libraries("torch", "open_clip")
+    if model_name not in open_clip.list_models():
+        raise UserError(
+            f"--clip_model={model_name}: open_clip has no such model."
+            f"{did_you_mean(model_name, open_clip.list_models())}"
+        )
+    model = _load(open_clip, model_name, weights)
+    tower = model.visual
+    preprocessing = checked(_preprocessing(model), model_name)
+    recipe = networks.recipe_of(model_name, tower, preprocessing, device)
+    drawn = weights == NO_WEIGHTS
+
+    def forward(pixels: Any) -> Any:
+        return torch.nn.functional.normalize(tower(pixels).float(), dim=-1)
+
+    width = _width(torch, tower, preprocessing)
+    return Network(
+        [f"clip_{i}" for i in range(width)],
+        preprocessing,
+        recipe,
+        f"{model_name}, {RANDOM_WEIGHTS if drawn else os.path.basename(weights)}",
+        RANDOM_WEIGHTS if drawn else "",
+        networks.make_encoder(tower, forward, preprocessing, device),
+    )
+
+
+def _load(open_clip: Any, model_name: str, weights: str) -> Any:
+    tags = open_clip.list_pretrained_tags_by_model(model_name)
+    if weights not in (NO_WEIGHTS, *tags):
+        if os.sep not in weights and "." not in weights:  # not what a file is called
+            raise UserError(
+                f"--clip_pretrained={weights}: neither a file nor weights of '{model_name}'."
+                f"{did_you_mean(weights, [*tags, NO_WEIGHTS])}"
+            )
+        networks.weights_file("clip_pretrained", weights)
+    networks.seeded()
+    with networks.quiet():
+        # It warns where a tag was trained with another GELU than the model's configuration says.
+        warnings.filterwarnings("error", message="QuickGELU mismatch")
+        try:
+            return open_clip.create_model(
+                model_name,
+                pretrained=None if weights == NO_WEIGHTS else weights,
+                pretrained_text=False,
+                device="cpu",
+            )
+        except UserWarning:
+            raise UserError(
+                f"--clip_pretrained={weights} was trained with another activation; use "
+                f"--clip_model={model_name}-quickgelu"
+            ) from None
+        except Exception as error:  # the hub, files, and tensors that don't fit raise many kinds
+            raise networks.cant_load("clip_pretrained", model_name, weights, error) from None
+
+
+def _preprocessing(model: Any) -> Preprocessing:
+    from open_clip.transform import PreprocessCfg
+
+    given = PreprocessCfg(**model.visual.preprocess_cfg)
+    _, height, width = given.input_size
+    return Preprocessing(
+        height,
+        width,
+        _FITS[given.resize_mode],
+        1.0,
+        given.interpolation,
+        tuple(given.mean),
+        tuple(given.std),
+        given.fill_color,
+    )
+
+
+def _width(torch: Any, tower: Any, p: Preprocessing) -> int:
+    """How many numbers the tower gives."""
+    tower.eval()
+    with torch.inference_mode():
+        return int(tower(torch.zeros(1, 3, p.height, p.width)).shape[-1])

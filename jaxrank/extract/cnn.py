@@ -1,0 +1,116 @@
+"""The block `cnn`: averages of a convolutional network's inner features, by timm."""
+
+import os
+from typing import Any
+
+from jaxrank.errors import UserError, did_you_mean
+from jaxrank.extract import networks
+from jaxrank.extract.networks import NO_WEIGHTS, RANDOM_WEIGHTS, Network
+from jaxrank.extract.preprocessing import Fit, Preprocessing, checked
+
+# The weights that timm has for a model.
+PRETRAINED = "pretrained"
+# The default layer is the last one with this many pixels a side to each number: ResNet's third
+# stage, C4 of Lin et al. (2017).
+_STRIDE = 16
+_FITS: dict[str, Fit] = {"center": "crop", "border": "pad", "squash": "stretch"}
+
+
+def make_network(model_name: str, layer: str | None, weights: str, device: str) -> Network:
+    """The features of a layer, averaged over its places.
+
+    Args:
+      model_name: of timm, such as resnet50.
+      layer: as timm calls it, such as layer3 of resnet50; by default the last one of stride 16.
+      weights: `pretrained`, a file in timm's form, or `none`.
+
+    Raises:
+      UserError: there is no such model or layer, or the weights can't be had.
+    """
+    (timm,) = networks.import_libraries("timm")
+    architecture = model_name.split(".")[0]
+    if not timm.is_model(architecture):
+        raise UserError(
+            f"--cnn_model={model_name}: timm has no such model."
+            f"{did_you_mean(architecture, timm.list_models())[:200]}"
+        )
+    model = _load(timm, model_name, weights)
+    index, layer, width = _find_layer(model, model_name, layer)
+    preprocessing = checked(_preprocessing(timm, model), model_name)
+    recipe = networks.recipe_of(model_name, model, preprocessing, device, layer=layer)
+    drawn = weights == NO_WEIGHTS
+
+    def forward(pixels: Any) -> Any:
+        (maps_BCHW,) = model.forward_intermediates(
+            pixels, indices=[index], stop_early=True, intermediates_only=True, output_fmt="NCHW"
+        )
+        return maps_BCHW.float().mean((2, 3))
+
+    return Network(
+        [f"cnn_{i}" for i in range(width)],
+        preprocessing,
+        recipe,
+        f"{model_name}, {RANDOM_WEIGHTS if drawn else os.path.basename(weights)}",
+        RANDOM_WEIGHTS if drawn else "",
+        networks.make_encoder(model, forward, preprocessing, device),
+    )
+
+
+def _load(timm: Any, model_name: str, weights: str) -> Any:
+    networks.seeded()
+    if weights not in (NO_WEIGHTS, PRETRAINED):
+        networks.weights_file("cnn_weights", weights)
+    try:
+        with networks.quiet():
+            model = timm.create_model(model_name, pretrained=weights == PRETRAINED)
+            if weights not in (NO_WEIGHTS, PRETRAINED):
+                _load_file(timm, model, weights)
+    except Exception as error:  # the hub, files, and tensors that don't fit raise many kinds
+        raise networks.cant_load("cnn_weights", model_name, weights, error) from None
+    return model
+
+
+def _load_file(timm: Any, model: Any, path: str) -> None:
+    """Loads a file of weights; only those of the classifier, which is not used, may be missing."""
+    classifier = model.pretrained_cfg.get("classifier") or ()
+    heads = (classifier,) if isinstance(classifier, str) else tuple(classifier)
+    state = networks.without(timm.models.load_state_dict(path), heads)
+    result = model.load_state_dict(state, strict=False)
+    missing = list(networks.without(dict.fromkeys(result.missing_keys), heads))
+    for names, what in ((missing, "are missing"), (result.unexpected_keys, "are unknown")):
+        if names:
+            raise ValueError(f"{len(names):,} tensors {what}, such as '{names[0]}'")
+
+
+def _find_layer(model: Any, model_name: str, layer: str | None) -> tuple[int, str, int]:
+    """Place, name and width of a layer among those that timm can give."""
+    stages = getattr(model, "feature_info", None)
+    if not stages or not hasattr(model, "forward_intermediates"):
+        raise UserError(f"--cnn_model={model_name}: timm can't give its inner features")
+    names = [stage["module"] for stage in stages]
+    if layer is None:
+        fitting = [name for name, s in zip(names, stages, strict=True) if s["reduction"] <= _STRIDE]
+        layer = fitting[-1] if fitting else names[-1]
+    if layer not in names:
+        raise UserError(
+            f"--cnn_layer={layer}: '{model_name}' has no such layer; it has {', '.join(names)}"[
+                :300
+            ]
+        )
+    index = names.index(layer)
+    return index, layer, int(stages[index]["num_chs"])
+
+
+def _preprocessing(timm: Any, model: Any) -> Preprocessing:
+    given = timm.data.resolve_model_data_config(model)
+    _, height, width = given["input_size"]
+    fit = _FITS[given["crop_mode"]]
+    return Preprocessing(
+        height,
+        width,
+        fit,
+        given["crop_pct"] if fit == "crop" else 1.0,
+        given["interpolation"],
+        tuple(given["mean"]),
+        tuple(given["std"]),
+    )

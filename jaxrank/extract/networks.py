@@ -1,0 +1,187 @@
+"""PyTorch networks: imported only when they are needed, their weights known by hash.
+
+This module and its neighbours `clip` and `cnn` are the only ones that import PyTorch.
+"""
+
+import hashlib
+import importlib
+import logging
+import os
+import sys
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from types import ModuleType
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from jaxrank import tables
+from jaxrank.errors import UserError
+from jaxrank.extract.preprocessing import Preprocessing
+
+INSTALL = "pip install 'jaxrank[features]'"
+# What stands in place of a file or a tag for weights that are drawn, not learned.
+NO_WEIGHTS = "none"
+RANDOM_WEIGHTS = "random weights"
+# Random weights are the same ones every time.
+_SEED = 0
+BATCH_SIZES = {"cpu": 16, "cuda": 128}
+# Declared operators exist as long as these do.
+_declared: list[Any] = []
+
+
+class Network(NamedTuple):
+    """A network that makes a block.
+
+    Attributes:
+      columns: names of its numbers.
+      preprocessing: of its input.
+      recipe: all that decides its vectors, as JSON; it is the cache's key.
+      source: the same in a few words.
+      caveat: what a reader of any result must know, or empty.
+      encode: uint8 [B, height, width, 3] -> float32 [B, columns].
+    """
+
+    columns: list[str]
+    preprocessing: Preprocessing
+    recipe: dict[str, Any]
+    source: str
+    caveat: str
+    encode: Callable[[np.ndarray], np.ndarray]
+
+
+def import_libraries(*names: str) -> list[ModuleType]:
+    """The modules, such as torch and timm, or a UserError that says what to install."""
+    try:
+        import torch  # noqa: F401, must come first: others fail in confusing ways without it
+
+        _import_torchvision()
+        return [importlib.import_module(name) for name in names]
+    except ImportError as error:
+        missing = getattr(error, "name", None) or names[0]
+        raise UserError(
+            f"the blocks clip and cnn need PyTorch, open_clip and timm ('{missing}' is missing): "
+            f"{INSTALL}; --blocks=iqa works without"
+        ) from None
+
+
+def _import_torchvision() -> None:
+    """Imports torchvision, also where its compiled part does not fit the installed PyTorch.
+
+    Some package indexes pair a CPU build of PyTorch with a torchvision built for CUDA. Its Python
+    part, all that is needed here, then fails only because two operators were never declared.
+    """
+    import torch
+
+    try:
+        import torchvision  # noqa: F401
+    except RuntimeError as error:
+        if "torchvision::nms does not exist" not in str(error):
+            raise
+        for name in [n for n in sys.modules if n.split(".")[0] == "torchvision"]:
+            del sys.modules[name]
+        library = torch.library.Library("torchvision", "DEF")
+        for operator in ("nms", "qnms"):
+            library.define(f"{operator}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+        _declared.append(library)
+        importlib.import_module("torchvision")
+
+
+def check_device(device: str) -> None:
+    (torch,) = import_libraries("torch")
+    if device == "cuda" and not torch.cuda.is_available():
+        raise UserError("--device=cuda: PyTorch sees no CUDA device here; use --device=cpu")
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Without the log lines and warnings of libraries: what matters of them is said by errors."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        logging.disable()
+        try:
+            yield
+        finally:
+            logging.disable(logging.NOTSET)
+
+
+def seeded() -> None:
+    """Makes the random weights of a network made next the same every time."""
+    (torch,) = import_libraries("torch")
+    torch.manual_seed(_SEED)
+
+
+def weights_file(flag: str, path: str) -> None:
+    """Checks that a local file of weights is there."""
+    if not os.path.isfile(path):
+        raise UserError(f"--{flag}={path}: there is no such file of weights")
+
+
+def cant_load(flag: str, model: str, weights: str, error: Exception) -> UserError:
+    """The error of weights that could not be fetched, or do not fit."""
+    if os.path.isfile(weights):
+        return UserError(f"--{flag}={weights}: not weights of '{model}' ({tables.reason(error)})")
+    return UserError(
+        f"the weights '{weights}' of '{model}' are not on this machine and could not be fetched "
+        f"({tables.reason(error)}); give a local file by --{flag}=FILE, or --{flag}={NO_WEIGHTS} "
+        f"for {RANDOM_WEIGHTS}"
+    )
+
+
+def weights_hash(module: Any) -> str:
+    """SHA-256 of a module's parameters and buffers, whichever file they came from."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(module.state_dict().items()):
+        values = np.ascontiguousarray(tensor.detach().cpu().numpy())
+        digest.update(f"{name} {values.dtype.str} {values.shape}\n".encode())
+        digest.update(values.reshape(-1).data)
+    return digest.hexdigest()
+
+
+def make_encoder(
+    module: Any,
+    forward: Callable[[Any], Any],
+    preprocessing: Preprocessing,
+    device: str,
+) -> Callable[[np.ndarray], np.ndarray]:
+    """`forward` on batches of photos: without gradients, in half precision on CUDA."""
+    (torch,) = import_libraries("torch")
+    dtype = torch.float16 if device == "cuda" else torch.float32
+    module.eval().requires_grad_(False).to(device, dtype)
+    mean, deviation = (
+        torch.tensor(values, device=device).reshape(1, 3, 1, 1)
+        for values in (preprocessing.mean, preprocessing.deviation)
+    )
+
+    def encode(pixels_BHWC: np.ndarray) -> np.ndarray:
+        with torch.inference_mode():
+            pixels = torch.tensor(np.ascontiguousarray(pixels_BHWC), device=device).permute(
+                0, 3, 1, 2
+            )
+            scaled = (pixels.float() / 255 - mean) / deviation
+            return forward(scaled.to(dtype)).float().cpu().numpy()
+
+    return encode
+
+
+def recipe_of(
+    model: str, module: Any, preprocessing: Preprocessing, device: str, **more: Any
+) -> dict[str, Any]:
+    """All that decides a network's vectors."""
+    return {
+        "model": model,
+        **more,
+        "weights_sha256": weights_hash(module),
+        "preprocessing": preprocessing._asdict(),
+        "precision": "float16" if device == "cuda" else "float32",
+    }
+
+
+def without(names: Mapping[str, Any], prefixes: tuple[str, ...]) -> dict[str, Any]:
+    """The entries of a state dict that belong to none of some modules."""
+    return {
+        name: value
+        for name, value in names.items()
+        if not any(name.startswith(f"{prefix}.") for prefix in prefixes)
+    }

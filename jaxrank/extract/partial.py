@@ -1,0 +1,82 @@
+"""Rows that are done before a run has ended: kept on disk, so that a killed run goes on.
+
+A store that is complete needs none of them; they lie in its folder `.partial` meanwhile.
+"""
+
+import hashlib
+import json
+import shutil
+import time
+import zipfile
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from jaxrank import files
+
+FOLDER = ".partial"
+# So often rows are written, in seconds.
+_EVERY = 5.0
+
+
+def recipe_key(recipe: Mapping[str, Any]) -> str:
+    """What a block's rows are known by, beside the content of their photos."""
+    return hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest()
+
+
+class PartialRows:
+    """The rows of one block by the SHA-256 of their photo's file.
+
+    Only whole batches are added, in the order of the photos. What a killed run leaves is therefore
+    the beginning of what it would have done, and the next run's batches are those that were
+    missing: the same photos side by side, so the same bits.
+    """
+
+    def __init__(self, store: Path, block: str, recipe: Mapping[str, Any]):
+        self._folder = store / FOLDER / f"{block}-{recipe_key(recipe)[:16]}"
+        self.rows: dict[str, np.ndarray] = {}
+        self._unsaved: list[str] = []
+        self._saved_at = time.monotonic()
+        self._next = 0
+        for path in sorted(self._folder.glob("*.npz")):
+            self._next = int(path.stem) + 1
+            self._read(path)
+
+    def _read(self, path: Path) -> None:
+        try:
+            with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
+                names, values = file["sha256"], file["values"]
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+            path.unlink()  # damaged: its photos are done again
+            return
+        self.rows |= {name.hex(): row for name, row in zip(map(bytes, names), values, strict=True)}
+
+    def add(self, sha256: list[str], values: np.ndarray) -> None:
+        """Adds a batch's rows, and writes what has been added where it is time to."""
+        self.rows |= dict(zip(sha256, values, strict=True))
+        self._unsaved += sha256
+        if time.monotonic() - self._saved_at >= _EVERY:
+            self.save()
+
+    def save(self) -> None:
+        if self._unsaved:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            names = np.array([list(bytes.fromhex(name)) for name in self._unsaved], np.uint8)
+            values = np.stack([self.rows[name] for name in self._unsaved])
+            with files.whole_file(self._folder / f"{self._next:06d}.npz", "wb") as file:
+                np.savez(file, sha256=names, values=values)
+            self._next += 1
+            self._unsaved = []
+        self._saved_at = time.monotonic()
+
+
+def remove(store: Path, block: str) -> None:
+    """Removes what partial runs have left of a block that is complete now."""
+    folder = store / FOLDER
+    for rows in folder.glob(f"{block}-*"):
+        shutil.rmtree(rows, ignore_errors=True)
+    with suppress(OSError):  # other blocks are not complete
+        folder.rmdir()

@@ -1,0 +1,135 @@
+"""Photos read and decoded in processes of their own, ahead of who needs them.
+
+A decoder that crashes or never ends takes one process with it and costs one photo.
+"""
+
+import hashlib
+import multiprocessing
+import os
+import signal
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import TimeoutError
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from pebble import ProcessExpired, ProcessFuture, ProcessPool
+from PIL import Image
+
+from jaxrank.extract.decoding import BadPhoto, Facts, decode, describe, prepare_pillow
+from jaxrank.extract.photos import Photo, read_photo
+
+# After so many seconds a photo's decoder is ended.
+PATIENCE = 120.0
+# Photos waiting for each process.
+_AHEAD = 4
+
+# By block, what becomes of a decoded photo: an array for a network, or numbers already.
+Views = Mapping[str, Callable[[Image.Image], np.ndarray]]
+
+
+class Seen(NamedTuple):
+    """What a process makes of a photo.
+
+    Attributes:
+      reason: why the photo is bad, or empty.
+      sha256: of the file's bytes, 64 hexadecimal digits; empty where they can't be read.
+      size: of the file, in bytes.
+      facts: of a good photo.
+      inputs: by block, those that are wanted of this photo.
+    """
+
+    reason: str
+    sha256: str = ""
+    size: int = 0
+    facts: Facts | None = None
+    inputs: Mapping[str, np.ndarray] = {}
+
+
+class _Task(NamedTuple):
+    """What is the same for all photos of a run."""
+
+    root: Path
+    views: Views
+    known: Mapping[str, frozenset[str]]
+
+
+# Of this process.
+_task: _Task
+
+
+def _begin(task: _Task, parent: int) -> None:
+    """Prepares a process."""
+    global _task
+    _task = task
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that reads results
+    prepare_pillow()
+    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+
+
+def _end_with(parent: int) -> None:
+    """Ends this process when its parent was killed and can't tell it to."""
+    while os.getppid() == parent:
+        time.sleep(1)
+    os._exit(1)
+
+
+def _see(photo: Photo) -> Seen:
+    return see(photo, _task.root, _task.views, _task.known)
+
+
+def see(photo: Photo, root: Path, views: Views, known: Mapping[str, frozenset[str]]) -> Seen:
+    """Reads a photo and makes of it what the blocks want that don't know its content yet."""
+    seen = Seen("")
+    try:
+        data = read_photo(photo, root)
+        seen = Seen("", hashlib.sha256(data).hexdigest(), len(data))
+        wanting = [block for block in views if seen.sha256 not in known[block]]
+        if not wanting:  # it has been decoded before, and was good
+            return seen._replace(facts=describe(data))
+        image, facts = decode(data)
+        inputs = {block: views[block](image) for block in wanting}
+    except BadPhoto as error:
+        return seen._replace(reason=str(error))
+    return seen._replace(facts=facts, inputs=inputs)
+
+
+def see_all(
+    photos: list[Photo],
+    root: Path,
+    views: Views,
+    known: Mapping[str, frozenset[str]],
+    workers: int,
+    patience: float = PATIENCE,
+) -> Iterator[Seen]:
+    """Yields what becomes of each photo, in their order, whichever is ready first."""
+    waiting: deque[ProcessFuture] = deque()
+    coming = iter(photos)
+    # Not forked: PyTorch and JAX have threads by now, and a copy of a locked lock stays locked.
+    with ProcessPool(
+        workers,
+        initializer=_begin,
+        initargs=(_Task(root, views, known), os.getpid()),
+        context=multiprocessing.get_context("spawn"),
+    ) as pool:
+        try:
+            while True:
+                while len(waiting) < _AHEAD * workers and (photo := next(coming, None)):
+                    waiting.append(pool.schedule(_see, args=(photo,), timeout=patience))
+                if not waiting:
+                    return
+                yield _result(waiting.popleft(), patience)
+        finally:  # also where the reader has stopped early
+            pool.stop()
+
+
+def _result(future: ProcessFuture, patience: float) -> Seen:
+    try:
+        return future.result()
+    except TimeoutError:
+        return Seen(f"its decoder had not ended after {patience:g} seconds")
+    except ProcessExpired:
+        return Seen("its decoder crashed")
