@@ -6,7 +6,10 @@ import zlib
 from typing import Any
 
 import numpy as np
-from PIL import Image, ImageCms, TiffImagePlugin
+from PIL import Image, ImageCms
+from pillow_heif import register_heif_opener
+
+register_heif_opener()
 
 
 def scene(seed: int = 0, width: int = 96, height: int = 64) -> Image.Image:
@@ -100,6 +103,7 @@ def odd_photos() -> dict[str, bytes]:
         "plain.jp2": encoded(image, "JPEG2000"),
         "two_views.mpo": encoded(image, "MPO", save_all=True, append_images=[scene(1)]),
         "plain.avif": encoded(image, "AVIF"),
+        "plain.heic": encoded(image, "HEIF", quality=90),
         "one_pixel.png": encoded(image.resize((1, 1)), "PNG"),
         "thin.png": encoded(image.resize((400, 1)), "PNG"),
     }
@@ -111,8 +115,6 @@ def broken_photos() -> dict[str, bytes]:
     whole = jpeg()
     png = encoded(scene(), "PNG")
     middle = len(png) // 2
-    directory = TiffImagePlugin.ImageFileDirectory_v2()
-    directory[270] = "no image in here"
     floats = Image.fromarray(np.linspace(0, 1e9, 96, dtype=np.float32).reshape(8, 12))
     return {
         "empty.jpg": b"",

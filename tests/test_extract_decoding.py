@@ -127,7 +127,7 @@ def test_odd_photos_are_read(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["cmyk.jpg", "lab.tif", "lossless.webp", "plain.jp2", "palette.png"]
+    "name", ["cmyk.jpg", "lab.tif", "lossless.webp", "plain.jp2", "palette.png", "plain.heic"]
 )
 def test_odd_photos_look_like_the_plain_one(name: str) -> None:
     assert np.abs(pixels(odd_photos()[name]) - np.asarray(scene())).mean() < 12
@@ -150,13 +150,19 @@ def test_broken_photos_are_told(name: str) -> None:
         ("great_bomb.png", "more than 250,000,000 pixels"),
         ("half.jpg", "damaged (image file is truncated"),
         ("floats.tif", "floating point"),
-        ("unknown.heic", "HEIC, which needs pillow-heif"),
+        ("unknown.heic", "not an image in a known format"),
     ],
 )
 def test_reasons(name: str, reason: str) -> None:
     with pytest.raises(BadPhoto) as told:
         decode(broken_photos()[name])
     assert str(told.value).startswith(reason) or reason in str(told.value)
+
+
+def test_heic_without_its_reader_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(Image.OPEN, "HEIF")
+    with pytest.raises(BadPhoto, match=r"HEIC, which needs pip install 'jaxrank\[heif\]'"):
+        decode(odd_photos()["plain.heic"])
 
 
 def test_there_are_enough_broken_and_odd_files() -> None:

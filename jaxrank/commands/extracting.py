@@ -100,6 +100,16 @@ def extract(values: flags.FlagValues, config: None) -> int:
     if values.series is not None:
         grouping = Grouping(values.series, values.gap_seconds, values.min_similarity)
     print(f"{len(listing.photos):,} photos in {listing.root}", flush=True)
+    networks = {
+        "clip": f"{values.clip_model} ({values.clip_pretrained})",
+        "cnn": f"{values.cnn_model} ({values.cnn_weights})",
+    }
+    wanted = [network for block, network in networks.items() if block in values.blocks]
+    if wanted:
+        print(
+            f"networks: {', '.join(wanted)}; weights that are not on this machine are fetched",
+            flush=True,
+        )
     try:
         found = extraction.extract(
             listing,

@@ -112,8 +112,8 @@ def _guarded(read: Callable[[Image.Image], T], data: bytes) -> T:
     except (Image.DecompressionBombWarning, Image.DecompressionBombError):
         raise BadPhoto(f"more than {MOST_PIXELS:,} pixels") from None
     except UnidentifiedImageError:
-        if data[4:8] == b"ftyp" and data[8:12] in _HEIF_BRANDS:
-            raise BadPhoto("HEIC, which needs pillow-heif: pip install pillow-heif") from None
+        if data[4:8] == b"ftyp" and data[8:12] in _HEIF_BRANDS and "HEIF" not in Image.OPEN:
+            raise BadPhoto("HEIC, which needs pip install 'jaxrank[heif]'") from None
         raise BadPhoto("not an image in a known format") from None
     except MemoryError:
         raise BadPhoto("too large for this machine's memory") from None

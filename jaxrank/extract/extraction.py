@@ -81,11 +81,11 @@ def extract(
       UserError: a network can't be had, no photo is good, or a bad photo where `strict`.
     """
     store = Path(store)
+    _refuse_other_photos(store, listing)
+    if grouping is not None:
+        check_grouping(grouping)
+    makers = make_makers(options)
     with features.writing_errors(store), files.sole_writer(store):
-        _refuse_other_photos(store, listing)
-        if grouping is not None:
-            check_grouping(grouping)
-        makers = make_makers(options)
         begun = time.monotonic()
         seen = _Pass(listing, store, makers)
         seen.run(num_workers or os.cpu_count() or 1, strict, console)
