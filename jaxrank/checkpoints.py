@@ -22,7 +22,7 @@ from jaxrank import files
 from jaxrank.datasets import l2_normalised
 from jaxrank.errors import UserError
 from jaxrank.experiments import Experiment
-from jaxrank.features import Features, check_block, open_store
+from jaxrank.features import Block, Features, check_block, open_store
 from jaxrank.losses import LEARN_TIES, LOSSES
 from jaxrank.models import ACTIVATIONS, Scorer
 
@@ -39,8 +39,9 @@ class Model(NamedTuple):
     """One trained scorer.
 
     Attributes:
-      description: the experiment's values, the fold, the seed, the validation accuracy, and
-        `slope`: what makes its score differences log-odds.
+      description: the experiment's values, the fold, the seed, the validation accuracy,
+        `slope`: what makes its score differences log-odds, and `recipes`: how blocks were made of
+        photos (see `features.Extraction.key`).
       block_columns: the blocks it reads, in order, with their column names.
       params: of a `models.Scorer`.
       mean_D, inv_std_D: the scaling fitted on its training photos.
@@ -79,6 +80,7 @@ class Model(NamedTuple):
                     f"block '{name}' does not have the columns of the model's: "
                     f"{_difference(block.columns, columns)}; make it as for the training"
                 )
+            self._check_recipe(name, block)
             photos = pd.Index(block.photos)
             common = photos if common is None else common[common.isin(photos)]
         if common is None or common.empty:
@@ -98,6 +100,15 @@ class Model(NamedTuple):
         scorer = _scorer(self.description)
         scores = jax.jit(scorer.apply)(self.params, (raw_ND - self.mean_D) * self.inv_std_D)
         return pd.Series(np.asarray(scores), index=common, name="score")
+
+    def _check_recipe(self, name: str, block: Block) -> None:
+        """Columns may have the same names though another network made them."""
+        wanted = self.description.get("recipes", {}).get(name)
+        if wanted is not None and block.extraction is not None and block.extraction.key != wanted:
+            raise UserError(
+                f"block '{name}' ({block.source}) was not made as the one that the model was "
+                "trained on: extract it with the same model, weights and options"
+            )
 
     @property
     def digest(self) -> str:
@@ -228,6 +239,7 @@ def _is_record(record: Any) -> bool:
         and isinstance(slope, float)
         and 0 <= slope < math.inf
         and _is_names(description.get("caveats", []))
+        and isinstance(description.get("recipes", {}), dict)
         and all(_is_names(names) and names for names in blocks.values())
     )
 

@@ -29,6 +29,7 @@ class Dataset(NamedTuple):
       series_M: int32, index into `series_ids`.
       series_ids: sorted array of text.
       notes: sentences about what was left out, for the log.
+      recipes: of blocks that were made of photos, how (see `features.Extraction.key`).
     """
 
     table: pd.DataFrame
@@ -41,6 +42,7 @@ class Dataset(NamedTuple):
     series_M: np.ndarray
     series_ids: np.ndarray
     notes: tuple[str, ...]
+    recipes: Mapping[str, str] = {}
 
     def column_indices(self, blocks: Sequence[str]) -> np.ndarray:
         """The positions in D of the columns of these blocks."""
@@ -140,6 +142,7 @@ def align(pairs: Pairs, features: Features) -> Dataset:
         series_M=series.astype(np.int32),
         series_ids=np.asarray(series_ids, object),
         notes=(*pairs.notes, *notes),
+        recipes={n: b.extraction.key for n, b in features.items() if b.extraction is not None},
     )
 
 

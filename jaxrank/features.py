@@ -34,10 +34,16 @@ Dtype: TypeAlias = Literal["float16", "float32"]
 
 class Extraction(NamedTuple):
     """How a block was made of photos: what decided its rows, and the contents of the photos' files
-    (SHA-256) in their order. Rows of equal recipe and content are equal."""
+    (SHA-256) in their order. Rows of equal recipe and content are equal up to rounding: a network's
+    last bits depend on what stood beside a photo."""
 
     recipe: Mapping[str, Any]
     photos_sha256: Sequence[str]
+
+    @property
+    def key(self) -> str:
+        """The recipe, as a hash."""
+        return hashlib.sha256(json.dumps(self.recipe, sort_keys=True).encode()).hexdigest()
 
 
 class Block(NamedTuple):
@@ -178,8 +184,9 @@ def writing_errors(store: Path) -> Iterator[None]:
         raise UserError(f"{store}: can't be written ({error.strerror or error})") from None
 
 
-def open_store(store: Path | str) -> dict[str, Block]:
-    """Opens a store; arrays are memory-mapped and checked against the manifest's hashes."""
+def open_store(store: Path | str, only: Sequence[str] | None = None) -> dict[str, Block]:
+    """Opens a store, or some of its blocks, those that it has; arrays are memory-mapped and checked
+    against the manifest's hashes."""
     store = Path(store)
     if not os.path.isfile(store / MANIFEST):  # Path.is_file raises for some names
         raise UserError(
@@ -188,6 +195,8 @@ def open_store(store: Path | str) -> dict[str, Block]:
             f"with 'launch.py extract --photos=FOLDER --features={store}'"
         )
     entries = _read_manifest(store)
+    if only is not None:
+        entries = {name: entry for name, entry in entries.items() if name in only}
     for name, entry in entries.items():
         if not _is_entry(name, entry):
             raise UserError(
@@ -195,6 +204,11 @@ def open_store(store: Path | str) -> dict[str, Block]:
                 "again, or the whole store in a new folder"
             )
     return {name: _open_block(store, name, entries[name]) for name in block_order(list(entries))}
+
+
+def block_names(store: Path) -> list[str]:
+    """The blocks of a store, also those that can't be opened."""
+    return block_order(list(_read_manifest(store)))
 
 
 def _open_block(store: Path, name: str, entry: dict[str, Any]) -> Block:
@@ -280,7 +294,9 @@ def _is_extraction(entry: dict[str, Any]) -> bool:
 
 
 def _is_text_list(value: object) -> bool:
-    return isinstance(value, list) and bool(value) and all(isinstance(v, str) for v in value)
+    if not isinstance(value, list) or not value or not all(isinstance(v, str) for v in value):
+        return False
+    return not any("\ud800" <= letter <= "\udfff" for letter in "".join(value))  # UTF-8 has none
 
 
 def _content_hash(photos: Sequence[str], columns: Sequence[str], values: np.ndarray) -> str:

@@ -95,15 +95,16 @@ def sole_writer(folder: Path) -> Iterator[None]:
       UserError: a living process holds it.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    with open(folder / LOCK, "a+", encoding="utf-8") as file:
+    # Not through a link, which could lead to somebody's file.
+    lock = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644)
+    with open(lock, "r+", encoding="utf-8", errors="replace") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            file.seek(0)
             holder = file.read(200) or "another process"
             raise UserError(
                 f"{folder}: {holder} is writing there; wait until it has ended, or name another "
-                "--workdir"
+                "folder"
             ) from None
         file.truncate(0)
         file.write(f"process {os.getpid()} on {socket.gethostname()}")

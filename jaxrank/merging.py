@@ -1,49 +1,73 @@
 """Two feature stores put together."""
 
-import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 
-from jaxrank import features, tables
+from jaxrank import features, files, tables
 from jaxrank.errors import UserError
 from jaxrank.features import Block, Extraction
 
-# Tables of a store, by what a row is known by; see `extract`.
-_TABLES = {"photos.csv": "image", "series.csv": "image"}
+# Tables that `extract` leaves in a store.
+_PHOTOS, _SERIES = "photos.csv", "series.csv"
 
 
 def merge_stores(source: Path | str, store: Path | str) -> dict[str, int]:
     """Adds the blocks of one store to another, and the photos of blocks that both have.
 
+    Of a photo that both have, what is here stays.
+
     Returns:
       By block, how many photos are new.
 
     Raises:
-      UserError: a block was made otherwise there, or a photo of both has other numbers; nothing is
+      UserError: a block was made otherwise there, or one name means two photos; nothing is
         written then.
     """
     source, store = Path(source), Path(store)
     coming = features.open_store(source)
-    here = features.open_store(store) if (store / features.MANIFEST).exists() else {}
-    merged = {
-        name: _merged(name, here[name], block, source, store) if name in here else block
-        for name, block in coming.items()
-    }
-    merged_tables = {name: _merged_table(name, source, store) for name in _TABLES}
-    for name, block in merged.items():
-        features.write_block(store, name, block)
-    with features.writing_errors(store):
-        for name, table in merged_tables.items():
+    if source.resolve() == store.resolve():
+        raise UserError(f"{source}: a store can't be added to itself")
+    with features.writing_errors(store), files.sole_writer(store):
+        here = features.open_store(store) if (store / features.MANIFEST).exists() else {}
+        _check_contents(_contents(here), _contents(coming), source, store)
+        merged = {
+            name: _merged(name, here[name], block, source, store) if name in here else block
+            for name, block in coming.items()
+        }
+        photos = _merged_photos(store / _PHOTOS, source / _PHOTOS)
+        series = _merged_series(store / _SERIES, source / _SERIES)
+        for name, block in merged.items():
+            features.write_block(store, name, block)
+        for path, table in ((store / _PHOTOS, photos), (store / _SERIES, series)):
             if table is not None:
-                tables.write_csv(store / name, list(table.columns), table.to_numpy().tolist())
-    known: Mapping[str, Block] = here
+                tables.write_csv(path, *table)
     return {
-        name: len(block.photos) - (len(known[name].photos) if name in known else 0)
+        name: len(block.photos) - (len(here[name].photos) if name in here else 0)
         for name, block in merged.items()
     }
+
+
+def _contents(store: Mapping[str, Block]) -> dict[str, str]:
+    """SHA-256 of the photos' files by name, of blocks that were made of photos."""
+    return {
+        photo: sha256
+        for block in store.values()
+        if block.extraction is not None
+        for photo, sha256 in zip(block.photos, block.extraction.photos_sha256, strict=True)
+    }
+
+
+def _check_contents(
+    here: Mapping[str, str], coming: Mapping[str, str], source: Path, store: Path
+) -> None:
+    for photo, sha256 in coming.items():
+        if here.get(photo, sha256) != sha256:
+            raise UserError(
+                f"photo '{photo}' is another file in {source} than in {store}; two photos can't "
+                "have one name"
+            )
 
 
 def _merged(name: str, here: Block, coming: Block, source: Path, store: Path) -> Block:
@@ -57,14 +81,6 @@ def _merged(name: str, here: Block, coming: Block, source: Path, store: Path) ->
         )
     row = {photo: i for i, photo in enumerate(here.photos)}
     new = [i for i, photo in enumerate(coming.photos) if photo not in row]
-    for i, photo in enumerate(coming.photos):
-        if photo in row and not np.array_equal(coming.values[i], here.values[row[photo]]):
-            raise UserError(
-                f"block '{name}': photo '{photo}' has other numbers in {source} than in {store}; "
-                "two photos can't have one name"
-            )
-    photos = [*here.photos, *(coming.photos[i] for i in new)]
-    values = np.concatenate([np.asarray(here.values), np.asarray(coming.values)[new]])
     extraction = None
     if here.extraction is not None and coming.extraction is not None:
         contents = coming.extraction.photos_sha256
@@ -72,27 +88,61 @@ def _merged(name: str, here: Block, coming: Block, source: Path, store: Path) ->
             here.extraction.recipe,
             [*here.extraction.photos_sha256, *(contents[i] for i in new)],
         )
+    else:
+        for i, photo in enumerate(coming.photos):
+            if photo in row and not np.array_equal(coming.values[i], here.values[row[photo]]):
+                raise UserError(
+                    f"block '{name}': photo '{photo}' has other numbers in {source} than in "
+                    f"{store}; two photos can't have one name"
+                )
+    photos = [*here.photos, *(coming.photos[i] for i in new)]
+    values = np.concatenate([np.asarray(here.values), np.asarray(coming.values)[new]])
     return Block(photos, here.columns, values, here.source, "", here.caveat, extraction)
 
 
-def _merged_table(name: str, source: Path, store: Path) -> pd.DataFrame | None:
-    """The rows of both, none where neither has the table; a photo of both has one row."""
-    found = [_frame(folder / name) for folder in (store, source) if os.path.isfile(folder / name)]
+# The columns of a table, and its rows.
+_Table = tuple[Sequence[str], list[Sequence[str]]]
+
+
+def _merged_photos(here: Path, coming: Path) -> _Table | None:
+    """The rows of both; of a photo that is bad in one of them, the other's."""
+    found = [tables.read_csv(path) for path in (here, coming) if path.exists()]
     if not found:
         return None
-    if name == "series.csv" and len(found) == 2:
-        here, coming = (set(table["series_id"]) for table in found)
-        shared = found[0].merge(found[1], on=["series_id", "image"])
-        twice = (here & coming) - set(shared["series_id"])
-        if twice:
-            raise UserError(
-                f"both stores have a series '{min(twice)}', of different photos: rename one in its "
-                f"{name}"
-            )
-    merged = pd.concat(found, ignore_index=True)
-    return merged.drop_duplicates(_TABLES[name], ignore_index=True).fillna("")
+    columns = found[0].columns
+    if any(table.columns != columns for table in found) or not {"image", "status"} <= {*columns}:
+        raise UserError(f"{here} and {coming} are not tables of one version of jaxrank")
+    status = columns.index("status")
+    rows: dict[str, Sequence[str]] = {}
+    for table in found:
+        for photo, row in zip(table.texts("image"), table.rows, strict=True):
+            if photo not in rows or rows[photo][status] == "bad":
+                rows[photo] = row
+    return columns, list(rows.values())
 
 
-def _frame(path: Path) -> pd.DataFrame:
-    table = tables.read_csv(path)
-    return pd.DataFrame(table.rows, columns=table.columns)
+def _merged_series(here: Path, coming: Path) -> _Table | None:
+    """The rows of both, from series to photo."""
+    series_of: dict[str, str] = {}
+    members: dict[str, set[str]] = {}
+    for path in (here, coming):
+        if not path.exists():
+            continue
+        table = tables.read_csv(path)
+        for column in ("series_id", "image"):
+            if column not in table.columns:
+                need = "a table of series has series_id,image"
+                raise tables.missing_column(path, column, need, table.columns)
+        of_path: dict[str, set[str]] = {}
+        for series, photo in zip(table.texts("series_id"), table.texts("image"), strict=True):
+            if series_of.setdefault(photo, series) != series:
+                raise UserError(f"{path}: photo '{photo}' is of another series than in {here}")
+            of_path.setdefault(series, set()).add(photo)
+        for series, photos in of_path.items():
+            if not members.setdefault(series, photos) & photos:
+                raise UserError(
+                    f"{path}: the series '{series}' has other photos than in {here}; rename one"
+                )
+    if not series_of:
+        return None
+    return ("series_id", "image"), [(series, photo) for photo, series in series_of.items()]

@@ -286,6 +286,13 @@ def _check_start(
                 f"--init_from={folder}: experiment '{e.name}' does not read the columns that the "
                 f"model reads (blocks {','.join(start.block_columns)})"
             )
+        recipes = start.description.get("recipes", {})
+        for name in {*e.blocks} & {*recipes} & {*dataset.recipes}:
+            if recipes[name] != dataset.recipes[name]:
+                raise UserError(
+                    f"--init_from={folder}: block '{name}' was not made as the one that the model "
+                    "was trained on"
+                )
     train, val = (start.seen[how] for how in SEEN)
     for part, known in ((splits.TEST, train | val), (splits.VALIDATION, train)):
         photos = dataset.photos[np.unique(dataset.pair_rows_M2[(parts == part).any(axis=0)])]

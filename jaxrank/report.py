@@ -232,12 +232,14 @@ def _save_best(
     difference_M = pair_differences(best.scores_N, dataset)
     slope = fit_slope(difference_M[validated], dataset.preference_M[validated])
     facts = ("fold", "seed", "best_epoch", "val_accuracy")
+    recipes = {name: key for name, key in dataset.recipes.items() if name in experiment.blocks}
     save_model(
         folder,
         experiment,
         {name: dataset.block_columns[name] for name in experiment.blocks},
         *best.weights,
-        {key: best.row[key] for key in facts} | {"slope": slope, "caveats": list(caveats)},
+        {key: best.row[key] for key in facts}
+        | {"slope": slope, "caveats": list(caveats), "recipes": recipes},
         _photos_seen(dataset, part_M, seen_before),
     )
 

@@ -22,10 +22,12 @@ from jaxrank.errors import UserError
 from jaxrank.extract import extraction, workers
 from jaxrank.extract.decoding import BadPhoto
 from jaxrank.extract.extraction import extract
+from jaxrank.extract.grouping import parse_time
 from jaxrank.extract.listing import list_folder, list_table
 from jaxrank.extract.makers import Maker, Options, make_makers
 from jaxrank.extract.photos import Photo, read_photo
 from jaxrank.extract.series import Grouping
+from jaxrank.merging import merge_stores
 
 IQA = Options(blocks=("iqa",))
 # A network of 0.5 M parameters with random weights.
@@ -107,7 +109,13 @@ def test_every_broken_and_odd_file_has_its_row_and_none_stops_the_run(tmp_path: 
     (folder / "folder.jpg").mkdir()
     found = extract(list_folder(folder), tmp_path / "store", IQA)
     table = photo_table(tmp_path / "store")
-    odd_names = {"link_out.jpg", "link_nowhere.jpg", "link_circle.jpg", "pipe.jpg", "line\nend.jpg"}
+    odd_names = {
+        "link_out.jpg",
+        "link_nowhere.jpg",
+        "link_circle.jpg",
+        "pipe.jpg",
+        "line\\nend.jpg",
+    }
     expected_bad = bad.keys() | odd_names | {"latin\\udce9.jpg"}
     assert set(found.bad) == expected_bad
     assert set(table.index[table["status"] == "bad"]) == expected_bad
@@ -152,7 +160,9 @@ def test_a_second_run_makes_only_what_is_new_or_changed(tmp_path: Path, counted:
     assert third.made == {"cnn": 2, "iqa": 2}
     assert sum(counted) == 4
     after = rows(tmp_path / "store", "cnn")
-    assert sorted(after) == ["001.jpg", "003.jpg", "new.jpg", "renamed.jpg"]
+    gone = ["000.jpg", "002.jpg"]  # what a store has stays
+    assert sorted(after) == sorted([*gone, "001.jpg", "003.jpg", "new.jpg", "renamed.jpg"])
+    assert "also has 2 photos that are not here" in third.notes[0]
     assert np.array_equal(after["renamed.jpg"], before["000.jpg"])
     assert np.array_equal(after["003.jpg"], before["003.jpg"])
     assert not np.array_equal(after["001.jpg"], before["001.jpg"])
@@ -218,11 +228,50 @@ def test_vectors_depend_neither_on_workers_nor_on_order_or_neighbours(tmp_path: 
                 )
 
 
-def test_photos_of_another_folder_do_not_replace_a_stores(tmp_path: Path) -> None:
-    extract(list_folder(fill(tmp_path / "one", 2)), tmp_path / "store", IQA)
-    other = list_folder(fill(tmp_path / "two", 2, first=500))
-    with pytest.raises(UserError, match=r"holds features of other photos, such as '000.jpg'"):
-        extract(other, tmp_path / "store", IQA)
+def test_photos_of_another_folder_join_a_store_and_take_nothing_away(tmp_path: Path) -> None:
+    one, two = fill(tmp_path / "one", 3), fill(tmp_path / "two", 3, first=2)
+    extract(list_folder(one), tmp_path / "store", IQA)
+    found = extract(list_folder(two), tmp_path / "store", IQA)
+    assert sorted(rows(tmp_path / "store", "iqa")) == [f"00{i}.jpg" for i in range(5)]
+    assert sorted(photo_table(tmp_path / "store").index) == [f"00{i}.jpg" for i in range(5)]
+    assert found.notes == ["the block 'iqa' also has 2 photos that are not here, such as '000.jpg'"]
+    classic = IQA._replace(iqa="classic")
+    with pytest.raises(UserError, match=r"made otherwise .* also of 2 photos that are not here"):
+        extract(list_folder(two), tmp_path / "store", classic)
+    shutil.copytree(one, tmp_path / "two", dirs_exist_ok=True)
+    found = extract(list_folder(two), tmp_path / "store", classic)
+    assert found.notes[0].startswith("the block 'iqa' was made otherwise before")
+
+
+def test_a_block_that_was_not_made_of_photos_is_not_replaced(tmp_path: Path) -> None:
+    folder = fill(tmp_path / "photos", 2)
+    values = np.arange(2, dtype=np.float32)[:, None]
+    features.write_block(tmp_path / "store", "iqa", features.Block(["u", "v"], ["x"], values, "f"))
+    with pytest.raises(UserError, match=r"block 'iqa' was not made of photos \('f'\)"):
+        extract(list_folder(folder), tmp_path / "store", IQA)
+
+
+def test_a_damaged_block_is_made_again_and_another_one_is_told(tmp_path: Path) -> None:
+    folder = fill(tmp_path / "photos", 2)
+    extract(list_folder(folder), tmp_path / "store", SMALL)
+    (path,) = (tmp_path / "store").glob("iqa-*.npy")
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-4])
+    found = extract(list_folder(folder), tmp_path / "store", SMALL._replace(blocks=("cnn",)))
+    assert found.made == {"cnn": 0}
+    assert "make the block 'iqa' again" in found.notes[0]
+    found = extract(list_folder(folder), tmp_path / "store", IQA)
+    assert found.made == {"iqa": 2}
+    assert "it is made again" in found.notes[0]
+    assert path.read_bytes() == whole
+
+
+def test_a_table_of_photos_that_is_somebody_elses_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "store").mkdir()
+    (tmp_path / "store" / "photos.csv").write_text("a,b\n1,2\n")
+    with pytest.raises(UserError, match="not a table that 'extract' has written"):
+        extract(list_folder(fill(tmp_path / "photos", 2)), tmp_path / "store", IQA)
+    assert (tmp_path / "store" / "photos.csv").read_text() == "a,b\n1,2\n"
 
 
 SLOW = """
@@ -288,15 +337,38 @@ def test_damaged_partial_rows_are_made_again(tmp_path: Path) -> None:
     folder = fill(tmp_path / "photos", 3)
     extract(list_folder(folder), tmp_path / "whole", IQA)
     (maker,) = make_makers(IQA).values()
-    rows_there = extraction.PartialRows(tmp_path / "store", "iqa", maker.recipe)
-    rows_there.add(["ab" * 32], np.ones((1, 4), np.float32))
-    rows_there.save()
-    (path,) = (tmp_path / "store").glob(".partial/iqa-*/*.npz")
-    assert len(extraction.PartialRows(tmp_path / "store", "iqa", maker.recipe).rows) == 1
-    path.write_bytes(path.read_bytes()[:-30])
-    extract(list_folder(folder), tmp_path / "store", IQA)
-    for name, row in rows(tmp_path / "whole", "iqa").items():
-        assert np.array_equal(rows(tmp_path / "store", "iqa")[name], row)
+    sha256 = list(extract(list_folder(folder), tmp_path / "whole", IQA).good.values())
+
+    def partial_rows() -> extraction.PartialRows:
+        return extraction.PartialRows(tmp_path / "store", "iqa", maker.recipe, 4)
+
+    wrong = np.ones((1, 4), np.float32)  # rows that show where they were believed
+    for damage in (None, "cut", "nan", "narrow", "float64", "scalar", "other"):
+        shutil.rmtree(tmp_path / "store", ignore_errors=True)
+        there = partial_rows()
+        there.add(sha256[:1], wrong)
+        there.save()
+        (path,) = (tmp_path / "store").glob(".partial/iqa-*/*.npz")
+        name = np.array([list(bytes.fromhex(sha256[0]))], np.uint8)
+        if damage is None:
+            assert len(partial_rows().rows) == 1
+            continue
+        if damage == "cut":
+            path.write_bytes(path.read_bytes()[:-30])
+        elif damage == "other":
+            path.with_name("copy of 000000.npz").write_bytes(b"")
+            path.unlink()
+        else:
+            values = {
+                "nan": wrong * np.nan,
+                "narrow": wrong[:, :3],
+                "float64": wrong.astype(np.float64),
+                "scalar": np.array(1, np.float32),
+            }[damage]
+            np.savez(path, sha256=name, values=values)
+        extract(list_folder(folder), tmp_path / "store", IQA)
+        for photo, row in rows(tmp_path / "whole", "iqa").items():
+            assert np.array_equal(rows(tmp_path / "store", "iqa")[photo], row), damage
 
 
 def crash(image: object) -> np.ndarray:
@@ -423,6 +495,39 @@ def test_folders_that_tables_would_call_the_same_are_refused(tmp_path: Path) -> 
         extract(
             list_folder(tmp_path / "photos"), tmp_path / "store", IQA, grouping=Grouping("folder")
         )
+    assert not (tmp_path / "store").exists()  # told before the work
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("2024:01:02 03:04:05", "2024-01-02 03:04:05"),
+        ("2024:01:02 03:04:05.25", "2024-01-02 03:04:05.250000"),
+        ("2024:01:02 03:04:05.123456789", "2024-01-02 03:04:05.123456"),
+        ("2024:01:02 03:04:05.000Z", "2024-01-02 03:04:05"),
+        ("2024:01:02 03:04:05.-5", "2024-01-02 03:04:05"),
+        ("9999:12:31 23:59:59.99999999", "9999-12-31 23:59:59.999999"),
+        ("0000:00:00 00:00:00", "None"),
+        ("yesterday", "None"),
+        ("", "None"),
+    ],
+)
+def test_times(text: str, expected: str) -> None:
+    assert str(parse_time(text)) == expected
+
+
+def test_series_of_other_photos_stay(tmp_path: Path) -> None:
+    fill(tmp_path / "one" / "a", 2)
+    fill(tmp_path / "one" / "b", 3, first=10)
+    fill(tmp_path / "two" / "c", 2, first=20)
+    by_folder = Grouping("folder")
+    for photos in ("one", "two"):
+        extract(list_folder(tmp_path / photos), tmp_path / "store", IQA, grouping=by_folder)
+    assert set(series(tmp_path / "store")) == {"a", "b", "c"}
+    (tmp_path / "one" / "b" / "011.jpg").unlink()
+    found = extract(list_folder(tmp_path / "one"), tmp_path / "store", IQA, grouping=by_folder)
+    assert series(tmp_path / "store")["b"] == ["b/010.jpg", "b/012.jpg"]
+    assert "1 photos that are not here left their series" in found.notes
 
 
 def test_bursts_are_series_by_time_and_camera(tmp_path: Path) -> None:
@@ -457,6 +562,7 @@ def test_a_burst_ends_where_photos_are_not_alike(tmp_path: Path) -> None:
     assert found.notes[0] == "series by time, and by a cosine of at least 0.9999 of the block cnn"
     with pytest.raises(UserError, match="needs the block clip or cnn"):
         extract(list_folder(folder), tmp_path / "plain", IQA, grouping=how)
+    assert not (tmp_path / "plain").exists()  # told before the work
 
 
 def test_series_of_a_table_and_rank_reads_them(tmp_path: Path) -> None:
@@ -494,6 +600,30 @@ def test_two_stores_are_merged(tmp_path: Path) -> None:
     assert len(photo_table(tmp_path / "s1")) == 6
     again = extract(list_folder(tmp_path / "p1"), tmp_path / "s1", IQA)
     assert again.made == {"iqa": 0}
+    assert len(rows(tmp_path / "s1", "iqa")) == len(photo_table(tmp_path / "s1")) == 6
+
+
+def test_stores_with_photos_in_common_are_merged(tmp_path: Path) -> None:
+    """Rows of a network differ in their last bits with the batch: what is here stays."""
+    folder = fill(tmp_path / "photos", 9)
+    whole = list_folder(folder)
+    extract(whole._replace(photos=whole.photos[:6]), tmp_path / "s1", SMALL)
+    extract(whole._replace(photos=whole.photos[4:]), tmp_path / "s2", SMALL)
+    before = rows(tmp_path / "s1", "cnn")
+    assert merge_stores(tmp_path / "s2", tmp_path / "s1") == {"cnn": 3, "iqa": 3}
+    after = rows(tmp_path / "s1", "cnn")
+    assert len(after) == 9
+    assert all(np.array_equal(after[name], before[name]) for name in before)
+
+
+def test_a_photo_that_is_bad_in_one_store_is_good_after_merging(tmp_path: Path) -> None:
+    for name, data in (("one", b""), ("two", jpeg())):
+        fill(tmp_path / name, 1, first=5)
+        (tmp_path / name / "x.jpg").write_bytes(data)
+        extract(list_folder(tmp_path / name), tmp_path / f"s-{name}", IQA)
+    merge_stores(tmp_path / "s-two", tmp_path / "s-one")
+    assert photo_table(tmp_path / "s-one").loc["x.jpg", "status"] == "good"
+    assert "x.jpg" in rows(tmp_path / "s-one", "iqa")
 
 
 def test_stores_that_do_not_fit_are_not_merged(
@@ -510,7 +640,8 @@ def test_stores_that_do_not_fit_are_not_merged(
     extract(list_folder(tmp_path / "p3"), tmp_path / "clash", IQA)
     for store, message in (
         ("classic", "block 'iqa' was made otherwise"),
-        ("clash", "photo '000.jpg' has other numbers"),
+        ("clash", "photo '000.jpg' is another file in"),
+        ("s1", "a store can't be added to itself"),
     ):
         words = [f"--from_store={tmp_path / store}", f"--features={tmp_path / 's1'}"]
         assert main(["launch.py", "features", *words]) == 2

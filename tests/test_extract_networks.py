@@ -191,10 +191,14 @@ def test_weights_that_cant_be_fetched_are_told_in_one_line(
     with pytest.raises(UserError) as told:
         clip.make_network("ViT-B-32", "laion2b_s34b_b79k", "cpu")
     text = str(told.value)
-    assert text.startswith("the weights 'laion2b_s34b_b79k' of 'ViT-B-32' are not on this machine")
+    assert text.startswith(
+        "the weights 'laion2b_s34b_b79k' of 'ViT-B-32' (laion/CLIP-ViT-B-32-laion2B-s34B-b79K/) "
+        "are not on this machine"
+    )
     assert "--clip_pretrained=FILE" in text
     with pytest.raises(
-        UserError, match=r"of 'resnet50' are not on this machine.*--cnn_weights=FILE"
+        UserError,
+        match=r"of 'resnet50' \(timm/resnet50.* are not on this machine.*--cnn_weights=FILE",
     ):
         cnn.make_network("resnet50", None, "pretrained", "cpu")
 

@@ -10,7 +10,7 @@ from jaxrank import splits
 from jaxrank.audit.findings import SECONDS, Audit, audit
 from jaxrank.datasets import align
 from jaxrank.errors import UserError
-from jaxrank.inputs import FeaturesInput, PairsInput, load_inputs
+from jaxrank.inputs import FeaturesInput, PairsInput, block_caveats, load_inputs
 from jaxrank.pairs import read_all_votes
 
 
@@ -44,6 +44,8 @@ def audit_files(
     whole = np.full((1, len(checked.table)), splits.TRAIN, np.int8)
     if not few:
         whole = splits.split_pairs(checked.table)
-    return audit(
+    found = audit(
         checked.table, dataset, whole[:, dataset.kept_M], compared=compared, max_seconds=max_seconds
     )
+    caveats = [f"Features: {caveat}." for caveat in block_caveats(store)]
+    return found._replace(evidence=[*found.evidence, *caveats])

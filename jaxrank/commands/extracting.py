@@ -1,6 +1,5 @@
 """`extract`: from photos to a feature store."""
 
-import os
 import sys
 from typing import TYPE_CHECKING
 
@@ -142,12 +141,9 @@ def _lines(store: str, found: "Extracted") -> list[str]:
             lines.append("  ...")
     if found.num_series is not None:
         lines.append(f"{found.num_series:,} series of at least two photos in series.csv")
-    return [
-        *lines,
-        *found.notes,
-        "",
-        f"Features: {store}, all photos in {os.path.join(store, 'photos.csv')}",
-    ]
+    lines += [*found.notes, "", f"Features: {store}, all photos in {store}/photos.csv"]
+    # Names are a user's: no escape sequences for a terminal.
+    return ["".join(c if c.isprintable() else "?" for c in line) for line in lines]
 
 
 def _check_flags(values: flags.FlagValues) -> None:

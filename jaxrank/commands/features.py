@@ -1,5 +1,7 @@
 """`features`: blocks of a feature store, from files."""
 
+from pathlib import Path
+
 from absl import flags
 
 from jaxrank.errors import UserError
@@ -51,8 +53,8 @@ def features(values: flags.FlagValues, config: None) -> int:
     if source == "from_store":
         return _merge(values)
 
-    from jaxrank import block_files
-    from jaxrank.features import write_block
+    from jaxrank import block_files, files
+    from jaxrank.features import write_block, writing_errors
 
     if source == "from_csv":
         block = block_files.read_block_csv(values.from_csv, dtype=values.dtype)
@@ -73,7 +75,9 @@ def features(values: flags.FlagValues, config: None) -> int:
             columns=values.columns or (),
             dtype=values.dtype,
         )
-    replaced = write_block(values.features, values.block, block)
+    store = Path(values.features)
+    with writing_errors(store), files.sole_writer(store):
+        replaced = write_block(store, values.block, block)
     what = "replaced" if replaced else "new"
     print(
         f"{values.features}: {what} block '{values.block}' of {len(block.photos):,} photos and "

@@ -4,6 +4,8 @@ import os
 import warnings
 from typing import Any
 
+import numpy as np
+
 from jaxrank.errors import UserError, did_you_mean
 from jaxrank.extract import networks
 from jaxrank.extract.networks import NO_WEIGHTS, RANDOM_WEIGHTS, Network
@@ -35,22 +37,26 @@ def make_network(model_name: str, weights: str, device: str) -> Network:
     drawn = weights == NO_WEIGHTS
 
     def forward(pixels: Any) -> Any:
-        return torch.nn.functional.normalize(tower(pixels).float(), dim=-1)
+        found = tower(pixels)
+        pooled = found[0] if isinstance(found, tuple) else found  # CoCa gives its tokens too
+        return torch.nn.functional.normalize(pooled.float(), dim=-1)
 
-    width = _width(torch, tower, preprocessing)
+    encode = networks.make_encoder(tower, forward, preprocessing, device)
+    blank = np.zeros((1, preprocessing.height, preprocessing.width, 3), np.uint8)
+    width = encode(blank).shape[1]
     return Network(
         [f"clip_{i}" for i in range(width)],
         preprocessing,
         recipe,
         f"{model_name}, {RANDOM_WEIGHTS if drawn else os.path.basename(weights)}",
         RANDOM_WEIGHTS if drawn else "",
-        networks.make_encoder(tower, forward, preprocessing, device),
+        encode,
     )
 
 
 def _load(open_clip: Any, model_name: str, weights: str) -> Any:
     tags = open_clip.list_pretrained_tags_by_model(model_name)
-    if weights not in (NO_WEIGHTS, *tags):
+    if weights not in (NO_WEIGHTS, *tags) and not os.path.isfile(weights):
         if os.sep not in weights and "." not in weights:  # not what a file is called
             raise UserError(
                 f"--clip_pretrained={weights}: neither a file nor weights of '{model_name}'."
@@ -74,7 +80,10 @@ def _load(open_clip: Any, model_name: str, weights: str) -> Any:
                 f"--clip_model={model_name}-quickgelu"
             ) from None
         except Exception as error:  # the hub, files, and tensors that don't fit raise many kinds
-            raise networks.cant_load("clip_pretrained", model_name, weights, error) from None
+            remote = open_clip.get_pretrained_cfg(model_name, weights)
+            raise networks.cant_load(
+                "clip_pretrained", model_name, weights, remote, error
+            ) from None
 
 
 def _preprocessing(model: Any) -> Preprocessing:
@@ -92,10 +101,3 @@ def _preprocessing(model: Any) -> Preprocessing:
         tuple(given.std),
         given.fill_color,
     )
-
-
-def _width(torch: Any, tower: Any, p: Preprocessing) -> int:
-    """How many numbers the tower gives."""
-    tower.eval()
-    with torch.inference_mode():
-        return int(tower(torch.zeros(1, 3, p.height, p.width)).shape[-1])

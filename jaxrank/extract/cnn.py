@@ -66,7 +66,9 @@ def _load(timm: Any, model_name: str, weights: str) -> Any:
             if weights not in (NO_WEIGHTS, PRETRAINED):
                 _load_file(timm, model, weights)
     except Exception as error:  # the hub, files, and tensors that don't fit raise many kinds
-        raise networks.cant_load("cnn_weights", model_name, weights, error) from None
+        known = timm.get_pretrained_cfg(model_name)
+        remote = {} if known is None else known.to_dict()
+        raise networks.cant_load("cnn_weights", model_name, weights, remote, error) from None
     return model
 
 
@@ -74,7 +76,7 @@ def _load_file(timm: Any, model: Any, path: str) -> None:
     """Loads a file of weights; only those of the classifier, which is not used, may be missing."""
     classifier = model.pretrained_cfg.get("classifier") or ()
     heads = (classifier,) if isinstance(classifier, str) else tuple(classifier)
-    state = networks.without(timm.models.load_state_dict(path), heads)
+    state = networks.without(timm.models.load_state_dict(path, weights_only=True), heads)
     result = model.load_state_dict(state, strict=False)
     missing = list(networks.without(dict.fromkeys(result.missing_keys), heads))
     for names, what in ((missing, "are missing"), (result.unexpected_keys, "are unknown")):

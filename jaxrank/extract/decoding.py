@@ -14,8 +14,9 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 from PIL import Image, ImageCms, UnidentifiedImageError
 
-# The shorter side, in pixels, to which larger photos are reduced.
+# The shorter side, in pixels, to which larger photos are reduced; long panoramas further.
 SHORT_SIDE = 768
+_MOST_REDUCED = 8 * SHORT_SIDE**2
 # A JPEG is decoded at 1/2, 1/4 or 1/8 where that leaves this many times the wanted size: the rest
 # of the way is a filter's, so that photos of different sizes are reduced much alike.
 _DRAFT_MARGIN = 1.5
@@ -145,16 +146,18 @@ def _decode(image: Image.Image) -> tuple[Image.Image, Facts]:
         width, height = (math.ceil(_DRAFT_MARGIN * side) for side in wanted)
         image.draft(None, (width, height))
     image.load()
-    flat = _flattened(image)
-    if flat.size != wanted:
-        flat = flat.resize(wanted, Image.Resampling.BICUBIC)
-    srgb = _to_srgb(flat, profile)
+    # Reduced before it is converted: a large photo then needs less memory.
+    small = _resizable(image)
+    if small.size != wanted:
+        small = small.resize(wanted, Image.Resampling.BICUBIC)
+    srgb = _to_srgb(_flattened(small), profile)
     return (srgb.transpose(_UPRIGHT[orientation]) if orientation in _UPRIGHT else srgb), facts
 
 
 def _reduced(width: int, height: int) -> tuple[int, int]:
-    """The size of which the shorter side is SHORT_SIDE, where that is smaller."""
-    scale = min(1.0, SHORT_SIDE / min(width, height))
+    """The size of which the shorter side is SHORT_SIDE, or less where the longer one is more than
+    eight times that; never larger than it was."""
+    scale = min(1.0, SHORT_SIDE / min(width, height), math.sqrt(_MOST_REDUCED / (width * height)))
     return max(1, round(width * scale)), max(1, round(height * scale))
 
 
@@ -165,8 +168,8 @@ def _exif(image: Image.Image) -> tuple[int, str, str]:
         inner = exif.get_ifd(_EXIF_IFD)
         taken = _text(inner.get(_EXIF_TAKEN)) or _text(exif.get(_EXIF_DATE))
         fraction = _text(inner.get(_EXIF_SUBSECOND))
-        if taken and fraction.isdecimal():
-            taken = f"{taken}.{fraction}"
+        if taken and fraction.isdigit():
+            taken = f"{taken.partition('.')[0]}.{fraction}"
         orientation = exif.get(_EXIF_ORIENTATION)
         camera = _text(exif.get(_EXIF_MODEL))
     except Exception:  # Pillow's EXIF parser raises many kinds for damaged bytes
@@ -183,21 +186,25 @@ def _text(value: object) -> str:
     return "".join(letter for letter in value if " " <= letter <= "~").strip()
 
 
-def _flattened(image: Image.Image) -> Image.Image:
-    """In one of the modes L, RGB, CMYK: no palette, no transparency, 8 bits."""
+def _resizable(image: Image.Image) -> Image.Image:
+    """In a mode that filters can work on: no palette, 8 bits."""
     if image.mode.startswith("I"):  # 16 bits, which Pillow reads as 32 from some formats
-        values = np.asarray(image, np.float64)
-        top = 255 if image.mode == "I" and values.max() <= 255 else 65535
-        return Image.fromarray(np.clip(values * (255 / top), 0, 255).round().astype(np.uint8))
+        values = np.asarray(image, np.float32)
+        return Image.fromarray(np.clip(values / 257, 0, 255).round().astype(np.uint8))
     if image.mode == "F":
         raise BadPhoto("its numbers are 32-bit floating point, whose range is not known")
-    if image.mode == "P" or image.has_transparency_data:
+    if image.mode in ("P", "PA"):
+        return image.convert("RGBA" if image.has_transparency_data else "RGB")
+    return image.convert("L") if image.mode == "1" else image
+
+
+def _flattened(image: Image.Image) -> Image.Image:
+    """In one of the modes L, RGB, CMYK: transparent parts are white."""
+    if image.has_transparency_data:
         opaque = image.convert("RGBA")
         white = Image.new("RGBA", opaque.size, "white")
         return Image.alpha_composite(white, opaque).convert("RGB")
-    if image.mode in ("L", "RGB", "CMYK"):
-        return image
-    return image.convert("L" if image.mode == "1" else "RGB")
+    return image if image.mode in ("L", "RGB", "CMYK") else image.convert("RGB")
 
 
 def _to_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:

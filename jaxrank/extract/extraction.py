@@ -2,7 +2,8 @@
 
 import os
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -71,30 +72,35 @@ def extract(
 
     Args:
       listing: the photos, see `listing`.
-      store: the store's folder. Its blocks will hold these photos and no others.
+      store: the store's folder. What it has of other photos stays.
       grouping: how to make series; they are written to `series.csv` there.
       num_workers: processes that decode; by default one a core.
       strict: a bad photo is an error.
       console: shows a progress bar.
 
     Raises:
-      UserError: a network can't be had, no photo is good, or a bad photo where `strict`.
+      UserError: a network can't be had, no photo is good, a bad photo where `strict`, or a block of
+        the store would lose rows that can't be made of these photos.
     """
     store = Path(store)
-    _refuse_other_photos(store, listing)
     if grouping is not None:
-        check_grouping(grouping)
+        names = [shown(photo.name) for photo in listing.photos]
+        check_grouping(grouping, store, names, options.blocks)
     makers = make_makers(options)
-    with features.writing_errors(store), files.sole_writer(store):
-        begun = time.monotonic()
+    with ExitStack() as stack:
+        with features.writing_errors(store):
+            stack.enter_context(files.sole_writer(store))
         seen = _Pass(listing, store, makers)
+        begun = time.monotonic()
         seen.run(num_workers or os.cpu_count() or 1, strict, console)
-        made = seen.write_blocks()
+        with features.writing_errors(store):
+            made = seen.write_blocks()
         seconds = time.monotonic() - begun
-        notes = [*listing.notes, *_stale_notes(store, seen.good, makers)]
+        notes = [*listing.notes, *seen.notes, *_stale_notes(store, seen.good, makers)]
         num_series = None
         if grouping is not None:
-            grouped = write_series(store, grouping, seen.taken)
+            with features.writing_errors(store):
+                grouped = write_series(store, grouping, seen.taken, seen.good)
             num_series, notes = len(grouped.series), notes + grouped.notes
     sources = {block: maker.source for block, maker in makers.items()}
     return Extracted(seen.good, seen.bad, made, sources, num_series, seconds, notes)
@@ -105,13 +111,52 @@ class _Pass:
 
     def __init__(self, listing: Listing, store: Path, makers: Mapping[str, Maker]):
         self._listing, self._store, self._makers = listing, store, makers
-        self._kept = {block: _kept_rows(store, block, maker) for block, maker in makers.items()}
-        self._new = {b: PartialRows(store, b, maker.recipe) for b, maker in makers.items()}
+        self.notes: list[str] = []
+        listed = {shown(photo.name) for photo in listing.photos}
+        self._old = {b: self._old_block(b, maker, listed) for b, maker in makers.items()}
+        self._kept = {
+            block: {}
+            if old is None or old.extraction is None
+            else dict(zip(old.extraction.photos_sha256, old.values, strict=True))
+            for block, old in self._old.items()
+        }
+        self._new = {
+            block: PartialRows(store, block, maker.recipe, len(maker.columns))
+            for block, maker in makers.items()
+        }
         self._waiting: dict[str, dict[str, np.ndarray]] = {block: {} for block in makers}
+        self._old_rows = _old_photos(store / PHOTOS)
         self._rows: list[tuple[Any, ...]] = []
         self.good: dict[str, str] = {}
         self.bad: dict[str, str] = {}
         self.taken: list[Taken] = []  # of the good photos
+
+    def _old_block(self, name: str, maker: Maker, listed: set[str]) -> Block | None:
+        """The store's block, where it was made in the same way; its other photos stay."""
+        if not (self._store / features.MANIFEST).exists():
+            return None
+        try:
+            old = features.open_store(self._store, [name]).get(name)
+        except UserError as error:
+            self.notes.append(f"{error}: it is made again")
+            return None
+        if old is None:
+            return None
+        if old.extraction is None:
+            raise UserError(
+                f"{self._store}: its block '{name}' was not made of photos ('{old.source}') and "
+                "would be replaced; name another --features"
+            )
+        if old.extraction.recipe != maker.recipe or list(old.columns) != list(maker.columns):
+            others = len(set(old.photos) - listed)
+            if others:
+                raise UserError(
+                    f"{self._store}: its block '{name}' was made otherwise ('{old.source}'), also "
+                    f"of {others:,} photos that are not here; name another --features"
+                )
+            self.notes.append(f"the block '{name}' was made otherwise before: '{old.source}'")
+            return None
+        return old._replace(values=np.array(old.values))  # its file goes when it is replaced
 
     def run(self, num_workers: int, strict: bool, console: Console | None) -> None:
         photos = self._listing.photos
@@ -150,44 +195,66 @@ class _Pass:
         waiting, self._waiting[block] = self._waiting[block], {}
         if waiting:
             values = self._makers[block].encode(np.stack(list(waiting.values())))
+            if not np.isfinite(values).all():
+                raise UserError(
+                    f"block '{block}': {self._makers[block].source} gives numbers that are not "
+                    "finite; look at its weights"
+                )
             self._new[block].add(list(waiting), values)
 
     def write_blocks(self) -> dict[str, int]:
         """Writes `photos.csv` and the blocks; returns how many rows of each are new."""
-        tables.write_csv(self._store / PHOTOS, _COLUMNS, self._rows)
+        self._write_photos()
         if not self.good:
             name, reason = next(iter(self.bad.items()))
             raise UserError(
                 f"{self._listing.root}: none of {len(self._rows):,} photos can be used; '{name}': "
                 f"{reason}"
             )
-        names, contents = list(self.good), list(self.good.values())
         for block, maker in self._makers.items():
             rows = self._kept[block] | self._new[block].rows
-            values = np.stack([rows[sha256] for sha256 in contents])
-            extraction = Extraction(dict(maker.recipe), contents)
+            contents = self._others(block) | self.good
             made = Block(
-                names,
+                list(contents),
                 list(maker.columns),
-                values,
+                np.stack([rows[sha256] for sha256 in contents.values()]),
                 maker.source,
                 caveat=maker.caveat,
-                extraction=extraction,
+                extraction=Extraction(dict(maker.recipe), list(contents.values())),
             )
             features.write_block(self._store, block, made)
             partial.remove(self._store, block)
-        return {block: len(set(contents) - self._kept[block].keys()) for block in self._makers}
+        known = {block: self._kept[block].keys() for block in self._makers}
+        return {block: len(set(self.good.values()) - known[block]) for block in self._makers}
+
+    def _others(self, block: str) -> dict[str, str]:
+        """Contents of the photos that the block has beside those that were looked at."""
+        old = self._old[block]
+        if old is None or old.extraction is None:
+            return {}
+        contents = zip(old.photos, old.extraction.photos_sha256, strict=True)
+        others = {n: c for n, c in contents if n not in self.good and n not in self.bad}
+        if others:
+            self.notes.append(
+                f"the block '{block}' also has {len(others):,} photos that are not here, such as "
+                f"'{next(iter(others))}'"
+            )
+        return others
+
+    def _write_photos(self) -> None:
+        """The table of photos; its rows of others stay."""
+        rows = self._old_rows | {str(row[0]): row for row in self._rows}
+        tables.write_csv(self._store / PHOTOS, _COLUMNS, rows.values())
 
 
-def _kept_rows(store: Path, block: str, maker: Maker) -> dict[str, np.ndarray]:
-    """Rows of the store's block by content, where they were made in the same way."""
-    if not (store / features.MANIFEST).exists():
+def _old_photos(path: Path) -> dict[str, Sequence[Any]]:
+    """The rows of a table of photos by their names; none where there is no table."""
+    if not path.exists():
         return {}
-    old = features.open_store(store).get(block)
-    if old is None or old.extraction is None or old.extraction.recipe != maker.recipe:
-        return {}
-    # In memory: the file goes when the block is replaced.
-    return dict(zip(old.extraction.photos_sha256, np.array(old.values), strict=True))
+    table = tables.read_csv(path)
+    if tuple(table.columns) != _COLUMNS:
+        raise UserError(f"{path}: not a table that 'extract' has written; move it away")
+    return dict(zip(table.texts("image"), table.rows, strict=True))
 
 
 def _with_progress(
@@ -213,24 +280,18 @@ def _with_progress(
             bar.update(task, advance=1, speed=f"{speed:.1f} photos/s" if speed else "")
 
 
-def _refuse_other_photos(store: Path, listing: Listing) -> None:
-    """A store's blocks hold the photos of one folder: those of another would replace them."""
-    if not (store / PHOTOS).exists():
-        return
-    known = set(tables.read_csv(store / PHOTOS).texts("image"))
-    if known.isdisjoint(shown(photo.name) for photo in listing.photos):
-        raise UserError(
-            f"{store} holds features of other photos, such as '{min(known)}', which these would "
-            f"replace; name another --features, and put the two together with 'launch.py features "
-            f"--from_store=ONE --features=OTHER'"
-        )
-
-
 def _stale_notes(store: Path, good: Mapping[str, str], makers: Mapping[str, Maker]) -> list[str]:
     """What is said of blocks that this run did not make, of photos that have changed since."""
     notes = []
-    for name, block in features.open_store(store).items():
-        if name in makers or block.extraction is None:
+    for name in features.block_names(store):
+        if name in makers:
+            continue
+        try:
+            block = features.open_store(store, [name])[name]
+        except UserError as error:  # damaged, which this run has nothing to do with
+            notes.append(str(error))
+            continue
+        if block.extraction is None:
             continue
         then = dict(zip(block.photos, block.extraction.photos_sha256, strict=True))
         changed = sum(then.get(photo) != sha256 for photo, sha256 in good.items())

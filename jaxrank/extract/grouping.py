@@ -77,7 +77,8 @@ def parse_time(text: str) -> datetime.datetime | None:
         time = datetime.datetime.strptime(whole, "%Y:%m:%d %H:%M:%S")
     except ValueError:  # also 0000:00:00, of cameras whose clock was never set
         return None
-    return time + datetime.timedelta(seconds=float(f"0.{fraction}") if fraction else 0)
+    digits = fraction[:6] if fraction.isascii() and fraction.isdigit() else "0"
+    return time.replace(microsecond=int(digits.ljust(6, "0")))
 
 
 def by_table(series: Mapping[str, str], names: Sequence[str]) -> Grouped:

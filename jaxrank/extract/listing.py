@@ -8,7 +8,7 @@ from typing import NamedTuple
 from jaxrank import tables
 from jaxrank.errors import UserError
 from jaxrank.extract.decoding import SUFFIXES
-from jaxrank.extract.photos import Photo
+from jaxrank.extract.photos import Photo, shown
 
 
 class Listing(NamedTuple):
@@ -50,7 +50,9 @@ def list_folder(folder: Path | str) -> Listing:
         )
     notes = []
     if others:
-        notes.append(f"{len(others):,} files are no photos by their names, such as '{others[0]}'")
+        notes.append(
+            f"{len(others):,} files are no photos by their names, such as '{shown(others[0])}'"
+        )
     return Listing(folder, sorted(photos), notes)
 
 

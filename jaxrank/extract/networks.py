@@ -58,7 +58,7 @@ def import_libraries(*names: str) -> list[ModuleType]:
 
         _import_torchvision()
         return [importlib.import_module(name) for name in names]
-    except ImportError as error:
+    except (ImportError, OSError) as error:  # OSError: a shared library that is not there
         missing = getattr(error, "name", None) or names[0]
         raise UserError(
             f"the blocks clip and cnn need PyTorch, open_clip and timm ('{missing}' is missing): "
@@ -118,14 +118,22 @@ def weights_file(flag: str, path: str) -> None:
         raise UserError(f"--{flag}={path}: there is no such file of weights")
 
 
-def cant_load(flag: str, model: str, weights: str, error: Exception) -> UserError:
-    """The error of weights that could not be fetched, or do not fit."""
+def cant_load(
+    flag: str, model: str, weights: str, remote: Mapping[str, Any], error: Exception
+) -> UserError:
+    """The error of weights that could not be fetched, or do not fit.
+
+    Args:
+      remote: where they would come from, as open_clip and timm describe it.
+    """
     if os.path.isfile(weights):
         return UserError(f"--{flag}={weights}: not weights of '{model}' ({tables.reason(error)})")
+    places = (remote.get(key) for key in ("hf_hub", "hf_hub_id", "url"))
+    place = next(filter(None, places), "no known place")
     return UserError(
-        f"the weights '{weights}' of '{model}' are not on this machine and could not be fetched "
-        f"({tables.reason(error)}); give a local file by --{flag}=FILE, or --{flag}={NO_WEIGHTS} "
-        f"for {RANDOM_WEIGHTS}"
+        f"the weights '{weights}' of '{model}' ({place}) are not on this machine and could not be "
+        f"fetched ({tables.reason(error)}); give a local file by --{flag}=FILE, or "
+        f"--{flag}={NO_WEIGHTS} for {RANDOM_WEIGHTS}"
     )
 
 

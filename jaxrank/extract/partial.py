@@ -3,11 +3,8 @@
 A store that is complete needs none of them; they lie in its folder `.partial` meanwhile.
 """
 
-import hashlib
-import json
 import shutil
 import time
-import zipfile
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -16,15 +13,11 @@ from typing import Any
 import numpy as np
 
 from jaxrank import files
+from jaxrank.features import Extraction, writing_errors
 
 FOLDER = ".partial"
 # So often rows are written, in seconds.
 _EVERY = 5.0
-
-
-def recipe_key(recipe: Mapping[str, Any]) -> str:
-    """What a block's rows are known by, beside the content of their photos."""
-    return hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest()
 
 
 class PartialRows:
@@ -35,13 +28,15 @@ class PartialRows:
     missing: the same photos side by side, so the same bits.
     """
 
-    def __init__(self, store: Path, block: str, recipe: Mapping[str, Any]):
-        self._folder = store / FOLDER / f"{block}-{recipe_key(recipe)[:16]}"
+    def __init__(self, store: Path, block: str, recipe: Mapping[str, Any], width: int):
+        key = Extraction(recipe, []).key
+        self._store, self._width = store, width
+        self._folder = store / FOLDER / f"{block}-{key[:16]}"
         self.rows: dict[str, np.ndarray] = {}
         self._unsaved: list[str] = []
         self._saved_at = time.monotonic()
         self._next = 0
-        for path in sorted(self._folder.glob("*.npz")):
+        for path in sorted(self._folder.glob(f"{'[0-9]' * 6}.npz")):
             self._next = int(path.stem) + 1
             self._read(path)
 
@@ -49,10 +44,18 @@ class PartialRows:
         try:
             with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
                 names, values = file["sha256"], file["values"]
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
-            path.unlink()  # damaged: its photos are done again
+        except Exception:  # damaged bytes raise many kinds; these photos are done again
             return
-        self.rows |= {name.hex(): row for name, row in zip(map(bytes, names), values, strict=True)}
+        sound = (
+            names.dtype == np.uint8
+            and values.dtype == np.float32
+            and names.shape[1:] == (32,)
+            and values.shape == (len(names), self._width)
+            and np.isfinite(values).all()
+        )
+        if sound:
+            contents = (bytes(name).hex() for name in names)
+            self.rows |= dict(zip(contents, values, strict=True))
 
     def add(self, sha256: list[str], values: np.ndarray) -> None:
         """Adds a batch's rows, and writes what has been added where it is time to."""
@@ -63,11 +66,12 @@ class PartialRows:
 
     def save(self) -> None:
         if self._unsaved:
-            self._folder.mkdir(parents=True, exist_ok=True)
             names = np.array([list(bytes.fromhex(name)) for name in self._unsaved], np.uint8)
             values = np.stack([self.rows[name] for name in self._unsaved])
-            with files.whole_file(self._folder / f"{self._next:06d}.npz", "wb") as file:
-                np.savez(file, sha256=names, values=values)
+            with writing_errors(self._store):
+                self._folder.mkdir(parents=True, exist_ok=True)
+                with files.whole_file(self._folder / f"{self._next:06d}.npz", "wb") as file:
+                    np.savez(file, sha256=names, values=values)
             self._next += 1
             self._unsaved = []
         self._saved_at = time.monotonic()

@@ -7,6 +7,9 @@ from typing import NamedTuple
 
 from jaxrank.extract.decoding import BadPhoto
 
+# No photo's file is larger; it is read into memory as a whole.
+_MOST_BYTES = 2 * 10**9
+
 
 class Photo(NamedTuple):
     """A photo's name in all tables, with `/` between folders, and where its file is."""
@@ -26,8 +29,11 @@ def read_photo(photo: Photo, root: Path) -> bytes:
         if not photo.path.resolve().is_relative_to(root.resolve()):
             raise BadPhoto("a link that leads out of the folder")
         # A named pipe would block at its opening, so the kind of file is asked before.
-        if not stat.S_ISREG(os.stat(photo.path).st_mode):
+        status = os.stat(photo.path)
+        if not stat.S_ISREG(status.st_mode):
             raise BadPhoto("not a file")
+        if status.st_size > _MOST_BYTES:
+            raise BadPhoto(f"more than {_MOST_BYTES // 10**9} GB")
         return photo.path.read_bytes()
     except OSError as error:
         raise BadPhoto(f"can't be read ({error.strerror or error})") from None
@@ -37,10 +43,14 @@ def read_photo(photo: Photo, root: Path) -> bytes:
 
 def check_name(name: str) -> None:
     """Raises BadPhoto for a name that would not read back from a table as it was."""
-    if name != name.strip() or not name.isprintable():
-        raise BadPhoto("its name has control characters, or blanks at an end: rename it")
+    if name != name.strip() or not name.isprintable() or name.startswith("'"):
+        raise BadPhoto(
+            "its name has control characters, or blanks at an end, or begins with an apostrophe: "
+            "rename it"
+        )
 
 
 def shown(name: str) -> str:
-    """A name as text that any file can hold."""
-    return name.encode("utf-8", "backslashreplace").decode("utf-8")
+    """A name as text that any file can hold and any terminal can show."""
+    text = name.encode("utf-8", "backslashreplace").decode("utf-8")
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

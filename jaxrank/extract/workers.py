@@ -12,6 +12,8 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import TimeoutError
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,6 +21,7 @@ import numpy as np
 from pebble import ProcessExpired, ProcessFuture, ProcessPool
 from PIL import Image
 
+from jaxrank.errors import UserError
 from jaxrank.extract.decoding import BadPhoto, Facts, decode, describe, prepare_pillow
 from jaxrank.extract.photos import Photo, read_photo
 
@@ -65,7 +68,6 @@ def _begin(task: _Task, parent: int) -> None:
     """Prepares a process."""
     global _task
     _task = task
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that reads results
     prepare_pillow()
     threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
 
@@ -94,6 +96,8 @@ def see(photo: Photo, root: Path, views: Views, known: Mapping[str, frozenset[st
         inputs = {block: views[block](image) for block in wanting}
     except BadPhoto as error:
         return seen._replace(reason=str(error))
+    except MemoryError:
+        return seen._replace(reason="too large for this machine's memory")
     return seen._replace(facts=facts, inputs=inputs)
 
 
@@ -106,6 +110,7 @@ def see_all(
     patience: float = PATIENCE,
 ) -> Iterator[Seen]:
     """Yields what becomes of each photo, in their order, whichever is ready first."""
+    workers = min(workers, len(photos))
     waiting: deque[ProcessFuture] = deque()
     coming = iter(photos)
     # Not forked: PyTorch and JAX have threads by now, and a copy of a locked lock stays locked.
@@ -115,6 +120,8 @@ def see_all(
         initargs=(_Task(root, views, known), os.getpid()),
         context=multiprocessing.get_context("spawn"),
     ) as pool:
+        with _no_interrupts():
+            _ = pool.active  # starts its threads and processes
         try:
             while True:
                 while len(waiting) < _AHEAD * workers and (photo := next(coming, None)):
@@ -126,6 +133,17 @@ def see_all(
             pool.stop()
 
 
+@contextmanager
+def _no_interrupts() -> Iterator[None]:
+    """Holds Ctrl-C back. Threads and processes that start meanwhile never see it: it is for the
+    process that reads their results."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def _result(future: ProcessFuture, patience: float) -> Seen:
     try:
         return future.result()
@@ -133,3 +151,9 @@ def _result(future: ProcessFuture, patience: float) -> Seen:
         return Seen(f"its decoder had not ended after {patience:g} seconds")
     except ProcessExpired:
         return Seen("its decoder crashed")
+    except BrokenProcessPool:
+        raise UserError(
+            "the processes that decode photos could not start: --workers may be too many for "
+            "this machine; a script that calls extract needs 'if __name__ == \"__main__\":' before "
+            "its work"
+        ) from None
