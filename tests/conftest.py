@@ -1,6 +1,7 @@
 """Small data and small cohorts that the tests share: no test needs the embedded set's size."""
 
 import dataclasses
+import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,26 @@ from jaxrank.pairs import Pairs
 
 PHOTO_TRIAGE = Path(__file__).parents[2] / "shared" / "phototriage"
 IQA_COLUMNS = ("sharpness", "exposure", "colorfulness", "contrast")
+
+
+TINY = "jaxrank-tiny"
+TINY_CONFIG = {
+    "embed_dim": 16,
+    "vision_cfg": {"image_size": 32, "layers": 2, "width": 32, "head_width": 16, "patch_size": 8},
+    "text_cfg": {"context_length": 8, "vocab_size": 64, "width": 16, "heads": 2, "layers": 1},
+}
+
+
+@pytest.fixture(scope="session")
+def tiny_clip(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The name of a CLIP model of 32 pixels that is made in milliseconds."""
+    from jaxrank.extract import networks
+
+    (open_clip,) = networks.import_libraries("open_clip")
+    path = tmp_path_factory.mktemp("configs") / f"{TINY}.json"
+    path.write_text(json.dumps(TINY_CONFIG))
+    open_clip.add_model_config(path)
+    return TINY
 
 
 @pytest.fixture(autouse=True, scope="module")

@@ -20,7 +20,7 @@ from jaxrank import features, tables
 from jaxrank.cli import main
 from jaxrank.errors import UserError
 from jaxrank.extract import extraction, workers
-from jaxrank.extract.decoding import BadPhoto
+from jaxrank.extract.decoding import BadPhoto, decode
 from jaxrank.extract.extraction import extract
 from jaxrank.extract.grouping import parse_time
 from jaxrank.extract.listing import list_folder, list_table
@@ -128,11 +128,41 @@ def test_every_broken_and_odd_file_has_its_row_and_none_stops_the_run(tmp_path: 
     assert np.isfinite(block.values).all()
 
 
+def test_odd_photos_go_through_networks(tmp_path: Path, tiny_clip: str) -> None:
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for name, data in odd_photos().items():
+        (folder / name).write_bytes(data)
+    options = SMALL._replace(blocks=("clip", "cnn"), clip_model=tiny_clip, clip_pretrained="none")
+    found = extract(list_folder(folder), tmp_path / "store", options)
+    store = features.open_store(tmp_path / "store")
+    assert list(store) == ["clip", "cnn"]
+    assert set(store["clip"].photos) == odd_photos().keys() == set(found.good)
+    np.testing.assert_allclose(np.linalg.norm(store["clip"].values, axis=1), 1, rtol=1e-5)
+
+
+def test_a_large_file_is_a_bad_photo(tmp_path: Path) -> None:
+    folder = fill(tmp_path / "photos", 1)
+    with (folder / "sparse.jpg").open("wb") as file:
+        file.truncate(2**41)  # takes no room on the disk
+    found = extract(list_folder(folder), tmp_path / "store", IQA)
+    assert found.bad == {"sparse.jpg": "more than 2 GB"}
+
+
+def test_a_long_panorama_is_reduced_further(tmp_path: Path) -> None:
+    image, facts = decode(encoded(scene(0, 30_000, 1000), "PNG"))
+    assert (facts.width, facts.height) == (30_000, 1000)
+    assert image.width * image.height <= 8 * 768**2 * 1.01
+    assert image.width / image.height == pytest.approx(30, rel=0.01)
+
+
 def test_strict_makes_a_bad_photo_an_error(tmp_path: Path) -> None:
     folder = fill(tmp_path / "photos", 2)
     (folder / "empty.jpg").write_bytes(b"")
     with pytest.raises(UserError, match=r"empty.jpg: the file is empty \(--strict\)"):
         extract(list_folder(folder), tmp_path / "store", IQA, strict=True)
+    words = [f"--photos={folder}", f"--features={tmp_path / 'store'}", "--blocks=iqa", "--strict"]
+    assert main(["launch.py", "extract", *words]) == 2
 
 
 def test_only_bad_photos_are_an_error_and_their_reasons_stay(tmp_path: Path) -> None:
@@ -333,6 +363,32 @@ def test_a_run_killed_anywhere_goes_on_to_the_same_bits(tmp_path: Path) -> None:
     assert not (killed / ".partial").exists()
 
 
+def test_a_run_that_ends_between_two_blocks_goes_on_to_the_same_bits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = fill(tmp_path / "photos", 5)
+    extract(list_folder(folder), tmp_path / "whole", SMALL)
+    write = features.write_block
+    written: list[str] = []
+
+    def killed_at_the_second(store: Path, name: str, block: features.Block) -> bool:
+        if written:
+            raise SystemExit
+        written.append(name)
+        return write(store, name, block)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(features, "write_block", killed_at_the_second)
+        with pytest.raises(SystemExit):
+            extract(list_folder(folder), tmp_path / "killed", SMALL)
+    assert list(features.open_store(tmp_path / "killed")) == ["cnn"]
+    found = extract(list_folder(folder), tmp_path / "killed", SMALL)
+    assert found.made == {"cnn": 0, "iqa": 5}
+    for block in ("cnn", "iqa"):
+        stores = [features.open_store(tmp_path / name)[block] for name in ("whole", "killed")]
+        assert stores[0].sha256 == stores[1].sha256
+
+
 def test_damaged_partial_rows_are_made_again(tmp_path: Path) -> None:
     folder = fill(tmp_path / "photos", 3)
     extract(list_folder(folder), tmp_path / "whole", IQA)
@@ -427,6 +483,33 @@ def _runs(pid: int) -> bool:
         return "Z" not in Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
     except (FileNotFoundError, ProcessLookupError):
         return False
+
+
+def test_ctrl_c_keeps_what_is_done_and_says_how_to_go_on(tmp_path: Path) -> None:
+    folder = fill(tmp_path / "photos", 40)
+    script = tmp_path / "slow.py"
+    script.write_text(
+        SLOW.split("from jaxrank.extract.listing")[0]
+        + "from jaxrank.cli import main\n"
+        + "if __name__ == '__main__':\n    sys.exit(main(sys.argv))\n"
+    )
+    words = [
+        f"--photos={folder}", f"--features={tmp_path / 'store'}", "--blocks=cnn,iqa",
+        "--cnn_model=test_resnet", "--cnn_weights=none",
+    ]  # fmt: skip
+    process = subprocess.Popen(
+        [sys.executable, script, "extract", *words], stderr=subprocess.PIPE, start_new_session=True
+    )
+    until = time.monotonic() + 60
+    while not list((tmp_path / "store").glob(".partial/cnn-*/*.npz")):
+        assert time.monotonic() < until
+        time.sleep(0.01)
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to all processes of the command
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert said.decode() == "jaxrank: stopped; the same command goes on from here\n"
+    found = extract(list_folder(folder), tmp_path / "store", SMALL)
+    assert len(found.good) == 40
 
 
 # Tables of photos.
@@ -703,6 +786,28 @@ def test_mistakes_of_the_command(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("--from_store=s", "--features is missing"),
+        ("--from_store=s --features=t --block=iqa", "--block does not go with --from_store"),
+        ("--from_store=s --features=t --dtype=float16", "--dtype does not go with --from_store"),
+        ("--from_store=s --features=t", "s: not a feature store"),
+    ],
+)
+def test_mistakes_of_merging(
+    words: str,
+    message: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["launch.py", "features", *words.split()]) == 2
+    assert message in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_random_weights_stand_wherever_results_appear(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -730,3 +835,12 @@ def test_random_weights_stand_wherever_results_appear(
     assert "block cnn: random weights" in capsys.readouterr().out
     manifest = json.loads((store / features.MANIFEST).read_text())
     assert manifest["blocks"]["cnn"]["caveat"] == "random weights"
+    audited = [f"--pairs={tmp_path / 'pairs.csv'}", f"--features={store}"]
+    main(["launch.py", "audit", *audited, f"--workdir={tmp_path / 'a'}"])
+    assert "block cnn: random weights" in capsys.readouterr().out
+    # Features that another layer made have the same columns' names; the model knows better.
+    other = SMALL._replace(iqa="classic")
+    extract(list_folder(photos), tmp_path / "other", other)
+    ranked[1] = f"--features={tmp_path / 'other'}"
+    assert main(["launch.py", "rank", *ranked[:2], f"--workdir={tmp_path / 'o'}"]) == 2
+    assert "block 'iqa' (image-quality numbers (classic)" in capsys.readouterr().err
