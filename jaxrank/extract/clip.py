@@ -28,7 +28,7 @@ def make_network(model_name: str, weights: str, device: str) -> Network:
     if model_name not in open_clip.list_models():
         raise UserError(
             f"--clip_model={model_name}: open_clip has no such model."
-            f"{did_you_mean(model_name, open_clip.list_models())}"
+            f"{did_you_mean(model_name, open_clip.list_models())[:200]}"
         )
     model = _load(open_clip, model_name, weights)
     tower = model.visual

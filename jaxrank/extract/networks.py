@@ -97,13 +97,14 @@ def check_device(device: str) -> None:
 @contextmanager
 def quiet() -> Iterator[None]:
     """Without the log lines and warnings of libraries: what matters of them is said by errors."""
+    before = logging.root.manager.disable
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         logging.disable()
         try:
             yield
         finally:
-            logging.disable(logging.NOTSET)
+            logging.disable(before)
 
 
 def seeded() -> None:

@@ -1,0 +1,228 @@
+"""Extractions that are killed, interrupted, or meet a decoder that crashes."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from photo_files import jpeg, scene
+from photo_stores import IQA, SMALL, fill, rows
+
+from jaxrank import features
+from jaxrank.extract import extraction, workers
+from jaxrank.extract.extraction import extract
+from jaxrank.extract.listing import list_folder
+from jaxrank.extract.makers import make_makers
+
+SLOW = """
+import sys, time
+from jaxrank.extract import extraction, makers
+from jaxrank.extract.partial import PartialRows
+import jaxrank.extract.partial as partial
+partial._EVERY = 0.0
+def slow(options):
+    made = makers.make_makers(options)
+    def slower(maker):
+        def encode(batch):
+            time.sleep(0.15)
+            values = maker.encode(batch)
+            return values + 1e-4 * values.mean()  # a photo's neighbours show in its bits
+        return maker._replace(encode=encode, batch=4)
+    return {block: slower(maker) for block, maker in made.items()}
+extraction.make_makers = slow
+from jaxrank.extract.listing import list_folder
+if __name__ == "__main__":
+    options = makers.Options(blocks=("cnn", "iqa"), cnn_model="test_resnet", cnn_weights="none")
+    extraction.extract(list_folder(sys.argv[1]), sys.argv[2], options, num_workers=2)
+"""
+
+
+def test_a_run_killed_anywhere_goes_on_to_the_same_bits(tmp_path: Path) -> None:
+    folder = fill(tmp_path / "photos", 30)
+    (folder / "005.jpg").write_bytes(b"")  # a bad one does not shift the batches
+    script = tmp_path / "slow.py"
+    script.write_text(SLOW)
+
+    def start(store: Path) -> "subprocess.Popen[bytes]":
+        return subprocess.Popen([sys.executable, script, folder, store])
+
+    assert start(tmp_path / "whole").wait() == 0
+    killed = tmp_path / "killed"
+    saved = []
+    for _ in range(3):
+        process = start(killed)
+        before = len(list(killed.glob(".partial/cnn-*/*.npz")))
+        until = time.monotonic() + 60
+        while len(list(killed.glob(".partial/cnn-*/*.npz"))) <= before:
+            assert process.poll() is None
+            assert time.monotonic() < until
+            time.sleep(0.01)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        saved.append(len(list(killed.glob(".partial/cnn-*/*.npz"))))
+    assert not (killed / features.MANIFEST).exists()  # else it was not killed in the middle
+    assert saved == sorted(set(saved))
+    assert start(killed).wait() == 0
+    for block in ("cnn", "iqa"):
+        expected, found = (
+            features.open_store(store)[block] for store in (tmp_path / "whole", killed)
+        )
+        assert expected.photos == found.photos
+        assert np.array_equal(expected.values, found.values)
+        assert expected.sha256 == found.sha256
+    assert not (killed / ".partial").exists()
+
+
+def test_a_run_that_ends_between_two_blocks_goes_on_to_the_same_bits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = fill(tmp_path / "photos", 5)
+    extract(list_folder(folder), tmp_path / "whole", SMALL)
+    write = features.write_block
+    written: list[str] = []
+
+    def killed_at_the_second(store: Path, name: str, block: features.Block) -> bool:
+        if written:
+            raise SystemExit
+        written.append(name)
+        return write(store, name, block)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(features, "write_block", killed_at_the_second)
+        with pytest.raises(SystemExit):
+            extract(list_folder(folder), tmp_path / "killed", SMALL)
+    assert list(features.open_store(tmp_path / "killed")) == ["cnn"]
+    found = extract(list_folder(folder), tmp_path / "killed", SMALL)
+    assert found.made == {"cnn": 0, "iqa": 5}
+    for block in ("cnn", "iqa"):
+        stores = [features.open_store(tmp_path / name)[block] for name in ("whole", "killed")]
+        assert stores[0].sha256 == stores[1].sha256
+
+
+def test_damaged_partial_rows_are_made_again(tmp_path: Path) -> None:
+    folder = fill(tmp_path / "photos", 3)
+    extract(list_folder(folder), tmp_path / "whole", IQA)
+    (maker,) = make_makers(IQA).values()
+    sha256 = list(extract(list_folder(folder), tmp_path / "whole", IQA).good.values())
+
+    def partial_rows() -> extraction.PartialRows:
+        return extraction.PartialRows(tmp_path / "store", "iqa", maker.recipe, 4)
+
+    wrong = np.ones((1, 4), np.float32)  # rows that show where they were believed
+    for damage in (None, "cut", "nan", "narrow", "float64", "scalar", "other"):
+        shutil.rmtree(tmp_path / "store", ignore_errors=True)
+        there = partial_rows()
+        there.add(sha256[:1], wrong)
+        there.save()
+        (path,) = (tmp_path / "store").glob(".partial/iqa-*/*.npz")
+        name = np.array([list(bytes.fromhex(sha256[0]))], np.uint8)
+        if damage is None:
+            assert len(partial_rows().rows) == 1
+            continue
+        if damage == "cut":
+            path.write_bytes(path.read_bytes()[:-30])
+        elif damage == "other":
+            path.with_name("copy of 000000.npz").write_bytes(b"")
+            path.unlink()
+        else:
+            values = {
+                "nan": wrong * np.nan,
+                "narrow": wrong[:, :3],
+                "float64": wrong.astype(np.float64),
+                "scalar": np.array(1, np.float32),
+            }[damage]
+            np.savez(path, sha256=name, values=values)
+        extract(list_folder(folder), tmp_path / "store", IQA)
+        for photo, row in rows(tmp_path / "whole", "iqa").items():
+            assert np.array_equal(rows(tmp_path / "store", "iqa")[photo], row), damage
+
+
+def crash(image: object) -> np.ndarray:
+    if image.size == (50, 40):  # type: ignore[attr-defined]
+        os.kill(os.getpid(), signal.SIGSEGV)
+    return np.zeros(2, np.float32)
+
+
+def hang(image: object) -> np.ndarray:
+    if image.size == (50, 40):  # type: ignore[attr-defined]
+        time.sleep(600)
+    return np.zeros(2, np.float32)
+
+
+@pytest.mark.parametrize(
+    ("view", "reason"),
+    [(crash, "its decoder crashed"), (hang, "its decoder had not ended after 3 seconds")],
+)
+def test_a_decoder_that_crashes_or_hangs_costs_one_photo(
+    tmp_path: Path, view: Callable[[object], np.ndarray], reason: str
+) -> None:
+    folder = fill(tmp_path / "photos", 12)
+    (folder / "004.jpg").write_bytes(jpeg(scene(4, 50, 40)))
+    listing = list_folder(folder)
+    seen = list(
+        workers.see_all(listing.photos, folder, {"b": view}, {"b": frozenset()}, 2, patience=3)
+    )
+    assert [s.reason for s in seen] == [reason if i == 4 else "" for i in range(12)]
+
+
+def test_decoding_processes_end_with_a_killed_parent(tmp_path: Path) -> None:
+    folder = fill(tmp_path / "photos", 30)
+    script = tmp_path / "slow.py"
+    script.write_text(SLOW)
+    process = subprocess.Popen([sys.executable, script, folder, tmp_path / "store"])
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+    if not children.parent.is_dir():
+        process.kill()
+        pytest.skip("this system does not list a process's children")
+    until = time.monotonic() + 60
+    while not list((tmp_path / "store").glob(".partial/cnn-*/*.npz")):
+        assert time.monotonic() < until
+        time.sleep(0.01)
+    born = [int(pid) for pid in children.read_text().split()]
+    process.kill()
+    process.wait()
+    assert born
+    until = time.monotonic() + 20
+    while any(_runs(pid) for pid in born):
+        assert time.monotonic() < until
+        time.sleep(0.1)
+
+
+def _runs(pid: int) -> bool:
+    try:
+        return "Z" not in Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+def test_ctrl_c_keeps_what_is_done_and_says_how_to_go_on(tmp_path: Path) -> None:
+    folder = fill(tmp_path / "photos", 40)
+    script = tmp_path / "slow.py"
+    script.write_text(
+        SLOW.split("from jaxrank.extract.listing")[0]
+        + "from jaxrank.cli import main\n"
+        + "if __name__ == '__main__':\n    sys.exit(main(sys.argv))\n"
+    )
+    words = [
+        f"--photos={folder}", f"--features={tmp_path / 'store'}", "--blocks=cnn,iqa",
+        "--cnn_model=test_resnet", "--cnn_weights=none",
+    ]  # fmt: skip
+    process = subprocess.Popen(
+        [sys.executable, script, "extract", *words], stderr=subprocess.PIPE, start_new_session=True
+    )
+    until = time.monotonic() + 60
+    while not list((tmp_path / "store").glob(".partial/cnn-*/*.npz")):
+        assert time.monotonic() < until
+        time.sleep(0.01)
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to all processes of the command
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert said.decode() == "jaxrank: stopped; the same command goes on from here\n"
+    found = extract(list_folder(folder), tmp_path / "store", SMALL)
+    assert len(found.good) == 40
