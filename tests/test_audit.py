@@ -248,3 +248,15 @@ def test_names_of_columns_are_no_formulae_and_no_escapes(tmp_path: Path) -> None
     result = jaxrank.search(table, {"iqa": odd}, workdir=tmp_path / "w", **QUICK)
     assert "\x1b" not in (tmp_path / "w" / "audit.txt").read_text()
     assert "a$_$b" in set(result.summary["experiment_name"])
+
+
+def test_series_on_two_sides_of_a_split_warn() -> None:
+    preferences, store = large_data(linked=True)
+    dataset = datasets.align(preferences, store)
+    table = preferences.table
+    series, pair = (
+        findings.audit(table, dataset, splits.split_pairs(table, split)).label
+        for split in (splits.SERIES, splits.RANDOM)
+    )
+    assert series == ""
+    assert pair in ("series stand on two sides of the split", "the split leaks")

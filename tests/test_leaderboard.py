@@ -434,3 +434,23 @@ def test_the_figure_is_drawn(tmp_path: Path) -> None:
         path = tmp_path / f"{number}.png"
         claims.draw_leaderboard(path, names, part, part, 3, caveats)
         assert path.read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_figure_of_many_entries_stays_readable_and_says_what_it_leaves_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hits = np.random.default_rng(0).integers(0, 2, (300, 40)).astype(float)
+    table = standings(*one_fold(hits))
+    heights, titles = [], []
+
+    class Watched(claims.Figure):
+        def suptitle(self, text: str, **options: Any) -> Any:
+            heights.append(self.get_figheight())
+            titles.append(text)
+            return super().suptitle(text, **options)
+
+    monkeypatch.setattr(claims, "Figure", Watched)
+    names = [f"e{i}" for i in range(300)]
+    claims.draw_leaderboard(tmp_path / "f.png", names, table, table, None, [])
+    assert heights[0] < 30
+    assert titles[0].endswith("220 entries with a lower validation mean are not drawn")
