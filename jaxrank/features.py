@@ -21,6 +21,8 @@ from jaxrank import files, tables
 from jaxrank.errors import UserError
 
 MANIFEST = "manifest.json"
+# Tables that `extract` writes beside it: all photos, and which of them are one series.
+PHOTOS_CSV, SERIES_CSV = "photos.csv", "series.csv"
 _FORMAT = 1
 _KNOWN_ORDER = ("clip", "cnn", "iqa")
 _BLOCK_NAME = re.compile(r"[a-z][a-z0-9_]{0,31}")
@@ -206,11 +208,6 @@ def open_store(store: Path | str, only: Sequence[str] | None = None) -> dict[str
     return {name: _open_block(store, name, entries[name]) for name in block_order(list(entries))}
 
 
-def block_names(store: Path) -> list[str]:
-    """The blocks of a store, also those that can't be opened."""
-    return block_order(list(_read_manifest(store)))
-
-
 def _open_block(store: Path, name: str, entry: dict[str, Any]) -> Block:
     path = _array_path(store, name, entry["sha256"])
     values = map_npy(path, f"; make the block '{name}' again")
@@ -224,17 +221,33 @@ def _open_block(store: Path, name: str, entry: dict[str, Any]) -> Block:
         raise UserError(
             f"{path}: the content is not what the manifest recorded; make the block '{name}' again"
         )
+    return check_block(str(path), _described(entry)._replace(values=values))
+
+
+def _described(entry: dict[str, Any]) -> Block:
+    """What a manifest says of a block, without its values."""
     made = entry.get("extraction")
-    block = Block(
+    return Block(
         entry["photos"],
         entry["columns"],
-        values,
+        np.empty((0, 0)),
         entry["source"],
         entry["sha256"],
         entry.get("caveat", ""),
         None if made is None else Extraction(made["recipe"], made["photos_sha256"]),
     )
-    return check_block(str(path), block)
+
+
+def describe_store(store: Path) -> dict[str, Block | None]:
+    """What the manifest says of each block, without their values; None where that is damaged. A
+    folder without a manifest has no block."""
+    if not (store / MANIFEST).exists():
+        return {}
+    entries = _read_manifest(store)
+    return {
+        name: _described(entries[name]) if _is_entry(name, entries[name]) else None
+        for name in block_order(list(entries))
+    }
 
 
 def map_npy(path: Path, advice: str) -> np.ndarray:

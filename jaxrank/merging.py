@@ -5,12 +5,9 @@ from pathlib import Path
 
 import numpy as np
 
-from jaxrank import features, files, tables
+from jaxrank import features, files, pairs, tables
 from jaxrank.errors import UserError
-from jaxrank.features import Block, Extraction
-
-# Tables that `extract` leaves in a store.
-_PHOTOS, _SERIES = "photos.csv", "series.csv"
+from jaxrank.features import PHOTOS_CSV, SERIES_CSV, Block, Extraction
 
 
 def merge_stores(source: Path | str, store: Path | str) -> dict[str, int]:
@@ -36,11 +33,11 @@ def merge_stores(source: Path | str, store: Path | str) -> dict[str, int]:
             name: _merged(name, here[name], block, source, store) if name in here else block
             for name, block in coming.items()
         }
-        photos = _merged_photos(store / _PHOTOS, source / _PHOTOS)
-        series = _merged_series(store / _SERIES, source / _SERIES)
+        photos = _merged_photos(store / PHOTOS_CSV, source / PHOTOS_CSV)
+        series = _merged_series(store / SERIES_CSV, source / SERIES_CSV)
         for name, block in merged.items():
             features.write_block(store, name, block)
-        for path, table in ((store / _PHOTOS, photos), (store / _SERIES, series)):
+        for path, table in ((store / PHOTOS_CSV, photos), (store / SERIES_CSV, series)):
             if table is not None:
                 tables.write_csv(path, *table)
     return {
@@ -49,21 +46,22 @@ def merge_stores(source: Path | str, store: Path | str) -> dict[str, int]:
     }
 
 
-def _contents(store: Mapping[str, Block]) -> dict[str, str]:
-    """SHA-256 of the photos' files by name, of blocks that were made of photos."""
-    return {
-        photo: sha256
-        for block in store.values()
-        if block.extraction is not None
-        for photo, sha256 in zip(block.photos, block.extraction.photos_sha256, strict=True)
-    }
+def _contents(store: Mapping[str, Block]) -> dict[str, set[str]]:
+    """SHA-256 of the photos' files by name, of blocks that were made of photos: one a photo, unless
+    a block lags behind."""
+    contents: dict[str, set[str]] = {}
+    for block in store.values():
+        if block.extraction is not None:
+            for photo, sha256 in zip(block.photos, block.extraction.photos_sha256, strict=True):
+                contents.setdefault(photo, set()).add(sha256)
+    return contents
 
 
 def _check_contents(
-    here: Mapping[str, str], coming: Mapping[str, str], source: Path, store: Path
+    here: Mapping[str, set[str]], coming: Mapping[str, set[str]], source: Path, store: Path
 ) -> None:
-    for photo, sha256 in coming.items():
-        if here.get(photo, sha256) != sha256:
+    for photo in here.keys() & coming.keys():
+        if here[photo] != coming[photo]:
             raise UserError(
                 f"photo '{photo}' is another file in {source} than in {store}; two photos can't "
                 "have one name"
@@ -134,7 +132,8 @@ def _merged_series(here: Path, coming: Path) -> _Table | None:
                 need = "a table of series has series_id,image"
                 raise tables.missing_column(path, column, need, table.columns)
         of_path: dict[str, set[str]] = {}
-        for series, photo in zip(table.texts("series_id"), table.texts("image"), strict=True):
+        ids = map(pairs.canonical_series_id, table.texts("series_id"))
+        for series, photo in zip(ids, table.texts("image"), strict=True):
             if series_of.setdefault(photo, series) != series:
                 raise UserError(f"{path}: photo '{photo}' is of another series than in {here}")
             of_path.setdefault(series, set()).add(photo)

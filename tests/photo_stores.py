@@ -7,7 +7,6 @@ import pandas as pd
 from photo_files import jpeg, scene
 
 from jaxrank import features, tables
-from jaxrank.extract import extraction
 from jaxrank.extract.makers import Options
 
 IQA = Options(blocks=("iqa",))
@@ -28,7 +27,7 @@ def rows(store: Path, block: str) -> dict[str, np.ndarray]:
 
 
 def photo_table(store: Path) -> pd.DataFrame:
-    table = tables.read_csv(store / extraction.PHOTOS)
+    table = tables.read_csv(store / features.PHOTOS_CSV)
     return pd.DataFrame(table.rows, columns=table.columns).set_index("image")
 
 

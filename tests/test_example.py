@@ -43,8 +43,9 @@ def test_a_series_is_an_original_and_five_worse_versions(
         what = example._what_was_done(of_series)
         assert sorted(what.values()).count("original") == 1
         assert len(set(what.values())) == 6
-    against = pairs[pairs["degradation"] != ""]
-    assert ((against["preference"] > 0.5) | (against["preference"] < 0.5)).all()
+        against = of_series[of_series["degradation"] != ""]
+        for _, pair in against.iterrows():
+            assert (what[pair["image_a"]] == "original") == (pair["preference"] > 0.5)
 
 
 def test_degradations_do_what_they_are_called(example: ModuleType) -> None:

@@ -164,7 +164,10 @@ def test_a_second_run_makes_only_what_is_new_or_changed(tmp_path: Path, counted:
     after = rows(tmp_path / "store", "cnn")
     gone = ["000.jpg", "002.jpg"]  # what a store has stays
     assert sorted(after) == sorted([*gone, "001.jpg", "003.jpg", "new.jpg", "renamed.jpg"])
-    assert "also has 2 photos that are not here" in third.notes[0]
+    assert third.notes[:2] == [
+        "the block 'cnn' had 2 photos that are not here; they stay",
+        "the block 'cnn' had 1 of these photos with other contents; they were made anew",
+    ]
     assert np.array_equal(after["renamed.jpg"], before["000.jpg"])
     assert np.array_equal(after["003.jpg"], before["003.jpg"])
     assert not np.array_equal(after["001.jpg"], before["001.jpg"])
@@ -236,7 +239,7 @@ def test_photos_of_another_folder_join_a_store_and_take_nothing_away(tmp_path: P
     found = extract(list_folder(two), tmp_path / "store", IQA)
     assert sorted(rows(tmp_path / "store", "iqa")) == [f"00{i}.jpg" for i in range(5)]
     assert sorted(photo_table(tmp_path / "store").index) == [f"00{i}.jpg" for i in range(5)]
-    assert found.notes == ["the block 'iqa' also has 2 photos that are not here, such as '000.jpg'"]
+    assert found.notes == ["the block 'iqa' had 2 photos that are not here; they stay"]
     classic = IQA._replace(iqa="classic")
     with pytest.raises(UserError, match=r"made otherwise .* also of 2 photos that are not here"):
         extract(list_folder(two), tmp_path / "store", classic)
@@ -253,15 +256,19 @@ def test_a_block_that_was_not_made_of_photos_is_not_replaced(tmp_path: Path) -> 
         extract(list_folder(folder), tmp_path / "store", IQA)
 
 
-def test_a_damaged_block_is_made_again_and_another_one_is_told(tmp_path: Path) -> None:
+def test_a_damaged_block_is_made_again_where_all_its_photos_are_here(tmp_path: Path) -> None:
     folder = fill(tmp_path / "photos", 2)
     extract(list_folder(folder), tmp_path / "store", SMALL)
     (path,) = (tmp_path / "store").glob("iqa-*.npy")
     whole = path.read_bytes()
     path.write_bytes(whole[:-4])
     found = extract(list_folder(folder), tmp_path / "store", SMALL._replace(blocks=("cnn",)))
-    assert found.made == {"cnn": 0}
-    assert "make the block 'iqa' again" in found.notes[0]
+    assert found.made == {"cnn": 0}  # another block's damage is no matter
+    few = list_folder(folder)
+    with pytest.raises(
+        UserError, match=r"make the block 'iqa' again, also of 1 photos that are not"
+    ):
+        extract(few._replace(photos=few.photos[1:]), tmp_path / "store", IQA)
     found = extract(list_folder(folder), tmp_path / "store", IQA)
     assert found.made == {"iqa": 2}
     assert "it is made again" in found.notes[0]
@@ -300,3 +307,58 @@ def test_a_tables_links_do_not_lead_out_of_its_folder(tmp_path: Path) -> None:
     (tmp_path / "in" / "link").symlink_to(tmp_path)
     with pytest.raises(BadPhoto, match="leads out"):
         read_photo(Photo("a", tmp_path / "in" / "link" / "out.jpg"), tmp_path / "in")
+
+
+def test_a_photo_that_cant_be_read_this_time_keeps_its_row(tmp_path: Path) -> None:
+    folder = fill(tmp_path / "photos", 3)
+    (tmp_path / "list.csv").write_text("image\n" + "".join(f"photos/00{i}.jpg\n" for i in range(3)))
+    extract(list_table(tmp_path / "list.csv"), tmp_path / "store", IQA)
+    before = rows(tmp_path / "store", "iqa")
+    (folder / "001.jpg").unlink()
+    (folder / "002.jpg").write_bytes(b"")  # its content is another now, and bad
+    found = extract(list_table(tmp_path / "list.csv"), tmp_path / "store", IQA)
+    after = rows(tmp_path / "store", "iqa")
+    assert set(found.bad) == {"photos/001.jpg", "photos/002.jpg"}
+    assert set(after) == {"photos/000.jpg", "photos/001.jpg"}
+    assert np.array_equal(after["photos/001.jpg"], before["photos/001.jpg"])
+    assert found.notes == ["the block 'iqa' had 1 photos that can't be used this time; they stay"]
+    for photo in folder.iterdir():
+        photo.unlink()
+    with pytest.raises(UserError, match="none of 3 photos can be used"):
+        extract(list_table(tmp_path / "list.csv"), tmp_path / "store", IQA)
+    assert set(rows(tmp_path / "store", "iqa")) == set(after)
+    assert photo_table(tmp_path / "store").loc["photos/000.jpg", "status"] == "good"
+
+
+def test_a_damaged_manifest_is_told_before_the_work(tmp_path: Path, counted: list[int]) -> None:
+    folder = fill(tmp_path / "photos", 2)
+    extract(list_folder(folder), tmp_path / "store", IQA)
+    counted.clear()
+    (tmp_path / "store" / features.MANIFEST).write_text("{}")
+    with pytest.raises(UserError, match="not a manifest of this version"):
+        extract(list_folder(folder), tmp_path / "store", IQA)
+    assert counted == []
+
+
+def test_a_photo_whose_numbers_are_not_finite_is_bad(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = fill(tmp_path / "photos", 4)
+    sick: list[int] = [2]
+
+    def overflowing(options: Options) -> dict[str, Maker]:
+        def encode(batch: np.ndarray) -> np.ndarray:
+            values = np.array(batch)
+            values[sick] = np.inf
+            return values
+
+        return {b: maker._replace(encode=encode) for b, maker in make_makers(options).items()}
+
+    monkeypatch.setattr(extraction, "make_makers", overflowing)
+    found = extract(list_folder(folder), tmp_path / "store", IQA)
+    assert found.bad == {"002.jpg": "its numbers of block 'iqa' are not finite"}
+    assert set(rows(tmp_path / "store", "iqa")) == {"000.jpg", "001.jpg", "003.jpg"}
+    assert photo_table(tmp_path / "store").loc["002.jpg", "status"] == "bad"
+    sick[:] = range(4)
+    with pytest.raises(UserError, match=r"no number is finite; look at the weights"):
+        extract(list_folder(folder), tmp_path / "other", IQA)

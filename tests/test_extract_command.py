@@ -24,7 +24,7 @@ def test_the_command_says_what_it_did(tmp_path: Path, capsys: pytest.CaptureFixt
     assert main(["launch.py", "extract", *words]) == 0
     out = capsys.readouterr().out
     assert "4 photos in" in out
-    assert "block 'cnn': 3 new rows, 0 known; test_resnet, random weights" in out
+    assert "block 'cnn': 3 new photos, 0 known; test_resnet, random weights" in out
     assert "1 photos can't be used:\n  s/bad.jpg: the file is empty" in out
     assert "1 series of at least two photos" in out
 

@@ -1,5 +1,6 @@
 """Extractions that are killed, interrupted, or meet a decoder that crashes."""
 
+import multiprocessing
 import os
 import shutil
 import signal
@@ -31,6 +32,7 @@ def slow(options):
     def slower(maker):
         def encode(batch):
             time.sleep(0.15)
+            print("batch", flush=True)
             values = maker.encode(batch)
             return values + 1e-4 * values.mean()  # a photo's neighbours show in its bits
         return maker._replace(encode=encode, batch=4)
@@ -149,6 +151,10 @@ def crash(image: object) -> np.ndarray:
     return np.zeros(2, np.float32)
 
 
+def size(image: object) -> np.ndarray:
+    return np.array(image.size, np.float32)  # type: ignore[attr-defined]
+
+
 def hang(image: object) -> np.ndarray:
     if image.size == (50, 40):  # type: ignore[attr-defined]
         time.sleep(600)
@@ -169,6 +175,21 @@ def test_a_decoder_that_crashes_or_hangs_costs_one_photo(
         workers.see_all(listing.photos, folder, {"b": view}, {"b": frozenset()}, 2, patience=3)
     )
     assert [s.reason for s in seen] == [reason if i == 4 else "" for i in range(12)]
+
+
+def test_processes_that_are_killed_while_idle_are_started_again(tmp_path: Path) -> None:
+    folder = fill(tmp_path / "photos", 12)
+    listing = list_folder(folder)
+    seen = []
+    for one in workers.see_all(listing.photos, folder, {"b": size}, {"b": frozenset()}, 1):
+        seen.append(one)
+        if len(seen) == 3:
+            time.sleep(1.0)  # what is ahead is done meanwhile
+            for child in multiprocessing.active_children():
+                os.kill(child.pid or 0, signal.SIGKILL)
+            time.sleep(1.0)
+    assert [one.reason for one in seen] == [""] * 12
+    assert len({one.sha256 for one in seen}) == 12
 
 
 def test_decoding_processes_end_with_a_killed_parent(tmp_path: Path) -> None:
@@ -205,7 +226,7 @@ def test_ctrl_c_keeps_what_is_done_and_says_how_to_go_on(tmp_path: Path) -> None
     folder = fill(tmp_path / "photos", 40)
     script = tmp_path / "slow.py"
     script.write_text(
-        SLOW.split("from jaxrank.extract.listing")[0]
+        SLOW.split("from jaxrank.extract.listing")[0].replace("_EVERY = 0.0", "_EVERY = 1e9")
         + "from jaxrank.cli import main\n"
         + "if __name__ == '__main__':\n    sys.exit(main(sys.argv))\n"
     )
@@ -214,15 +235,19 @@ def test_ctrl_c_keeps_what_is_done_and_says_how_to_go_on(tmp_path: Path) -> None
         "--cnn_model=test_resnet", "--cnn_weights=none",
     ]  # fmt: skip
     process = subprocess.Popen(
-        [sys.executable, script, "extract", *words], stderr=subprocess.PIPE, start_new_session=True
+        [sys.executable, script, "extract", *words],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
     )
-    until = time.monotonic() + 60
-    while not list((tmp_path / "store").glob(".partial/cnn-*/*.npz")):
-        assert time.monotonic() < until
-        time.sleep(0.01)
+    assert process.stdout is not None
+    while b"batch" not in process.stdout.readline():
+        assert process.poll() is None
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to all processes of the command
     _, said = process.communicate(timeout=60)
     assert process.returncode == 130
     assert said.decode() == "jaxrank: stopped; the same command goes on from here\n"
+    # Nothing was due to be saved; stopping saved it.
+    assert len(list((tmp_path / "store").glob(".partial/*/000000.npz"))) == 1
     found = extract(list_folder(folder), tmp_path / "store", SMALL)
     assert len(found.good) == 40

@@ -444,10 +444,10 @@ def test_a_figure_of_many_entries_stays_readable_and_says_what_it_leaves_out(
     heights, titles = [], []
 
     class Watched(claims.Figure):
-        def suptitle(self, text: str, **options: Any) -> Any:
+        def suptitle(self, t: str, **kwargs: Any) -> Any:
             heights.append(self.get_figheight())
-            titles.append(text)
-            return super().suptitle(text, **options)
+            titles.append(t)
+            return super().suptitle(t, **kwargs)
 
     monkeypatch.setattr(claims, "Figure", Watched)
     names = [f"e{i}" for i in range(300)]

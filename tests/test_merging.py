@@ -102,3 +102,13 @@ def test_mistakes_of_merging(
     assert main(["launch.py", "features", *words.split()]) == 2
     assert message in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_block_that_lags_behind_is_not_merged(tmp_path: Path) -> None:
+    folder = fill(tmp_path / "photos", 2)
+    extract(list_folder(folder), tmp_path / "old", SMALL)
+    (folder / "001.jpg").write_bytes(jpeg(scene(60)))
+    extract(list_folder(folder), tmp_path / "old", IQA)  # its cnn has the old content
+    extract(list_folder(folder), tmp_path / "new", SMALL)
+    with pytest.raises(UserError, match="photo '001.jpg' is another file in"):
+        merge_stores(tmp_path / "new", tmp_path / "old")

@@ -129,7 +129,7 @@ def extract(values: flags.FlagValues, config: None) -> int:
 def _lines(store: str, found: "Extracted") -> list[str]:
     known = {block: len(found.good) - made for block, made in found.made.items()}
     lines = [
-        f"block '{block}': {made:,} new rows, {known[block]:,} known; {found.sources[block]}"
+        f"block '{block}': {made:,} new photos, {known[block]:,} known; {found.sources[block]}"
         for block, made in found.made.items()
     ]
     speed = (len(found.good) + len(found.bad)) / found.seconds

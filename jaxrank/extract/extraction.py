@@ -20,7 +20,7 @@ from rich.progress import (
 
 from jaxrank import features, files, tables
 from jaxrank.errors import UserError
-from jaxrank.extract import partial, workers
+from jaxrank.extract import workers
 from jaxrank.extract.decoding import Facts
 from jaxrank.extract.grouping import Taken
 from jaxrank.extract.listing import Listing
@@ -28,9 +28,8 @@ from jaxrank.extract.makers import Maker, Options, make_makers
 from jaxrank.extract.partial import PartialRows
 from jaxrank.extract.photos import shown
 from jaxrank.extract.series import Grouping, check_grouping, write_series
-from jaxrank.features import Block, Extraction
+from jaxrank.features import PHOTOS_CSV, Block, Extraction
 
-PHOTOS = "photos.csv"
 _COLUMNS = ("image", "status", "reason", "sha256", "bytes", "width", "height", "taken", "camera")
 
 
@@ -40,7 +39,7 @@ class Extracted(NamedTuple):
     Attributes:
       good: SHA-256 of the files of the photos that could be read, by their names.
       bad: why the others could not, by their names.
-      made: by block, how many rows are new.
+      made: by block, how many of the good photos are new.
       sources: by block, what it was made by.
       num_series: how many series were written, or None where none were asked for.
       seconds: that it took, without the loading of networks.
@@ -100,7 +99,8 @@ def extract(
         num_series = None
         if grouping is not None:
             with features.writing_errors(store):
-                grouped = write_series(store, grouping, seen.taken, seen.good)
+                taken = [photo for photo in seen.taken if photo.name in seen.good]
+                grouped = write_series(store, grouping, taken, seen.good, seen.bad)
             num_series, notes = len(grouped.series), notes + grouped.notes
     sources = {block: maker.source for block, maker in makers.items()}
     return Extracted(seen.good, seen.bad, made, sources, num_series, seconds, notes)
@@ -112,12 +112,14 @@ class _Pass:
     def __init__(self, listing: Listing, store: Path, makers: Mapping[str, Maker]):
         self._listing, self._store, self._makers = listing, store, makers
         self.notes: list[str] = []
-        listed = {shown(photo.name) for photo in listing.photos}
-        self._old = {b: self._old_block(b, maker, listed) for b, maker in makers.items()}
+        self._old_rows = _old_photos(store / PHOTOS_CSV)
+        described = features.describe_store(store)
+        # Of blocks that were made in the same way; their other photos stay.
+        self._old = {b: self._old_block(b, maker, described) for b, maker in makers.items()}
         self._kept = {
-            block: {}
-            if old is None or old.extraction is None
-            else dict(zip(old.extraction.photos_sha256, old.values, strict=True))
+            block: dict(zip(old.extraction.photos_sha256, old.values, strict=True))
+            if old is not None and old.extraction is not None
+            else {}
             for block, old in self._old.items()
         }
         self._new = {
@@ -125,38 +127,46 @@ class _Pass:
             for block, maker in makers.items()
         }
         self._waiting: dict[str, dict[str, np.ndarray]] = {block: {} for block in makers}
-        self._old_rows = _old_photos(store / PHOTOS)
-        self._rows: list[tuple[Any, ...]] = []
+        self._rows: dict[str, tuple[Any, ...]] = {}
         self.good: dict[str, str] = {}
         self.bad: dict[str, str] = {}
-        self.taken: list[Taken] = []  # of the good photos
+        self.taken: list[Taken] = []
 
-    def _old_block(self, name: str, maker: Maker, listed: set[str]) -> Block | None:
-        """The store's block, where it was made in the same way; its other photos stay."""
-        if not (self._store / features.MANIFEST).exists():
-            return None
-        try:
-            old = features.open_store(self._store, [name]).get(name)
-        except UserError as error:
-            self.notes.append(f"{error}: it is made again")
-            return None
+    def _old_block(
+        self, name: str, maker: Maker, described: Mapping[str, Block | None]
+    ) -> Block | None:
+        """The store's block, where it was made in the same way.
+
+        Raises:
+          UserError: it can't be kept, and these photos can't make all of it anew.
+        """
+        old = described.get(name)
         if old is None:
+            if name in described:
+                self.notes.append(f"the manifest's entry of block '{name}' was damaged")
             return None
         if old.extraction is None:
             raise UserError(
                 f"{self._store}: its block '{name}' was not made of photos ('{old.source}') and "
                 "would be replaced; name another --features"
             )
+        listed = {shown(photo.name) for photo in self._listing.photos}
+        others = len(set(old.photos) - listed)
+        also = f"also of {others:,} photos that are not here; name another --features"
         if old.extraction.recipe != maker.recipe or list(old.columns) != list(maker.columns):
-            others = len(set(old.photos) - listed)
             if others:
                 raise UserError(
-                    f"{self._store}: its block '{name}' was made otherwise ('{old.source}'), also "
-                    f"of {others:,} photos that are not here; name another --features"
+                    f"{self._store}: its block '{name}' was made otherwise ('{old.source}'), {also}"
                 )
             self.notes.append(f"the block '{name}' was made otherwise before: '{old.source}'")
             return None
-        return old._replace(values=np.array(old.values))  # its file goes when it is replaced
+        try:
+            return features.open_store(self._store, [name])[name]
+        except UserError as error:
+            if others:
+                raise UserError(f"{error}, {also}") from None
+            self.notes.append(f"{error}: it is made again")
+            return None
 
     def run(self, num_workers: int, strict: bool, console: Console | None) -> None:
         photos = self._listing.photos
@@ -177,11 +187,10 @@ class _Pass:
                 rows.save()
 
     def _take(self, name: str, seen: workers.Seen) -> None:
-        status = "good" if seen.facts else "bad"
         facts = seen.facts or (None,) * len(Facts._fields)
-        self._rows.append((name, status, seen.reason, seen.sha256, seen.size, *facts))
+        self._rows[name] = (name, "good", "", seen.sha256, seen.size, *facts)
         if not seen.facts:
-            self.bad[name] = seen.reason
+            self._turn_bad(name, seen.reason)
             return
         self.taken.append(Taken(name, seen.facts.camera, seen.facts.taken))
         self.good[name] = seen.sha256
@@ -191,20 +200,32 @@ class _Pass:
                 if len(self._waiting[block]) == self._makers[block].batch:
                     self._encode(block)
 
+    def _turn_bad(self, name: str, reason: str) -> None:
+        self.good.pop(name, None)
+        self.bad[name] = reason
+        self._rows[name] = (name, "bad", reason, *self._rows[name][3:])
+
     def _encode(self, block: str) -> None:
         waiting, self._waiting[block] = self._waiting[block], {}
-        if waiting:
-            values = self._makers[block].encode(np.stack(list(waiting.values())))
-            if not np.isfinite(values).all():
-                raise UserError(
-                    f"block '{block}': {self._makers[block].source} gives numbers that are not "
-                    "finite; look at its weights"
-                )
-            self._new[block].add(list(waiting), values)
+        if not waiting:
+            return
+        maker, contents = self._makers[block], np.array(list(waiting))
+        values = maker.encode(np.stack(list(waiting.values())))
+        finite = np.isfinite(values).all(axis=1)
+        if not finite.any():
+            raise UserError(
+                f"block '{block}' ({maker.source}): no number is finite; look at the weights"
+            )
+        self._new[block].add(contents[finite].tolist(), values[finite])
+        for content in contents[~finite].tolist():  # such as what overflows in half precision
+            for name in [name for name, sha256 in self.good.items() if sha256 == content]:
+                self._turn_bad(name, f"its numbers of block '{block}' are not finite")
 
     def write_blocks(self) -> dict[str, int]:
-        """Writes `photos.csv` and the blocks; returns how many rows of each are new."""
-        self._write_photos()
+        """Writes `photos.csv` and the blocks; returns how many photos of each are new."""
+        if self.good or not self._old_rows:
+            rows = self._old_rows | self._rows
+            tables.write_csv(self._store / PHOTOS_CSV, _COLUMNS, rows.values())
         if not self.good:
             name, reason = next(iter(self.bad.items()))
             raise UserError(
@@ -212,39 +233,44 @@ class _Pass:
                 f"{reason}"
             )
         for block, maker in self._makers.items():
-            rows = self._kept[block] | self._new[block].rows
+            rows_of = self._kept[block] | self._new[block].rows
             contents = self._others(block) | self.good
             made = Block(
                 list(contents),
                 list(maker.columns),
-                np.stack([rows[sha256] for sha256 in contents.values()]),
+                np.stack([rows_of[sha256] for sha256 in contents.values()]),
                 maker.source,
                 caveat=maker.caveat,
                 extraction=Extraction(dict(maker.recipe), list(contents.values())),
             )
             features.write_block(self._store, block, made)
-            partial.remove(self._store, block)
-        known = {block: self._kept[block].keys() for block in self._makers}
-        return {block: len(set(self.good.values()) - known[block]) for block in self._makers}
+            self._new[block].end(self._kept[block].keys() | contents.values())
+        kept = {block: self._kept[block] for block in self._makers}
+        return {b: sum(c not in kept[b] for c in self.good.values()) for b in self._makers}
 
     def _others(self, block: str) -> dict[str, str]:
-        """Contents of the photos that the block has beside those that were looked at."""
+        """Contents of the block's photos that are not here, or can't be read this time."""
         old = self._old[block]
         if old is None or old.extraction is None:
             return {}
-        contents = zip(old.photos, old.extraction.photos_sha256, strict=True)
-        others = {n: c for n, c in contents if n not in self.good and n not in self.bad}
-        if others:
-            self.notes.append(
-                f"the block '{block}' also has {len(others):,} photos that are not here, such as "
-                f"'{next(iter(others))}'"
-            )
-        return others
-
-    def _write_photos(self) -> None:
-        """The table of photos; its rows of others stay."""
-        rows = self._old_rows | {str(row[0]): row for row in self._rows}
-        tables.write_csv(self._store / PHOTOS, _COLUMNS, rows.values())
+        before = dict(zip(old.photos, old.extraction.photos_sha256, strict=True))
+        place = _COLUMNS.index("sha256")
+        absent = {n: c for n, c in before.items() if n not in self.good and n not in self.bad}
+        # A photo whose content is another now has no row; one that can't be read keeps its own.
+        unread = {
+            name: content
+            for name, content in before.items()
+            if name in self.bad and self._rows[name][place] in ("", content)
+        }
+        changed = sum(before.get(name, content) != content for name, content in self.good.items())
+        for number, what in (
+            (len(absent), "photos that are not here; they stay"),
+            (len(unread), "photos that can't be used this time; they stay"),
+            (changed, "of these photos with other contents; they were made anew"),
+        ):
+            if number:
+                self.notes.append(f"the block '{block}' had {number:,} {what}")
+        return absent | unread
 
 
 def _old_photos(path: Path) -> dict[str, Sequence[Any]]:
@@ -283,15 +309,8 @@ def _with_progress(
 def _stale_notes(store: Path, good: Mapping[str, str], makers: Mapping[str, Maker]) -> list[str]:
     """What is said of blocks that this run did not make, of photos that have changed since."""
     notes = []
-    for name in features.block_names(store):
-        if name in makers:
-            continue
-        try:
-            block = features.open_store(store, [name])[name]
-        except UserError as error:  # damaged, which this run has nothing to do with
-            notes.append(str(error))
-            continue
-        if block.extraction is None:
+    for name, block in features.describe_store(store).items():
+        if name in makers or block is None or block.extraction is None:
             continue
         then = dict(zip(block.photos, block.extraction.photos_sha256, strict=True))
         changed = sum(then.get(photo) != sha256 for photo, sha256 in good.items())

@@ -31,20 +31,24 @@ class Taken(NamedTuple):
 
 def by_folder(names: Sequence[str]) -> Grouped:
     """A series for each folder, with its photos and not those of its sub-folders."""
-    folders: dict[str, list[str]] = {}
+    series: dict[str, list[str]] = {}
+    folder_of: dict[str, str] = {}
+    loose = 0
     for name in names:
-        folders.setdefault(str(PurePosixPath(name).parent), []).append(name)
-    loose = folders.pop(".", [])
-    ids: dict[str, str] = {}
-    for folder in folders:
-        other = ids.setdefault(pairs.canonical_series_id(folder), folder)
+        folder = str(PurePosixPath(name).parent)
+        if folder == ".":
+            loose += 1
+            continue
+        # As tables are read: without outer blanks, and numbers without leading zeros.
+        series_id = pairs.canonical_series_id(folder.strip())
+        other = folder_of.setdefault(series_id, folder)
         if other != folder:
             raise UserError(
-                f"--series=folder: '{other}' and '{folder}' would be one series, since numbers "
-                "have no leading zeros in tables; rename one"
+                f"--series=folder: '{other}' and '{folder}' would be one series, since tables know "
+                "neither leading zeros of numbers nor outer blanks; rename one"
             )
-    notes = [f"{len(loose):,} photos lie in no sub-folder"] if loose else []
-    return _of_two(folders, notes)
+        series.setdefault(series_id, []).append(name)
+    return _of_two(series, [f"{loose:,} photos lie in no sub-folder"] if loose else [])
 
 
 def by_time(

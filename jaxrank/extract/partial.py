@@ -5,7 +5,7 @@ A store that is complete needs none of them; they lie in its folder `.partial` m
 
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -76,11 +76,9 @@ class PartialRows:
             self._unsaved = []
         self._saved_at = time.monotonic()
 
-
-def remove(store: Path, block: str) -> None:
-    """Removes what partial runs have left of a block that is complete now."""
-    folder = store / FOLDER
-    for rows in folder.glob(f"{block}-*"):
-        shutil.rmtree(rows, ignore_errors=True)
-    with suppress(OSError):  # other blocks are not complete
-        folder.rmdir()
+    def end(self, contents: Container[str]) -> None:
+        """Removes the rows from the disk where a complete block has all of them."""
+        if all(sha256 in contents for sha256 in self.rows):
+            shutil.rmtree(self._folder, ignore_errors=True)
+            with suppress(OSError):  # other blocks are not complete, or nothing was there
+                self._folder.parent.rmdir()

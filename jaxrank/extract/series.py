@@ -1,6 +1,8 @@
 """`series.csv` of a store: which photos are one series."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Container, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -10,8 +12,8 @@ from jaxrank import features, tables
 from jaxrank.errors import UserError
 from jaxrank.extract import grouping
 from jaxrank.extract.grouping import Grouped, Taken
+from jaxrank.features import SERIES_CSV, Block
 
-SERIES = "series.csv"
 # The least cosine of two CLIP vectors of one scene, where none is given.
 _SIMILAR = 0.75
 # Blocks whose vectors show whether photos are alike, the better one first.
@@ -44,7 +46,9 @@ def check_grouping(how: Grouping, store: Path, names: Sequence[str], made: Seque
         grouping.by_folder(names)
     elif how.by != "time":
         grouping.by_table(_read_table(how.by), names)
-    elif how.min_similarity is not None and not {*_SHOW_LIKENESS} & {*made, *_vectors(store)}:
+    elif how.min_similarity is not None and not (
+        {*_SHOW_LIKENESS} & {*made} or _block_of_likeness(store)
+    ):
         raise UserError("--min_similarity needs the block clip or cnn: add it to --blocks")
 
 
@@ -57,14 +61,20 @@ def _read_table(path: str) -> dict[str, str]:
 
 
 def write_series(
-    store: Path, how: Grouping, taken: Sequence[Taken], contents: Mapping[str, str]
+    store: Path,
+    how: Grouping,
+    taken: Sequence[Taken],
+    contents: Mapping[str, str],
+    bad: Container[str],
 ) -> Grouped:
-    """Groups photos, and writes those in series of two and more to the store's `series.csv`; what
-    it says of other photos stays.
+    """Groups photos, and writes those in series of two and more to the store's `series.csv`.
+
+    What it says of other photos stays, unless their series is made anew.
 
     Args:
       taken: the photos, with camera and time.
       contents: SHA-256 of their files by name.
+      bad: photos that were looked at too, and are in no series.
     """
     names = [photo.name for photo in taken]
     if how.by == "folder":
@@ -80,48 +90,50 @@ def write_series(
             f"--series={how.by}: no two photos are of one series "
             f"({'; '.join(grouped.notes) or 'each stands alone'}); the features are written"
         )
-    old = _read_table(str(store / SERIES)) if (store / SERIES).exists() else {}
-    others = {name: series for name, series in old.items() if name not in contents}
-    kept = {name: series for name, series in others.items() if series not in grouped.series}
+    old = _read_table(str(store / SERIES_CSV)) if (store / SERIES_CSV).exists() else {}
+    others = {n: s for n, s in old.items() if n not in contents and n not in bad}
+    sizes = Counter(others.values())
+    kept = {n: s for n, s in others.items() if s not in grouped.series and sizes[s] > 1}
     if len(kept) < len(others):
         note = f"{len(others) - len(kept):,} photos that are not here left their series"
         grouped = grouped._replace(notes=[*grouped.notes, note])
     rows = [(series, name) for name, series in kept.items()]
     rows += [(series, name) for series, members in grouped.series.items() for name in members]
-    tables.write_csv(store / SERIES, ("series_id", "image"), rows)
+    tables.write_csv(store / SERIES_CSV, ("series_id", "image"), rows)
     return grouped
 
 
-def _vectors(store: Path) -> list[str]:
-    """The blocks of a store that can show whether photos are alike."""
-    if not (store / features.MANIFEST).exists():
-        return []
-    blocks = features.open_store(store, _SHOW_LIKENESS)
-    return [name for name in _SHOW_LIKENESS if name in blocks and blocks[name].extraction]
+def _block_of_likeness(store: Path) -> Block | None:
+    """The block of a store that can show whether photos are alike."""
+    described = features.describe_store(store)
+    for name in _SHOW_LIKENESS:
+        found = described.get(name)
+        if found is not None and found.extraction is not None:
+            with suppress(UserError):  # a damaged block is no help
+                return features.open_store(store, [name])[name]
+    return None
 
 
 def _similarity(
     store: Path, least: float | None, contents: Mapping[str, str]
 ) -> tuple[Callable[[str, str], bool], str]:
     """Whether two photos are alike, and a note that says by what."""
-    name = next(iter(_vectors(store)), None)
-    block = None if name is None else features.open_store(store, [name])[name]
-    learned_clip = block is not None and name == "clip" and not block.caveat
-    if block is None or block.extraction is None or (least is None and not learned_clip):
+    block = _block_of_likeness(store)
+    # Random weights and the features of ImageNet's classes have no known scale.
+    has_scale = block is not None and block.columns[0].startswith("clip") and not block.caveat
+    if block is None or block.extraction is None or (least is None and not has_scale):
         return lambda a, b: True, "series by time alone"
     limit = _SIMILAR if least is None else least
     # Of photos as they are now: others are judged by their time alone.
-    row = {
-        photo: i
-        for i, (photo, sha256) in enumerate(
-            zip(block.photos, block.extraction.photos_sha256, strict=True)
-        )
-        if contents.get(photo) == sha256
-    }
-    vectors = np.asarray(block.values, np.float64)
-    vectors /= np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
+    known = zip(block.photos, block.extraction.photos_sha256, strict=True)
+    row = {photo: i for i, (photo, sha256) in enumerate(known) if contents.get(photo) == sha256}
 
     def are_similar(a: str, b: str) -> bool:
-        return a not in row or b not in row or bool(vectors[row[a]] @ vectors[row[b]] >= limit)
+        if a not in row or b not in row:
+            return True
+        first, second = (np.asarray(block.values[row[name]], np.float64) for name in (a, b))
+        length = np.linalg.norm(first) * np.linalg.norm(second)
+        return bool(first @ second >= limit * length)
 
-    return are_similar, f"series by time, and by a cosine of at least {limit:g} of the block {name}"
+    by = block.columns[0].rpartition("_")[0]
+    return are_similar, f"series by time, and by a cosine of at least {limit:g} of the block {by}"

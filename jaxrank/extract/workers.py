@@ -30,6 +30,13 @@ PATIENCE = 120.0
 # Photos waiting for each process.
 _AHEAD = 4
 
+# So often in a row processes that break down are started anew before a photo is blamed.
+_MOST_FAILURES = 3
+_NO_START = (
+    "the processes that decode photos could not start: --workers may be too many for this machine; "
+    "a script that calls extract needs 'if __name__ == \"__main__\":' before its work"
+)
+
 # By block, what becomes of a decoded photo: an array for a network, or numbers already.
 Views = Mapping[str, Callable[[Image.Image], np.ndarray]]
 
@@ -110,27 +117,57 @@ def see_all(
     patience: float = PATIENCE,
 ) -> Iterator[Seen]:
     """Yields what becomes of each photo, in their order, whichever is ready first."""
-    workers = min(workers, len(photos))
-    waiting: deque[ProcessFuture] = deque()
+    task = _Task(root, views, known)
     coming = iter(photos)
+    ahead: deque[Photo] = deque()  # begun, and not yielded yet
+    num_seen, failures = 0, 0
+    while num_seen < len(photos):
+        try:
+            for seen in _seen_by_pool(ahead, coming, task, min(workers, len(photos)), patience):
+                ahead.popleft()
+                num_seen, failures = num_seen + 1, 0
+                yield seen
+        except BrokenProcessPool:  # such as processes that were killed while they had no work
+            failures += 1
+            if num_seen == 0:
+                raise UserError(_NO_START) from None
+            if failures > _MOST_FAILURES:
+                ahead.popleft()
+                num_seen, failures = num_seen + 1, 0
+                yield Seen("its decoder crashed")
+
+
+def _seen_by_pool(
+    ahead: deque[Photo], coming: Iterator[Photo], task: _Task, workers: int, patience: float
+) -> Iterator[Seen]:
+    """The same, by processes of their own, until all is done or they break down."""
     # Not forked: PyTorch and JAX have threads by now, and a copy of a locked lock stays locked.
     with ProcessPool(
         workers,
         initializer=_begin,
-        initargs=(_Task(root, views, known), os.getpid()),
+        initargs=(task, os.getpid()),
         context=multiprocessing.get_context("spawn"),
     ) as pool:
-        with _no_interrupts():
-            _ = pool.active  # starts its threads and processes
         try:
+            with _no_interrupts():
+                _ = pool.active  # starts its threads and processes
+            waiting = deque(_schedule(pool, photo, patience) for photo in ahead)
             while True:
                 while len(waiting) < _AHEAD * workers and (photo := next(coming, None)):
-                    waiting.append(pool.schedule(_see, args=(photo,), timeout=patience))
+                    ahead.append(photo)
+                    waiting.append(_schedule(pool, photo, patience))
                 if not waiting:
                     return
                 yield _result(waiting.popleft(), patience)
         finally:  # also where the reader has stopped early
             pool.stop()
+
+
+def _schedule(pool: ProcessPool, photo: Photo, patience: float) -> ProcessFuture:
+    try:
+        return pool.schedule(_see, args=(photo,), timeout=patience)
+    except RuntimeError as error:  # of a pool that has broken down
+        raise BrokenProcessPool from error
 
 
 @contextmanager
@@ -151,9 +188,3 @@ def _result(future: ProcessFuture, patience: float) -> Seen:
         return Seen(f"its decoder had not ended after {patience:g} seconds")
     except ProcessExpired:
         return Seen("its decoder crashed")
-    except BrokenProcessPool:
-        raise UserError(
-            "the processes that decode photos could not start: --workers may be too many for "
-            "this machine; a script that calls extract needs 'if __name__ == \"__main__\":' before "
-            "its work"
-        ) from None
