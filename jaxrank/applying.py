@@ -234,6 +234,7 @@ def rank_photos(
         *_caveats(model),
         *block_caveats({name: store[name] for name in model.block_columns}),
         *_unscored_notes(model, store, scores),
+        *_seen_photo_notes(model, scores),
     ]
     if series is None:
         table = pd.DataFrame({"series_id": ALL_PHOTOS, "image": scores.index})
@@ -259,6 +260,17 @@ def rank_photos(
         rest = pd.DataFrame({"series_id": "", "image": alone.index, "score": alone.to_numpy()})
         table = pd.concat([table.astype(object), rest.astype(object)], ignore_index=True)
     return Ranking(table[["series_id", "image", "score", "rank", "pick", "p_best"]], notes)
+
+
+def _seen_photo_notes(model: Model, scores: pd.Series) -> list[str]:
+    """What is said of photos that trained the model or chose its epoch."""
+    seen = int(scores.index.isin(model.seen[TRAIN] | model.seen[VALIDATION]).sum())
+    if not seen:
+        return []
+    return [
+        f"the model has seen {seen:,} of {len(scores):,} photos in training, and knows more of "
+        "them than of new ones"
+    ]
 
 
 def _unscored_notes(model: Model, store: Features, scores: pd.Series) -> list[str]:

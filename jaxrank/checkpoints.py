@@ -22,7 +22,7 @@ from jaxrank import files
 from jaxrank.datasets import l2_normalised
 from jaxrank.errors import UserError
 from jaxrank.experiments import Experiment
-from jaxrank.features import Block, Features, check_block, open_store
+from jaxrank.features import Block, Features, check_block, open_store, refuse_mixed
 from jaxrank.losses import LEARN_TIES, LOSSES
 from jaxrank.models import ACTIVATIONS, Scorer
 
@@ -70,6 +70,7 @@ class Model(NamedTuple):
         """
         if isinstance(features, Path | str):
             features = open_store(features)
+        refuse_mixed({name: b for name, b in features.items() if name in self.block_columns})
         common: pd.Index | None = None
         for name, columns in self.block_columns.items():
             if name not in features:

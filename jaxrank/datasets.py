@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from jaxrank.errors import UserError
-from jaxrank.features import Features
+from jaxrank.features import Features, refuse_mixed
 from jaxrank.pairs import Pairs
 
 # Columns of a pair table that say in which order people put the photos of a series.
@@ -86,6 +86,7 @@ def align(pairs: Pairs, features: Features) -> Dataset:
     """
     if not features:
         raise UserError("the features hold no block")
+    refuse_mixed(features)
     photos = pd.unique(pd.concat([pairs.table["image_a"], pairs.table["image_b"]]))
     known = np.ones(len(photos), bool)
     block_rows: dict[str, np.ndarray] = {}

@@ -71,6 +71,23 @@ class Block(NamedTuple):
 Features = Mapping[str, Block]
 
 
+def refuse_mixed(features: Features) -> None:
+    """Raises UserError where two blocks were made of different files of one photo's name: its row
+    would be half of one photo and half of another."""
+    content: dict[str, str] = {}
+    first: dict[str, str] = {}
+    for name, block in features.items():
+        if block.extraction is None:
+            continue
+        for photo, sha256 in zip(block.photos, block.extraction.photos_sha256, strict=True):
+            if content.setdefault(photo, sha256) != sha256:
+                raise UserError(
+                    f"the blocks '{first[photo]}' and '{name}' know different files as '{photo}': "
+                    "extract both again, of the photos as they are now"
+                )
+            first.setdefault(photo, name)
+
+
 def block_order(names: Sequence[str]) -> list[str]:
     """clip, cnn, iqa, then others by name."""
     known = [name for name in _KNOWN_ORDER if name in names]

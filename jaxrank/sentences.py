@@ -42,7 +42,8 @@ def remarks(
     if len(trained):
         best = trained.iloc[0]
         rules = summary[summary["status"] == RULE]
-        better = rules[rules["val_accuracy"] > best["val_accuracy"]]
+        # By more than 32-bit means are rounded.
+        better = rules[rules["val_accuracy"] > best["val_accuracy"] + 1e-6]
         if len(better):
             rule = better.iloc[0]
             lines.append(

@@ -191,6 +191,12 @@ def test_other_numbers_or_another_network_make_a_block_anew(tmp_path: Path) -> N
     extract(list_folder(folder), tmp_path / "store", SMALL)
     classic = extract(list_folder(folder), tmp_path / "store", IQA._replace(iqa="classic"))
     assert classic.made == {"iqa": 3}
+    learned = tmp_path / "learned"
+    extract(list_folder(folder), learned, SMALL)
+    manifest = learned / features.MANIFEST
+    manifest.write_text(manifest.read_text().replace('"caveat": "random weights",', ""))
+    with pytest.raises(UserError, match=r"'cnn' was learned .* \(random weights\)"):
+        extract(list_folder(folder), learned, SMALL._replace(cnn_layer="layer1"))
     layer = extract(list_folder(folder), tmp_path / "store", SMALL._replace(cnn_layer="layer1"))
     assert layer.made == {"cnn": 3, "iqa": 3}
 
@@ -265,9 +271,7 @@ def test_a_damaged_block_is_made_again_where_all_its_photos_are_here(tmp_path: P
     found = extract(list_folder(folder), tmp_path / "store", SMALL._replace(blocks=("cnn",)))
     assert found.made == {"cnn": 0}  # another block's damage is no matter
     few = list_folder(folder)
-    with pytest.raises(
-        UserError, match=r"make the block 'iqa' again, also of 1 photos that are not"
-    ):
+    with pytest.raises(UserError, match=r"make the block 'iqa' again, also of 1 photos"):
         extract(few._replace(photos=few.photos[1:]), tmp_path / "store", IQA)
     found = extract(list_folder(folder), tmp_path / "store", IQA)
     assert found.made == {"iqa": 2}

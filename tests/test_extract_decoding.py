@@ -161,7 +161,7 @@ def test_reasons(name: str, reason: str) -> None:
 
 def test_heic_without_its_reader_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delitem(Image.OPEN, "HEIF")
-    with pytest.raises(BadPhoto, match=r"HEIC, which needs pip install 'jaxrank\[heif\]'"):
+    with pytest.raises(BadPhoto, match="HEIC, which needs pillow-heif"):
         decode(odd_photos()["plain.heic"])
 
 

@@ -121,8 +121,9 @@ def test_series_of_a_table(tmp_path: Path) -> None:
     found = extract(list_folder(folder), tmp_path / "store", IQA, grouping=how)
     assert series(tmp_path / "store") == {"x": ["000.jpg", "001.jpg"]}
     assert found.num_series == 1
-    with pytest.raises(UserError, match="can't be read"):
-        extract(list_folder(folder), tmp_path / "new", IQA, grouping=Grouping("none.csv"))
+    assert "1 photos of the table are not here, such as 'gone.jpg'" in found.notes
+    with pytest.raises(UserError, match=r"neither the file of a table, .* Did you mean 'folder'?"):
+        extract(list_folder(folder), tmp_path / "new", IQA, grouping=Grouping("folders"))
     assert not (tmp_path / "new" / features.MANIFEST).exists()  # told before the work
 
 

@@ -241,13 +241,15 @@ def test_ctrl_c_keeps_what_is_done_and_says_how_to_go_on(tmp_path: Path) -> None
         start_new_session=True,
     )
     assert process.stdout is not None
-    while b"batch" not in process.stdout.readline():
+    batches = 0
+    while batches < 2:  # when the second begins, the first is done
+        batches += b"batch" in process.stdout.readline()
         assert process.poll() is None
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to all processes of the command
     _, said = process.communicate(timeout=60)
     assert process.returncode == 130
     assert said.decode() == "jaxrank: stopped; the same command goes on from here\n"
     # Nothing was due to be saved; stopping saved it.
-    assert len(list((tmp_path / "store").glob(".partial/*/000000.npz"))) == 1
+    assert list((tmp_path / "store").glob(".partial/*/000000.npz"))
     found = extract(list_folder(folder), tmp_path / "store", SMALL)
     assert len(found.good) == 40

@@ -8,7 +8,9 @@ import pytest
 from photo_files import jpeg, scene
 from photo_stores import IQA, SMALL, fill, photo_table, rows, series
 
+from jaxrank import features
 from jaxrank.cli import main
+from jaxrank.errors import UserError
 from jaxrank.extract.extraction import extract
 from jaxrank.extract.listing import list_folder
 from jaxrank.extract.series import Grouping
@@ -110,5 +112,10 @@ def test_a_block_that_lags_behind_is_not_merged(tmp_path: Path) -> None:
     (folder / "001.jpg").write_bytes(jpeg(scene(60)))
     extract(list_folder(folder), tmp_path / "old", IQA)  # its cnn has the old content
     extract(list_folder(folder), tmp_path / "new", SMALL)
-    with pytest.raises(UserError, match="photo '001.jpg' is another file in"):
+    with pytest.raises(UserError, match=r"photo '001.jpg' is another file in"):
         merge_stores(tmp_path / "new", tmp_path / "old")
+    # Nor are its rows half of one photo and half of another.
+    store = features.open_store(tmp_path / "old")
+    with pytest.raises(UserError, match=r"'cnn' and 'iqa' know different files as '001.jpg'"):
+        features.refuse_mixed(store)
+    features.refuse_mixed({name: store[name] for name in ("iqa",)})

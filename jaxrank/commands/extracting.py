@@ -1,5 +1,6 @@
 """`extract`: from photos to a feature store."""
 
+import os
 import sys
 from typing import TYPE_CHECKING
 
@@ -99,16 +100,10 @@ def extract(values: flags.FlagValues, config: None) -> int:
     if values.series is not None:
         grouping = Grouping(values.series, values.gap_seconds, values.min_similarity)
     print(f"{len(listing.photos):,} photos in {listing.root}", flush=True)
-    networks = {
-        "clip": f"{values.clip_model} ({values.clip_pretrained})",
-        "cnn": f"{values.cnn_model} ({values.cnn_weights})",
-    }
-    wanted = [network for block, network in networks.items() if block in values.blocks]
-    if wanted:
-        print(
-            f"networks: {', '.join(wanted)}; weights that are not on this machine are fetched",
-            flush=True,
-        )
+    weights = {"clip": values.clip_pretrained, "cnn": values.cnn_weights}
+    wanted = [weights[block] for block in weights if block in values.blocks]
+    if any(name != "none" and not os.path.isfile(name) for name in wanted):
+        print("weights that are not on this machine are fetched", flush=True)
     try:
         found = extraction.extract(
             listing,

@@ -158,6 +158,11 @@ class _Pass:
                 raise UserError(
                     f"{self._store}: its block '{name}' was made otherwise ('{old.source}'), {also}"
                 )
+            if maker.caveat and not old.caveat:
+                raise UserError(
+                    f"{self._store}: its block '{name}' was learned ('{old.source}') and would be "
+                    f"replaced ({maker.caveat}); name another --features"
+                )
             self.notes.append(f"the block '{name}' was made otherwise before: '{old.source}'")
             return None
         try:

@@ -98,6 +98,9 @@ def by_table(series: Mapping[str, str], names: Sequence[str]) -> Grouped:
         )
     lacking = len(names) - sum(map(len, groups.values()))
     notes = [f"{lacking:,} photos stand in no series of the table"] if lacking else []
+    unknown = list(series.keys() - set(names))
+    if unknown:
+        notes.append(f"{len(unknown):,} photos of the table are not here, such as '{min(unknown)}'")
     return _of_two(groups, notes)
 
 

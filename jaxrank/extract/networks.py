@@ -16,7 +16,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from jaxrank import tables
 from jaxrank.errors import UserError
 from jaxrank.extract.preprocessing import Preprocessing
 
@@ -127,13 +126,14 @@ def cant_load(
     Args:
       remote: where they would come from, as open_clip and timm describe it.
     """
+    why = " ".join(str(error).split())[:200] or type(error).__name__
     if os.path.isfile(weights):
-        return UserError(f"--{flag}={weights}: not weights of '{model}' ({tables.reason(error)})")
+        return UserError(f"--{flag}={weights}: not weights of '{model}' ({why})")
     places = (remote.get(key) for key in ("hf_hub", "hf_hub_id", "url"))
     place = next(filter(None, places), "no known place")
     return UserError(
         f"the weights '{weights}' of '{model}' ({place}) are not on this machine and could not be "
-        f"fetched ({tables.reason(error)}); give a local file by --{flag}=FILE, or "
+        f"fetched ({why}); give a local file by --{flag}=FILE, or "
         f"--{flag}={NO_WEIGHTS} for {RANDOM_WEIGHTS}"
     )
 

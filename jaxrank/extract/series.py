@@ -1,5 +1,6 @@
 """`series.csv` of a store: which photos are one series."""
 
+import os
 from collections import Counter
 from collections.abc import Callable, Container, Mapping, Sequence
 from contextlib import suppress
@@ -9,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from jaxrank import features, tables
-from jaxrank.errors import UserError
+from jaxrank.errors import UserError, did_you_mean
 from jaxrank.extract import grouping
 from jaxrank.extract.grouping import Grouped, Taken
 from jaxrank.features import SERIES_CSV, Block
@@ -56,6 +57,11 @@ def _read_table(path: str) -> dict[str, str]:
     """From photo to series."""
     from jaxrank.applying import read_series  # imports JAX
 
+    if not os.path.exists(path):
+        raise UserError(
+            f"--series={path}: neither the file of a table, nor folder or time."
+            f"{did_you_mean(path, ('folder', 'time'))}"
+        )
     table = read_series(path)
     return dict(zip(table["image"], table["series_id"], strict=True))
 
