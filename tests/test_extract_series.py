@@ -145,3 +145,15 @@ def test_a_photo_that_turned_bad_leaves_its_series_and_none_stays_alone(tmp_path
     (b / "010.jpg").write_bytes(jpeg(scene(99)))
     extract(list_folder(tmp_path / "photos"), tmp_path / "store", IQA, grouping=by_folder)
     assert series(tmp_path / "store") == {"b": ["b/010.jpg", "b/011.jpg"]}
+
+
+def test_no_series_is_an_error_that_says_what_is_there(tmp_path: Path) -> None:
+    photos = tmp_path / "photos"
+    fill(photos / "a", 2)
+    listing = list_folder(photos)
+    with pytest.raises(UserError, match=r"2 photos don't say when .* the features are written$"):
+        extract(listing, tmp_path / "store", IQA, grouping=Grouping("time"))
+    extract(listing, tmp_path / "store", IQA, grouping=Grouping("folder"))
+    with pytest.raises(UserError, match=r"are written, and .*series.csv is the old one$"):
+        extract(listing, tmp_path / "store", IQA, grouping=Grouping("time"))
+    assert series(tmp_path / "store") == {"a": ["a/000.jpg", "a/001.jpg"]}

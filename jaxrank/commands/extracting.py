@@ -99,7 +99,7 @@ def extract(values: flags.FlagValues, config: None) -> int:
     grouping = None
     if values.series is not None:
         grouping = Grouping(values.series, values.gap_seconds, values.min_similarity)
-    print(f"{len(listing.photos):,} photos in {listing.root}", flush=True)
+    print(f"{len(listing.photos):,} photos in {values.photos or values.photos_csv}", flush=True)
     weights = {"clip": values.clip_pretrained, "cnn": values.cnn_weights}
     wanted = [weights[block] for block in weights if block in values.blocks]
     if any(name != "none" and not os.path.isfile(name) for name in wanted):
