@@ -92,10 +92,10 @@ def write_series(
     else:
         grouped = grouping.by_table(_read_table(how.by), names)
     if not grouped.series:
-        old = f", and {store / SERIES_CSV} is the old one" * (store / SERIES_CSV).exists()
+        stays = f", and {store / SERIES_CSV} is the old one" * (store / SERIES_CSV).exists()
         raise UserError(
             f"--series={how.by}: no two photos are of one series "
-            f"({'; '.join(grouped.notes) or 'each stands alone'}); the features are written{old}"
+            f"({'; '.join(grouped.notes) or 'each stands alone'}); the features are written{stays}"
         )
     old = _read_table(str(store / SERIES_CSV)) if (store / SERIES_CSV).exists() else {}
     others = {n: s for n, s in old.items() if n not in contents and n not in bad}
