@@ -242,8 +242,6 @@ def plain(**changes: Any) -> Preprocessing:
 
 
 def test_preprocessing_is_that_of_open_clip() -> None:
-    from torchvision.transforms.functional import normalize  # noqa: F401, torchvision is whole
-
     given = open_clip.transform.PreprocessCfg(size=64)
     transform = open_clip.transform.image_transform_v2(given, is_train=False)
     photo = scene(0, 300, 200)

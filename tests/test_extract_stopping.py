@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from photo_files import jpeg, scene
 from photo_stores import IQA, SMALL, fill, rows
+from PIL import Image
 
 from jaxrank import features
 from jaxrank.extract import extraction, workers
@@ -145,18 +146,18 @@ def test_damaged_partial_rows_are_made_again(tmp_path: Path) -> None:
             assert np.array_equal(rows(tmp_path / "store", "iqa")[photo], row), damage
 
 
-def crash(image: object) -> np.ndarray:
-    if image.size == (50, 40):  # type: ignore[attr-defined]
+def crash(image: Image.Image) -> np.ndarray:
+    if image.size == (50, 40):
         os.kill(os.getpid(), signal.SIGSEGV)
     return np.zeros(2, np.float32)
 
 
-def size(image: object) -> np.ndarray:
-    return np.array(image.size, np.float32)  # type: ignore[attr-defined]
+def size(image: Image.Image) -> np.ndarray:
+    return np.array(image.size, np.float32)
 
 
-def hang(image: object) -> np.ndarray:
-    if image.size == (50, 40):  # type: ignore[attr-defined]
+def hang(image: Image.Image) -> np.ndarray:
+    if image.size == (50, 40):
         time.sleep(600)
     return np.zeros(2, np.float32)
 
@@ -166,7 +167,7 @@ def hang(image: object) -> np.ndarray:
     [(crash, "its decoder crashed"), (hang, "its decoder had not ended after 5 seconds")],
 )
 def test_a_decoder_that_crashes_or_hangs_costs_one_photo(
-    tmp_path: Path, view: Callable[[object], np.ndarray], reason: str
+    tmp_path: Path, view: Callable[[Image.Image], np.ndarray], reason: str
 ) -> None:
     folder = fill(tmp_path / "photos", 12)
     (folder / "004.jpg").write_bytes(jpeg(scene(4, 50, 40)))
