@@ -36,7 +36,7 @@ class Network(NamedTuple):
     Attributes:
       columns: names of its numbers.
       preprocessing: of its input.
-      recipe: all that decides its vectors, as JSON; it is the cache's key.
+      recipe: all that decides its vectors, as JSON; rows are known by it.
       source: the same in a few words.
       caveat: what a reader of any result must know, or empty.
       encode: uint8 [B, height, width, 3] -> float32 [B, columns].

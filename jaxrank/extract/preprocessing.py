@@ -20,7 +20,7 @@ _FILTERS = {
 
 
 class Preprocessing(NamedTuple):
-    """What stands between a photo and a network, a part of the cache's key.
+    """What stands between a photo and a network, a part of its recipe.
 
     Attributes:
       height, width: of the network's input, in pixels.
@@ -57,7 +57,7 @@ def checked(preprocessing: Preprocessing, model: str) -> Preprocessing:
 
 
 def network_input(image: Image.Image, p: Preprocessing) -> np.ndarray:
-    """The photo in the network's frame, uint8 [height, width, 3]; scaling is `scaled`'s."""
+    """The photo in the network's frame, uint8 [height, width, 3]; the encoder scales it."""
     resample = _FILTERS[p.interpolation]
     if p.fit == "stretch":
         return np.asarray(image.resize((p.width, p.height), resample))

@@ -110,14 +110,14 @@ def write_series(
     return grouped
 
 
-def _block_of_likeness(store: Path) -> Block | None:
-    """The block of a store that can show whether photos are alike."""
+def _block_of_likeness(store: Path) -> tuple[str, Block] | None:
+    """Name and block of a store that can show whether photos are alike."""
     described = features.describe_store(store)
     for name in _SHOW_LIKENESS:
         found = described.get(name)
         if found is not None and found.extraction is not None:
             with suppress(UserError):  # a damaged block is no help
-                return features.open_store(store, [name])[name]
+                return name, features.open_store(store, [name])[name]
     return None
 
 
@@ -125,10 +125,13 @@ def _similarity(
     store: Path, least: float | None, contents: Mapping[str, str]
 ) -> tuple[Callable[[str, str], bool], str]:
     """Whether two photos are alike, and a note that says by what."""
-    block = _block_of_likeness(store)
+    found = _block_of_likeness(store)
+    if found is None:
+        return lambda a, b: True, "series by time alone"
+    name, block = found
     # Random weights and the features of ImageNet's classes have no known scale.
-    has_scale = block is not None and block.columns[0].startswith("clip") and not block.caveat
-    if block is None or block.extraction is None or (least is None and not has_scale):
+    has_scale = name == "clip" and not block.caveat
+    if block.extraction is None or (least is None and not has_scale):
         return lambda a, b: True, "series by time alone"
     limit = _SIMILAR if least is None else least
     # Of photos as they are now: others are judged by their time alone.
@@ -138,9 +141,9 @@ def _similarity(
     def are_similar(a: str, b: str) -> bool:
         if a not in row or b not in row:
             return True
-        first, second = (np.asarray(block.values[row[name]], np.float64) for name in (a, b))
+        first, second = (np.asarray(block.values[row[photo]], np.float64) for photo in (a, b))
         length = np.linalg.norm(first) * np.linalg.norm(second)
         return bool(first @ second >= limit * length)
 
-    by = block.columns[0].rpartition("_")[0]
-    return are_similar, f"series by time, and by a cosine of at least {limit:g} of the block {by}"
+    note = f"series by time, and by a cosine of at least {limit:g} of the block {name}"
+    return are_similar, note
