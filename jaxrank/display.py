@@ -3,12 +3,13 @@
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from io import TextIOWrapper
 from pathlib import Path
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from jaxrank import train
+from jaxrank import files, train
 from jaxrank.cohorts import Cohort
 
 log = logging.getLogger("jaxrank")
@@ -29,13 +30,16 @@ class _ConsoleHandler(logging.Handler):
 class _FileHandler(logging.FileHandler):
     """A log that can't be written is an error like any other, not a traceback on the screen."""
 
+    def _open(self) -> TextIOWrapper:
+        return files.open_to_append(Path(self.baseFilename))
+
     def handleError(self, record: logging.LogRecord) -> None:
         raise
 
 
 @contextmanager
 def logging_to(path: Path, console: Console | None) -> Iterator[None]:
-    file = _FileHandler(path, encoding="utf-8")
+    file = _FileHandler(path)
     file.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
     handlers: list[logging.Handler] = [file]
     if console is not None:

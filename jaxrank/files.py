@@ -8,6 +8,7 @@ import shutil
 import socket
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from io import TextIOWrapper
 from pathlib import Path
 from typing import IO, Any
 
@@ -29,8 +30,11 @@ def whole_file(path: Path, mode: str = "w") -> Iterator[IO[Any]]:
     Whatever stops the writer, also the power, `path` is the old file or the new one.
     """
     temporary = temporary_of(path)
+    remove(temporary)
     try:
-        with open(temporary, mode, encoding=None if "b" in mode else "utf-8") as file:
+        # Exclusively: whatever is put there meanwhile, such as a link to another file, is an error.
+        exclusive = mode.replace("w", "x")
+        with open(temporary, exclusive, encoding=None if "b" in mode else "utf-8") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
@@ -51,14 +55,14 @@ def whole_folder(path: Path) -> Iterator[Path]:
     Folders can't be exchanged in one step: a writer killed in between leaves none, never half.
     """
     temporary = temporary_of(path)
-    shutil.rmtree(temporary, ignore_errors=True)
+    remove(temporary)
     temporary.mkdir()
     try:
         yield temporary
         for written in filter(Path.is_file, temporary.rglob("*")):
             with open(written, "rb") as file:
                 os.fsync(file.fileno())
-        shutil.rmtree(path, ignore_errors=True)
+        remove(path)
         temporary.rename(path)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
@@ -67,6 +71,37 @@ def whole_folder(path: Path) -> Iterator[Path]:
 def temporary_of(path: Path) -> Path:
     """The name under which a file or folder is written before it is renamed."""
     return path.with_name(f".{path.name}.tmp")
+
+
+def remove(path: Path) -> None:
+    """Removes a file, a folder with all that it holds, or a link but not what it leads to."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def make_folder(path: Path) -> None:
+    """Makes a folder inside one of ours, where it is not there yet.
+
+    Raises:
+      OSError: a link has its name: files would be written wherever it leads.
+    """
+    refuse_link(path)
+    path.mkdir(exist_ok=True)
+
+
+def refuse_link(path: Path) -> None:
+    """Raises OSError where a link has the name of a file or folder that will be written to."""
+    if path.is_symlink():
+        raise OSError(errno.ELOOP, "a link has its name; remove the link", str(path))
+
+
+def open_to_append(path: Path) -> TextIOWrapper:
+    """Opens a text file to append to, never through a link."""
+    refuse_link(path)
+    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW
+    return open(os.open(path, flags, 0o666), "a", encoding="utf-8")
 
 
 @contextmanager
@@ -95,7 +130,7 @@ def sole_writer(folder: Path) -> Iterator[None]:
       UserError: a living process holds it.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    # Not through a link, which could lead to somebody's file.
+    refuse_link(folder / LOCK)
     lock = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644)
     with open(lock, "r+", encoding="utf-8", errors="replace") as file:
         try:

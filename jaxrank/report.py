@@ -203,7 +203,7 @@ def write_experiment(
     last = folder / "test_results.json"
     if last.is_file() and last.read_text(encoding="utf-8", errors="replace") == test_results:
         return
-    folder.mkdir(exist_ok=True)
+    files.make_folder(folder)
     history = pd.concat([result.history for result in results], ignore_index=True)
     write_frame(folder / "history.csv", history)
     title = "\n".join([experiment.name, *caveats])

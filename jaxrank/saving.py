@@ -153,7 +153,7 @@ class Saver:
 
         Another cohort may be running: of what it saves nothing is touched."""
         start = time.perf_counter()
-        self._folder.mkdir(exist_ok=True)
+        files.make_folder(self._folder)
         _write_archive(self._folder / f"{number}.npz", results)
         self._results.append(time.perf_counter() - start)
         self.drop(number)
@@ -173,6 +173,8 @@ class Saver:
 
     def _open(self, number: int) -> ocp.CheckpointManager:
         if self._manager is None:
+            files.make_folder(self._folder)
+            files.refuse_link(self._folder / str(number))
             self._manager = ocp.CheckpointManager(
                 self._folder / str(number),
                 options=ocp.CheckpointManagerOptions(
@@ -264,9 +266,8 @@ def _checksums(checkpoint: Path) -> dict[str, int]:
 def _seal(checkpoint: Path, epoch: int) -> None:
     """Notes the checksums: what Orbax restores need not be what it has saved, as it does not
     notice a flipped bit."""
-    (checkpoint / _SEAL).write_text(
-        json.dumps({"epoch": epoch, "files": _checksums(checkpoint)}), encoding="utf-8"
-    )
+    seal = {"epoch": epoch, "files": _checksums(checkpoint)}
+    files.write_text(checkpoint / _SEAL, json.dumps(seal))
 
 
 def _is_sealed(checkpoint: Path, epoch: int) -> bool:

@@ -69,7 +69,8 @@ class PartialRows:
             names = np.array([list(bytes.fromhex(name)) for name in self._unsaved], np.uint8)
             values = np.stack([self.rows[name] for name in self._unsaved])
             with writing_errors(self._store):
-                self._folder.mkdir(parents=True, exist_ok=True)
+                files.make_folder(self._folder.parent)
+                files.make_folder(self._folder)
                 with files.whole_file(self._folder / f"{self._next:06d}.npz", "wb") as file:
                     np.savez(file, sha256=names, values=values)
             self._next += 1
