@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import signal
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -44,6 +45,14 @@ def tiny_clip(tmp_path_factory: pytest.TempPathFactory) -> str:
     path.write_text(json.dumps(TINY_CONFIG))
     open_clip.add_model_config(path)
     return TINY
+
+
+@pytest.fixture(autouse=True, scope="session")
+def interrupts_reach_commands() -> None:
+    """A shell that starts the tests in the background makes them ignore Ctrl-C, and every command
+    that they start inherits that: tests that interrupt a command would wait in vain."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True, scope="module")
