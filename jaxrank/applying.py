@@ -7,12 +7,13 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from jaxrank import evaluate, orderings, pairs, tables
+from jaxrank import evaluate, orderings, pairs
 from jaxrank.checkpoints import Model, load_model
 from jaxrank.datasets import Dataset, align
 from jaxrank.errors import UserError
 from jaxrank.features import Features, open_store
 from jaxrank.inputs import SIMULATED, FeaturesInput, PairsInput, block_caveats, load_inputs
+from jaxrank.io import tables
 from jaxrank.steps import log_ties
 
 # How a pair's photos were seen by the model.

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import numpy as np
 
-from jaxrank import tables
 from jaxrank.errors import UserError
 from jaxrank.features import Block, Dtype, check_block, map_npy
+from jaxrank.io import tables
 
 # What NumPy can hold of the types in a safetensors file.
 _TENSOR_TYPES = {"F64", "F32", "F16", "I64", "I32", "I16", "I8", "U64", "U32", "U16", "U8", "BOOL"}

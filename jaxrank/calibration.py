@@ -13,11 +13,12 @@ import jax.numpy as jnp
 import numpy as np
 from scipy.optimize import nnls
 
-from jaxrank import costs, datasets, epochs, files, plan, simulation, splits, train
+from jaxrank import costs, datasets, epochs, plan, simulation, splits, train
 from jaxrank.configs import default
 from jaxrank.costs import Rates, Work
 from jaxrank.errors import UserError
 from jaxrank.experiments import Experiment, read_experiments
+from jaxrank.io import atomic
 from jaxrank.members import cohort_rows
 
 _FORMAT = 2
@@ -111,7 +112,7 @@ def write_calibration(path: Path, rates: Rates) -> None:
         "device": jax.local_devices()[0].device_kind,
         "rates": dataclasses.asdict(rates),
     }
-    files.write_text(path, json.dumps(content, indent=1) + "\n")
+    atomic.write_text(path, json.dumps(content, indent=1) + "\n")
 
 
 def read_calibration(path: Path | str) -> dict[str, Any]:

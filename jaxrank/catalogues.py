@@ -5,10 +5,10 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from jaxrank import tables
 from jaxrank.configs import CATALOGUE_KEYS, REFERENCES, default
 from jaxrank.errors import UserError, did_you_mean
 from jaxrank.experiments import HyperparameterError, check_name, make_experiment
+from jaxrank.io import tables
 
 REQUIRED = ("experiment_name", "mlp_hidden_dims", "batch_size", "learning_rate", "max_epochs")
 OPTIONAL = (

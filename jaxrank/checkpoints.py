@@ -18,11 +18,11 @@ import numpy as np
 import orbax.checkpoint as ocp
 import pandas as pd
 
-from jaxrank import files
 from jaxrank.datasets import l2_normalised
 from jaxrank.errors import UserError
 from jaxrank.experiments import Experiment
 from jaxrank.features import Block, Features, check_block, open_store, refuse_mixed
+from jaxrank.io import atomic
 from jaxrank.losses import LEARN_TIES, LOSSES
 from jaxrank.models import ACTIVATIONS, Scorer
 
@@ -153,13 +153,13 @@ def save_model(
     record = {"format": _FORMAT, "description": description, "block_columns": block_columns}
     weights = {"params": params, "mean": mean_D, "inv_std": inv_std_D}
     size = sum(leaf.nbytes for leaf in jax.tree.leaves(weights))
-    with files.whole_folder(folder) as new, files.disk_errors(folder):
+    with atomic.atomic_folder(folder) as new, atomic.disk_errors(folder):
         # Asked beforehand: on a full disk TensorStore's threads print a traceback for each array.
-        files.require_space(new, size + _ORBAX_NOTES)
+        atomic.require_space(new, size + _ORBAX_NOTES)
         with ocp.StandardCheckpointer() as checkpointer:
             checkpointer.save((new / "params").absolute(), weights)
-        files.write_text(new / _PHOTOS_JSON, json.dumps(seen, indent=1) + "\n")
-        files.write_text(new / _MODEL_JSON, json.dumps(record, indent=1) + "\n")
+        atomic.write_text(new / _PHOTOS_JSON, json.dumps(seen, indent=1) + "\n")
+        atomic.write_text(new / _MODEL_JSON, json.dumps(record, indent=1) + "\n")
 
 
 def load_model(folder: Path | str) -> Model:

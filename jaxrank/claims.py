@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
-from jaxrank import files
 from jaxrank.choice import POWER, Chosen, Needed, needed
 from jaxrank.evaluate import FEWEST_SERIES
+from jaxrank.io import atomic
 from jaxrank.leaderboard import UNKNOWN, Standings
 
 # Rows of the figure; more could not be read.
@@ -191,5 +191,5 @@ def draw_leaderboard(
     axes.set_xlabel("pairs ordered as people do, %")
     axes.grid(axis="x", alpha=0.3)
     figure.legend(loc="outside lower center", ncols=4, frameon=False)
-    with files.whole_file(path, "wb") as file:
+    with atomic.atomic_file(path, "wb") as file:
         figure.savefig(file, dpi=110, format="png")

@@ -13,7 +13,6 @@ from jaxrank import (
     choice,
     claims,
     evaluate,
-    files,
     leaderboard,
     mistakes,
     reliability,
@@ -21,6 +20,7 @@ from jaxrank import (
     splits,
 )
 from jaxrank.evaluate import TrialResult, Yardstick
+from jaxrank.io import atomic
 from jaxrank.leaderboard import Hits, Standings
 
 LEADERBOARD_TXT, LEADERBOARD_PNG = "leaderboard.txt", "leaderboard.png"
@@ -235,4 +235,4 @@ def _write_text(
     for title, table in tables.items():
         shown = table.to_string(index=False, float_format=lambda value: f"{value:.3f}")
         parts += ["", title, "", shown]
-    files.write_text(path, "\n".join(parts) + "\n")
+    atomic.write_text(path, "\n".join(parts) + "\n")

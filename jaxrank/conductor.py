@@ -17,13 +17,14 @@ import pandas as pd
 from rich.console import Console
 
 import jaxrank
-from jaxrank import conclusions, display, evaluate, files, report, sentences, splits, stopping
+from jaxrank import conclusions, display, evaluate, report, sentences, splits, stopping
 from jaxrank.audit import findings
 from jaxrank.audit.background import Auditor, audit_of
 from jaxrank.cohorts import num_parameters
 from jaxrank.errors import AuditFailed, UserError, did_you_mean
 from jaxrank.evaluate import Yardstick
 from jaxrank.inputs import FeaturesInput, PairsInput
+from jaxrank.io import atomic
 from jaxrank.launches import (
     Launch,
     find_workdir,
@@ -122,12 +123,12 @@ def search(
         if resumed and not (given or extend or retry_failed) and _is_finished(folder):
             return _finished_result(folder)
         if resumed:
-            stack.enter_context(files.sole_writer(folder))
+            stack.enter_context(atomic.sole_writer(folder))
         ready = plan_launch(folder, given, extend=extend, retry_failed=retry_failed)
         if ready.record.finished:
             return _finished_result(folder)
         if not resumed:  # only now: no folder is made for data that turn out to be wrong
-            stack.enter_context(files.sole_writer(folder))
+            stack.enter_context(atomic.sole_writer(folder))
             refuse_occupied(folder)
         if audit == REFUSE:
             found = audit_of(folder, ready.prepared, audit_seconds)

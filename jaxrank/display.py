@@ -9,8 +9,9 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from jaxrank import files, train
+from jaxrank import train
 from jaxrank.cohorts import Cohort
+from jaxrank.io import atomic
 
 log = logging.getLogger("jaxrank")
 
@@ -31,7 +32,7 @@ class _FileHandler(logging.FileHandler):
     """A log that can't be written is an error like any other, not a traceback on the screen."""
 
     def _open(self) -> TextIOWrapper:
-        return files.open_to_append(Path(self.baseFilename))
+        return atomic.open_to_append(Path(self.baseFilename))
 
     def handleError(self, record: logging.LogRecord) -> None:
         raise

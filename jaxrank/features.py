@@ -17,8 +17,8 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 import numpy as np
 import pandas as pd
 
-from jaxrank import files, tables
 from jaxrank.errors import UserError
+from jaxrank.io import atomic, tables
 
 MANIFEST = "manifest.json"
 # Tables that `extract` writes beside it: all photos, and which of them are one series.
@@ -185,10 +185,10 @@ def write_block(store: Path | str, name: str, block: Block) -> bool:
         if block.extraction is not None:
             blocks[name]["extraction"] = block.extraction._asdict()
         path = _array_path(store, name, digest)
-        with files.whole_file(path, "wb") as file:
+        with atomic.atomic_file(path, "wb") as file:
             np.save(file, values, allow_pickle=False)
         manifest = {"format": _FORMAT, "blocks": {b: blocks[b] for b in block_order(list(blocks))}}
-        files.write_text(store / MANIFEST, json.dumps(manifest, indent=1) + "\n")
+        atomic.write_text(store / MANIFEST, json.dumps(manifest, indent=1) + "\n")
         if old_digest != digest:
             _array_path(store, name, old_digest).unlink(missing_ok=True)
     return replaced is not None

@@ -5,10 +5,11 @@ import os
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from jaxrank import evaluate, files, plan
+from jaxrank import evaluate, plan
 from jaxrank.cohorts import Cohort, TrialKey
 from jaxrank.errors import UserError
 from jaxrank.evaluate import TrialResult
+from jaxrank.io import atomic
 from jaxrank.prepare import Prepared, describe, memory_limit, prepare
 from jaxrank.record import (
     PLAN_JSON,
@@ -98,7 +99,7 @@ def has_plan(folder: Path) -> bool:
 
 def refuse_occupied(folder: Path) -> None:
     # What a search leaves that was killed before its plan was written.
-    harmless = {files.LOCK, files.temporary_of(folder / PLAN_JSON).name}
+    harmless = {atomic.LOCK, atomic.temporary_path(folder / PLAN_JSON).name}
     try:
         names = {path.name for path in folder.iterdir()}
     except FileNotFoundError:

@@ -5,9 +5,10 @@ from pathlib import Path
 
 import numpy as np
 
-from jaxrank import features, files, pairs, tables
+from jaxrank import features, pairs
 from jaxrank.errors import UserError
 from jaxrank.features import PHOTOS_CSV, SERIES_CSV, Block, Extraction
+from jaxrank.io import atomic, tables
 
 
 def merge_stores(source: Path | str, store: Path | str) -> dict[str, int]:
@@ -26,7 +27,7 @@ def merge_stores(source: Path | str, store: Path | str) -> dict[str, int]:
     coming = features.open_store(source)
     if source.resolve() == store.resolve():
         raise UserError(f"{source}: a store can't be added to itself")
-    with features.writing_errors(store), files.sole_writer(store):
+    with features.writing_errors(store), atomic.sole_writer(store):
         here = features.open_store(store) if (store / features.MANIFEST).exists() else {}
         _check_contents(_contents(here), _contents(coming), source, store)
         merged = {

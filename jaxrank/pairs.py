@@ -19,8 +19,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from jaxrank import tables
 from jaxrank.errors import UserError
+from jaxrank.io import tables
 
 CANONICAL_COLUMNS = ("series_id", "image_a", "image_b", "preference")
 VOTE_COLUMNS = ("series_id", "compareFile1", "compareFile2", "LEFT", "RIGHT")

@@ -18,12 +18,12 @@ import numpy as np
 from ml_collections import ConfigDict
 
 import jaxrank
-from jaxrank import files
 from jaxrank.cohorts import Cohort, TrialKey
 from jaxrank.config_files import check_config
 from jaxrank.errors import UserError
 from jaxrank.experiments import choose_names
 from jaxrank.inputs import EMBEDDED, IN_MEMORY
+from jaxrank.io import atomic
 from jaxrank.plan import make_cohort, measure_folds
 from jaxrank.prepare import Prepared
 
@@ -136,7 +136,7 @@ def write_record(folder: Path, record: Record) -> None:
     cohorts = [cohort._asdict() for cohort in record.cohorts]
     content = record._asdict() | {"cohorts": cohorts}
     whole = {"format": _FORMAT, "sha256": _checksum(content), "search": content}
-    files.write_text(folder / PLAN_JSON, json.dumps(whole, indent=1) + "\n")
+    atomic.write_text(folder / PLAN_JSON, json.dumps(whole, indent=1) + "\n")
 
 
 def read_record(folder: Path) -> Record | None:

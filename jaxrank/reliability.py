@@ -13,7 +13,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from scipy.special import expit
 
-from jaxrank import files, splits
+from jaxrank import splits
 from jaxrank.ceilings import agreement_with_one_vote, entropy_of
 from jaxrank.evaluate import (
     COMPLETED,
@@ -23,6 +23,7 @@ from jaxrank.evaluate import (
     fit_slope,
     pair_differences,
 )
+from jaxrank.io import atomic
 from jaxrank.orderings import FEWEST_PHOTOS, SeriesPhotos
 
 NUM_BINS = 10
@@ -180,7 +181,7 @@ def draw_reliability(path: Path, title: str, measured: Reliability) -> None:
     axes.set_ylabel("agreement: its share of the votes")
     axes.grid(alpha=0.3)
     axes.legend(loc="upper left")
-    with files.whole_file(path, "wb") as file:
+    with atomic.atomic_file(path, "wb") as file:
         figure.savefig(file, dpi=110, format="png")
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from jaxrank import files, splits, tables
+from jaxrank import splits
 from jaxrank.checkpoints import SEEN, save_model
 from jaxrank.configs import REFERENCES
 from jaxrank.datasets import Dataset
@@ -28,6 +28,7 @@ from jaxrank.evaluate import (
     predictions,
 )
 from jaxrank.experiments import Experiment
+from jaxrank.io import atomic, documents, tables
 
 # Of `conclusions.with_intervals`: shares and differences, then whether it is tied for best.
 INTERVAL_COLUMNS = (
@@ -137,7 +138,7 @@ def write_frame(path: Path, frame: pd.DataFrame) -> None:
 
 
 def write_json(path: Path, value: object) -> None:
-    files.write_text(path, files.strict_json(value))
+    atomic.write_text(path, documents.strict_json(value))
 
 
 def read_results_json(path: Path) -> dict[str, Any]:
@@ -191,7 +192,7 @@ def write_experiment(
     experiment = results[0].trial.experiment
     columns = ("fold", "seed", "status", "error", "test_accuracy", "test_loss")
     rows = pd.DataFrame([result.row for result in results]).reindex(columns=columns)
-    test_results = files.strict_json(
+    test_results = documents.strict_json(
         {
             "experiment_name": experiment.name,
             "caveats": list(caveats),
@@ -203,7 +204,7 @@ def write_experiment(
     last = folder / "test_results.json"
     if last.is_file() and last.read_text(encoding="utf-8", errors="replace") == test_results:
         return
-    files.make_folder(folder)
+    atomic.make_folder(folder)
     history = pd.concat([result.history for result in results], ignore_index=True)
     write_frame(folder / "history.csv", history)
     title = "\n".join([experiment.name, *caveats])
@@ -215,7 +216,7 @@ def write_experiment(
         if not experiment.renumbered:  # nobody should rank photos by a control
             seen = seen_before if experiment.init_from else {}
             _save_best(folder / "model", best, yardstick, caveats, seen)
-    files.write_text(last, test_results)
+    atomic.write_text(last, test_results)
 
 
 def _save_best(
@@ -279,7 +280,7 @@ def _draw_curves(path: Path, title: str, history: pd.DataFrame) -> None:
         if metric == "accuracy":
             axes.axhline(0.5, color="grey", linestyle=":", label="chance")
         axes.legend()
-    with files.whole_file(path, "wb") as file:
+    with atomic.atomic_file(path, "wb") as file:
         figure.savefig(file, dpi=110, format="png")
 
 

@@ -23,10 +23,10 @@ import orbax.checkpoint as ocp
 import pandas as pd
 from flax.traverse_util import flatten_dict, unflatten_dict
 
-from jaxrank import files
 from jaxrank.cohorts import Trial, TrialKey
 from jaxrank.epochs import EpochMetrics, TrainState
 from jaxrank.evaluate import TrialResult
+from jaxrank.io import atomic
 from jaxrank.train import Progress
 
 FOLDER = "checkpoints"
@@ -153,7 +153,7 @@ class Saver:
 
         Another cohort may be running: of what it saves nothing is touched."""
         start = time.perf_counter()
-        files.make_folder(self._folder)
+        atomic.make_folder(self._folder)
         _write_archive(self._folder / f"{number}.npz", results)
         self._results.append(time.perf_counter() - start)
         self.drop(number)
@@ -167,14 +167,14 @@ class Saver:
         with self._orbax:
             if self._manager is not None:
                 # An error was told when it happened, or nobody needs that save any more.
-                with suppress(OSError), files.disk_errors(self._folder):
+                with suppress(OSError), atomic.disk_errors(self._folder):
                     self._manager.close()
                 self._manager = None
 
     def _open(self, number: int) -> ocp.CheckpointManager:
         if self._manager is None:
-            files.make_folder(self._folder)
-            files.refuse_link(self._folder / str(number))
+            atomic.make_folder(self._folder)
+            atomic.refuse_link(self._folder / str(number))
             self._manager = ocp.CheckpointManager(
                 self._folder / str(number),
                 options=ocp.CheckpointManagerOptions(
@@ -196,12 +196,12 @@ class Saver:
         on_device[progress.places_Q] = True
         seconds = np.array([progress.seconds])
         saved = {_PACKED: _pack((progress.whole_state(), history, seconds, on_device))}
-        with files.disk_errors(self._folder):
+        with atomic.disk_errors(self._folder):
             self._open(number).save(epoch, args=ocp.args.StandardSave(saved), force=True)
 
     def _wait(self) -> None:
         if self._manager is not None:
-            with files.disk_errors(self._folder):
+            with atomic.disk_errors(self._folder):
                 self._manager.wait_until_finished()
 
     def _end_save(self) -> None:
@@ -267,7 +267,7 @@ def _seal(checkpoint: Path, epoch: int) -> None:
     """Notes the checksums: what Orbax restores need not be what it has saved, as it does not
     notice a flipped bit."""
     seal = {"epoch": epoch, "files": _checksums(checkpoint)}
-    files.write_text(checkpoint / _SEAL, json.dumps(seal))
+    atomic.write_text(checkpoint / _SEAL, json.dumps(seal))
 
 
 def _is_sealed(checkpoint: Path, epoch: int) -> bool:
@@ -293,7 +293,7 @@ def _write_archive(path: Path, results: Sequence[TrialResult]) -> None:
         if result.weights is not None:
             tree = dict(zip(_WEIGHTS, result.weights, strict=True))
             arrays |= {f"{place}/{k}": leaf for k, leaf in flatten_dict(tree, sep="/").items()}
-    with files.whole_file(path, "wb") as file:
+    with atomic.atomic_file(path, "wb") as file:
         np.savez(file, **arrays)
 
 

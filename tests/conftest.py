@@ -1,38 +1,19 @@
-"""Small data and small cohorts that the tests share: no test needs the embedded set's size."""
+"""Fixtures that the tests share."""
 
-import dataclasses
 import json
 import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import jax
 import numpy as np
-import pandas as pd
 import pytest
+from small_data import PHOTO_TRIAGE, TINY, TINY_CONFIG, make_data
 
-from jaxrank import datasets, epochs, features, members, plan, splits
-from jaxrank.cohorts import Cohort, Trial
-from jaxrank.configs import default
-from jaxrank.costs import Rates
+from jaxrank import datasets, features, splits
 from jaxrank.datasets import Dataset
-from jaxrank.epochs import EpochMetrics, TrainState
-from jaxrank.experiments import Experiment, read_experiments
 from jaxrank.features import Block
-from jaxrank.members import Data, Feed, Member, Static
 from jaxrank.pairs import Pairs
-
-PHOTO_TRIAGE = Path(__file__).parents[2] / "shared" / "phototriage"
-IQA_COLUMNS = ("sharpness", "exposure", "colorfulness", "contrast")
-
-
-TINY = "jaxrank-tiny"
-TINY_CONFIG = {
-    "embed_dim": 16,
-    "vision_cfg": {"image_size": 32, "layers": 2, "width": 32, "head_width": 16, "patch_size": 8},
-    "text_cfg": {"context_length": 8, "vocab_size": 64, "width": 16, "heads": 2, "layers": 1},
-}
 
 
 @pytest.fixture(scope="session")
@@ -71,29 +52,6 @@ def photo_triage() -> Path:
     return PHOTO_TRIAGE
 
 
-def make_data(num_series: int = 60, seed: int = 0) -> tuple[Pairs, dict[str, Block]]:
-    """Series of 2 to 5 photos, all pairs, a linear quality in three small blocks."""
-    rng = np.random.default_rng(seed)
-    rows, photos, quality = [], [], []
-    for s in range(num_series):
-        names = [f"s{s}-{i}.jpg" for i in range(rng.integers(2, 6))]
-        photos += names
-        appeal = rng.standard_normal(len(names))
-        quality += list(appeal)
-        for i in range(len(names)):
-            for j in range(i + 1, len(names)):
-                share = 1 / (1 + np.exp(appeal[j] - appeal[i]))
-                rows.append((str(s), names[i], names[j], round(float(share), 3)))
-    table = pd.DataFrame(rows, columns=["series_id", "image_a", "image_b", "preference"])
-    store = {}
-    for name, dim in {"clip": 6, "cnn": 5, "iqa": 4}.items():
-        values = rng.standard_normal((len(photos), dim)).astype(np.float32) * 2 + 1
-        values[:, 0] += 2 * np.array(quality, np.float32)
-        columns = IQA_COLUMNS if name == "iqa" else [f"{name}_{i}" for i in range(dim)]
-        store[name] = Block(photos, list(columns), values)
-    return Pairs(table), store
-
-
 @pytest.fixture(scope="session")
 def small_data() -> tuple[Pairs, dict[str, Block]]:
     return make_data()
@@ -117,74 +75,3 @@ def small_files(tmp_path: Path, small_data: tuple[Pairs, dict[str, Block]]) -> t
     for name, block in store.items():
         features.write_block(tmp_path / "store", name, block)
     return tmp_path / "pairs.csv", tmp_path / "store"
-
-
-def experiment(name: str = "e", **changes: Any) -> Experiment:
-    base = read_experiments(default.get_config(), ["tiny_mlp"], {})[0]
-    small: dict[str, Any] = {
-        "mlp_hidden_dims": (8, 6),
-        "batch_size": 16,
-        "blocks": ("clip", "cnn", "iqa"),
-    }
-    return dataclasses.replace(base, name=name, **(small | changes))
-
-
-# Trials of one cohort that differ in everything that may differ: experiment, fold, seed.
-TRIALS = [
-    Trial(experiment("a"), 0, 0),
-    Trial(experiment("b", learning_rate=2e-3, dropout=0.5), 0, 0),
-    Trial(experiment("b", learning_rate=2e-3, dropout=0.5), 1, 0),
-    Trial(experiment("b", learning_rate=2e-3, dropout=0.5), 1, 1),
-    Trial(experiment("c", weight_decay=0.1, margin=2.0, dropout=0.0), 2, 3),
-]
-
-# Another one, in which everything is switched on that a program can have.
-EVERYTHING: dict[str, Any] = {
-    "optimizer": "sgd",
-    "activation": "gelu",
-    "use_layernorm": True,
-    "l2_blocks": ("clip",),
-    "loss": "davidson",
-    "sampler": "series_aware",
-    "feature_noise": 0.1,
-    "mixup": 0.2,
-}
-AUGMENTED_TRIALS = [
-    Trial(experiment("a", **EVERYTHING, learning_rate=0.05), 0, 0),
-    Trial(experiment("b", **EVERYTHING, learning_rate=0.1, schedule="cosine", max_epochs=3), 1, 1),
-    Trial(experiment("c", **EVERYTHING | {"mixup": 0.9}, learning_rate=0.1, momentum=0.5), 1, 1),
-    Trial(experiment("d", **EVERYTHING, learning_rate=0.1, warmup_epochs=1.0), 2, 0),
-    Trial(experiment("e", **EVERYTHING, learning_rate=0.1, label_smoothing=0.3), 2, 0),
-]
-
-# Rates of a machine on which a compilation costs nothing, so that smaller cohorts always pay and
-# padding never does; and the other way round.
-ALWAYS_PAYS = Rates("test", 1e9, 1e9, 1e-9, 1e-30, side_by_side=True)
-# Both train side by side, as an accelerator does; a CPU by itself trains one after the other.
-NEVER_PAYS = Rates("test", 1e9, 1e9, 1e-9, 1e30, side_by_side=True)
-
-
-def compiled() -> int:
-    """How many programs of an epoch have been compiled."""
-    return epochs.cohort_epochs._cache_size()  # type: ignore[attr-defined]
-
-
-def cohorts_of(
-    trials: Sequence[Trial], dataset: Dataset, parts: np.ndarray, at_once: int = 100
-) -> list[Cohort]:
-    """Cohorts that train side by side."""
-    (whole,) = plan.make_cohorts(trials, dataset, parts, 2**40, NEVER_PAYS)
-    limit = whole.with_trials(trials[:at_once]).memory_bytes
-    return plan.make_cohorts(trials, dataset, parts, limit, NEVER_PAYS)
-
-
-def feed_of(cohort: Cohort, dataset: Dataset, parts: np.ndarray) -> Feed:
-    return members.make_feed(cohort, dataset, parts, range(len(parts)))
-
-
-def one_epoch(
-    static: Static, data: Data, member: Member, state: TrainState, rows_PSB: Any
-) -> tuple[TrainState, EpochMetrics]:
-    """A dispatch of one epoch: metrics [P]."""
-    state, metrics = epochs.cohort_epochs(static, data, member, state, rows_PSB[:, None])
-    return state, EpochMetrics(*(leaf[:, 0] for leaf in metrics))

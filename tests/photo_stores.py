@@ -6,8 +6,9 @@ import numpy as np
 import pandas as pd
 from photo_files import jpeg, scene
 
-from jaxrank import features, tables
+from jaxrank import features
 from jaxrank.extract.makers import Options
+from jaxrank.io import tables
 
 IQA = Options(blocks=("iqa",))
 # A network of 0.5 M parameters with random weights.

@@ -13,9 +13,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import experiment
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from small_data import experiment
 from test_bad_input import nearly, told_or_done
 
 from jaxrank.applying import Evaluation, evaluate_model, rank_photos, read_series

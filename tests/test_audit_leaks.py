@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import make_data
+from small_data import make_data
 
 from jaxrank import datasets, splits
 from jaxrank.audit import leaks, projection, voters

@@ -16,14 +16,15 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import make_data
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from small_data import make_data
 
 import jaxrank
-from jaxrank import features, files, record, report, saving
+from jaxrank import features, record, report, saving
 from jaxrank.cli import main
 from jaxrank.errors import UserError
+from jaxrank.io import atomic
 
 
 class Inputs(NamedTuple):
@@ -278,7 +279,7 @@ CASES: list[tuple[Change, str, str]] = [
 
 def files_of(folder: Path) -> dict[str, bytes]:
     """The content of every file but the lock, which says nothing."""
-    paths = [p for p in folder.rglob("*") if p.is_file() and p.name != files.LOCK]
+    paths = [p for p in folder.rglob("*") if p.is_file() and p.name != atomic.LOCK]
     return {str(path): path.read_bytes() for path in paths}
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import NEVER_PAYS
+from small_data import NEVER_PAYS
 
 import jaxrank
 from jaxrank import calibration, costs

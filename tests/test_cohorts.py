@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import numpy as np
 import pytest
-from conftest import (
+from small_data import (
     AUGMENTED_TRIALS,
     TRIALS,
     cohorts_of,

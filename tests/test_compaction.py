@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import numpy as np
 import pytest
-from conftest import ALWAYS_PAYS, EVERYTHING, NEVER_PAYS, compiled, experiment
+from small_data import ALWAYS_PAYS, EVERYTHING, NEVER_PAYS, compiled, experiment
 
 from jaxrank import plan, saving, train
 from jaxrank.cohorts import Cohort, Trial

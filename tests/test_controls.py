@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import experiment, feed_of
+from small_data import experiment, feed_of
 
 import jaxrank
 from jaxrank import datasets, evaluate, members, plan, splits, train

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import TINY
 from photo_files import scene
 from PIL import Image, ImageFilter
+from small_data import TINY
 
 from jaxrank import features
 from jaxrank.cli import main

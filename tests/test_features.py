@@ -5,9 +5,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from jaxrank import block_files, datasets, features, files
+from jaxrank import block_files, datasets, features
 from jaxrank.errors import UserError
 from jaxrank.features import Block
+from jaxrank.io import atomic
 from jaxrank.pairs import Pairs
 
 IQA = Block(
@@ -51,7 +52,7 @@ def test_a_write_that_stops_half_way_leaves_the_old_store(
     def full_disk(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(files, "write_text", full_disk)
+    monkeypatch.setattr(atomic, "write_text", full_disk)
     with pytest.raises(UserError, match="No space left"):
         features.write_block(tmp_path, "iqa", IQA._replace(values=IQA.values + 1))
     np.testing.assert_array_equal(features.open_store(tmp_path)["iqa"].values, IQA.values)

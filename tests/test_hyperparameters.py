@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from conftest import cohorts_of, experiment, feed_of
+from small_data import cohorts_of, experiment, feed_of
 
 from jaxrank import epochs, losses, members, plan, splits, steps, train
 from jaxrank.cohorts import Trial

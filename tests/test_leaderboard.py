@@ -4,8 +4,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import experiment
 from scipy.stats import norm
+from small_data import experiment
 
 from jaxrank import choice, claims, datasets, evaluate, leaderboard, splits
 from jaxrank.cohorts import Trial

@@ -6,7 +6,7 @@ from typing import Any
 import jax
 import numpy as np
 import pytest
-from conftest import ALWAYS_PAYS, EVERYTHING, NEVER_PAYS, experiment
+from small_data import ALWAYS_PAYS, EVERYTHING, NEVER_PAYS, experiment
 
 import jaxrank
 from jaxrank import evaluate, models, plan, train

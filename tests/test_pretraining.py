@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import compiled
+from small_data import compiled
 
 import jaxrank
 from jaxrank import epochs, prepare, splits, train

@@ -19,13 +19,14 @@ import jax
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import make_data
+from small_data import make_data
 
 import jaxrank
-from jaxrank import epochs, evaluate, files, launches, plan, prepare, record, saving, train
+from jaxrank import epochs, evaluate, launches, plan, prepare, record, saving, train
 from jaxrank.cli import main
 from jaxrank.errors import UserError
 from jaxrank.features import Block
+from jaxrank.io import atomic
 from jaxrank.pairs import Pairs
 
 LAUNCH = Path(__file__).parents[1] / "launch.py"
@@ -334,7 +335,7 @@ def test_a_folder_that_was_half_written_is_written_again(
 ) -> None:
     """Killed after the cohort's results were saved, before its experiment's folder was done."""
     workdir = tmp_path / "w"
-    write_text = files.write_text
+    write_text = atomic.write_text
 
     def killed(path: Path, text: str) -> None:
         if path.name == "test_results.json":
@@ -342,7 +343,7 @@ def test_a_folder_that_was_half_written_is_written_again(
         write_text(path, text)
 
     with monkeypatch.context() as patch:
-        patch.setattr(files, "write_text", killed)
+        patch.setattr(atomic, "write_text", killed)
         with pytest.raises(Killed):
             jaxrank.search(*small_data, workdir=workdir, **SMALL)
     shutil.rmtree(workdir / "tiny_mlp" / "model")
@@ -354,7 +355,7 @@ def state_of(workdir: Path) -> dict[str, tuple[int, bytes]]:
     return {
         str(path): (path.stat().st_mtime_ns, path.read_bytes())
         for path in sorted(workdir.rglob("*"))
-        if path.is_file() and path.name != files.LOCK
+        if path.is_file() and path.name != atomic.LOCK
     }
 
 
@@ -423,7 +424,7 @@ def test_without_a_complete_plan_it_starts_afresh(
 ) -> None:
     workdir = tmp_path / "w"
     workdir.mkdir()
-    (workdir / files.LOCK).write_text("")
+    (workdir / atomic.LOCK).write_text("")
     (workdir / ".plan.json.tmp").write_text('{"half": ')
     jaxrank.search(*small_data, workdir=workdir, resume=True, **SMALL)
     assert_same_search(whole, workdir)
@@ -822,7 +823,7 @@ def test_a_disk_too_full_for_a_model_loses_nothing(
     workdir = tmp_path / "w"
     usage = shutil.disk_usage(tmp_path)
     with monkeypatch.context() as patch:
-        patch.setattr(files.shutil, "disk_usage", lambda path: usage._replace(free=100_000))
+        patch.setattr(atomic.shutil, "disk_usage", lambda path: usage._replace(free=100_000))
         with pytest.raises(UserError, match=r"model: can't be written \(No space left on device"):
             jaxrank.search(*small_data, workdir=workdir, **SMALL)
     jaxrank.search(*small_data, workdir=workdir, resume=True)

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from conftest import NEVER_PAYS, TRIALS, cohorts_of, experiment, feed_of, one_epoch
+from small_data import NEVER_PAYS, TRIALS, cohorts_of, experiment, feed_of, one_epoch
 
 from jaxrank import datasets, epochs, losses, members, plan, sampling, simulation, splits, train
 from jaxrank.cohorts import Trial

@@ -8,9 +8,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from jaxrank import files
 from jaxrank.audit import hygiene, leaks, link, reference, voters
 from jaxrank.datasets import Dataset
+from jaxrank.io import atomic, documents
 
 NO_LINK, NOT_FINISHED = "no link found between labels and photos", "audit not finished"
 PASS, WARN, FAIL = VERDICTS = ("pass", "warn", "fail")
@@ -290,8 +290,8 @@ def _of_duplicates(found: hygiene.DuplicatedRows) -> Sequence[str]:
 
 def write_audit(folder: Path, found: Audit) -> None:
     """`audit.json`, which `read_audit` reads, and `audit.txt`, a page for people."""
-    files.write_text(folder / AUDIT_TXT, found.page())
-    files.write_text(folder / AUDIT_JSON, files.strict_json(found._asdict()))
+    atomic.write_text(folder / AUDIT_TXT, found.page())
+    atomic.write_text(folder / AUDIT_JSON, documents.strict_json(found._asdict()))
 
 
 def read_audit(folder: Path) -> Audit | None:

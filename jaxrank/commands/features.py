@@ -53,8 +53,9 @@ def features(values: flags.FlagValues, config: None) -> int:
     if source == "from_store":
         return _merge(values)
 
-    from jaxrank import block_files, files
+    from jaxrank import block_files
     from jaxrank.features import write_block, writing_errors
+    from jaxrank.io import atomic
 
     if source == "from_csv":
         block = block_files.read_block_csv(values.from_csv, dtype=values.dtype)
@@ -76,7 +77,7 @@ def features(values: flags.FlagValues, config: None) -> int:
             dtype=values.dtype,
         )
     store = Path(values.features)
-    with writing_errors(store), files.sole_writer(store):
+    with writing_errors(store), atomic.sole_writer(store):
         replaced = write_block(store, values.block, block)
     what = "replaced" if replaced else "new"
     print(

@@ -18,7 +18,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from jaxrank import features, files, tables
+from jaxrank import features
 from jaxrank.errors import UserError
 from jaxrank.extract import workers
 from jaxrank.extract.decoding import Facts
@@ -29,6 +29,7 @@ from jaxrank.extract.partial import PartialRows
 from jaxrank.extract.photos import shown
 from jaxrank.extract.series import Grouping, check_grouping, write_series
 from jaxrank.features import PHOTOS_CSV, Block, Extraction
+from jaxrank.io import atomic, tables
 
 _COLUMNS = ("image", "status", "reason", "sha256", "bytes", "width", "height", "taken", "camera")
 
@@ -88,7 +89,7 @@ def extract(
     makers = make_makers(options)
     with ExitStack() as stack:
         with features.writing_errors(store):
-            stack.enter_context(files.sole_writer(store))
+            stack.enter_context(atomic.sole_writer(store))
         seen = _Pass(listing, store, makers)
         begun = time.monotonic()
         seen.run(num_workers or os.cpu_count() or 1, strict, console)

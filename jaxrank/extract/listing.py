@@ -5,10 +5,10 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
-from jaxrank import tables
 from jaxrank.errors import UserError
 from jaxrank.extract.decoding import SUFFIXES
 from jaxrank.extract.photos import Photo, shown
+from jaxrank.io import tables
 
 
 class Listing(NamedTuple):

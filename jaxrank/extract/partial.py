@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from jaxrank import files
 from jaxrank.features import Extraction, writing_errors
+from jaxrank.io import atomic
 
 FOLDER = ".partial"
 # So often rows are written, in seconds.
@@ -69,9 +69,9 @@ class PartialRows:
             names = np.array([list(bytes.fromhex(name)) for name in self._unsaved], np.uint8)
             values = np.stack([self.rows[name] for name in self._unsaved])
             with writing_errors(self._store):
-                files.make_folder(self._folder.parent)
-                files.make_folder(self._folder)
-                with files.whole_file(self._folder / f"{self._next:06d}.npz", "wb") as file:
+                atomic.make_folder(self._folder.parent)
+                atomic.make_folder(self._folder)
+                with atomic.atomic_file(self._folder / f"{self._next:06d}.npz", "wb") as file:
                     np.savez(file, sha256=names, values=values)
             self._next += 1
             self._unsaved = []

@@ -9,11 +9,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from jaxrank import features, tables
+from jaxrank import features
 from jaxrank.errors import UserError, did_you_mean
 from jaxrank.extract import grouping
 from jaxrank.extract.grouping import Grouped, Taken
 from jaxrank.features import SERIES_CSV, Block
+from jaxrank.io import tables
 
 # The least cosine of two CLIP vectors of one scene, where none is given.
 _SIMILAR = 0.75

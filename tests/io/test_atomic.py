@@ -4,17 +4,17 @@ from pathlib import Path
 
 import pytest
 
-from jaxrank import files
+from jaxrank.io import atomic
 
 
 def test_a_failed_write_leaves_the_old_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "t.csv"
-    files.write_text(path, "old")
-    monkeypatch.setattr(files.os, "replace", _full_disk)
+    atomic.write_text(path, "old")
+    monkeypatch.setattr(atomic.os, "replace", _full_disk)
     with pytest.raises(OSError, match="No space left"):
-        files.write_text(path, "new")
+        atomic.write_text(path, "new")
     assert path.read_text() == "old"
 
 

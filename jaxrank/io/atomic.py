@@ -2,18 +2,14 @@
 
 import errno
 import fcntl
-import json
 import os
 import shutil
 import socket
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from io import TextIOWrapper
 from pathlib import Path
 from typing import IO, Any
-
-import numpy as np
-import pandas as pd
 
 from jaxrank.errors import UserError
 
@@ -24,12 +20,12 @@ _DISK_ERRORS = ("No space left on device", "File too large", "Read-only file sys
 
 
 @contextmanager
-def whole_file(path: Path, mode: str = "w") -> Iterator[IO[Any]]:
+def atomic_file(path: Path, mode: str = "w") -> Iterator[IO[Any]]:
     """Opens a file that takes the place of `path` when the block ends without an error.
 
     Whatever stops the writer, also the power, `path` is the old file or the new one.
     """
-    temporary = temporary_of(path)
+    temporary = temporary_path(path)
     remove(temporary)
     try:
         # Exclusively: whatever is put there meanwhile, such as a link to another file, is an error.
@@ -44,17 +40,17 @@ def whole_file(path: Path, mode: str = "w") -> Iterator[IO[Any]]:
 
 
 def write_text(path: Path, text: str) -> None:
-    with whole_file(path) as file:
+    with atomic_file(path) as file:
         file.write(text)
 
 
 @contextmanager
-def whole_folder(path: Path) -> Iterator[Path]:
+def atomic_folder(path: Path) -> Iterator[Path]:
     """Yields an empty folder that takes the place of `path` when the block ends without an error.
 
     Folders can't be exchanged in one step: a writer killed in between leaves none, never half.
     """
-    temporary = temporary_of(path)
+    temporary = temporary_path(path)
     remove(temporary)
     temporary.mkdir()
     try:
@@ -68,7 +64,7 @@ def whole_folder(path: Path) -> Iterator[Path]:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def temporary_of(path: Path) -> Path:
+def temporary_path(path: Path) -> Path:
     """The name under which a file or folder is written before it is renamed."""
     return path.with_name(f".{path.name}.tmp")
 
@@ -145,20 +141,3 @@ def sole_writer(folder: Path) -> Iterator[None]:
         file.write(f"process {os.getpid()} on {socket.gethostname()}")
         file.flush()
         yield
-
-
-def strict_json(value: object) -> str:
-    """Strict JSON: numbers that are not finite become null."""
-    return json.dumps(_plain(value), indent=1, allow_nan=False) + "\n"
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    if isinstance(value, np.generic):
-        value = value.item()
-    if value is pd.NA or (isinstance(value, float) and not np.isfinite(value)):
-        return None
-    return value

@@ -6,15 +6,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import make_data
 from photo_stores import IQA, fill
+from small_data import make_data
 
 import jaxrank
-from jaxrank import calibration, costs, display, features, files, launches, prepare
+from jaxrank import calibration, costs, display, features, launches, prepare
 from jaxrank.cli import main
 from jaxrank.errors import UserError
 from jaxrank.extract.extraction import extract
 from jaxrank.extract.listing import list_folder
+from jaxrank.io import atomic
 
 SMALL: dict[str, Any] = {
     "experiments": ["tiny_mlp"],
@@ -35,9 +36,9 @@ def outside(tmp_path: Path) -> Iterator[Path]:
 
 def plant(folder: Path, outside: Path) -> list[Path]:
     """Beside every file below the folder, a link by the name under which it is written first."""
-    found = [path for path in folder.rglob("*") if path.is_file() and path.name != files.LOCK]
+    found = [path for path in folder.rglob("*") if path.is_file() and path.name != atomic.LOCK]
     for path in found:
-        files.temporary_of(path).symlink_to(outside)
+        atomic.temporary_path(path).symlink_to(outside)
     return found
 
 
@@ -45,8 +46,8 @@ def test_a_link_by_the_name_of_a_temporary_file_is_not_followed(
     outside: Path, tmp_path: Path
 ) -> None:
     path = tmp_path / "t.csv"
-    files.temporary_of(path).symlink_to(outside)
-    files.write_text(path, "new")
+    atomic.temporary_path(path).symlink_to(outside)
+    atomic.write_text(path, "new")
     assert path.read_text() == "new"
     assert [p.name for p in tmp_path.iterdir() if p.name.startswith(".")] == []
 
@@ -55,16 +56,16 @@ def test_a_link_that_appears_at_the_last_moment_is_an_error(
     outside: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "t.csv"
-    monkeypatch.setattr(files, "remove", lambda path: path.symlink_to(outside))
+    monkeypatch.setattr(atomic, "remove", lambda path: path.symlink_to(outside))
     with pytest.raises(FileExistsError):
-        files.write_text(path, "new")
+        atomic.write_text(path, "new")
     assert not path.exists()
 
 
 def test_a_link_in_the_place_of_a_file_is_replaced(outside: Path, tmp_path: Path) -> None:
     path = tmp_path / "t.csv"
     path.symlink_to(outside)
-    files.write_text(path, "new")
+    atomic.write_text(path, "new")
     assert not path.is_symlink()
     assert path.read_text() == "new"
 
@@ -77,7 +78,7 @@ def test_a_folder_does_not_go_where_a_link_leads(name: str, outside: Path, tmp_p
     kept.write_text(MINE)
     (tmp_path / "inside").mkdir()
     (tmp_path / "inside" / name).symlink_to(elsewhere)
-    with files.whole_folder(tmp_path / "inside" / "model") as new:
+    with atomic.atomic_folder(tmp_path / "inside" / "model") as new:
         (new / "weights").write_text("w")
     assert (tmp_path / "inside" / "model" / "weights").read_text() == "w"
     assert [path.name for path in elsewhere.iterdir()] == ["kept.txt"]
@@ -91,7 +92,7 @@ def test_no_file_of_a_search_goes_where_a_link_leads(outside: Path, tmp_path: Pa
         if path.name in ("summary.csv", "test_results.json", "audit.json") or path.suffix == ".npz":
             path.unlink()
     jaxrank.search(pairs, store, workdir=tmp_path / "w", resume=True)
-    again = {path.name for path in written if not files.temporary_of(path).is_symlink()}
+    again = {path.name for path in written if not atomic.temporary_path(path).is_symlink()}
     assert {"plan.json", "config.json", "summary.csv", "results.json", "audit.json"} <= again
     assert {"leaderboard.png", "predictions.csv", "splits.csv", "1.npz"} <= again
     for path in written:
@@ -125,7 +126,7 @@ def test_a_log_is_not_appended_to_through_a_link(outside: Path, tmp_path: Path) 
 
 def test_a_new_search_does_not_write_its_plan_through_a_link(outside: Path, tmp_path: Path) -> None:
     (tmp_path / "w").mkdir()
-    files.temporary_of(tmp_path / "w" / launches.PLAN_JSON).symlink_to(outside)
+    atomic.temporary_path(tmp_path / "w" / launches.PLAN_JSON).symlink_to(outside)
     pairs, store = make_data()
     jaxrank.search(pairs, store, workdir=tmp_path / "w", **SMALL)
     assert not (tmp_path / "w" / "plan.json").is_symlink()
@@ -170,6 +171,6 @@ def test_rows_of_a_running_extraction_do_not_go_where_a_link_leads(
 
 def test_rates_do_not_go_where_a_link_leads(outside: Path, tmp_path: Path) -> None:
     path = tmp_path / "rates.json"
-    files.temporary_of(path).symlink_to(outside)
+    atomic.temporary_path(path).symlink_to(outside)
     calibration.write_calibration(path, costs.built_in_rates())
     assert prepare.costs.Rates(**calibration.read_calibration(path)) == costs.built_in_rates()

@@ -14,8 +14,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from jaxrank import files
 from jaxrank.errors import UserError
+from jaxrank.io import atomic
 
 # A cell that begins with one of these is run as a formula by spreadsheet programs
 # (OWASP, "CSV Injection"); a leading apostrophe makes it text.
@@ -353,7 +353,7 @@ def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Sequence[object
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow([_cell(column) for column in columns])
     writer.writerows([_cell(value) for value in row] for row in rows)
-    files.write_text(path, text.getvalue())
+    atomic.write_text(path, text.getvalue())
 
 
 def _cell(value: object) -> object:

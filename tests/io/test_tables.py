@@ -12,8 +12,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from jaxrank import tables
 from jaxrank.errors import UserError
+from jaxrank.io import tables
 
 
 def test_reads_marks_line_ends_quotes_and_blank_lines(tmp_path: Path) -> None:

@@ -1,0 +1,1 @@
+"""Files: written atomically, read strictly. No module here knows what a photo is."""
