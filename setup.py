@@ -9,5 +9,5 @@ from setuptools import find_packages, setup
 setup(
     packages=[*find_packages(include=["jaxrank", "jaxrank.*"]), "jaxrank.configs"],
     package_dir={"jaxrank.configs": "configs"},
-    package_data={"jaxrank": ["py.typed"]},
+    package_data={"jaxrank": ["py.typed", "*.pyi"]},
 )

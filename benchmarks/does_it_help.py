@@ -18,10 +18,11 @@ import jax
 import numpy as np
 from scipy import stats
 
-from jaxrank import datasets, evaluate, plan, simulation, splits, train
+from jaxrank import evaluate, plan, train
 from jaxrank.checkpoints import Model
 from jaxrank.configs import default
-from jaxrank.datasets import Dataset
+from jaxrank.data import splits, synthetic
+from jaxrank.data.dataset import Dataset, align
 from jaxrank.evaluate import Yardstick
 from jaxrank.experiments import Experiment, read_experiments, resolve_blocks
 from jaxrank.prepare import memory_limit
@@ -82,8 +83,8 @@ def main() -> None:
 
 def means_of_changes(name: str, seed: int, changes: dict[str, dict[str, Any]]) -> np.ndarray:
     """The means over folds, [changes, metrics], on the data of a seed."""
-    simulated = simulation.simulate(seed)
-    dataset = datasets.align(simulated.pairs, simulated.features)
+    simulated = synthetic.simulate(seed)
+    dataset = align(simulated.pairs, simulated.features)
     parts = splits.split_pairs(dataset.table, folds=FOLDS, split_seed=seed)
     yardstick = evaluate.make_yardstick(dataset, parts)
     (experiment, *_) = read_experiments(default.get_config(), [name], {})

@@ -9,9 +9,10 @@ has memorised a photo's hidden appeal is rewarded for it.
 
 import argparse
 
-from jaxrank import datasets, evaluate, plan, simulation, splits, train
+from jaxrank import evaluate, plan, train
 from jaxrank.configs import default
-from jaxrank.datasets import Dataset
+from jaxrank.data import splits, synthetic
+from jaxrank.data.dataset import Dataset, align
 from jaxrank.experiments import read_experiments, resolve_blocks
 from jaxrank.prepare import memory_limit
 
@@ -22,8 +23,8 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--seeds", type=int, default=3)
     for seed in range(parser.parse_args().seeds):
-        simulated = simulation.simulate(seed)
-        dataset = datasets.align(simulated.pairs, simulated.features)
+        simulated = synthetic.simulate(seed)
+        dataset = align(simulated.pairs, simulated.features)
         everything = splits.split_pairs(dataset.table, folds=5)
         yardstick = evaluate.make_yardstick(dataset, everything)
         rules = evaluate.rule_scores(dataset) | {

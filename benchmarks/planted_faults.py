@@ -36,13 +36,13 @@ import numpy as np
 import pandas as pd
 import scipy.stats
 
-from jaxrank import datasets, splits
 from jaxrank.audit import leaks, link, reference
-from jaxrank.block_files import read_block_csv
-from jaxrank.datasets import Dataset
-from jaxrank.features import Block
-from jaxrank.pairs import Pairs, read_pairs
-from jaxrank.simulation import simulate
+from jaxrank.data import splits
+from jaxrank.data.dataset import Dataset, align, permuted_rows
+from jaxrank.data.feature_store import Block
+from jaxrank.data.importers import read_block_csv
+from jaxrank.data.preferences import Preferences, read_preferences
+from jaxrank.data.synthetic import simulate
 
 # Series of the real data here whose photos have image-quality numbers.
 REAL_SERIES = 1626
@@ -58,8 +58,8 @@ class Sample(NamedTuple):
 
 
 def real_samples(folder: Path) -> Iterator[Sample]:
-    pairs, block = read_pairs(folder / "pairs.csv"), read_block_csv(folder / "iqa.csv")
-    whole = datasets.align(pairs, {"iqa": block})
+    pairs, block = read_preferences(folder / "pairs.csv"), read_block_csv(folder / "iqa.csv")
+    whole = align(pairs, {"iqa": block})
     rows_of = pd.Series(range(len(whole.table))).groupby(whole.series_M).apply(np.array)
     numbers = pd.DataFrame(whole.features_ND, index=whole.photos)
     seed = 0
@@ -113,7 +113,7 @@ def renamed(
 
 
 def renumbered(table: Table, rng: Rng, share: float = 1.0) -> Table:
-    return renamed(table, lambda series_N: datasets.permuted_rows(series_N, rng), rng, share)
+    return renamed(table, lambda series_N: permuted_rows(series_N, rng), rng, share)
 
 
 def inverted(table: Table, rng: Rng, share: float = 1.0) -> Table:
@@ -168,7 +168,7 @@ CLEARED = {link.LINKED, NO_LEAK, reference.NONE}
 
 
 def as_dataset(table: Table, block: Block) -> Dataset:
-    return datasets.align(Pairs(table), {"iqa": block})
+    return align(Preferences(table), {"iqa": block})
 
 
 def find_leak(dataset: Dataset, split: str, seed: int) -> str:

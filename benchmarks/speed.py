@@ -188,10 +188,11 @@ def output(command: list[str]) -> list[dict[str, Any]]:
 
 
 def the_data() -> tuple[Any, Any]:
-    from jaxrank import datasets, simulation, splits
+    from jaxrank.data import splits, synthetic
+    from jaxrank.data.dataset import align
 
-    simulated = simulation.simulate()
-    dataset = datasets.align(simulated.pairs, simulated.features)
+    simulated = synthetic.simulate()
+    dataset = align(simulated.pairs, simulated.features)
     return dataset, splits.split_pairs(dataset.table)
 
 

@@ -212,7 +212,7 @@ def held_out(pairs: pd.DataFrame, group: int) -> pd.DataFrame:
     )
     model = folder / "tiny_mlp" / "model"
     found = jaxrank.evaluate_model(model, new, FOLDER / "features").predictions
-    rule = jaxrank.open_store(FOLDER / "features")["iqa"]
+    rule = jaxrank.open_feature_store(FOLDER / "features")["iqa"]
     sharpness = pd.Series(np.asarray(rule.values)[:, 0], rule.photos)
     (FOLDER / f"group_{group}.csv").write_text(new.to_csv(index=False))
     beside = new.merge(found, on=["series_id", "image_a", "image_b", "preference"])

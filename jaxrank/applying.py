@@ -1,19 +1,18 @@
 """What a saved model says of pairs (`evaluate`) and of photos (`rank`)."""
 
-import os
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
-from jaxrank import evaluate, orderings, pairs
+from jaxrank import evaluate, orderings
 from jaxrank.checkpoints import Model, load_model
-from jaxrank.datasets import Dataset, align
+from jaxrank.data.dataset import Dataset, align
+from jaxrank.data.feature_store import Features, open_feature_store
+from jaxrank.data.inputs import SIMULATED, FeaturesInput, PairsInput, block_caveats, load_inputs
+from jaxrank.data.series import read_series, series_from_frame, series_of_pairs
 from jaxrank.errors import UserError
-from jaxrank.features import Features, open_store
-from jaxrank.inputs import SIMULATED, FeaturesInput, PairsInput, block_caveats, load_inputs
-from jaxrank.io import tables
 from jaxrank.steps import log_ties
 
 # How a pair's photos were seen by the model.
@@ -21,7 +20,6 @@ NEW, VALIDATION, TRAIN = "new", "val", "train"
 # The name of the model among the scorers.
 MODEL = "model"
 ALL_PHOTOS = "all"
-_SERIES_COLUMNS = ("series_id", "image")
 
 
 class Evaluation(NamedTuple):
@@ -52,7 +50,7 @@ def evaluate_model(
     Args:
       model: from `load_model`, or its folder.
       pairs, features: as `jaxrank.search` takes them; without both the embedded simulated data.
-      **reading: see `pairs.read_pairs`.
+      **reading: see `preferences.read_preferences`.
 
     Raises:
       UserError: a block is missing, or its columns are not the model's.
@@ -226,8 +224,8 @@ def rank_photos(
     if features is None:
         _require_embedded(model, "--features")
         simulated, features, _, _ = load_inputs(None, None, {})
-        series = _of_pairs(simulated.table) if series is None else series
-    store = open_store(features) if isinstance(features, Path | str) else features
+        series = series_of_pairs(simulated.table) if series is None else series
+    store = open_feature_store(features) if isinstance(features, Path | str) else features
     scores = model.score(store)
     _check_finite(scores.to_numpy(), scores.index.to_numpy())
     notes = [
@@ -240,7 +238,9 @@ def rank_photos(
     if series is None:
         table = pd.DataFrame({"series_id": ALL_PHOTOS, "image": scores.index})
     else:
-        table = _from_frame(series) if isinstance(series, pd.DataFrame) else read_series(series)
+        table = (
+            series_from_frame(series) if isinstance(series, pd.DataFrame) else read_series(series)
+        )
     scored = table["image"].isin(scores.index)
     if not scored.any():
         raise UserError(
@@ -308,47 +308,3 @@ def _ordered(table: pd.DataFrame, slope: float) -> tuple[pd.DataFrame, list[str]
     if tied:
         notes.append(f"{tied:,} photos share the best score of their series: the first is the pick")
     return table, notes
-
-
-def read_series(path: Path | str) -> pd.DataFrame:
-    """Which photo belongs to which series: a table with `series_id,image`, or any that
-    `pairs.read_pairs` reads."""
-    if os.path.isdir(path):
-        return _of_pairs(pairs.read_pairs(path).table)
-    table = tables.read_table(path)
-    columns = set(table.columns)
-    if "image" not in columns:
-        if set(pairs.VOTE_COLUMNS) <= columns:  # all its photos, also of pairs with few votes
-            return _of_pairs(pairs.read_pairs(path, min_agreement=0, min_reviewers=1).table)
-        # A pair list has no header: read as CSV, it has one column.
-        if set(pairs.CANONICAL_COLUMNS) <= columns or len(columns) == 1:
-            return _of_pairs(pairs.read_pairs(path).table)
-    return _checked_series(table)
-
-
-def _from_frame(frame: pd.DataFrame) -> pd.DataFrame:
-    """As `read_series`, of a table that is in memory."""
-    if frame.empty:
-        raise UserError("series: the data frame has no rows")
-    if "image" not in frame.columns and set(pairs.CANONICAL_COLUMNS) <= set(frame.columns):
-        return _of_pairs(pairs.from_frame(frame).table)
-    rows = frame.astype(object).where(frame.notna(), "").astype(str).values.tolist()
-    lines = list(range(1, len(frame) + 1))
-    where, columns = Path("series (data frame)"), list(map(str, frame.columns))
-    return _checked_series(tables.Table(where, columns, rows, lines, unit="row"))
-
-
-def _checked_series(table: tables.Table) -> pd.DataFrame:
-    for column in _SERIES_COLUMNS:
-        if column not in table.columns:
-            need = f"a series table has {','.join(_SERIES_COLUMNS)} (a pair table serves too)"
-            raise tables.missing_column(table.path, column, need, table.columns)
-    photos = table.distinct_photos("image")
-    ids = [pairs.canonical_series_id(text) for text in table.texts("series_id")]
-    return pd.DataFrame({"series_id": ids, "image": photos})
-
-
-def _of_pairs(table: pd.DataFrame) -> pd.DataFrame:
-    """The photos of a pair table by series, in the order of their first pair."""
-    long = table.melt("series_id", ["image_a", "image_b"], value_name="image", ignore_index=False)
-    return long.sort_index(kind="stable")[["series_id", "image"]].drop_duplicates()

@@ -13,9 +13,11 @@ import jax.numpy as jnp
 import numpy as np
 from scipy.optimize import nnls
 
-from jaxrank import costs, datasets, epochs, plan, simulation, splits, train
+from jaxrank import costs, epochs, plan, train
 from jaxrank.configs import default
 from jaxrank.costs import Rates, Work
+from jaxrank.data import splits, synthetic
+from jaxrank.data.dataset import Dataset, align
 from jaxrank.errors import UserError
 from jaxrank.experiments import Experiment, read_experiments
 from jaxrank.io import atomic
@@ -47,8 +49,8 @@ class Timing(NamedTuple):
 
 def calibrate() -> tuple[Rates, list[Timing]]:
     """Trains each of the cohorts for a few epochs, and fits the rates to what they took."""
-    simulated = simulation.simulate(num_series=_NUM_SERIES)
-    dataset = datasets.align(simulated.pairs, simulated.features)
+    simulated = synthetic.simulate(num_series=_NUM_SERIES)
+    dataset = align(simulated.pairs, simulated.features)
     parts = splits.split_pairs(dataset.table)
     (base, *_) = read_experiments(default.get_config(), ["simple_mlp"], {})
     timings = []
@@ -60,9 +62,7 @@ def calibrate() -> tuple[Rates, list[Timing]]:
     return fit_rates(timings), timings
 
 
-def _time(
-    experiment: Experiment, num_trials: int, dataset: datasets.Dataset, parts: np.ndarray
-) -> Timing:
+def _time(experiment: Experiment, num_trials: int, dataset: Dataset, parts: np.ndarray) -> Timing:
     trials = plan.make_trials([experiment], [0], 0, num_trials)
     (cohort,) = plan.make_cohorts(trials, dataset, parts, memory_limit=2**62)
     cohort = cohort._replace(epochs_per_dispatch=1)

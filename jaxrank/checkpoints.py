@@ -18,10 +18,16 @@ import numpy as np
 import orbax.checkpoint as ocp
 import pandas as pd
 
-from jaxrank.datasets import l2_normalised
+from jaxrank.data.dataset import l2_normalised
+from jaxrank.data.feature_store import (
+    Block,
+    Features,
+    check_block,
+    open_feature_store,
+    refuse_mixed,
+)
 from jaxrank.errors import UserError
 from jaxrank.experiments import Experiment
-from jaxrank.features import Block, Features, check_block, open_store, refuse_mixed
 from jaxrank.io import atomic
 from jaxrank.losses import LEARN_TIES, LOSSES
 from jaxrank.models import ACTIVATIONS, Scorer
@@ -41,7 +47,7 @@ class Model(NamedTuple):
     Attributes:
       description: the experiment's values, the fold, the seed, the validation accuracy,
         `slope`: what makes its score differences log-odds, and `recipes`: how blocks were made of
-        photos (see `features.Extraction.key`).
+        photos (see `feature_store.Extraction.key`).
       block_columns: the blocks it reads, in order, with their column names.
       params: of a `models.Scorer`.
       mean_D, inv_std_D: the scaling fitted on its training photos.
@@ -69,7 +75,7 @@ class Model(NamedTuple):
           UserError: a block is missing, its columns are not the model's, or no photo has all.
         """
         if isinstance(features, Path | str):
-            features = open_store(features)
+            features = open_feature_store(features)
         refuse_mixed({name: b for name, b in features.items() if name in self.block_columns})
         common: pd.Index | None = None
         for name, columns in self.block_columns.items():

@@ -8,17 +8,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from jaxrank import (
-    ceilings,
-    choice,
-    claims,
-    evaluate,
-    leaderboard,
-    mistakes,
-    reliability,
-    report,
-    splits,
-)
+from jaxrank import ceilings, choice, claims, evaluate, leaderboard, mistakes, reliability, report
+from jaxrank.data import splits
 from jaxrank.evaluate import TrialResult, Yardstick
 from jaxrank.io import atomic
 from jaxrank.leaderboard import Hits, Standings

@@ -17,13 +17,14 @@ import pandas as pd
 from rich.console import Console
 
 import jaxrank
-from jaxrank import conclusions, display, evaluate, report, sentences, splits, stopping
+from jaxrank import conclusions, display, evaluate, report, sentences, stopping
 from jaxrank.audit import findings
 from jaxrank.audit.background import Auditor, audit_of
 from jaxrank.cohorts import num_parameters
+from jaxrank.data import splits
+from jaxrank.data.inputs import FeaturesInput, PairsInput
 from jaxrank.errors import AuditFailed, UserError, did_you_mean
 from jaxrank.evaluate import Yardstick
-from jaxrank.inputs import FeaturesInput, PairsInput
 from jaxrank.io import atomic
 from jaxrank.launches import (
     Launch,
@@ -278,5 +279,5 @@ def _write_records(folder: Path, ready: Launch) -> None:
     )
     report.write_frame(
         folder / "splits.csv",
-        splits.split_table(prepared.parts, prepared.dataset.table, prepared.launch["split"]),
+        splits.split_frame(prepared.parts, prepared.dataset.table, prepared.launch["split"]),
     )

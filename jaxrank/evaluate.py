@@ -14,10 +14,11 @@ import pandas as pd
 from scipy.optimize import brentq
 from scipy.special import expit
 
-from jaxrank import epochs, losses, orderings, splits, steps, train
+from jaxrank import epochs, losses, orderings, steps, train
 from jaxrank.cohorts import Cohort, Trial
 from jaxrank.configs import REFERENCES
-from jaxrank.datasets import Dataset, renumbered
+from jaxrank.data import splits
+from jaxrank.data.dataset import Dataset, permutation_control
 from jaxrank.experiments import Experiment
 from jaxrank.models import Scorer, narrowed
 
@@ -98,7 +99,7 @@ class Yardstick(NamedTuple):
 
 
 def make_yardstick(dataset: Dataset, parts_FM: np.ndarray) -> Yardstick:
-    control = _make_yardstick(renumbered(dataset), parts_FM, None)
+    control = _make_yardstick(permutation_control(dataset), parts_FM, None)
     return _make_yardstick(dataset, parts_FM, control)
 
 

@@ -111,7 +111,7 @@ class Experiment:
 
     @property
     def renumbered(self) -> bool:
-        """Whether it is the control, which learns from `datasets.renumbered` pairs."""
+        """Whether it is the control, which learns from `dataset.permutation_control` pairs."""
         return self.name == SHUFFLED
 
     @property

@@ -10,11 +10,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxrank import losses, sampling, splits
+from jaxrank import losses, sampling
 from jaxrank.cohorts import Cohort, Trial
-from jaxrank.datasets import Dataset, fit_scaling, renumbered
+from jaxrank.data import splits
+from jaxrank.data.dataset import Dataset, fit_scaling, permutation_control
+from jaxrank.data.splits import fold_rows
 from jaxrank.models import Scorer
-from jaxrank.plan import fold_rows
 
 Array = jax.Array
 # Mean and 1/standard deviation of each input, [D].
@@ -104,7 +105,7 @@ def make_feed(cohort: Cohort, dataset: Dataset, parts: np.ndarray, folds: Iterab
     for fold in folds:
         train = fold_rows(parts, fold, splits.TRAIN)
         scaling[fold] = fit_scaling(inputs_ND, np.unique(dataset.pair_rows_M2[train]))
-    pairs = np.concatenate([dataset.pair_rows_M2, renumbered(dataset).pair_rows_M2])
+    pairs = np.concatenate([dataset.pair_rows_M2, permutation_control(dataset).pair_rows_M2])
     data = Data(
         jnp.asarray(inputs_ND), jnp.asarray(pairs), jnp.asarray(np.tile(dataset.preference_M, 2))
     )

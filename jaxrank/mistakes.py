@@ -12,7 +12,9 @@ import pandas as pd
 from scipy.special import expit
 
 from jaxrank.ceilings import entropy_of
-from jaxrank.datasets import RANK_COLUMNS, Dataset
+from jaxrank.data.dataset import RANK_COLUMNS, Dataset
+from jaxrank.data.preferences import CANONICAL_COLUMNS, VOTE_COLUMNS
+from jaxrank.data.splits import OFFICIAL_COLUMN
 from jaxrank.evaluate import (
     CHANCE,
     COMPLETED,
@@ -23,9 +25,7 @@ from jaxrank.evaluate import (
     pair_differences,
     rule_scores,
 )
-from jaxrank.pairs import CANONICAL_COLUMNS, VOTE_COLUMNS
 from jaxrank.reliability import Judgements, judgements
-from jaxrank.splits import OFFICIAL_COLUMN
 
 MOST_PAIRS, MOST_SERIES = 100, 50
 PAIR, SERIES = "pair", "series"

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from scipy.optimize import minimize
 
-from jaxrank.datasets import RANK_COLUMNS, Dataset
+from jaxrank.data.dataset import RANK_COLUMNS, Dataset
 
 # Of a pair's squared log-odds: what keeps the odds finite where every vote went to one photo, then
 # about 1,400 to 1. It moves log-odds of 9 to 1 by 0.002.

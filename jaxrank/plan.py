@@ -9,10 +9,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from jaxrank import sampling, splits
+from jaxrank import sampling
 from jaxrank.cohorts import SCORING_CHUNK, Choices, Cohort, Trial, choices
 from jaxrank.costs import Rates, built_in_rates
-from jaxrank.datasets import Dataset
+from jaxrank.data import splits
+from jaxrank.data.dataset import Dataset
+from jaxrank.data.splits import fold_rows
 from jaxrank.errors import UserError
 from jaxrank.experiments import Experiment
 
@@ -197,8 +199,3 @@ def _padded_together(
                 wide = narrow
         merged.append(wide)
     return sorted(merged, key=lambda cohort: place[cohort.trials[0].key])
-
-
-def fold_rows(parts: np.ndarray, fold: int, part: int) -> np.ndarray:
-    """The pairs of one part (TRAIN, VALIDATION or TEST) of a fold, as rows of the dataset."""
-    return np.flatnonzero(parts[fold] == part)

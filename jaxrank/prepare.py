@@ -10,12 +10,14 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from jaxrank import costs, evaluate, plan, splits
+from jaxrank import costs, evaluate, plan
 from jaxrank.checkpoints import SEEN, Model, load_model
 from jaxrank.cohorts import Cohort, Trial
 from jaxrank.config_files import check_config
 from jaxrank.configs import REFERENCES, default
-from jaxrank.datasets import Dataset, align, content_hash
+from jaxrank.data import splits
+from jaxrank.data.dataset import Dataset, align, content_hash
+from jaxrank.data.inputs import SIMULATED, FeaturesInput, PairsInput, block_caveats, load_inputs
 from jaxrank.errors import UserError
 from jaxrank.experiments import (
     ALL_BLOCKS,
@@ -24,7 +26,6 @@ from jaxrank.experiments import (
     read_experiments,
     resolve_blocks,
 )
-from jaxrank.inputs import SIMULATED, FeaturesInput, PairsInput, block_caveats, load_inputs
 
 MOST_TRIALS = 100_000
 # Half: other programs, and what a prediction of memory leaves out, need the rest.
@@ -106,7 +107,7 @@ def prepare(
       num_seeds: trials of each experiment and fold; their seeds are seed, seed + 1, ...
       seed: of training only.
       split_seed: of the split only.
-      photo_name, min_agreement, min_reviewers: see `pairs.read_pairs`.
+      photo_name, min_agreement, min_reviewers: see `preferences.read_preferences`.
       init_from: a saved model's folder; every experiment but the references begins from it.
       memory_fraction: the share of the device's memory that one cohort may take.
       rates: of the machine, as `read_calibration` returns them; by default those built in.
@@ -232,7 +233,7 @@ def _check_parts(dataset: Dataset, parts: np.ndarray) -> None:
     for fold in range(len(parts)):
         for part in splits.MEASURED:
             name = splits.PART_NAMES[part]
-            if not directed[plan.fold_rows(parts, fold, part)].any():
+            if not directed[splits.fold_rows(parts, fold, part)].any():
                 raise UserError(
                     f"fold {fold} has no {name} pair with features and a preference other than "
                     f"0.5; {len(dataset.series_ids)} series with features do not fill this split"

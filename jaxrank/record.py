@@ -20,9 +20,9 @@ from ml_collections import ConfigDict
 import jaxrank
 from jaxrank.cohorts import Cohort, TrialKey
 from jaxrank.config_files import check_config
+from jaxrank.data.inputs import EMBEDDED, IN_MEMORY
 from jaxrank.errors import UserError
 from jaxrank.experiments import choose_names
-from jaxrank.inputs import EMBEDDED, IN_MEMORY
 from jaxrank.io import atomic
 from jaxrank.plan import make_cohort, measure_folds
 from jaxrank.prepare import Prepared
@@ -53,7 +53,7 @@ class Record(NamedTuple):
     Attributes:
       versions: by package, of those that matter to the bits.
       device: the kind that trains.
-      data: `datasets.content_hash`.
+      data: `dataset.content_hash`.
       folds: a hash of the parts of each fold.
       launch: the options, see `prepare.Prepared`.
       experiments: every value, the linear reference included.

@@ -13,8 +13,8 @@ import numpy as np
 from matplotlib.figure import Figure
 from scipy.special import expit
 
-from jaxrank import splits
 from jaxrank.ceilings import agreement_with_one_vote, entropy_of
+from jaxrank.data import splits
 from jaxrank.evaluate import (
     COMPLETED,
     TrialResult,

@@ -10,10 +10,10 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from jaxrank import splits
 from jaxrank.checkpoints import SEEN, save_model
 from jaxrank.configs import REFERENCES
-from jaxrank.datasets import Dataset
+from jaxrank.data import splits
+from jaxrank.data.dataset import Dataset
 from jaxrank.errors import UserError
 from jaxrank.evaluate import (
     CHANCE,

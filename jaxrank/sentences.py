@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 
-from jaxrank import splits
+from jaxrank.data import splits
 from jaxrank.evaluate import (
     COMPLETED,
     TrialResult,

@@ -14,7 +14,7 @@ import numpy as np
 
 from jaxrank.checkpoints import Model
 from jaxrank.cohorts import Cohort
-from jaxrank.datasets import Dataset
+from jaxrank.data.dataset import Dataset
 from jaxrank.epochs import (
     FAILED,
     RUNNING,

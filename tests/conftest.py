@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from small_data import PHOTO_TRIAGE, TINY, TINY_CONFIG, make_data
 
-from jaxrank import datasets, features, splits
-from jaxrank.datasets import Dataset
-from jaxrank.features import Block
-from jaxrank.pairs import Pairs
+from jaxrank.data import feature_store, splits
+from jaxrank.data.dataset import Dataset, align
+from jaxrank.data.feature_store import Block
+from jaxrank.data.preferences import Preferences
 
 
 @pytest.fixture(scope="session")
@@ -53,13 +53,13 @@ def photo_triage() -> Path:
 
 
 @pytest.fixture(scope="session")
-def small_data() -> tuple[Pairs, dict[str, Block]]:
+def small_data() -> tuple[Preferences, dict[str, Block]]:
     return make_data()
 
 
 @pytest.fixture(scope="session")
-def dataset(small_data: tuple[Pairs, dict[str, Block]]) -> Dataset:
-    return datasets.align(*small_data)
+def dataset(small_data: tuple[Preferences, dict[str, Block]]) -> Dataset:
+    return align(*small_data)
 
 
 @pytest.fixture(scope="session")
@@ -68,10 +68,12 @@ def parts(dataset: Dataset) -> np.ndarray:
 
 
 @pytest.fixture
-def small_files(tmp_path: Path, small_data: tuple[Pairs, dict[str, Block]]) -> tuple[Path, Path]:
+def small_files(
+    tmp_path: Path, small_data: tuple[Preferences, dict[str, Block]]
+) -> tuple[Path, Path]:
     """The small data as files: a pair table and a feature store."""
     pairs, store = small_data
     pairs.table.to_csv(tmp_path / "pairs.csv", index=False)
     for name, block in store.items():
-        features.write_block(tmp_path / "store", name, block)
+        feature_store.write_block(tmp_path / "store", name, block)
     return tmp_path / "pairs.csv", tmp_path / "store"

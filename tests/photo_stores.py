@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from photo_files import jpeg, scene
 
-from jaxrank import features
+from jaxrank.data import feature_store
 from jaxrank.extract.makers import Options
 from jaxrank.io import tables
 
@@ -23,12 +23,12 @@ def fill(folder: Path, count: int, first: int = 0) -> Path:
 
 
 def rows(store: Path, block: str) -> dict[str, np.ndarray]:
-    found = features.open_store(store)[block]
+    found = feature_store.open_feature_store(store)[block]
     return dict(zip(found.photos, np.array(found.values), strict=True))
 
 
 def photo_table(store: Path) -> pd.DataFrame:
-    table = tables.read_csv(store / features.PHOTOS_CSV)
+    table = tables.read_csv(store / feature_store.PHOTOS_CSV)
     return pd.DataFrame(table.rows, columns=table.columns).set_index("image")
 
 

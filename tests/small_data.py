@@ -12,12 +12,12 @@ from jaxrank import epochs, members, plan
 from jaxrank.cohorts import Cohort, Trial
 from jaxrank.configs import default
 from jaxrank.costs import Rates
-from jaxrank.datasets import Dataset
+from jaxrank.data.dataset import Dataset
+from jaxrank.data.feature_store import Block
+from jaxrank.data.preferences import Preferences
 from jaxrank.epochs import EpochMetrics, TrainState
 from jaxrank.experiments import Experiment, read_experiments
-from jaxrank.features import Block
 from jaxrank.members import Data, Feed, Member, Static
-from jaxrank.pairs import Pairs
 
 PHOTO_TRIAGE = Path(__file__).parents[2] / "shared" / "phototriage"
 
@@ -35,7 +35,7 @@ TINY_CONFIG = {
 }
 
 
-def make_data(num_series: int = 60, seed: int = 0) -> tuple[Pairs, dict[str, Block]]:
+def make_data(num_series: int = 60, seed: int = 0) -> tuple[Preferences, dict[str, Block]]:
     """Series of 2 to 5 photos, all pairs, a linear quality in three small blocks."""
     rng = np.random.default_rng(seed)
     rows, photos, quality = [], [], []
@@ -55,7 +55,7 @@ def make_data(num_series: int = 60, seed: int = 0) -> tuple[Pairs, dict[str, Blo
         values[:, 0] += 2 * np.array(quality, np.float32)
         columns = IQA_COLUMNS if name == "iqa" else [f"{name}_{i}" for i in range(dim)]
         store[name] = Block(photos, list(columns), values)
-    return Pairs(table), store
+    return Preferences(table), store
 
 
 def experiment(name: str = "e", **changes: Any) -> Experiment:

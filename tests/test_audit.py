@@ -9,14 +9,15 @@ import pandas as pd
 import pytest
 
 import jaxrank
-from jaxrank import datasets, features, pairs, splits
 from jaxrank.audit import findings, link
 from jaxrank.cli import main
+from jaxrank.data import feature_store, splits
+from jaxrank.data.dataset import align
+from jaxrank.data.feature_store import Block
+from jaxrank.data.preferences import Preferences, read_all_votes
 from jaxrank.errors import AuditFailed
-from jaxrank.features import Block
-from jaxrank.pairs import Pairs
 
-SmallData = tuple[Pairs, dict[str, Block]]
+SmallData = tuple[Preferences, dict[str, Block]]
 QUICK: dict[str, Any] = {"experiments": ["iqa_only"], "overrides": {"max_epochs": 1}}
 
 
@@ -39,7 +40,7 @@ def large_data(linked: bool) -> SmallData:
         }
     )
     block = Block(list(names), ["sharpness", "exposure", "colorfulness", "contrast"], values)
-    return Pairs(table), {"iqa": block}
+    return Preferences(table), {"iqa": block}
 
 
 @pytest.mark.parametrize("linked", [True, False])
@@ -143,7 +144,7 @@ def test_mistakes_are_told_in_one_line(
 def test_a_damaged_audit_is_made_again(tmp_path: Path) -> None:
     assert findings.read_audit(tmp_path) is None
     data = large_data(linked=True)
-    dataset = datasets.align(*data)
+    dataset = align(*data)
     parts = splits.split_pairs(dataset.table)
     found = findings.audit(dataset.table, dataset, parts)
     findings.write_audit(tmp_path, found)
@@ -162,10 +163,10 @@ def test_all_votes_are_read_of_any_table(tmp_path: Path) -> None:
         "series_id,compareFile1,compareFile2,LEFT,RIGHT\n1,1-1.JPG,1-2.JPG,1,0\n"
         "1,1-1.JPG,1-3.JPG,2,3\n"
     )
-    assert len(pairs.read_all_votes(votes).table) == 2
+    assert len(read_all_votes(votes).table) == 2
     plain = tmp_path / "pairs.csv"
     plain.write_text("series_id,image_a,image_b,preference\n1,a,b,0.5\n")
-    assert len(pairs.read_all_votes(plain, "{series}-{number}").table) == 1
+    assert len(read_all_votes(plain, "{series}-{number}").table) == 1
 
 
 @pytest.mark.parametrize("columns", [20, 4])
@@ -175,7 +176,7 @@ def test_any_names_and_numbers_of_columns_are_looked_at(columns: int) -> None:
     values = np.tile(block.values, (1, 5))[:, :columns]
     names = [*block.columns[:3], *(f"more_{i}" for i in range(columns - 4)), link.RIDGE]
     assert len(names) == columns
-    dataset = datasets.align(table, {"iqa": Block(block.photos, names, values)})
+    dataset = align(table, {"iqa": Block(block.photos, names, values)})
     found = link.find_link(dataset)
     assert found.verdict == link.LINKED
     assert found.signed_sum_z is not None
@@ -193,7 +194,7 @@ def test_features_that_never_differ_are_called_so(tmp_path: Path) -> None:
 
 def test_a_reference_that_agrees_puts_the_blame_on_the_features() -> None:
     table, store = large_data(linked=False)
-    dataset = datasets.align(table, store)
+    dataset = align(table, store)
     parts = splits.split_pairs(dataset.table)
     found = findings.audit(table.table, dataset, parts, compared=(table.table, table.table))
     assert found.verdict == findings.FAIL
@@ -206,7 +207,7 @@ def test_a_series_alone_is_too_few_pairs(tmp_path: Path) -> None:
     table, store = large_data(linked=True)
     few = tmp_path / "few.csv"
     table.table.head(1).to_csv(few, index=False)
-    features.write_block(tmp_path / "store", "iqa", store["iqa"])
+    feature_store.write_block(tmp_path / "store", "iqa", store["iqa"])
     words = [f"--pairs={few}", f"--features={tmp_path / 'store'}", f"--workdir={tmp_path / 'a'}"]
     assert main(["launch.py", "audit", *words]) == 0
 
@@ -252,7 +253,7 @@ def test_names_of_columns_are_no_formulae_and_no_escapes(tmp_path: Path) -> None
 
 def test_series_on_two_sides_of_a_split_warn() -> None:
     preferences, store = large_data(linked=True)
-    dataset = datasets.align(preferences, store)
+    dataset = align(preferences, store)
     table = preferences.table
     series, pair = (
         findings.audit(table, dataset, splits.split_pairs(table, split)).label

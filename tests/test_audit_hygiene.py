@@ -7,11 +7,11 @@ import pandas as pd
 import pytest
 
 import jaxrank
-from jaxrank import datasets
 from jaxrank.audit import hygiene
-from jaxrank.datasets import Dataset
-from jaxrank.features import Block
-from jaxrank.pairs import Pairs, read_pairs
+from jaxrank.data import dataset
+from jaxrank.data.dataset import Dataset
+from jaxrank.data.feature_store import Block
+from jaxrank.data.preferences import Preferences, read_preferences
 
 
 def paired(values: np.ndarray, columns: list[str]) -> Dataset:
@@ -25,7 +25,9 @@ def paired(values: np.ndarray, columns: list[str]) -> Dataset:
             "preference": 0.7,
         }
     )
-    return datasets.align(Pairs(table), {"iqa": Block(photos, columns, values.astype(np.float32))})
+    return dataset.align(
+        Preferences(table), {"iqa": Block(photos, columns, values.astype(np.float32))}
+    )
 
 
 def numbers(count: int = 100) -> np.ndarray:
@@ -78,9 +80,9 @@ def test_clean_features_have_no_duplicates() -> None:
 
 
 def test_real_sharpness_is_clipped(photo_triage: Path) -> None:
-    pairs = read_pairs(photo_triage / "pairs.csv")
+    pairs = read_preferences(photo_triage / "pairs.csv")
     block = jaxrank.read_block_csv(photo_triage / "iqa.csv")
-    found = hygiene.inspect_features(datasets.align(pairs, {"iqa": block}))
+    found = hygiene.inspect_features(dataset.align(pairs, {"iqa": block}))
     sharpness = found.clipped[0]
     assert (sharpness.column, sharpness.value, sharpness.is_highest) == ("iqa:sharpness", 1.0, True)
     assert sharpness.photo_share == pytest.approx(0.441, abs=0.001)

@@ -10,11 +10,11 @@ import pandas as pd
 import pytest
 from small_data import make_data
 
-from jaxrank import datasets, splits
 from jaxrank.audit import leaks, projection, voters
-from jaxrank.datasets import Dataset
-from jaxrank.features import Block
-from jaxrank.pairs import Pairs
+from jaxrank.data import splits
+from jaxrank.data.dataset import Dataset, align
+from jaxrank.data.feature_store import Block
+from jaxrank.data.preferences import Preferences
 
 TRAIN, VALIDATION, TEST, UNUSED = splits.TRAIN, splits.VALIDATION, splits.TEST, splits.UNUSED
 
@@ -32,7 +32,7 @@ def line_of_photos(
     frame = pd.DataFrame(table, columns=["series_id", "image_a", "image_b"])
     frame["preference"] = preferences
     block = Block(names, ["x"], np.array(values, np.float32)[:, None])
-    return datasets.align(Pairs(frame), {"one": block})
+    return align(Preferences(frame), {"one": block})
 
 
 def test_shared_series_are_counted_once_over_folds() -> None:
@@ -54,7 +54,7 @@ def test_shared_series_are_counted_once_over_folds() -> None:
 
 
 def test_a_split_by_series_shares_none() -> None:
-    dataset = datasets.align(*make_data(40))
+    dataset = align(*make_data(40))
     parts = splits.split_pairs(dataset.table, folds=4)
     assert leaks.shared_series(dataset, parts) == (0, 0.0, ())
 
@@ -75,8 +75,8 @@ def test_the_record_of_the_nearest_training_photo_predicts() -> None:
     inputs = dataset.features_ND
     found = leaks.behaviour(dataset, parts, inputs, Unmoved(np.random.PCG64()))
     assert (found.num_pairs, found.num_series, found.accuracy) == (12, 12, 1.0)
-    turned = datasets.align(
-        Pairs(dataset.table.assign(preference=[0.1] * 12 + [0.9] * 12)),
+    turned = align(
+        Preferences(dataset.table.assign(preference=[0.1] * 12 + [0.9] * 12)),
         {"one": Block(list(dataset.photos), ["x"], inputs)},
     )
     assert leaks.behaviour(turned, parts, inputs, Unmoved(np.random.PCG64())).accuracy == 0.0
@@ -102,7 +102,7 @@ def test_training_records_are_mean_preferences() -> None:
 
 @pytest.mark.parametrize("seed", range(3))
 def test_a_split_by_pair_leaks_and_one_by_series_does_not(seed: int) -> None:
-    dataset = datasets.align(*make_data(500, seed))
+    dataset = align(*make_data(500, seed))
     by_pair = splits.split_pairs(dataset.table, splits.RANDOM, folds=3, split_seed=seed)
     by_series = splits.split_pairs(dataset.table, splits.SERIES, folds=3, split_seed=seed)
     leaky = leaks.find_leaks(dataset, by_pair, seed=seed)
@@ -118,7 +118,7 @@ def test_a_split_by_pair_leaks_and_one_by_series_does_not(seed: int) -> None:
 
 
 def test_validation_pairs_are_asked_as_test_pairs_are() -> None:
-    dataset = datasets.align(*make_data(60))
+    dataset = align(*make_data(60))
     parts = splits.split_pairs(dataset.table)
     held_out = np.isin(parts[0], (VALIDATION, TEST)) & (dataset.preference_M != 0.5)
     assert 0 < (parts[0] == VALIDATION).sum() < held_out.sum()
@@ -126,7 +126,7 @@ def test_validation_pairs_are_asked_as_test_pairs_are() -> None:
 
 
 def test_a_split_without_test_pairs_says_nothing() -> None:
-    dataset = datasets.align(*make_data(12))
+    dataset = align(*make_data(12))
     parts = np.full((1, len(dataset.table)), TRAIN, np.int8)
     found = leaks.find_leaks(dataset, parts)
     assert found.behaviour.num_pairs == 0
@@ -147,8 +147,8 @@ def test_a_copied_photo_of_another_series_is_a_near_duplicate() -> None:
     copied = wide.copy()
     copied[photos.index(tested)] = wide[photos.index(trained)] + 1e-3
     columns = [f"c{i}" for i in range(70)]
-    clean = datasets.align(pairs, {"clip": Block(photos, columns, wide.astype(np.float32))})
-    copy = datasets.align(pairs, {"clip": Block(photos, columns, copied.astype(np.float32))})
+    clean = align(pairs, {"clip": Block(photos, columns, wide.astype(np.float32))})
+    copy = align(pairs, {"clip": Block(photos, columns, copied.astype(np.float32))})
     none, near = leaks.find_leaks(clean, parts).near, leaks.find_leaks(copy, parts).near
     assert none is not None
     assert none.num_near == 0
@@ -165,7 +165,7 @@ def test_near_photos_of_the_same_series_are_no_near_duplicates() -> None:
     place = np.array([int(name[1:].split("-")[0]) for name in photos], np.float32)
     noise = np.random.default_rng(0).standard_normal(len(photos)) * 1e-3
     values = np.stack([place + noise, place - noise], axis=1).astype(np.float32)
-    dataset = datasets.align(pairs, {"clip": Block(photos, ["x", "y"], values)})
+    dataset = align(pairs, {"clip": Block(photos, ["x", "y"], values)})
     parts = splits.split_pairs(dataset.table, folds=4)
     assert leaks.find_leaks(dataset, parts).near is None  # two numbers say nothing of look-alikes
     near = leaks.near_duplicates(dataset, parts, dataset.features_ND)
@@ -264,9 +264,9 @@ def test_pairs_without_triples_say_nothing() -> None:
 
 
 def test_real_voters_agree_with_each_other(photo_triage: Path) -> None:
-    from jaxrank.pairs import read_pairs
+    from jaxrank.data.preferences import read_preferences
 
-    votes = read_pairs(photo_triage / "votes.csv", min_agreement=0.0, min_reviewers=1)
+    votes = read_preferences(photo_triage / "votes.csv", min_agreement=0.0, min_reviewers=1)
     triads = voters.circular_triads(votes.table)
     assert triads.circular_share == pytest.approx(0.069, abs=0.0005)
     assert triads.coherent is True

@@ -10,12 +10,11 @@ import pytest
 from sklearn.linear_model import Ridge
 
 import jaxrank
-from jaxrank import datasets
 from jaxrank.audit import link
-from jaxrank.datasets import Dataset
+from jaxrank.data.dataset import Dataset, align, permuted_rows
+from jaxrank.data.feature_store import Block
+from jaxrank.data.preferences import Preferences, read_preferences
 from jaxrank.errors import UserError
-from jaxrank.features import Block
-from jaxrank.pairs import Pairs, read_pairs
 
 IQA = ["sharpness", "exposure", "colorfulness", "contrast"]
 
@@ -48,7 +47,7 @@ def tasteful(num_series: int, seed: int, signal: float = 0.35) -> Dataset:
             "preference": (rng.binomial(3, share) + 0.5) / 4,
         }
     )
-    return datasets.align(Pairs(table), {"iqa": Block(names, IQA, values.astype(np.float32))})
+    return align(Preferences(table), {"iqa": Block(names, IQA, values.astype(np.float32))})
 
 
 def two_photo_series(values: list[float], preferences: list[float]) -> Dataset:
@@ -63,7 +62,7 @@ def two_photo_series(values: list[float], preferences: list[float]) -> Dataset:
         }
     )
     column = np.array(values, np.float32)[:, None]
-    return datasets.align(Pairs(table), {"iqa": Block(names, ["size"], column)})
+    return align(Preferences(table), {"iqa": Block(names, ["size"], column)})
 
 
 def with_features(dataset: Dataset, values: np.ndarray) -> Dataset:
@@ -215,7 +214,7 @@ def test_a_seed_repeats_itself_and_another_does_not() -> None:
 def renumbered(dataset: Dataset, rng: np.random.Generator) -> Dataset:
     series_N = np.zeros(len(dataset.photos), int)
     series_N[dataset.pair_rows_M2] = dataset.series_M[:, None]
-    return with_features(dataset, dataset.features_ND[datasets.permuted_rows(series_N, rng)])
+    return with_features(dataset, dataset.features_ND[permuted_rows(series_N, rng)])
 
 
 def inverted(dataset: Dataset, rng: np.random.Generator) -> Dataset:
@@ -339,7 +338,7 @@ def iqa(photo_triage: Path) -> dict[str, Block]:
 
 
 def test_real_pairs_pass(photo_triage: Path, iqa: dict[str, Block]) -> None:
-    found = link.find_link(datasets.align(read_pairs(photo_triage / "pairs.csv"), iqa))
+    found = link.find_link(align(read_preferences(photo_triage / "pairs.csv"), iqa))
     assert (found.num_pairs, found.num_series) == (4101, 1621)
     accuracy = {look.name: look.accuracy for look in found.looks}
     expected = {"sharpness": 0.556, "exposure": 0.568, "colorfulness": 0.559, "contrast": 0.488}
@@ -354,7 +353,7 @@ def test_real_pairs_pass(photo_triage: Path, iqa: dict[str, Block]) -> None:
 def test_real_votes_with_permuted_photo_numbers_fail(
     photo_triage: Path, iqa: dict[str, Block]
 ) -> None:
-    found = link.find_link(datasets.align(read_pairs(photo_triage / "votes.csv"), iqa))
+    found = link.find_link(align(read_preferences(photo_triage / "votes.csv"), iqa))
     assert found.num_pairs == 2534
     assert found.verdict == link.UNLINKED
     assert found.p_value > 0.01

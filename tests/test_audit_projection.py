@@ -2,14 +2,14 @@
 
 import numpy as np
 
-from jaxrank import datasets
 from jaxrank.audit import projection
+from jaxrank.data import dataset
 
 
 def test_rows_are_permuted_inside_groups_and_every_order_is_as_likely() -> None:
     group = np.array([4, 1, 4, 1, 4, 0])
     rng = np.random.default_rng(0)
-    orders = np.array([datasets.permuted_rows(group, rng) for _ in range(3000)])
+    orders = np.array([dataset.permuted_rows(group, rng) for _ in range(3000)])
     assert (group[orders] == group).all()
     assert (np.sort(orders, axis=1) == np.arange(6)).all()
     _, counts = np.unique(orders, axis=0, return_counts=True)
@@ -23,7 +23,7 @@ def test_components_follow_a_permutation_inside_series() -> None:
     features = rng.standard_normal((120, 90)).astype(np.float32)
     blocks = {"clip": [f"c{i}" for i in range(80)], "iqa": [f"q{i}" for i in range(10)]}
     before = projection.components(features, blocks, series)
-    order = datasets.permuted_rows(series, rng)
+    order = dataset.permuted_rows(series, rng)
     after = projection.components(features[order], blocks, series)
     assert before.shape == (120, projection.MOST_COMPONENTS + 10)
     # Distances, as a component's sign is free.

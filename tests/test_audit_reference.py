@@ -11,8 +11,8 @@ import pytest
 from jaxrank.audit import reference
 from jaxrank.audit.matching import Agreement, margin_agreement, match, photos_of
 from jaxrank.audit.reference import compare
+from jaxrank.data.preferences import read_preferences
 from jaxrank.errors import UserError
-from jaxrank.pairs import read_pairs
 
 SEEDS = range(3)
 Plant = Callable[[pd.DataFrame, np.random.Generator], pd.DataFrame]
@@ -404,8 +404,8 @@ def test_tables_without_a_common_pair_are_refused() -> None:
 
 
 def test_the_photo_numbers_of_the_real_votes_are_permuted(photo_triage: Path) -> None:
-    votes = read_pairs(photo_triage / "votes.csv", min_agreement=0.0, min_reviewers=1).table
-    found = compare(votes, read_pairs(photo_triage / "pairs.csv").table)
+    votes = read_preferences(photo_triage / "votes.csv", min_agreement=0.0, min_reviewers=1).table
+    found = compare(votes, read_preferences(photo_triage / "pairs.csv").table)
     assert found.fault == reference.RENUMBERED
     assert "photo numbers are permuted within the series" in found.sentence
     assert found.direction.num_pairs == 7810

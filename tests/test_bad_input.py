@@ -21,8 +21,9 @@ from hypothesis import strategies as st
 from small_data import make_data
 
 import jaxrank
-from jaxrank import features, record, report, saving
+from jaxrank import record, report, saving
 from jaxrank.cli import main
+from jaxrank.data import feature_store
 from jaxrank.errors import UserError
 from jaxrank.io import atomic
 
@@ -61,7 +62,7 @@ def inputs(tmp_path: Path) -> Inputs:
     made.votes.write_text(VOTES)
     made.block.write_text(BLOCK)
     for name, block in store.items():
-        features.write_block(made.store, name, block)
+        feature_store.write_block(made.store, name, block)
     return made
 
 
@@ -330,7 +331,9 @@ def test_what_a_user_would_expect_to_work_does_and_is_counted(
         if name == "iqa":
             values[:, 1] = 0.25
         photos = [strange.get(photo, photo) for photo in block.photos]
-        features.write_block(folder / "store", name, block._replace(photos=photos, values=values))
+        feature_store.write_block(
+            folder / "store", name, block._replace(photos=photos, values=values)
+        )
     notes = "=cmd|'calc'!A0, \"x\"\ny"
     config = folder / "config.py"
     config.write_text(
@@ -386,8 +389,11 @@ def told_or_done(read: Callable[[], object]) -> None:
 @pytest.mark.parametrize(
     ("good", "read"),
     [
-        (b"series_id,image_a,image_b,preference,note\n" + b"1,a,b,0.5,x\n" * 3, jaxrank.read_pairs),
-        (VOTES[:200].encode(), jaxrank.read_pairs),
+        (
+            b"series_id,image_a,image_b,preference,note\n" + b"1,a,b,0.5,x\n" * 3,
+            jaxrank.read_preferences,
+        ),
+        (VOTES[:200].encode(), jaxrank.read_preferences),
         (BLOCK[:200].encode(), jaxrank.read_block_csv),
     ],
     ids=["pairs", "votes", "block"],
@@ -405,12 +411,12 @@ def test_fuzz_of_tables(tmp_path: Path, good: bytes, read: Callable[[Path], obje
 
 
 TRIALS: Any = collections.defaultdict(lambda: None)
-GOOD = features.Block(["a", "b"], ["x", "y"], np.array([[1, 2], [3, 4]], np.float32))
+GOOD = feature_store.Block(["a", "b"], ["x", "y"], np.array([[1, 2], [3, 4]], np.float32))
 
 
 @pytest.mark.parametrize("name", ["manifest.json", "iqa-*.npy"])
 def test_fuzz_of_feature_stores(tmp_path: Path, name: str) -> None:
-    features.write_block(tmp_path, "iqa", GOOD)
+    feature_store.write_block(tmp_path, "iqa", GOOD)
     (path,) = tmp_path.glob(name)
     good = path.read_bytes()
 
@@ -418,7 +424,7 @@ def test_fuzz_of_feature_stores(tmp_path: Path, name: str) -> None:
     @given(data=nearly(good))
     def fuzz(data: bytes) -> None:
         path.write_bytes(data)
-        told_or_done(lambda: jaxrank.open_store(tmp_path))
+        told_or_done(lambda: jaxrank.open_feature_store(tmp_path))
 
     fuzz()
 

@@ -14,9 +14,9 @@ from small_data import NEVER_PAYS
 import jaxrank
 from jaxrank import calibration, costs
 from jaxrank.cli import main
+from jaxrank.data.feature_store import Block
+from jaxrank.data.preferences import Preferences
 from jaxrank.errors import UserError
-from jaxrank.features import Block
-from jaxrank.pairs import Pairs
 
 RATES = costs.Rates("planted", 150e9, 20e9, 30e-6, 2.0, False)
 
@@ -80,7 +80,7 @@ def test_calibrate_overwrites_nothing(tmp_path: Path, capsys: pytest.CaptureFixt
 
 
 def test_a_search_is_not_gone_on_with_at_other_rates(
-    small_data: tuple[Pairs, dict[str, Block]], tmp_path: Path
+    small_data: tuple[Preferences, dict[str, Block]], tmp_path: Path
 ) -> None:
     options: dict[str, Any] = {"experiments": ["iqa_only"], "overrides": {"max_epochs": 2}}
     folder = tmp_path / "w"

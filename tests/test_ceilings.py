@@ -8,7 +8,7 @@ from scipy.stats import beta
 
 from jaxrank import ceilings
 from jaxrank.ceilings import by_strength, ceilings_of_table, few_votes, way_to_ceiling
-from jaxrank.pairs import read_pairs
+from jaxrank.data.preferences import read_preferences
 
 # TRUTH: pairs, strong ones, then ceilings of the part of Photo Triage at hand.
 DEV_ALL = (8586, 4823, 0.73817, 0.84827, 0.51020, 0.38799, 0.65684, 0.42008)
@@ -62,7 +62,7 @@ def test_pairs_without_a_strong_one_have_no_strong_ceiling() -> None:
 def test_the_ceilings_of_photo_triage(
     photo_triage: Path, part: str, expected: tuple[float, ...]
 ) -> None:
-    table = read_pairs(photo_triage / "pairs.csv").table
+    table = read_preferences(photo_triage / "pairs.csv").table
     if part == "train":
         table = table[table["official_split"] == "train"]
     found = ceilings_of_table(table)
@@ -74,8 +74,8 @@ def test_the_ceilings_of_photo_triage(
 
 def test_the_corrected_ceilings_of_photo_triage(photo_triage: Path) -> None:
     """Of series of two photos, whose votes and preferences belong together."""
-    votes = read_pairs(photo_triage / "votes.csv", min_agreement=0, min_reviewers=1).table
-    pairs = read_pairs(photo_triage / "pairs.csv").table
+    votes = read_preferences(photo_triage / "votes.csv", min_agreement=0, min_reviewers=1).table
+    pairs = read_preferences(photo_triage / "pairs.csv").table
     pairs, votes = (t[~t["series_id"].duplicated(keep=False)] for t in (pairs, votes))
     both = pairs.merge(votes[["series_id", "votes"]], on="series_id", validate="1:1")
     plain = ceilings_of_table(both)

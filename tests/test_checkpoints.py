@@ -8,9 +8,9 @@ import pytest
 
 from jaxrank.checkpoints import load_model, save_model
 from jaxrank.configs import default
+from jaxrank.data.feature_store import Block, write_block
 from jaxrank.errors import UserError
 from jaxrank.experiments import read_experiments
-from jaxrank.features import Block, write_block
 from jaxrank.models import Scorer
 
 

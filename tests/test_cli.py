@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from jaxrank import features
 from jaxrank.cli import main
+from jaxrank.data import feature_store
 
 LAUNCH = Path(__file__).parents[1] / "launch.py"
 
@@ -193,7 +193,7 @@ def test_features_makes_a_store_and_says_so(
     assert "new block 'iqa' of 2 photos and 1 columns (sharpness)" in capsys.readouterr().out
     assert main(["launch.py", "features", *words]) == 0
     assert "replaced block 'iqa'" in capsys.readouterr().out
-    assert features.open_store(store)["iqa"].columns == ["sharpness"]
+    assert feature_store.open_feature_store(store)["iqa"].columns == ["sharpness"]
     assert json.loads((store / "manifest.json").read_text())["blocks"]["iqa"]["dtype"] == "float32"
 
 
@@ -218,7 +218,7 @@ def test_features_reads_arrays_and_tensors(
     said = capsys.readouterr().out.splitlines()
     assert said[0].endswith("2 photos and 2 columns (sharpness, contrast) in float32")
     assert said[3].endswith("2 photos and 2 columns (clip_0, clip_1) in float16")
-    opened = features.open_store(store)
+    opened = feature_store.open_feature_store(store)
     assert {name: block.values.tolist() for name, block in opened.items()} == {
         "clip": [[1, 2], [3, 4]],
         "cnn": [[2, 3], [4, 5]],

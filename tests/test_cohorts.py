@@ -19,7 +19,7 @@ from small_data import (
 
 from jaxrank import epochs, members, plan, train
 from jaxrank.cohorts import Cohort, Trial
-from jaxrank.datasets import Dataset
+from jaxrank.data.dataset import Dataset
 
 STEPS = 20
 

@@ -13,7 +13,7 @@ from small_data import ALWAYS_PAYS, EVERYTHING, NEVER_PAYS, compiled, experiment
 from jaxrank import plan, saving, train
 from jaxrank.cohorts import Cohort, Trial
 from jaxrank.costs import Rates
-from jaxrank.datasets import Dataset
+from jaxrank.data.dataset import Dataset
 
 # Eight trials of which one stops after two epochs, then others; two run to the end.
 LAST_EPOCHS = (2, 9, 3, 3, 4, 6, 12, 12)

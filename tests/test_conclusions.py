@@ -9,10 +9,10 @@ import pytest
 
 import jaxrank
 from jaxrank import report
-from jaxrank.features import Block
-from jaxrank.pairs import Pairs
+from jaxrank.data.feature_store import Block
+from jaxrank.data.preferences import Preferences
 
-SmallData = tuple[Pairs, dict[str, Block]]
+SmallData = tuple[Preferences, dict[str, Block]]
 
 
 @pytest.fixture(scope="module")

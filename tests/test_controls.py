@@ -9,19 +9,20 @@ import pytest
 from small_data import experiment, feed_of
 
 import jaxrank
-from jaxrank import datasets, evaluate, members, plan, splits, train
+from jaxrank import evaluate, members, plan, train
 from jaxrank.cohorts import Trial
-from jaxrank.datasets import Dataset
+from jaxrank.data import splits
+from jaxrank.data.dataset import Dataset, align, permutation_control
+from jaxrank.data.feature_store import Block
+from jaxrank.data.preferences import Preferences
 from jaxrank.experiments import Experiment
-from jaxrank.features import Block
-from jaxrank.pairs import Pairs
 from jaxrank.sentences import LEAKING
 
-SmallData = tuple[Pairs, dict[str, Block]]
+SmallData = tuple[Preferences, dict[str, Block]]
 
 
 def test_renumbered_photos_stay_in_their_series(dataset: Dataset) -> None:
-    moved = datasets.renumbered(dataset)
+    moved = permutation_control(dataset)
     series_of = dict(zip(dataset.table["image_a"], dataset.table["series_id"], strict=True))
     series_of |= dict(zip(dataset.table["image_b"], dataset.table["series_id"], strict=True))
     for column in ("image_a", "image_b"):
@@ -37,7 +38,7 @@ def test_renumbered_photos_stay_in_their_series(dataset: Dataset) -> None:
         assert place.setdefault(old, new) == new
     assert sorted(place.values()) == sorted(place)
     assert 0.3 < np.mean([old != new for old, new in place.items()]) < 0.95
-    again = datasets.renumbered(dataset)
+    again = permutation_control(dataset)
     np.testing.assert_array_equal(moved.pair_rows_M2, again.pair_rows_M2)
 
 
@@ -46,8 +47,8 @@ def test_of_two_photos_half_are_swapped() -> None:
     rows = [(str(s), f"{s}-0.jpg", f"{s}-1.jpg", 1.0) for s in range(400)]
     table = pd.DataFrame(rows, columns=["series_id", "image_a", "image_b", "preference"])
     block = Block(names, ["x"], np.arange(800.0, dtype=np.float32)[:, None])
-    dataset = datasets.align(Pairs(table), {"iqa": block})
-    swapped = datasets.renumbered(dataset).pair_rows_M2[:, 0] != dataset.pair_rows_M2[:, 0]
+    dataset = align(Preferences(table), {"iqa": block})
+    swapped = permutation_control(dataset).pair_rows_M2[:, 0] != dataset.pair_rows_M2[:, 0]
     assert 140 < swapped.sum() < 260  # 200 with a standard deviation of 10
 
 
@@ -60,7 +61,7 @@ def test_the_control_is_a_search_on_renumbered_pairs(dataset: Dataset, parts: np
     yardstick = evaluate.make_yardstick(dataset, parts)
     rows = [result.row for result in evaluate.trial_results(cohort, fitted, yardstick)]
 
-    moved = datasets.renumbered(dataset)
+    moved = permutation_control(dataset)
     # The same identity, hence the same random numbers, but no control of that table.
     plain = control._replace(experiment=NotRenumbered(**vars(control.experiment)))
     (alone,) = plan.make_cohorts([plain], moved, parts, 2**40)
@@ -112,7 +113,7 @@ def leaky_data() -> SmallData:
         ]
     table = pd.DataFrame(rows, columns=["series_id", "image_a", "image_b", "preference"])
     columns = [f"clip_{i}" for i in range(48)]
-    return Pairs(table), {"clip": Block(photos, columns, np.array(values, np.float32))}
+    return Preferences(table), {"clip": Block(photos, columns, np.array(values, np.float32))}
 
 
 @pytest.mark.parametrize("split", [splits.SERIES, splits.RANDOM])

@@ -5,14 +5,15 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from jaxrank import datasets, evaluate, report, splits
+from jaxrank import evaluate, report
 from jaxrank.cohorts import Trial
 from jaxrank.configs import default
-from jaxrank.datasets import Dataset
+from jaxrank.data import splits
+from jaxrank.data.dataset import Dataset, align
+from jaxrank.data.feature_store import Block
+from jaxrank.data.preferences import Preferences
 from jaxrank.evaluate import TrialResult
 from jaxrank.experiments import read_experiments
-from jaxrank.features import Block
-from jaxrank.pairs import Pairs
 
 EXPERIMENT = dataclasses.replace(
     read_experiments(default.get_config(), ["iqa_only"], {})[0], blocks=("iqa",)
@@ -33,7 +34,7 @@ def hand_made() -> tuple[Dataset, np.ndarray]:
     table = pd.DataFrame(rows, columns=["series_id", "image_a", "image_b", "preference"])
     sharpness = np.array([[3, 1], [2, 1], [1, 1], [2, 1], [3, 1], [5, 1], [5, 1], [4, 1]])
     block = Block([f"p{i}" for i in range(8)], ["sharpness", "chance"], sharpness)
-    dataset = datasets.align(Pairs(table), {"iqa": block})
+    dataset = align(Preferences(table), {"iqa": block})
     return dataset, np.array([[splits.TRAIN, splits.VALIDATION, splits.TEST]], np.int8)[
         :, dataset.series_M
     ]
@@ -86,8 +87,8 @@ def test_the_standard_error_is_that_of_clustered_series() -> None:
     rows = [(str(s), f"{s}a", f"{s}{i}", 1.0) for s, n in enumerate(sizes) for i in range(n)]
     table = pd.DataFrame(rows, columns=["series_id", "image_a", "image_b", "preference"])
     photos = sorted(set(table["image_a"]) | set(table["image_b"]))
-    dataset = datasets.align(
-        Pairs(table), {"iqa": Block(photos, ["x"], np.arange(len(photos))[:, None])}
+    dataset = align(
+        Preferences(table), {"iqa": Block(photos, ["x"], np.arange(len(photos))[:, None])}
     )
     right = np.array([int(photo[:-1]) % 2 == 0 for photo in dataset.photos])
     is_a = np.array([photo.endswith("a") for photo in dataset.photos])

@@ -12,8 +12,8 @@ import pytest
 from photo_files import broken_photos, encoded, exif, jpeg, odd_photos, scene
 from photo_stores import IQA, SMALL, fill, photo_table, rows
 
-from jaxrank import features
 from jaxrank.cli import main
+from jaxrank.data import feature_store
 from jaxrank.errors import UserError
 from jaxrank.extract import extraction
 from jaxrank.extract.decoding import BadPhoto, decode
@@ -50,7 +50,7 @@ def test_a_folder_becomes_a_store(tmp_path: Path) -> None:
     (photos / "notes.txt").write_text("no photo")
     (photos / ".hidden.jpg").write_bytes(jpeg())
     found = extract(list_folder(tmp_path / "photos"), tmp_path / "store", SMALL)
-    store = features.open_store(tmp_path / "store")
+    store = feature_store.open_feature_store(tmp_path / "store")
     assert list(store) == ["cnn", "iqa"]
     assert store["iqa"].photos == [f"day/{i:03d}.jpg" for i in range(5)]
     assert store["iqa"].columns == ["sharpness", "exposure", "colorfulness", "contrast"]
@@ -95,7 +95,7 @@ def test_every_broken_and_odd_file_has_its_row_and_none_stops_the_run(tmp_path: 
     assert set(found.good) == good.keys() | {"link_inside.jpg", "-formula.jpg"}
     assert found.bad["pipe.jpg"] == "not a file"
     assert found.bad["link_out.jpg"] == "a link that leads out of the folder"
-    block = features.open_store(tmp_path / "store")["iqa"]
+    block = feature_store.open_feature_store(tmp_path / "store")["iqa"]
     assert set(block.photos) == set(found.good)
     assert np.isfinite(block.values).all()
 
@@ -107,7 +107,7 @@ def test_odd_photos_go_through_networks(tmp_path: Path, tiny_clip: str) -> None:
         (folder / name).write_bytes(data)
     options = SMALL._replace(blocks=("clip", "cnn"), clip_model=tiny_clip, clip_pretrained="none")
     found = extract(list_folder(folder), tmp_path / "store", options)
-    store = features.open_store(tmp_path / "store")
+    store = feature_store.open_feature_store(tmp_path / "store")
     assert list(store) == ["clip", "cnn"]
     assert set(store["clip"].photos) == odd_photos().keys() == set(found.good)
     np.testing.assert_allclose(np.linalg.norm(store["clip"].values, axis=1), 1, rtol=1e-5)
@@ -193,7 +193,7 @@ def test_other_numbers_or_another_network_make_a_block_anew(tmp_path: Path) -> N
     assert classic.made == {"iqa": 3}
     learned = tmp_path / "learned"
     extract(list_folder(folder), learned, SMALL)
-    manifest = learned / features.MANIFEST
+    manifest = learned / feature_store.MANIFEST
     manifest.write_text(manifest.read_text().replace('"caveat": "random weights",', ""))
     with pytest.raises(UserError, match=r"'cnn' was learned .* \(random weights\)"):
         extract(list_folder(folder), learned, SMALL._replace(cnn_layer="layer1"))
@@ -206,7 +206,7 @@ def test_blocks_can_be_added_and_old_ones_that_lag_behind_are_told(tmp_path: Pat
     extract(list_folder(folder), tmp_path / "store", IQA)
     (folder / "001.jpg").write_bytes(jpeg(scene(50)))
     found = extract(list_folder(folder), tmp_path / "store", SMALL._replace(blocks=("cnn",)))
-    assert list(features.open_store(tmp_path / "store")) == ["cnn", "iqa"]
+    assert list(feature_store.open_feature_store(tmp_path / "store")) == ["cnn", "iqa"]
     assert found.notes == [
         "the block 'iqa' lacks 1 of these photos, or knows them by other contents: extract it again"
     ]
@@ -257,7 +257,9 @@ def test_photos_of_another_folder_join_a_store_and_take_nothing_away(tmp_path: P
 def test_a_block_that_was_not_made_of_photos_is_not_replaced(tmp_path: Path) -> None:
     folder = fill(tmp_path / "photos", 2)
     values = np.arange(2, dtype=np.float32)[:, None]
-    features.write_block(tmp_path / "store", "iqa", features.Block(["u", "v"], ["x"], values, "f"))
+    feature_store.write_block(
+        tmp_path / "store", "iqa", feature_store.Block(["u", "v"], ["x"], values, "f")
+    )
     with pytest.raises(UserError, match=r"block 'iqa' was not made of photos \('f'\)"):
         extract(list_folder(folder), tmp_path / "store", IQA)
 
@@ -338,7 +340,7 @@ def test_a_damaged_manifest_is_told_before_the_work(tmp_path: Path, counted: lis
     folder = fill(tmp_path / "photos", 2)
     extract(list_folder(folder), tmp_path / "store", IQA)
     counted.clear()
-    (tmp_path / "store" / features.MANIFEST).write_text("{}")
+    (tmp_path / "store" / feature_store.MANIFEST).write_text("{}")
     with pytest.raises(UserError, match="not a manifest of this version"):
         extract(list_folder(folder), tmp_path / "store", IQA)
     assert counted == []

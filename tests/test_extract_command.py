@@ -7,8 +7,8 @@ import pytest
 from photo_files import encoded, scene
 from photo_stores import SMALL, fill
 
-from jaxrank import features
 from jaxrank.cli import main
+from jaxrank.data import feature_store
 from jaxrank.extract.extraction import extract
 from jaxrank.extract.listing import list_folder
 from jaxrank.extract.series import Grouping
@@ -93,7 +93,7 @@ def test_random_weights_stand_wherever_results_appear(
     assert "block cnn: random weights" in said
     assert f"series from {store / 'series.csv'}" in said
     assert "48 photos, 24 series" in said
-    manifest = json.loads((store / features.MANIFEST).read_text())
+    manifest = json.loads((store / feature_store.MANIFEST).read_text())
     assert manifest["blocks"]["cnn"]["caveat"] == "random weights"
     audited = [f"--pairs={tmp_path / 'pairs.csv'}", f"--features={store}"]
     main(["launch.py", "audit", *audited, f"--workdir={tmp_path / 'a'}"])

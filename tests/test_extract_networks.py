@@ -12,8 +12,8 @@ from photo_files import scene
 from PIL import Image, ImageFilter
 from small_data import TINY
 
-from jaxrank import features
 from jaxrank.cli import main
+from jaxrank.data import feature_store
 from jaxrank.errors import UserError
 from jaxrank.extract import clip, cnn, networks
 from jaxrank.extract.networks import Network
@@ -322,7 +322,7 @@ def test_photographs_from_end_to_end_through_a_real_network(
         "--cnn_model=tf_efficientnet_lite0", f"--cnn_weights={lite0_weights}",
     ]  # fmt: skip
     assert main(["launch.py", "extract", *words]) == 0
-    store = features.open_store(tmp_path / "store")
+    store = feature_store.open_feature_store(tmp_path / "store")
     assert store["cnn"].caveat == ""
     assert store["cnn"].values.shape == (4, 112)
     row = dict(zip(store["cnn"].photos, np.array(store["cnn"].values), strict=True))

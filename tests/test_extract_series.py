@@ -6,7 +6,7 @@ import pytest
 from photo_files import exif, jpeg, scene
 from photo_stores import IQA, SMALL, fill, series
 
-from jaxrank import features
+from jaxrank.data import feature_store
 from jaxrank.errors import UserError
 from jaxrank.extract.extraction import extract
 from jaxrank.extract.grouping import parse_time
@@ -124,7 +124,7 @@ def test_series_of_a_table(tmp_path: Path) -> None:
     assert "1 photos of the table are not here, such as 'gone.jpg'" in found.notes
     with pytest.raises(UserError, match=r"neither the file of a table, .* Did you mean 'folder'?"):
         extract(list_folder(folder), tmp_path / "new", IQA, grouping=Grouping("folders"))
-    assert not (tmp_path / "new" / features.MANIFEST).exists()  # told before the work
+    assert not (tmp_path / "new" / feature_store.MANIFEST).exists()  # told before the work
 
 
 def test_numbers_of_folders_are_as_tables_read_them(tmp_path: Path) -> None:

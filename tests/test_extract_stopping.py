@@ -16,7 +16,7 @@ from photo_files import jpeg, scene
 from photo_stores import IQA, SMALL, fill, rows
 from PIL import Image
 
-from jaxrank import features
+from jaxrank.data import feature_store
 from jaxrank.extract import extraction, workers
 from jaxrank.extract.extraction import extract
 from jaxrank.extract.listing import list_folder
@@ -69,12 +69,12 @@ def test_a_run_killed_anywhere_goes_on_to_the_same_bits(tmp_path: Path) -> None:
         process.send_signal(signal.SIGKILL)
         process.wait()
         saved.append(len(list(killed.glob(".partial/cnn-*/*.npz"))))
-    assert not (killed / features.MANIFEST).exists()  # else it was not killed in the middle
+    assert not (killed / feature_store.MANIFEST).exists()  # else it was not killed in the middle
     assert saved == sorted(set(saved))
     assert start(killed).wait() == 0
     for block in ("cnn", "iqa"):
         expected, found = (
-            features.open_store(store)[block] for store in (tmp_path / "whole", killed)
+            feature_store.open_feature_store(store)[block] for store in (tmp_path / "whole", killed)
         )
         assert expected.photos == found.photos
         assert np.array_equal(expected.values, found.values)
@@ -87,24 +87,26 @@ def test_a_run_that_ends_between_two_blocks_goes_on_to_the_same_bits(
 ) -> None:
     folder = fill(tmp_path / "photos", 5)
     extract(list_folder(folder), tmp_path / "whole", SMALL)
-    write = features.write_block
+    write = feature_store.write_block
     written: list[str] = []
 
-    def killed_at_the_second(store: Path, name: str, block: features.Block) -> bool:
+    def killed_at_the_second(store: Path, name: str, block: feature_store.Block) -> bool:
         if written:
             raise SystemExit
         written.append(name)
         return write(store, name, block)
 
     with monkeypatch.context() as patched:
-        patched.setattr(features, "write_block", killed_at_the_second)
+        patched.setattr(feature_store, "write_block", killed_at_the_second)
         with pytest.raises(SystemExit):
             extract(list_folder(folder), tmp_path / "killed", SMALL)
-    assert list(features.open_store(tmp_path / "killed")) == ["cnn"]
+    assert list(feature_store.open_feature_store(tmp_path / "killed")) == ["cnn"]
     found = extract(list_folder(folder), tmp_path / "killed", SMALL)
     assert found.made == {"cnn": 0, "iqa": 5}
     for block in ("cnn", "iqa"):
-        stores = [features.open_store(tmp_path / name)[block] for name in ("whole", "killed")]
+        stores = [
+            feature_store.open_feature_store(tmp_path / name)[block] for name in ("whole", "killed")
+        ]
         assert stores[0].sha256 == stores[1].sha256
 
 

@@ -11,9 +11,10 @@ import optax
 import pytest
 from small_data import cohorts_of, experiment, feed_of
 
-from jaxrank import epochs, losses, members, plan, splits, steps, train
+from jaxrank import epochs, losses, members, steps, train
 from jaxrank.cohorts import Trial
-from jaxrank.datasets import Dataset, l2_normalised
+from jaxrank.data import splits
+from jaxrank.data.dataset import Dataset, l2_normalised
 from jaxrank.models import Scorer
 
 RECORDED = json.loads((Path(__file__).parent / "data" / "torch_losses.json").read_text())
@@ -264,7 +265,7 @@ def test_davidson_learns_how_common_ties_are(
     (cohort,) = cohorts_of([Trial(e, 0, seed) for seed in range(8)], tied, parts)
     fitted = train.fit(cohort, tied, parts)
     log_ties_P = fitted.best_params["loss"]["log_ties"]
-    rows = plan.fold_rows(parts, 0, splits.TRAIN)
+    rows = splits.fold_rows(parts, 0, splits.TRAIN)
     seen = float(np.mean(preference[rows] == 0.5))
     for p, log_ties in enumerate(log_ties_P):
         scores_a, scores_b = fitted.scores_PN[p][dataset.pair_rows_M2[rows]].T

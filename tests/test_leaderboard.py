@@ -7,12 +7,14 @@ import pytest
 from scipy.stats import norm
 from small_data import experiment
 
-from jaxrank import choice, claims, datasets, evaluate, leaderboard, splits
+from jaxrank import choice, claims, evaluate, leaderboard
 from jaxrank.cohorts import Trial
+from jaxrank.data import splits
+from jaxrank.data.dataset import align
+from jaxrank.data.feature_store import Block
+from jaxrank.data.preferences import Preferences
 from jaxrank.evaluate import TrialResult
-from jaxrank.features import Block
 from jaxrank.leaderboard import Hits, Standings
-from jaxrank.pairs import Pairs
 
 NAN = float("nan")
 
@@ -331,7 +333,7 @@ def test_hits_come_from_the_results_of_a_search() -> None:
     ]
     table = pd.DataFrame(rows, columns=["series_id", "image_a", "image_b", "preference"])
     photos = [f"p{i}" for i in range(8)]
-    dataset = datasets.align(Pairs(table), {"iqa": Block(photos, ["x"], np.arange(8.0)[:, None])})
+    dataset = align(Preferences(table), {"iqa": Block(photos, ["x"], np.arange(8.0)[:, None])})
     parts_of_series = [[splits.TRAIN, splits.VALIDATION, splits.TEST],
                        [splits.TEST, splits.TEST, splits.TEST],  # not trained
                        [splits.VALIDATION, splits.TEST, splits.TEST]]  # fmt: skip

@@ -6,14 +6,15 @@ import pandas as pd
 import pytest
 from scipy.special import expit
 
-from jaxrank import datasets, evaluate, mistakes, splits
+from jaxrank import evaluate, mistakes
 from jaxrank.cohorts import Trial
 from jaxrank.configs import default
-from jaxrank.datasets import Dataset
+from jaxrank.data import splits
+from jaxrank.data.dataset import Dataset, align
+from jaxrank.data.feature_store import Block
+from jaxrank.data.preferences import Preferences
 from jaxrank.evaluate import TrialResult, Yardstick
 from jaxrank.experiments import Experiment, read_experiments
-from jaxrank.features import Block
-from jaxrank.pairs import Pairs
 from jaxrank.reliability import Judgements
 
 EXPERIMENT = read_experiments(default.get_config(), ["iqa_only"], {})[0]
@@ -32,7 +33,7 @@ def five_pairs() -> Dataset:
     columns = ["series_id", "image_a", "image_b", "preference", "scene"]
     table = pd.DataFrame(ROWS, columns=columns)
     block = Block(list("abcdefg"), ["x"], np.arange(7)[:, None])
-    return datasets.align(Pairs(table), {"iqa": block})
+    return align(Preferences(table), {"iqa": block})
 
 
 def preferences(dataset: Dataset) -> np.ndarray:
@@ -150,7 +151,7 @@ def test_categories_have_errors_clustered_by_series() -> None:
     table = pd.DataFrame(rows, columns=columns)
     photos = sorted({*table["image_a"], *table["image_b"]})
     block = Block(photos, ["x"], np.arange(len(photos))[:, None])
-    dataset = datasets.align(Pairs(table), {"iqa": block})
+    dataset = align(Preferences(table), {"iqa": block})
     right = np.array([int(s) % 4 < 2 for s in table["series_id"]])
     seen = mistakes.by_pair(judged(*enumerate(np.where(right, 1.0, -1.0))), preferences(dataset))
     frame = mistakes.accuracy_by_category(seen, dataset)

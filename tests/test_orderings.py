@@ -9,17 +9,16 @@ import scipy.stats
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jaxrank import datasets
-from jaxrank.datasets import Dataset
-from jaxrank.features import Block
+from jaxrank.data.dataset import Dataset, align
+from jaxrank.data.feature_store import Block
+from jaxrank.data.preferences import Preferences, read_preferences
 from jaxrank.orderings import kendall_tau, series_photos, top1_hit, true_worth
-from jaxrank.pairs import Pairs, read_pairs
 
 
 def make_dataset(table: pd.DataFrame) -> Dataset:
     photos = pd.unique(pd.concat([table["image_a"], table["image_b"]]))
     block = Block(list(photos), ["x"], np.arange(len(photos))[:, None])
-    return datasets.align(Pairs(table), {"iqa": block})
+    return align(Preferences(table), {"iqa": block})
 
 
 def of_rows(rows: Sequence[tuple[Any, ...]], *further: str) -> Dataset:
@@ -226,7 +225,7 @@ def test_a_large_series_takes_no_more_than_its_pairs_of_photos() -> None:
 
 
 def test_strengths_order_the_real_series_as_the_given_ranks_do(photo_triage: Path) -> None:
-    table = read_pairs(photo_triage / "pairs.csv").table
+    table = read_preferences(photo_triage / "pairs.csv").table
     dataset = make_dataset(table)
     ranks, source = true_worth(dataset)
     assert source.startswith("the ranks")

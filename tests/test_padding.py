@@ -11,10 +11,10 @@ from small_data import ALWAYS_PAYS, EVERYTHING, NEVER_PAYS, experiment
 import jaxrank
 from jaxrank import evaluate, models, plan, train
 from jaxrank.cohorts import Cohort, Trial
-from jaxrank.datasets import Dataset
-from jaxrank.features import Block
+from jaxrank.data.dataset import Dataset
+from jaxrank.data.feature_store import Block
+from jaxrank.data.preferences import Preferences
 from jaxrank.models import Scorer
-from jaxrank.pairs import Pairs
 
 # Between the two that are wider at one layer each, and one that is narrower at both.
 WIDTHS = ((8, 6), (5, 6), (8, 2), (3, 4))
@@ -82,7 +82,7 @@ def test_widths_are_padded_only_where_it_pays(dataset: Dataset, parts: np.ndarra
 
 
 def test_a_model_from_a_padded_cohort_has_its_own_size(
-    small_data: tuple[Pairs, dict[str, Block]], tmp_path: Path
+    small_data: tuple[Preferences, dict[str, Block]], tmp_path: Path
 ) -> None:
     options: dict[str, Any] = {
         "experiments": ["simple_mlp", "tiny_mlp"],

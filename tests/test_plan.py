@@ -3,10 +3,11 @@ import dataclasses
 import numpy as np
 import pytest
 
-from jaxrank import costs, plan, splits
+from jaxrank import costs, plan
 from jaxrank.cohorts import Trial
 from jaxrank.configs import default
-from jaxrank.datasets import Dataset
+from jaxrank.data import splits
+from jaxrank.data.dataset import Dataset
 from jaxrank.errors import UserError
 from jaxrank.experiments import Experiment, read_experiments
 
@@ -92,5 +93,5 @@ def test_a_batch_is_never_wider_than_the_pairs_there_are(
 ) -> None:
     huge = dataclasses.replace(experiments("tiny_mlp")[0], batch_size=10**6)
     (cohort,) = plan.make_cohorts([Trial(huge, 0, 0)], dataset, parts, 2**30)
-    rows = [len(plan.fold_rows(parts, fold, splits.TRAIN)) for fold in range(3)]
+    rows = [len(splits.fold_rows(parts, fold, splits.TRAIN)) for fold in range(3)]
     assert (cohort.num_batches, cohort.batch_size) == (1, max(rows))

@@ -11,13 +11,14 @@ import pytest
 from small_data import compiled
 
 import jaxrank
-from jaxrank import epochs, prepare, splits, train
+from jaxrank import epochs, prepare, train
 from jaxrank.cli import main
+from jaxrank.data import splits
+from jaxrank.data.feature_store import Block
+from jaxrank.data.preferences import Preferences
 from jaxrank.errors import UserError
-from jaxrank.features import Block
-from jaxrank.pairs import Pairs
 
-SmallData = tuple[Pairs, dict[str, Block]]
+SmallData = tuple[Preferences, dict[str, Block]]
 TINY: dict[str, Any] = {
     "experiments": ["tiny_mlp"],
     "overrides": {"mlp_hidden_dims": "8", "learning_rate": 5e-3, "max_epochs": 3},
@@ -120,7 +121,7 @@ def test_a_model_that_knows_the_answers_is_refused(
         prepare.prepare(*small_data, init_from=pretrained, split_seed=7, **TINY)
     # One that trained on this split's validation series: it has seen no test photo.
     parts = splits.split_pairs(small_data[0].table)[0]
-    rest = Pairs(small_data[0].table[parts != splits.TEST].reset_index(drop=True))
+    rest = Preferences(small_data[0].table[parts != splits.TEST].reset_index(drop=True))
     jaxrank.search(rest, small_data[1], workdir=tmp_path / "w", split="random", **TINY)
     with pytest.raises(UserError, match=r"has seen .* val photos"):
         prepare.prepare(*small_data, init_from=tmp_path / "w" / "tiny_mlp" / "model", **TINY)
@@ -205,7 +206,7 @@ def test_a_split_that_leaks_is_called_so_wherever_results_are(
 
 def test_the_official_split_tests_the_val_list(photo_triage: Path) -> None:
     """The real lists, with a feature that says nothing: no photo may be missing."""
-    pairs = jaxrank.read_pairs(photo_triage)
+    pairs = jaxrank.read_preferences(photo_triage)
     photos = sorted({*pairs.table["image_a"], *pairs.table["image_b"]})
     block = Block(photos, ["noise"], np.random.default_rng(0).standard_normal((len(photos), 1)))
     ready = prepare.prepare(pairs, {"iqa": block}, split="official", experiments=["iqa_only"])

@@ -7,14 +7,15 @@ import pandas as pd
 import pytest
 from scipy.special import expit
 
-from jaxrank import datasets, evaluate, orderings, reliability, splits
+from jaxrank import evaluate, orderings, reliability
 from jaxrank.cohorts import Trial
 from jaxrank.configs import default
-from jaxrank.datasets import Dataset
+from jaxrank.data import splits
+from jaxrank.data.dataset import Dataset, align
+from jaxrank.data.feature_store import Block
+from jaxrank.data.preferences import Preferences
 from jaxrank.evaluate import TrialResult, Yardstick
 from jaxrank.experiments import read_experiments
-from jaxrank.features import Block
-from jaxrank.pairs import Pairs
 from jaxrank.reliability import Reliability
 
 EXPERIMENT = dataclasses.replace(
@@ -26,7 +27,7 @@ def dataset_of(rows: list[tuple[str, str, str, float]]) -> Dataset:
     table = pd.DataFrame(rows, columns=["series_id", "image_a", "image_b", "preference"])
     photos = pd.unique(table[["image_a", "image_b"]].to_numpy().ravel())
     values = np.arange(len(photos), dtype=np.float32)[:, None]
-    return datasets.align(Pairs(table), {"iqa": Block(list(photos), ["x"], values)})
+    return align(Preferences(table), {"iqa": Block(list(photos), ["x"], values)})
 
 
 def by_name(dataset: Dataset, values: Any) -> np.ndarray:

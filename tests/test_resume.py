@@ -24,13 +24,13 @@ from small_data import make_data
 import jaxrank
 from jaxrank import epochs, evaluate, launches, plan, prepare, record, saving, train
 from jaxrank.cli import main
+from jaxrank.data.feature_store import Block
+from jaxrank.data.preferences import Preferences
 from jaxrank.errors import UserError
-from jaxrank.features import Block
 from jaxrank.io import atomic
-from jaxrank.pairs import Pairs
 
 LAUNCH = Path(__file__).parents[1] / "launch.py"
-SmallData = tuple[Pairs, dict[str, Block]]
+SmallData = tuple[Preferences, dict[str, Block]]
 # Every epoch is saved where the budget has room for it, so that kills find something to resume.
 OPTIONS = [
     "--experiments=iqa_only",

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jaxrank.pairs import read_pairs
+from jaxrank.data.preferences import read_preferences
 from jaxrank.sampling import (
     EMPTY,
     SAMPLERS,
@@ -95,7 +95,7 @@ def test_promises_hold_for_any_series(
 def test_promises_hold_for_the_real_series(
     photo_triage: Path, sampler: str, batch_size: int
 ) -> None:
-    table = read_pairs(photo_triage / "pairs.csv").table
+    table = read_preferences(photo_triage / "pairs.csv").table
     series = np.unique(table["series_id"], return_inverse=True)[1]
     assert np.max(np.bincount(series)) == 28
     check_promises(series, sampler, batch_size)

@@ -11,11 +11,12 @@ import pandas as pd
 import pytest
 
 import jaxrank
-from jaxrank import evaluate, inputs, prepare, report, splits, train
+from jaxrank import evaluate, prepare, report, train
 from jaxrank.cli import main
+from jaxrank.data import inputs, splits
+from jaxrank.data.feature_store import Block
+from jaxrank.data.preferences import Preferences
 from jaxrank.errors import UserError
-from jaxrank.features import Block
-from jaxrank.pairs import Pairs
 
 QUICK: dict[str, Any] = {
     "experiments": ["tiny_mlp", "clip_only", "iqa_only"],
@@ -23,7 +24,7 @@ QUICK: dict[str, Any] = {
     "folds": 3,
     "num_seeds": 2,
 }
-SmallData = tuple[Pairs, dict[str, Block]]
+SmallData = tuple[Preferences, dict[str, Block]]
 
 
 @pytest.fixture(scope="module")
@@ -294,7 +295,7 @@ def test_a_trials_duration_is_its_share_of_the_cohorts(
 def test_pairs_without_any_direction_are_told(small_data: SmallData) -> None:
     pairs, store = small_data
     with pytest.raises(UserError, match=r"every preference is exactly 0\.5"):
-        prepare.prepare(Pairs(pairs.table.assign(preference=0.5)), store)
+        prepare.prepare(Preferences(pairs.table.assign(preference=0.5)), store)
 
 
 def test_an_unwritable_workdir_is_a_users_mistake(small_data: SmallData, tmp_path: Path) -> None:

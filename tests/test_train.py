@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 from small_data import NEVER_PAYS, TRIALS, cohorts_of, experiment, feed_of, one_epoch
 
-from jaxrank import datasets, epochs, losses, members, plan, sampling, simulation, splits, train
+from jaxrank import epochs, losses, members, plan, sampling, train
 from jaxrank.cohorts import Trial
-from jaxrank.datasets import Dataset
+from jaxrank.data import splits, synthetic
+from jaxrank.data.dataset import Dataset, align
 
 
 @pytest.mark.parametrize("learning_rate", [1e-30, 1.0, 1e30])
@@ -67,7 +68,7 @@ def test_the_chosen_parameters_are_those_of_the_chosen_epoch(
     (cohort,) = plan.make_cohorts(trials, dataset, parts, 2**30)
     fitted = train.fit(cohort, dataset, parts)
     for p, trial in enumerate(trials):
-        rows = plan.fold_rows(parts, trial.fold, splits.VALIDATION)
+        rows = splits.fold_rows(parts, trial.fold, splits.VALIDATION)
         scores_a, scores_b = fitted.scores_PN[p][dataset.pair_rows_M2[rows]].T
         right = (scores_a > scores_b) == (dataset.preference_M[rows] > 0.5)
         directed = dataset.preference_M[rows] != 0.5
@@ -79,7 +80,7 @@ def test_the_chosen_parameters_are_those_of_the_chosen_epoch(
 
 def test_scaling_sees_training_photos_only(dataset: Dataset, parts: np.ndarray) -> None:
     (cohort,) = cohorts_of(TRIALS[:1], dataset, parts)
-    train_rows = plan.fold_rows(parts, 0, splits.TRAIN)
+    train_rows = splits.fold_rows(parts, 0, splits.TRAIN)
     train_photos = np.unique(dataset.pair_rows_M2[train_rows])
     others = np.setdiff1d(np.arange(len(dataset.photos)), train_photos)
     assert len(others) > 10
@@ -101,7 +102,7 @@ def test_test_rows_stay_out_of_training_and_validation(dataset: Dataset, parts: 
     (cohort,) = plan.make_cohorts(trials, dataset, parts, 2**30)
     before = train.fit(cohort, dataset, parts)
     for part, same in ((splits.TEST, True), (splits.VALIDATION, False)):
-        rows = plan.fold_rows(parts, 0, part)
+        rows = splits.fold_rows(parts, 0, part)
         preference = dataset.preference_M.copy()
         preference[rows] = 1 - preference[rows]
         after = train.fit(cohort, dataset._replace(preference_M=preference), parts)
@@ -118,7 +119,7 @@ def test_trials_of_one_fold_and_seed_see_the_same_batches(
     assert (rows[2] != rows[3]).any()  # another seed
     for p, trial in enumerate(cohort.trials):
         used = np.sort(rows[p][rows[p] >= 0])
-        expected = plan.fold_rows(parts, trial.fold, splits.TRAIN)
+        expected = splits.fold_rows(parts, trial.fold, splits.TRAIN)
         np.testing.assert_array_equal(used, expected)
 
 
@@ -320,8 +321,8 @@ def test_swapping_every_pair_flips_the_predictions_and_nothing_else(
 @pytest.mark.parametrize("side_by_side", [True, False])
 def test_the_predicted_memory_is_near_what_the_compiler_allocates(side_by_side: bool) -> None:
     """At the real set's size; nothing is trained."""
-    simulated = simulation.simulate()
-    dataset = datasets.align(simulated.pairs, simulated.features)
+    simulated = synthetic.simulate()
+    dataset = align(simulated.pairs, simulated.features)
     parts = splits.split_pairs(dataset.table)
     rates = dataclasses.replace(NEVER_PAYS, side_by_side=side_by_side)
     feed = members.make_feed(

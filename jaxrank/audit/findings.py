@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from jaxrank.audit import hygiene, leaks, link, reference, voters
-from jaxrank.datasets import Dataset
+from jaxrank.data.dataset import Dataset
 from jaxrank.io import atomic, documents
 
 NO_LINK, NOT_FINISHED = "no link found between labels and photos", "audit not finished"

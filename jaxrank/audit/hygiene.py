@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from jaxrank.datasets import Dataset
+from jaxrank.data.dataset import Dataset
 
 # A number is called clipped where at least this share of the photos sits at its end.
 _CLIPPED_SHARE = 0.01

@@ -6,12 +6,12 @@ from typing import Any
 
 import numpy as np
 
-from jaxrank import splits
 from jaxrank.audit.findings import SECONDS, Audit, audit
-from jaxrank.datasets import align
+from jaxrank.data import splits
+from jaxrank.data.dataset import align
+from jaxrank.data.inputs import FeaturesInput, PairsInput, block_caveats, load_inputs
+from jaxrank.data.preferences import read_all_votes
 from jaxrank.errors import UserError
-from jaxrank.inputs import FeaturesInput, PairsInput, block_caveats, load_inputs
-from jaxrank.pairs import read_all_votes
 
 
 def audit_files(
@@ -27,7 +27,7 @@ def audit_files(
       pairs, features: see `conductor.search`.
       reference: a pair or vote table of the same photos; all votes of both count, also those of
         pairs that are left out of training.
-      reading: the options of `pairs.read_pairs`.
+      reading: the options of `preferences.read_preferences`.
       max_seconds: see `findings.audit`.
     """
     reading = reading or {}

@@ -8,10 +8,11 @@ from typing import NamedTuple
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from jaxrank import evaluate, splits
+from jaxrank import evaluate
 from jaxrank.audit.link import MOST_PAIRS
 from jaxrank.audit.projection import MOST_COMPONENTS, components
-from jaxrank.datasets import Dataset, permuted_rows
+from jaxrank.data import splits
+from jaxrank.data.dataset import Dataset, permuted_rows
 
 # Standard errors above one half from which renumbered photos are predicted too well.
 LEAK_Z = 3.3

@@ -20,7 +20,7 @@ from threadpoolctl import threadpool_limits
 
 from jaxrank import evaluate
 from jaxrank.audit.projection import components
-from jaxrank.datasets import Dataset, permuted_rows
+from jaxrank.data.dataset import Dataset, permuted_rows
 from jaxrank.errors import UserError
 
 LINKED, INVERTED, UNLINKED = "linked", "inverted", "no link found"

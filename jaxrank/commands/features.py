@@ -53,14 +53,14 @@ def features(values: flags.FlagValues, config: None) -> int:
     if source == "from_store":
         return _merge(values)
 
-    from jaxrank import block_files
-    from jaxrank.features import write_block, writing_errors
+    from jaxrank.data import importers
+    from jaxrank.data.feature_store import write_block, writing_errors
     from jaxrank.io import atomic
 
     if source == "from_csv":
-        block = block_files.read_block_csv(values.from_csv, dtype=values.dtype)
+        block = importers.read_block_csv(values.from_csv, dtype=values.dtype)
     elif source == "from_npy":
-        block = block_files.read_block_npy(
+        block = importers.read_block_npy(
             values.from_npy,
             values.names,
             block=values.block,
@@ -68,7 +68,7 @@ def features(values: flags.FlagValues, config: None) -> int:
             dtype=values.dtype,
         )
     else:
-        block = block_files.read_block_safetensors(
+        block = importers.read_block_safetensors(
             values.from_safetensors,
             values.names,
             block=values.block,
@@ -89,7 +89,7 @@ def features(values: flags.FlagValues, config: None) -> int:
 
 
 def _merge(values: flags.FlagValues) -> int:
-    from jaxrank.merging import merge_stores
+    from jaxrank.data.merge import merge_stores
 
     for block, new in merge_stores(values.from_store, values.features).items():
         print(f"{values.features}: {new:,} new photos in block '{block}'")

@@ -18,7 +18,8 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from jaxrank import features
+from jaxrank.data import feature_store
+from jaxrank.data.feature_store import PHOTOS_CSV, Block, Extraction
 from jaxrank.errors import UserError
 from jaxrank.extract import workers
 from jaxrank.extract.decoding import Facts
@@ -28,7 +29,6 @@ from jaxrank.extract.makers import Maker, Options, make_makers
 from jaxrank.extract.partial import PartialRows
 from jaxrank.extract.photos import shown
 from jaxrank.extract.series import Grouping, check_grouping, write_series
-from jaxrank.features import PHOTOS_CSV, Block, Extraction
 from jaxrank.io import atomic, tables
 
 _COLUMNS = ("image", "status", "reason", "sha256", "bytes", "width", "height", "taken", "camera")
@@ -88,18 +88,18 @@ def extract(
         check_grouping(grouping, store, names, options.blocks)
     makers = make_makers(options)
     with ExitStack() as stack:
-        with features.writing_errors(store):
+        with feature_store.writing_errors(store):
             stack.enter_context(atomic.sole_writer(store))
         seen = _Pass(listing, store, makers)
         begun = time.monotonic()
         seen.run(num_workers or os.cpu_count() or 1, strict, console)
-        with features.writing_errors(store):
+        with feature_store.writing_errors(store):
             made = seen.write_blocks()
         seconds = time.monotonic() - begun
         notes = [*listing.notes, *seen.notes, *_stale_notes(store, seen.good, makers)]
         num_series = None
         if grouping is not None:
-            with features.writing_errors(store):
+            with feature_store.writing_errors(store):
                 taken = [photo for photo in seen.taken if photo.name in seen.good]
                 grouped = write_series(store, grouping, taken, seen.good, seen.bad)
             num_series, notes = len(grouped.series), notes + grouped.notes
@@ -114,7 +114,7 @@ class _Pass:
         self._listing, self._store, self._makers = listing, store, makers
         self.notes: list[str] = []
         self._old_rows = _old_photos(store / PHOTOS_CSV)
-        described = features.describe_store(store)
+        described = feature_store.describe_store(store)
         # Of blocks that were made in the same way; their other photos stay.
         self._old = {b: self._old_block(b, maker, described) for b, maker in makers.items()}
         self._kept = {
@@ -167,7 +167,7 @@ class _Pass:
             self.notes.append(f"the block '{name}' was made otherwise before: '{old.source}'")
             return None
         try:
-            return features.open_store(self._store, [name])[name]
+            return feature_store.open_feature_store(self._store, [name])[name]
         except UserError as error:
             if others:
                 raise UserError(f"{error}, {also}") from None
@@ -249,7 +249,7 @@ class _Pass:
                 caveat=maker.caveat,
                 extraction=Extraction(dict(maker.recipe), list(contents.values())),
             )
-            features.write_block(self._store, block, made)
+            feature_store.write_block(self._store, block, made)
             self._new[block].end(self._kept[block].keys() | contents.values())
         kept = {block: self._kept[block] for block in self._makers}
         return {b: sum(c not in kept[b] for c in self.good.values()) for b in self._makers}
@@ -315,7 +315,7 @@ def _with_progress(
 def _stale_notes(store: Path, good: Mapping[str, str], makers: Mapping[str, Maker]) -> list[str]:
     """What is said of blocks that this run did not make, of photos that have changed since."""
     notes = []
-    for name, block in features.describe_store(store).items():
+    for name, block in feature_store.describe_store(store).items():
         if name in makers or block is None or block.extraction is None:
             continue
         then = dict(zip(block.photos, block.extraction.photos_sha256, strict=True))

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import Image
 
-from jaxrank import features
+from jaxrank.data import feature_store
 from jaxrank.extract import iqa
 from jaxrank.extract.decoding import SHORT_SIDE
 from jaxrank.extract.iqa import Kind
@@ -61,7 +61,7 @@ def make_makers(options: Options) -> dict[str, Maker]:
       UserError: a network, its weights or its device can't be had.
     """
     makers = {}
-    for block in features.block_order(options.blocks):
+    for block in feature_store.block_order(options.blocks):
         maker = _iqa_maker(options.iqa) if block == "iqa" else _network_maker(block, options)
         recipe = dict(maker.recipe) | {"decoding": _DECODING}
         # As it reads back from a manifest, with lists for tuples.

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxrank.features import Extraction, writing_errors
+from jaxrank.data.feature_store import Extraction, writing_errors
 from jaxrank.io import atomic
 
 FOLDER = ".partial"

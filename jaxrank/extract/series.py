@@ -9,11 +9,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from jaxrank import features
+from jaxrank.data import feature_store
+from jaxrank.data.feature_store import SERIES_CSV, Block
 from jaxrank.errors import UserError, did_you_mean
 from jaxrank.extract import grouping
 from jaxrank.extract.grouping import Grouped, Taken
-from jaxrank.features import SERIES_CSV, Block
 from jaxrank.io import tables
 
 # The least cosine of two CLIP vectors of one scene, where none is given.
@@ -56,7 +56,7 @@ def check_grouping(how: Grouping, store: Path, names: Sequence[str], made: Seque
 
 def _read_table(path: str) -> dict[str, str]:
     """From photo to series."""
-    from jaxrank.applying import read_series  # imports JAX
+    from jaxrank.data.series import read_series  # imports JAX
 
     if not os.path.exists(path):
         raise UserError(
@@ -113,12 +113,12 @@ def write_series(
 
 def _block_of_likeness(store: Path) -> tuple[str, Block] | None:
     """Name and block of a store that can show whether photos are alike."""
-    described = features.describe_store(store)
+    described = feature_store.describe_store(store)
     for name in _SHOW_LIKENESS:
         found = described.get(name)
         if found is not None and found.extraction is not None:
             with suppress(UserError):  # a damaged block is no help
-                return name, features.open_store(store, [name])[name]
+                return name, feature_store.open_feature_store(store, [name])[name]
     return None
 
 

@@ -10,8 +10,9 @@ from photo_stores import IQA, fill
 from small_data import make_data
 
 import jaxrank
-from jaxrank import calibration, costs, display, features, launches, prepare
+from jaxrank import calibration, costs, display, launches, prepare
 from jaxrank.cli import main
+from jaxrank.data import feature_store
 from jaxrank.errors import UserError
 from jaxrank.extract.extraction import extract
 from jaxrank.extract.listing import list_folder
@@ -135,10 +136,10 @@ def test_a_new_search_does_not_write_its_plan_through_a_link(outside: Path, tmp_
 def test_no_file_of_a_store_goes_where_a_link_leads(outside: Path, tmp_path: Path) -> None:
     _, blocks = make_data()
     store = tmp_path / "store"
-    features.write_block(store, "iqa", blocks["iqa"])
+    feature_store.write_block(store, "iqa", blocks["iqa"])
     written = plant(store, outside)
     assert len(written) == 2
-    features.write_block(store, "iqa", blocks["iqa"])
+    feature_store.write_block(store, "iqa", blocks["iqa"])
     assert not [path for path in store.iterdir() if path.is_symlink()]
 
 

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
+from jaxrank.data.feature_store import Block, Dtype, check_block, map_npy
 from jaxrank.errors import UserError
-from jaxrank.features import Block, Dtype, check_block, map_npy
 from jaxrank.io import tables
 
 # What NumPy can hold of the types in a safetensors file.

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from jaxrank.data.preferences import canonical_series_id, from_frame, read_preferences
 from jaxrank.errors import UserError
-from jaxrank.pairs import canonical_series_id, from_frame, read_pairs
 
 HEADER = "series_id,image_a,image_b,preference\n"
 VOTES = "series_id,compareFile1,compareFile2,LEFT,RIGHT\n"
@@ -33,21 +33,21 @@ def test_canonical_rows_keep_order_and_further_columns(tmp_path: Path) -> None:
     path = written(
         tmp_path, "tag,series_id,image_b,image_a,preference\nx,001,b,a,0.25\ny,2,d,c,1\n"
     )
-    table = read_pairs(path).table
+    table = read_preferences(path).table
     assert list(table.columns) == ["series_id", "image_a", "image_b", "preference", "tag"]
     assert table.values.tolist() == [["1", "a", "b", 0.25, "x"], ["2", "c", "d", 1.0, "y"]]
-    assert read_pairs(path).notes == ()
+    assert read_preferences(path).notes == ()
 
 
 def test_a_further_column_may_have_any_name(tmp_path: Path) -> None:
     header = HEADER.replace("\n", ",votes,group\n")
-    pairs = read_pairs(written(tmp_path, header + "1,a,b,0.9,12,x\n1,b,a,0.3,7,y\n"))
+    pairs = read_preferences(written(tmp_path, header + "1,a,b,0.9,12,x\n1,b,a,0.3,7,y\n"))
     assert pairs.table.values.tolist() == [["1", "a", "b", 0.8, "12", "x"]]
 
 
 def test_a_pair_given_twice_is_merged_and_contradictions_are_counted(tmp_path: Path) -> None:
     rows = "1,a,b,0.9\n1,b,a,0.3\n1,a,c,0.8\n1,c,a,0.6\n1,b,c,0.5\n1,b,c,0.7\n"
-    pairs = read_pairs(written(tmp_path, HEADER + rows))
+    pairs = read_preferences(written(tmp_path, HEADER + rows))
     assert pairs.table[["image_a", "image_b"]].values.tolist() == [
         ["a", "b"],
         ["a", "c"],
@@ -63,7 +63,7 @@ def test_a_pair_given_twice_is_merged_and_contradictions_are_counted(tmp_path: P
 def test_votes_of_both_orders_are_summed_and_named(tmp_path: Path) -> None:
     rows = "000007,7-1.JPG,7-2.JPG,3,0\n7,7-2.JPG,7-1.JPG,1,4\n7,7-1.JPG,7-3.JPG,1,1\n"
     path = written(tmp_path, VOTES + rows)
-    pairs = read_pairs(path)
+    pairs = read_preferences(path)
     assert pairs.table.values.tolist() == [
         ["7", "000007-01.JPG", "000007-02.JPG", 7 / 8, 8],
     ]
@@ -71,7 +71,7 @@ def test_votes_of_both_orders_are_summed_and_named(tmp_path: Path) -> None:
         "3 vote rows merged to 2 pairs; 0 of them were given in contradictory directions",
         "1 of 2 pairs left out: fewer than 2 votes or agreement below 0.7",
     )
-    named = read_pairs(path, photo_name="{series}/{number}.png", min_agreement=0.5)
+    named = read_preferences(path, photo_name="{series}/{number}.png", min_agreement=0.5)
     assert named.table["image_b"].tolist() == ["7/2.png", "7/3.png"]
     assert named.table["preference"].tolist() == [7 / 8, 0.5]
 
@@ -82,10 +82,10 @@ def test_filters_of_votes_keep_the_limits_themselves(tmp_path: Path) -> None:
         "1,1-2.JPG,1-3.JPG,0,2\n1,1-1.JPG,1-4.JPG,0,0\n"
     )
     path = written(tmp_path, VOTES + rows)
-    assert read_pairs(path).table["preference"].tolist() == [0.7, 0.0]
-    assert len(read_pairs(path, min_reviewers=1).table) == 3
+    assert read_preferences(path).table["preference"].tolist() == [0.7, 0.0]
+    assert len(read_preferences(path, min_reviewers=1).table) == 3
     with pytest.raises(UserError, match="no pair has at least 50 votes"):
-        read_pairs(path, min_reviewers=50)
+        read_preferences(path, min_reviewers=50)
 
 
 @pytest.mark.parametrize(
@@ -108,7 +108,7 @@ def test_filters_of_votes_keep_the_limits_themselves(tmp_path: Path) -> None:
 def test_errors_name_file_line_and_column(tmp_path: Path, text: str, message: str) -> None:
     path = written(tmp_path, text)
     with pytest.raises(UserError) as error:
-        read_pairs(path)
+        read_preferences(path)
     assert message in str(error.value)
     assert str(path) in str(error.value)
 
@@ -121,7 +121,7 @@ def test_errors_name_file_line_and_column(tmp_path: Path, text: str, message: st
 def test_a_pattern_that_names_no_photo_is_refused(tmp_path: Path, pattern: str) -> None:
     path = written(tmp_path, VOTES + "1,1-1.JPG,1-2.JPG,1,0\n")
     with pytest.raises(UserError, match="--photo_name="):
-        read_pairs(path, photo_name=pattern)
+        read_preferences(path, photo_name=pattern)
 
 
 def test_a_data_frame_is_read_like_a_file(tmp_path: Path) -> None:
@@ -141,7 +141,7 @@ def test_a_data_frame_is_read_like_a_file(tmp_path: Path) -> None:
 def test_a_pair_list_names_its_photos_and_keeps_the_ranks(tmp_path: Path) -> None:
     path = tmp_path / "list.txt"
     path.write_bytes(b"7 1 2 0.949 1 4\r\n\r\n 0007\t10  3 .25 2 1 \r\n")
-    table = read_pairs(path).table
+    table = read_preferences(path).table
     assert table.columns.tolist() == [
         "series_id", "image_a", "image_b", "preference", "rank_a", "rank_b",
     ]  # fmt: skip
@@ -149,7 +149,7 @@ def test_a_pair_list_names_its_photos_and_keeps_the_ranks(tmp_path: Path) -> Non
         ["7", "000007-01.JPG", "000007-02.JPG", 0.949, "1", "4"],
         ["7", "000007-10.JPG", "000007-03.JPG", 0.25, "2", "1"],
     ]
-    named = read_pairs(path, photo_name="{series}/{number}.png").table
+    named = read_preferences(path, photo_name="{series}/{number}.png").table
     assert named["image_a"].tolist() == ["7/1.png", "7/10.png"]
 
 
@@ -177,7 +177,7 @@ def test_errors_in_a_pair_list_name_line_and_column(
     path = tmp_path / "list.txt"
     path.write_text(text)
     with pytest.raises(UserError) as error:
-        read_pairs(path)
+        read_preferences(path)
     assert message in str(error.value)
     assert str(path) in str(error.value)
     assert "\n" not in str(error.value)
@@ -191,7 +191,7 @@ def folder_of(tmp_path: Path, train: str, val: str) -> Path:
 
 def test_a_folder_of_two_pair_lists_is_one_table_with_the_official_split(tmp_path: Path) -> None:
     folder = folder_of(tmp_path, "1 1 2 0.5 1 2\n2 1 2 1 1 2\n", "3 2 1 0.25 2 1\n")
-    table = read_pairs(folder, photo_name="{series}-{number}").table
+    table = read_preferences(folder, photo_name="{series}-{number}").table
     assert table.values.tolist() == [
         ["1", "1-1", "1-2", 0.5, "1", "2", "train"],
         ["2", "2-1", "2-2", 1.0, "1", "2", "train"],
@@ -204,20 +204,20 @@ def test_errors_in_a_folder_name_the_list_and_what_is_expected(tmp_path: Path) -
     with pytest.raises(
         UserError, match=r"holds train_pairlist\.txt and val_pairlist\.txt, but tra"
     ):
-        read_pairs(tmp_path)
+        read_preferences(tmp_path)
     folder = folder_of(tmp_path, "1 1 2 0.5 1 2\n1 1 3 0.5 1 2\n", "3 2 1 7 2 1\n")
     with pytest.raises(UserError, match=r"val_pairlist\.txt, line 1, column 'preference': 7 is"):
-        read_pairs(folder)
+        read_preferences(folder)
     folder = folder_of(tmp_path, "1 11 12 0.5 1 2\n", "2 1 2 0.5 1 2\n11 1 2 0.5 1 2\n")
     with pytest.raises(UserError) as error:  # this pattern calls two photos 111
-        read_pairs(folder, photo_name="{series}{number}")
+        read_preferences(folder, photo_name="{series}{number}")
     assert (
         "val_pairlist.txt, line 2: photo '111' stands in series 11 and, on line 1 of "
         "train_pairlist.txt, in series 1"
     ) in str(error.value)
     (folder / "val_pairlist.txt").unlink()
     with pytest.raises(UserError, match=r"but val_pairlist\.txt is not there"):
-        read_pairs(folder)
+        read_preferences(folder)
 
 
 def test_options_that_would_change_nothing_are_refused(tmp_path: Path) -> None:
@@ -225,13 +225,13 @@ def test_options_that_would_change_nothing_are_refused(tmp_path: Path) -> None:
     pair_list.write_text("1 1 2 0.5 1 2\n")
     table = written(tmp_path, HEADER + "1,a,b,0.5\n")
     with pytest.raises(UserError, match=r"--min_reviewers is for vote tables, but .*list\.txt"):
-        read_pairs(pair_list, min_reviewers=2)
+        read_preferences(pair_list, min_reviewers=2)
     with pytest.raises(UserError, match="--min_agreement is for vote tables"):
-        read_pairs(table, min_agreement=0.7)
+        read_preferences(table, min_agreement=0.7)
     with pytest.raises(UserError, match="--photo_name is for vote tables and pair lists"):
-        read_pairs(table, photo_name="{series}-{number}")
+        read_preferences(table, photo_name="{series}-{number}")
     with pytest.raises(UserError, match="the pattern must name"):
-        read_pairs(pair_list, photo_name="")
+        read_preferences(pair_list, photo_name="")
 
 
 def test_pairs_and_votes_are_the_same_from_csv_jsonl_and_parquet(tmp_path: Path) -> None:
@@ -248,9 +248,9 @@ def test_pairs_and_votes_are_the_same_from_csv_jsonl_and_parquet(tmp_path: Path)
         jsonl.write_text("".join(json.dumps(found) + "\n" for found in typed))
         parquet = tmp_path / "pairs.parquet"
         pyarrow.parquet.write_table(pyarrow.Table.from_pylist(typed), parquet)
-        expected = read_pairs(path)
+        expected = read_preferences(path)
         for other in (jsonl, parquet):
-            found = read_pairs(other)
+            found = read_preferences(other)
             pd.testing.assert_frame_equal(found.table, expected.table)
             assert found.notes == expected.notes
         tables.append(expected.table)
@@ -263,33 +263,33 @@ def test_errors_in_jsonl_name_the_line_and_in_parquet_the_row(tmp_path: Path) ->
     jsonl = tmp_path / "pairs.jsonl"
     jsonl.write_text("\n".join(json.dumps(found) for found in (good, good | {"preference": 2})))
     with pytest.raises(UserError, match="line 2, column 'preference': 2 is not a share"):
-        read_pairs(jsonl)
+        read_preferences(jsonl)
     parquet = tmp_path / "pairs.parquet"
     rows = [good, good | {"image_a": None}]
     pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), parquet)
     with pytest.raises(UserError, match="row 2, column 'image_a': the cell is empty"):
-        read_pairs(parquet)
+        read_preferences(parquet)
     rows = [good, good | {"series_id": "2"}]
     pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), parquet)
     with pytest.raises(UserError, match="row 2: photo 'a' stands in series 2 and, on row 1, in"):
-        read_pairs(parquet)
+        read_preferences(parquet)
 
 
 @pytest.mark.parametrize("storage", ["python", "pyarrow"])
 def test_pairs_do_not_depend_on_whether_pandas_has_pyarrow(tmp_path: Path, storage: str) -> None:
     path = written(tmp_path, HEADER + "01,\u00fc,b,0.9\n1,b,\u00fc,0.3\n2,=c,d,0.5\n")
     with pd.option_context("mode.string_storage", storage):
-        pairs = read_pairs(path)
+        pairs = read_preferences(path)
     assert pairs.table.values.tolist() == [["1", "\u00fc", "b", 0.8], ["2", "=c", "d", 0.5]]
     assert len(pairs.notes) == 1
 
 
 def test_the_real_pair_lists_are_the_real_pair_table(photo_triage: Path) -> None:
-    lists = read_pairs(photo_triage).table
-    table = read_pairs(photo_triage / "pairs.csv").table
+    lists = read_preferences(photo_triage).table
+    table = read_preferences(photo_triage / "pairs.csv").table
     pd.testing.assert_frame_equal(lists, table)
     assert lists["official_split"].value_counts().to_dict() == {"train": 8238, "val": 348}
-    val = read_pairs(photo_triage / "val_pairlist.txt").table
+    val = read_preferences(photo_triage / "val_pairlist.txt").table
     of_val = lists[lists["official_split"] == "val"].reset_index(drop=True)
     pd.testing.assert_frame_equal(val, of_val.drop(columns="official_split"))
 
@@ -315,18 +315,18 @@ def test_any_nearly_good_pair_list_is_read_or_told(
     path = tmp_path / "list.txt"
     path.write_bytes(data)
     try:
-        pairs = read_pairs(path)
+        pairs = read_preferences(path)
     except UserError:
         return
     assert pairs.table["preference"].between(0, 1).all()
 
 
 def test_the_real_tables_have_the_known_sizes(photo_triage: Path) -> None:
-    pairs = read_pairs(photo_triage / "pairs.csv")
+    pairs = read_preferences(photo_triage / "pairs.csv")
     assert len(pairs.table) == 8586
     assert pairs.table["series_id"].nunique() == 3318
     assert {"rank_a", "rank_b", "official_split"} <= set(pairs.table.columns)
-    votes = read_pairs(photo_triage / "votes.csv").table
+    votes = read_preferences(photo_triage / "votes.csv").table
     # The winner of the vote table agrees with pairs.csv on half of the pairs: its photo numbers
     # are permuted. Reading must not hide that, nor change it.
     merged = pairs.table.merge(votes, on=["series_id", "image_a", "image_b"], suffixes=("", "_v"))

@@ -170,7 +170,7 @@ def _official(table: pd.DataFrame, split_seed: int) -> np.ndarray:
     return parts[index][None]
 
 
-def split_table(parts_FM: np.ndarray, table: pd.DataFrame, split: str) -> pd.DataFrame:
+def split_frame(parts_FM: np.ndarray, table: pd.DataFrame, split: str) -> pd.DataFrame:
     """The rows of `splits.csv`: `series_id,fold,split`; for a split by pair also the photos."""
     columns = ["series_id"]
     if split in (RANDOM, PRETRAIN):
@@ -180,3 +180,8 @@ def split_table(parts_FM: np.ndarray, table: pd.DataFrame, split: str) -> pd.Dat
         for fold, parts_M in enumerate(parts_FM)
     ]
     return pd.concat(frames, ignore_index=True).drop_duplicates(ignore_index=True)
+
+
+def fold_rows(parts: np.ndarray, fold: int, part: int) -> np.ndarray:
+    """The pairs of one part (TRAIN, VALIDATION or TEST) of a fold, as rows of the dataset."""
+    return np.flatnonzero(parts[fold] == part)

@@ -11,14 +11,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors.numpy import save_file
 
-from jaxrank import block_files, features
+from jaxrank.data import feature_store, importers
 from jaxrank.errors import UserError
 
 
 def test_csv_becomes_a_block(tmp_path: Path) -> None:
     path = tmp_path / "f.csv"
     path.write_text("image,sharpness,contrast\n b.jpg ,1,2.5\na.jpg,-3,1e-3\n")
-    block = block_files.read_block_csv(path)
+    block = importers.read_block_csv(path)
     assert block.photos == ["b.jpg", "a.jpg"]
     assert block.columns == ["sharpness", "contrast"]
     assert block.values.dtype == np.float32
@@ -43,7 +43,7 @@ def test_errors_in_a_feature_table_name_the_photo(tmp_path: Path, text: str, mes
     path = tmp_path / "f.csv"
     path.write_text(text)
     with pytest.raises(UserError) as error:
-        block_files.read_block_csv(path)
+        importers.read_block_csv(path)
     assert message in str(error.value)
 
 
@@ -57,22 +57,22 @@ def written_npy(tmp_path: Path, values: np.ndarray, names: str = "a\nb\n") -> tu
 def test_npy_and_names_become_a_block(tmp_path: Path, dtype: str) -> None:
     values = np.array([[1, 0, 1], [0, 0, 1]], dtype)
     paths = written_npy(tmp_path, values, "\ufeffb.jpg\r\n \u00fc a.jpg \r\n\r\n")
-    block = block_files.read_block_npy(*paths, block="clip")
+    block = importers.read_block_npy(*paths, block="clip")
     assert block.photos == ["b.jpg", "\u00fc a.jpg"]
     assert block.columns == ["clip_0", "clip_1", "clip_2"]
     assert block.source == "f.npy"
     assert block.values.dtype == (np.float16 if dtype[1:] == "f2" else np.float32)
     np.testing.assert_array_equal(block.values, values)
-    named = block_files.read_block_npy(*paths, block="iqa", columns=["x", "y", "z"])
+    named = importers.read_block_npy(*paths, block="iqa", columns=["x", "y", "z"])
     assert named.columns == ["x", "y", "z"]
 
 
 def test_a_float32_array_stays_on_disk_whatever_its_order(tmp_path: Path) -> None:
     paths = written_npy(tmp_path, np.array([[1, 2, 3], [4, 5, 6]], np.float32, order="F"))
-    block = block_files.read_block_npy(*paths, block="clip")
+    block = importers.read_block_npy(*paths, block="clip")
     assert isinstance(block.values, np.memmap)
-    features.write_block(tmp_path / "store", "clip", block)
-    opened = features.open_store(tmp_path / "store")["clip"]
+    feature_store.write_block(tmp_path / "store", "clip", block)
+    opened = feature_store.open_feature_store(tmp_path / "store")["clip"]
     np.testing.assert_array_equal(opened.values, [[1, 2, 3], [4, 5, 6]])
 
 
@@ -106,7 +106,7 @@ def test_errors_in_npy_and_names_are_one_line(
 ) -> None:
     paths = written_npy(tmp_path, values, names)
     with pytest.raises(UserError) as error:
-        block_files.read_block_npy(
+        importers.read_block_npy(
             *paths, block="clip", columns=columns.split(",") if columns else ()
         )
     assert message in str(error.value)
@@ -119,7 +119,7 @@ def test_what_is_no_npy_file_is_told(tmp_path: Path) -> None:
     array.write_bytes(array.read_bytes()[:-1])
     for path in (array, tmp_path / "f.npz", tmp_path / "none.npy", tmp_path, names):
         with pytest.raises(UserError, match="can't be read") as error:
-            block_files.read_block_npy(path, names, block="clip")
+            importers.read_block_npy(path, names, block="clip")
         assert str(path) in str(error.value)
         assert "\n" not in str(error.value)
 
@@ -133,7 +133,7 @@ def test_a_tensor_with_names_becomes_a_block(tmp_path: Path) -> None:
     names = tmp_path / "names.txt"
     names.write_text("b\na\n")
     path = written_tensors(tmp_path, x=TWO.astype(np.float16), scale=np.ones(7))
-    block = block_files.read_block_safetensors(path, names, block="clip")
+    block = importers.read_block_safetensors(path, names, block="clip")
     assert block.photos == ["b", "a"]
     assert block.columns == ["clip_0", "clip_1"]
     assert block.source == "f.st"
@@ -141,16 +141,16 @@ def test_a_tensor_with_names_becomes_a_block(tmp_path: Path) -> None:
     np.testing.assert_array_equal(block.values, TWO)
     # Of several matrices the one called like the block, or the one that was asked for.
     path = written_tensors(tmp_path, clip=TWO, other=TWO + 1)
-    block = block_files.read_block_safetensors(path, names, block="clip", columns=["x", "y"])
+    block = importers.read_block_safetensors(path, names, block="clip", columns=["x", "y"])
     assert block.columns == ["x", "y"]
     np.testing.assert_array_equal(block.values, TWO)
-    block = block_files.read_block_safetensors(path, names, block="clip", tensor="other")
+    block = importers.read_block_safetensors(path, names, block="clip", tensor="other")
     np.testing.assert_array_equal(block.values, TWO + 1)
 
 
 def test_tensors_called_by_photo_become_a_block(tmp_path: Path) -> None:
     vectors = {"b.jpg": np.array([1, 2.5]), "a.jpg": np.array([3, 4], np.float32)}
-    block = block_files.read_block_safetensors(written_tensors(tmp_path, **vectors), block="cnn")
+    block = importers.read_block_safetensors(written_tensors(tmp_path, **vectors), block="cnn")
     assert block.photos == ["a.jpg", "b.jpg"]
     assert block.columns == ["cnn_0", "cnn_1"]
     assert block.values.dtype == np.float32
@@ -184,7 +184,7 @@ def test_errors_in_safetensors_are_one_line(
     path = written_tensors(tmp_path, **tensors)
     given: dict[str, Any] = {"names": names, "block": "clip"} | options
     with pytest.raises(UserError) as error:
-        block_files.read_block_safetensors(path, **given)
+        importers.read_block_safetensors(path, **given)
     assert message in str(error.value)
     assert str(path) in str(error.value)
     assert "\n" not in str(error.value)
@@ -196,7 +196,7 @@ def test_what_is_no_safetensors_file_is_told(tmp_path: Path) -> None:
     (tmp_path / "empty").write_bytes(b"")
     for name in ("cut", "empty", "none", "."):
         with pytest.raises(UserError, match="can't be read as safetensors") as error:
-            block_files.read_block_safetensors(tmp_path / name, block="clip")
+            importers.read_block_safetensors(tmp_path / name, block="clip")
         assert "\n" not in str(error.value)
 
 
@@ -205,7 +205,7 @@ def test_without_its_package_safetensors_says_what_to_install(
 ) -> None:
     monkeypatch.setitem(sys.modules, "safetensors", None)
     with pytest.raises(UserError, match=r"pip install 'jaxrank\[safetensors\]'"):
-        block_files.read_block_safetensors(tmp_path / "f.st", block="clip")
+        importers.read_block_safetensors(tmp_path / "f.st", block="clip")
 
 
 @pytest.mark.parametrize("kind", ["npy", "names", "safetensors"])
@@ -231,9 +231,9 @@ def test_any_nearly_good_bytes_are_a_block_or_a_user_error(tmp_path: Path, kind:
         path.write_bytes(data)
         try:
             if kind == "safetensors":
-                block = block_files.read_block_safetensors(tensors, block="clip")
+                block = importers.read_block_safetensors(tensors, block="clip")
             else:
-                block = block_files.read_block_npy(array, names, block="clip")
+                block = importers.read_block_npy(array, names, block="clip")
         except UserError:
             return
         assert block.values.shape == (len(block.photos), len(block.columns))

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jaxrank import splits
+from jaxrank.data import splits
 from jaxrank.errors import UserError
 
 
@@ -55,7 +55,7 @@ def test_too_few_series_or_folds_are_told(num_series: int, folds: int) -> None:
 
 def test_the_table_has_a_row_a_fold_and_series() -> None:
     pairs = pairs_of(12)
-    table = splits.split_table(splits.split_pairs(pairs, folds=3), pairs, splits.SERIES)
+    table = splits.split_frame(splits.split_pairs(pairs, folds=3), pairs, splits.SERIES)
     assert len(table) == 36
     for _, rows in table.groupby("series_id"):
         assert sorted(rows["split"]) == ["test", "train", "val"]
@@ -93,7 +93,7 @@ def test_a_random_split_puts_series_on_both_sides_and_pairs_on_one() -> None:
     assert (splits.split_pairs(pairs, "random", split_seed=1) != parts).any()
     folds = splits.split_pairs(pairs, "random", folds=5)
     assert ((folds == splits.TEST).sum(axis=0) == 1).all()
-    table = splits.split_table(parts, pairs, "random")
+    table = splits.split_frame(parts, pairs, "random")
     assert table.columns.tolist() == ["series_id", "image_a", "image_b", "fold", "split"]
     assert len(table) == 300
 
@@ -139,7 +139,7 @@ def test_pretraining_sees_training_series_only(folds: int) -> None:
     np.testing.assert_array_equal(
         (parts == splits.TRAIN).sum(axis=1), (0.9 * num_train).astype(int)
     )
-    table = splits.split_table(parts, pairs, "pretrain")
+    table = splits.split_frame(parts, pairs, "pretrain")
     assert set(table["split"]) == {"train", "val", "test", "unused"}
 
 

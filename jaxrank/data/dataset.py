@@ -7,9 +7,9 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
+from jaxrank.data.feature_store import Features, refuse_mixed
+from jaxrank.data.preferences import Preferences
 from jaxrank.errors import UserError
-from jaxrank.features import Features, refuse_mixed
-from jaxrank.pairs import Pairs
 
 # Columns of a pair table that say in which order people put the photos of a series.
 RANK_COLUMNS = ("rank_a", "rank_b")
@@ -29,7 +29,7 @@ class Dataset(NamedTuple):
       series_M: int32, index into `series_ids`.
       series_ids: sorted array of text.
       notes: sentences about what was left out, for the log.
-      recipes: of blocks that were made of photos, how (see `features.Extraction.key`).
+      recipes: of blocks that were made of photos, how (see `feature_store.Extraction.key`).
     """
 
     table: pd.DataFrame
@@ -78,7 +78,7 @@ def l2_normalised(
     return np.concatenate(pieces, axis=1)
 
 
-def align(pairs: Pairs, features: Features) -> Dataset:
+def align(pairs: Preferences, features: Features) -> Dataset:
     """Keeps the pairs whose photos have a row in every block, and gathers those rows.
 
     Every block of the store, whatever an experiment reads: all experiments and rules are then
@@ -154,7 +154,7 @@ def permuted_rows(group_N: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return order_N
 
 
-def renumbered(dataset: Dataset) -> Dataset:
+def permutation_control(dataset: Dataset) -> Dataset:
     """The pairs with the photos of each series in each other's places, drawn at random.
 
     What people said then belongs to no photo: in a split by series there is nothing to learn, and

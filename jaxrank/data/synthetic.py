@@ -10,8 +10,8 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from jaxrank.features import Block
-from jaxrank.pairs import Pairs
+from jaxrank.data.feature_store import Block
+from jaxrank.data.preferences import Preferences
 
 NUM_SERIES = 4300
 # Shares of series with 2, 3, ... 8 photos: near those of Photo Triage (2.7 photos a series, all
@@ -50,7 +50,7 @@ class Simulated(NamedTuple):
       appeal: the true appeal, which the features show in part.
     """
 
-    pairs: Pairs
+    pairs: Preferences
     features: dict[str, Block]
     best_score: pd.Series
     appeal: pd.Series
@@ -100,7 +100,10 @@ def simulate(seed: int = 0, num_series: int = NUM_SERIES) -> Simulated:
         }
     )
     return Simulated(
-        Pairs(table), blocks, pd.Series(best_score, index=photos), pd.Series(appeal, index=photos)
+        Preferences(table),
+        blocks,
+        pd.Series(best_score, index=photos),
+        pd.Series(appeal, index=photos),
     )
 
 

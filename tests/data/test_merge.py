@@ -8,13 +8,13 @@ import pytest
 from photo_files import jpeg, scene
 from photo_stores import IQA, SMALL, fill, photo_table, rows, series
 
-from jaxrank import features
 from jaxrank.cli import main
+from jaxrank.data import feature_store
+from jaxrank.data.merge import merge_stores
 from jaxrank.errors import UserError
 from jaxrank.extract.extraction import extract
 from jaxrank.extract.listing import list_folder
 from jaxrank.extract.series import Grouping
-from jaxrank.merging import merge_stores
 
 
 def test_two_stores_are_merged(tmp_path: Path) -> None:
@@ -115,7 +115,7 @@ def test_a_block_that_lags_behind_is_not_merged(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"photo '001.jpg' is another file in"):
         merge_stores(tmp_path / "new", tmp_path / "old")
     # Nor are its rows half of one photo and half of another.
-    store = features.open_store(tmp_path / "old")
+    store = feature_store.open_feature_store(tmp_path / "old")
     with pytest.raises(UserError, match=r"'cnn' and 'iqa' know different files as '001.jpg'"):
-        features.refuse_mixed(store)
-    features.refuse_mixed({name: store[name] for name in ("iqa",)})
+        feature_store.refuse_mixed(store)
+    feature_store.refuse_mixed({name: store[name] for name in ("iqa",)})

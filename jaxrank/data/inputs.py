@@ -1,4 +1,4 @@
-"""Pairs and features, whatever a user hands over as such."""
+"""Normalises the `pairs` and `features` arguments: path, data frame or object."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -6,13 +6,13 @@ from typing import Any, TypeAlias
 
 import pandas as pd
 
+from jaxrank.data.feature_store import Features, check_block, open_feature_store
+from jaxrank.data.preferences import Preferences, from_frame, read_preferences, refuse_vote_options
+from jaxrank.data.synthetic import simulate
 from jaxrank.errors import UserError
-from jaxrank.features import Features, check_block, open_store
-from jaxrank.pairs import Pairs, from_frame, read_pairs, refuse_vote_options
-from jaxrank.simulation import simulate
 
 # What a user may hand over as pairs and as features.
-PairsInput: TypeAlias = Path | str | pd.DataFrame | Pairs | None
+PairsInput: TypeAlias = Path | str | pd.DataFrame | Preferences | None
 FeaturesInput: TypeAlias = Path | str | Features | None
 # The caveat of all that comes of the embedded data.
 SIMULATED = "SIMULATED data"
@@ -22,7 +22,7 @@ EMBEDDED, IN_MEMORY = "embedded", "in memory"
 
 def load_inputs(
     pairs: PairsInput, features: FeaturesInput, reading: Mapping[str, Any]
-) -> tuple[Pairs, Features, dict[str, Any], pd.Series | None]:
+) -> tuple[Preferences, Features, dict[str, Any], pd.Series | None]:
     """Pairs, features, where they come from and, for simulated data, the best possible scores."""
     if (pairs is None) != (features is None):
         given, lacking = ("pairs", "features") if features is None else ("features", "pairs")
@@ -38,7 +38,7 @@ def load_inputs(
     if isinstance(features, Mapping):
         store = {name: check_block(f"block '{name}'", b) for name, b in features.items()}
     else:
-        store = open_store(features)
+        store = open_feature_store(features)
     source = {
         "pairs": str(pairs) if isinstance(pairs, str | Path) else IN_MEMORY,
         "features": str(features) if isinstance(features, str | Path) else IN_MEMORY,
@@ -46,13 +46,15 @@ def load_inputs(
     return _read(pairs, reading), store, source, None
 
 
-def _read(pairs: Path | str | pd.DataFrame | Pairs, reading: Mapping[str, Any]) -> Pairs:
+def _read(
+    pairs: Path | str | pd.DataFrame | Preferences, reading: Mapping[str, Any]
+) -> Preferences:
     if isinstance(pairs, str | Path):
-        return read_pairs(pairs, **reading)
+        return read_preferences(pairs, **reading)
     refuse_vote_options("a table in memory", **reading)
     if isinstance(pairs, pd.DataFrame):
         return from_frame(pairs)
-    if isinstance(pairs, Pairs):
+    if isinstance(pairs, Preferences):
         return pairs
     raise UserError(f"pairs: give a path, a data frame or Pairs, not {type(pairs).__name__}")
 

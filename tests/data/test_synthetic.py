@@ -1,13 +1,15 @@
 import numpy as np
 import pandas as pd
 
-from jaxrank import datasets, evaluate, splits
-from jaxrank.simulation import NUM_SERIES, simulate
+from jaxrank import evaluate
+from jaxrank.data import splits
+from jaxrank.data.dataset import align
+from jaxrank.data.synthetic import NUM_SERIES, simulate
 
 
 def test_the_embedded_data_have_the_real_sets_size_and_known_truth() -> None:
     simulated = simulate()
-    dataset = datasets.align(simulated.pairs, simulated.features)
+    dataset = align(simulated.pairs, simulated.features)
     assert len(dataset.series_ids) == NUM_SERIES == 4300
     assert 11_700 < len(dataset.table) < 12_300
     assert 11_300 < len(dataset.photos) < 11_700

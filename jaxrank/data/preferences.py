@@ -38,7 +38,7 @@ _WHOLE_NUMBER = re.compile(r"\d{1,18}", re.ASCII)
 _MOST_VOTES = 1e9  # far above any real number; sums of more would not be exact
 
 
-class Pairs(NamedTuple):
+class Preferences(NamedTuple):
     """Pairs ready for training: every photo pair once, every photo in one series.
 
     Attributes:
@@ -51,13 +51,13 @@ class Pairs(NamedTuple):
     notes: tuple[str, ...] = ()
 
 
-def read_pairs(
+def read_preferences(
     path: Path | str,
     *,
     photo_name: str | None = None,
     min_agreement: float | None = None,
     min_reviewers: int | None = None,
-) -> Pairs:
+) -> Preferences:
     """Reads a canonical table, a raw vote table, a pair list or the folder of two pair lists.
 
     Args:
@@ -97,7 +97,7 @@ def read_pairs(
     raise tables.missing_column(path, missing[0], need, table.columns)
 
 
-def read_all_votes(path: Path | str, photo_name: str | None = None) -> Pairs:
+def read_all_votes(path: Path | str, photo_name: str | None = None) -> Preferences:
     """The pairs of a table, whatever its kind; of a vote table all, however few their votes."""
     kept: dict[str, Any] = {}
     table, is_pair_list = _read(Path(path))
@@ -106,7 +106,7 @@ def read_all_votes(path: Path | str, photo_name: str | None = None) -> Pairs:
     if not is_pair_list and not canonical and set(VOTE_COLUMNS) <= columns:
         kept = {"min_agreement": 0.0, "min_reviewers": 1}
     named = is_pair_list or not canonical
-    return read_pairs(path, photo_name=photo_name if named else None, **kept)
+    return read_preferences(path, photo_name=photo_name if named else None, **kept)
 
 
 def refuse_vote_options(where: str, **options: object) -> None:
@@ -178,7 +178,7 @@ def _whole_numbers(table: tables.Table, column: str, least: int) -> list[int]:
     return values
 
 
-def from_frame(frame: pd.DataFrame) -> Pairs:
+def from_frame(frame: pd.DataFrame) -> Preferences:
     """Checks and merges a canonical table that is already in memory, as `read_pairs` does."""
     missing = [column for column in CANONICAL_COLUMNS if column not in frame.columns]
     if missing:
@@ -204,7 +204,7 @@ def canonical_series_id(text: str) -> str:
     return (text.lstrip("0") or "0") if text.isascii() and text.isdigit() else text
 
 
-def _from_canonical(table: tables.Table) -> Pairs:
+def _from_canonical(table: tables.Table) -> Preferences:
     frame = pd.DataFrame(
         {
             "series_id": [canonical_series_id(text) for text in table.texts("series_id")],
@@ -227,12 +227,12 @@ def _from_canonical(table: tables.Table) -> Pairs:
     _check_photos(frame, table)
     # A row given more than once counts the same each time: there are no numbers of voters here.
     merged, _, notes = _merge(frame, frame["preference"], 1 - frame["preference"], "rows")
-    return Pairs(merged, notes)
+    return Preferences(merged, notes)
 
 
 def _from_votes(
     table: tables.Table, photo_name: str, min_agreement: float, min_reviewers: int
-) -> Pairs:
+) -> Preferences:
     _check_pattern(photo_name)
     if not 0 <= min_agreement <= 1:
         raise UserError(f"--min_agreement={min_agreement:g} is not a share between 0 and 1")
@@ -273,7 +273,7 @@ def _from_votes(
             f"votes or agreement below {min_agreement:g}"
         )
     merged["votes"] = reviewers.astype(int)
-    return Pairs(merged[kept].reset_index(drop=True), tuple(notes))
+    return Preferences(merged[kept].reset_index(drop=True), tuple(notes))
 
 
 def _check_pattern(photo_name: str) -> None:

@@ -203,7 +203,7 @@ def writing_errors(store: Path) -> Iterator[None]:
         raise UserError(f"{store}: can't be written ({error.strerror or error})") from None
 
 
-def open_store(store: Path | str, only: Sequence[str] | None = None) -> dict[str, Block]:
+def open_feature_store(store: Path | str, only: Sequence[str] | None = None) -> dict[str, Block]:
     """Opens a store, or some of its blocks, those that it has; arrays are memory-mapped and checked
     against the manifest's hashes."""
     store = Path(store)

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import numpy as np
 
-from jaxrank import features, pairs
+from jaxrank.data import feature_store, preferences
+from jaxrank.data.feature_store import PHOTOS_CSV, SERIES_CSV, Block, Extraction
 from jaxrank.errors import UserError
-from jaxrank.features import PHOTOS_CSV, SERIES_CSV, Block, Extraction
 from jaxrank.io import atomic, tables
 
 
@@ -24,11 +24,15 @@ def merge_stores(source: Path | str, store: Path | str) -> dict[str, int]:
         written then.
     """
     source, store = Path(source), Path(store)
-    coming = features.open_store(source)
+    coming = feature_store.open_feature_store(source)
     if source.resolve() == store.resolve():
         raise UserError(f"{source}: a store can't be added to itself")
-    with features.writing_errors(store), atomic.sole_writer(store):
-        here = features.open_store(store) if (store / features.MANIFEST).exists() else {}
+    with feature_store.writing_errors(store), atomic.sole_writer(store):
+        here = (
+            feature_store.open_feature_store(store)
+            if (store / feature_store.MANIFEST).exists()
+            else {}
+        )
         _check_contents(_contents(here), _contents(coming), source, store)
         merged = {
             name: _merged(name, here[name], block, source, store) if name in here else block
@@ -37,7 +41,7 @@ def merge_stores(source: Path | str, store: Path | str) -> dict[str, int]:
         photos = _merged_photos(store / PHOTOS_CSV, source / PHOTOS_CSV)
         series = _merged_series(store / SERIES_CSV, source / SERIES_CSV)
         for name, block in merged.items():
-            features.write_block(store, name, block)
+            feature_store.write_block(store, name, block)
         for path, table in ((store / PHOTOS_CSV, photos), (store / SERIES_CSV, series)):
             if table is not None:
                 tables.write_csv(path, *table)
@@ -133,7 +137,7 @@ def _merged_series(here: Path, coming: Path) -> _Table | None:
                 need = "a table of series has series_id,image"
                 raise tables.missing_column(path, column, need, table.columns)
         of_path: dict[str, set[str]] = {}
-        ids = map(pairs.canonical_series_id, table.texts("series_id"))
+        ids = map(preferences.canonical_series_id, table.texts("series_id"))
         for series, photo in zip(ids, table.texts("image"), strict=True):
             if series_of.setdefault(photo, series) != series:
                 raise UserError(f"{path}: photo '{photo}' is of another series than in {here}")

@@ -1,0 +1,25 @@
+"""The public API: the one list of its names, for type checkers and for __init__.py."""
+
+from ._version import __version__ as __version__
+from .applying import Evaluation as Evaluation
+from .applying import Ranking as Ranking
+from .applying import evaluate_model as evaluate_model
+from .applying import rank_photos as rank_photos
+from .audit.findings import Audit as Audit
+from .catalogues import read_catalogue as read_catalogue
+from .checkpoints import Model as Model
+from .checkpoints import load_model as load_model
+from .conductor import SearchResult as SearchResult
+from .conductor import search as search
+from .data.feature_store import Block as Block
+from .data.feature_store import open_feature_store as open_feature_store
+from .data.feature_store import write_block as write_block
+from .data.importers import read_block_csv as read_block_csv
+from .data.importers import read_block_npy as read_block_npy
+from .data.importers import read_block_safetensors as read_block_safetensors
+from .data.preferences import Preferences as Preferences
+from .data.preferences import read_preferences as read_preferences
+from .data.synthetic import simulate as simulate
+from .errors import UserError as UserError
+from .sampling import BalancedSeriesBatchSampler as BalancedSeriesBatchSampler
+from .sampling import SeriesAwareBatchSampler as SeriesAwareBatchSampler

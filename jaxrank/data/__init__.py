@@ -1,0 +1,1 @@
+"""Preferences and features: read, checked, aligned and split."""
