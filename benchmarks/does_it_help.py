@@ -18,13 +18,15 @@ import jax
 import numpy as np
 from scipy import stats
 
-from jaxrank import evaluate, plan, train
+from jaxrank import evaluate, train
 from jaxrank.checkpoints import Model
 from jaxrank.configs import default
 from jaxrank.data import splits, synthetic
 from jaxrank.data.dataset import Dataset, align
 from jaxrank.evaluate import Yardstick
-from jaxrank.experiments import Experiment, read_experiments, resolve_blocks
+from jaxrank.experiments.hyperparameters import Experiment, read_experiments, resolve_blocks
+from jaxrank.planning import planner
+from jaxrank.planning.trials import make_trials
 from jaxrank.prepare import memory_limit
 from jaxrank.sampling import SAMPLERS
 
@@ -120,9 +122,9 @@ def fit(
 ) -> list[evaluate.TrialResult]:
     if start is not None:
         experiment = dataclasses.replace(experiment, init_from=start.digest)
-    trials = plan.make_trials([experiment], folds, seed, 1)
+    trials = make_trials([experiment], folds, seed, 1)
     dataset, parts = yardstick.dataset, yardstick.parts_FM
-    (cohort,) = plan.make_cohorts(trials, dataset, parts, memory_limit())
+    (cohort,) = planner.make_cohorts(trials, dataset, parts, memory_limit())
     fitted = train.fit(cohort, dataset, parts, start=start)
     return evaluate.trial_results(cohort, fitted, yardstick)
 
@@ -131,8 +133,8 @@ def pretrained(
     experiment: Experiment, fold: int, seed: int, dataset: Dataset, parts: np.ndarray
 ) -> Model:
     """A model of a fold's training series only."""
-    trials = plan.make_trials([experiment], [fold], seed, 1)
-    (cohort,) = plan.make_cohorts(trials, dataset, parts, memory_limit())
+    trials = make_trials([experiment], [fold], seed, 1)
+    (cohort,) = planner.make_cohorts(trials, dataset, parts, memory_limit())
     fitted = train.fit(cohort, dataset, parts)
     return Model(
         dataclasses.asdict(experiment),

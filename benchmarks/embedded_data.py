@@ -9,11 +9,13 @@ has memorised a photo's hidden appeal is rewarded for it.
 
 import argparse
 
-from jaxrank import evaluate, plan, train
+from jaxrank import evaluate, train
 from jaxrank.configs import default
 from jaxrank.data import splits, synthetic
 from jaxrank.data.dataset import Dataset, align
-from jaxrank.experiments import read_experiments, resolve_blocks
+from jaxrank.experiments.hyperparameters import read_experiments, resolve_blocks
+from jaxrank.planning import planner
+from jaxrank.planning.trials import make_trials
 from jaxrank.prepare import memory_limit
 
 NAMES = ("baseline", "simple_mlp", "tiny_mlp", "clip_only", "iqa_only")
@@ -42,10 +44,10 @@ def main() -> None:
 def print_accuracies(split: str, dataset: Dataset) -> None:
     experiments = read_experiments(default.get_config(), NAMES, {})
     blocks = list(dataset.block_columns)
-    trials = plan.make_trials([resolve_blocks(e, blocks) for e in experiments], [0], 0, 1)
+    trials = make_trials([resolve_blocks(e, blocks) for e in experiments], [0], 0, 1)
     parts = splits.split_pairs(dataset.table, split)
     yardstick = evaluate.make_yardstick(dataset, parts)
-    for cohort in plan.make_cohorts(trials, dataset, parts, memory_limit()):
+    for cohort in planner.make_cohorts(trials, dataset, parts, memory_limit()):
         fitted = train.fit(cohort, dataset, parts)
         for result in evaluate.trial_results(cohort, fitted, yardstick):
             row = result.row

@@ -198,7 +198,7 @@ def the_data() -> tuple[Any, Any]:
 
 def catalogue(dataset: Any, names: tuple[str, ...] = ()) -> list[Any]:
     from jaxrank.configs import REFERENCES, default
-    from jaxrank.experiments import read_experiments, resolve_blocks
+    from jaxrank.experiments.hyperparameters import read_experiments, resolve_blocks
 
     config = default.get_config()
     wanted = read_experiments(config, list(names or config.experiments), {})
@@ -233,13 +233,15 @@ def measure_epochs(how: str) -> None:
     """Seconds an epoch of each cohort, as `train.fit` runs it: sampling, validation and all."""
     import dataclasses
 
-    from jaxrank import costs, plan, train
+    from jaxrank import train
+    from jaxrank.planning import costs, planner
+    from jaxrank.planning.trials import make_trials
 
     dataset, parts = the_data()
     experiments = catalogue(dataset, SHAPES if how == "shapes" else ())
-    trials = plan.make_trials(experiments, [0], 0, SIDE_BY_SIDE if how == "shapes" else 1)
+    trials = make_trials(experiments, [0], 0, SIDE_BY_SIDE if how == "shapes" else 1)
     groups = [[trial] for trial in trials] if how == "alone" else [trials]
-    cohorts = [c for group in groups for c in plan.make_cohorts(group, dataset, parts, 2**62)]
+    cohorts = [c for group in groups for c in planner.make_cohorts(group, dataset, parts, 2**62)]
     result: dict[str, Any] = {"epochs": {}, "load": 0.0, "flops": 0.0, "optimizer_bytes": 0.0}
     for cohort in cohorts:
         dispatches = (1 + EPOCHS) * cohort.epochs_per_dispatch
@@ -262,7 +264,7 @@ def measure_epochs(how: str) -> None:
         for trial in cohort.trials:
             dims = trial.experiment.mlp_hidden_dims
             work = cohort._replace(
-                trials=(trial,), choices=cohort.choices._replace(hidden_dims=dims)
+                trials=(trial,), program_key=cohort.program_key._replace(hidden_dims=dims)
             ).epoch_work
             result["flops"] += work.flops
             weights = costs.num_weights(cohort.input_dim, dims)

@@ -8,7 +8,7 @@ import warnings
 
 import lazy_loader
 
-from jaxrank._version import __version__
+from jaxrank._version import __version__ as __version__
 
 __all__: list[str]
 _lazy_getattr, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -6,7 +6,6 @@ from .applying import Ranking as Ranking
 from .applying import evaluate_model as evaluate_model
 from .applying import rank_photos as rank_photos
 from .audit.findings import Audit as Audit
-from .catalogues import read_catalogue as read_catalogue
 from .checkpoints import Model as Model
 from .checkpoints import load_model as load_model
 from .conductor import SearchResult as SearchResult
@@ -21,5 +20,6 @@ from .data.preferences import Preferences as Preferences
 from .data.preferences import read_preferences as read_preferences
 from .data.synthetic import simulate as simulate
 from .errors import UserError as UserError
+from .experiments.catalogue import read_catalogue as read_catalogue
 from .sampling import BalancedSeriesBatchSampler as BalancedSeriesBatchSampler
 from .sampling import SeriesAwareBatchSampler as SeriesAwareBatchSampler

@@ -1,4 +1,4 @@
-"""What this machine does: rates measured by training small cohorts, and the file that has them."""
+"""Device profiles: the rates of a machine, measured on small cohorts, and the file they are in."""
 
 import dataclasses
 import datetime
@@ -13,15 +13,17 @@ import jax.numpy as jnp
 import numpy as np
 from scipy.optimize import nnls
 
-from jaxrank import costs, epochs, plan, train
+from jaxrank import epochs, train
 from jaxrank.configs import default
-from jaxrank.costs import Rates, Work
 from jaxrank.data import splits, synthetic
 from jaxrank.data.dataset import Dataset, align
 from jaxrank.errors import UserError
-from jaxrank.experiments import Experiment, read_experiments
+from jaxrank.experiments.hyperparameters import Experiment, read_experiments
 from jaxrank.io import atomic
 from jaxrank.members import cohort_rows
+from jaxrank.planning import costs, planner
+from jaxrank.planning.costs import DeviceProfile, Work
+from jaxrank.planning.trials import make_trials
 
 _FORMAT = 2
 _NUM_SERIES = 1000  # simulated; some 2,800 pairs
@@ -47,7 +49,7 @@ class Timing(NamedTuple):
     compile_seconds: float
 
 
-def calibrate() -> tuple[Rates, list[Timing]]:
+def calibrate() -> tuple[DeviceProfile, list[Timing]]:
     """Trains each of the cohorts for a few epochs, and fits the rates to what they took."""
     simulated = synthetic.simulate(num_series=_NUM_SERIES)
     dataset = align(simulated.pairs, simulated.features)
@@ -63,8 +65,8 @@ def calibrate() -> tuple[Rates, list[Timing]]:
 
 
 def _time(experiment: Experiment, num_trials: int, dataset: Dataset, parts: np.ndarray) -> Timing:
-    trials = plan.make_trials([experiment], [0], 0, num_trials)
-    (cohort,) = plan.make_cohorts(trials, dataset, parts, memory_limit=2**62)
+    trials = make_trials([experiment], [0], 0, num_trials)
+    (cohort,) = planner.make_cohorts(trials, dataset, parts, memory_limit=2**62)
     cohort = cohort._replace(epochs_per_dispatch=1)
     begun = time.perf_counter()
     static, member, feed, init = train.load(cohort, dataset, parts)
@@ -86,7 +88,7 @@ def _time(experiment: Experiment, num_trials: int, dataset: Dataset, parts: np.n
     )
 
 
-def fit_rates(timings: list[Timing]) -> Rates:
+def fit_rates(timings: list[Timing]) -> DeviceProfile:
     """Non-negative least squares of the relative errors of the predicted seconds."""
     work = np.array([timing.work for timing in timings])
     seconds = np.array([timing.epoch_seconds for timing in timings])
@@ -96,40 +98,40 @@ def fit_rates(timings: list[Timing]) -> Rates:
     # What costs nothing beside the rest, costs little.
     per_unit = np.maximum(cost, 1e-6 * seconds.max()) / scale
     now = datetime.datetime.now().astimezone()
-    return Rates(
+    return DeviceProfile(
         source=f"calibrated on {jax.local_devices()[0].device_kind}, {now:%Y-%m-%d}",
         flops_per_second=float(1 / per_unit[0]),
         bytes_per_second=float(1 / per_unit[1]),
         step_seconds=float(per_unit[2]),
         compile_seconds=float(np.median([timing.compile_seconds for timing in timings])),
-        side_by_side=costs.built_in_rates().side_by_side,
+        side_by_side=costs.built_in_profile().side_by_side,
     )
 
 
-def write_calibration(path: Path, rates: Rates) -> None:
+def write_calibration(path: Path, profile: DeviceProfile) -> None:
     content = {
         "format": _FORMAT,
         "device": jax.local_devices()[0].device_kind,
-        "rates": dataclasses.asdict(rates),
+        "profile": dataclasses.asdict(profile),
     }
     atomic.write_text(path, json.dumps(content, indent=1) + "\n")
 
 
 def read_calibration(path: Path | str) -> dict[str, Any]:
-    """The rates in a file, as `search` takes them.
+    """The device profile in a file, as `search` takes them.
 
     Raises:
       UserError: the file is none of `calibrate`, or of another kind of device.
     """
     try:
         content = json.loads(Path(path).read_text(encoding="utf-8"))
-        rates = content["rates"]
-        names = {field.name for field in dataclasses.fields(Rates)}
-        sound = content["format"] == _FORMAT and rates.keys() == names
+        profile = content["profile"]
+        names = {field.name for field in dataclasses.fields(DeviceProfile)}
+        sound = content["format"] == _FORMAT and profile.keys() == names
         for name in names - {"source", "side_by_side"}:
-            sound = sound and isinstance(rates[name], float) and 0 < rates[name] < math.inf
-        sound = sound and isinstance(rates["source"], str)
-        sound = sound and isinstance(rates["side_by_side"], bool)
+            sound = sound and isinstance(profile[name], float) and 0 < profile[name] < math.inf
+        sound = sound and isinstance(profile["source"], str)
+        sound = sound and isinstance(profile["side_by_side"], bool)
     except OSError as error:
         raise UserError(f"--calibration={path}: can't be read ({error.strerror})") from None
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
@@ -144,4 +146,4 @@ def read_calibration(path: Path | str) -> dict[str, Any]:
             f"--calibration={path}: measured on '{content['device']}', and this is '{here}': "
             "run 'launch.py calibrate' here"
         )
-    return rates
+    return profile

@@ -27,7 +27,7 @@ from jaxrank.data.feature_store import (
     refuse_mixed,
 )
 from jaxrank.errors import UserError
-from jaxrank.experiments import Experiment
+from jaxrank.experiments.hyperparameters import Experiment
 from jaxrank.io import atomic
 from jaxrank.losses import LEARN_TIES, LOSSES
 from jaxrank.models import ACTIVATIONS, Scorer

@@ -20,7 +20,6 @@ import jaxrank
 from jaxrank import conclusions, display, evaluate, report, sentences, stopping
 from jaxrank.audit import findings
 from jaxrank.audit.background import Auditor, audit_of
-from jaxrank.cohorts import num_parameters
 from jaxrank.data import splits
 from jaxrank.data.inputs import FeaturesInput, PairsInput
 from jaxrank.errors import AuditFailed, UserError, did_you_mean
@@ -34,6 +33,7 @@ from jaxrank.launches import (
     refuse_occupied,
     tables_are_there,
 )
+from jaxrank.planning.cohort import num_parameters
 from jaxrank.prepare import describe
 from jaxrank.record import (
     read_record,

@@ -10,8 +10,8 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from jaxrank import train
-from jaxrank.cohorts import Cohort
 from jaxrank.io import atomic
+from jaxrank.planning.cohort import Cohort
 
 log = logging.getLogger("jaxrank")
 

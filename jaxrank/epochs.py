@@ -19,9 +19,9 @@ import optax
 
 from jaxrank import losses
 from jaxrank.checkpoints import Model
-from jaxrank.cohorts import SCORING_CHUNK
 from jaxrank.members import Data, Member, Static
 from jaxrank.models import Scorer, widened
+from jaxrank.planning.cohort import SCORING_CHUNK
 from jaxrank.sampling import EMPTY
 from jaxrank.steps import (
     Moment,

@@ -15,12 +15,13 @@ from scipy.optimize import brentq
 from scipy.special import expit
 
 from jaxrank import epochs, losses, orderings, steps, train
-from jaxrank.cohorts import Cohort, Trial
 from jaxrank.configs import REFERENCES
 from jaxrank.data import splits
 from jaxrank.data.dataset import Dataset, permutation_control
-from jaxrank.experiments import Experiment
+from jaxrank.experiments.hyperparameters import Experiment
 from jaxrank.models import Scorer, narrowed
+from jaxrank.planning.cohort import Cohort
+from jaxrank.planning.trials import Trial
 
 # The status of a trial in the tables.
 COMPLETED, FAILED = "completed", "failed"
@@ -148,7 +149,7 @@ def trial_results(cohort: Cohort, fitted: train.Fitted, yardstick: Yardstick) ->
         )
         params = jax.tree.map(lambda leaf, p=p: leaf[p], fitted.best_params)
         own_dims = trial.experiment.mlp_hidden_dims
-        if own_dims != cohort.choices.hidden_dims:
+        if own_dims != cohort.program_key.hidden_dims:
             params = narrowed(Scorer(own_dims), cohort.input_dim, params)
         weights = (params, fitted.mean_PD[p], fitted.inv_std_PD[p])
         results.append(TrialResult(trial, row, history, fitted.scores_PN[p], weights))

@@ -5,11 +5,13 @@ import os
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from jaxrank import evaluate, plan
-from jaxrank.cohorts import Cohort, TrialKey
+from jaxrank import evaluate
 from jaxrank.errors import UserError
 from jaxrank.evaluate import TrialResult
 from jaxrank.io import atomic
+from jaxrank.planning import planner
+from jaxrank.planning.cohort import Cohort
+from jaxrank.planning.trials import TrialKey
 from jaxrank.prepare import Prepared, describe, memory_limit, prepare
 from jaxrank.record import (
     PLAN_JSON,
@@ -152,7 +154,9 @@ def plan_launch(
         check_machine(folder, record, prepared)
     if more:
         limit = memory_limit(prepared.launch["memory_fraction"])
-        cohorts = plan.make_cohorts(more, prepared.dataset, prepared.parts, limit, prepared.rates)
+        cohorts = planner.make_cohorts(
+            more, prepared.dataset, prepared.parts, limit, prepared.profile
+        )
         record = extended_record(record, prepared, cohorts)
     elif not tables_are_there(folder) or (ready.waiting and (extend or retry_failed)):
         record = record._replace(finished=False)

@@ -8,8 +8,8 @@ from types import TracebackType
 from typing import Any
 
 from jaxrank import train
-from jaxrank.cohorts import Cohort
 from jaxrank.members import Feed, make_feed
+from jaxrank.planning.cohort import Cohort
 from jaxrank.prepare import Prepared
 from jaxrank.record import PlannedCohort, cohort_of
 
@@ -44,7 +44,7 @@ class Loader:
             if planned.number not in self._loads:
                 cohort = cohort_of(planned, self._prepared)
                 self._loads[planned.number] = self._pool.submit(self.load, cohort)
-        needed = {_columns(planned.program["choices"]) for planned in waiting}
+        needed = {_columns(planned.program["program_key"]) for planned in waiting}
         with self._lock:
             self._feeds = {key: feed for key, feed in self._feeds.items() if key in needed}
 
@@ -55,7 +55,7 @@ class Loader:
     def load(self, cohort: Cohort) -> train.Loaded:
         prepared = self._prepared
         with self._lock:
-            key = _columns(cohort.choices._asdict())
+            key = _columns(cohort.program_key._asdict())
             if key not in self._feeds:
                 self._feeds[key] = make_feed(
                     cohort, prepared.dataset, prepared.parts, prepared.trained_folds
@@ -64,5 +64,5 @@ class Loader:
         return train.load(cohort, prepared.dataset, prepared.parts, start=prepared.start, feed=feed)
 
 
-def _columns(choices: Mapping[str, Any]) -> tuple:
-    return tuple(choices["blocks"]), tuple(choices["l2_blocks"])
+def _columns(key: Mapping[str, Any]) -> tuple:
+    return tuple(key["blocks"]), tuple(key["l2_blocks"])

@@ -11,11 +11,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxrank import losses, sampling
-from jaxrank.cohorts import Cohort, Trial
 from jaxrank.data import splits
 from jaxrank.data.dataset import Dataset, fit_scaling, permutation_control
 from jaxrank.data.splits import fold_rows
 from jaxrank.models import Scorer
+from jaxrank.planning.cohort import Cohort
+from jaxrank.planning.trials import Trial
 
 Array = jax.Array
 # Mean and 1/standard deviation of each input, [D].
@@ -57,7 +58,7 @@ class Static(NamedTuple):
 
     `skip_empty`: some member has fewer pairs than the cohort has steps, so steps must be skipped;
     otherwise that choice, which costs a tenth of the time, is left out of the program. Noise and
-    mixup are left out where no member has them. `side_by_side`: see `costs.Rates`.
+    mixup are left out where no member has them. `side_by_side`: see `costs.DeviceProfile`.
     """
 
     model: Scorer
@@ -70,7 +71,7 @@ class Static(NamedTuple):
 
 
 def make_static(cohort: Cohort) -> Static:
-    common = cohort.choices
+    common = cohort.program_key
     return Static(
         Scorer(common.hidden_dims, common.activation, common.use_layernorm),
         common.loss,
@@ -78,7 +79,7 @@ def make_static(cohort: Cohort) -> Static:
         common.has_noise,
         common.has_mixup,
         cohort.skip_empty,
-        cohort.rates.side_by_side,
+        cohort.profile.side_by_side,
     )
 
 
@@ -100,7 +101,7 @@ def make_feed(cohort: Cohort, dataset: Dataset, parts: np.ndarray, folds: Iterab
     After the pairs come the same with renumbered photos, which a control learns from: for its
     program, that is a matter of row numbers too.
     """
-    inputs_ND = dataset.inputs(cohort.choices.blocks, cohort.choices.l2_blocks)
+    inputs_ND = dataset.inputs(cohort.program_key.blocks, cohort.program_key.l2_blocks)
     scaling = {}
     for fold in folds:
         train = fold_rows(parts, fold, splits.TRAIN)
@@ -181,7 +182,7 @@ def cohort_rows(cohort: Cohort, dataset: Dataset, parts: np.ndarray, epoch: int)
         train = fold_rows(parts, fold, splits.TRAIN)
         places = sampling.epoch_rows(
             dataset.series_M[train],
-            cohort.choices.sampler,
+            cohort.program_key.sampler,
             cohort.num_batches,
             cohort.batch_size,
             (seed, fold),

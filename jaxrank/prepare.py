@@ -10,22 +10,24 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from jaxrank import costs, evaluate, plan
+from jaxrank import evaluate
 from jaxrank.checkpoints import SEEN, Model, load_model
-from jaxrank.cohorts import Cohort, Trial
-from jaxrank.config_files import check_config
 from jaxrank.configs import REFERENCES, default
 from jaxrank.data import splits
 from jaxrank.data.dataset import Dataset, align, content_hash
 from jaxrank.data.inputs import SIMULATED, FeaturesInput, PairsInput, block_caveats, load_inputs
 from jaxrank.errors import UserError
-from jaxrank.experiments import (
+from jaxrank.experiments.config_files import check_config
+from jaxrank.experiments.hyperparameters import (
     ALL_BLOCKS,
     Experiment,
     choose_names,
     read_experiments,
     resolve_blocks,
 )
+from jaxrank.planning import costs, planner
+from jaxrank.planning.cohort import Cohort
+from jaxrank.planning.trials import Trial, make_trials
 
 MOST_TRIALS = 100_000
 # Half: other programs, and what a prediction of memory leaves out, need the rest.
@@ -48,7 +50,7 @@ class Prepared(NamedTuple):
       skipped: by experiment, why it can't be trained.
       trials: of the experiments that are not skipped, in the order of the tables.
       cohorts: the plan.
-      rates: that it was made with.
+      profile: that it was made with.
       ceiling_scores_N: for simulated data, the best possible score of each photo.
       start: the model that the experiments, but for the references, begin from.
       launch: the options: with them, `prepare` gives the same again.
@@ -61,7 +63,7 @@ class Prepared(NamedTuple):
     skipped: dict[str, str]
     trials: list[Trial]
     cohorts: list[Cohort]
-    rates: costs.Rates
+    profile: costs.DeviceProfile
     ceiling_scores_N: np.ndarray | None
     start: Model | None
     launch: dict[str, Any]
@@ -91,7 +93,7 @@ def prepare(
     min_reviewers: int | None = None,
     init_from: Path | str | None = None,
     memory_fraction: float = MEMORY_FRACTION,
-    rates: Mapping[str, Any] | None = None,
+    profile: Mapping[str, Any] | None = None,
 ) -> Prepared:
     """Reads and checks everything that a search needs, and plans it; writes nothing.
 
@@ -100,7 +102,7 @@ def prepare(
       mode: a list of experiments in the config.
       experiments: names from the catalogue, instead of a mode.
       config: as configs/default.py returns it, which is the default.
-      overrides: hyperparameters of this launch; see `experiments.read_experiments`.
+      overrides: hyperparameters of this launch; see `hyperparameters.read_experiments`.
       split: see `splits.split_pairs`.
       folds: 0 for one 80/10/10 split, or K >= 3.
       only_folds: train these folds, which count from 0; by default all.
@@ -110,7 +112,7 @@ def prepare(
       photo_name, min_agreement, min_reviewers: see `preferences.read_preferences`.
       init_from: a saved model's folder; every experiment but the references begins from it.
       memory_fraction: the share of the device's memory that one cohort may take.
-      rates: of the machine, as `read_calibration` returns them; by default those built in.
+      profile: of the machine, as `read_calibration` returns them; by default those built in.
     """
     reading = {
         "photo_name": photo_name,
@@ -170,10 +172,10 @@ def prepare(
             f"--num_seeds={num_seeds}: {num_trials:,} trials are more than one search may have "
             f"({MOST_TRIALS:,})"
         )
-    trials = plan.make_trials(trained, trained_folds, seed, num_seeds)
-    planned_with = costs.built_in_rates() if rates is None else costs.Rates(**rates)
+    trials = make_trials(trained, trained_folds, seed, num_seeds)
+    planned_with = costs.built_in_profile() if profile is None else costs.DeviceProfile(**profile)
     limit = memory_limit(memory_fraction)
-    cohorts = plan.make_cohorts(trials, dataset, parts, limit, planned_with)
+    cohorts = planner.make_cohorts(trials, dataset, parts, limit, planned_with)
     directed = int((dataset.preference_M != 0.5).sum())
     facts = source | {
         "simulated": best_scores is not None,
@@ -203,7 +205,7 @@ def prepare(
         **reading,
         "init_from": None if init_from is None else str(Path(init_from).absolute()),
         "memory_fraction": memory_fraction,
-        "rates": dataclasses.asdict(planned_with),
+        "profile": dataclasses.asdict(planned_with),
     }
     ceiling = None if best_scores is None else best_scores[dataset.photos].to_numpy()
     return Prepared(

@@ -18,13 +18,14 @@ import numpy as np
 from ml_collections import ConfigDict
 
 import jaxrank
-from jaxrank.cohorts import Cohort, TrialKey
-from jaxrank.config_files import check_config
 from jaxrank.data.inputs import EMBEDDED, IN_MEMORY
 from jaxrank.errors import UserError
-from jaxrank.experiments import choose_names
+from jaxrank.experiments.config_files import check_config
+from jaxrank.experiments.hyperparameters import choose_names
 from jaxrank.io import atomic
-from jaxrank.plan import make_cohort, measure_folds
+from jaxrank.planning.cohort import Cohort
+from jaxrank.planning.planner import make_cohort, measure_folds
+from jaxrank.planning.trials import TrialKey
 from jaxrank.prepare import Prepared
 
 PLAN_JSON = "plan.json"
@@ -264,7 +265,7 @@ def _other_search(record: Record, prepared: Prepared, extend: bool) -> Iterator[
     for name, fold, seed in sorted(here - there):
         if not extend:
             yield f"it has no fold {fold} and seed {seed} of '{name}' (--extend adds them)"
-    if now.launch["rates"] != record.launch["rates"]:
+    if now.launch["profile"] != record.launch["profile"]:
         yield "it was planned with another --calibration"
     for cohort in record.cohorts:
         if _as_json(cohort_of(cohort, prepared).program) != cohort.program:
@@ -289,7 +290,7 @@ def cohort_of(planned: PlannedCohort, prepared: Prepared) -> Cohort:
         [trials[key] for key in planned.trials],
         prepared.dataset,
         measure_folds(prepared.dataset, prepared.parts),
-        prepared.rates,
-        tuple(planned.program["choices"]["hidden_dims"]),
+        prepared.profile,
+        tuple(planned.program["program_key"]["hidden_dims"]),
         planned.program["epochs_per_dispatch"],
     )

@@ -27,7 +27,7 @@ from jaxrank.evaluate import (
     pair_differences,
     predictions,
 )
-from jaxrank.experiments import Experiment
+from jaxrank.experiments.hyperparameters import Experiment
 from jaxrank.io import atomic, documents, tables
 
 # Of `conclusions.with_intervals`: shares and differences, then whether it is tied for best.

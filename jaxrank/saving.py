@@ -23,10 +23,10 @@ import orbax.checkpoint as ocp
 import pandas as pd
 from flax.traverse_util import flatten_dict, unflatten_dict
 
-from jaxrank.cohorts import Trial, TrialKey
 from jaxrank.epochs import EpochMetrics, TrainState
 from jaxrank.evaluate import TrialResult
 from jaxrank.io import atomic
+from jaxrank.planning.trials import Trial, TrialKey
 from jaxrank.train import Progress
 
 FOLDER = "checkpoints"

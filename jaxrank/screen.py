@@ -8,10 +8,10 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from jaxrank.cohorts import Cohort
 from jaxrank.configs import default
 from jaxrank.evaluate import COMPLETED
-from jaxrank.experiments import Experiment
+from jaxrank.experiments.hyperparameters import Experiment
+from jaxrank.planning.cohort import Cohort
 from jaxrank.report import PARTIAL, RULE, percent
 
 
@@ -58,13 +58,17 @@ def print_plan(
             Text(", ".join(names)),
             str(len(cohort.trials)),
             str(cohort.input_dim),
-            ",".join(map(str, cohort.choices.hidden_dims)) or "-",
+            ",".join(map(str, cohort.program_key.hidden_dims)) or "-",
             str(cohort.batch_size),
             str(cohort.num_batches),
             str(cohort.epochs_per_dispatch),
             f"{cohort.memory_bytes / 2**20:,.0f} MiB",
             f"{cohort.seconds:,.1f} s",
-            Text("; ".join([f"{cohort.choices.loss}, {cohort.choices.sampler}", *_why(cohort)])),
+            Text(
+                "; ".join(
+                    [f"{cohort.program_key.loss}, {cohort.program_key.sampler}", *_why(cohort)]
+                )
+            ),
         )
     console.print(table)
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
@@ -83,7 +87,7 @@ def _why(cohort: Cohort) -> list[str]:
     """What the planner has chosen for a cohort, and its reason."""
     if not cohort.padded:
         return []
-    widths = ",".join(map(str, cohort.choices.hidden_dims))
+    widths = ",".join(map(str, cohort.program_key.hidden_dims))
     return [f"{', '.join(cohort.padded)} padded to {widths}: cheaper than compiling apart"]
 
 

@@ -12,7 +12,7 @@ from jaxrank.evaluate import (
     Yardstick,
     control_z,
 )
-from jaxrank.experiments import SHUFFLED
+from jaxrank.experiments.hyperparameters import SHUFFLED
 from jaxrank.report import PARTIAL, RULE, percent
 
 # Below this, early stopping has judged first weights, not training.

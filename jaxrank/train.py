@@ -13,7 +13,6 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxrank.checkpoints import Model
-from jaxrank.cohorts import Cohort
 from jaxrank.data.dataset import Dataset
 from jaxrank.epochs import (
     FAILED,
@@ -36,6 +35,7 @@ from jaxrank.members import (
     make_members,
     make_static,
 )
+from jaxrank.planning.cohort import Cohort
 from jaxrank.steps import Params
 
 
@@ -64,7 +64,7 @@ def load(
     """Puts a cohort on the device and compiles its programs, at best while another one trains.
 
     Args:
-      cohort: from `plan.make_cohorts`.
+      cohort: from `planner.make_cohorts`.
       dataset: the aligned pairs.
       parts: int8 [F, M], from `splits.split_pairs`; test rows are never looked at.
       start: where trials begin whose experiment names it in `init_from`; its scaling is kept, so
@@ -74,12 +74,12 @@ def load(
     static = make_static(cohort)
     if feed is None:
         feed = make_feed(cohort, dataset, parts, _folds(cohort))
-    if cohort.choices.init_from:
+    if cohort.program_key.init_from:
         assert start is not None, "an experiment begins from a model that was not handed over"
         scaling = dict.fromkeys(_folds(cohort), (start.mean_D, start.inv_std_D))
         feed = feed._replace(scaling=scaling)
     member = make_members(cohort, dataset, parts, feed.scaling)
-    if cohort.choices.init_from:
+    if cohort.program_key.init_from:
         assert start is not None
         begin, arguments = start_cohort, (static, member, initial_params(start, static.loss))
     else:

@@ -13,11 +13,11 @@ from rich.console import Console
 
 from jaxrank import display, evaluate, report, train
 from jaxrank.audit.background import Auditor
-from jaxrank.cohorts import Cohort
 from jaxrank.errors import Stopped
 from jaxrank.evaluate import TrialResult, Yardstick
 from jaxrank.launches import Launch
 from jaxrank.loading import Loader
+from jaxrank.planning.cohort import Cohort
 from jaxrank.prepare import Prepared
 from jaxrank.record import cohort_of, write_record
 from jaxrank.saving import Saver

@@ -8,16 +8,18 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from jaxrank import epochs, members, plan
-from jaxrank.cohorts import Cohort, Trial
+from jaxrank import epochs, members
 from jaxrank.configs import default
-from jaxrank.costs import Rates
 from jaxrank.data.dataset import Dataset
 from jaxrank.data.feature_store import Block
 from jaxrank.data.preferences import Preferences
 from jaxrank.epochs import EpochMetrics, TrainState
-from jaxrank.experiments import Experiment, read_experiments
+from jaxrank.experiments.hyperparameters import Experiment, read_experiments
 from jaxrank.members import Data, Feed, Member, Static
+from jaxrank.planning import planner
+from jaxrank.planning.cohort import Cohort
+from jaxrank.planning.costs import DeviceProfile
+from jaxrank.planning.trials import Trial
 
 PHOTO_TRIAGE = Path(__file__).parents[2] / "shared" / "phototriage"
 
@@ -102,11 +104,11 @@ AUGMENTED_TRIALS = [
 
 # Rates of a machine on which a compilation costs nothing, so that smaller cohorts always pay and
 # padding never does; and the other way round.
-ALWAYS_PAYS = Rates("test", 1e9, 1e9, 1e-9, 1e-30, side_by_side=True)
+ALWAYS_PAYS = DeviceProfile("test", 1e9, 1e9, 1e-9, 1e-30, side_by_side=True)
 
 
 # Both train side by side, as an accelerator does; a CPU by itself trains one after the other.
-NEVER_PAYS = Rates("test", 1e9, 1e9, 1e-9, 1e30, side_by_side=True)
+NEVER_PAYS = DeviceProfile("test", 1e9, 1e9, 1e-9, 1e30, side_by_side=True)
 
 
 def compiled() -> int:
@@ -118,9 +120,9 @@ def cohorts_of(
     trials: Sequence[Trial], dataset: Dataset, parts: np.ndarray, at_once: int = 100
 ) -> list[Cohort]:
     """Cohorts that train side by side."""
-    (whole,) = plan.make_cohorts(trials, dataset, parts, 2**40, NEVER_PAYS)
+    (whole,) = planner.make_cohorts(trials, dataset, parts, 2**40, NEVER_PAYS)
     limit = whole.with_trials(trials[:at_once]).memory_bytes
-    return plan.make_cohorts(trials, dataset, parts, limit, NEVER_PAYS)
+    return planner.make_cohorts(trials, dataset, parts, limit, NEVER_PAYS)
 
 
 def feed_of(cohort: Cohort, dataset: Dataset, parts: np.ndarray) -> Feed:

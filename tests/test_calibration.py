@@ -12,13 +12,14 @@ import pytest
 from small_data import NEVER_PAYS
 
 import jaxrank
-from jaxrank import calibration, costs
+from jaxrank import calibration
 from jaxrank.cli import main
 from jaxrank.data.feature_store import Block
 from jaxrank.data.preferences import Preferences
 from jaxrank.errors import UserError
+from jaxrank.planning import costs
 
-RATES = costs.Rates("planted", 150e9, 20e9, 30e-6, 2.0, False)
+RATES = costs.DeviceProfile("planted", 150e9, 20e9, 30e-6, 2.0, False)
 
 
 def test_planted_rates_are_found() -> None:
@@ -45,7 +46,7 @@ def test_the_work_of_an_epoch_by_hand() -> None:
 
 @pytest.mark.parametrize(
     "content",
-    ["", "[]", "{", '{"format": 1}', '{"format": 1, "device": "cpu", "rates": {"source": "x"}}'],
+    ["", "[]", "{", '{"format": 1}', '{"format": 1, "device": "cpu", "profile": {"source": "x"}}'],
 )
 def test_a_file_that_is_no_calibration_is_refused(tmp_path: Path, content: str) -> None:
     path = tmp_path / "c.json"
@@ -62,7 +63,7 @@ def test_a_calibration_comes_back_and_belongs_to_its_kind_of_device(tmp_path: Pa
     path.write_text(json.dumps(content | {"device": "TPU v9"}))
     with pytest.raises(UserError, match="measured on 'TPU v9'"):
         calibration.read_calibration(path)
-    content["rates"]["step_seconds"] = -1.0
+    content["profile"]["step_seconds"] = -1.0
     path.write_text(json.dumps(content))
     with pytest.raises(UserError, match="not a file of"):
         calibration.read_calibration(path)
@@ -84,10 +85,10 @@ def test_a_search_is_not_gone_on_with_at_other_rates(
 ) -> None:
     options: dict[str, Any] = {"experiments": ["iqa_only"], "overrides": {"max_epochs": 2}}
     folder = tmp_path / "w"
-    jaxrank.search(*small_data, workdir=folder, rates=vars(RATES), **options)
+    jaxrank.search(*small_data, workdir=folder, profile=vars(RATES), **options)
     again: dict[str, Any] = {"workdir": folder, "extend": True}
     with pytest.raises(UserError, match="planned with another --calibration"):
-        jaxrank.search(*small_data, num_seeds=2, rates=vars(NEVER_PAYS), **again)
+        jaxrank.search(*small_data, num_seeds=2, profile=vars(NEVER_PAYS), **again)
     result = jaxrank.search(*small_data, num_seeds=2, **again)
     assert len(result.trials) == 6  # with the references
 

@@ -10,7 +10,7 @@ from jaxrank.checkpoints import load_model, save_model
 from jaxrank.configs import default
 from jaxrank.data.feature_store import Block, write_block
 from jaxrank.errors import UserError
-from jaxrank.experiments import read_experiments
+from jaxrank.experiments.hyperparameters import read_experiments
 from jaxrank.models import Scorer
 
 

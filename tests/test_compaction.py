@@ -10,21 +10,25 @@ import numpy as np
 import pytest
 from small_data import ALWAYS_PAYS, EVERYTHING, NEVER_PAYS, compiled, experiment
 
-from jaxrank import plan, saving, train
-from jaxrank.cohorts import Cohort, Trial
-from jaxrank.costs import Rates
+from jaxrank import saving, train
 from jaxrank.data.dataset import Dataset
+from jaxrank.planning import planner
+from jaxrank.planning.cohort import Cohort
+from jaxrank.planning.costs import DeviceProfile
+from jaxrank.planning.trials import Trial
 
 # Eight trials of which one stops after two epochs, then others; two run to the end.
 LAST_EPOCHS = (2, 9, 3, 3, 4, 6, 12, 12)
 
 
-def cohort_of_eight(dataset: Dataset, parts: np.ndarray, rates: Rates, **changes: Any) -> Cohort:
+def cohort_of_eight(
+    dataset: Dataset, parts: np.ndarray, profile: DeviceProfile, **changes: Any
+) -> Cohort:
     trials = [
         Trial(experiment(f"e{i}", max_epochs=most, patience=99, **changes), i % 3, i)
         for i, most in enumerate(LAST_EPOCHS)
     ]
-    (cohort,) = plan.make_cohorts(trials, dataset, parts, 2**40, rates)
+    (cohort,) = planner.make_cohorts(trials, dataset, parts, 2**40, profile)
     return cohort._replace(epochs_per_dispatch=1)
 
 
@@ -65,10 +69,10 @@ def test_one_after_the_other_is_side_by_side(
     dataset: Dataset, parts: np.ndarray, changes: dict[str, Any]
 ) -> None:
     side_by_side = cohort_of_eight(dataset, parts, NEVER_PAYS, **changes)
-    rates = dataclasses.replace(ALWAYS_PAYS, side_by_side=False)
+    profile = dataclasses.replace(ALWAYS_PAYS, side_by_side=False)
     states = []
     one_by_one = train.fit(
-        cohort_of_eight(dataset, parts, rates, **changes),
+        cohort_of_eight(dataset, parts, profile, **changes),
         dataset,
         parts,
         on_dispatch=lambda p: states.append(jax.device_get(p.state)),
@@ -87,7 +91,9 @@ def test_compaction_needs_a_saving_that_is_sure(dataset: Dataset, parts: np.ndar
     assert cohort.compacted_size(1, 0) == 8
     half = cohort.epoch_seconds - cohort.with_trials(cohort.trials[:4]).epoch_seconds
     for epochs_left, size in ((9, 8), (11, 4)):
-        dear = cohort._replace(rates=Rates(**{**vars(cohort.rates), "compile_seconds": 10 * half}))
+        dear = cohort._replace(
+            profile=DeviceProfile(**{**vars(cohort.profile), "compile_seconds": 10 * half})
+        )
         assert dear.compacted_size(4, epochs_left) == size
 
 
@@ -97,7 +103,7 @@ def test_a_dispatch_of_several_epochs_is_those_epochs(dataset: Dataset, parts: n
         Trial(experiment("e", learning_rate=1e-2, patience=2, max_epochs=25), fold, 0)
         for fold in range(3)
     ]
-    (cohort,) = plan.make_cohorts(trials, dataset, parts, 2**40)
+    (cohort,) = planner.make_cohorts(trials, dataset, parts, 2**40)
     one = train.fit(cohort._replace(epochs_per_dispatch=1), dataset, parts)
     assert len(one.history.running) % 4
     four = train.fit(cohort._replace(epochs_per_dispatch=4), dataset, parts)

@@ -9,13 +9,14 @@ import pytest
 from small_data import experiment, feed_of
 
 import jaxrank
-from jaxrank import evaluate, members, plan, train
-from jaxrank.cohorts import Trial
+from jaxrank import evaluate, members, train
 from jaxrank.data import splits
 from jaxrank.data.dataset import Dataset, align, permutation_control
 from jaxrank.data.feature_store import Block
 from jaxrank.data.preferences import Preferences
-from jaxrank.experiments import Experiment
+from jaxrank.experiments.hyperparameters import Experiment
+from jaxrank.planning import planner
+from jaxrank.planning.trials import Trial
 from jaxrank.sentences import LEAKING
 
 SmallData = tuple[Preferences, dict[str, Block]]
@@ -56,7 +57,7 @@ def test_the_control_is_a_search_on_renumbered_pairs(dataset: Dataset, parts: np
     """In a cohort with others, it gives what its experiment would give on such a table."""
     honest = Trial(experiment("a", max_epochs=3), 0, 0)
     control = Trial(experiment("shuffled", max_epochs=3), 1, 0)
-    (cohort,) = plan.make_cohorts([honest, control], dataset, parts, 2**40)
+    (cohort,) = planner.make_cohorts([honest, control], dataset, parts, 2**40)
     fitted = train.fit(cohort, dataset, parts)
     yardstick = evaluate.make_yardstick(dataset, parts)
     rows = [result.row for result in evaluate.trial_results(cohort, fitted, yardstick)]
@@ -64,7 +65,7 @@ def test_the_control_is_a_search_on_renumbered_pairs(dataset: Dataset, parts: np
     moved = permutation_control(dataset)
     # The same identity, hence the same random numbers, but no control of that table.
     plain = control._replace(experiment=NotRenumbered(**vars(control.experiment)))
-    (alone,) = plan.make_cohorts([plain], moved, parts, 2**40)
+    (alone,) = planner.make_cohorts([plain], moved, parts, 2**40)
     expected = train.fit(alone, moved, parts)
     np.testing.assert_allclose(fitted.scores_PN[1], expected.scores_PN[0], atol=1e-5)
     (row,) = (
@@ -86,7 +87,7 @@ class NotRenumbered(Experiment):
 
 def test_a_control_reads_the_second_half_of_the_pairs(dataset: Dataset, parts: np.ndarray) -> None:
     trials = [Trial(experiment(name), 0, 0) for name in ("a", "shuffled")]
-    (cohort,) = plan.make_cohorts(trials, dataset, parts, 2**40)
+    (cohort,) = planner.make_cohorts(trials, dataset, parts, 2**40)
     num_pairs = len(dataset.preference_M)
     rows = members.cohort_rows(cohort, dataset, parts, 0)
     filled = rows[0] >= 0

@@ -6,14 +6,14 @@ import pandas as pd
 import pytest
 
 from jaxrank import evaluate, report
-from jaxrank.cohorts import Trial
 from jaxrank.configs import default
 from jaxrank.data import splits
 from jaxrank.data.dataset import Dataset, align
 from jaxrank.data.feature_store import Block
 from jaxrank.data.preferences import Preferences
 from jaxrank.evaluate import TrialResult
-from jaxrank.experiments import read_experiments
+from jaxrank.experiments.hyperparameters import read_experiments
+from jaxrank.planning.trials import Trial
 
 EXPERIMENT = dataclasses.replace(
     read_experiments(default.get_config(), ["iqa_only"], {})[0], blocks=("iqa",)

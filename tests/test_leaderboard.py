@@ -8,13 +8,13 @@ from scipy.stats import norm
 from small_data import experiment
 
 from jaxrank import choice, claims, evaluate, leaderboard
-from jaxrank.cohorts import Trial
 from jaxrank.data import splits
 from jaxrank.data.dataset import align
 from jaxrank.data.feature_store import Block
 from jaxrank.data.preferences import Preferences
 from jaxrank.evaluate import TrialResult
 from jaxrank.leaderboard import Hits, Standings
+from jaxrank.planning.trials import Trial
 
 NAN = float("nan")
 

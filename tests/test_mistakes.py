@@ -7,14 +7,14 @@ import pytest
 from scipy.special import expit
 
 from jaxrank import evaluate, mistakes
-from jaxrank.cohorts import Trial
 from jaxrank.configs import default
 from jaxrank.data import splits
 from jaxrank.data.dataset import Dataset, align
 from jaxrank.data.feature_store import Block
 from jaxrank.data.preferences import Preferences
 from jaxrank.evaluate import TrialResult, Yardstick
-from jaxrank.experiments import Experiment, read_experiments
+from jaxrank.experiments.hyperparameters import Experiment, read_experiments
+from jaxrank.planning.trials import Trial
 from jaxrank.reliability import Judgements
 
 EXPERIMENT = read_experiments(default.get_config(), ["iqa_only"], {})[0]

@@ -9,12 +9,14 @@ import pytest
 from small_data import ALWAYS_PAYS, EVERYTHING, NEVER_PAYS, experiment
 
 import jaxrank
-from jaxrank import evaluate, models, plan, train
-from jaxrank.cohorts import Cohort, Trial
+from jaxrank import evaluate, models, train
 from jaxrank.data.dataset import Dataset
 from jaxrank.data.feature_store import Block
 from jaxrank.data.preferences import Preferences
 from jaxrank.models import Scorer
+from jaxrank.planning import planner
+from jaxrank.planning.cohort import Cohort
+from jaxrank.planning.trials import Trial
 
 # Between the two that are wider at one layer each, and one that is narrower at both.
 WIDTHS = ((8, 6), (5, 6), (8, 2), (3, 4))
@@ -31,7 +33,7 @@ def padded_trials(**changes: Any) -> list[Trial]:
 
 def padded_cohort(dataset: Dataset, parts: np.ndarray, **changes: Any) -> Cohort:
     # Compilations are dear: one cohort for all.
-    (cohort,) = plan.make_cohorts(padded_trials(**changes), dataset, parts, 2**40, NEVER_PAYS)
+    (cohort,) = planner.make_cohorts(padded_trials(**changes), dataset, parts, 2**40, NEVER_PAYS)
     return cohort
 
 
@@ -44,11 +46,11 @@ def test_a_padded_trial_is_the_trial_alone(
     dataset: Dataset, parts: np.ndarray, changes: dict[str, Any]
 ) -> None:
     cohort = padded_cohort(dataset, parts, **changes)
-    assert cohort.choices.hidden_dims == (8, 6)
+    assert cohort.program_key.hidden_dims == (8, 6)
     assert cohort.padded == ["w1", "w2", "w3"]
     together = train.fit(cohort, dataset, parts)
     for p, trial in enumerate(cohort.trials):
-        (own,) = plan.make_cohorts([trial], dataset, parts, 2**40)
+        (own,) = planner.make_cohorts([trial], dataset, parts, 2**40)
         alone = train.fit(own, dataset, parts)
         np.testing.assert_allclose(together.scores_PN[p], alone.scores_PN[0], rtol=0, atol=2e-5)
         of_trial = jax.tree.map(lambda leaf, p=p: leaf[p], together.best_params)
@@ -67,18 +69,18 @@ def test_a_padded_trial_is_the_trial_alone(
 
 def test_widths_are_padded_only_where_it_pays(dataset: Dataset, parts: np.ndarray) -> None:
     trials = padded_trials()
-    apart = plan.make_cohorts(trials, dataset, parts, 2**40, ALWAYS_PAYS)
-    assert [c.choices.hidden_dims for c in apart] == list(WIDTHS)
+    apart = planner.make_cohorts(trials, dataset, parts, 2**40, ALWAYS_PAYS)
+    assert [c.program_key.hidden_dims for c in apart] == list(WIDTHS)
     assert not any(cohort.padded for cohort in apart)
     # Nor where the padded cohort would not fit into memory, nor across depths or other choices.
     room = max(cohort.memory_bytes for cohort in apart)
-    assert len(plan.make_cohorts(trials, dataset, parts, room, NEVER_PAYS)) > 1
+    assert len(planner.make_cohorts(trials, dataset, parts, room, NEVER_PAYS)) > 1
     others = [
         Trial(experiment("deep", mlp_hidden_dims=(4, 4, 4)), 0, 0),
         Trial(experiment("other", mlp_hidden_dims=(4, 4), activation="gelu"), 0, 0),
         Trial(experiment("linear", mlp_hidden_dims=()), 0, 0),
     ]
-    assert len(plan.make_cohorts([*trials, *others], dataset, parts, 2**40, NEVER_PAYS)) == 4
+    assert len(planner.make_cohorts([*trials, *others], dataset, parts, 2**40, NEVER_PAYS)) == 4
 
 
 def test_a_model_from_a_padded_cohort_has_its_own_size(
@@ -89,9 +91,9 @@ def test_a_model_from_a_padded_cohort_has_its_own_size(
         "overrides": {"batch_size": 16, "max_epochs": 3},
     }
     runs = {}
-    for name, rates in (("padded", NEVER_PAYS), ("apart", ALWAYS_PAYS)):
+    for name, profile in (("padded", NEVER_PAYS), ("apart", ALWAYS_PAYS)):
         folder = tmp_path / name
-        result = jaxrank.search(*small_data, workdir=folder, rates=vars(rates), **options)
+        result = jaxrank.search(*small_data, workdir=folder, profile=vars(profile), **options)
         rows = result.summary.set_index("experiment_name")
         runs[name] = rows, jaxrank.load_model(folder / "tiny_mlp" / "model")
         log = (folder / "training.log").read_text()

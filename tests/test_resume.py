@@ -22,12 +22,13 @@ import pytest
 from small_data import make_data
 
 import jaxrank
-from jaxrank import epochs, evaluate, launches, plan, prepare, record, saving, train
+from jaxrank import epochs, evaluate, launches, prepare, record, saving, train
 from jaxrank.cli import main
 from jaxrank.data.feature_store import Block
 from jaxrank.data.preferences import Preferences
 from jaxrank.errors import UserError
 from jaxrank.io import atomic
+from jaxrank.planning import planner
 
 LAUNCH = Path(__file__).parents[1] / "launch.py"
 SmallData = tuple[Preferences, dict[str, Block]]
@@ -244,7 +245,7 @@ def search_killed_after(
 def an_epoch_a_dispatch() -> Iterator[None]:
     """So that a search can be killed after each."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(plan, "_MOST_EPOCHS", 1)
+        patch.setattr(planner, "_MOST_EPOCHS", 1)
         yield
 
 
@@ -693,7 +694,7 @@ def test_a_trial_that_does_not_fit_fails_alone_and_can_be_retried(
     fit = train.fit
 
     def no_room_for_iqa_only(cohort: Any, *arguments: Any, **options: Any) -> Any:
-        if cohort.choices.hidden_dims == (32,):
+        if cohort.program_key.hidden_dims == (32,):
             raise MemoryError
         return fit(cohort, *arguments, **options)
 
@@ -777,7 +778,7 @@ def on_a_small_file_system(disk: Path) -> None:
                 pass
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(plan, "_MOST_EPOCHS", 1)
+        patch.setattr(planner, "_MOST_EPOCHS", 1)
         print(search_on_a_full_disk(disk, make_data(), fill, filler.unlink))
 
 

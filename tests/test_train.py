@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 from small_data import NEVER_PAYS, TRIALS, cohorts_of, experiment, feed_of, one_epoch
 
-from jaxrank import epochs, losses, members, plan, sampling, train
-from jaxrank.cohorts import Trial
+from jaxrank import epochs, losses, members, sampling, train
 from jaxrank.data import splits, synthetic
 from jaxrank.data.dataset import Dataset, align
+from jaxrank.planning import planner
+from jaxrank.planning.trials import Trial
 
 
 @pytest.mark.parametrize("learning_rate", [1e-30, 1.0, 1e30])
@@ -22,7 +23,7 @@ def test_any_finite_positive_learning_rate_runs(
     dataset: Dataset, parts: np.ndarray, learning_rate: float
 ) -> None:
     trial = Trial(experiment("a", max_epochs=2, learning_rate=learning_rate), 0, 0)
-    (cohort,) = plan.make_cohorts([trial], dataset, parts, 2**30)
+    (cohort,) = planner.make_cohorts([trial], dataset, parts, 2**30)
     fitted = train.fit(cohort, dataset, parts)
     assert fitted.status_P[0] in (epochs.STOPPED, epochs.FAILED)
 
@@ -36,7 +37,7 @@ def test_early_stopping_is_the_rule_as_stated(dataset: Dataset, parts: np.ndarra
         for seed in range(3)
     ]
     trials.append(Trial(experiment("short", patience=50, max_epochs=3), 0, 0))
-    (cohort,) = plan.make_cohorts(trials, dataset, parts, 2**30)
+    (cohort,) = planner.make_cohorts(trials, dataset, parts, 2**30)
     seen: list[tuple[int, int]] = []
     fitted = train.fit(
         cohort,
@@ -65,7 +66,7 @@ def test_the_chosen_parameters_are_those_of_the_chosen_epoch(
     dataset: Dataset, parts: np.ndarray
 ) -> None:
     trials = [Trial(experiment("a", learning_rate=1e-2, max_epochs=12), fold, 0) for fold in (0, 1)]
-    (cohort,) = plan.make_cohorts(trials, dataset, parts, 2**30)
+    (cohort,) = planner.make_cohorts(trials, dataset, parts, 2**30)
     fitted = train.fit(cohort, dataset, parts)
     for p, trial in enumerate(trials):
         rows = splits.fold_rows(parts, trial.fold, splits.VALIDATION)
@@ -99,7 +100,7 @@ def test_scaling_sees_training_photos_only(dataset: Dataset, parts: np.ndarray) 
 def test_test_rows_stay_out_of_training_and_validation(dataset: Dataset, parts: np.ndarray) -> None:
     """Turning every test label round changes no parameter; a validation label does count."""
     trials = [Trial(experiment("a", learning_rate=1e-2, max_epochs=6), 0, 0)]
-    (cohort,) = plan.make_cohorts(trials, dataset, parts, 2**30)
+    (cohort,) = planner.make_cohorts(trials, dataset, parts, 2**30)
     before = train.fit(cohort, dataset, parts)
     for part, same in ((splits.TEST, True), (splits.VALIDATION, False)):
         rows = splits.fold_rows(parts, 0, part)
@@ -162,7 +163,9 @@ def test_every_loss_and_sampler_learns(
     dataset: Dataset, parts: np.ndarray, loss: str, sampler: str
 ) -> None:
     changes = {"loss": loss, "sampler": sampler, "max_epochs": 15, "learning_rate": 5e-3}
-    (cohort,) = plan.make_cohorts([Trial(experiment("a", **changes), 0, 0)], dataset, parts, 2**30)
+    (cohort,) = planner.make_cohorts(
+        [Trial(experiment("a", **changes), 0, 0)], dataset, parts, 2**30
+    )
     fitted = train.fit(cohort, dataset, parts)
     losses_by_epoch = fitted.history.train_loss[:, 0]
     assert losses_by_epoch[-1] < 0.9 * losses_by_epoch[0]
@@ -174,7 +177,7 @@ def test_a_test_photo_that_overflows_does_not_touch_training(
 ) -> None:
     """An empty place in a batch must read a pair of the member's own part."""
     trials = [Trial(experiment("a", max_epochs=3, batch_size=7), fold, 0) for fold in range(3)]
-    (cohort,) = plan.make_cohorts(trials, dataset, parts, 2**30)
+    (cohort,) = planner.make_cohorts(trials, dataset, parts, 2**30)
     assert (np.asarray(members.cohort_rows(cohort, dataset, parts, 0)) < 0).any()
     tested_in = parts[:, -1] == splits.TEST
     last_fold = int(np.flatnonzero(tested_in)[0])
@@ -191,7 +194,7 @@ def test_a_test_photo_that_overflows_does_not_touch_training(
 def test_steps_without_a_pair_are_skipped(dataset: Dataset, parts: np.ndarray) -> None:
     """A fold with fewer pairs than steps trains as if the empty steps were not there."""
     trial = Trial(experiment("a", dropout=0.0, batch_size=200), 0, 0)
-    (cohort,) = plan.make_cohorts([trial], dataset, parts, 2**30)
+    (cohort,) = planner.make_cohorts([trial], dataset, parts, 2**30)
     assert not cohort.skip_empty
     cohort = cohort._replace(skip_empty=True)
     static = members.make_static(cohort)
@@ -225,7 +228,7 @@ def test_one_huge_series_in_one_fold_asks_for_skipped_steps(parts: np.ndarray) -
     )
     parts = splits.split_series(huge.series_ids, folds=3)[:, series]
     trials = [Trial(experiment("a", sampler="distinct", blocks=("iqa",)), f, 0) for f in range(3)]
-    (cohort,) = plan.make_cohorts(trials, huge, parts, 2**30)
+    (cohort,) = planner.make_cohorts(trials, huge, parts, 2**30)
     assert cohort.num_batches == 200
     assert cohort.skip_empty
 
@@ -233,7 +236,7 @@ def test_one_huge_series_in_one_fold_asks_for_skipped_steps(parts: np.ndarray) -
 def test_photos_with_equal_features_tie(dataset: Dataset, parts: np.ndarray) -> None:
     same = dataset._replace(features_ND=np.tile(dataset.features_ND[:1], (3000, 1)))
     trial = Trial(experiment("a", mlp_hidden_dims=(256,), max_epochs=1), 0, 0)
-    (cohort,) = plan.make_cohorts([trial], dataset, parts, 2**30)
+    (cohort,) = planner.make_cohorts([trial], dataset, parts, 2**30)
     member = members.make_members(cohort, dataset, parts, feed_of(cohort, dataset, parts).scaling)
     static = members.make_static(cohort)
     state = train.init_cohort(static, member)
@@ -304,7 +307,7 @@ def test_swapping_every_pair_flips_the_predictions_and_nothing_else(
     # Not Adam, see above.
     changes: dict[str, Any] = {"optimizer": "sgd", "learning_rate": 0.1, "max_epochs": 3}
     trials = [Trial(experiment("a", dropout=0.0, **changes), 0, 0)]
-    (cohort,) = plan.make_cohorts(trials, dataset, parts, 2**30)
+    (cohort,) = planner.make_cohorts(trials, dataset, parts, 2**30)
     swapped = dataset._replace(
         pair_rows_M2=dataset.pair_rows_M2[:, ::-1].copy(),
         preference_M=(1 - dataset.preference_M).astype(np.float32),
@@ -324,9 +327,9 @@ def test_the_predicted_memory_is_near_what_the_compiler_allocates(side_by_side: 
     simulated = synthetic.simulate()
     dataset = align(simulated.pairs, simulated.features)
     parts = splits.split_pairs(dataset.table)
-    rates = dataclasses.replace(NEVER_PAYS, side_by_side=side_by_side)
+    profile = dataclasses.replace(NEVER_PAYS, side_by_side=side_by_side)
     feed = members.make_feed(
-        plan.make_cohorts([TRIALS[0]], dataset, parts, 2**40, rates)[0], dataset, parts, [0]
+        planner.make_cohorts([TRIALS[0]], dataset, parts, 2**40, profile)[0], dataset, parts, [0]
     )
     for changes in (
         {"mlp_hidden_dims": (512, 256)},
@@ -337,7 +340,7 @@ def test_the_predicted_memory_is_near_what_the_compiler_allocates(side_by_side: 
     ):
         for num_trials in (1, 4):
             trials = [Trial(experiment("a", **changes), 0, s) for s in range(num_trials)]
-            (cohort,) = plan.make_cohorts(trials, dataset, parts, 2**40, rates)
+            (cohort,) = planner.make_cohorts(trials, dataset, parts, 2**40, profile)
             static = members.make_static(cohort)
             member = members.make_members(cohort, dataset, parts, feed.scaling)
             state = jax.eval_shape(partial(train.init_cohort, static, member))

@@ -1,4 +1,4 @@
-"""`calibrate`: the rates of this machine, for the planner."""
+"""`calibrate`: the profile of this machine, for the planner."""
 
 from pathlib import Path
 
@@ -10,7 +10,10 @@ from jaxrank.errors import UserError
 def define_calibrate(values: flags.FlagValues, words: list[str]) -> None:
     del words  # no config here
     flags.DEFINE_string(
-        "calibration", None, "new file for the rates, such as this_machine.json", flag_values=values
+        "calibration",
+        None,
+        "new file for the profile, such as this_machine.json",
+        flag_values=values,
     )
 
 
@@ -27,17 +30,17 @@ def calibrate(values: flags.FlagValues, config: None) -> int:
 
     from jaxrank import calibration
 
-    rates, timings = calibration.calibrate()
+    profile, timings = calibration.calibrate()
     for timing in timings:
-        predicted = rates.seconds(timing.work)
+        predicted = profile.seconds(timing.work)
         print(
             f"{timing.shape}: an epoch takes {timing.epoch_seconds:.3f} s, predicted "
             f"{predicted:.3f} s; loading and compiling took {timing.compile_seconds:.1f} s"
         )
-    calibration.write_calibration(path, rates)
+    calibration.write_calibration(path, profile)
     print(
-        f"{path}: {rates.flops_per_second / 1e9:,.0f} GFLOP/s, "
-        f"{rates.bytes_per_second / 1e9:,.0f} GB/s, {1e6 * rates.step_seconds:,.0f} us a step, "
-        f"{rates.compile_seconds:.1f} s a compilation"
+        f"{path}: {profile.flops_per_second / 1e9:,.0f} GFLOP/s, "
+        f"{profile.bytes_per_second / 1e9:,.0f} GB/s, {1e6 * profile.step_seconds:,.0f} us a step, "
+        f"{profile.compile_seconds:.1f} s a compilation"
     )
     return 0

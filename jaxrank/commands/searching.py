@@ -9,9 +9,9 @@ from absl import flags
 from ml_collections import ConfigDict, config_flags
 
 from jaxrank.commands.console import default_workdir, make_console, silence_stdout
-from jaxrank.config_files import check_key, load_config, with_every_key
 from jaxrank.configs import CATALOGUE_KEYS, default
 from jaxrank.errors import UserError
+from jaxrank.experiments.config_files import check_key, load_config, with_every_key
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -76,7 +76,7 @@ def _define_run(values: flags.FlagValues) -> None:
         "photo_name": "votes and pair lists: how a photo's name is built (default: "
                       "{series:06d}-{number:02d}.JPG)",
         "init_from": "folder of a saved model that training begins from",
-        "calibration": "file of the command 'calibrate', to plan with (default: built-in rates)",
+        "calibration": "file of the command 'calibrate', to plan with (default: built-in profile)",
     }  # fmt: skip
     for name, meaning in text.items():
         flags.DEFINE_string(name, None, meaning, flag_values=values)
@@ -165,7 +165,7 @@ def _read_catalogue(config: ConfigDict, path: str | None) -> ConfigDict:
     if path is None:
         return config
 
-    from jaxrank.catalogues import read_catalogue
+    from jaxrank.experiments.catalogue import read_catalogue
 
     return read_catalogue(path, config)
 
@@ -233,7 +233,7 @@ def search(values: flags.FlagValues, config: Config) -> int:
             raise UserError("--experiments is empty: give names from the catalogue")
     if values.experiments_csv is not None:
         given["config"] = config.values
-        from jaxrank.catalogues import MODE
+        from jaxrank.experiments.catalogue import MODE
 
         # Not the keys of its experiments: a ConfigDict sorts them, and the table has an order.
         given.setdefault("experiments", list(config.values.modes[MODE]))
@@ -349,7 +349,7 @@ def _options_given(values: flags.FlagValues, config: Config) -> dict[str, Any]:
     if values["calibration"].present:
         from jaxrank.calibration import read_calibration
 
-        given["rates"] = read_calibration(values.calibration)
+        given["profile"] = read_calibration(values.calibration)
     if values.only_folds is not None:
         if not all(re.fullmatch("[0-9]{1,9}", word.strip()) for word in values.only_folds):
             raise UserError(f"--only_folds={','.join(values.only_folds)}: not whole numbers")

@@ -10,13 +10,14 @@ from photo_stores import IQA, fill
 from small_data import make_data
 
 import jaxrank
-from jaxrank import calibration, costs, display, launches, prepare
+from jaxrank import calibration, display, launches
 from jaxrank.cli import main
 from jaxrank.data import feature_store
 from jaxrank.errors import UserError
 from jaxrank.extract.extraction import extract
 from jaxrank.extract.listing import list_folder
 from jaxrank.io import atomic
+from jaxrank.planning import costs
 
 SMALL: dict[str, Any] = {
     "experiments": ["tiny_mlp"],
@@ -171,7 +172,7 @@ def test_rows_of_a_running_extraction_do_not_go_where_a_link_leads(
 
 
 def test_rates_do_not_go_where_a_link_leads(outside: Path, tmp_path: Path) -> None:
-    path = tmp_path / "rates.json"
+    path = tmp_path / "profile.json"
     atomic.temporary_path(path).symlink_to(outside)
-    calibration.write_calibration(path, costs.built_in_rates())
-    assert prepare.costs.Rates(**calibration.read_calibration(path)) == costs.built_in_rates()
+    calibration.write_calibration(path, costs.built_in_profile())
+    assert costs.DeviceProfile(**calibration.read_calibration(path)) == costs.built_in_profile()

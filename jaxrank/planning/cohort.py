@@ -1,41 +1,22 @@
 """What is trained: trials, and cohorts of trials that one program trains."""
 
-import hashlib
 from collections.abc import Sequence
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from jaxrank import costs, losses, models
-from jaxrank.costs import Rates, Work
-from jaxrank.experiments import Experiment
+from jaxrank import losses, models
+from jaxrank.experiments.hyperparameters import Experiment
+from jaxrank.planning import costs
+from jaxrank.planning.costs import DeviceProfile, Work
+from jaxrank.planning.trials import Trial
 
 # Pairs (validation) or photos (final scores) that a trial holds in memory at a time outside of
 # its training batches.
 SCORING_CHUNK = 512
 
-# A trial within its search: experiment name, fold, seed.
-TrialKey: TypeAlias = tuple[str, int, int]
 
-
-class Trial(NamedTuple):
-    """One model trained once."""
-
-    experiment: Experiment
-    fold: int
-    seed: int
-
-    @property
-    def key(self) -> TrialKey:
-        return self.experiment.name, self.fold, self.seed
-
-    @property
-    def identity(self) -> str:
-        """What keys all of its random numbers: never a place in an array."""
-        return hashlib.sha256("\n".join(map(str, self.key)).encode()).hexdigest()
-
-
-class Choices(NamedTuple):
+class ProgramKey(NamedTuple):
     """What must be equal for trials to share a program and its data."""
 
     blocks: tuple[str, ...]
@@ -52,8 +33,8 @@ class Choices(NamedTuple):
     init_from: str
 
 
-def choices(e: Experiment) -> Choices:
-    return Choices(
+def program_key(e: Experiment) -> ProgramKey:
+    return ProgramKey(
         blocks=e.blocks,
         l2_blocks=e.l2_blocks,
         hidden_dims=e.mlp_hidden_dims,
@@ -75,7 +56,7 @@ class Cohort(NamedTuple):
 
     Attributes:
       trials: P of them.
-      choices: of every trial, but that `hidden_dims` may be wider than a trial's own.
+      program_key: of every trial, but that `hidden_dims` may be wider than a trial's own.
       num_batches: S, the steps of an epoch.
       batch_size: B, the pairs of the largest batch.
       val_shape: chunks and width of the validation rows.
@@ -83,11 +64,11 @@ class Cohort(NamedTuple):
       input_dim: D.
       epochs_per_dispatch: E, the epochs that the device runs before the host looks.
       data_bytes: memory of what all trials read.
-      rates: that its costs are predicted with.
+      profile: that its costs are predicted with.
     """
 
     trials: tuple[Trial, ...]
-    choices: Choices
+    program_key: ProgramKey
     num_batches: int
     batch_size: int
     val_shape: tuple[int, int]
@@ -95,34 +76,36 @@ class Cohort(NamedTuple):
     input_dim: int
     epochs_per_dispatch: int
     data_bytes: int
-    rates: Rates
+    profile: DeviceProfile
 
     @property
     def program(self) -> dict[str, Any]:
         """What its compiled program depends on, besides the number of trials."""
-        apart = ("trials", "choices", "data_bytes", "rates")
+        apart = ("trials", "program_key", "data_bytes", "profile")
         shapes = {key: value for key, value in self._asdict().items() if key not in apart}
-        return {"choices": self.choices._asdict()} | shapes
+        return {"program_key": self.program_key._asdict()} | shapes
 
     @property
     def _state_bytes(self) -> int:
-        return costs.state_bytes(self.input_dim, self.choices.hidden_dims, self.choices.optimizer)
+        return costs.state_bytes(
+            self.input_dim, self.program_key.hidden_dims, self.program_key.optimizer
+        )
 
     @property
     def _working_bytes(self) -> int:
         """Of a trial while it trains or validates, besides its state."""
         return costs.working_bytes(
             self.input_dim,
-            self.choices.hidden_dims,
+            self.program_key.hidden_dims,
             self.batch_size,
             self.val_shape[1],
-            num_inputs=1 + 4 * self.choices.has_noise + self.choices.has_mixup,
+            num_inputs=1 + 4 * self.program_key.has_noise + self.program_key.has_mixup,
         )
 
     @property
     def shared_bytes(self) -> int:
         """Predicted memory that does not grow with the trials."""
-        if self.rates.side_by_side:
+        if self.profile.side_by_side:
             return self.data_bytes
         # One trial at a time works, on a copy of its state.
         copied = self._state_bytes if len(self.trials) > 1 else 0
@@ -131,7 +114,7 @@ class Cohort(NamedTuple):
     @property
     def trial_bytes(self) -> int:
         """Predicted memory of each trial."""
-        return self._state_bytes + self.rates.side_by_side * self._working_bytes
+        return self._state_bytes + self.profile.side_by_side * self._working_bytes
 
     @property
     def memory_bytes(self) -> int:
@@ -145,7 +128,7 @@ class Cohort(NamedTuple):
     @property
     def padded(self) -> list[str]:
         """The experiments whose hidden layers are padded to those of the cohort."""
-        wide = self.choices.hidden_dims
+        wide = self.program_key.hidden_dims
         return list(
             dict.fromkeys(
                 trial.experiment.name
@@ -159,24 +142,24 @@ class Cohort(NamedTuple):
         chunks, width = self.val_shape
         return costs.epoch_work(
             self.input_dim,
-            self.choices.hidden_dims,
-            self.choices.optimizer,
+            self.program_key.hidden_dims,
+            self.program_key.optimizer,
             len(self.trials),
             self.num_batches,
             self.batch_size,
             chunks * width,
-            self.rates.side_by_side,
+            self.profile.side_by_side,
         )
 
     @property
     def epoch_seconds(self) -> float:
         """Predicted."""
-        return self.rates.seconds(self.epoch_work)
+        return self.profile.seconds(self.epoch_work)
 
     @property
     def seconds(self) -> float:
         """Predicted, if no trial stops early and nothing is compiled yet."""
-        return self.rates.compile_seconds + self.max_epochs * self.epoch_seconds
+        return self.profile.compile_seconds + self.max_epochs * self.epoch_seconds
 
     def compacted_size(self, num_running: int, epochs_left: int) -> int:
         """How many trials to go on with when so many still run: a power of two, or as many as now.
@@ -187,10 +170,10 @@ class Cohort(NamedTuple):
         """
         smaller = 1 << max(num_running - 1, 0).bit_length()
         # One after the other, those that have stopped are left out as it is.
-        if smaller >= len(self.trials) or not self.rates.side_by_side:
+        if smaller >= len(self.trials) or not self.profile.side_by_side:
             return len(self.trials)
         saved = self.epoch_seconds - self.with_trials(self.trials[:smaller]).epoch_seconds
-        pays = epochs_left * saved > self.rates.compile_seconds
+        pays = epochs_left * saved > self.profile.compile_seconds
         return smaller if pays else len(self.trials)
 
     def with_trials(self, trials: Sequence[Trial]) -> "Cohort":

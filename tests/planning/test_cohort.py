@@ -17,9 +17,11 @@ from small_data import (
     one_epoch,
 )
 
-from jaxrank import epochs, members, plan, train
-from jaxrank.cohorts import Cohort, Trial
+from jaxrank import epochs, members, train
 from jaxrank.data.dataset import Dataset
+from jaxrank.planning import planner
+from jaxrank.planning.cohort import Cohort
+from jaxrank.planning.trials import Trial
 
 STEPS = 20
 
@@ -132,7 +134,7 @@ def test_one_compilation_a_cohort(dataset: Dataset, parts: np.ndarray) -> None:
     shared = {"mlp_hidden_dims": (7,), "max_epochs": 4}
     trials = [Trial(experiment(f"x{i}", dropout=0.1 * i, **shared), 0, i) for i in range(3)]
     other = [Trial(experiment("y", mlp_hidden_dims=(5,), batch_size=8, max_epochs=3), 0, 0)]
-    cohorts = plan.make_cohorts(trials + other, dataset, parts, 2**30)
+    cohorts = planner.make_cohorts(trials + other, dataset, parts, 2**30)
     assert len(cohorts) == 2
     before = compiled()
     for cohort in cohorts:
@@ -149,7 +151,7 @@ def test_a_sick_trial_dies_alone(dataset: Dataset, parts: np.ndarray) -> None:
     calm = Trial(experiment("sick", max_epochs=5, learning_rate=1e-3), 0, 0)
     fitted = {}
     for name, third in (("sick", sick), ("calm", calm)):
-        (cohort,) = plan.make_cohorts([healthy[0], third, healthy[1]], dataset, parts, 2**30)
+        (cohort,) = planner.make_cohorts([healthy[0], third, healthy[1]], dataset, parts, 2**30)
         fitted[name] = train.fit(cohort, dataset, parts)
     assert fitted["sick"].status_P.tolist() == [epochs.STOPPED, epochs.FAILED, epochs.STOPPED]
     assert fitted["calm"].status_P.tolist() == [epochs.STOPPED] * 3

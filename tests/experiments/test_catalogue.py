@@ -13,11 +13,11 @@ from ml_collections import ConfigDict
 from test_bad_input import nearly, told_or_done
 
 from jaxrank import train
-from jaxrank.catalogues import MODE, OPTIONAL, REQUIRED, read_catalogue
 from jaxrank.cli import main
 from jaxrank.configs import default
 from jaxrank.errors import UserError
-from jaxrank.experiments import Experiment, read_experiments
+from jaxrank.experiments.catalogue import MODE, OPTIONAL, REQUIRED, read_catalogue
+from jaxrank.experiments.hyperparameters import Experiment, read_experiments
 
 HEADER = ",".join(REQUIRED)
 # Every column, with values that are not the config's.

@@ -12,10 +12,10 @@ import pytest
 from small_data import cohorts_of, experiment, feed_of
 
 from jaxrank import epochs, losses, members, steps, train
-from jaxrank.cohorts import Trial
 from jaxrank.data import splits
 from jaxrank.data.dataset import Dataset, l2_normalised
 from jaxrank.models import Scorer
+from jaxrank.planning.trials import Trial
 
 RECORDED = json.loads((Path(__file__).parent / "data" / "torch_losses.json").read_text())
 

@@ -7,7 +7,7 @@ from ml_collections import ConfigDict
 
 from jaxrank.configs import default
 from jaxrank.errors import UserError
-from jaxrank.experiments import Experiment, choose_names, read_experiments
+from jaxrank.experiments.hyperparameters import Experiment, choose_names, read_experiments
 
 # The catalogue as it was asked for: dims, batch size, learning rate, blocks, dropout.
 CATALOGUE = {

@@ -1,6 +1,6 @@
 """From experiments to trials, and from trials to cohorts that one program trains.
 
-A plan is a pure function of the experiments, the data's shape, the memory limit and the rates of
+A plan is a pure function of the experiments, the data's shape, the memory limit and the profile of
 the machine (costs.py), which are built in or read from a file: never of the hour.
 """
 
@@ -10,13 +10,13 @@ from typing import NamedTuple
 import numpy as np
 
 from jaxrank import sampling
-from jaxrank.cohorts import SCORING_CHUNK, Choices, Cohort, Trial, choices
-from jaxrank.costs import Rates, built_in_rates
 from jaxrank.data import splits
 from jaxrank.data.dataset import Dataset
 from jaxrank.data.splits import fold_rows
 from jaxrank.errors import UserError
-from jaxrank.experiments import Experiment
+from jaxrank.planning.cohort import SCORING_CHUNK, Cohort, ProgramKey, program_key
+from jaxrank.planning.costs import DeviceProfile, built_in_profile
+from jaxrank.planning.trials import Trial
 
 # A dispatch is long enough for its overhead not to matter, and short enough for a progress bar, a
 # Ctrl-C, and a cohort that stops in the middle of it.
@@ -25,19 +25,6 @@ _MOST_EPOCHS = 8
 
 # The sampler whose batches are not of near-equal size.
 SERIES_AWARE = "series_aware"
-
-
-def make_trials(
-    experiments: Sequence[Experiment], folds: Sequence[int], seed: int, num_seeds: int
-) -> list[Trial]:
-    """`num_seeds` trials of each experiment and fold; seeds count from the experiment's own, or
-    from `seed` where it has none."""
-    return [
-        Trial(e, fold, (seed if e.seed < 0 else e.seed) + place)
-        for e in experiments
-        for fold in folds
-        for place in range(num_seeds)
-    ]
 
 
 class Folds(NamedTuple):
@@ -65,7 +52,7 @@ def make_cohort(
     trials: Sequence[Trial],
     dataset: Dataset,
     folds: Folds,
-    rates: Rates,
+    profile: DeviceProfile,
     hidden_dims: tuple[int, ...],
     epochs_per_dispatch: int | None = None,
 ) -> Cohort:
@@ -74,11 +61,11 @@ def make_cohort(
     Args:
       trials: at least one.
       dataset, folds: their pairs.
-      rates: that its costs are predicted with.
+      profile: that its costs are predicted with.
       hidden_dims: at least as wide as each trial's.
       epochs_per_dispatch: by default so many that a dispatch takes _DISPATCH_SECONDS.
     """
-    common = choices(trials[0].experiment)
+    common = program_key(trials[0].experiment)
     num_batches = max(
         sampling.min_batches(series, common.sampler, common.batch_size)
         for series in folds.train_series
@@ -92,7 +79,7 @@ def make_cohort(
     input_dim = len(dataset.column_indices(common.blocks))
     cohort = Cohort(
         trials=tuple(trials),
-        choices=common,
+        program_key=common,
         num_batches=num_batches,
         batch_size=width,
         val_shape=(val_chunks, val_width),
@@ -101,7 +88,7 @@ def make_cohort(
         input_dim=input_dim,
         epochs_per_dispatch=1,
         data_bytes=4 * (len(dataset.photos) * input_dim + 6 * len(dataset.preference_M)),
-        rates=rates,
+        profile=profile,
     )
     return _shaped(cohort, trials, hidden_dims, epochs_per_dispatch)
 
@@ -113,8 +100,8 @@ def _shaped(
     epochs_per_dispatch: int | None = None,
 ) -> Cohort:
     """The cohort of other trials, with other hidden sizes."""
-    common = cohort.choices._replace(hidden_dims=hidden_dims)
-    shaped = cohort._replace(trials=tuple(trials), choices=common)
+    common = cohort.program_key._replace(hidden_dims=hidden_dims)
+    shaped = cohort._replace(trials=tuple(trials), program_key=common)
     if epochs_per_dispatch is None:
         most = min(_MOST_EPOCHS, shaped.max_epochs)
         epochs_per_dispatch = max(1, min(most, int(_DISPATCH_SECONDS / shaped.epoch_seconds)))
@@ -126,7 +113,7 @@ def make_cohorts(
     dataset: Dataset,
     parts: np.ndarray,
     memory_limit: int,
-    rates: Rates | None = None,
+    profile: DeviceProfile | None = None,
 ) -> list[Cohort]:
     """Groups trials by their static shapes, in order of first appearance; pads narrow groups into
     wider ones where that pays; and cuts a group that would not fit in memory into near-equal
@@ -137,18 +124,18 @@ def make_cohorts(
       dataset: the aligned pairs.
       parts: int8 [F, M], from `splits.split_pairs`.
       memory_limit: bytes that one cohort may take.
-      rates: of the machine; by default those that are built in.
+      profile: of the machine; by default those that are built in.
 
     Raises:
       UserError: one trial alone is over the limit.
     """
-    rates = built_in_rates() if rates is None else rates
+    profile = built_in_profile() if profile is None else profile
     folds = measure_folds(dataset, parts)
-    groups: dict[Choices, list[Trial]] = {}
+    groups: dict[ProgramKey, list[Trial]] = {}
     for trial in trials:
-        groups.setdefault(choices(trial.experiment), []).append(trial)
+        groups.setdefault(program_key(trial.experiment), []).append(trial)
     wholes = [
-        make_cohort(members, dataset, folds, rates, common.hidden_dims)
+        make_cohort(members, dataset, folds, profile, common.hidden_dims)
         for common, members in groups.items()
     ]
     cohorts = []
@@ -177,10 +164,10 @@ def _padded_together(
     Padding is exact: a unit whose weights are all zero gives zero, gets no gradient, and stays so.
     """
     place = {trial.key: i for i, trial in enumerate(trials)}
-    families: dict[tuple[Choices, int], list[Cohort]] = {}
+    families: dict[tuple[ProgramKey, int], list[Cohort]] = {}
     for cohort in wholes:
-        dims = cohort.choices.hidden_dims
-        family = cohort.choices._replace(hidden_dims=()), len(dims)
+        dims = cohort.program_key.hidden_dims
+        family = cohort.program_key._replace(hidden_dims=()), len(dims)
         families.setdefault(family, []).append(cohort)
     merged = []
     for members in families.values():
@@ -188,7 +175,7 @@ def _padded_together(
         members.sort(key=lambda cohort: cohort.trial_bytes, reverse=True)
         wide = members[0]
         for narrow in members[1:]:
-            dims = tuple(map(max, wide.choices.hidden_dims, narrow.choices.hidden_dims))
+            dims = tuple(map(max, wide.program_key.hidden_dims, narrow.program_key.hidden_dims))
             both = sorted([*wide.trials, *narrow.trials], key=lambda trial: place[trial.key])
             together = _shaped(wide, both, dims)
             pays = together.seconds < wide.seconds + narrow.seconds

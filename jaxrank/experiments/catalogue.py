@@ -7,7 +7,7 @@ from ml_collections import ConfigDict
 
 from jaxrank.configs import CATALOGUE_KEYS, REFERENCES, default
 from jaxrank.errors import UserError, did_you_mean
-from jaxrank.experiments import HyperparameterError, check_name, make_experiment
+from jaxrank.experiments.hyperparameters import HyperparameterError, check_name, make_experiment
 from jaxrank.io import tables
 
 REQUIRED = ("experiment_name", "mlp_hidden_dims", "batch_size", "learning_rate", "max_epochs")

@@ -3,13 +3,13 @@ import dataclasses
 import numpy as np
 import pytest
 
-from jaxrank import costs, plan
-from jaxrank.cohorts import Trial
 from jaxrank.configs import default
 from jaxrank.data import splits
 from jaxrank.data.dataset import Dataset
 from jaxrank.errors import UserError
-from jaxrank.experiments import Experiment, read_experiments
+from jaxrank.experiments.hyperparameters import Experiment, read_experiments
+from jaxrank.planning import costs, planner
+from jaxrank.planning.trials import Trial, make_trials
 
 
 def experiments(*names: str) -> list[Experiment]:
@@ -21,7 +21,7 @@ def experiments(*names: str) -> list[Experiment]:
 
 
 def test_trials_are_experiments_by_folds_by_seeds_and_all_identities_differ() -> None:
-    trials = plan.make_trials(experiments("low_lr", "high_lr"), range(3), 5, 2)
+    trials = make_trials(experiments("low_lr", "high_lr"), range(3), 5, 2)
     assert len(trials) == 12
     assert len({trial.identity for trial in trials}) == 12
     assert [(t.experiment.name, t.fold, t.seed) for t in trials[:3]] == [
@@ -31,7 +31,7 @@ def test_trials_are_experiments_by_folds_by_seeds_and_all_identities_differ() ->
 def test_an_experiment_may_have_a_first_seed_of_its_own() -> None:
     own, other = experiments("low_lr", "high_lr")
     own = dataclasses.replace(own, seed=40)
-    trials = plan.make_trials([own, other], [0], 5, 2)
+    trials = make_trials([own, other], [0], 5, 2)
     assert [trial.seed for trial in trials] == [40, 41, 5, 6]
 
 
@@ -45,9 +45,9 @@ def test_an_identity_depends_on_name_fold_and_seed_alone() -> None:
 
 def test_cohorts_share_every_static_shape(dataset: Dataset, parts: np.ndarray) -> None:
     names = tuple(default.get_config().experiments)
-    trials = plan.make_trials(experiments(*names), range(3), 0, 1)
-    never_pads = dataclasses.replace(costs.built_in_rates(), compile_seconds=0, step_seconds=0)
-    cohorts = plan.make_cohorts(trials, dataset, parts, 2**33, never_pads)
+    trials = make_trials(experiments(*names), range(3), 0, 1)
+    never_pads = dataclasses.replace(costs.built_in_profile(), compile_seconds=0, step_seconds=0)
+    cohorts = planner.make_cohorts(trials, dataset, parts, 2**33, never_pads)
     grouped = [sorted({t.experiment.name for t in c.trials}) for c in cohorts]
     assert sorted(map(tuple, grouped)) == [
         ("baseline", "high_dropout"), ("clip_only",), ("cnn_only",), ("high_lr", "low_lr"),
@@ -55,9 +55,9 @@ def test_cohorts_share_every_static_shape(dataset: Dataset, parts: np.ndarray) -
     assert sum(len(c.trials) for c in cohorts) == len(trials)
     for cohort in cohorts:
         for trial in cohort.trials:
-            assert trial.experiment.mlp_hidden_dims == cohort.choices.hidden_dims
-            assert trial.experiment.blocks == cohort.choices.blocks
-        widths = [len(dataset.block_columns[b]) for b in cohort.choices.blocks]
+            assert trial.experiment.mlp_hidden_dims == cohort.program_key.hidden_dims
+            assert trial.experiment.blocks == cohort.program_key.blocks
+        widths = [len(dataset.block_columns[b]) for b in cohort.program_key.blocks]
         assert cohort.input_dim == sum(widths)
 
 
@@ -67,7 +67,7 @@ def test_shapes_do_not_depend_on_which_folds_stand_in_a_cohort(
     e = experiments("tiny_mlp")[0]
     shapes = set()
     for folds in ([0], [1], [2], [0, 1, 2]):
-        (cohort,) = plan.make_cohorts(
+        (cohort,) = planner.make_cohorts(
             [Trial(e, f, 0) for f in folds], dataset, parts, 2**30
         )  # fmt: skip
         shapes.add((cohort.num_batches, cohort.batch_size, cohort.val_shape))
@@ -77,21 +77,21 @@ def test_shapes_do_not_depend_on_which_folds_stand_in_a_cohort(
 def test_a_group_over_the_memory_limit_is_cut_into_near_equal_cohorts(
     dataset: Dataset, parts: np.ndarray
 ) -> None:
-    trials = plan.make_trials(experiments("tiny_mlp"), [0], 0, 10)
-    (whole,) = plan.make_cohorts(trials, dataset, parts, 2**30)
+    trials = make_trials(experiments("tiny_mlp"), [0], 0, 10)
+    (whole,) = planner.make_cohorts(trials, dataset, parts, 2**30)
     room_for_four = whole.with_trials(trials[:4]).memory_bytes
-    cohorts = plan.make_cohorts(trials, dataset, parts, room_for_four)
+    cohorts = planner.make_cohorts(trials, dataset, parts, room_for_four)
     assert [len(c.trials) for c in cohorts] == [4, 3, 3]
     assert [t for c in cohorts for t in c.trials] == trials
     assert all(c.memory_bytes <= room_for_four for c in cohorts)
     with pytest.raises(UserError, match="experiment 'tiny_mlp': one trial needs"):
-        plan.make_cohorts(trials, dataset, parts, whole.with_trials(trials[:1]).memory_bytes - 1)
+        planner.make_cohorts(trials, dataset, parts, whole.with_trials(trials[:1]).memory_bytes - 1)
 
 
 def test_a_batch_is_never_wider_than_the_pairs_there_are(
     dataset: Dataset, parts: np.ndarray
 ) -> None:
     huge = dataclasses.replace(experiments("tiny_mlp")[0], batch_size=10**6)
-    (cohort,) = plan.make_cohorts([Trial(huge, 0, 0)], dataset, parts, 2**30)
+    (cohort,) = planner.make_cohorts([Trial(huge, 0, 0)], dataset, parts, 2**30)
     rows = [len(splits.fold_rows(parts, fold, splits.TRAIN)) for fold in range(3)]
     assert (cohort.num_batches, cohort.batch_size) == (1, max(rows))

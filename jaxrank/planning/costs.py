@@ -29,7 +29,7 @@ class Work(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True)
-class Rates:
+class DeviceProfile:
     """What a machine does, and where these numbers are from.
 
     A plan depends on them, so they are a part of a search's identity and are never measured in
@@ -51,8 +51,8 @@ class Rates:
         )
 
 
-def built_in_rates() -> Rates:
-    """Rates of this kind of device, for a plan without a calibration.
+def built_in_profile() -> DeviceProfile:
+    """The profile of this kind of device, for a plan without a measured one.
 
     Those of CPUs are rough, after two cores of an AMD EPYC, shared out to each core; those of
     accelerators are guesses that no run has confirmed. On a CPU trials run one after the other:
@@ -62,8 +62,8 @@ def built_in_rates() -> Rates:
     platform = jax.local_devices()[0].platform
     cores = os.cpu_count() or 1
     if platform == "cpu":
-        return Rates("built in, for CPUs", 83e9 * cores, 64e9 * cores, 23e-6, 2.2, False)
-    return Rates("built in, a guess", 30e12, 2e12, 150e-6, 10.0, True)
+        return DeviceProfile("built in, for CPUs", 83e9 * cores, 64e9 * cores, 23e-6, 2.2, False)
+    return DeviceProfile("built in, a guess", 30e12, 2e12, 150e-6, 10.0, True)
 
 
 def num_weights(input_dim: int, hidden_dims: tuple[int, ...]) -> int:

@@ -1,0 +1,1 @@
+"""Hyperparameters and the catalogue: from text to checked, frozen values."""

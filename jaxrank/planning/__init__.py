@@ -1,0 +1,1 @@
+"""Which trials are trained together, and what that costs."""

@@ -1,0 +1,40 @@
+"""Trials: one model trained once."""
+
+import hashlib
+from collections.abc import Sequence
+from typing import NamedTuple, TypeAlias
+
+from jaxrank.experiments.hyperparameters import Experiment
+
+# A trial within its search: experiment name, fold, seed.
+TrialKey: TypeAlias = tuple[str, int, int]
+
+
+class Trial(NamedTuple):
+    """One model trained once."""
+
+    experiment: Experiment
+    fold: int
+    seed: int
+
+    @property
+    def key(self) -> TrialKey:
+        return self.experiment.name, self.fold, self.seed
+
+    @property
+    def identity(self) -> str:
+        """What keys all of its random numbers: never a place in an array."""
+        return hashlib.sha256("\n".join(map(str, self.key)).encode()).hexdigest()
+
+
+def make_trials(
+    experiments: Sequence[Experiment], folds: Sequence[int], seed: int, num_seeds: int
+) -> list[Trial]:
+    """`num_seeds` trials of each experiment and fold; seeds count from the experiment's own, or
+    from `seed` where it has none."""
+    return [
+        Trial(e, fold, (seed if e.seed < 0 else e.seed) + place)
+        for e in experiments
+        for fold in folds
+        for place in range(num_seeds)
+    ]
