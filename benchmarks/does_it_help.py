@@ -125,7 +125,7 @@ def fit(
     trials = make_trials([experiment], folds, seed, 1)
     dataset, parts = yardstick.dataset, yardstick.parts_FM
     (cohort,) = planner.make_cohorts(trials, dataset, parts, memory_limit())
-    fitted = train.fit(cohort, dataset, parts, start=start)
+    fitted = train.fit(cohort, dataset, parts, start=None if start is None else start.weights)
     return evaluate.trial_results(cohort, fitted, yardstick)
 
 

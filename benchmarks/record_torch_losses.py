@@ -1,6 +1,6 @@
 """Records what PyTorch computes for the test of equal losses; torch is needed only here.
 
-    python benchmarks/record_torch_losses.py tests/data/torch_losses.json
+    python benchmarks/record_torch_losses.py tests/torch_losses.json
 
 The file holds data, first weights and batches too, so that the test depends on no random stream.
 """

@@ -26,6 +26,7 @@ from jaxrank.data.feature_store import (
     open_feature_store,
     refuse_mixed,
 )
+from jaxrank.epochs import InitialWeights
 from jaxrank.errors import UserError
 from jaxrank.experiments.hyperparameters import Experiment
 from jaxrank.io import atomic
@@ -64,6 +65,11 @@ class Model(NamedTuple):
 
     def __repr__(self) -> str:
         return f"Model({self.description})"  # not its weights
+
+    @property
+    def weights(self) -> InitialWeights:
+        """What training begins from that is told to begin from this model."""
+        return InitialWeights(self.params, self.mean_D, self.inv_std_D)
 
     def score(self, features: Features | Path | str) -> pd.Series:
         """Scores of the photos that have a row in every block that the model reads, by name.

@@ -18,7 +18,6 @@ import numpy as np
 import optax
 
 from jaxrank import losses
-from jaxrank.checkpoints import Model
 from jaxrank.members import Data, Member, Static
 from jaxrank.models import Scorer, widened
 from jaxrank.planning.cohort import SCORING_CHUNK
@@ -68,7 +67,15 @@ def init_params(model: Scorer, member: Member) -> Params:
     return model.init(jax.random.fold_in(member.key, _INIT), member.mean_D[None])
 
 
-def initial_params(model: Model, loss: str) -> Params:
+class InitialWeights(NamedTuple):
+    """A trained model's parameters and scaling, for training that begins from them."""
+
+    params: Params
+    mean_D: np.ndarray
+    inv_std_D: np.ndarray
+
+
+def initial_params(model: InitialWeights, loss: str) -> Params:
     """The parameters of a trial that begins from a model, which may have had another loss."""
     kept = ("params", "loss") if loss in losses.LEARN_TIES else ("params",)
     return {name: leaf for name, leaf in model.params.items() if name in kept}

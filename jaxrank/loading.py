@@ -61,7 +61,13 @@ class Loader:
                     cohort, prepared.dataset, prepared.parts, prepared.trained_folds
                 )
             feed = self._feeds[key]
-        return train.load(cohort, prepared.dataset, prepared.parts, start=prepared.start, feed=feed)
+        return train.load(
+            cohort,
+            prepared.dataset,
+            prepared.parts,
+            start=None if prepared.start is None else prepared.start.weights,
+            feed=feed,
+        )
 
 
 def _columns(key: Mapping[str, Any]) -> tuple:

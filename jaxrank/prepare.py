@@ -16,6 +16,7 @@ from jaxrank.configs import REFERENCES, default
 from jaxrank.data import splits
 from jaxrank.data.dataset import Dataset, align, content_hash
 from jaxrank.data.inputs import SIMULATED, FeaturesInput, PairsInput, block_caveats, load_inputs
+from jaxrank.epochs import InitialWeights
 from jaxrank.errors import UserError
 from jaxrank.experiments.config_files import check_config
 from jaxrank.experiments.hyperparameters import (
@@ -67,6 +68,11 @@ class Prepared(NamedTuple):
     ceiling_scores_N: np.ndarray | None
     start: Model | None
     launch: dict[str, Any]
+
+    @property
+    def initial_weights(self) -> InitialWeights | None:
+        """What the experiments, but for the references, begin from; None: at random."""
+        return None if self.start is None else self.start.weights
 
     @property
     def trained_folds(self) -> list[int]:

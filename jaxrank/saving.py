@@ -148,13 +148,15 @@ class Saver:
                 self.begin_save(number, progress)
                 self._wait()
 
-    def finish(self, number: int, results: Sequence[TrialResult]) -> None:
-        """Writes the results of a cohort that has been let go of, and removes its checkpoints.
+    @contextmanager
+    def finishing(self, number: int) -> Iterator[None]:
+        """Counts the time in which the results of a finished cohort are written, and removes its
+        checkpoints then.
 
-        Another cohort may be running: of what it saves nothing is touched."""
+        Another cohort may be running: its checkpoints are not touched.
+        """
         start = time.perf_counter()
-        atomic.make_folder(self._folder)
-        _write_archive(self._folder / f"{number}.npz", results)
+        yield
         self._results.append(time.perf_counter() - start)
         self.drop(number)
 
@@ -280,8 +282,9 @@ def _is_sealed(checkpoint: Path, epoch: int) -> bool:
         return False
 
 
-def _write_archive(path: Path, results: Sequence[TrialResult]) -> None:
-    """One NumPy archive, without pickle: rows as JSON, the rest as arrays."""
+def write_results(folder: Path, number: int, results: Sequence[TrialResult]) -> None:
+    """Writes a cohort's results as one NumPy archive, without pickle: rows as JSON, the rest as
+    arrays."""
     history = pd.concat([r.history for r in results], ignore_index=True)
     arrays: dict[str, Any] = {
         "rows": np.array(json.dumps([r.row for r in results])),
@@ -293,7 +296,8 @@ def _write_archive(path: Path, results: Sequence[TrialResult]) -> None:
         if result.weights is not None:
             tree = dict(zip(_WEIGHTS, result.weights, strict=True))
             arrays |= {f"{place}/{k}": leaf for k, leaf in flatten_dict(tree, sep="/").items()}
-    with atomic.atomic_file(path, "wb") as file:
+    atomic.make_folder(folder / FOLDER)
+    with atomic.atomic_file(folder / FOLDER / f"{number}.npz", "wb") as file:
         np.savez(file, **arrays)
 
 
@@ -315,7 +319,7 @@ def read_results(
 
 
 def _read_archive(path: Path, trials: Mapping[TrialKey, Trial]) -> list[TrialResult]:
-    """What `_write_archive` wrote."""
+    """What `write_results` wrote."""
     with open(path, "rb") as file, np.load(file, allow_pickle=False) as archive:
         arrays = dict(archive)
     rows = json.loads(str(arrays["rows"]))

@@ -12,12 +12,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxrank.checkpoints import Model
 from jaxrank.data.dataset import Dataset
 from jaxrank.epochs import (
     FAILED,
     RUNNING,
     EpochMetrics,
+    InitialWeights,
     TrainState,
     cohort_epochs,
     cohort_scores,
@@ -58,7 +58,7 @@ def load(
     dataset: Dataset,
     parts: np.ndarray,
     *,
-    start: Model | None = None,
+    start: InitialWeights | None = None,
     feed: Feed | None = None,
 ) -> Loaded:
     """Puts a cohort on the device and compiles its programs, at best while another one trains.
@@ -177,7 +177,7 @@ def fit(
     parts: np.ndarray,
     *,
     loaded: Loaded | None = None,
-    start: Model | None = None,
+    start: InitialWeights | None = None,
     restore: Callable[[TrainState], Progress | None] = lambda shapes: None,
     on_dispatch: Callable[[Progress], None] = lambda progress: None,
 ) -> Fitted:

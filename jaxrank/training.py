@@ -11,7 +11,7 @@ from pathlib import Path
 import jax
 from rich.console import Console
 
-from jaxrank import display, evaluate, report, train
+from jaxrank import display, evaluate, report, saving, train
 from jaxrank.audit.background import Auditor
 from jaxrank.errors import Stopped
 from jaxrank.evaluate import TrialResult, Yardstick
@@ -132,7 +132,8 @@ def _finish_cohort(
                 *(result.row[k] for k in ("experiment_name", "fold", "seed", "error")),
             )
     results = evaluate.keep_best_weights(results)
-    saver.finish(number, results)
+    with saver.finishing(number):
+        saving.write_results(folder, number, results)
     ready = ready._replace(finished=ready.finished | {number: results})
     with saver.paused():
         _write_experiments(folder, ready, yardstick, {t.experiment.name for t in cohort.trials})

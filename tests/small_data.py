@@ -21,7 +21,8 @@ from jaxrank.planning.cohort import Cohort
 from jaxrank.planning.costs import DeviceProfile
 from jaxrank.planning.trials import Trial
 
-PHOTO_TRIAGE = Path(__file__).parents[2] / "shared" / "phototriage"
+ROOT = Path(__file__).parents[1]
+PHOTO_TRIAGE = ROOT.parent / "shared" / "phototriage"
 
 
 IQA_COLUMNS = ("sharpness", "exposure", "colorfulness", "contrast")

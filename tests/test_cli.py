@@ -8,11 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from safetensors.numpy import save_file
+from small_data import ROOT
 
 from jaxrank.cli import main
 from jaxrank.data import feature_store
 
-LAUNCH = Path(__file__).parents[1] / "launch.py"
+LAUNCH = ROOT / "launch.py"
 
 
 def said(capsys: pytest.CaptureFixture[str], *words: str) -> str:

@@ -7,10 +7,11 @@ from types import ModuleType
 
 import numpy as np
 import pytest
+from small_data import ROOT
 
 from jaxrank.extract import iqa
 
-PATH = Path(__file__).parents[1] / "examples" / "degraded_photographs.py"
+PATH = ROOT / "examples" / "degraded_photographs.py"
 
 
 @pytest.fixture(scope="module")

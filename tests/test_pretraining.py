@@ -43,7 +43,7 @@ def test_training_begins_as_the_model_that_is_named(
         *small_data, experiments=["tiny_mlp"], overrides=still, init_from=pretrained, num_seeds=2
     )
     assert [len(cohort.trials) for cohort in ready.cohorts] == [2, 2, 2]  # the references are alone
-    fitted = train.fit(ready.cohorts[0], ready.dataset, ready.parts, start=ready.start)
+    fitted = train.fit(ready.cohorts[0], ready.dataset, ready.parts, start=ready.initial_weights)
     expected = model.score(small_data[1])[ready.dataset.photos]
     np.testing.assert_allclose(fitted.scores_PN[0], expected, atol=1e-5)
     anew = prepare.prepare(*small_data, experiments=["tiny_mlp"], overrides=still)
@@ -59,7 +59,7 @@ def test_a_model_may_be_tuned_with_another_loss(pretrained: Path, small_data: Sm
         overrides=TINY["overrides"] | changes,
         init_from=pretrained,
     )
-    fitted = train.fit(ready.cohorts[0], ready.dataset, ready.parts, start=ready.start)
+    fitted = train.fit(ready.cohorts[0], ready.dataset, ready.parts, start=ready.initial_weights)
     assert fitted.status_P.tolist() == [epochs.STOPPED]
     assert float(fitted.best_params["loss"]["log_ties"][0]) != 0
 
@@ -77,7 +77,7 @@ def test_tuning_is_compiled_once_with_a_loss_that_learns_too(
         seed=5,
     )
     before = compiled()
-    train.fit(ready.cohorts[0], ready.dataset, ready.parts, start=ready.start)
+    train.fit(ready.cohorts[0], ready.dataset, ready.parts, start=ready.initial_weights)
     assert compiled() <= before + 1
 
 

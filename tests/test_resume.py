@@ -19,7 +19,7 @@ import jax
 import numpy as np
 import pandas as pd
 import pytest
-from small_data import make_data
+from small_data import ROOT, make_data
 
 import jaxrank
 from jaxrank import epochs, evaluate, launches, prepare, record, saving, train
@@ -30,7 +30,7 @@ from jaxrank.errors import UserError
 from jaxrank.io import atomic
 from jaxrank.planning import planner
 
-LAUNCH = Path(__file__).parents[1] / "launch.py"
+LAUNCH = ROOT / "launch.py"
 SmallData = tuple[Preferences, dict[str, Block]]
 # Every epoch is saved where the budget has room for it, so that kills find something to resume.
 OPTIONS = [
@@ -797,7 +797,7 @@ def test_a_full_disk_loses_nothing(tmp_path: Path) -> None:
     )
     command = f"{mount} && exec {shlex.join([sys.executable, '-W', 'error', '-c', code])}"
     done = subprocess.run(
-        [*own_mounts, command], capture_output=True, text=True, cwd=Path(__file__).parent,
+        [*own_mounts, command], capture_output=True, text=True, cwd=ROOT,
         check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr

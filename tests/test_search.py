@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from small_data import ROOT
 
 import jaxrank
 from jaxrank import evaluate, prepare, report, train
@@ -308,7 +309,7 @@ def test_an_unwritable_workdir_is_a_users_mistake(small_data: SmallData, tmp_pat
 def test_the_lines_of_python_in_the_readme_run(
     tmp_path: Path, small_files: tuple[Path, Path]
 ) -> None:
-    readme = (Path(__file__).parents[1] / "README.md").read_text()
+    readme = (ROOT / "README.md").read_text()
     (code,) = [part.split("```")[0] for part in readme.split("```python\n")[1:]]
     pairs, store = small_files
     pairs.rename(tmp_path / "my_pairs.csv")

@@ -1,7 +1,6 @@
 """Every hyperparameter does what it says: against PyTorch, by hand, or by what it leaves alone."""
 
 import json
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -9,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from small_data import cohorts_of, experiment, feed_of
+from small_data import ROOT, cohorts_of, experiment, feed_of
 
 from jaxrank import epochs, losses, members, steps, train
 from jaxrank.data import splits
@@ -17,7 +16,7 @@ from jaxrank.data.dataset import Dataset, l2_normalised
 from jaxrank.models import Scorer
 from jaxrank.planning.trials import Trial
 
-RECORDED = json.loads((Path(__file__).parent / "data" / "torch_losses.json").read_text())
+RECORDED = json.loads((ROOT / "tests" / "torch_losses.json").read_text())
 
 
 def make_member(dim: int, **changes: Any) -> members.Member:
