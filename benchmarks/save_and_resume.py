@@ -50,21 +50,22 @@ def child(workdir: Path, options: dict[str, Any]) -> dict[str, Any]:
 
 def run(launched: float, workdir: Path, options: dict[str, Any]) -> None:
     """Searches until the first cohort has done three epochs more, saves, and prints the times."""
-    from jaxrank import conductor, saving, train
+    from jaxrank import conductor
+    from jaxrank.training import checkpointing, state
 
     measured: dict[str, Any] = {"epochs": [], "restoring": 0.0}
-    restore = saving.Saver.restore
+    restore = checkpointing.Saver.restore
 
-    def timed_restore(self: saving.Saver, *arguments: Any) -> Any:
+    def timed_restore(self: checkpointing.Saver, *arguments: Any) -> Any:
         start = time.perf_counter()
         progress = restore(self, *arguments)
         measured["restoring"] = time.perf_counter() - start
         return progress
 
-    def after_epoch(self: saving.Saver, number: int, progress: train.Progress) -> None:
+    def after_epoch(self: checkpointing.Saver, number: int, progress: state.Progress) -> None:
         measured["epochs"].append(time.time() - launched)
         if len(measured["epochs"]) == EPOCHS:
-            measured["bytes"] = saving.num_bytes(progress)
+            measured["bytes"] = checkpointing.num_bytes(progress)
             start = time.perf_counter()
             self.begin_save(number, progress)
             measured["blocking"] = time.perf_counter() - start
@@ -74,8 +75,8 @@ def run(launched: float, workdir: Path, options: dict[str, Any]) -> None:
 
     try:
         with (
-            mock.patch.object(saving.Saver, "restore", timed_restore),
-            mock.patch.object(saving.Saver, "save_if_due", after_epoch),
+            mock.patch.object(checkpointing.Saver, "restore", timed_restore),
+            mock.patch.object(checkpointing.Saver, "save_if_due", after_epoch),
         ):
             conductor.search(workdir=workdir, resume=True, **options)
     except KeyboardInterrupt:

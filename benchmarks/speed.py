@@ -255,7 +255,7 @@ def measure_epochs(how: str) -> None:
         ]
         cohort = cohort.with_trials(lasting)
         begun = time.perf_counter()
-        loaded = train.load(cohort, dataset, parts)
+        loaded = train.compile_cohort(cohort, dataset, parts)
         result["load"] += time.perf_counter() - begun
         times = dispatch_times(cohort, dataset, parts, loaded)
         name = cohort.trials[0].experiment.name
@@ -317,7 +317,8 @@ def measure_peaks() -> None:
 def measure_start(workdir: str, cache: str, launched: str) -> None:
     """Ends a search after its first dispatch."""
     os.environ["XDG_CACHE_HOME"] = cache
-    from jaxrank import cli, saving
+    from jaxrank import cli
+    from jaxrank.training import checkpointing
 
     class Enough(Exception):
         pass
@@ -329,7 +330,7 @@ def measure_start(workdir: str, cache: str, launched: str) -> None:
         raise Enough
 
     try:
-        with mock.patch.object(saving.Saver, "save_if_due", stop):
+        with mock.patch.object(checkpointing.Saver, "save_if_due", stop):
             cli.main(["launch.py", "search", "--mode=full", f"--workdir={workdir}"])
     except Enough:
         print(json.dumps({"seconds": ended[0] - float(launched)}), flush=True)

@@ -13,7 +13,7 @@ from jaxrank.data.feature_store import Features, open_feature_store
 from jaxrank.data.inputs import SIMULATED, FeaturesInput, PairsInput, block_caveats, load_inputs
 from jaxrank.data.series import read_series, series_from_frame, series_of_pairs
 from jaxrank.errors import UserError
-from jaxrank.steps import log_ties
+from jaxrank.training.step import log_ties
 
 # How a pair's photos were seen by the model.
 NEW, VALIDATION, TRAIN = "new", "val", "train"

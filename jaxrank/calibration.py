@@ -13,17 +13,18 @@ import jax.numpy as jnp
 import numpy as np
 from scipy.optimize import nnls
 
-from jaxrank import epochs, train
+from jaxrank import train
 from jaxrank.configs import default
 from jaxrank.data import splits, synthetic
 from jaxrank.data.dataset import Dataset, align
 from jaxrank.errors import UserError
 from jaxrank.experiments.hyperparameters import Experiment, read_experiments
 from jaxrank.io import atomic
-from jaxrank.members import cohort_rows
 from jaxrank.planning import costs, planner
 from jaxrank.planning.costs import DeviceProfile, Work
 from jaxrank.planning.trials import make_trials
+from jaxrank.training import epoch
+from jaxrank.training.arrays import cohort_rows
 
 _FORMAT = 2
 _NUM_SERIES = 1000  # simulated; some 2,800 pairs
@@ -69,14 +70,14 @@ def _time(experiment: Experiment, num_trials: int, dataset: Dataset, parts: np.n
     (cohort,) = planner.make_cohorts(trials, dataset, parts, memory_limit=2**62)
     cohort = cohort._replace(epochs_per_dispatch=1)
     begun = time.perf_counter()
-    static, member, feed, init = train.load(cohort, dataset, parts)
+    static, arrays, feed, init = train.compile_cohort(cohort, dataset, parts)
     compile_seconds = time.perf_counter() - begun
     rows = jnp.asarray(cohort_rows(cohort, dataset, parts, 0)[:, None])
     state, seconds = init(), []
     for _ in range(1 + _EPOCHS):
         begun = time.perf_counter()
         state, _ = jax.block_until_ready(
-            epochs.cohort_epochs(static, feed.data, member, state, rows)
+            epoch.cohort_epochs(static, feed.data, arrays, state, rows)
         )
         seconds.append(time.perf_counter() - begun)
     shape = f"{cohort.input_dim} inputs, hidden {experiment.hidden_dims_text}"

@@ -26,12 +26,12 @@ from jaxrank.data.feature_store import (
     open_feature_store,
     refuse_mixed,
 )
-from jaxrank.epochs import InitialWeights
 from jaxrank.errors import UserError
 from jaxrank.experiments.hyperparameters import Experiment
 from jaxrank.io import atomic
 from jaxrank.losses import LEARN_TIES, LOSSES
 from jaxrank.models import ACTIVATIONS, Scorer
+from jaxrank.training.state import InitialWeights
 
 _FORMAT = 3
 _MODEL_JSON, _PHOTOS_JSON = "model.json", "photos.json"

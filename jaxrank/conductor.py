@@ -39,8 +39,8 @@ from jaxrank.record import (
     read_record,
     write_record,
 )
-from jaxrank.saving import Saver
-from jaxrank.training import train_all
+from jaxrank.runner.scheduler import train_all
+from jaxrank.training.checkpointing import Saver
 
 SAVE_BUDGET = 0.05
 # What becomes of the audit.

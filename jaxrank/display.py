@@ -9,9 +9,9 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from jaxrank import train
 from jaxrank.io import atomic
 from jaxrank.planning.cohort import Cohort
+from jaxrank.training import state
 
 log = logging.getLogger("jaxrank")
 
@@ -63,7 +63,7 @@ def logging_to(path: Path, console: Console | None) -> Iterator[None]:
 @contextmanager
 def progress_bar(
     cohorts: Sequence[Cohort], console: Console | None
-) -> Iterator[Callable[[Cohort, train.Progress], None]]:
+) -> Iterator[Callable[[Cohort, state.Progress], None]]:
     """A bar over all cohorts, measured in predicted seconds; yields what is called after every
     dispatch. A cohort that stops early jumps to its end."""
 
@@ -82,7 +82,7 @@ def progress_bar(
     task = bar.add_task("", total=sum(cohort.seconds for cohort in cohorts))
     behind = 0.0  # the seconds of the cohorts that have ended
 
-    def show(cohort: Cohort, progress: train.Progress) -> None:
+    def show(cohort: Cohort, progress: state.Progress) -> None:
         nonlocal behind
         done, running = len(progress.history), progress.num_running
         share = done / cohort.max_epochs if running else 1.0

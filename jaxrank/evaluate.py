@@ -14,7 +14,7 @@ import pandas as pd
 from scipy.optimize import brentq
 from scipy.special import expit
 
-from jaxrank import epochs, losses, orderings, steps, train
+from jaxrank import losses, orderings
 from jaxrank.configs import REFERENCES
 from jaxrank.data import splits
 from jaxrank.data.dataset import Dataset, permutation_control
@@ -22,6 +22,7 @@ from jaxrank.experiments.hyperparameters import Experiment
 from jaxrank.models import Scorer, narrowed
 from jaxrank.planning.cohort import Cohort
 from jaxrank.planning.trials import Trial
+from jaxrank.training import state, step
 
 # The status of a trial in the tables.
 COMPLETED, FAILED = "completed", "failed"
@@ -116,13 +117,15 @@ def _make_yardstick(dataset: Dataset, parts_FM: np.ndarray, control: Yardstick |
     return Yardstick(dataset, parts_FM, photos, source, control)
 
 
-def trial_results(cohort: Cohort, fitted: train.Fitted, yardstick: Yardstick) -> list[TrialResult]:
+def trial_results(
+    cohort: Cohort, fitted: state.FitResult, yardstick: Yardstick
+) -> list[TrialResult]:
     dataset = yardstick.dataset
     results = []
     for p, trial in enumerate(cohort.trials):
         row = _row(trial, int(fitted.epochs_run_P[p]), fitted.seconds / len(cohort.trials))
         unscored = np.flatnonzero(~np.isfinite(fitted.scores_PN[p]))
-        if fitted.status_P[p] == epochs.FAILED:
+        if fitted.status_P[p] == state.FAILED:
             row["status"] = FAILED
             row["error"] = (
                 f"the loss was not a finite number in epoch {row['epochs_run']}; lower "
@@ -136,7 +139,7 @@ def trial_results(cohort: Cohort, fitted: train.Fitted, yardstick: Yardstick) ->
             )
         else:
             row["best_epoch"] = int(fitted.best_epoch_P[p]) + 1
-            learned = steps.log_ties(jax.tree.map(lambda leaf, p=p: leaf[p], fitted.best_params))
+            learned = step.log_ties(jax.tree.map(lambda leaf, p=p: leaf[p], fitted.best_params))
             measure = yardstick.of(trial.experiment)
             row |= _trial_metrics(trial, fitted.scores_PN[p], learned, measure)
         ran = fitted.history.running[:, p]

@@ -26,7 +26,7 @@ from jaxrank.record import (
     resumed_options,
 )
 from jaxrank.report import RESULTS_JSON, SUMMARY_CSV, TRIALS_CSV
-from jaxrank.saving import read_results
+from jaxrank.runner.trial_archive import read_results
 
 OUTPUTS = Path("outputs/hyperparameter_search")
 

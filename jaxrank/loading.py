@@ -8,10 +8,10 @@ from types import TracebackType
 from typing import Any
 
 from jaxrank import train
-from jaxrank.members import Feed, make_feed
 from jaxrank.planning.cohort import Cohort
 from jaxrank.prepare import Prepared
 from jaxrank.record import PlannedCohort, cohort_of
+from jaxrank.training.arrays import CohortInputs, make_inputs
 
 
 class Loader:
@@ -23,8 +23,8 @@ class Loader:
         # XLA compiles a program mostly on one core; the others are for training.
         self._num_threads = max(1, (os.cpu_count() or 1) // 2)
         self._pool = ThreadPoolExecutor(self._num_threads, thread_name_prefix="load")
-        self._loads: dict[int, Future[train.Loaded]] = {}
-        self._feeds: dict[tuple, Feed] = {}
+        self._loads: dict[int, Future[train.CompiledCohort]] = {}
+        self._feeds: dict[tuple, CohortInputs] = {}
         self._lock = threading.Lock()  # two cohorts must not make the same feed
 
     def __enter__(self) -> "Loader":
@@ -48,20 +48,20 @@ class Loader:
         with self._lock:
             self._feeds = {key: feed for key, feed in self._feeds.items() if key in needed}
 
-    def loaded(self, number: int) -> train.Loaded:
+    def loaded(self, number: int) -> train.CompiledCohort:
         """The cohort of this number, once it is loaded; what went wrong is raised here."""
         return self._loads.pop(number).result()
 
-    def load(self, cohort: Cohort) -> train.Loaded:
+    def load(self, cohort: Cohort) -> train.CompiledCohort:
         prepared = self._prepared
         with self._lock:
             key = _columns(cohort.program_key._asdict())
             if key not in self._feeds:
-                self._feeds[key] = make_feed(
+                self._feeds[key] = make_inputs(
                     cohort, prepared.dataset, prepared.parts, prepared.trained_folds
                 )
             feed = self._feeds[key]
-        return train.load(
+        return train.compile_cohort(
             cohort,
             prepared.dataset,
             prepared.parts,

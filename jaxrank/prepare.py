@@ -16,7 +16,6 @@ from jaxrank.configs import REFERENCES, default
 from jaxrank.data import splits
 from jaxrank.data.dataset import Dataset, align, content_hash
 from jaxrank.data.inputs import SIMULATED, FeaturesInput, PairsInput, block_caveats, load_inputs
-from jaxrank.epochs import InitialWeights
 from jaxrank.errors import UserError
 from jaxrank.experiments.config_files import check_config
 from jaxrank.experiments.hyperparameters import (
@@ -29,6 +28,7 @@ from jaxrank.experiments.hyperparameters import (
 from jaxrank.planning import costs, planner
 from jaxrank.planning.cohort import Cohort
 from jaxrank.planning.trials import Trial, make_trials
+from jaxrank.training.state import InitialWeights
 
 MOST_TRIALS = 100_000
 # Half: other programs, and what a prediction of memory leaves out, need the rest.

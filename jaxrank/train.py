@@ -13,12 +13,17 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxrank.data.dataset import Dataset
-from jaxrank.epochs import (
-    FAILED,
-    RUNNING,
-    EpochMetrics,
-    InitialWeights,
-    TrainState,
+from jaxrank.planning.cohort import Cohort
+from jaxrank.training.arrays import (
+    CohortInputs,
+    ProgramSpec,
+    TrialArrays,
+    cohort_rows,
+    make_inputs,
+    make_program_spec,
+    make_trial_arrays,
+)
+from jaxrank.training.epoch import (
     cohort_epochs,
     cohort_scores,
     init_cohort,
@@ -26,41 +31,39 @@ from jaxrank.epochs import (
     start_cohort,
     take,
 )
-from jaxrank.members import (
-    Feed,
-    Member,
-    Static,
-    cohort_rows,
-    make_feed,
-    make_members,
-    make_static,
+from jaxrank.training.state import (
+    FAILED,
+    RUNNING,
+    EpochMetrics,
+    FitResult,
+    InitialWeights,
+    Progress,
+    TrainState,
 )
-from jaxrank.planning.cohort import Cohort
-from jaxrank.steps import Params
 
 
-class Loaded(NamedTuple):
+class CompiledCohort(NamedTuple):
     """A cohort on the device, ready to train.
 
     Attributes:
-      static, member, feed: what its programs read.
+      static, arrays, feed: what its programs read.
       init: gives the state before the first epoch.
     """
 
-    static: Static
-    member: Member
-    feed: Feed
+    static: ProgramSpec
+    arrays: TrialArrays
+    feed: CohortInputs
     init: Callable[[], TrainState]
 
 
-def load(
+def compile_cohort(
     cohort: Cohort,
     dataset: Dataset,
     parts: np.ndarray,
     *,
     start: InitialWeights | None = None,
-    feed: Feed | None = None,
-) -> Loaded:
+    feed: CohortInputs | None = None,
+) -> CompiledCohort:
     """Puts a cohort on the device and compiles its programs, at best while another one trains.
 
     Args:
@@ -71,26 +74,26 @@ def load(
         that they begin as the same function.
       feed: from `make_feed`, of these columns; by default it is made.
     """
-    static = make_static(cohort)
+    static = make_program_spec(cohort)
     if feed is None:
-        feed = make_feed(cohort, dataset, parts, _folds(cohort))
+        feed = make_inputs(cohort, dataset, parts, _folds(cohort))
     if cohort.program_key.init_from:
         assert start is not None, "an experiment begins from a model that was not handed over"
         scaling = dict.fromkeys(_folds(cohort), (start.mean_D, start.inv_std_D))
         feed = feed._replace(scaling=scaling)
-    member = make_members(cohort, dataset, parts, feed.scaling)
+    arrays = make_trial_arrays(cohort, dataset, parts, feed.scaling)
     if cohort.program_key.init_from:
         assert start is not None
-        begin, arguments = start_cohort, (static, member, initial_params(start, static.loss))
+        begin, arguments = start_cohort, (static, arrays, initial_params(start, static.loss))
     else:
         widths = [trial.experiment.mlp_hidden_dims for trial in cohort.trials]
-        begin, arguments = init_cohort, (static, member, tuple(widths) if cohort.padded else None)
+        begin, arguments = init_cohort, (static, arrays, tuple(widths) if cohort.padded else None)
     init = partial(begin, *arguments)
     state = jax.eval_shape(init)
     begin.lower(*arguments).compile()
-    _compile_epochs(cohort, static, feed, member, state)
-    cohort_scores.lower(static, feed.data, member, state.best_params).compile()
-    return Loaded(static, member, feed, init)
+    _compile_epochs(cohort, static, feed, arrays, state)
+    cohort_scores.lower(static, feed.data, arrays, state.best_params).compile()
+    return CompiledCohort(static, arrays, feed, init)
 
 
 def _folds(cohort: Cohort) -> list[int]:
@@ -98,7 +101,7 @@ def _folds(cohort: Cohort) -> list[int]:
 
 
 def _compile_epochs(
-    cohort: Cohort, static: Static, feed: Feed, member: Member, state: TrainState
+    cohort: Cohort, static: ProgramSpec, feed: CohortInputs, arrays: TrialArrays, state: TrainState
 ) -> None:
     """What is compiled here is not compiled again when it is called."""
     shape = (
@@ -108,67 +111,7 @@ def _compile_epochs(
         cohort.batch_size,
     )
     rows = jax.ShapeDtypeStruct(shape, jnp.int32)
-    cohort_epochs.lower(static, feed.data, member, state, rows).compile()
-
-
-class Progress(NamedTuple):
-    """A cohort in training: all that is needed to go on; P trials, E epochs done.
-
-    Attributes:
-      state: of the trials on the device; every leaf has a leading axis Q. Its memory is used again
-        by the next dispatch.
-      places_Q: which of the P trials these are.
-      left: on the host, the states of all trials as they were when they left the device; None
-        where none has.
-      history: EpochMetrics of arrays [P], one an epoch, on the host.
-      seconds: wall time until here, compilation included.
-    """
-
-    state: TrainState
-    places_Q: np.ndarray
-    left: TrainState | None
-    history: list[EpochMetrics]
-    seconds: float
-
-    @property
-    def num_running(self) -> int:
-        """Trials that have not stopped."""
-        return int((np.asarray(self.state.status) == RUNNING).sum())
-
-    def whole_state(self) -> TrainState:
-        """The state of all P trials; `left` is brought up to date for it."""
-        if self.left is None:
-            return self.state
-
-        def put_back(whole: np.ndarray, leaf: jax.Array) -> None:
-            whole[self.places_Q] = leaf
-
-        jax.tree.map(put_back, self.left, self.state)
-        return self.left
-
-
-class Fitted(NamedTuple):
-    """A trained cohort on the host; P trials, E epochs, N photos.
-
-    Attributes:
-      best_params: of the chosen epoch; every leaf has a leading axis P.
-      mean_PD, inv_std_PD: the scaling of each trial.
-      scores_PN: of all photos, by the chosen parameters; NaN for a failed trial.
-      status_P: STOPPED or FAILED.
-      epochs_run_P, best_epoch_P: int; epochs count from 0.
-      history: EpochMetrics of arrays [E, P].
-      seconds: wall time, compilation included.
-    """
-
-    best_params: Params
-    mean_PD: np.ndarray
-    inv_std_PD: np.ndarray
-    scores_PN: np.ndarray
-    status_P: np.ndarray
-    epochs_run_P: np.ndarray
-    best_epoch_P: np.ndarray
-    history: EpochMetrics
-    seconds: float
+    cohort_epochs.lower(static, feed.data, arrays, state, rows).compile()
 
 
 def fit(
@@ -176,11 +119,11 @@ def fit(
     dataset: Dataset,
     parts: np.ndarray,
     *,
-    loaded: Loaded | None = None,
+    loaded: CompiledCohort | None = None,
     start: InitialWeights | None = None,
     restore: Callable[[TrainState], Progress | None] = lambda shapes: None,
     on_dispatch: Callable[[Progress], None] = lambda progress: None,
-) -> Fitted:
+) -> FitResult:
     """Trains a cohort until its last trial has stopped.
 
     Args:
@@ -191,32 +134,32 @@ def fit(
     """
     begun = time.perf_counter()
     if loaded is None:
-        loaded = load(cohort, dataset, parts, start=start)
-    static, member, feed, init = loaded
+        loaded = compile_cohort(cohort, dataset, parts, start=start)
+    static, arrays, feed, init = loaded
     num_trials = len(cohort.trials)
     progress = restore(jax.eval_shape(init))
     if progress is None:
         progress = Progress(init(), np.arange(num_trials), None, [], 0.0)
     begun -= progress.seconds
 
-    def on_device(places_Q: np.ndarray) -> tuple[Cohort, Member]:
+    def on_device(places_Q: np.ndarray) -> tuple[Cohort, TrialArrays]:
         if len(places_Q) == num_trials:
-            return cohort, member
+            return cohort, arrays
         smaller = cohort.with_trials([cohort.trials[p] for p in places_Q])
-        return smaller, make_members(smaller, dataset, parts, feed.scaling)
+        return smaller, make_trial_arrays(smaller, dataset, parts, feed.scaling)
 
     def rows_of(trained: Cohort, epoch: int) -> np.ndarray:
         epochs = range(epoch, epoch + cohort.epochs_per_dispatch)
         return np.stack([cohort_rows(trained, dataset, parts, e) for e in epochs], axis=1)
 
-    trained, trained_member = on_device(progress.places_Q)
+    trained, trained_arrays = on_device(progress.places_Q)
     rows = rows_of(trained, len(progress.history))
     while progress.num_running:
         keep = _worth_keeping(trained, progress)
         if len(keep) < len(trained.trials):
             progress, rows = _compact(progress, keep), rows[keep]
-            trained, trained_member = on_device(progress.places_Q)
-        state, metrics = cohort_epochs(static, feed.data, trained_member, progress.state, rows)
+            trained, trained_arrays = on_device(progress.places_Q)
+        state, metrics = cohort_epochs(static, feed.data, trained_arrays, progress.state, rows)
         # Sampling for the next dispatch runs while the device works on this one.
         rows = rows_of(trained, len(progress.history) + cohort.epochs_per_dispatch)
         # The device waits here for the host to read a few numbers; no dispatch is trained for a
@@ -229,13 +172,13 @@ def fit(
         )
         on_dispatch(progress)
     state = progress.whole_state()
-    scores_PN = np.array(cohort_scores(static, feed.data, member, state.best_params))
+    scores_PN = np.array(cohort_scores(static, feed.data, arrays, state.best_params))
     status_P = np.asarray(state.status)
     scores_PN[status_P == FAILED] = np.nan
-    return Fitted(
+    return FitResult(
         best_params=jax.device_get(state.best_params),
-        mean_PD=np.asarray(member.mean_D),
-        inv_std_PD=np.asarray(member.inv_std_D),
+        mean_PD=np.asarray(arrays.mean_D),
+        inv_std_PD=np.asarray(arrays.inv_std_D),
         scores_PN=scores_PN,
         status_P=status_P,
         epochs_run_P=np.asarray(state.epoch),

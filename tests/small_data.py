@@ -8,18 +8,18 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from jaxrank import epochs, members
 from jaxrank.configs import default
 from jaxrank.data.dataset import Dataset
 from jaxrank.data.feature_store import Block
 from jaxrank.data.preferences import Preferences
-from jaxrank.epochs import EpochMetrics, TrainState
 from jaxrank.experiments.hyperparameters import Experiment, read_experiments
-from jaxrank.members import Data, Feed, Member, Static
 from jaxrank.planning import planner
 from jaxrank.planning.cohort import Cohort
 from jaxrank.planning.costs import DeviceProfile
 from jaxrank.planning.trials import Trial
+from jaxrank.training import arrays, epoch
+from jaxrank.training.arrays import CohortInputs, DeviceData, ProgramSpec, TrialArrays
+from jaxrank.training.state import EpochMetrics, TrainState
 
 ROOT = Path(__file__).parents[1]
 PHOTO_TRIAGE = ROOT.parent / "shared" / "phototriage"
@@ -114,7 +114,7 @@ NEVER_PAYS = DeviceProfile("test", 1e9, 1e9, 1e-9, 1e30, side_by_side=True)
 
 def compiled() -> int:
     """How many programs of an epoch have been compiled."""
-    return epochs.cohort_epochs._cache_size()  # type: ignore[attr-defined]
+    return epoch.cohort_epochs._cache_size()  # type: ignore[attr-defined]
 
 
 def cohorts_of(
@@ -126,13 +126,17 @@ def cohorts_of(
     return planner.make_cohorts(trials, dataset, parts, limit, NEVER_PAYS)
 
 
-def feed_of(cohort: Cohort, dataset: Dataset, parts: np.ndarray) -> Feed:
-    return members.make_feed(cohort, dataset, parts, range(len(parts)))
+def feed_of(cohort: Cohort, dataset: Dataset, parts: np.ndarray) -> CohortInputs:
+    return arrays.make_inputs(cohort, dataset, parts, range(len(parts)))
 
 
 def one_epoch(
-    static: Static, data: Data, member: Member, state: TrainState, rows_PSB: Any
+    static: ProgramSpec,
+    data: DeviceData,
+    trial_arrays: TrialArrays,
+    state: TrainState,
+    rows_PSB: Any,
 ) -> tuple[TrainState, EpochMetrics]:
     """A dispatch of one epoch: metrics [P]."""
-    state, metrics = epochs.cohort_epochs(static, data, member, state, rows_PSB[:, None])
+    state, metrics = epoch.cohort_epochs(static, data, trial_arrays, state, rows_PSB[:, None])
     return state, EpochMetrics(*(leaf[:, 0] for leaf in metrics))

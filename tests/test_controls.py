@@ -9,7 +9,7 @@ import pytest
 from small_data import experiment, feed_of
 
 import jaxrank
-from jaxrank import evaluate, members, train
+from jaxrank import evaluate, train
 from jaxrank.data import splits
 from jaxrank.data.dataset import Dataset, align, permutation_control
 from jaxrank.data.feature_store import Block
@@ -18,6 +18,7 @@ from jaxrank.experiments.hyperparameters import Experiment
 from jaxrank.planning import planner
 from jaxrank.planning.trials import Trial
 from jaxrank.sentences import LEAKING
+from jaxrank.training import arrays
 
 SmallData = tuple[Preferences, dict[str, Block]]
 
@@ -89,12 +90,12 @@ def test_a_control_reads_the_second_half_of_the_pairs(dataset: Dataset, parts: n
     trials = [Trial(experiment(name), 0, 0) for name in ("a", "shuffled")]
     (cohort,) = planner.make_cohorts(trials, dataset, parts, 2**40)
     num_pairs = len(dataset.preference_M)
-    rows = members.cohort_rows(cohort, dataset, parts, 0)
+    rows = arrays.cohort_rows(cohort, dataset, parts, 0)
     filled = rows[0] >= 0
     np.testing.assert_array_equal(rows[0][filled] + num_pairs, rows[1][filled])
     data, scaling = feed_of(cohort, dataset, parts)
     assert data.pairs_M2.shape == (2 * num_pairs, 2)
-    val = members.make_members(cohort, dataset, parts, scaling).val_rows_CB
+    val = arrays.make_trial_arrays(cohort, dataset, parts, scaling).val_rows_CB
     assert val[0].max() < num_pairs <= val[1].max()
 
 

@@ -22,13 +22,16 @@ import pytest
 from small_data import ROOT, make_data
 
 import jaxrank
-from jaxrank import epochs, evaluate, launches, prepare, record, saving, train
+from jaxrank import evaluate, launches, prepare, record, train
 from jaxrank.cli import main
 from jaxrank.data.feature_store import Block
 from jaxrank.data.preferences import Preferences
 from jaxrank.errors import UserError
 from jaxrank.io import atomic
 from jaxrank.planning import planner
+from jaxrank.training import checkpointing
+from jaxrank.training.epoch import cohort_epochs
+from jaxrank.training.state import Progress
 
 LAUNCH = ROOT / "launch.py"
 SmallData = tuple[Preferences, dict[str, Block]]
@@ -228,7 +231,7 @@ def search_killed_after(
     """Runs a search that saves every epoch up to a number of them, all cohorts together."""
     count = 0
 
-    def save(self: saving.Saver, number: int, progress: train.Progress) -> None:
+    def save(self: checkpointing.Saver, number: int, progress: Progress) -> None:
         nonlocal count
         self.save(number, progress)
         count += 1
@@ -236,7 +239,7 @@ def search_killed_after(
             raise Killed
 
     with monkeypatch.context() as patch:
-        patch.setattr(saving.Saver, "save_if_due", save)
+        patch.setattr(checkpointing.Saver, "save_if_due", save)
         with pytest.raises(Killed):
             jaxrank.search(*small_data, workdir=workdir, **(SMALL | more))
 
@@ -267,7 +270,7 @@ def test_finished_trials_are_not_trained_again_and_the_running_cohort_goes_on(
         progress: list[int] = []
         on_dispatch = options["on_dispatch"]
 
-        def recording(now: train.Progress) -> None:
+        def recording(now: Progress) -> None:
             progress.append(len(now.history))
             on_dispatch(now)
 
@@ -592,10 +595,10 @@ def test_a_checkpoint_holds_all_that_goes_on_and_is_counted(
     small_data: SmallData, tmp_path: Path
 ) -> None:
     ready = prepare.prepare(*small_data, **SMALL)
-    cohort, saver = ready.cohorts[0], saving.Saver(tmp_path, 1.0)
-    tmp_path.joinpath(saving.FOLDER).mkdir()
+    cohort, saver = ready.cohorts[0], checkpointing.Saver(tmp_path, 1.0)
+    tmp_path.joinpath(checkpointing.FOLDER).mkdir()
 
-    def stop(progress: train.Progress) -> None:
+    def stop(progress: Progress) -> None:
         saver.save(1, progress._replace(seconds=100.0))
         raise Killed
 
@@ -652,21 +655,21 @@ def test_only_a_finished_search_is_extended(
 
 def out_of_memory_above(limit: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Raises what JAX raises on a device that holds no more than so many trials."""
-    cohort_epochs: Any = train.cohort_epochs
+    compiled_epochs: Any = cohort_epochs
 
-    def small_device(static: Any, data: Any, member: Any, state: Any, rows: Any) -> Any:
+    def small_device(static: Any, data: Any, arrays: Any, state: Any, rows: Any) -> Any:
         if len(rows) > limit:
             raise jax.errors.JaxRuntimeError(
                 "RESOURCE_EXHAUSTED: Out of memory allocating 4398046511104 bytes."
             )
-        return cohort_epochs(static, data, member, state, rows)
+        return compiled_epochs(static, data, arrays, state, rows)
 
     set_epochs(small_device, monkeypatch)
 
 
 def set_epochs(function: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Trains by a function of ours; what is compiled ahead remains."""
-    function.lower = epochs.cohort_epochs.lower
+    function.lower = cohort_epochs.lower
     monkeypatch.setattr(train, "cohort_epochs", function)
 
 
@@ -744,7 +747,7 @@ def search_on_a_full_disk(
     workdir = disk / "w"
     count = 0
 
-    def save(self: saving.Saver, number: int, progress: train.Progress) -> None:
+    def save(self: checkpointing.Saver, number: int, progress: Progress) -> None:
         nonlocal count
         count += 1
         if count == 3:
@@ -752,7 +755,7 @@ def search_on_a_full_disk(
         self.save(number, progress)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(saving.Saver, "save_if_due", save)
+        patch.setattr(checkpointing.Saver, "save_if_due", save)
         with pytest.raises(UserError) as told:
             jaxrank.search(*small_data, workdir=workdir, **SMALL)
     assert "\n" not in str(told.value)
@@ -836,15 +839,15 @@ def test_saving_keeps_to_its_share_of_the_time(
 ) -> None:
     """Simulated: epochs of a second, saves of half a second, on a clock that we move."""
     now = 0.0
-    monkeypatch.setattr(saving.time, "perf_counter", lambda: now)
+    monkeypatch.setattr(checkpointing.time, "perf_counter", lambda: now)
     state: Any = {"weights": np.zeros(1000, np.float32)}
-    progress = train.Progress(state, np.arange(1), None, [], 0.0)
+    progress = Progress(state, np.arange(1), None, [], 0.0)
     spent = {}
     for budget in (0.0, 0.05, 0.5):
         now = 0.0
-        saver = saving.Saver(tmp_path, budget)
+        saver = checkpointing.Saver(tmp_path, budget)
 
-        def save(number: int, progress: Any, saver: saving.Saver = saver) -> None:
+        def save(number: int, progress: Any, saver: checkpointing.Saver = saver) -> None:
             nonlocal now
             del number
             now += 0.5

@@ -270,9 +270,10 @@ def _run(
     with stopping.signals_end_at_once():
         from absl import logging
 
-        from jaxrank import compilation, conductor
+        from jaxrank import conductor
+        from jaxrank.training import compilation_cache
 
-        compilation.keep_compiled_programs()
+        compilation_cache.keep_compiled_programs()
         # Orbax logs a traceback of what it then raises, and that we tell in one line.
         logging.set_verbosity(logging.FATAL)
         console = make_console()

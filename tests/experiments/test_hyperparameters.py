@@ -10,17 +10,20 @@ import optax
 import pytest
 from small_data import ROOT, cohorts_of, experiment, feed_of
 
-from jaxrank import epochs, losses, members, steps, train
+from jaxrank import losses, train
 from jaxrank.data import splits
 from jaxrank.data.dataset import Dataset, l2_normalised
 from jaxrank.models import Scorer
 from jaxrank.planning.trials import Trial
+from jaxrank.training import arrays
+from jaxrank.training.epoch import start_state, trial_epoch
+from jaxrank.training.step import Moment, batch_sums, draw_mix, learning_rate_factor
 
 RECORDED = json.loads((ROOT / "tests" / "torch_losses.json").read_text())
 
 
-def make_member(dim: int, **changes: Any) -> members.Member:
-    """One member with nothing switched on."""
+def make_member(dim: int, **changes: Any) -> arrays.TrialArrays:
+    """One trial_arrays with nothing switched on."""
     values: dict[str, Any] = {
         "key": jax.random.key(0),
         "learning_rate": 0.1,
@@ -42,7 +45,7 @@ def make_member(dim: int, **changes: Any) -> members.Member:
     }
     values |= changes
     as_arrays = {k: jnp.float32(v) if isinstance(v, float) else v for k, v in values.items()}
-    return members.Member(**as_arrays)
+    return arrays.TrialArrays(**as_arrays)
 
 
 @pytest.mark.parametrize("name", RECORDED["runs"])
@@ -55,13 +58,13 @@ def test_the_losses_of_fifty_steps_are_pytorchs(name: str) -> None:
     }
     for i, w in enumerate(weights[:-1]):  # the last bias cancels in every difference
         params["params"][f"bias_{i}"] = jnp.zeros(w.shape[1])
-    data = members.Data(
+    data = arrays.DeviceData(
         jnp.asarray(RECORDED["features"], jnp.float32),
         jnp.asarray(RECORDED["pairs"], jnp.int32),
         jnp.asarray(RECORDED["preference"], jnp.float32),
     )
     steps = len(RECORDED["batches"])
-    member = make_member(
+    trial_arrays = make_member(
         data.features_ND.shape[1],
         learning_rate=RECORDED["learning_rate"],
         weight_decay=RECORDED["weight_decay"],
@@ -71,13 +74,13 @@ def test_the_losses_of_fifty_steps_are_pytorchs(name: str) -> None:
         max_epochs=jnp.int32(steps),
     )
     model = Scorer(tuple(w.shape[1] for w in weights[:-1]), run["activation"], run["use_layernorm"])
-    static = members.Static(model, run["loss"], run["optimizer"])
-    state = epochs.start_state(static, member, params)
-    epoch = jax.jit(epochs.member_epoch, static_argnums=0)
+    static = arrays.ProgramSpec(model, run["loss"], run["optimizer"])
+    state = start_state(static, trial_arrays, params)
+    epoch = jax.jit(trial_epoch, static_argnums=0)
     ours = []
     for batch in RECORDED["batches"]:  # one step an epoch, so that each step's loss is seen
         rows = jnp.asarray([batch], jnp.int32)
-        state, metrics = epoch(static, data, member, state, rows)
+        state, metrics = epoch(static, data, trial_arrays, state, rows)
         ours.append(float(metrics.train_loss))
     assert len(ours) == 50
     np.testing.assert_allclose(ours, run["losses"], atol=1e-4)
@@ -85,12 +88,10 @@ def test_the_losses_of_fifty_steps_are_pytorchs(name: str) -> None:
 
 
 def factors(num_steps: int, epochs: int, **changes: Any) -> np.ndarray:
-    member = make_member(1, max_epochs=jnp.int32(epochs), **changes)
+    trial_arrays = make_member(1, max_epochs=jnp.int32(epochs), **changes)
     return np.array(
         [
-            steps.learning_rate_factor(
-                member, num_steps, steps.Moment(jnp.int32(epoch), jnp.int32(step))
-            )
+            learning_rate_factor(trial_arrays, num_steps, Moment(jnp.int32(epoch), jnp.int32(step)))
             for epoch in range(epochs)
             for step in range(num_steps)
         ]
@@ -136,30 +137,36 @@ def test_l2_blocks_have_length_1_and_the_others_stay() -> None:
 
 
 class Step:
-    """One batch of the small data, seen by one member."""
+    """One batch of the small data, seen by one trial_arrays."""
 
     def __init__(self, dataset: Dataset, parts: np.ndarray, **changes: Any):
         # A linear scorer, so that what augmentation does to inputs can be read from the scores.
         e = experiment("a", **{"mlp_hidden_dims": (), "dropout": 0.0, "loss": "logistic"} | changes)
         (cohort,) = cohorts_of([Trial(e, 0, 0)], dataset, parts)
-        self.static = members.make_static(cohort)
+        self.static = arrays.make_program_spec(cohort)
         self.data, scaling = feed_of(cohort, dataset, parts)
-        stacked = members.make_members(cohort, dataset, parts, scaling)
-        self.member = jax.tree.map(lambda leaf: leaf[0], stacked)
-        self.rows_B = members.cohort_rows(cohort, dataset, parts, 0)[0, 0]
+        stacked = arrays.make_trial_arrays(cohort, dataset, parts, scaling)
+        self.trial_arrays = jax.tree.map(lambda leaf: leaf[0], stacked)
+        self.rows_B = arrays.cohort_rows(cohort, dataset, parts, 0)[0, 0]
         dim = self.data.features_ND.shape[1]
         kernel = 0.1 * np.random.default_rng(5).standard_normal((1, dim)).astype(np.float32)
         self.params = {"params": {"kernel_0": jnp.asarray(kernel)}}
 
-    def mean_loss(self, moment: steps.Moment | None) -> float:
-        total, count = steps.batch_sums(
-            self.static, self.data, self.member, self.params, self.rows_B, self.rows_B[0], moment
+    def mean_loss(self, moment: Moment | None) -> float:
+        total, count = batch_sums(
+            self.static,
+            self.data,
+            self.trial_arrays,
+            self.params,
+            self.rows_B,
+            self.rows_B[0],
+            moment,
         )
         return float(total[0] / count[0])
 
 
-FIRST = steps.Moment(jnp.int32(0), jnp.int32(0))
-SECOND = steps.Moment(jnp.int32(0), jnp.int32(1))
+FIRST = Moment(jnp.int32(0), jnp.int32(0))
+SECOND = Moment(jnp.int32(0), jnp.int32(1))
 
 
 @pytest.mark.parametrize(
@@ -179,7 +186,7 @@ def test_augmentation_is_drawn_anew_each_step_and_again_the_same(
 ) -> None:
     step = Step(dataset, parts, **changes)
     assert step.mean_loss(FIRST) == step.mean_loss(FIRST)
-    later = steps.Moment(jnp.int32(1), jnp.int32(0))
+    later = Moment(jnp.int32(1), jnp.int32(0))
     assert len({step.mean_loss(moment) for moment in (FIRST, SECOND, later)}) == 3
 
 
@@ -192,15 +199,15 @@ def test_noise_has_the_stated_deviation_in_standardised_inputs(
 
     all_prefer_a = step.data._replace(preference_M=jnp.ones_like(step.data.preference_M))
 
-    def difference(moment: steps.Moment | None) -> jax.Array:
+    def difference(moment: Moment | None) -> jax.Array:
         # The logistic loss of one pair with p = 1 is softplus(-d), from which d follows.
         row_B = step.rows_B[:1]
-        total, _ = steps.batch_sums(
-            step.static, all_prefer_a, step.member, step.params, row_B, row_B[0], moment
+        total, _ = batch_sums(
+            step.static, all_prefer_a, step.trial_arrays, step.params, row_B, row_B[0], moment
         )
         return -jnp.log(jnp.expm1(total[0]))
 
-    moments = steps.Moment(jnp.arange(2000), jnp.zeros(2000, jnp.int32))
+    moments = Moment(jnp.arange(2000), jnp.zeros(2000, jnp.int32))
     moved = np.asarray(jax.vmap(difference)(moments) - difference(None))
     expected = 0.5 * np.sqrt(2) * float(jnp.linalg.norm(kernel))
     assert moved.std() == pytest.approx(expected, rel=0.1)
@@ -219,7 +226,7 @@ def test_a_column_that_never_varies_stays_silent_under_noise(
 def test_mixup_by_hand(dataset: Dataset, parts: np.ndarray) -> None:
     """The scorer is linear: mixed inputs have mixed differences, and both labels count."""
     step = Step(dataset, parts, mixup=0.4)
-    mix = steps.draw_mix(step.member, step.rows_B, FIRST)
+    mix = draw_mix(step.trial_arrays, step.rows_B, FIRST)
     share = float(mix.share)
     assert 0 < share < 1
     # The batch is not full, so its first pair is mixed with itself.
@@ -228,7 +235,7 @@ def test_mixup_by_hand(dataset: Dataset, parts: np.ndarray) -> None:
     assert len(filled) < len(rows)
     other = np.r_[filled[0], filled[:-1]]
     x = dataset.inputs(("clip", "cnn", "iqa"))
-    x = (x - np.asarray(step.member.mean_D)) * np.asarray(step.member.inv_std_D)
+    x = (x - np.asarray(step.trial_arrays.mean_D)) * np.asarray(step.trial_arrays.inv_std_D)
     kernel = np.asarray(step.params["params"]["kernel_0"][0])
     d = x[dataset.pair_rows_M2[:, 0]] @ kernel - x[dataset.pair_rows_M2[:, 1]] @ kernel
     mixed = share * d[filled] + (1 - share) * d[other]
@@ -239,8 +246,8 @@ def test_mixup_by_hand(dataset: Dataset, parts: np.ndarray) -> None:
 
 def test_mixups_share_is_from_the_beta_distribution(dataset: Dataset, parts: np.ndarray) -> None:
     step = Step(dataset, parts, mixup=0.4)
-    moments = steps.Moment(jnp.arange(4000), jnp.zeros(4000, jnp.int32))
-    shares = jax.vmap(lambda m: steps.draw_mix(step.member, step.rows_B, m).share)(moments)
+    moments = Moment(jnp.arange(4000), jnp.zeros(4000, jnp.int32))
+    shares = jax.vmap(lambda m: draw_mix(step.trial_arrays, step.rows_B, m).share)(moments)
     # Beta(a, a) has mean 1/2 and variance 1 / (4 (2a + 1)).
     assert float(shares.mean()) == pytest.approx(0.5, abs=0.03)
     assert float(shares.var()) == pytest.approx(1 / (4 * 1.8), rel=0.05)

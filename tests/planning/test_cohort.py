@@ -17,11 +17,13 @@ from small_data import (
     one_epoch,
 )
 
-from jaxrank import epochs, members, train
+from jaxrank import train
 from jaxrank.data.dataset import Dataset
 from jaxrank.planning import planner
 from jaxrank.planning.cohort import Cohort
 from jaxrank.planning.trials import Trial
+from jaxrank.training import arrays
+from jaxrank.training.state import FAILED, STOPPED
 
 STEPS = 20
 
@@ -30,17 +32,17 @@ def run_steps(
     cohort: Cohort, dataset: Dataset, parts: np.ndarray, keys: Any = None
 ) -> dict[str, np.ndarray]:
     """All parameters of each trial, as one vector, after STEPS steps; by identity."""
-    static = members.make_static(cohort)
+    static = arrays.make_program_spec(cohort)
     data, scaling = feed_of(cohort, dataset, parts)
-    member = members.make_members(cohort, dataset, parts, scaling)
+    trial_arrays = arrays.make_trial_arrays(cohort, dataset, parts, scaling)
     if keys is not None:
-        member = member._replace(key=keys)
-    state = train.init_cohort(static, member)
+        trial_arrays = trial_arrays._replace(key=keys)
+    state = train.init_cohort(static, trial_arrays)
     steps = 0
     while steps < STEPS:
-        rows = members.cohort_rows(cohort, dataset, parts, steps // cohort.num_batches)
+        rows = arrays.cohort_rows(cohort, dataset, parts, steps // cohort.num_batches)
         rows = rows[:, : STEPS - steps]
-        state, _ = one_epoch(static, data, member, state, rows)
+        state, _ = one_epoch(static, data, trial_arrays, state, rows)
         steps += rows.shape[1]
     leaves = [np.asarray(leaf) for leaf in jax.tree.leaves(state.params)]
     return {
@@ -153,8 +155,8 @@ def test_a_sick_trial_dies_alone(dataset: Dataset, parts: np.ndarray) -> None:
     for name, third in (("sick", sick), ("calm", calm)):
         (cohort,) = planner.make_cohorts([healthy[0], third, healthy[1]], dataset, parts, 2**30)
         fitted[name] = train.fit(cohort, dataset, parts)
-    assert fitted["sick"].status_P.tolist() == [epochs.STOPPED, epochs.FAILED, epochs.STOPPED]
-    assert fitted["calm"].status_P.tolist() == [epochs.STOPPED] * 3
+    assert fitted["sick"].status_P.tolist() == [STOPPED, FAILED, STOPPED]
+    assert fitted["calm"].status_P.tolist() == [STOPPED] * 3
     assert np.isnan(fitted["sick"].scores_PN[1]).all()
     for place in (0, 2):  # bit for bit, whatever the neighbour does
         np.testing.assert_array_equal(

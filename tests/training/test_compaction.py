@@ -10,12 +10,13 @@ import numpy as np
 import pytest
 from small_data import ALWAYS_PAYS, EVERYTHING, NEVER_PAYS, compiled, experiment
 
-from jaxrank import saving, train
+from jaxrank import train
 from jaxrank.data.dataset import Dataset
 from jaxrank.planning import planner
 from jaxrank.planning.cohort import Cohort
 from jaxrank.planning.costs import DeviceProfile
 from jaxrank.planning.trials import Trial
+from jaxrank.training import checkpointing, state
 
 # Eight trials of which one stops after two epochs, then others; two run to the end.
 LAST_EPOCHS = (2, 9, 3, 3, 4, 6, 12, 12)
@@ -32,7 +33,7 @@ def cohort_of_eight(
     return cohort._replace(epochs_per_dispatch=1)
 
 
-def assert_fitted_equal(one: train.Fitted, other: train.Fitted, tolerance: float) -> None:
+def assert_fitted_equal(one: state.FitResult, other: state.FitResult, tolerance: float) -> None:
     """Equal in all that is kept of a trial: not the metrics of epochs after its end."""
     ran = one.history.running
     np.testing.assert_array_equal(ran, other.history.running)
@@ -120,18 +121,18 @@ def test_a_compacted_cohort_goes_on_from_its_checkpoint_in_the_same_bits(
 ) -> None:
     """Killed before it is compacted, after it, and after the second time."""
     cohort = cohort_of_eight(dataset, parts, ALWAYS_PAYS)
-    saver = saving.Saver(tmp_path, 0.0)
-    tmp_path.joinpath(saving.FOLDER).mkdir()
+    saver = checkpointing.Saver(tmp_path, 0.0)
+    tmp_path.joinpath(checkpointing.FOLDER).mkdir()
 
     places: list[list[int]] = []
 
-    def stop(progress: train.Progress) -> None:
+    def stop(progress: state.Progress) -> None:
         if len(progress.history) == dispatches:
             places.append(progress.places_Q.tolist())
             saver.save(1, progress)
             raise Killed
 
-    def restore(shapes: train.TrainState) -> train.Progress | None:
+    def restore(shapes: train.TrainState) -> state.Progress | None:
         progress = saver.restore(1, shapes)
         assert progress is not None
         places.append(progress.places_Q.tolist())

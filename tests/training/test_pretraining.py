@@ -11,12 +11,13 @@ import pytest
 from small_data import compiled
 
 import jaxrank
-from jaxrank import epochs, prepare, train
+from jaxrank import prepare, train
 from jaxrank.cli import main
 from jaxrank.data import splits
 from jaxrank.data.feature_store import Block
 from jaxrank.data.preferences import Preferences
 from jaxrank.errors import UserError
+from jaxrank.training import state
 
 SmallData = tuple[Preferences, dict[str, Block]]
 TINY: dict[str, Any] = {
@@ -60,7 +61,7 @@ def test_a_model_may_be_tuned_with_another_loss(pretrained: Path, small_data: Sm
         init_from=pretrained,
     )
     fitted = train.fit(ready.cohorts[0], ready.dataset, ready.parts, start=ready.initial_weights)
-    assert fitted.status_P.tolist() == [epochs.STOPPED]
+    assert fitted.status_P.tolist() == [state.STOPPED]
     assert float(fitted.best_params["loss"]["log_ties"][0]) != 0
 
 

@@ -11,7 +11,7 @@ import shutil
 import threading
 import time
 import zlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -20,14 +20,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
-import pandas as pd
-from flax.traverse_util import flatten_dict, unflatten_dict
 
-from jaxrank.epochs import EpochMetrics, TrainState
-from jaxrank.evaluate import TrialResult
 from jaxrank.io import atomic
-from jaxrank.planning.trials import Trial, TrialKey
-from jaxrank.train import Progress
+from jaxrank.training.state import EpochMetrics, Progress, TrainState
 
 FOLDER = "checkpoints"
 # What a save is expected to take until one has been timed: seconds, and the bytes that it writes.
@@ -35,8 +30,6 @@ _FIRST_GUESS = (0.5, 25_000_000)
 
 _SEAL = "checksums.json"
 _PACKED = "packed"
-# The parts of a result's weights.
-_WEIGHTS = ("params", "mean", "inv_std")
 
 log = logging.getLogger("jaxrank")
 
@@ -280,65 +273,3 @@ def _is_sealed(checkpoint: Path, epoch: int) -> bool:
         return bool(sums and noted == {"epoch": epoch, "files": sums})
     except (OSError, ValueError, RecursionError):
         return False
-
-
-def write_results(folder: Path, number: int, results: Sequence[TrialResult]) -> None:
-    """Writes a cohort's results as one NumPy archive, without pickle: rows as JSON, the rest as
-    arrays."""
-    history = pd.concat([r.history for r in results], ignore_index=True)
-    arrays: dict[str, Any] = {
-        "rows": np.array(json.dumps([r.row for r in results])),
-        "scores": np.stack([r.scores_N for r in results]),
-        "epochs": np.array([len(r.history) for r in results]),
-    }
-    arrays |= {f"history/{column}": history[column].to_numpy() for column in history}
-    for place, result in enumerate(results):
-        if result.weights is not None:
-            tree = dict(zip(_WEIGHTS, result.weights, strict=True))
-            arrays |= {f"{place}/{k}": leaf for k, leaf in flatten_dict(tree, sep="/").items()}
-    atomic.make_folder(folder / FOLDER)
-    with atomic.atomic_file(folder / FOLDER / f"{number}.npz", "wb") as file:
-        np.savez(file, **arrays)
-
-
-def read_results(
-    folder: Path, numbers: Iterable[int], trials: Mapping[TrialKey, Trial]
-) -> tuple[dict[int, list[TrialResult]], list[str]]:
-    """The results of those cohorts of a search that have finished, by number, and a sentence for
-    each file that can't be read."""
-    found, notes = {}, []
-    for number in numbers:
-        path = folder / FOLDER / f"{number}.npz"
-        try:
-            found[number] = _read_archive(path, trials)
-        except FileNotFoundError:
-            continue
-        except Exception as error:  # NumPy raises many kinds for damaged bytes
-            notes.append(f"{path} can't be read ({error}): its trials are trained again")
-    return found, notes
-
-
-def _read_archive(path: Path, trials: Mapping[TrialKey, Trial]) -> list[TrialResult]:
-    """What `write_results` wrote."""
-    with open(path, "rb") as file, np.load(file, allow_pickle=False) as archive:
-        arrays = dict(archive)
-    rows = json.loads(str(arrays["rows"]))
-    history = pd.DataFrame(
-        {k.removeprefix("history/"): v for k, v in arrays.items() if k.startswith("history/")}
-    )
-    ends = np.cumsum(arrays["epochs"])
-    results = []
-    for place, (row, end) in enumerate(zip(rows, ends, strict=True)):
-        start = f"{place}/"
-        tree = {k.removeprefix(start): v for k, v in arrays.items() if k.startswith(start)}
-        parts = unflatten_dict(tree, sep="/")
-        results.append(
-            TrialResult(
-                trials[row["experiment_name"], row["fold"], row["seed"]],
-                row,
-                history.iloc[end - arrays["epochs"][place] : end].reset_index(drop=True),
-                arrays["scores"][place],
-                tuple(parts[name] for name in _WEIGHTS) if parts else None,
-            )
-        )
-    return results

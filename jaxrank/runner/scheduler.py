@@ -11,7 +11,7 @@ from pathlib import Path
 import jax
 from rich.console import Console
 
-from jaxrank import display, evaluate, report, saving, train
+from jaxrank import display, evaluate, report, train
 from jaxrank.audit.background import Auditor
 from jaxrank.errors import Stopped
 from jaxrank.evaluate import TrialResult, Yardstick
@@ -20,7 +20,9 @@ from jaxrank.loading import Loader
 from jaxrank.planning.cohort import Cohort
 from jaxrank.prepare import Prepared
 from jaxrank.record import cohort_of, write_record
-from jaxrank.saving import Saver
+from jaxrank.runner import trial_archive
+from jaxrank.training import state
+from jaxrank.training.checkpointing import Saver
 
 _OUT_OF_MEMORY = (jax.errors.JaxRuntimeError, MemoryError)
 
@@ -62,7 +64,7 @@ def train_all(
         ThreadPoolExecutor(1, thread_name_prefix="finish") as finisher,
     ):
 
-        def after_dispatch(number: int, cohort: Cohort, progress: train.Progress) -> None:
+        def after_dispatch(number: int, cohort: Cohort, progress: state.Progress) -> None:
             show(cohort, progress)
             auditor.begin()
             auditor.tell()
@@ -100,7 +102,7 @@ def train_all(
                 continue
             # Before anything is said of a cohort.
             ready = ready._replace(prepared=auditor.beside(ready.prepared))
-            if isinstance(fitted, train.Fitted):
+            if isinstance(fitted, state.FitResult):
                 last = max(planned.number for planned in ready.record.cohorts)
                 _log_cohort(number, last, cohort, fitted)
             ready = collected(ready)
@@ -116,12 +118,12 @@ def _finish_cohort(
     ready: Launch,
     number: int,
     cohort: Cohort,
-    fitted: train.Fitted | str,
+    fitted: state.FitResult | str,
     yardstick: Yardstick,
     saver: Saver,
 ) -> list[TrialResult]:
     """Evaluates a trained cohort, or a trial that does not fit in memory, and writes its files."""
-    if isinstance(fitted, train.Fitted):
+    if isinstance(fitted, state.FitResult):
         results = evaluate.trial_results(cohort, fitted, yardstick)
     else:
         results = [evaluate.out_of_memory(cohort.trials[0], fitted, yardstick.dataset)]
@@ -133,7 +135,7 @@ def _finish_cohort(
             )
     results = evaluate.keep_best_weights(results)
     with saver.finishing(number):
-        saving.write_results(folder, number, results)
+        trial_archive.write_results(folder, number, results)
     ready = ready._replace(finished=ready.finished | {number: results})
     with saver.paused():
         _write_experiments(folder, ready, yardstick, {t.experiment.name for t in cohort.trials})
@@ -145,9 +147,9 @@ def _fit(
     cohort: Cohort,
     prepared: Prepared,
     loader: Loader,
-    restore: Callable[[train.TrainState], train.Progress | None],
-    on_dispatch: Callable[[train.Progress], None],
-) -> train.Fitted | str:
+    restore: Callable[[train.TrainState], state.Progress | None],
+    on_dispatch: Callable[[state.Progress], None],
+) -> state.FitResult | str:
     """The trained cohort, or what was said when it did not fit in memory."""
     loaded = None
     with suppress(*_OUT_OF_MEMORY):  # beside the cohort that trained then; now it is gone
@@ -168,7 +170,7 @@ def _fit(
         return text.splitlines()[0][:200]
 
 
-def _log_cohort(number: int, last: int, cohort: Cohort, fitted: train.Fitted) -> None:
+def _log_cohort(number: int, last: int, cohort: Cohort, fitted: state.FitResult) -> None:
     log.info(
         "cohort %d of %d (%s): %d trials, %d epochs of %d steps of up to %d pairs, %.1f s "
         "(predicted %.1f s)",

@@ -1,6 +1,6 @@
 """A cohort as arrays: what the host hands to the compiled program.
 
-Axis letters as in train.py: P members, S steps, B pairs of a batch, C validation chunks.
+Axis letters as in train.py: P trials, S steps, B pairs of a batch, C validation chunks.
 """
 
 from collections.abc import Iterable, Mapping
@@ -17,21 +17,21 @@ from jaxrank.data.splits import fold_rows
 from jaxrank.models import Scorer
 from jaxrank.planning.cohort import Cohort
 from jaxrank.planning.trials import Trial
+from jaxrank.training.state import Array
 
-Array = jax.Array
 # Mean and 1/standard deviation of each input, [D].
 Scaling: TypeAlias = tuple[np.ndarray, np.ndarray]
 
 
-class Data(NamedTuple):
-    """What all members share."""
+class DeviceData(NamedTuple):
+    """What all trials share."""
 
     features_ND: Array  # float32, raw
     pairs_M2: Array  # int32, rows of features_ND; every pair twice, see `make_feed`
     preference_M: Array  # float32
 
 
-class Member(NamedTuple):
+class TrialArrays(NamedTuple):
     """One trial as data."""
 
     key: Array
@@ -53,12 +53,12 @@ class Member(NamedTuple):
     patience: Array
 
 
-class Static(NamedTuple):
+class ProgramSpec(NamedTuple):
     """What is compiled into a cohort's program.
 
-    `skip_empty`: some member has fewer pairs than the cohort has steps, so steps must be skipped;
+    `skip_empty`: some trial has fewer pairs than the cohort has steps, so steps must be skipped;
     otherwise that choice, which costs a tenth of the time, is left out of the program. Noise and
-    mixup are left out where no member has them. `side_by_side`: see `costs.DeviceProfile`.
+    mixup are left out where no trial has them. `side_by_side`: see `costs.DeviceProfile`.
     """
 
     model: Scorer
@@ -70,9 +70,9 @@ class Static(NamedTuple):
     side_by_side: bool = True
 
 
-def make_static(cohort: Cohort) -> Static:
+def make_program_spec(cohort: Cohort) -> ProgramSpec:
     common = cohort.program_key
-    return Static(
+    return ProgramSpec(
         Scorer(common.hidden_dims, common.activation, common.use_layernorm),
         common.loss,
         common.optimizer,
@@ -83,7 +83,7 @@ def make_static(cohort: Cohort) -> Static:
     )
 
 
-class Feed(NamedTuple):
+class CohortInputs(NamedTuple):
     """What all cohorts that read the same columns share.
 
     Attributes:
@@ -91,11 +91,13 @@ class Feed(NamedTuple):
       scaling: by fold, fitted on its training photos.
     """
 
-    data: Data
+    data: DeviceData
     scaling: dict[int, Scaling]
 
 
-def make_feed(cohort: Cohort, dataset: Dataset, parts: np.ndarray, folds: Iterable[int]) -> Feed:
+def make_inputs(
+    cohort: Cohort, dataset: Dataset, parts: np.ndarray, folds: Iterable[int]
+) -> CohortInputs:
     """The columns that a cohort reads, and their scaling in these folds.
 
     After the pairs come the same with renumbered photos, which a control learns from: for its
@@ -107,10 +109,10 @@ def make_feed(cohort: Cohort, dataset: Dataset, parts: np.ndarray, folds: Iterab
         train = fold_rows(parts, fold, splits.TRAIN)
         scaling[fold] = fit_scaling(inputs_ND, np.unique(dataset.pair_rows_M2[train]))
     pairs = np.concatenate([dataset.pair_rows_M2, permutation_control(dataset).pair_rows_M2])
-    data = Data(
+    data = DeviceData(
         jnp.asarray(inputs_ND), jnp.asarray(pairs), jnp.asarray(np.tile(dataset.preference_M, 2))
     )
-    return Feed(data, scaling)
+    return CohortInputs(data, scaling)
 
 
 def first_row(trial: Trial, dataset: Dataset) -> int:
@@ -118,9 +120,9 @@ def first_row(trial: Trial, dataset: Dataset) -> int:
     return len(dataset.preference_M) if trial.experiment.renumbered else 0
 
 
-def make_members(
+def make_trial_arrays(
     cohort: Cohort, dataset: Dataset, parts: np.ndarray, scaling: Mapping[int, Scaling]
-) -> Member:
+) -> TrialArrays:
     """The cohort's trials as data; every leaf has a leading axis P.
 
     Args:
@@ -150,7 +152,7 @@ def make_members(
         with np.errstate(over="ignore"):  # a learning rate of 1e39 is infinite, and runs as such
             return jnp.asarray(np.array([getattr(e, field) for e in experiments]).astype(kind))
 
-    return Member(
+    return TrialArrays(
         key=jax.random.wrap_key_data(jnp.asarray(key_data), impl="threefry2x32"),
         learning_rate=numbers("learning_rate", jnp.float32),
         weight_decay=numbers("weight_decay", jnp.float32),

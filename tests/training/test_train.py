@@ -11,11 +11,13 @@ import numpy as np
 import pytest
 from small_data import NEVER_PAYS, TRIALS, cohorts_of, experiment, feed_of, one_epoch
 
-from jaxrank import epochs, losses, members, sampling, train
+from jaxrank import losses, sampling, train
 from jaxrank.data import splits, synthetic
 from jaxrank.data.dataset import Dataset, align
 from jaxrank.planning import planner
 from jaxrank.planning.trials import Trial
+from jaxrank.training import arrays
+from jaxrank.training.state import FAILED, STOPPED
 
 
 @pytest.mark.parametrize("learning_rate", [1e-30, 1.0, 1e30])
@@ -25,7 +27,7 @@ def test_any_finite_positive_learning_rate_runs(
     trial = Trial(experiment("a", max_epochs=2, learning_rate=learning_rate), 0, 0)
     (cohort,) = planner.make_cohorts([trial], dataset, parts, 2**30)
     fitted = train.fit(cohort, dataset, parts)
-    assert fitted.status_P[0] in (epochs.STOPPED, epochs.FAILED)
+    assert fitted.status_P[0] in (STOPPED, FAILED)
 
 
 def test_early_stopping_is_the_rule_as_stated(dataset: Dataset, parts: np.ndarray) -> None:
@@ -115,7 +117,7 @@ def test_trials_of_one_fold_and_seed_see_the_same_batches(
     dataset: Dataset, parts: np.ndarray
 ) -> None:
     (cohort,) = cohorts_of(TRIALS, dataset, parts)
-    rows = np.asarray(members.cohort_rows(cohort, dataset, parts, 1))
+    rows = np.asarray(arrays.cohort_rows(cohort, dataset, parts, 1))
     np.testing.assert_array_equal(rows[0], rows[1])  # two experiments, one fold and seed
     assert (rows[2] != rows[3]).any()  # another seed
     for p, trial in enumerate(cohort.trials):
@@ -128,13 +130,17 @@ def test_empty_places_in_a_batch_change_nothing(dataset: Dataset, parts: np.ndar
     # Not Adam, which makes whole steps of the rounding noise of sums in another order.
     e = experiment("a", dropout=0.0, optimizer="sgd", learning_rate=0.1)
     (cohort,) = cohorts_of([Trial(e, 0, 0)], dataset, parts)
-    static = members.make_static(cohort)
+    static = arrays.make_program_spec(cohort)
     data, scaling = feed_of(cohort, dataset, parts)
-    member = members.make_members(cohort, dataset, parts, scaling)
-    rows = members.cohort_rows(cohort, dataset, parts, 0)
+    trial_arrays = arrays.make_trial_arrays(cohort, dataset, parts, scaling)
+    rows = arrays.cohort_rows(cohort, dataset, parts, 0)
     padded = jnp.pad(rows, ((0, 0), (0, 0), (0, 7)), constant_values=-1)
-    plain, plain_metrics = one_epoch(static, data, member, train.init_cohort(static, member), rows)
-    wide, wide_metrics = one_epoch(static, data, member, train.init_cohort(static, member), padded)
+    plain, plain_metrics = one_epoch(
+        static, data, trial_arrays, train.init_cohort(static, trial_arrays), rows
+    )
+    wide, wide_metrics = one_epoch(
+        static, data, trial_arrays, train.init_cohort(static, trial_arrays), padded
+    )
     for first, second in zip(
         jax.tree.leaves((plain.params, plain_metrics)),
         jax.tree.leaves((wide.params, wide_metrics)),
@@ -147,12 +153,12 @@ def test_a_batch_without_a_usable_pair_has_loss_zero_and_finite_parameters(
     dataset: Dataset, parts: np.ndarray
 ) -> None:
     (cohort,) = cohorts_of([Trial(experiment("a"), 0, 0)], dataset, parts)
-    static = members.make_static(cohort)
+    static = arrays.make_program_spec(cohort)
     data, scaling = feed_of(cohort, dataset, parts)
-    member = members.make_members(cohort, dataset, parts, scaling)
-    state = train.init_cohort(static, member)
+    trial_arrays = arrays.make_trial_arrays(cohort, dataset, parts, scaling)
+    state = train.init_cohort(static, trial_arrays)
     rows = jnp.full((1, 2, 16), -1)
-    state, metrics = one_epoch(static, data, member, state, rows)
+    state, metrics = one_epoch(static, data, trial_arrays, state, rows)
     assert float(metrics.train_loss[0]) == 0
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(state.params))
 
@@ -175,17 +181,17 @@ def test_every_loss_and_sampler_learns(
 def test_a_test_photo_that_overflows_does_not_touch_training(
     dataset: Dataset, parts: np.ndarray
 ) -> None:
-    """An empty place in a batch must read a pair of the member's own part."""
+    """An empty place in a batch must read a pair of the trial_arrays's own part."""
     trials = [Trial(experiment("a", max_epochs=3, batch_size=7), fold, 0) for fold in range(3)]
     (cohort,) = planner.make_cohorts(trials, dataset, parts, 2**30)
-    assert (np.asarray(members.cohort_rows(cohort, dataset, parts, 0)) < 0).any()
+    assert (np.asarray(arrays.cohort_rows(cohort, dataset, parts, 0)) < 0).any()
     tested_in = parts[:, -1] == splits.TEST
     last_fold = int(np.flatnonzero(tested_in)[0])
     huge = dataset.features_ND.copy()
     huge[dataset.pair_rows_M2[-1]] = 3e38
     fitted = train.fit(cohort, dataset._replace(features_ND=huge), parts)
     plain = train.fit(cohort, dataset, parts)
-    assert fitted.status_P[last_fold] == epochs.STOPPED
+    assert fitted.status_P[last_fold] == STOPPED
     np.testing.assert_array_equal(
         fitted.history.val_loss[:, last_fold], plain.history.val_loss[:, last_fold]
     )
@@ -197,15 +203,15 @@ def test_steps_without_a_pair_are_skipped(dataset: Dataset, parts: np.ndarray) -
     (cohort,) = planner.make_cohorts([trial], dataset, parts, 2**30)
     assert not cohort.skip_empty
     cohort = cohort._replace(skip_empty=True)
-    static = members.make_static(cohort)
+    static = arrays.make_program_spec(cohort)
     data, scaling = feed_of(cohort, dataset, parts)
-    member = members.make_members(cohort, dataset, parts, scaling)
-    rows = members.cohort_rows(cohort, dataset, parts, 0)
+    trial_arrays = arrays.make_trial_arrays(cohort, dataset, parts, scaling)
+    rows = arrays.cohort_rows(cohort, dataset, parts, 0)
     more = jnp.concatenate([rows, jnp.full((1, 5, rows.shape[2]), -1)], axis=1)
     params = []
     for batches in (rows, more):
-        state = train.init_cohort(static, member)
-        state, _ = one_epoch(static, data, member, state, batches)
+        state = train.init_cohort(static, trial_arrays)
+        state, _ = one_epoch(static, data, trial_arrays, state, batches)
         params.append(state.params)
     for first, second in zip(*map(jax.tree.leaves, params), strict=True):
         np.testing.assert_allclose(first, second, atol=1e-6)
@@ -237,11 +243,13 @@ def test_photos_with_equal_features_tie(dataset: Dataset, parts: np.ndarray) -> 
     same = dataset._replace(features_ND=np.tile(dataset.features_ND[:1], (3000, 1)))
     trial = Trial(experiment("a", mlp_hidden_dims=(256,), max_epochs=1), 0, 0)
     (cohort,) = planner.make_cohorts([trial], dataset, parts, 2**30)
-    member = members.make_members(cohort, dataset, parts, feed_of(cohort, dataset, parts).scaling)
-    static = members.make_static(cohort)
-    state = train.init_cohort(static, member)
+    trial_arrays = arrays.make_trial_arrays(
+        cohort, dataset, parts, feed_of(cohort, dataset, parts).scaling
+    )
+    static = arrays.make_program_spec(cohort)
+    state = train.init_cohort(static, trial_arrays)
     data = feed_of(cohort, same, parts).data
-    scores = np.asarray(train.cohort_scores(static, data, member, state.params))
+    scores = np.asarray(train.cohort_scores(static, data, trial_arrays, state.params))
     assert scores.shape == (1, 3000)
     assert len(np.unique(scores)) == 1
 
@@ -252,12 +260,14 @@ def first_epoch(
     """The training loss of one epoch on given rows, with parameters that stay as they are."""
     changes = {"learning_rate": 1e-30, "weight_decay": 0.0} | changes
     (cohort,) = cohorts_of([Trial(experiment("a", **changes), 0, 0)], dataset, parts)
-    static = members.make_static(cohort)
-    member = members.make_members(cohort, dataset, parts, feed_of(cohort, dataset, parts).scaling)
-    state = train.init_cohort(static, member)
+    static = arrays.make_program_spec(cohort)
+    trial_arrays = arrays.make_trial_arrays(
+        cohort, dataset, parts, feed_of(cohort, dataset, parts).scaling
+    )
+    state = train.init_cohort(static, trial_arrays)
     state = state._replace(epoch=state.epoch + start_epoch)
     data = feed_of(cohort, dataset, parts).data
-    _, metrics = one_epoch(static, data, member, state, jnp.asarray(rows)[None])
+    _, metrics = one_epoch(static, data, trial_arrays, state, jnp.asarray(rows)[None])
     return float(metrics.train_loss[0])
 
 
@@ -290,7 +300,7 @@ def test_every_epoch_has_batches_of_its_own(
     seen = []
 
     def recorded(*arguments: Any) -> np.ndarray:
-        seen.append(members.cohort_rows(*arguments))
+        seen.append(arrays.cohort_rows(*arguments))
         return seen[-1]
 
     monkeypatch.setattr(train, "cohort_rows", recorded)
@@ -328,7 +338,7 @@ def test_the_predicted_memory_is_near_what_the_compiler_allocates(side_by_side: 
     dataset = align(simulated.pairs, simulated.features)
     parts = splits.split_pairs(dataset.table)
     profile = dataclasses.replace(NEVER_PAYS, side_by_side=side_by_side)
-    feed = members.make_feed(
+    feed = arrays.make_inputs(
         planner.make_cohorts([TRIALS[0]], dataset, parts, 2**40, profile)[0], dataset, parts, [0]
     )
     for changes in (
@@ -341,13 +351,15 @@ def test_the_predicted_memory_is_near_what_the_compiler_allocates(side_by_side: 
         for num_trials in (1, 4):
             trials = [Trial(experiment("a", **changes), 0, s) for s in range(num_trials)]
             (cohort,) = planner.make_cohorts(trials, dataset, parts, 2**40, profile)
-            static = members.make_static(cohort)
-            member = members.make_members(cohort, dataset, parts, feed.scaling)
-            state = jax.eval_shape(partial(train.init_cohort, static, member))
+            static = arrays.make_program_spec(cohort)
+            trial_arrays = arrays.make_trial_arrays(cohort, dataset, parts, feed.scaling)
+            state = jax.eval_shape(partial(train.init_cohort, static, trial_arrays))
             rows = jax.ShapeDtypeStruct(
                 (num_trials, 1, cohort.num_batches, cohort.batch_size), jnp.int32
             )
-            program = train.cohort_epochs.lower(static, feed.data, member, state, rows).compile()
+            program = train.cohort_epochs.lower(
+                static, feed.data, trial_arrays, state, rows
+            ).compile()
             analysis = program.memory_analysis()
             assert analysis is not None
             used = analysis.argument_size_in_bytes + analysis.temp_size_in_bytes

@@ -1,4 +1,4 @@
-"""A step of one member: its optimiser and learning rate, its augmented batch, its loss.
+"""A step of one trial: its optimiser and learning rate, its augmented batch, its loss.
 
 Axis letters as in train.py: B pairs of a batch, D features.
 """
@@ -11,16 +11,14 @@ import jax.numpy as jnp
 import optax
 
 from jaxrank import losses
-from jaxrank.members import Data, Member, Static
 from jaxrank.models import Dropout
 from jaxrank.sampling import EMPTY
-
-Array = jax.Array
-Params = Any
+from jaxrank.training.arrays import DeviceData, ProgramSpec, TrialArrays
+from jaxrank.training.state import Array, Params
 
 # Step size of log_ties: the share of ties is met within tens of steps.
 _TIES_RATE = 0.5
-# What a member's key is folded with, before the epoch's and the step's number; train.py has 0.
+# What a trial's key is folded with, before the epoch's and the step's number; train.py has 0.
 _DROPOUT, _NOISE, _MIXUP = 1, 2, 3
 
 
@@ -31,19 +29,21 @@ class Moment(NamedTuple):
     step: Array  # of the epoch
 
 
-def _key(member: Member, purpose: int, moment: Moment) -> Array:
-    key = jax.random.fold_in(jax.random.fold_in(member.key, purpose), moment.epoch)
+def _key(trial: TrialArrays, purpose: int, moment: Moment) -> Array:
+    key = jax.random.fold_in(jax.random.fold_in(trial.key, purpose), moment.epoch)
     return jax.random.fold_in(key, moment.step)
 
 
-def make_optimizer(static: Static, member: Member, factor: Array) -> optax.GradientTransformation:
+def make_optimizer(
+    static: ProgramSpec, trial: TrialArrays, factor: Array
+) -> optax.GradientTransformation:
     """The optimiser of a step; `factor` is what the schedule makes of the learning rate."""
-    learning_rate = member.learning_rate * factor
-    optimizer = optax.adamw(learning_rate, weight_decay=member.weight_decay)
+    learning_rate = trial.learning_rate * factor
+    optimizer = optax.adamw(learning_rate, weight_decay=trial.weight_decay)
     if static.optimizer == "sgd":  # weight decay is part of the gradient, as in PyTorch's
         optimizer = optax.chain(
-            optax.add_decayed_weights(member.weight_decay),
-            optax.sgd(learning_rate, momentum=member.momentum),
+            optax.add_decayed_weights(trial.weight_decay),
+            optax.sgd(learning_rate, momentum=trial.momentum),
         )
     if static.loss not in losses.LEARN_TIES:
         return optimizer
@@ -53,22 +53,22 @@ def make_optimizer(static: Static, member: Member, factor: Array) -> optax.Gradi
     return optax.partition(each, {"params": "params", "loss": "loss"})
 
 
-def learning_rate_factor(member: Member, num_steps: int, moment: Moment) -> Array:
+def learning_rate_factor(trial: TrialArrays, num_steps: int, moment: Moment) -> Array:
     """What the schedule makes of the learning rate in a step of an epoch of `num_steps`.
 
     It rises in equal steps to 1 over the warm-up, then stays or falls to 0 by half a cosine
     (Loshchilov and Hutter 2017, equation 5) until `max_epochs`.
     """
     step = (moment.epoch * num_steps + moment.step).astype(jnp.float32)
-    warmup = member.warmup_epochs * num_steps
+    warmup = trial.warmup_epochs * num_steps
     rise = jnp.minimum(1.0, (step + 1.0) / jnp.maximum(warmup, 1.0))
-    rest = jnp.maximum(member.max_epochs.astype(jnp.float32) * num_steps - warmup, 1.0)
+    rest = jnp.maximum(trial.max_epochs.astype(jnp.float32) * num_steps - warmup, 1.0)
     fall = 0.5 * (1.0 + jnp.cos(jnp.pi * jnp.clip((step - warmup) / rest, 0.0, 1.0)))
-    return rise * jnp.where(member.cosine, fall, 1.0)
+    return rise * jnp.where(trial.cosine, fall, 1.0)
 
 
-def standardise(member: Member, raw_BD: Array) -> Array:
-    return (raw_BD - member.mean_D) * member.inv_std_D
+def standardise(trial: TrialArrays, raw_BD: Array) -> Array:
+    return (raw_BD - trial.mean_D) * trial.inv_std_D
 
 
 def log_ties(params: Params) -> Array:
@@ -83,22 +83,22 @@ class Mix(NamedTuple):
     other_B: Array  # places in the batch
 
 
-def draw_mix(member: Member, rows_B: Array, moment: Moment) -> Mix:
+def draw_mix(trial: TrialArrays, rows_B: Array, moment: Moment) -> Mix:
     """Mixup (Zhang et al. 2018): one share a batch, from Beta(alpha, alpha).
 
     The other pair is the one before, as a batch's order is random; the first takes the last, or
     itself where the batch is not full.
     """
-    share = jax.random.beta(_key(member, _MIXUP, moment), member.mixup, member.mixup)
+    share = jax.random.beta(_key(trial, _MIXUP, moment), trial.mixup, trial.mixup)
     places = jnp.arange(len(rows_B))
     other_B = jnp.where(jnp.roll(rows_B, 1) == EMPTY, places, jnp.roll(places, 1))
     return Mix(share, other_B)
 
 
 def batch_sums(
-    static: Static,
-    data: Data,
-    member: Member,
+    static: ProgramSpec,
+    data: DeviceData,
+    trial: TrialArrays,
     params: Params,
     rows_B: Array,
     spare: Array,
@@ -107,27 +107,27 @@ def batch_sums(
     """Sums over the pairs of a batch: (loss, hits) [2], and how many pairs count in each [2].
 
     Args:
-      static, data, member: see members.py.
-      params: of the member.
+      static, data, trial: see arrays.py.
+      params: of the trial.
       rows_B: int32, EMPTY where there is no pair.
-      spare: one of the member's own pairs. An empty place reads it with weight zero: photos of
+      spare: one of the trial's own pairs. An empty place reads it with weight zero: photos of
         another part must not be looked at, not even for nothing (zero times infinity is no zero).
       moment: of training, which has dropout, augmentation and label smoothing; None to measure.
     """
     filled_B = jnp.where(rows_B == EMPTY, spare, rows_B)
     # One pass through the model: every pair's photo a, then every pair's photo b.
     photos = data.pairs_M2[filled_B].T.reshape(-1)
-    inputs = standardise(member, data.features_ND[photos])
+    inputs = standardise(trial, data.features_ND[photos])
     dropout, mix, loss = None, None, losses.LOSSES[static.loss]
     if moment is not None:
-        dropout = Dropout(member.dropout, _key(member, _DROPOUT, moment))
-        loss = partial(losses.smoothed, loss, member.label_smoothing)
+        dropout = Dropout(trial.dropout, _key(trial, _DROPOUT, moment))
+        loss = partial(losses.smoothed, loss, trial.label_smoothing)
         if static.has_noise:
-            noise = jax.random.normal(_key(member, _NOISE, moment), inputs.shape)
-            varies_D = member.inv_std_D > 0  # a column that says nothing stays silent
-            inputs += member.feature_noise * varies_D * noise
+            noise = jax.random.normal(_key(trial, _NOISE, moment), inputs.shape)
+            varies_D = trial.inv_std_D > 0  # a column that says nothing stays silent
+            inputs += trial.feature_noise * varies_D * noise
         if static.has_mixup:
-            mix = draw_mix(member, rows_B, moment)
+            mix = draw_mix(trial, rows_B, moment)
             of_photos = inputs.reshape(2, len(rows_B), -1)
             mixed = mix.share * of_photos + (1.0 - mix.share) * of_photos[:, mix.other_B]
             inputs = mixed.reshape(inputs.shape)
@@ -135,7 +135,7 @@ def batch_sums(
     difference_B = scores[: len(rows_B)] - scores[len(rows_B) :]
 
     def terms(preference_B: Array) -> tuple[Array, Array]:
-        loss_B, used_B = loss(difference_B, preference_B, member.margin, log_ties(params))
+        loss_B, used_B = loss(difference_B, preference_B, trial.margin, log_ties(params))
         hit_B, directed_B = losses.hits(difference_B, preference_B)
         weight_B2 = jnp.stack([used_B, directed_B], axis=1) * (rows_B != EMPTY)[:, None]
         return jnp.where(weight_B2 > 0, jnp.stack([loss_B, hit_B], axis=1), 0.0), weight_B2

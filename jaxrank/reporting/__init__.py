@@ -1,0 +1,1 @@
+"""Everything that people read: tables, sentences, figures, progress."""

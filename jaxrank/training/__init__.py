@@ -1,0 +1,1 @@
+"""The compiled training program and the state that it changes."""
