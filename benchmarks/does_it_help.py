@@ -18,13 +18,14 @@ import jax
 import numpy as np
 from scipy import stats
 
-from jaxrank import evaluate, train
-from jaxrank.checkpoints import Model
+from jaxrank import train
 from jaxrank.configs import default
 from jaxrank.data import splits, synthetic
 from jaxrank.data.dataset import Dataset, align
-from jaxrank.evaluate import Yardstick
+from jaxrank.evaluation import trial_results
+from jaxrank.evaluation.evaluator import Evaluator, evaluate_cohort, make_evaluator
 from jaxrank.experiments.hyperparameters import Experiment, read_experiments, resolve_blocks
+from jaxrank.inference.saved_model import Model
 from jaxrank.planning import planner
 from jaxrank.planning.trials import make_trials
 from jaxrank.prepare import memory_limit
@@ -88,7 +89,7 @@ def means_of_changes(name: str, seed: int, changes: dict[str, dict[str, Any]]) -
     simulated = synthetic.simulate(seed)
     dataset = align(simulated.pairs, simulated.features)
     parts = splits.split_pairs(dataset.table, folds=FOLDS, split_seed=seed)
-    yardstick = evaluate.make_yardstick(dataset, parts)
+    evaluator = make_evaluator(dataset, parts)
     (experiment, *_) = read_experiments(default.get_config(), [name], {})
     experiment = resolve_blocks(experiment, list(dataset.block_columns))
     rows = []
@@ -103,13 +104,15 @@ def means_of_changes(name: str, seed: int, changes: dict[str, dict[str, Any]]) -
                     changed,
                     [fold],
                     seed,
-                    yardstick,
+                    evaluator,
                     pretrained(changed, fold, seed, dataset, before),
                 )
             ]
         else:
-            results = fit(changed, range(FOLDS), seed, yardstick)
-        rows.append(np.mean([[r.row[metric] for metric in METRICS] for r in results], axis=0))
+            results = fit(changed, range(FOLDS), seed, evaluator)
+        rows.append(
+            np.mean([[r.metrics.as_row()[metric] for metric in METRICS] for r in results], axis=0)
+        )
     return np.array(rows)
 
 
@@ -117,16 +120,16 @@ def fit(
     experiment: Experiment,
     folds: Any,
     seed: int,
-    yardstick: Yardstick,
+    evaluator: Evaluator,
     start: Model | None = None,
-) -> list[evaluate.TrialResult]:
+) -> list[trial_results.TrialResult]:
     if start is not None:
         experiment = dataclasses.replace(experiment, init_from=start.digest)
     trials = make_trials([experiment], folds, seed, 1)
-    dataset, parts = yardstick.dataset, yardstick.parts_FM
+    dataset, parts = evaluator.dataset, evaluator.parts_FM
     (cohort,) = planner.make_cohorts(trials, dataset, parts, memory_limit())
     fitted = train.fit(cohort, dataset, parts, start=None if start is None else start.weights)
-    return evaluate.trial_results(cohort, fitted, yardstick)
+    return evaluate_cohort(cohort, fitted, evaluator)
 
 
 def pretrained(

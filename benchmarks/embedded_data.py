@@ -9,10 +9,11 @@ has memorised a photo's hidden appeal is rewarded for it.
 
 import argparse
 
-from jaxrank import evaluate, train
+from jaxrank import baselines, train
 from jaxrank.configs import default
 from jaxrank.data import splits, synthetic
 from jaxrank.data.dataset import Dataset, align
+from jaxrank.evaluation.evaluator import baseline_metrics, evaluate_cohort, make_evaluator
 from jaxrank.experiments.hyperparameters import read_experiments, resolve_blocks
 from jaxrank.planning import planner
 from jaxrank.planning.trials import make_trials
@@ -28,13 +29,13 @@ def main() -> None:
         simulated = synthetic.simulate(seed)
         dataset = align(simulated.pairs, simulated.features)
         everything = splits.split_pairs(dataset.table, folds=5)
-        yardstick = evaluate.make_yardstick(dataset, everything)
-        rules = evaluate.rule_scores(dataset) | {
+        evaluator = make_evaluator(dataset, everything)
+        rules = baselines.heuristic_scores(dataset) | {
             "ceiling": simulated.best_score[dataset.photos].to_numpy()
         }
         print(f"seed {seed}: {len(dataset.table)} pairs, all of them, by rule:", end="")
         for name in ("sharpness", "contrast", "ceiling"):
-            accuracy = evaluate.rule_metrics(rules[name], yardstick)["test_accuracy"]
+            accuracy = baseline_metrics(rules[name], evaluator)["test_accuracy"]
             print(f"  {name} {accuracy:.3f}", end="")
         print()
         for split in (splits.SERIES, splits.RANDOM):
@@ -46,11 +47,11 @@ def print_accuracies(split: str, dataset: Dataset) -> None:
     blocks = list(dataset.block_columns)
     trials = make_trials([resolve_blocks(e, blocks) for e in experiments], [0], 0, 1)
     parts = splits.split_pairs(dataset.table, split)
-    yardstick = evaluate.make_yardstick(dataset, parts)
+    evaluator = make_evaluator(dataset, parts)
     for cohort in planner.make_cohorts(trials, dataset, parts, memory_limit()):
         fitted = train.fit(cohort, dataset, parts)
-        for result in evaluate.trial_results(cohort, fitted, yardstick):
-            row = result.row
+        for result in evaluate_cohort(cohort, fitted, evaluator):
+            row = result.metrics.as_row()
             print(
                 f"  by {split:8} {row['experiment_name']:12} train {row['train_accuracy']:.3f}"
                 f"  val {row['val_accuracy']:.3f}  test {row['test_accuracy']:.3f}"

@@ -27,7 +27,7 @@ Printed, for one split and five folds, one seed and three:
 - of ten where one is better by a stated difference: how often it is told apart from another, and
   the mean of the predicted power;
 - how much too good the score of the chosen experiment is, against the true mean of its models:
-  raw; corrected (`choice.chosen_score`); and chosen inside each fold.
+  raw; corrected (`selection.chosen_score`); and chosen inside each fold.
 """
 
 import argparse
@@ -38,8 +38,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from jaxrank import choice, leaderboard
-from jaxrank.leaderboard import Hits, Standings
+from jaxrank.evaluation import comparison, selection
+from jaxrank.evaluation.comparison import Hits, Standings
 
 NUM_EXPERIMENTS = 10
 ACCURACY = 0.62
@@ -227,7 +227,7 @@ def examine(seed: int, design: Design, better: float | str) -> dict[str, float]:
     search = draw_search(rng, design, shift_X)
     test = search.test
     began = time.perf_counter()
-    table = leaderboard.standings(
+    table = comparison.standings(
         test.hits_XFKS, test.weight_FS, is_rule_X=test.is_rule_X, rule=NUM_EXPERIMENTS
     )
     seconds = time.perf_counter() - began
@@ -238,10 +238,10 @@ def examine(seed: int, design: Design, better: float | str) -> dict[str, float]:
     apart_XX, error_XX = table.separated_XX[mine, mine], table.error_XX[mine, mine]
     difference_XX = table.mean[mine, None] - table.mean[mine]
     wrong_XX = apart_XX & ((true_X[:, None] - true_X) * difference_XX < 0)
-    chosen = choice.chosen_score(search.validation, test)
+    chosen = selection.chosen_score(search.validation, test)
     assert chosen is not None
     stated = better if isinstance(better, float) and better else 0.03
-    predicted = choice.power(stated, float(np.median(error_XX[np.triu_indices(10, 1)])),
+    predicted = selection.power(stated, float(np.median(error_XX[np.triu_indices(10, 1)])),
                                   table.critical)  # fmt: skip
     return {
         "any claim": apart_XX.any(),

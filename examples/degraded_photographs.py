@@ -35,7 +35,7 @@ from PIL import Image, ImageEnhance, ImageFilter
 from scipy.ndimage import convolve
 
 import jaxrank
-from jaxrank import cli, evaluate
+from jaxrank import cli, metrics, statistics
 from jaxrank.extract.networks import import_libraries
 
 FOLDER = Path("outputs/example")
@@ -235,9 +235,9 @@ def by_degradation(predictions: pd.DataFrame) -> str:
 
 
 def _accuracy(rows: pd.DataFrame, column: str) -> str:
-    hit, weight = evaluate.hits_of(rows[column].to_numpy(), rows["preference"].to_numpy())
+    hit, weight = metrics.pair_hits(rows[column].to_numpy(), rows["preference"].to_numpy())
     photograph = pd.factorize(rows["photograph"])[0]
-    error, _, clusters = evaluate.clustered_error(hit, weight, photograph)
+    error, _, clusters = statistics.clustered_error(hit, weight, photograph)
     mean = float(hit.mean())
     if mean in (0, 1):  # no deviation to go by: as if each photograph were one pair
         low, high = scipy.stats.binomtest(round(mean * clusters), clusters).proportion_ci()

@@ -1,13 +1,7 @@
 """The public API: the one list of its names, for type checkers and for __init__.py."""
 
 from ._version import __version__ as __version__
-from .applying import Evaluation as Evaluation
-from .applying import Ranking as Ranking
-from .applying import evaluate_model as evaluate_model
-from .applying import rank_photos as rank_photos
 from .audit.findings import Audit as Audit
-from .checkpoints import Model as Model
-from .checkpoints import load_model as load_model
 from .conductor import SearchResult as SearchResult
 from .conductor import search as search
 from .data.feature_store import Block as Block
@@ -21,5 +15,11 @@ from .data.preferences import read_preferences as read_preferences
 from .data.synthetic import simulate as simulate
 from .errors import UserError as UserError
 from .experiments.catalogue import read_catalogue as read_catalogue
+from .inference.evaluate import Evaluation as Evaluation
+from .inference.evaluate import evaluate_model as evaluate_model
+from .inference.rank import Ranking as Ranking
+from .inference.rank import rank_photos as rank_photos
+from .inference.saved_model import Model as Model
+from .inference.saved_model import load_model as load_model
 from .sampling import BalancedSeriesBatchSampler as BalancedSeriesBatchSampler
 from .sampling import SeriesAwareBatchSampler as SeriesAwareBatchSampler

@@ -17,14 +17,20 @@ import pandas as pd
 from rich.console import Console
 
 import jaxrank
-from jaxrank import conclusions, display, evaluate, report, sentences, stopping
+from jaxrank import baselines, stopping
 from jaxrank.audit import findings
 from jaxrank.audit.background import Auditor, audit_of
 from jaxrank.data import splits
 from jaxrank.data.inputs import FeaturesInput, PairsInput
 from jaxrank.errors import AuditFailed, UserError, did_you_mean
-from jaxrank.evaluate import Yardstick
-from jaxrank.io import atomic
+from jaxrank.evaluation import leaderboard
+from jaxrank.evaluation.evaluator import (
+    Evaluator,
+    baseline_metrics,
+    make_evaluator,
+    position_metrics,
+)
+from jaxrank.io import atomic, documents, tables
 from jaxrank.launches import (
     Launch,
     find_workdir,
@@ -38,6 +44,16 @@ from jaxrank.prepare import describe
 from jaxrank.record import (
     read_record,
     write_record,
+)
+from jaxrank.reporting import progress, sentences
+from jaxrank.reporting.leaderboard import with_intervals, write_conclusions
+from jaxrank.reporting.summary import (
+    RESULTS_JSON,
+    SUMMARY_CSV,
+    TRIAL_COLUMNS,
+    TRIALS_CSV,
+    read_results_json,
+    summarise,
 )
 from jaxrank.runner.scheduler import train_all
 from jaxrank.training.checkpointing import Saver
@@ -142,7 +158,7 @@ def search(
         stop_signal = stack.enter_context(caught)
         saver = stack.enter_context(closing(Saver(folder, save_budget)))
         said = [] if resumed or not goes_on else ["no search to go on with: a new one begins"]
-        with display.logging_to(folder / "training.log", console):
+        with progress.logging_to(folder / "training.log", console):
             # What was found before is told also by those who do not look again.
             wanted = audit != OFF or findings.read_audit(folder) is not None
             auditor = Auditor(folder, ready.prepared, audit_seconds, wanted=wanted)
@@ -176,7 +192,7 @@ def _is_finished(folder: Path) -> bool:
 
 def _finished_result(folder: Path) -> SearchResult:
     """What a finished search left."""
-    results = report.read_results_json(folder / report.RESULTS_JSON)
+    results = read_results_json(folder / RESULTS_JSON)
     return SearchResult(folder, **results, nothing_to_do=True)
 
 
@@ -190,58 +206,54 @@ def _run(
     stop_signal: Callable[[], int | None],
 ) -> SearchResult:
     """Trains what is waiting, evaluates and reports; `said` comes first in the log."""
-    yardstick = evaluate.make_yardstick(ready.prepared.dataset, ready.prepared.parts)
+    evaluator = make_evaluator(ready.prepared.dataset, ready.prepared.parts)
     start = time.perf_counter()
     for line in [*said, *ready.describe()]:
         log.info(line)
     for number in ready.finished:
         saver.drop(number)  # what a kill may have left
     _write_records(folder, ready)
-    ready = train_all(folder, ready, yardstick, auditor, saver, console, stop_signal)
+    ready = train_all(folder, ready, evaluator, auditor, saver, console, stop_signal)
     ready = ready._replace(prepared=auditor.beside(ready.prepared))
-    result = _report(folder, ready, yardstick)
+    result = _report(folder, ready, evaluator)
     write_record(folder, ready.record._replace(finished=True))
     log.info("%s", saver.account())
     log.info("done in %.1f s", time.perf_counter() - start)
     return result
 
 
-def _report(folder: Path, ready: Launch, yardstick: Yardstick) -> SearchResult:
+def _report(folder: Path, ready: Launch, evaluator: Evaluator) -> SearchResult:
     """Compares what was trained, and writes tables, figures and sentences."""
     prepared = ready.prepared
     results = [ready.results[trial.key] for trial in prepared.trials]
-    trials = pd.DataFrame([r.row for r in results]).reindex(columns=report.TRIAL_COLUMNS)
+    trials = pd.DataFrame([r.metrics.as_row() for r in results]).reindex(columns=TRIAL_COLUMNS)
     rules = {
-        name: evaluate.rule_metrics(scores_N, yardstick, prepared.trained_folds)
-        for name, scores_N in evaluate.rule_scores(prepared.dataset).items()
+        name: baseline_metrics(scores_N, evaluator, prepared.trained_folds)
+        for name, scores_N in baselines.heuristic_scores(prepared.dataset).items()
     }
-    rules[evaluate.POSITION] = evaluate.position_metrics(yardstick, prepared.trained_folds)
+    rules[baselines.POSITION] = position_metrics(evaluator, prepared.trained_folds)
     parameters = {
         trial.experiment.name: num_parameters(cohort.input_dim, trial.experiment)
         for cohort in prepared.cohorts
         for trial in cohort.trials
     }
     caveats = prepared.data_facts["caveats"]
-    summary = report.summarise(
-        prepared.experiments, prepared.skipped, trials, parameters, rules, caveats
-    )
+    summary = summarise(prepared.experiments, prepared.skipped, trials, parameters, rules, caveats)
     names = [
         e.name for e in prepared.experiments if e.name not in prepared.skipped and not e.renumbered
     ]
-    ranking = conclusions.rank(results, yardstick, names)
-    summary = conclusions.with_intervals(summary, ranking)
-    concluded, facts = conclusions.write_conclusions(folder, ranking, results, yardstick, caveats)
+    ranking = leaderboard.rank(results, evaluator, names)
+    summary = with_intervals(summary, ranking)
+    concluded, facts = write_conclusions(folder, ranking, results, evaluator, caveats)
     ceiling = None
     if prepared.ceiling_scores_N is not None:
-        ceiling = evaluate.rule_metrics(
-            prepared.ceiling_scores_N, yardstick, prepared.trained_folds
-        )
-    remarks = [*concluded, *sentences.remarks(summary, results, yardstick, ceiling)]
+        ceiling = baseline_metrics(prepared.ceiling_scores_N, evaluator, prepared.trained_folds)
+    remarks = [*concluded, *sentences.table_notes(summary, results, evaluator, ceiling)]
     notes = describe(prepared)
-    report.write_frame(folder / report.TRIALS_CSV, trials)
-    report.write_frame(folder / report.SUMMARY_CSV, summary)
-    report.write_json(
-        folder / report.RESULTS_JSON,
+    tables.write_frame(folder / TRIALS_CSV, trials)
+    tables.write_frame(folder / SUMMARY_CSV, summary)
+    documents.write_json(
+        folder / RESULTS_JSON,
         {
             "data": prepared.data_facts,
             "notes": notes,
@@ -257,7 +269,7 @@ def _report(folder: Path, ready: Launch, yardstick: Yardstick) -> SearchResult:
 def _write_records(folder: Path, ready: Launch) -> None:
     """What is known before training: config, environment, splits."""
     prepared = ready.prepared
-    report.write_json(
+    documents.write_json(
         folder / "config.json",
         {
             "jaxrank_version": jaxrank.__version__,
@@ -266,7 +278,7 @@ def _write_records(folder: Path, ready: Launch) -> None:
             "experiments": [dataclasses.asdict(e) for e in prepared.experiments],
         },
     )
-    report.write_json(
+    documents.write_json(
         folder / "environment.json",
         {
             "time": datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
@@ -277,7 +289,7 @@ def _write_records(folder: Path, ready: Launch) -> None:
             "packages": {name: importlib.metadata.version(name) for name in _PACKAGES},
         },
     )
-    report.write_frame(
+    tables.write_frame(
         folder / "splits.csv",
         splits.split_frame(prepared.parts, prepared.dataset.table, prepared.launch["split"]),
     )

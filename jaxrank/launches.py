@@ -5,9 +5,8 @@ import os
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from jaxrank import evaluate
 from jaxrank.errors import UserError
-from jaxrank.evaluate import TrialResult
+from jaxrank.evaluation.trial_results import TrialResult
 from jaxrank.io import atomic
 from jaxrank.planning import planner
 from jaxrank.planning.cohort import Cohort
@@ -25,7 +24,7 @@ from jaxrank.record import (
     read_record,
     resumed_options,
 )
-from jaxrank.report import RESULTS_JSON, SUMMARY_CSV, TRIALS_CSV
+from jaxrank.reporting.summary import RESULTS_JSON, SUMMARY_CSV, TRIALS_CSV
 from jaxrank.runner.trial_archive import read_results
 
 OUTPUTS = Path("outputs/hyperparameter_search")
@@ -140,7 +139,7 @@ def plan_launch(
     ready = Launch(record, prepared, finished, damaged)
     known = set(record.trials)
     results = ready.results if retry_failed else {}
-    failed = {key for key, r in results.items() if r.row["status"] == evaluate.FAILED}
+    failed = {key for key, r in results.items() if not r.metrics.completed}
     # In the order of the tables, as everywhere: of equally good trials the first one's weights
     # are kept.
     added = [trial for trial in prepared.trials if trial.key not in known]

@@ -10,8 +10,7 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from jaxrank import evaluate
-from jaxrank.checkpoints import SEEN, Model, load_model
+from jaxrank import baselines
 from jaxrank.configs import REFERENCES, default
 from jaxrank.data import splits
 from jaxrank.data.dataset import Dataset, align, content_hash
@@ -25,6 +24,7 @@ from jaxrank.experiments.hyperparameters import (
     read_experiments,
     resolve_blocks,
 )
+from jaxrank.inference.saved_model import SEEN, Model, load_model
 from jaxrank.planning import costs, planner
 from jaxrank.planning.cohort import Cohort
 from jaxrank.planning.trials import Trial, make_trials
@@ -145,7 +145,7 @@ def prepare(
     parts = whole[:, dataset.kept_M]
     _check_parts(dataset, parts)
 
-    rules = evaluate.rule_scores(dataset)
+    rules = baselines.heuristic_scores(dataset)
     for name in names:
         if name in rules:
             raise UserError(f"experiment '{name}' has the name of a rule in the table; rename it")

@@ -12,6 +12,7 @@ from jaxrank.configs import default
 from jaxrank.data.dataset import Dataset
 from jaxrank.data.feature_store import Block
 from jaxrank.data.preferences import Preferences
+from jaxrank.evaluation.trial_results import COMPLETED, TrialResult, metrics_of
 from jaxrank.experiments.hyperparameters import Experiment, read_experiments
 from jaxrank.planning import planner
 from jaxrank.planning.cohort import Cohort
@@ -140,3 +141,11 @@ def one_epoch(
     """A dispatch of one epoch: metrics [P]."""
     state, metrics = epoch.cohort_epochs(static, data, trial_arrays, state, rows_PSB[:, None])
     return state, EpochMetrics(*(leaf[:, 0] for leaf in metrics))
+
+
+def result_of(trial: Trial, scores: Any, status: str = COMPLETED, **measured: float) -> TrialResult:
+    """The result of a trial that was never trained."""
+    metrics = dataclasses.replace(
+        metrics_of(trial, epochs_run=1, seconds=0.0), status=status, measured=measured
+    )
+    return TrialResult(trial, metrics, pd.DataFrame(), scores, None)

@@ -21,11 +21,12 @@ from hypothesis import strategies as st
 from small_data import make_data
 
 import jaxrank
-from jaxrank import record, report
+from jaxrank import record
 from jaxrank.cli import main
 from jaxrank.data import feature_store
 from jaxrank.errors import UserError
 from jaxrank.io import atomic
+from jaxrank.reporting import summary
 from jaxrank.runner import trial_archive
 
 
@@ -442,7 +443,7 @@ def searched(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ("name", "read"),
     [
         ("plan.json", record.read_record),
-        ("results.json", lambda workdir: report.read_results_json(workdir / "results.json")),
+        ("results.json", lambda workdir: summary.read_results_json(workdir / "results.json")),
         ("iqa_only/model/model.json", lambda w: jaxrank.load_model(w / "iqa_only" / "model")),
         ("checkpoints/1.npz", lambda workdir: trial_archive.read_results(workdir, [1], TRIALS)),
     ],

@@ -22,11 +22,12 @@ import pytest
 from small_data import ROOT, make_data
 
 import jaxrank
-from jaxrank import evaluate, launches, prepare, record, train
+from jaxrank import baselines, launches, prepare, record, train
 from jaxrank.cli import main
 from jaxrank.data.feature_store import Block
 from jaxrank.data.preferences import Preferences
 from jaxrank.errors import UserError
+from jaxrank.evaluation.evaluator import baseline_metrics, make_evaluator, trial_metrics
 from jaxrank.io import atomic
 from jaxrank.planning import planner
 from jaxrank.training import checkpointing
@@ -584,9 +585,9 @@ def test_rules_are_compared_on_the_folds_that_are_trained(
     summary = jaxrank.search(*small_data, workdir=tmp_path / "w", **options).summary
     ready = prepare.prepare(*small_data, **options)
     rows = summary.set_index("experiment_name")
-    scores = evaluate.rule_scores(ready.dataset)["sharpness"]
-    yardstick = evaluate.make_yardstick(ready.dataset, ready.parts)
-    fold = [evaluate.rule_metrics(scores, yardstick, [k])["test_accuracy"] for k in range(3)]
+    scores = baselines.heuristic_scores(ready.dataset)["sharpness"]
+    evaluator = make_evaluator(ready.dataset, ready.parts)
+    fold = [baseline_metrics(scores, evaluator, [k])["test_accuracy"] for k in range(3)]
     assert rows.loc["sharpness", "test_accuracy"] == fold[1]
     assert fold[1] not in (fold[0], fold[2], np.mean(fold))
 
@@ -625,9 +626,9 @@ def test_of_equally_good_trials_the_first_of_the_tables_has_its_model_kept(
     small_data: SmallData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Also after a retry, whose cohorts could have another order."""
-    metrics = evaluate._trial_metrics
+    metrics = trial_metrics
     tied = {"val_accuracy": 0.5}
-    monkeypatch.setattr(evaluate, "_trial_metrics", lambda *a: metrics(*a) | tied)
+    monkeypatch.setattr("jaxrank.evaluation.evaluator.trial_metrics", lambda *a: metrics(*a) | tied)
     options = SMALL | {"experiments": ["iqa_only"]}
     with monkeypatch.context() as patch:
         patch.setattr(train, "fit", out_of_memory)

@@ -12,12 +12,14 @@ import pytest
 from small_data import ROOT
 
 import jaxrank
-from jaxrank import evaluate, prepare, report, train
+from jaxrank import prepare, train
 from jaxrank.cli import main
 from jaxrank.data import inputs, splits
 from jaxrank.data.feature_store import Block
 from jaxrank.data.preferences import Preferences
 from jaxrank.errors import UserError
+from jaxrank.evaluation.evaluator import baseline_metrics, make_evaluator
+from jaxrank.reporting.summary import SUMMARY_COLUMNS
 
 QUICK: dict[str, Any] = {
     "experiments": ["tiny_mlp", "clip_only", "iqa_only"],
@@ -193,7 +195,7 @@ def test_permuting_the_test_labels_changes_only_test_columns(
     table.loc[tested, "preference"] = table.loc[tested, "preference"].to_numpy()[::-1]
     after = jaxrank.search(table, store, workdir=tmp_path / "after", **one_fold).summary
     of_test = ("test_", "diff_", "share_first", "tied_for_best", "duration_seconds")
-    columns = [c for c in report.SUMMARY_COLUMNS if not c.startswith(of_test)]
+    columns = [c for c in SUMMARY_COLUMNS if not c.startswith(of_test)]
     pd.testing.assert_frame_equal(before[columns], after[columns])
     assert not before["test_accuracy"].equals(after["test_accuracy"])
 
@@ -274,8 +276,8 @@ def test_simulated_data_are_called_so_wherever_they_show(
     assert summary["notes"].str.contains("SIMULATED data").all()
     prepared = prepare.prepare(experiments=["iqa_only"])
     assert prepared.ceiling_scores_N is not None
-    yardstick = evaluate.make_yardstick(prepared.dataset, prepared.parts)
-    ceiling = evaluate.rule_metrics(prepared.ceiling_scores_N, yardstick)
+    evaluator = make_evaluator(prepared.dataset, prepared.parts)
+    ceiling = baseline_metrics(prepared.ceiling_scores_N, evaluator)
     assert ceiling["train_accuracy"] > 0.6
 
 

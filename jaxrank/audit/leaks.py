@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from jaxrank import evaluate
+from jaxrank import statistics
 from jaxrank.audit.link import MOST_PAIRS
 from jaxrank.audit.projection import MOST_COMPONENTS, components
 from jaxrank.data import splits
@@ -50,7 +50,7 @@ class Behaviour(NamedTuple):
     Attributes:
       num_pairs, num_series: held out and with a direction, over all folds; at most MOST_PAIRS.
       accuracy: NaN without such pairs.
-      standard_error: over series; NaN below `evaluate.FEWEST_SERIES` of them.
+      standard_error: over series; NaN below `statistics.FEWEST_SERIES` of them.
       z: (accuracy - 1/2) / standard_error.
       leaks: z > LEAK_Z.
     """
@@ -155,7 +155,7 @@ def behaviour(
     if not weight_M.any():
         return Behaviour(0, 0, np.nan, np.nan, np.nan, False)
     accuracy = float(hits_M.sum() / weight_M.sum())
-    error, num_pairs, num_series = evaluate.clustered_error(hits_M, weight_M, dataset.series_M)
+    error, num_pairs, num_series = statistics.clustered_error(hits_M, weight_M, dataset.series_M)
     if error == 0:  # every series is predicted as well as every other
         z = 0.0 if accuracy == 0.5 else float(np.copysign(np.inf, accuracy - 0.5))
     else:

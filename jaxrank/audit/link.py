@@ -18,7 +18,7 @@ import numpy as np
 from scipy.special import ndtr, ndtri
 from threadpoolctl import threadpool_limits
 
-from jaxrank import evaluate
+from jaxrank import baselines, statistics
 from jaxrank.audit.projection import components
 from jaxrank.data.dataset import Dataset, permuted_rows
 from jaxrank.errors import UserError
@@ -75,7 +75,7 @@ class Link(NamedTuple):
 
     Attributes:
       looks: single numbers, then the signed sum, then the ridge; those that there are. Empty below
-        `evaluate.FEWEST_SERIES` series, and where no feature differs within a pair.
+        `statistics.FEWEST_SERIES` series, and where no feature differs within a pair.
       num_pairs, num_series: with a direction, and looked at: at most MOST_PAIRS pairs.
       num_permutations: that the null rests on.
       max_z: the largest |z|, of a one-sided look the largest z.
@@ -159,7 +159,7 @@ def _find_link(
     if len(directed) > MOST_PAIRS:
         directed = np.sort(rng.choice(directed, MOST_PAIRS, replace=False))
     num_series = len(np.unique(dataset.series_M[directed]))
-    case = None if num_series < evaluate.FEWEST_SERIES else _make_case(dataset, directed, rng)
+    case = None if num_series < statistics.FEWEST_SERIES else _make_case(dataset, directed, rng)
     if case is None or case.inputs_NK is None:
         verdict = TOO_FEW if case is None else NOTHING_VARIES
         seconds = time.monotonic() - start
@@ -215,14 +215,14 @@ def _numbers(
     start = 0
     for block, columns in block_columns.items():
         if len(columns) <= MOST_SINGLE_NUMBERS:
-            plain = block == evaluate.IQA_BLOCK and not {RIDGE, SIGNED_SUM} & set(columns)
+            plain = block == baselines.IQA_BLOCK and not {RIDGE, SIGNED_SUM} & set(columns)
             names += [column if plain else f"{block}:{column}" for column in columns]
             chosen += range(start, start + len(columns))
         start += len(columns)
     numbers_NJ = features_ND[:, chosen].astype(np.float64)
-    columns = list(block_columns.get(evaluate.IQA_BLOCK, ()))
+    columns = list(block_columns.get(baselines.IQA_BLOCK, ()))
     if set(BETTER_WHEN_HIGHER) <= set(columns):
-        before = itertools.takewhile(lambda block: block != evaluate.IQA_BLOCK, block_columns)
+        before = itertools.takewhile(lambda block: block != baselines.IQA_BLOCK, block_columns)
         first = sum(len(block_columns[block]) for block in before)
         places = [first + columns.index(name) for name in BETTER_WHEN_HIGHER]
         values = features_ND[:, places].astype(np.float64)
@@ -276,7 +276,7 @@ def _looks(case: _Case, hits_LM: np.ndarray, null_RL: np.ndarray) -> list[Look]:
         mean = float(null_R.mean()) if len(null_R) else np.nan
         sd = float(null_R.std(ddof=1)) if len(null_R) else np.nan
         z = 0.0 if sd == 0 else (accuracy - mean) / sd
-        error, _, _ = evaluate.clustered_error(hits_M, np.ones(len(hits_M)), case.series_M)
+        error, _, _ = statistics.clustered_error(hits_M, np.ones(len(hits_M)), case.series_M)
         looks.append(Look(name, accuracy, mean, sd, z, name != RIDGE, error))
     return looks
 
@@ -306,6 +306,6 @@ def _conclude(
 def _is_inverted(looks: list[Look], signed_z: float | None, limit_z: float) -> bool:
     if signed_z is None:
         return False
-    plain = {name for n in BETTER_WHEN_HIGHER for name in (n, f"{evaluate.IQA_BLOCK}:{n}")}
+    plain = {name for n in BETTER_WHEN_HIGHER for name in (n, f"{baselines.IQA_BLOCK}:{n}")}
     lowest_z = min((look.z for look in looks if look.name in plain), default=0.0)
     return signed_z < INVERTED_Z or (signed_z < 0 and lowest_z < -limit_z)

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from jaxrank.evaluate import clustered_error
+from jaxrank.statistics import clustered_error
 
 # Margins of the same votes agree this well: a preference of Photo Triage is 0.98 share + 0.01,
 # rounded to three digits, so that it differs from the share by at most 0.0105.

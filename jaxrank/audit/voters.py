@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 import scipy.sparse
 
-from jaxrank import evaluate
+from jaxrank import statistics
 
 # Of the eight ways in which three pairs can turn out, two are circular.
 CHANCE_SHARE = 0.25
@@ -27,7 +27,7 @@ class Triads(NamedTuple):
       num_triples: of photos of a series with all three pairs compared and directed.
       num_series: that have such triples.
       circular_share: NaN without triples.
-      standard_error: of the share, over series; NaN below `evaluate.FEWEST_SERIES` of them.
+      standard_error: of the share, over series; NaN below `statistics.FEWEST_SERIES` of them.
       coherent: whether voters agree more than chance would; None where that can't be told, as
         where no triad is circular: preferences that were computed from a ranking or a Bradley-Terry
         fit have none whatever the votes were.
@@ -66,7 +66,7 @@ def circular_triads(table: pd.DataFrame) -> Triads:
     if not num_triples:
         return Triads(0, 0, np.nan, np.nan, None)
     share = float(circular_S.sum() / triples_S.sum())
-    error, _, _ = evaluate.clustered_error(circular_S, triples_S, np.arange(len(series_ids)))
+    error, _, _ = statistics.clustered_error(circular_S, triples_S, np.arange(len(series_ids)))
     # Where none is circular, preferences were computed from a ranking.
     coherent = None if np.isnan(error) or not share else CHANCE_SHARE - share > _COHERENT_Z * error
     return Triads(num_triples, num_series, share, error, coherent)

@@ -37,9 +37,9 @@ def audit(values: flags.FlagValues, config: None) -> int:
     if not values.audit_seconds > 0:
         raise UserError(f"--audit_seconds={values.audit_seconds:g} is not above 0")
 
-    from jaxrank import report
     from jaxrank.audit import findings
     from jaxrank.audit.inputs import audit_files
+    from jaxrank.io import atomic
     from jaxrank.launches import find_workdir
 
     folder = find_workdir(values.workdir or default_workdir("audit"), resume=False)
@@ -47,7 +47,7 @@ def audit(values: flags.FlagValues, config: None) -> int:
     found = audit_files(
         values.pairs, values.features, values.reference, reading, values.audit_seconds
     )
-    with report.written_to(folder):
+    with atomic.written_to(folder):
         findings.write_audit(folder, found)
     print(found.page())
     print(f"Results: {folder}")

@@ -69,19 +69,20 @@ def evaluate(values: flags.FlagValues, config: None) -> int:
     del config
     folder = _begin(values, "evaluate")
 
-    from jaxrank import report, screen
-    from jaxrank.applying import evaluate_model
+    from jaxrank.inference.evaluate import evaluate_model
+    from jaxrank.io import atomic, documents, tables
+    from jaxrank.reporting import console
 
     reading = {name: values[name].value for name in READING}
     result = evaluate_model(values.model, values.pairs, values.features, **reading)
     metrics = result.metrics.to_dict("records")
-    with report.written_to(folder):
-        report.write_frame(folder / "predictions.csv", result.predictions)
+    with atomic.written_to(folder):
+        tables.write_frame(folder / "predictions.csv", result.predictions)
         facts = {"model": values.model, "pairs": values.pairs, "features": values.features}
-        report.write_json(
+        documents.write_json(
             folder / "metrics.json", facts | {"notes": result.notes, "metrics": metrics}
         )
-    screen.print_metrics(make_console(), result.metrics)
+    console.print_metrics(make_console(), result.metrics)
     print(*result.notes, f"\nResults: {folder}", sep="\n")
     return 0
 
@@ -91,8 +92,9 @@ def rank(values: flags.FlagValues, config: None) -> int:
     del config
     folder = _begin(values, "rank")
 
-    from jaxrank import report, screen
-    from jaxrank.applying import rank_photos
+    from jaxrank.inference.rank import rank_photos
+    from jaxrank.io import atomic, tables
+    from jaxrank.reporting import console
 
     series, notes = values.series, []
     if series is None and values.features is not None:
@@ -100,9 +102,9 @@ def rank(values: flags.FlagValues, config: None) -> int:
         if os.path.isfile(beside):
             series, notes = str(beside), [f"series from {beside}"]
     result = rank_photos(values.model, values.features, series)
-    with report.written_to(folder):
-        report.write_frame(folder / "rankings.csv", result.table)
-    screen.print_ranking(make_console(), result.table.head(_SHOWN))
+    with atomic.written_to(folder):
+        tables.write_frame(folder / "rankings.csv", result.table)
+    console.print_ranking(make_console(), result.table.head(_SHOWN))
     ranked = result.table[result.table["series_id"] != ""]
     print(
         f"{len(result.table):,} photos, {ranked['series_id'].nunique():,} series",

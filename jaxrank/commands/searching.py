@@ -300,21 +300,23 @@ def _print_plan(
     resume: bool,
     changes: dict[str, Any],
 ) -> int:
-    from jaxrank import launches, screen
+    from jaxrank import launches
+    from jaxrank.reporting.console import print_plan
 
     folder = launches.find_workdir(workdir, resume=resume)
     ready = launches.plan_launch(folder, given, **changes)
     for line in ready.describe():
         print(line)
-    screen.print_plan(console, ready.waiting_cohorts, ready.prepared.experiments)
+    print_plan(console, ready.waiting_cohorts, ready.prepared.experiments)
     return 0
 
 
 def _print_result(console: "Console", result: "SearchResult") -> int:
-    from jaxrank import report, screen
+    from jaxrank.reporting import summary
+    from jaxrank.reporting.console import print_summary
 
     try:
-        screen.print_summary(console, result.summary, result.caveats)
+        print_summary(console, result.summary, result.caveats)
         for line in result.remarks:
             print(line)
         print(f"\nResults: {result.workdir}")
@@ -331,7 +333,7 @@ def _print_result(console: "Console", result: "SearchResult") -> int:
     if result.nothing_to_do:
         return 0
     # A script must notice when nothing that it asked for came out.
-    return 1 if report.nothing_came_out(result.summary) else 0
+    return 1 if summary.nothing_came_out(result.summary) else 0
 
 
 def _options_given(values: flags.FlagValues, config: Config) -> dict[str, Any]:

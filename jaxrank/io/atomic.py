@@ -141,3 +141,13 @@ def sole_writer(folder: Path) -> Iterator[None]:
         file.write(f"process {os.getpid()} on {socket.gethostname()}")
         file.flush()
         yield
+
+
+@contextmanager
+def written_to(folder: Path) -> Iterator[None]:
+    """Makes the folder; a disk that can't be written is told in one line."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        yield
+    except OSError as error:
+        raise UserError(f"{folder}: can't be written ({error.strerror or error})") from None

@@ -2,10 +2,13 @@
 
 import json
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+
+from jaxrank.io import atomic, documents
 
 
 def strict_json(value: object) -> str:
@@ -23,3 +26,7 @@ def _plain(value: Any) -> Any:
     if value is pd.NA or (isinstance(value, float) and not np.isfinite(value)):
         return None
     return value
+
+
+def write_json(path: Path, value: object) -> None:
+    atomic.write_text(path, documents.strict_json(value))

@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import pandas as pd
 
 from jaxrank.errors import UserError
-from jaxrank.io import atomic
+from jaxrank.io import atomic, tables
 
 # A cell that begins with one of these is run as a formula by spreadsheet programs
 # (OWASP, "CSV Injection"); a leading apostrophe makes it text.
@@ -364,3 +365,9 @@ def _cell(value: object) -> object:
     if isinstance(value, float | np.floating):
         return "" if np.isnan(value) else repr(float(value))
     return value
+
+
+def write_frame(path: Path, frame: pd.DataFrame) -> None:
+    """A data frame as CSV; see `tables.write_csv`."""
+    cells = frame.astype(object).where(frame.notna(), None)
+    tables.write_csv(path, list(frame.columns), cells.itertuples(index=False))

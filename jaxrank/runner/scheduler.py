@@ -11,16 +11,19 @@ from pathlib import Path
 import jax
 from rich.console import Console
 
-from jaxrank import display, evaluate, report, train
+from jaxrank import train
 from jaxrank.audit.background import Auditor
 from jaxrank.errors import Stopped
-from jaxrank.evaluate import TrialResult, Yardstick
+from jaxrank.evaluation import trial_results
+from jaxrank.evaluation.evaluator import Evaluator, evaluate_cohort
+from jaxrank.evaluation.trial_results import TrialResult
 from jaxrank.launches import Launch
 from jaxrank.loading import Loader
 from jaxrank.planning.cohort import Cohort
 from jaxrank.prepare import Prepared
 from jaxrank.record import cohort_of, write_record
-from jaxrank.runner import trial_archive
+from jaxrank.reporting.progress import progress_bar
+from jaxrank.runner import experiment_folder, trial_archive
 from jaxrank.training import state
 from jaxrank.training.checkpointing import Saver
 
@@ -32,7 +35,7 @@ log = logging.getLogger("jaxrank")
 def train_all(
     folder: Path,
     ready: Launch,
-    yardstick: Yardstick,
+    evaluator: Evaluator,
     auditor: Auditor,
     saver: Saver,
     console: Console | None,
@@ -48,7 +51,7 @@ def train_all(
     # Those that a stopped run may have left undone.
     if ready.finished:
         ready = ready._replace(prepared=auditor.beside(ready.prepared))
-        _write_experiments(folder, ready, yardstick, trained)
+        _write_experiments(folder, ready, evaluator, trained)
     waiting = ready.waiting
     finishing: tuple[int, Future[list[TrialResult]]] | None = None
 
@@ -59,7 +62,7 @@ def train_all(
         return ready._replace(finished=ready.finished | {number: future.result()})
 
     with (
-        display.progress_bar(ready.waiting_cohorts, console) as show,
+        progress_bar(ready.waiting_cohorts, console) as show,
         Loader(prepared) as loader,
         ThreadPoolExecutor(1, thread_name_prefix="finish") as finisher,
     ):
@@ -107,7 +110,7 @@ def train_all(
                 _log_cohort(number, last, cohort, fitted)
             ready = collected(ready)
             future = finisher.submit(
-                _finish_cohort, folder, ready, number, cohort, fitted, yardstick, saver
+                _finish_cohort, folder, ready, number, cohort, fitted, evaluator, saver
             )
             finishing, waiting = (number, future), waiting[1:]
         return collected(ready)
@@ -119,26 +122,28 @@ def _finish_cohort(
     number: int,
     cohort: Cohort,
     fitted: state.FitResult | str,
-    yardstick: Yardstick,
+    evaluator: Evaluator,
     saver: Saver,
 ) -> list[TrialResult]:
     """Evaluates a trained cohort, or a trial that does not fit in memory, and writes its files."""
     if isinstance(fitted, state.FitResult):
-        results = evaluate.trial_results(cohort, fitted, yardstick)
+        results = evaluate_cohort(cohort, fitted, evaluator)
     else:
-        results = [evaluate.out_of_memory(cohort.trials[0], fitted, yardstick.dataset)]
+        results = [
+            trial_results.out_of_memory(cohort.trials[0], fitted, len(evaluator.dataset.photos))
+        ]
     for result in results:
-        if result.row["status"] == evaluate.FAILED:
+        if not result.metrics.completed:
             log.warning(
                 "failed: %s, fold %d, seed %d: %s",
-                *(result.row[k] for k in ("experiment_name", "fold", "seed", "error")),
+                *(*result.trial.key, result.metrics.error),
             )
-    results = evaluate.keep_best_weights(results)
+    results = trial_results.keep_best_weights(results)
     with saver.finishing(number):
         trial_archive.write_results(folder, number, results)
     ready = ready._replace(finished=ready.finished | {number: results})
     with saver.paused():
-        _write_experiments(folder, ready, yardstick, {t.experiment.name for t in cohort.trials})
+        _write_experiments(folder, ready, evaluator, {t.experiment.name for t in cohort.trials})
     return results
 
 
@@ -187,17 +192,17 @@ def _log_cohort(number: int, last: int, cohort: Cohort, fitted: state.FitResult)
 
 
 def _write_experiments(
-    folder: Path, ready: Launch, yardstick: Yardstick, names: Iterable[str]
+    folder: Path, ready: Launch, evaluator: Evaluator, names: Iterable[str]
 ) -> None:
     """Writes the folders of those of the experiments whose trials are all done."""
     prepared, done = ready.prepared, ready.results
     for name in names:
         mine = [trial.key for trial in prepared.trials if trial.experiment.name == name]
         if all(key in done for key in mine):
-            report.write_experiment(
+            experiment_folder.write_experiment(
                 folder / name,
                 [done[key] for key in mine],
-                yardstick,
+                evaluator,
                 prepared.data_facts["caveats"],
                 {} if prepared.start is None else prepared.start.seen,
             )

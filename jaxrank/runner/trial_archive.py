@@ -1,5 +1,6 @@
 """Results of finished cohorts, one NumPy archive each: `checkpoints/7.npz` in a search's folder."""
 
+import dataclasses
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -9,7 +10,7 @@ import numpy as np
 import pandas as pd
 from flax.traverse_util import flatten_dict, unflatten_dict
 
-from jaxrank.evaluate import TrialResult
+from jaxrank.evaluation.trial_results import TrialMetrics, TrialResult
 from jaxrank.io import atomic
 from jaxrank.planning.trials import Trial, TrialKey
 from jaxrank.training.checkpointing import FOLDER
@@ -23,7 +24,7 @@ def write_results(folder: Path, number: int, results: Sequence[TrialResult]) -> 
     arrays."""
     history = pd.concat([r.history for r in results], ignore_index=True)
     arrays: dict[str, Any] = {
-        "rows": np.array(json.dumps([r.row for r in results])),
+        "rows": np.array(json.dumps([dataclasses.asdict(r.metrics) for r in results])),
         "scores": np.stack([r.scores_N for r in results]),
         "epochs": np.array([len(r.history) for r in results]),
     }
@@ -71,7 +72,7 @@ def _read_archive(path: Path, trials: Mapping[TrialKey, Trial]) -> list[TrialRes
         results.append(
             TrialResult(
                 trials[row["experiment_name"], row["fold"], row["seed"]],
-                row,
+                TrialMetrics(**row),
                 history.iloc[end - arrays["epochs"][place] : end].reset_index(drop=True),
                 arrays["scores"][place],
                 tuple(parts[name] for name in _WEIGHTS) if parts else None,

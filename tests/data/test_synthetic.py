@@ -1,10 +1,11 @@
 import numpy as np
 import pandas as pd
 
-from jaxrank import evaluate
+from jaxrank import baselines
 from jaxrank.data import splits
 from jaxrank.data.dataset import align
 from jaxrank.data.synthetic import NUM_SERIES, simulate
+from jaxrank.evaluation.evaluator import baseline_metrics, make_evaluator
 
 
 def test_the_embedded_data_have_the_real_sets_size_and_known_truth() -> None:
@@ -18,14 +19,14 @@ def test_the_embedded_data_have_the_real_sets_size_and_known_truth() -> None:
         "cnn": 1024,
         "iqa": 4,
     }
-    yardstick = evaluate.make_yardstick(dataset, splits.split_pairs(dataset.table, folds=3))
-    rules = evaluate.rule_scores(dataset)
-    sharpness = evaluate.rule_metrics(rules["sharpness"], yardstick)
+    evaluator = make_evaluator(dataset, splits.split_pairs(dataset.table, folds=3))
+    rules = baselines.heuristic_scores(dataset)
+    sharpness = baseline_metrics(rules["sharpness"], evaluator)
     assert 0.53 < sharpness["test_accuracy"] < 0.59
     possible = simulated.best_score[dataset.photos].to_numpy()
-    ceiling = evaluate.rule_metrics(possible, yardstick)["test_accuracy"]
+    ceiling = baseline_metrics(possible, evaluator)["test_accuracy"]
     appeal = simulated.appeal[dataset.photos].to_numpy()
-    best = evaluate.rule_metrics(appeal, yardstick)["test_accuracy"]
+    best = baseline_metrics(appeal, evaluator)["test_accuracy"]
     assert sharpness["test_accuracy"] < 0.65 < ceiling < 0.69 < best < 0.9
 
 

@@ -10,7 +10,7 @@ from photo_stores import IQA, fill
 from small_data import make_data
 
 import jaxrank
-from jaxrank import calibration, display, launches
+from jaxrank import calibration, launches
 from jaxrank.cli import main
 from jaxrank.data import feature_store
 from jaxrank.errors import UserError
@@ -18,6 +18,7 @@ from jaxrank.extract.extraction import extract
 from jaxrank.extract.listing import list_folder
 from jaxrank.io import atomic
 from jaxrank.planning import costs
+from jaxrank.reporting import progress
 
 SMALL: dict[str, Any] = {
     "experiments": ["tiny_mlp"],
@@ -122,7 +123,7 @@ def test_a_link_in_a_search_is_refused_in_one_line(
 
 def test_a_log_is_not_appended_to_through_a_link(outside: Path, tmp_path: Path) -> None:
     (tmp_path / "training.log").symlink_to(outside)
-    with pytest.raises(OSError, match="link"), display.logging_to(tmp_path / "training.log", None):
+    with pytest.raises(OSError, match="link"), progress.logging_to(tmp_path / "training.log", None):
         pass
 
 

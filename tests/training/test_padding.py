@@ -9,10 +9,11 @@ import pytest
 from small_data import ALWAYS_PAYS, EVERYTHING, NEVER_PAYS, experiment
 
 import jaxrank
-from jaxrank import evaluate, models, train
+from jaxrank import models, train
 from jaxrank.data.dataset import Dataset
 from jaxrank.data.feature_store import Block
 from jaxrank.data.preferences import Preferences
+from jaxrank.evaluation import trial_results
 from jaxrank.models import Scorer
 from jaxrank.planning import planner
 from jaxrank.planning.cohort import Cohort
@@ -106,7 +107,7 @@ def test_a_model_from_a_padded_cohort_has_its_own_size(
     ):
         np.testing.assert_allclose(one, other, rtol=0, atol=1e-5)
     assert padded["parameters"].equals(apart["parameters"])
-    trained = padded["status"] == evaluate.COMPLETED
+    trained = padded["status"] == trial_results.COMPLETED
     assert trained.sum() == 4
     assert padded["val_accuracy"].to_dict() == pytest.approx(
         apart["val_accuracy"].to_dict(), abs=1e-6

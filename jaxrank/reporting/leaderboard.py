@@ -3,57 +3,22 @@ experiment comes, and where it errs. Tables, figures and sentences."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from jaxrank import ceilings, choice, claims, evaluate, leaderboard, mistakes, reliability, report
-from jaxrank.data import splits
-from jaxrank.evaluate import TrialResult, Yardstick
+from jaxrank.evaluation import calibration, error_analysis, noise_ceiling
+from jaxrank.evaluation.evaluator import Evaluator
+from jaxrank.evaluation.leaderboard import SHARPNESS, Ranking
+from jaxrank.evaluation.trial_results import TrialResult
 from jaxrank.io import atomic
-from jaxrank.leaderboard import Hits, Standings
+from jaxrank.io.tables import write_frame
+from jaxrank.reporting import figures, sentences
+from jaxrank.reporting.summary import INTERVAL_COLUMNS, TIED
 
 LEADERBOARD_TXT, LEADERBOARD_PNG = "leaderboard.txt", "leaderboard.png"
 ERRORS_CSV, RELIABILITY_PNG = "errors.csv", "reliability.png"
-# The one-line rule that every experiment is compared with, where the store has it.
-SHARPNESS = "sharpness"
-
-
-class Ranking(NamedTuple):
-    """Experiments and rules compared on both parts."""
-
-    validation: Hits
-    test: Hits
-    by_validation: Standings
-    by_test: Standings
-    rule: int | None
-    chosen: choice.Chosen | None
-
-    @property
-    def chosen_name(self) -> str | None:
-        return None if self.chosen is None else self.test.names[self.chosen.entry]
-
-
-def rank(results: Sequence[TrialResult], yardstick: Yardstick, names: Sequence[str]) -> Ranking:
-    """Compares the experiments of these names, and the one-line rules."""
-    dataset = yardstick.dataset
-    rules = {
-        name: evaluate.pair_differences(scores_N, dataset)
-        for name, scores_N in evaluate.rule_scores(dataset).items()
-    }
-    validation, test = (
-        leaderboard.from_results(results, rules, yardstick, part, names)
-        for part in (splits.VALIDATION, splits.TEST)
-    )
-    rule = test.names.index(SHARPNESS) if SHARPNESS in rules else None
-    by_validation, by_test = (
-        leaderboard.standings(hits.hits_XFKS, hits.weight_FS, is_rule_X=hits.is_rule_X, rule=rule)
-        for hits in (validation, test)
-    )
-    return Ranking(
-        validation, test, by_validation, by_test, rule, choice.chosen_score(validation, test)
-    )
 
 
 def with_intervals(summary: pd.DataFrame, ranking: Ranking) -> pd.DataFrame:
@@ -61,8 +26,8 @@ def with_intervals(summary: pd.DataFrame, ranking: Ranking) -> pd.DataFrame:
     validation, test = ranking.by_validation, ranking.by_test
     values = [validation.ci_low, validation.ci_high, test.ci_low, test.ci_high, test.diff_to_rule,
               test.diff_ci_low, test.diff_ci_high, test.share_first]  # fmt: skip
-    columns = dict(zip(report.INTERVAL_COLUMNS, values, strict=True))
-    columns[report.TIED] = pd.array(test.tied_for_best, dtype="boolean")
+    columns = dict(zip(INTERVAL_COLUMNS, values, strict=True))
+    columns[TIED] = pd.array(test.tied_for_best, dtype="boolean")
     table = pd.DataFrame(columns, index=list(ranking.test.names))
     known = table.reindex(summary["experiment_name"]).reset_index(drop=True)
     return summary.assign(**{column: known[column] for column in known})
@@ -72,7 +37,7 @@ def write_conclusions(
     folder: Path,
     ranking: Ranking,
     results: Sequence[TrialResult],
-    yardstick: Yardstick,
+    evaluator: Evaluator,
     caveats: Sequence[str],
 ) -> tuple[list[str], dict[str, Any]]:
     """Writes `leaderboard.txt`, `errors.csv` and two figures.
@@ -81,7 +46,7 @@ def write_conclusions(
       Sentences for the end of the table, and all figures for `results.json`.
     """
     test = ranking.by_test
-    lines = claims.sentences(
+    lines = sentences.comparison_notes(
         ranking.test.names, test, ranking.test.is_candidate_X, ranking.rule, ranking.chosen
     )
     title = (
@@ -90,9 +55,9 @@ def write_conclusions(
     )
     tables = {title: _table(ranking)}
     facts: dict[str, Any] = {
-        "ceilings": ceilings.ceilings_of_table(yardstick.dataset.table)._asdict(),
+        "ceilings": noise_ceiling.ceilings_of_table(evaluator.dataset.table)._asdict(),
     }
-    claims.draw_leaderboard(
+    figures.draw_leaderboard(
         folder / LEADERBOARD_PNG,
         ranking.test.names,
         ranking.by_validation,
@@ -100,15 +65,15 @@ def write_conclusions(
         ranking.rule,
         caveats,
     )
-    if "votes" in yardstick.dataset.table:
-        table = yardstick.dataset.table
-        fewer = ceilings.few_votes(
+    if "votes" in evaluator.dataset.table:
+        table = evaluator.dataset.table
+        fewer = noise_ceiling.few_votes(
             table["preference"].to_numpy(np.float64), table["votes"].to_numpy(np.float64)
         )
         facts["few_votes"] = None if fewer is None else fewer._asdict()
     if ranking.chosen_name is not None:
         more, of_chosen, its_tables = _about_chosen(
-            folder, ranking.chosen_name, results, yardstick, caveats
+            folder, ranking.chosen_name, results, evaluator, caveats
         )
         lines, facts, tables = lines + more, facts | of_chosen, tables | its_tables
     _write_text(folder / LEADERBOARD_TXT, caveats, lines, tables)
@@ -119,24 +84,24 @@ def _about_chosen(
     folder: Path,
     name: str,
     results: Sequence[TrialResult],
-    yardstick: Yardstick,
+    evaluator: Evaluator,
     caveats: Sequence[str],
 ) -> tuple[list[str], dict[str, Any], dict[str, pd.DataFrame]]:
     """How near the chosen experiment comes to what is possible, and what it gets wrong."""
-    dataset = yardstick.dataset
+    dataset = evaluator.dataset
     preference_M = dataset.table["preference"].to_numpy(np.float64)
     mine = [result for result in results if result.trial.experiment.name == name]
-    judged = reliability.judgements(mine, yardstick)
-    strengths = ceilings.by_strength(
+    judged = calibration.judgements(mine, evaluator)
+    strengths = noise_ceiling.by_strength(
         judged.difference_R, judged.pair_R, preference_M, dataset.series_M
     )
-    measured = reliability.reliability_of(judged, yardstick)
-    gain = reliability.ndcg_of(mine, yardstick)
+    measured = calibration.reliability_of(judged, evaluator)
+    gain = calibration.ndcg_of(mine, evaluator)
     honest = [result for result in results if not result.trial.experiment.renumbered]
-    found = mistakes.mistake_tables(name, honest, yardstick)
+    found = error_analysis.mistake_tables(name, honest, evaluator)
     title = "\n".join([f"{name}, test pairs", *caveats])
-    reliability.draw_reliability(folder / RELIABILITY_PNG, title, measured)
-    report.write_frame(folder / ERRORS_CSV, found.errors)
+    figures.draw_reliability(folder / RELIABILITY_PNG, title, measured)
+    write_frame(folder / ERRORS_CSV, found.errors)
     tables = {
         f"{name} on test pairs by strength of preference": strengths,
         f"{name} and what alone would have been right": found.blocks,
@@ -158,19 +123,19 @@ def _lists(values: Mapping[str, Any]) -> dict[str, Any]:
     return {k: v.tolist() if isinstance(v, np.ndarray) else v for k, v in values.items()}
 
 
-def _words(name: str, strengths: pd.DataFrame, measured: reliability.Reliability) -> list[str]:
+def _words(name: str, strengths: pd.DataFrame, measured: calibration.Reliability) -> list[str]:
     """What `_about_chosen` has found, in sentences."""
     if not measured.num_pairs:
         return []
     rows = strengths.set_index("strength")
-    everything = rows.loc[ceilings.ALL]
+    everything = rows.loc[noise_ceiling.ALL]
     lines = [
         f"{name} agrees with {100 * everything['agreement']:.1f}% of single votes, where "
         f"{100 * everything['agreement_ceiling']:.1f}% is possible: "
         f"{100 * everything['way_to_ceiling']:.0f}% of the way from chance."
     ]
-    if ceilings.STRONG_PAIRS in rows.index:
-        strong = rows.loc[ceilings.STRONG_PAIRS]
+    if noise_ceiling.STRONG_PAIRS in rows.index:
+        strong = rows.loc[noise_ceiling.STRONG_PAIRS]
         lines[0] += (
             f" On pairs with a majority of 70% and more it is right on "
             f"{100 * strong['accuracy']:.1f}%."
@@ -178,7 +143,7 @@ def _words(name: str, strengths: pd.DataFrame, measured: reliability.Reliability
     by_chance = measured.calibration_error_by_chance
     lines.append(
         f"As probabilities: log loss {measured.log_loss:.3f} (chance "
-        f"{reliability.CHANCE_LOG_LOSS:.3f}, floor {measured.entropy:.3f}), calibration error "
+        f"{calibration.CHANCE_LOG_LOSS:.3f}, floor {measured.entropy:.3f}), calibration error "
         f"{100 * measured.calibration_error:.1f} points"
         + ("." if np.isnan(by_chance) else f" ({100 * by_chance:.1f} by chance).")
     )

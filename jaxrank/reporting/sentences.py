@@ -1,21 +1,21 @@
-"""What standings say, in words and in a figure."""
+"""What tables and comparisons say, in sentences."""
 
-from collections.abc import Iterable, Sequence
-from pathlib import Path
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
-from matplotlib.figure import Figure
+import pandas as pd
 
-from jaxrank.choice import POWER, Chosen, Needed, needed
-from jaxrank.evaluate import FEWEST_SERIES
-from jaxrank.io import atomic
-from jaxrank.leaderboard import UNKNOWN, Standings
+from jaxrank.data import splits
+from jaxrank.evaluation.comparison import UNKNOWN, Standings
+from jaxrank.evaluation.evaluator import Evaluator, control_z
+from jaxrank.evaluation.selection import POWER, Chosen, Needed, needed
+from jaxrank.evaluation.trial_results import COMPLETED, TrialResult
+from jaxrank.experiments.hyperparameters import SHUFFLED
+from jaxrank.reporting.summary import HEURISTIC, PARTIAL, percent
+from jaxrank.statistics import FEWEST_SERIES
 
-# Rows of the figure; more could not be read.
-_MOST_DRAWN = 80
 
-
-def sentences(
+def comparison_notes(
     names: Sequence[str],
     test: Standings,
     is_candidate_X: np.ndarray,
@@ -145,51 +145,86 @@ def _listed(words: Iterable[str], most: int = 8) -> str:
     return ", ".join(everything[:most]) + (f" and {more} more" if more > 0 else "")
 
 
-def draw_leaderboard(
-    path: Path,
-    names: Sequence[str],
-    validation: Standings,
-    test: Standings,
-    rule: int | None,
-    caveats: Sequence[str],
-) -> None:
-    """Means with their intervals, a row an entry, the highest validation mean on top.
+# Below this, early stopping has judged first weights, not training.
+FEWEST_STEPS = 100
+# Standard errors by which the control may be off one half. Folds that share training series are
+# dependent, so an interval of 95% is left more often than it says (Bates et al. 2023): wide.
+CONTROL_LIMIT = 4
+LEAKING = "WARNING: something leaks"
 
-    Filled marks are tied for best on the test pairs. Each interval is of its own mean: two may
-    overlap although their difference is sure.
+
+def table_notes(
+    summary: pd.DataFrame,
+    results: Sequence[TrialResult],
+    evaluator: Evaluator,
+    ceiling: Mapping[str, float] | None,
+) -> list[str]:
+    """The sentences below the table.
+
+    Args:
+      summary: the rows of `summary.csv`.
+      results: of all trials.
+      evaluator: that they were measured with.
+      ceiling: for simulated data, the accuracies of the best possible scorer.
     """
-    order = sorted(
-        np.flatnonzero(np.isfinite(test.mean)).tolist(),
-        key=lambda x: np.nan_to_num(validation.mean[x]),
-    )
-    left_out = len(order) - _MOST_DRAWN
-    if left_out > 0:
-        order = order[-_MOST_DRAWN:]
-        caveats = [*caveats, f"{left_out:,} entries with a lower validation mean are not drawn"]
-    figure = Figure(figsize=(9, 1.8 + 0.32 * len(order)), layout="constrained")
-    figure.suptitle("\n".join(["Accuracy on new series, with 95% intervals", *caveats]))
-    axes = figure.subplots()
-    for part, colour, label, offset in (
-        (validation, "tab:orange", "validation", 0.14),
-        (test, "tab:blue", "test", -0.14),
-    ):
-        for row, x in enumerate(order):
-            mean, low, high = 100 * part.mean[x], 100 * part.ci_low[x], 100 * part.ci_high[x]
-            filled = colour if test.tied_for_best[x] else "white"
-            axes.plot([low, high], [row + offset] * 2, color=colour, linewidth=1.5)
-            axes.plot(mean, row + offset, "o", color=colour, markerfacecolor=filled, markersize=5)
-        axes.plot([], [], "o-", color=colour, label=label)
-    axes.plot([], [], "o", color="grey", label="filled: tied for best (test)")
-    if rule is not None and np.isfinite(test.mean[rule]):
-        axes.axvline(
-            100 * test.mean[rule], color="grey", linestyle="--", label=f"rule {names[rule]} (test)"
+    lines = []
+    trained = summary[(summary["status"] == COMPLETED) & (summary["experiment_name"] != SHUFFLED)]
+    if len(trained):
+        best = trained.iloc[0]
+        rules = summary[summary["status"] == HEURISTIC]
+        # By more than 32-bit means are rounded.
+        better = rules[rules["val_accuracy"] > best["val_accuracy"] + 1e-6]
+        if len(better):
+            rule = better.iloc[0]
+            lines.append(
+                f"The rule '{rule['experiment_name']}' is right on more of the validation pairs, "
+                f"{percent(rule['val_accuracy'])} against {percent(best['val_accuracy'])}: on "
+                "these, nothing that was trained beats it."
+            )
+    elif not (summary["status"] == PARTIAL).any():
+        lines.append("Every trial failed: see the column 'error' of summary.csv.")
+    if ceiling is not None:
+        lines.append(
+            "The data are SIMULATED, so the ceiling is known: the best possible scorer of these "
+            f"features orders {percent(ceiling['val_accuracy'])} of the validation and "
+            f"{percent(ceiling['test_accuracy'])} of the test pairs."
         )
-    # Names of columns are a user's.
-    labels = ["".join(c if c.isprintable() else "?" for c in names[x]) for x in order]
-    axes.set_yticks(range(len(order)), labels, parse_math=False)
-    axes.set_ylim(-0.6, len(order) - 0.4)
-    axes.set_xlabel("pairs ordered as people do, %")
-    axes.grid(axis="x", alpha=0.3)
-    figure.legend(loc="outside lower center", ncols=4, frameon=False)
-    with atomic.atomic_file(path, "wb") as file:
-        figure.savefig(file, dpi=110, format="png")
+    lines += _control(results, evaluator)
+    few = _few_steps(results, evaluator)
+    if few:
+        lines.append(
+            f"Hardly trained, with fewer than {FEWEST_STEPS} steps a trial: {', '.join(few)}. With "
+            "so few pairs make batch_size smaller, and learning_rate and patience larger."
+        )
+    lines.append(
+        "Top-1 and tau (of test series) measure the order of each series' photos, by "
+        f"{evaluator.worth}."
+    )
+    return lines
+
+
+def _control(results: Sequence[TrialResult], evaluator: Evaluator) -> list[str]:
+    """What the control with renumbered photos has found."""
+    accuracy, z = control_z([r for r in results if r.trial.experiment.renumbered], evaluator)
+    if np.isnan(z):
+        return []
+    found = (
+        f"the control '{SHUFFLED}', trained and tested on renumbered photos, is right on "
+        f"{percent(accuracy)} of the test pairs (z = {z:+.1f}; flagged beyond {CONTROL_LIMIT})"
+    )
+    if abs(z) <= CONTROL_LIMIT:
+        return [f"Nothing seems to leak: {found}."]
+    return [f"{LEAKING}: {found}. The test pairs are known from training, or hold something but "
+            "preferences: no accuracy of this table counts."]  # fmt: skip
+
+
+def _few_steps(results: Sequence[TrialResult], evaluator: Evaluator) -> list[str]:
+    """The experiments all of whose trials stopped after fewer than FEWEST_STEPS steps."""
+    most: dict[str, int] = {}
+    for result in results:
+        if result.metrics.completed and not result.trial.experiment.renumbered:
+            e = result.trial.experiment
+            num_pairs = int((evaluator.parts_FM[result.trial.fold] == splits.TRAIN).sum())
+            steps = result.metrics.epochs_run * -(-num_pairs // e.batch_size)
+            most[e.name] = max(most.get(e.name, 0), steps)
+    return [f"{name} ({steps})" for name, steps in most.items() if steps < FEWEST_STEPS]

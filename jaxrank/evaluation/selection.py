@@ -1,6 +1,6 @@
 """The choice of an experiment: what its score is worth, and what it takes to choose better.
 
-Axis letters as in leaderboard.py.
+Axis letters as in comparison.py.
 """
 
 from collections.abc import Iterator
@@ -9,8 +9,8 @@ from typing import NamedTuple
 import numpy as np
 from scipy.special import ndtr, ndtri
 
-from jaxrank.evaluate import FEWEST_SERIES
-from jaxrank.leaderboard import Hits, Standings, over_trials, ratio, resamples
+from jaxrank.evaluation.comparison import Hits, Standings, over_trials
+from jaxrank.statistics import FEWEST_SERIES, ratio, resamples
 
 POWER = 0.8
 

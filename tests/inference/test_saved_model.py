@@ -6,11 +6,11 @@ import jax
 import numpy as np
 import pytest
 
-from jaxrank.checkpoints import load_model, save_model
 from jaxrank.configs import default
 from jaxrank.data.feature_store import Block, write_block
 from jaxrank.errors import UserError
 from jaxrank.experiments.hyperparameters import read_experiments
+from jaxrank.inference.saved_model import load_model, save_model
 from jaxrank.models import Scorer
 
 

@@ -9,15 +9,16 @@ import pytest
 from small_data import experiment, feed_of
 
 import jaxrank
-from jaxrank import evaluate, train
+from jaxrank import train
 from jaxrank.data import splits
 from jaxrank.data.dataset import Dataset, align, permutation_control
 from jaxrank.data.feature_store import Block
 from jaxrank.data.preferences import Preferences
+from jaxrank.evaluation.evaluator import evaluate_cohort, make_evaluator, position_metrics
 from jaxrank.experiments.hyperparameters import Experiment
 from jaxrank.planning import planner
 from jaxrank.planning.trials import Trial
-from jaxrank.sentences import LEAKING
+from jaxrank.reporting.sentences import LEAKING
 from jaxrank.training import arrays
 
 SmallData = tuple[Preferences, dict[str, Block]]
@@ -60,8 +61,8 @@ def test_the_control_is_a_search_on_renumbered_pairs(dataset: Dataset, parts: np
     control = Trial(experiment("shuffled", max_epochs=3), 1, 0)
     (cohort,) = planner.make_cohorts([honest, control], dataset, parts, 2**40)
     fitted = train.fit(cohort, dataset, parts)
-    yardstick = evaluate.make_yardstick(dataset, parts)
-    rows = [result.row for result in evaluate.trial_results(cohort, fitted, yardstick)]
+    evaluator = make_evaluator(dataset, parts)
+    rows = [result.metrics.as_row() for result in evaluate_cohort(cohort, fitted, evaluator)]
 
     moved = permutation_control(dataset)
     # The same identity, hence the same random numbers, but no control of that table.
@@ -70,8 +71,8 @@ def test_the_control_is_a_search_on_renumbered_pairs(dataset: Dataset, parts: np
     expected = train.fit(alone, moved, parts)
     np.testing.assert_allclose(fitted.scores_PN[1], expected.scores_PN[0], atol=1e-5)
     (row,) = (
-        result.row
-        for result in evaluate.trial_results(alone, expected, evaluate.make_yardstick(moved, parts))
+        result.metrics.as_row()
+        for result in evaluate_cohort(alone, expected, make_evaluator(moved, parts))
     )
     for name in ("train_accuracy", "val_accuracy", "test_accuracy", "test_kendall_tau"):
         assert rows[1][name] == pytest.approx(row[name], abs=1e-6)
@@ -133,7 +134,7 @@ def test_the_control_flags_a_split_that_leaks_and_no_other(tmp_path: Path, split
 def test_the_rule_position_is_the_share_of_first_photos(
     dataset: Dataset, parts: np.ndarray
 ) -> None:
-    yardstick = evaluate.make_yardstick(dataset, parts)
-    found = evaluate.position_metrics(yardstick, [0])
+    evaluator = make_evaluator(dataset, parts)
+    found = position_metrics(evaluator, [0])
     tested = (parts[0] == splits.TEST) & (dataset.preference_M != 0.5)
     assert found["test_accuracy"] == pytest.approx((dataset.preference_M[tested] > 0.5).mean())

@@ -6,17 +6,20 @@ import numpy as np
 import pandas as pd
 import pytest
 from scipy.special import expit
+from small_data import result_of
 
-from jaxrank import evaluate, orderings, reliability
 from jaxrank.configs import default
 from jaxrank.data import splits
 from jaxrank.data.dataset import Dataset, align
 from jaxrank.data.feature_store import Block
 from jaxrank.data.preferences import Preferences
-from jaxrank.evaluate import TrialResult, Yardstick
+from jaxrank.evaluation import calibration, ranking
+from jaxrank.evaluation.calibration import Reliability
+from jaxrank.evaluation.evaluator import Evaluator, make_evaluator
+from jaxrank.evaluation.trial_results import TrialResult
 from jaxrank.experiments.hyperparameters import read_experiments
 from jaxrank.planning.trials import Trial
-from jaxrank.reliability import Reliability
+from jaxrank.reporting import figures
 
 EXPERIMENT = dataclasses.replace(
     read_experiments(default.get_config(), ["iqa_only"], {})[0], blocks=("iqa",)
@@ -36,9 +39,7 @@ def by_name(dataset: Dataset, values: Any) -> np.ndarray:
 
 
 def result(scores: Any, fold: int = 0, status: str = "completed") -> TrialResult:
-    return TrialResult(
-        Trial(EXPERIMENT, fold, 0), {"status": status}, pd.DataFrame(), np.array(scores), None
-    )
+    return result_of(Trial(EXPERIMENT, fold, 0), np.array(scores), status)
 
 
 def calibrated(number: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
@@ -49,21 +50,21 @@ def calibrated(number: int, rng: np.random.Generator) -> tuple[np.ndarray, np.nd
 
 def measure(log_odds: np.ndarray, preference: np.ndarray, pairs_a_series: int = 1) -> Reliability:
     pairs = np.arange(len(log_odds))
-    return reliability.reliability(log_odds, preference, pairs, pairs // pairs_a_series)
+    return calibration.reliability(log_odds, preference, pairs, pairs // pairs_a_series)
 
 
 def test_judgements_are_of_test_pairs_with_a_slope_from_validation_pairs() -> None:
     """Two folds of two series each; the trials' scores differ in scale."""
     dataset = dataset_of([("1", "a", "b", 0.9), ("2", "c", "d", 0.2), ("3", "e", "f", 0.6)])
     val, test, train = splits.VALIDATION, splits.TEST, splits.TRAIN
-    yardstick = evaluate.make_yardstick(dataset, np.array([[val, test, train], [test, val, test]]))
-    found = reliability.judgements(
+    evaluator = make_evaluator(dataset, np.array([[val, test, train], [test, val, test]]))
+    found = calibration.judgements(
         [
             result(by_name(dataset, [2, 0, 1, 0, 0, 0])),
             result(np.full(6, np.nan), status="failed"),
             result(by_name(dataset, [0, 3, 0, 5, 7, 0]), fold=1),
         ],
-        yardstick,
+        evaluator,
     )
     np.testing.assert_array_equal(found.pair_R, [1, 0, 2])
     np.testing.assert_array_equal(found.difference_R, [1, -3, 7])
@@ -104,14 +105,14 @@ def test_swapping_the_photos_of_pairs_changes_nothing() -> None:
 
 def test_saying_one_half_to_everything_costs_the_log_of_two_and_is_calibrated() -> None:
     found = measure(np.zeros(40), np.linspace(0, 1, 40))
-    assert found.log_loss == pytest.approx(reliability.CHANCE_LOG_LOSS)
+    assert found.log_loss == pytest.approx(calibration.CHANCE_LOG_LOSS)
     assert found.calibration_error == 0
     np.testing.assert_array_equal(found.agreement_C, [0.5])
 
 
 def test_bins_hold_about_equal_counts_in_the_order_of_confidence() -> None:
     found = measure(*calibrated(1003, np.random.default_rng(2)))
-    assert len(found.count_C) == reliability.NUM_BINS
+    assert len(found.count_C) == calibration.NUM_BINS
     assert found.count_C.sum() == 1003
     assert found.count_C.max() - found.count_C.min() <= 1
     assert (np.diff(found.confidence_C) > 0).all()
@@ -152,31 +153,31 @@ def test_without_judgements_there_is_nothing_to_say() -> None:
 def test_the_reliability_of_trials_reads_their_test_pairs(
     dataset: Dataset, parts: np.ndarray
 ) -> None:
-    yardstick = evaluate.make_yardstick(dataset, parts)
+    evaluator = make_evaluator(dataset, parts)
     scores = dataset.features_ND[:, 0]
-    judged = reliability.judgements([result(scores, fold) for fold in (0, 2)], yardstick)
-    found = reliability.reliability_of(judged, yardstick)
+    judged = calibration.judgements([result(scores, fold) for fold in (0, 2)], evaluator)
+    found = calibration.reliability_of(judged, evaluator)
     tested = np.isin(np.arange(len(dataset.table)), judged.pair_R)
     np.testing.assert_array_equal(tested, (parts[[0, 2]] == splits.TEST).any(axis=0))
     p = dataset.table["preference"].to_numpy()[tested]
     assert found.num_pairs == tested.sum() == found.count_C.sum()
     assert found.entropy == pytest.approx(-np.mean(p * np.log(p) + (1 - p) * np.log(1 - p)))
-    assert found.entropy < found.log_loss < reliability.CHANCE_LOG_LOSS
+    assert found.entropy < found.log_loss < calibration.CHANCE_LOG_LOSS
 
 
 def test_the_plot_is_a_picture(tmp_path: Path) -> None:
     found = measure(*calibrated(300, np.random.default_rng(5)))
-    reliability.draw_reliability(tmp_path / "reliability.png", "an experiment", found)
+    figures.draw_reliability(tmp_path / "reliability.png", "an experiment", found)
     assert (tmp_path / "reliability.png").read_bytes().startswith(b"\x89PNG")
     for number in (3, 0):  # no intervals, no points
         few = measure(np.ones(number), np.ones(number))
-        reliability.draw_reliability(tmp_path / "few.png", "few", few)
+        figures.draw_reliability(tmp_path / "few.png", "few", few)
         assert (tmp_path / "few.png").read_bytes().startswith(b"\x89PNG")
 
 
-def group_of(dataset: Dataset, worth: Any) -> orderings.SeriesPhotos:
+def group_of(dataset: Dataset, worth: Any) -> ranking.SeriesPhotos:
     rows = np.arange(len(dataset.table))
-    return orderings.series_photos(dataset, by_name(dataset, worth), rows)
+    return ranking.series_photos(dataset, by_name(dataset, worth), rows)
 
 
 def test_ndcg_by_hand() -> None:
@@ -192,7 +193,7 @@ def test_ndcg_by_hand() -> None:
         ([1, 3, 2, 0, 0], third, (1 + second) / 2),  # equal scores: both orders
         ([0, 0, 0, 7, 7], (1 + second + third) / 3, (1 + second) / 2),
     ):
-        found = reliability.ndcg(by_name(dataset, scores), group)
+        found = calibration.ndcg(by_name(dataset, scores), group)
         assert found == pytest.approx((first_series + second_series) / 2)
 
 
@@ -207,40 +208,40 @@ def test_ndcg_counts_how_many_photos_are_worth_less() -> None:
         ([4, 3, 2, 1], best),
         ([1e38, -3e38, 0, 3e38], discount @ [0, 3, 1, 2]),  # d a c b
     ):
-        found = reliability.ndcg(by_name(dataset, scores), group)
+        found = calibration.ndcg(by_name(dataset, scores), group)
         assert found == pytest.approx(expected / best)
 
 
 def test_ndcg_is_a_mean_over_series() -> None:
     dataset = dataset_of([(str(s), f"{s}a", f"{s}b", 0.5) for s in range(4)])
     group = group_of(dataset, [2, 1] * 4)
-    found = reliability.ndcg(by_name(dataset, [5, 3, 8, 6, 1, 0, 1, 2]), group)
+    found = calibration.ndcg(by_name(dataset, [5, 3, 8, 6, 1, 0, 1, 2]), group)
     assert found == pytest.approx((3 + 1 / np.log2(3)) / 4)  # the last one is the wrong way round
 
 
 def test_ndcg_without_an_order_is_not_a_number() -> None:
     dataset = dataset_of([("1", "a", "b", 0.5)])
-    assert np.isnan(reliability.ndcg(np.array([1.0, 2.0]), group_of(dataset, [1, 1])))
+    assert np.isnan(calibration.ndcg(np.array([1.0, 2.0]), group_of(dataset, [1, 1])))
 
 
 def test_ndcg_of_trials_is_their_mean_beside_that_of_random_orders(
     dataset: Dataset, parts: np.ndarray
 ) -> None:
-    yardstick: Yardstick = evaluate.make_yardstick(dataset, parts)
+    evaluator: Evaluator = make_evaluator(dataset, parts)
     scores = dataset.features_ND[:, 0]
     results = [result(scores), result(np.nan * scores, status="failed"), result(-scores, fold=1)]
-    found = reliability.ndcg_of(results, yardstick)
+    found = calibration.ndcg_of(results, evaluator)
     each = [
-        reliability.ndcg(sign * scores, yardstick.photos[fold, splits.TEST])
+        calibration.ndcg(sign * scores, evaluator.photos[fold, splits.TEST])
         for sign, fold in ((1, 0), (-1, 1))
     ]
     assert each[0] > found.by_chance > each[1]
     assert found.value == pytest.approx(np.mean(each))
     rng = np.random.default_rng(0)
     shuffled = [
-        reliability.ndcg(rng.random(len(scores)), yardstick.photos[fold, splits.TEST])
+        calibration.ndcg(rng.random(len(scores)), evaluator.photos[fold, splits.TEST])
         for _ in range(100)
         for fold in (0, 1)
     ]
     assert found.by_chance == pytest.approx(np.mean(shuffled), abs=0.01)
-    assert np.isnan(reliability.ndcg_of(results[1:2], yardstick).value)
+    assert np.isnan(calibration.ndcg_of(results[1:2], evaluator).value)

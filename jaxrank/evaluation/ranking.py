@@ -22,7 +22,7 @@ STRENGTH_DIGITS = 3
 FEWEST_PHOTOS = 3  # an order of two photos is a pair, and accuracy counts those
 
 
-def true_worth(dataset: Dataset) -> tuple[np.ndarray, str]:
+def ground_truth_strength(dataset: Dataset) -> tuple[np.ndarray, str]:
     """How much each photo is preferred inside its series.
 
     Minus its rank where the pair table has usable ranks (1 is best), else its strength.

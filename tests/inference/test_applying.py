@@ -18,13 +18,14 @@ from hypothesis import strategies as st
 from small_data import experiment
 from test_bad_input import nearly, told_or_done
 
-from jaxrank.applying import Evaluation, evaluate_model, rank_photos
-from jaxrank.checkpoints import Model, load_model, save_model
 from jaxrank.cli import main
 from jaxrank.data.feature_store import Block, write_block
 from jaxrank.data.series import read_series
 from jaxrank.data.synthetic import simulate
 from jaxrank.errors import UserError
+from jaxrank.inference.evaluate import Evaluation, evaluate_model
+from jaxrank.inference.rank import rank_photos
+from jaxrank.inference.saved_model import Model, load_model, save_model
 
 
 def save_linear(folder: Path, columns: Mapping[str, Sequence[str]], **changes: Any) -> Path:

@@ -6,20 +6,16 @@ series, folds weighted by their pairs (Bayle et al. 2020). Series are the indepe
 Axis letters: X entries (experiments and rules), F folds, K seeds, S series, B resamples, M pairs.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 from scipy.special import ndtri, stdtrit
 
-from jaxrank.evaluate import (
-    COMPLETED,
-    FEWEST_SERIES,
-    TrialResult,
-    Yardstick,
-    hits_of,
-    pair_differences,
-)
+from jaxrank.evaluation.evaluator import Evaluator
+from jaxrank.evaluation.trial_results import TrialResult
+from jaxrank.metrics import pair_differences, pair_hits
+from jaxrank.statistics import FEWEST_SERIES, ratio, resamples
 
 # Of the interval of one mean, by itself.
 LEVEL = 0.95
@@ -29,7 +25,6 @@ LEVEL = 0.95
 SIMULTANEOUS_LEVEL, STRICTER_LEVEL = 0.975, 0.99
 # Where the variance over seeds comes from.
 SEEDS, FOLDS, UNKNOWN = "seeds", "folds", "unknown"
-_CHUNK = 64  # resamples in memory at a time
 
 
 class Hits(NamedTuple):
@@ -131,7 +126,7 @@ class Standings(NamedTuple):
 def from_results(
     results: Sequence[TrialResult],
     rules: Mapping[str, np.ndarray],
-    yardstick: Yardstick,
+    evaluator: Evaluator,
     part: int,
     names: Sequence[str],
 ) -> Hits:
@@ -139,38 +134,40 @@ def from_results(
 
     Args:
       results: of all trials.
-      rules: by name, score_a - score_b of every pair [M], as `evaluate.pair_differences` gives.
-      yardstick: that the trials were measured with.
+      rules: by name, score_a - score_b of every pair [M], as `metrics.pair_differences` gives.
+      evaluator: that the trials were measured with.
       part: splits.VALIDATION or splits.TEST.
       names: of the experiments, in the order of the entries; the rules come after them.
 
     Returns:
       Only the folds that were trained; K is the most seeds that any experiment has.
     """
-    dataset = yardstick.dataset
+    dataset = evaluator.dataset
     folds = sorted({r.trial.fold for r in results})
     seeds = {n: sorted({r.trial.seed for r in results if r.trial.experiment.name == n})
              for n in names}  # fmt: skip
     num_seeds = max([1, *map(len, seeds.values())])
-    in_part_FM = (yardstick.parts_FM[folds] == part).astype(np.float64)
+    in_part_FM = (evaluator.parts_FM[folds] == part).astype(np.float64)
 
     def by_series(value_M: np.ndarray) -> np.ndarray:
         return np.bincount(dataset.series_M, value_M, len(dataset.series_ids))
 
-    _, directed_M = hits_of(np.zeros(len(dataset.preference_M)), dataset.preference_M)
+    _, directed_M = pair_hits(np.zeros(len(dataset.preference_M)), dataset.preference_M)
     weight_FS = np.array([by_series(directed_M * in_part_M) for in_part_M in in_part_FM])
     shape = (len(names) + len(rules), len(folds), num_seeds, len(dataset.series_ids))
     hits_XFKS = np.full(shape, np.nan)
     for result in results:
         trial = result.trial
         name, fold = trial.experiment.name, folds.index(trial.fold)
-        if name in seeds and result.row["status"] == COMPLETED:
-            own = yardstick.of(trial.experiment).dataset
-            hit_M, _ = hits_of(pair_differences(result.scores_N, own), own.preference_M)
+        if name in seeds and result.metrics.completed:
+            own = evaluator.of(trial.experiment).dataset
+            hit_M, _ = pair_hits(
+                pair_differences(result.scores_N, own.pair_rows_M2), own.preference_M
+            )
             place = list(names).index(name), fold, seeds[name].index(trial.seed)
             hits_XFKS[place] = by_series(hit_M * directed_M * in_part_FM[fold])
     for x, difference_M in enumerate(rules.values(), start=len(names)):
-        hit_M, _ = hits_of(difference_M, dataset.preference_M)
+        hit_M, _ = pair_hits(difference_M, dataset.preference_M)
         for fold, in_part_M in enumerate(in_part_FM):
             hits_XFKS[x, fold] = by_series(hit_M * directed_M * in_part_M)
     controls = {r.trial.experiment.name for r in results if r.trial.experiment.renumbered}
@@ -283,11 +280,6 @@ def _draw(
     return _Drawn(half_width_X, error_XX, critical, share_X)
 
 
-def ratio(over: np.ndarray, under: np.ndarray) -> np.ndarray:
-    """A quotient; NaN where nothing is counted."""
-    return np.divide(over, under, out=np.full(np.shape(over), np.nan), where=under > 0)
-
-
 def over_trials(
     hits_XFKS: np.ndarray, weight_FS: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -358,15 +350,6 @@ def _deviations(
     few = stdtrit(num_series - 1, upper) / ndtri(upper) * (1 - 1 / num_series) ** -0.5
     # A resample may lack all series of an entry whose folds failed but for one.
     return float(few) * np.nan_to_num(drawn_BX - mean_X)
-
-
-def resamples(num_series: int, num_draws: int, rng: np.random.Generator) -> Iterator[np.ndarray]:
-    """How often each series is drawn in each resample, float64 [up to _CHUNK, S] at a time."""
-    for start in range(0, num_draws, _CHUNK):
-        shape = (min(_CHUNK, num_draws - start), num_series)
-        drawn = rng.integers(num_series, size=shape) + num_series * np.arange(shape[0])[:, None]
-        counts = np.bincount(drawn.ravel(), minlength=shape[0] * num_series)
-        yield counts.reshape(shape).astype(np.float64)
 
 
 def _errors(deviation_BX: np.ndarray, luck_X: np.ndarray) -> np.ndarray:

@@ -8,9 +8,9 @@ import pandas as pd
 import pytest
 
 import jaxrank
-from jaxrank import report
 from jaxrank.data.feature_store import Block
 from jaxrank.data.preferences import Preferences
+from jaxrank.reporting.summary import INTERVAL_COLUMNS
 
 SmallData = tuple[Preferences, dict[str, Block]]
 
@@ -33,7 +33,7 @@ def test_intervals_hold_their_means(searched: Any) -> None:
         # Folds differ in size by a pair or two, so the mean of the table is nearly that of pairs.
         assert (compared[f"{part}_ci_low"] <= compared[f"{part}_accuracy"] + 1e-9).all()
         assert (compared[f"{part}_accuracy"] <= compared[f"{part}_ci_high"] + 1e-9).all()
-    assert summary.loc[["shuffled", "position"], report.INTERVAL_COLUMNS].isna().all(axis=None)
+    assert summary.loc[["shuffled", "position"], INTERVAL_COLUMNS].isna().all(axis=None)
     rule = summary.loc["sharpness"]
     assert rule["diff_to_sharpness"] == 0
     apart = compared["test_accuracy"] - rule["test_accuracy"]

@@ -1,19 +1,25 @@
 import dataclasses
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 import pytest
+from small_data import result_of
 
-from jaxrank import evaluate, report
+from jaxrank import baselines, losses, statistics
 from jaxrank.configs import default
 from jaxrank.data import splits
 from jaxrank.data.dataset import Dataset, align
 from jaxrank.data.feature_store import Block
 from jaxrank.data.preferences import Preferences
-from jaxrank.evaluate import TrialResult
+from jaxrank.evaluation import calibration, trial_results
+from jaxrank.evaluation.evaluator import Evaluator, baseline_metrics, make_evaluator, predictions
+from jaxrank.evaluation.trial_results import COMPLETED, TrialResult
 from jaxrank.experiments.hyperparameters import read_experiments
+from jaxrank.metrics import pair_differences, pair_hits
 from jaxrank.planning.trials import Trial
+from jaxrank.reporting.summary import SUMMARY_COLUMNS, summarise
 
 EXPERIMENT = dataclasses.replace(
     read_experiments(default.get_config(), ["iqa_only"], {})[0], blocks=("iqa",)
@@ -40,30 +46,36 @@ def hand_made() -> tuple[Dataset, np.ndarray]:
     ]
 
 
-def result(dataset: Dataset, scores: Any, seed: int = 0, **row: Any) -> TrialResult:
-    base = {"experiment_name": "iqa_only", "status": "completed", "val_accuracy": 0.5}
-    return TrialResult(
-        Trial(EXPERIMENT, 0, seed), base | row, pd.DataFrame(), np.array(scores, np.float32), None
+def result(
+    scores: Any,
+    seed: int = 0,
+    status: str = COMPLETED,
+    val_accuracy: float = 0.5,
+    **measured: float,
+) -> TrialResult:
+    trial = Trial(EXPERIMENT, 0, seed)
+    return result_of(
+        trial, np.array(scores, np.float32), status, val_accuracy=val_accuracy, **measured
     )
 
 
-def accuracy_of(scores: Any, yardstick: evaluate.Yardstick) -> dict[str, float]:
-    metrics = evaluate.rule_metrics(scores, yardstick)
+def accuracy_of(scores: Any, evaluator: Evaluator) -> dict[str, float]:
+    metrics = baseline_metrics(scores, evaluator)
     return {name: value for name, value in metrics.items() if "accuracy" in name}
 
 
 def test_rules_by_hand(hand_made: tuple[Dataset, np.ndarray]) -> None:
     dataset, parts = hand_made
-    rules = evaluate.rule_scores(dataset)
+    rules = baselines.heuristic_scores(dataset)
     assert list(rules) == ["chance", "sharpness", "iqa:chance"]  # a column may not hide a rule
-    yardstick = evaluate.make_yardstick(dataset, parts)
-    accuracies = accuracy_of(rules["sharpness"], yardstick)
+    evaluator = make_evaluator(dataset, parts)
+    accuracies = accuracy_of(rules["sharpness"], evaluator)
     # train: 3 > 2, right. validation: 1 < 2 right, the pair of one half does not count.
     # test: 5 = 5 is half, 5 > 4 right, 5 > 4 right.
     assert accuracies == pytest.approx(
         {"train_accuracy": 1.0, "val_accuracy": 1.0, "test_accuracy": 2.5 / 3}
     )
-    chance = accuracy_of(rules["chance"], yardstick)
+    chance = accuracy_of(rules["chance"], evaluator)
     assert set(chance.values()) == {0.5}
 
 
@@ -72,9 +84,7 @@ def test_predictions_hold_validation_and_test_pairs_only(
 ) -> None:
     dataset, parts = hand_made
     scores = dataset.features_ND[:, 0]
-    frame = evaluate.predictions(
-        [result(dataset, scores, seed=4)], evaluate.make_yardstick(dataset, parts)
-    )
+    frame = predictions([result(scores, seed=4)], make_evaluator(dataset, parts))
     assert frame["split"].tolist() == ["val", "val", "test", "test", "test"]
     np.testing.assert_array_equal(frame["correct"], [1, np.nan, 0.5, 1, 1])
     np.testing.assert_array_equal(frame["score_a"], [1, 2, 5, 5, 5])
@@ -93,31 +103,36 @@ def test_the_standard_error_is_that_of_clustered_series() -> None:
     right = np.array([int(photo[:-1]) % 2 == 0 for photo in dataset.photos])
     is_a = np.array([photo.endswith("a") for photo in dataset.photos])
     scores = np.where(is_a, 0.0, np.where(right, -1.0, 1.0))  # even series right, odd ones wrong
-    hits, weights = evaluate.hits_of(
-        evaluate.pair_differences(scores, dataset), dataset.preference_M
-    )
-    error, pairs, series = evaluate.clustered_error(hits, weights, dataset.series_M)
+    hits, weights = pair_hits(pair_differences(scores, dataset.pair_rows_M2), dataset.preference_M)
+    error, pairs, series = statistics.clustered_error(hits, weights, dataset.series_M)
     # Accuracy 1/2; each series has residual +1 or -1: sqrt(12/11 * 12) / 24.
     assert (pairs, series) == (24, 12)
     assert error == pytest.approx(np.sqrt(12 / 11 * 12) / 24)
     few = dataset.series_M < 9
-    assert np.isnan(evaluate.clustered_error(hits[few], weights[few], dataset.series_M[few])[0])
+    assert np.isnan(statistics.clustered_error(hits[few], weights[few], dataset.series_M[few])[0])
 
 
-def test_the_best_trial_is_chosen_by_validation_and_the_first_of_equals(
-    hand_made: tuple[Dataset, np.ndarray],
-) -> None:
-    dataset, _ = hand_made
+def test_hits_are_those_that_training_counts() -> None:
+    rng = np.random.default_rng(0)
+    difference = np.r_[rng.standard_normal(500), np.zeros(20), 1e-300, -1e-300]
+    preference = np.r_[rng.random(500), np.full(12, 0.5), rng.random(10)]
+    expected = losses.hits(jnp.asarray(difference), jnp.asarray(preference))
+    for mine, theirs in zip(pair_hits(difference, preference), expected, strict=True):
+        assert mine.dtype == theirs.dtype
+        np.testing.assert_array_equal(mine, theirs)
+
+
+def test_the_best_trial_is_chosen_by_validation_and_the_first_of_equals() -> None:
     results = [
-        result(dataset, [0], 0, val_accuracy=0.6, test_accuracy=0.9),
-        result(dataset, [0], 1, val_accuracy=0.7, test_accuracy=0.1),
-        result(dataset, [0], 2, val_accuracy=0.7, test_accuracy=0.8),
-        result(dataset, [0], 3, val_accuracy=float("nan"), status="failed"),
+        result([0], 0, val_accuracy=0.6, test_accuracy=0.9),
+        result([0], 1, val_accuracy=0.7, test_accuracy=0.1),
+        result([0], 2, val_accuracy=0.7, test_accuracy=0.8),
+        result([0], 3, val_accuracy=float("nan"), status="failed"),
     ]
-    best = evaluate.best_trial(results)
+    best = trial_results.best_trial(results)
     assert best is not None
     assert best.trial.seed == 1
-    assert evaluate.best_trial(results[3:]) is None
+    assert trial_results.best_trial(results[3:]) is None
 
 
 def test_the_summary_takes_means_over_completed_trials_and_sorts_by_validation() -> None:
@@ -138,7 +153,7 @@ def test_the_summary_takes_means_over_completed_trials_and_sorts_by_validation()
         ]
     )
     named = [dataclasses.replace(EXPERIMENT, name=name) for name in "abcde"]
-    summary = report.summarise(
+    summary = summarise(
         named,
         {"e": "no block"},
         trials,
@@ -146,7 +161,7 @@ def test_the_summary_takes_means_over_completed_trials_and_sorts_by_validation()
         {"chance": dict.fromkeys(("train_accuracy", "val_accuracy", "test_accuracy"), 0.5)},
         ["a caveat"],
     )
-    assert list(summary.columns) == report.SUMMARY_COLUMNS
+    assert list(summary.columns) == SUMMARY_COLUMNS
     assert summary["experiment_name"].tolist() == ["c", "b", "a", "chance", "d", "e"]
     assert summary["status"].tolist() == [
         "partial", "completed", "completed", "rule", "failed", "skipped"]  # fmt: skip
@@ -165,13 +180,13 @@ def test_the_slope_minimises_the_cross_entropy_whatever_the_scale_and_the_ties()
     preference = np.full(100, 0.9)
     # Of the differences of one: slope log(0.9 / 0.1); ties say nothing about it.
     for scale in (1.0, 1e13, 1e-13):
-        slope = evaluate.fit_slope(scale * difference, preference)
+        slope = calibration.fit_slope(scale * difference, preference)
         assert slope * scale == pytest.approx(np.log(9), rel=1e-6)
 
 
 def test_the_slope_is_never_negative_and_never_infinite() -> None:
     preference = np.ones(5)
-    assert evaluate.fit_slope(-np.ones(5), preference) == 0  # higher scores are not preferred
-    assert evaluate.fit_slope(np.zeros(5), preference) == 0
-    assert evaluate.fit_slope(np.zeros(0), np.zeros(0)) == 0
-    assert evaluate.fit_slope(np.full(5, 2.0), preference) == 10  # log-odds of 20: certain
+    assert calibration.fit_slope(-np.ones(5), preference) == 0  # higher scores are not preferred
+    assert calibration.fit_slope(np.zeros(5), preference) == 0
+    assert calibration.fit_slope(np.zeros(0), np.zeros(0)) == 0
+    assert calibration.fit_slope(np.full(5, 2.0), preference) == 10  # log-odds of 20: certain

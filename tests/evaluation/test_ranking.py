@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from jaxrank.data.dataset import Dataset, align
 from jaxrank.data.feature_store import Block
 from jaxrank.data.preferences import Preferences, read_preferences
-from jaxrank.orderings import kendall_tau, series_photos, top1_hit, true_worth
+from jaxrank.evaluation.ranking import ground_truth_strength, kendall_tau, series_photos, top1_hit
 
 
 def make_dataset(table: pd.DataFrame) -> Dataset:
@@ -51,7 +51,7 @@ def odds(difference: float) -> float:
 
 def test_strengths_of_two_photos_are_their_log_odds() -> None:
     dataset = of_rows([("1", "a", "b", 0.9), ("2", "c", "d", 0.5), ("3", "e", "f", 0.0)])
-    worth, source = true_worth(dataset)
+    worth, source = ground_truth_strength(dataset)
     assert source == "Bradley-Terry strengths fitted to the preferences"
     strength = dict(zip(dataset.photos, worth, strict=True))
     # The ridge takes 1e-4 * d / (0.9 * 0.1) = 0.0024 of it.
@@ -68,7 +68,9 @@ def test_strengths_of_consistent_preferences_are_those_that_made_them() -> None:
         [("1", "a", "b", odds(1)), ("1", "c", "b", odds(-0.5)), ("1", "a", "c", odds(1.5))]
     )
     expected = {"a": 2.5 / 3, "b": -0.5 / 3, "c": -2 / 3}  # mean zero, differences 1, 0.5
-    np.testing.assert_allclose(true_worth(dataset)[0], by_name(dataset, expected), atol=0.002)
+    np.testing.assert_allclose(
+        ground_truth_strength(dataset)[0], by_name(dataset, expected), atol=0.002
+    )
 
 
 def test_photos_with_equal_records_are_of_equal_strength() -> None:
@@ -85,7 +87,7 @@ def test_photos_with_equal_records_are_of_equal_strength() -> None:
         for k, (a, b) in enumerate([("a", "b"), ("b", "c"), ("a", "c")])
     ]
     dataset = of_rows(circle + sums + chain + others)
-    worth = dict(zip(dataset.photos, true_worth(dataset)[0], strict=True))
+    worth = dict(zip(dataset.photos, ground_truth_strength(dataset)[0], strict=True))
     assert worth["a"] == worth["b"] == worth["c"]
     assert worth["d"] == worth["e"] > worth["f"]
     assert worth["g"] > worth["h"] == worth["i"]
@@ -97,7 +99,7 @@ RANKED = [("1", "a", "b", 0.9, "2", "1"), ("1", "c", "b", 0.1, "3.0", "1")]
 def test_ranks_are_used_where_they_are_given() -> None:
     for rows in (RANKED, [(*row[:4], float(row[4]), float(row[5])) for row in RANKED]):
         dataset = of_rows(rows, "rank_a", "rank_b")
-        worth, source = true_worth(dataset)
+        worth, source = ground_truth_strength(dataset)
         np.testing.assert_array_equal(worth, by_name(dataset, {"a": -2, "b": -1, "c": -3}))
         assert source.startswith("the ranks in the pair table")
 
@@ -115,10 +117,12 @@ def test_unusable_ranks_are_said_and_strengths_are_used(
     rows: list[tuple[Any, ...]], columns: tuple[str, ...], reason: str
 ) -> None:
     dataset = of_rows(rows, *columns)
-    worth, source = true_worth(dataset)
+    worth, source = ground_truth_strength(dataset)
     assert source.startswith("Bradley-Terry strengths")
     assert reason in source
-    np.testing.assert_array_equal(worth, true_worth(of_rows([row[:4] for row in rows]))[0])
+    np.testing.assert_array_equal(
+        worth, ground_truth_strength(of_rows([row[:4] for row in rows]))[0]
+    )
 
 
 @pytest.mark.parametrize(
@@ -227,10 +231,10 @@ def test_a_large_series_takes_no_more_than_its_pairs_of_photos() -> None:
 def test_strengths_order_the_real_series_as_the_given_ranks_do(photo_triage: Path) -> None:
     table = read_preferences(photo_triage / "pairs.csv").table
     dataset = make_dataset(table)
-    ranks, source = true_worth(dataset)
+    ranks, source = ground_truth_strength(dataset)
     assert source.startswith("the ranks")
     unranked = make_dataset(table.drop(columns=["rank_a", "rank_b"]))
-    strengths, source = true_worth(unranked)
+    strengths, source = ground_truth_strength(unranked)
     assert source.startswith("Bradley-Terry")
     sizes = np.bincount(
         dataset.series_M[np.unique(dataset.pair_rows_M2, return_index=True)[1] // 2]

@@ -1,7 +1,7 @@
 """What an experiment gets wrong on its test pairs, and what alone would have got it right.
 
 Nothing here chooses a model: it is for people who look at the photos. Axis letters: M pairs;
-R judgements, one a pair and trial that tests it (`reliability.Judgements`).
+R judgements, one a pair and trial that tests it (`calibration.Judgements`).
 """
 
 from collections.abc import Mapping, Sequence
@@ -11,21 +11,16 @@ import numpy as np
 import pandas as pd
 from scipy.special import expit
 
-from jaxrank.ceilings import entropy_of
+from jaxrank.baselines import CHANCE, heuristic_scores
 from jaxrank.data.dataset import RANK_COLUMNS, Dataset
 from jaxrank.data.preferences import CANONICAL_COLUMNS, VOTE_COLUMNS
 from jaxrank.data.splits import OFFICIAL_COLUMN
-from jaxrank.evaluate import (
-    CHANCE,
-    COMPLETED,
-    TrialResult,
-    Yardstick,
-    clustered_error,
-    hits_of,
-    pair_differences,
-    rule_scores,
-)
-from jaxrank.reliability import Judgements, judgements
+from jaxrank.evaluation.calibration import Judgements, judgements
+from jaxrank.evaluation.evaluator import Evaluator
+from jaxrank.evaluation.noise_ceiling import entropy_of
+from jaxrank.evaluation.trial_results import TrialResult
+from jaxrank.metrics import pair_differences, pair_hits
+from jaxrank.statistics import clustered_error
 
 MOST_PAIRS, MOST_SERIES = 100, 50
 PAIR, SERIES = "pair", "series"
@@ -61,7 +56,7 @@ class Verdicts(NamedTuple):
 def by_pair(judged: Judgements, preference_M: np.ndarray) -> Verdicts:
     """Sums judgements up by pair."""
     p_R = preference_M[judged.pair_R]
-    hit_R, weight_R = hits_of(judged.difference_R, p_R)
+    hit_R, weight_R = pair_hits(judged.difference_R, p_R)
     excess_R = np.logaddexp(0, judged.log_odds_R) - p_R * judged.log_odds_R - entropy_of(p_R)
 
     def sums(values_R: np.ndarray) -> np.ndarray:
@@ -85,7 +80,7 @@ def leanings(judged: Judgements, num_pairs: int) -> np.ndarray:
 
 
 def single_leanings(
-    results: Sequence[TrialResult], yardstick: Yardstick, without: str
+    results: Sequence[TrialResult], evaluator: Evaluator, without: str
 ) -> dict[str, np.ndarray]:
     """What says something alone: leanings [M] by name.
 
@@ -94,7 +89,7 @@ def single_leanings(
 
     Args:
       results: the trials of the search; its control is left out, too.
-      yardstick: that they were measured with.
+      evaluator: that they were measured with.
       without: the experiment whose mistakes are looked at; it is left out.
     """
     best: dict[str, tuple[float, list[TrialResult]]] = {}
@@ -102,22 +97,26 @@ def single_leanings(
     for result in results:
         experiment = result.trial.experiment
         eligible = len(experiment.blocks) == 1 and not experiment.renumbered
-        if eligible and experiment.name != without and result.row["status"] == COMPLETED:
+        if eligible and experiment.name != without and result.metrics.completed:
             by_experiment.setdefault(experiment.name, []).append(result)
     for mine in by_experiment.values():
         (block,) = mine[0].trial.experiment.blocks
-        validated = float(np.mean([result.row["val_accuracy"] for result in mine]))
+        validated = float(np.mean([result.metrics.measured["val_accuracy"] for result in mine]))
         if block not in best or validated > best[block][0]:
             best[block] = validated, mine
-    dataset = yardstick.dataset
+    dataset = evaluator.dataset
     alone = {
         mine[0].trial.experiment.name: leanings(
-            judgements(mine, yardstick), len(dataset.preference_M)
+            judgements(mine, evaluator), len(dataset.preference_M)
         )
         for _, mine in best.values()
     }
-    rules = {name: s for name, s in rule_scores(dataset).items() if name not in (CHANCE, *alone)}
-    return alone | {name: pair_differences(scores_N, dataset) for name, scores_N in rules.items()}
+    rules = {
+        name: s for name, s in heuristic_scores(dataset).items() if name not in (CHANCE, *alone)
+    }
+    return alone | {
+        name: pair_differences(scores_N, dataset.pair_rows_M2) for name, scores_N in rules.items()
+    }
 
 
 def blocks_alone(seen: Verdicts, alone: Mapping[str, np.ndarray], dataset: Dataset) -> pd.DataFrame:
@@ -134,7 +133,7 @@ def blocks_alone(seen: Verdicts, alone: Mapping[str, np.ndarray], dataset: Datas
     for name, leaning_M in alone.items():
         mine = (seen.directed_M > 0) & np.isfinite(leaning_M)
         series = dataset.series_M[mine]
-        right = hits_of(leaning_M[mine], dataset.preference_M[mine])[0].astype(np.float64)
+        right = pair_hits(leaning_M[mine], dataset.preference_M[mine])[0].astype(np.float64)
         model = seen.hits_M[mine] / seen.directed_M[mine]
         rows.append(
             {
@@ -199,7 +198,7 @@ def worst_series(seen: Verdicts, alone: Mapping[str, np.ndarray], dataset: Datas
     right = {}
     for name, leaning_M in alone.items():
         also = directed & np.isfinite(leaning_M)
-        right_M = hits_of(leaning_M, dataset.preference_M)[0]
+        right_M = pair_hits(leaning_M, dataset.preference_M)[0]
         right[name] = sums(right_M, also)[worst] > sums(hit_M, directed)[worst]
     return pd.DataFrame(
         {
@@ -262,20 +261,20 @@ class MistakeTables(NamedTuple):
 
 
 def mistake_tables(
-    name: str, results: Sequence[TrialResult], yardstick: Yardstick
+    name: str, results: Sequence[TrialResult], evaluator: Evaluator
 ) -> MistakeTables:
     """The mistakes of one experiment of a search.
 
     Args:
       name: of the experiment, such as the one chosen by validation.
       results: the trials of the search.
-      yardstick: that they were measured with.
+      evaluator: that they were measured with.
     """
-    dataset = yardstick.dataset
+    dataset = evaluator.dataset
     mine = [result for result in results if result.trial.experiment.name == name]
-    judged = judgements(mine, yardstick)
+    judged = judgements(mine, evaluator)
     seen = by_pair(judged, dataset.table["preference"].to_numpy(np.float64))
-    alone = single_leanings(results, yardstick, without=name)
+    alone = single_leanings(results, evaluator, without=name)
     found = [
         confident_mistakes(seen, alone, dataset),
         worst_series(seen, alone, dataset),

@@ -9,18 +9,20 @@ from rich.table import Table
 from rich.text import Text
 
 from jaxrank.configs import default
-from jaxrank.evaluate import COMPLETED
+from jaxrank.evaluation.evaluator import METRICS, Metric
+from jaxrank.evaluation.trial_results import COMPLETED
 from jaxrank.experiments.hyperparameters import Experiment
 from jaxrank.planning.cohort import Cohort
-from jaxrank.report import PARTIAL, RULE, percent
+from jaxrank.reporting.summary import HEURISTIC, PARTIAL, percent
 
 
 def print_summary(console: Console, summary: pd.DataFrame, caveats: Sequence[str]) -> None:
     title = "; ".join(caveats) or None
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, title=title, title_justify="left")
     table.add_column("experiment", no_wrap=True)
-    for header in ("val acc", "test acc", "train acc", "top-1", "tau", "epoch", "parameters",
-                   "trials"):  # fmt: skip
+    shown = [metric for metric in METRICS if metric.title]
+    titles = [metric.title for metric in shown]
+    for header in ("val acc", "test acc", "train acc", *titles, "epoch", "parameters", "trials"):
         table.add_column(header, justify="right", no_wrap=True)
     table.add_column("blocks")
     table.add_column("note")
@@ -30,16 +32,21 @@ def print_summary(console: Console, summary: pd.DataFrame, caveats: Sequence[str
         cells = [
             row["experiment_name"],
             *(percent(row[f"{part}_accuracy"]) for part in ("val", "test", "train")),
-            percent(row["test_top1_hit"]),
-            "" if row["test_kendall_tau"] is None else f"{row['test_kendall_tau']:.2f}",
+            *(_figure(metric, row[f"test_{metric.name}"]) for metric in shown),
             f"{row['best_epoch']:.1f}" if trained else "",
             f"{row['parameters']:,}" if trained else "",
             str(row["num_seeds"] * row["num_folds"]) if trained else "",
             row["blocks"] or "",
-            note if row["status"] in (COMPLETED, RULE) else f"{row['status']}: {note}",
+            note if row["status"] in (COMPLETED, HEURISTIC) else f"{row['status']}: {note}",
         ]
         table.add_row(*map(Text, cells))  # Text: a name may look like markup
     console.print(table)
+
+
+def _figure(metric: Metric, value: float | None) -> str:
+    if value is None:
+        return ""
+    return percent(value) if metric.is_share else f"{value:.2f}"
 
 
 def print_plan(
@@ -110,7 +117,9 @@ def print_metrics(console: Console, metrics: pd.DataFrame) -> None:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("scorer", no_wrap=True)
     table.add_column("photos", no_wrap=True)
-    for header in ("pairs", "series", "accuracy", "std. error", "top-1", "tau", "loss"):
+    shown = [metric for metric in METRICS if metric.title]
+    titles = [metric.title for metric in shown]
+    for header in ("pairs", "series", "accuracy", "std. error", *titles, "loss"):
         table.add_column(header, justify="right", no_wrap=True)
     first = metrics["split"].iloc[0]
     metrics = metrics[(metrics["split"] == first) | (metrics["scorer"] == "model")]
@@ -122,8 +131,7 @@ def print_metrics(console: Console, metrics: pd.DataFrame) -> None:
             f"{row['series']:,}",
             percent(row["accuracy"]),
             percent(row["standard_error"]),
-            percent(row["top1_hit"]),
-            "" if row["kendall_tau"] is None else f"{row['kendall_tau']:.2f}",
+            *(_figure(metric, row[metric.name]) for metric in shown),
             "" if row["loss"] is None else f"{row['loss']:.3f}",
         ]
         table.add_row(*map(Text, cells))

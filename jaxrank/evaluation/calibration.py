@@ -6,29 +6,21 @@ M pairs; R judgements, one a pair and trial; C bins; N photos, S series, J place
 """
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from matplotlib.figure import Figure
+from scipy.optimize import brentq
 from scipy.special import expit
 
-from jaxrank.ceilings import agreement_with_one_vote, entropy_of
 from jaxrank.data import splits
-from jaxrank.evaluate import (
-    COMPLETED,
-    TrialResult,
-    Yardstick,
-    clustered_error,
-    fit_slope,
-    pair_differences,
-)
-from jaxrank.io import atomic
-from jaxrank.orderings import FEWEST_PHOTOS, SeriesPhotos
+from jaxrank.evaluation.evaluator import Evaluator
+from jaxrank.evaluation.noise_ceiling import agreement_with_one_vote, entropy_of
+from jaxrank.evaluation.ranking import FEWEST_PHOTOS, SeriesPhotos
+from jaxrank.evaluation.trial_results import TrialResult
+from jaxrank.metrics import pair_differences
+from jaxrank.statistics import clustered_error
 
 NUM_BINS = 10
-# Half the width of a 95% interval, in standard errors.
-_INTERVAL = 1.96
 
 
 class Judgements(NamedTuple):
@@ -46,16 +38,16 @@ class Judgements(NamedTuple):
 
 
 def judgements(
-    results: Sequence[TrialResult], yardstick: Yardstick, part: int = splits.TEST
+    results: Sequence[TrialResult], evaluator: Evaluator, part: int = splits.TEST
 ) -> Judgements:
     """The judgements of an experiment's completed trials, each on the test pairs of its fold."""
-    dataset = yardstick.dataset
+    dataset = evaluator.dataset
     pairs, differences, log_odds = [np.zeros(0, int)], [np.zeros(0)], [np.zeros(0)]
     for result in results:
-        if result.row["status"] != COMPLETED:
+        if not result.metrics.completed:
             continue
-        part_M = yardstick.parts_FM[result.trial.fold]
-        difference_M = pair_differences(result.scores_N, dataset).astype(np.float64)
+        part_M = evaluator.parts_FM[result.trial.fold]
+        difference_M = pair_differences(result.scores_N, dataset.pair_rows_M2).astype(np.float64)
         validated = part_M == splits.VALIDATION
         slope = fit_slope(difference_M[validated], dataset.preference_M[validated])
         pairs.append(np.flatnonzero(part_M == part))
@@ -136,8 +128,8 @@ def reliability(
     )
 
 
-def reliability_of(judged: Judgements, yardstick: Yardstick) -> Reliability:
-    dataset = yardstick.dataset
+def reliability_of(judged: Judgements, evaluator: Evaluator) -> Reliability:
+    dataset = evaluator.dataset
     preference_M = dataset.table["preference"].to_numpy(np.float64)
     return reliability(
         judged.log_odds_R,
@@ -159,44 +151,6 @@ def _weighted(values: np.ndarray, counts: np.ndarray) -> float:
     return float(values @ counts / counts.sum()) if len(counts) else float("nan")
 
 
-def draw_reliability(path: Path, title: str, measured: Reliability) -> None:
-    """Agreement with one vote by confidence, with the 95% interval of each bin, as a PNG file."""
-    figure = Figure(figsize=(7, 6), layout="constrained")
-    figure.suptitle(title)
-    axes = figure.subplots()
-    end = min(1.0, float(measured.confidence_C.max(initial=0.6)) + 0.02)
-    axes.plot([0.5, end], [0.5, end], color="grey", linestyle=":", label="as promised")
-    axes.errorbar(
-        measured.confidence_C,
-        measured.agreement_C,
-        yerr=_INTERVAL * np.nan_to_num(measured.error_C),
-        color="tab:blue",
-        linestyle="none",
-        marker="o",
-        capsize=3,
-        label="seen, with 95% interval",
-    )
-    axes.set_title(_in_words(measured), fontsize="medium")
-    axes.set_xlabel("confidence: predicted share of votes for the likely winner")
-    axes.set_ylabel("agreement: its share of the votes")
-    axes.grid(alpha=0.3)
-    axes.legend(loc="upper left")
-    with atomic.atomic_file(path, "wb") as file:
-        figure.savefig(file, dpi=110, format="png")
-
-
-def _in_words(measured: Reliability) -> str:
-    by_chance = measured.calibration_error_by_chance
-    beside = "" if np.isnan(by_chance) else f", {100 * by_chance:.1f} by chance alone"
-    return (
-        f"log loss {measured.log_loss:.4f}: saying one half costs {CHANCE_LOG_LOSS:.4f}, the "
-        f"preferences allow {measured.entropy:.4f}\n"
-        f"calibration error {100 * measured.calibration_error:.1f} points{beside}\n"
-        f"{measured.num_pairs:,} pairs of {measured.num_series:,} series; "
-        f"{len(measured.count_C)} bins of about equal counts"
-    )
-
-
 class Ndcg(NamedTuple):
     """Normalised discounted cumulative gain, and what a random order of the photos gets."""
 
@@ -204,13 +158,13 @@ class Ndcg(NamedTuple):
     by_chance: float
 
 
-def ndcg_of(results: Sequence[TrialResult], yardstick: Yardstick, part: int = splits.TEST) -> Ndcg:
+def ndcg_of(results: Sequence[TrialResult], evaluator: Evaluator, part: int = splits.TEST) -> Ndcg:
     """The means over an experiment's completed trials; NaN without any, or without series."""
     values = [
         (ndcg(result.scores_N, photos), ndcg(np.zeros_like(result.scores_N), photos))
         for result in results
-        if result.row["status"] == COMPLETED
-        for photos in [yardstick.photos[result.trial.fold, part]]
+        if result.metrics.completed
+        for photos in [evaluator.photos[result.trial.fold, part]]
     ]
     return Ndcg(*map(float, np.mean(values or [(np.nan, np.nan)], axis=0)))
 
@@ -225,7 +179,7 @@ def ndcg(scores_N: np.ndarray, group: SeriesPhotos) -> float:
 
     Args:
       scores_N: finite scores of all photos.
-      group: from `orderings.series_photos`.
+      group: from `ranking.series_photos`.
 
     Returns:
       A mean over series; NaN without series whose photos differ in worth.
@@ -251,3 +205,30 @@ def ndcg(scores_N: np.ndarray, group: SeriesPhotos) -> float:
     rows_SJ2 = np.stack([gain_SJ, rankdata(score_SJ, method="dense", axis=1)], axis=2)
     different, count = np.unique(rows_SJ2, axis=0, return_counts=True)
     return ndcg_score(different[..., 0], different[..., 1], sample_weight=count)
+
+
+# Log-odds that stand for certainty.
+_CERTAIN = 20.0
+
+
+def fit_slope(difference_M: np.ndarray, preference_M: np.ndarray) -> float:
+    """The factor that makes score differences log-odds of being preferred, never negative.
+
+    Temperature scaling (Guo et al. 2017): minimises the mean cross-entropy of the logistic of
+    slope * difference, which is convex in the slope. Zero where higher scores are not preferred;
+    where all pairs are right, the bound at which the larger half of differences are certain.
+    """
+    difference, preference = difference_M.astype(np.float64), preference_M.astype(np.float64)
+    different = difference[difference != 0]
+    if not len(different):
+        return 0.0
+    scale = float(np.median(np.abs(different)))
+    scaled = difference / scale
+
+    def gradient(slope: float) -> float:
+        return float(np.mean(scaled * (expit(slope * scaled) - preference)))
+
+    if gradient(0.0) >= 0:
+        return 0.0
+    slope = _CERTAIN if gradient(_CERTAIN) <= 0 else brentq(gradient, 0.0, _CERTAIN)
+    return float(slope) / scale

@@ -6,9 +6,14 @@ import pytest
 from scipy.integrate import quad
 from scipy.stats import beta
 
-from jaxrank import ceilings
-from jaxrank.ceilings import by_strength, ceilings_of_table, few_votes, way_to_ceiling
 from jaxrank.data.preferences import read_preferences
+from jaxrank.evaluation import noise_ceiling
+from jaxrank.evaluation.noise_ceiling import (
+    by_strength,
+    ceilings_of_table,
+    few_votes,
+    way_to_ceiling,
+)
 
 # TRUTH: pairs, strong ones, then ceilings of the part of Photo Triage at hand.
 DEV_ALL = (8586, 4823, 0.73817, 0.84827, 0.51020, 0.38799, 0.65684, 0.42008)
@@ -42,13 +47,15 @@ def test_ceilings_by_hand() -> None:
 def test_no_pair_is_strong_by_rounding_or_weak_by_it() -> None:
     """0.7 in 32 bits is below 0.7, and 1 - 0.3 is above it."""
     p = np.array([0.7, 0.3, 0.699, 0.301], np.float32)
-    np.testing.assert_array_equal(ceilings.is_strong(p), [True, True, False, False])
-    np.testing.assert_array_equal(ceilings.is_strong(p.astype(np.float64)), [1, 1, 0, 0])
+    np.testing.assert_array_equal(noise_ceiling.is_strong(p), [True, True, False, False])
+    np.testing.assert_array_equal(noise_ceiling.is_strong(p.astype(np.float64)), [1, 1, 0, 0])
     edges = np.array([0.5, 0.6, 0.7, 0.8, 0.9, 1.0])
     for kind in (np.float32, np.float64):
-        np.testing.assert_array_equal(ceilings.strength_bin(edges.astype(kind)), [0, 1, 2, 3, 4, 4])
+        np.testing.assert_array_equal(
+            noise_ceiling.strength_bin(edges.astype(kind)), [0, 1, 2, 3, 4, 4]
+        )
         below = (1 - edges).astype(kind)
-        np.testing.assert_array_equal(ceilings.strength_bin(below), [0, 1, 2, 3, 4, 4])
+        np.testing.assert_array_equal(noise_ceiling.strength_bin(below), [0, 1, 2, 3, 4, 4])
 
 
 def test_pairs_without_a_strong_one_have_no_strong_ceiling() -> None:
@@ -95,9 +102,9 @@ def test_expectations_under_a_beta_distribution() -> None:
     for a, b in ((0.7, 0.7), (3.2, 1.4), (1.0, 9.0)):
         alpha, other = np.array([a]), np.array([b])
         share = quad(lambda p, a=a, b=b: max(p, 1 - p) * beta.pdf(p, a, b), 0, 1, points=[0.5])[0]
-        assert ceilings._expected_majority(alpha, other) == pytest.approx(share, abs=1e-6)
-        nats = quad(lambda p, a=a, b=b: ceilings.entropy_of(p) * beta.pdf(p, a, b), 0, 1)[0]
-        assert ceilings._expected_entropy(alpha, other) == pytest.approx(nats, abs=1e-6)
+        assert noise_ceiling._expected_majority(alpha, other) == pytest.approx(share, abs=1e-6)
+        nats = quad(lambda p, a=a, b=b: noise_ceiling.entropy_of(p) * beta.pdf(p, a, b), 0, 1)[0]
+        assert noise_ceiling._expected_entropy(alpha, other) == pytest.approx(nats, abs=1e-6)
 
 
 @pytest.mark.parametrize("least", [0.5, 0.7])
@@ -107,14 +114,14 @@ def test_the_correction_finds_the_truth_behind_few_votes(least: float) -> None:
     truth = rng.beta(1.5, 1.5, 40_000)
     votes = rng.integers(1, 8, len(truth))
     share = rng.binomial(votes, truth) / votes
-    kept = (ceilings.majority(share) >= least) & (share != 0.5)
+    kept = (noise_ceiling.majority(share) >= least) & (share != 0.5)
     found = few_votes(share[kept], votes[kept])
     assert found is not None
     assert found.concentration == pytest.approx(1.5, rel=0.1)
-    assert found.one_vote == pytest.approx(ceilings.majority(truth[kept]).mean(), abs=0.005)
-    assert found.entropy == pytest.approx(ceilings.entropy_of(truth[kept]).mean(), abs=0.005)
+    assert found.one_vote == pytest.approx(noise_ceiling.majority(truth[kept]).mean(), abs=0.005)
+    assert found.entropy == pytest.approx(noise_ceiling.entropy_of(truth[kept]).mean(), abs=0.005)
     # Taken at their word the votes are far from it.
-    assert ceilings.majority(share[kept]).mean() > found.one_vote + 0.05
+    assert noise_ceiling.majority(share[kept]).mean() > found.one_vote + 0.05
 
 
 def test_a_photo_order_does_not_matter_to_the_correction() -> None:

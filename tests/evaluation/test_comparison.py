@@ -5,16 +5,20 @@ import numpy as np
 import pandas as pd
 import pytest
 from scipy.stats import norm
-from small_data import experiment
+from small_data import experiment, result_of
 
-from jaxrank import choice, claims, evaluate, leaderboard
+from jaxrank import metrics
 from jaxrank.data import splits
 from jaxrank.data.dataset import align
 from jaxrank.data.feature_store import Block
 from jaxrank.data.preferences import Preferences
-from jaxrank.evaluate import TrialResult
-from jaxrank.leaderboard import Hits, Standings
+from jaxrank.evaluation import comparison, selection
+from jaxrank.evaluation.comparison import Hits, Standings
+from jaxrank.evaluation.evaluator import make_evaluator
+from jaxrank.evaluation.trial_results import TrialResult
 from jaxrank.planning.trials import Trial
+from jaxrank.reporting import figures, sentences
+from jaxrank.reporting.figures import draw_leaderboard
 
 NAN = float("nan")
 
@@ -30,7 +34,7 @@ def standings(
 ) -> Standings:
     """Standings of entries the last of which are rules."""
     is_rule = np.arange(len(hits)) >= len(hits) - rules
-    return leaderboard.standings(hits, weight, is_rule_X=is_rule, rule=rule, **options)
+    return comparison.standings(hits, weight, is_rule_X=is_rule, rule=rule, **options)
 
 
 def alternating(num_series: int) -> np.ndarray:
@@ -84,9 +88,9 @@ def test_one_series_short_of_the_fewest() -> None:
     assert enough.ci_high[0] - 0.5 == pytest.approx(half_width, rel=0.08)
     assert not np.isnan(enough.diff_ci_low).any()
     np.testing.assert_allclose(short.mean, [4 / 9, 5 / 9])
-    for figures in (short.ci_low, short.ci_high, short.diff_ci_low, short.best_ci_high,
+    for bounds in (short.ci_low, short.ci_high, short.diff_ci_low, short.best_ci_high,
                     short.share_first, short.critical):  # fmt: skip
-        assert np.isnan(figures).all()
+        assert np.isnan(bounds).all()
     assert not short.separated_XX.any()
     assert short.tied_for_best.all()
 
@@ -143,7 +147,7 @@ def test_the_luck_of_seeds_by_hand() -> None:
     weight = np.ones((1, 12))
     table = standings(hits[:, None], weight)
     # Variances over two seeds: 1/2 and 1/8. The mean over two seeds has half of their mean.
-    assert table.seed_noise == (pytest.approx(0.3125), 0, 2, leaderboard.SEEDS)
+    assert table.seed_noise == (pytest.approx(0.3125), 0, 2, comparison.SEEDS)
     assert table.seed_noise.luck == pytest.approx(0.3125)
     np.testing.assert_allclose(table.luck_X, 0.3125 / 2)
     assert table.error_XX[0, 1] == pytest.approx(np.sqrt(0.3125), rel=0.06)
@@ -174,7 +178,7 @@ def test_with_one_seed_folds_tell_the_luck_of_training() -> None:
     table = standings(hits[:, :, None], np.ones((2, 12)))
     # Less the means of experiments and folds: +-1/2 four times, one degree of freedom.
     assert table.seed_noise.luck == pytest.approx(1.0)
-    assert table.seed_noise.source == leaderboard.FOLDS
+    assert table.seed_noise.source == comparison.FOLDS
     np.testing.assert_allclose(table.luck_X, (0.25 + 0.25) * 1.0)
     # Independent hits: what looks like luck is what the series explain.
     hits = np.random.default_rng(0).integers(0, 2, (60, 2, 1, 200)).astype(float)
@@ -183,11 +187,11 @@ def test_with_one_seed_folds_tell_the_luck_of_training() -> None:
     assert noise.by_series == pytest.approx(0.25 / 200, rel=0.05)
     one = standings(*one_fold(alternating(12)))
     assert one.seed_noise.luck == 0
-    assert one.seed_noise.source == leaderboard.UNKNOWN
+    assert one.seed_noise.source == comparison.UNKNOWN
 
 
 def test_luck_is_drawn_about_its_estimate_wider_with_few_degrees_of_freedom() -> None:
-    few, many = (leaderboard.SeedNoise(5.0, 2.0, n, leaderboard.SEEDS) for n in (4, 10**6))
+    few, many = (comparison.SeedNoise(5.0, 2.0, n, comparison.SEEDS) for n in (4, 10**6))
     few_B, many_B = (noise.draw_luck(4000, np.random.default_rng(0)) for noise in (few, many))
     np.testing.assert_allclose(many_B, 3.0, atol=0.05)
     # The 5% and 95% points of chi-square with 4 degrees of freedom are 0.711 and 9.488.
@@ -235,7 +239,7 @@ def test_a_choice_that_saw_no_test_series_needs_no_correction() -> None:
     hits, weight = one_fold(np.random.default_rng(0).integers(0, 2, (5, 60)))
     validates = np.arange(60) < 30
     validation, test = (hits_of(hits * part, weight * part) for part in (validates, ~validates))
-    chosen = choice.chosen_score(validation, test)
+    chosen = selection.chosen_score(validation, test)
     assert chosen is not None
     expected = hits[:, 0, 0, :30].sum(axis=1).argmax()
     accuracy = hits[expected, 0, 0, 30:].mean()
@@ -248,7 +252,7 @@ def test_the_corrected_score_of_the_choice_is_unbiased() -> None:
     for search in range(60):
         rng = np.random.default_rng(search)
         part = hits_of(*one_fold(rng.integers(0, 2, (8, 150))))
-        chosen = choice.chosen_score(part, part, num_draws=128)
+        chosen = selection.chosen_score(part, part, num_draws=128)
         assert chosen is not None
         raw.append(chosen.raw - 0.5)
         corrected.append(chosen.corrected - 0.5)
@@ -260,21 +264,21 @@ def test_the_corrected_score_of_the_choice_is_unbiased() -> None:
 def test_rules_controls_and_failed_experiments_are_not_chosen() -> None:
     good, bad = np.ones(30), alternating(30)[0]
     hits, weight = one_fold(np.stack([bad, NAN * bad, good]))
-    chosen = choice.chosen_score(*[hits_of(hits, weight, candidates=2)] * 2)
+    chosen = selection.chosen_score(*[hits_of(hits, weight, candidates=2)] * 2)
     assert chosen == (0, 1, 0.5, pytest.approx(0.5, abs=0.02))
     failed = hits_of(hits[1:], weight, candidates=1)
-    assert choice.chosen_score(failed, failed) is None
+    assert selection.chosen_score(failed, failed) is None
     few = hits_of(hits[..., :9], weight[:, :9])
-    too_few = choice.chosen_score(few, few)
+    too_few = selection.chosen_score(few, few)
     assert too_few is not None
     assert np.isnan(too_few.corrected)
 
 
 def test_power_by_hand() -> None:
-    assert choice.power(0.03, 0.01, 3.0) == pytest.approx(0.5, abs=1e-6)
-    assert choice.power(0.0, 0.01, 1.96) == pytest.approx(0.05, abs=1e-4)
-    assert choice.power(-0.03, 0.01, 3.0 - 0.8416) == pytest.approx(0.8, abs=1e-4)
-    assert choice.power(0.03, 0.0, 3.0) == 1
+    assert selection.power(0.03, 0.01, 3.0) == pytest.approx(0.5, abs=1e-6)
+    assert selection.power(0.0, 0.01, 1.96) == pytest.approx(0.05, abs=1e-4)
+    assert selection.power(-0.03, 0.01, 3.0 - 0.8416) == pytest.approx(0.8, abs=1e-4)
+    assert selection.power(0.03, 0.0, 3.0) == 1
 
 
 def test_series_and_seeds_that_a_difference_needs_by_hand() -> None:
@@ -288,20 +292,20 @@ def test_series_and_seeds_that_a_difference_needs_by_hand() -> None:
         num_seeds=2,
     )
     everyone = np.array([True, True])
-    need = choice.needed(table, everyone)
+    need = selection.needed(table, everyone)
     assert need is not None
     assert need.power == pytest.approx(norm.cdf(1.5 - 3), abs=1e-4)
     # The variance may be (0.03 / 3.8416)^2 = 6.098e-5, luck 4e-5 of it: 36e-5 / 2.098e-5 * 400.
     assert need.num_series == pytest.approx(6862, abs=3)
     # 33.9e-5 of the seeds' 50e-5 must go: 2 / (1 - 0.678).
     assert need.num_seeds == 7
-    lucky = choice.needed(table._replace(luck_X=np.full(2, 4e-5)), everyone)
+    lucky = selection.needed(table._replace(luck_X=np.full(2, 4e-5)), everyone)
     assert lucky is not None
     assert lucky.num_series is None
-    hopeless = choice.needed(table._replace(spread_X=np.full(2, 1e-4)), everyone)
+    hopeless = selection.needed(table._replace(spread_X=np.full(2, 1e-4)), everyone)
     assert hopeless is not None
     assert hopeless.num_seeds is None
-    assert choice.needed(table, np.array([True, False])) is None
+    assert selection.needed(table, np.array([True, False])) is None
 
 
 def test_enough_series_are_enough() -> None:
@@ -309,17 +313,16 @@ def test_enough_series_are_enough() -> None:
     rng = np.random.default_rng(0)
     hits = rng.random((4, 1, 1, 400)) < 0.6
     table = standings(hits.astype(float), np.ones((1, 400)))
-    need = choice.needed(table, np.ones(4, bool), difference=0.05)
+    need = selection.needed(table, np.ones(4, bool), difference=0.05)
     assert need is not None
     assert need.num_series is not None
     error = np.median(table.error_XX[np.triu_indices(4, 1)]) * np.sqrt(400 / need.num_series)
-    assert choice.power(0.05, float(error), table.critical) == pytest.approx(0.8, abs=0.01)
+    assert selection.power(0.05, float(error), table.critical) == pytest.approx(0.8, abs=0.01)
 
 
 def result(name: str, fold: int, seed: int, scores: Any, status: str = "completed") -> TrialResult:
     trial = Trial(experiment(name), fold, seed)
-    row = {"experiment_name": name, "status": status}
-    return TrialResult(trial, row, pd.DataFrame(), np.array(scores, np.float32), None)
+    return result_of(trial, np.array(scores, np.float32), status)
 
 
 def test_hits_come_from_the_results_of_a_search() -> None:
@@ -338,7 +341,7 @@ def test_hits_come_from_the_results_of_a_search() -> None:
                        [splits.TEST, splits.TEST, splits.TEST],  # not trained
                        [splits.VALIDATION, splits.TEST, splits.TEST]]  # fmt: skip
     parts = np.array(parts_of_series, np.int8)[:, dataset.series_M]
-    yardstick = evaluate.make_yardstick(dataset, parts)
+    evaluator = make_evaluator(dataset, parts)
     up, down = np.arange(8), -np.arange(8)
     results = [
         result("one", 0, 7, up),
@@ -350,7 +353,7 @@ def test_hits_come_from_the_results_of_a_search() -> None:
     ]
     always_a = np.ones(6, np.float32)
     names = ["two", "one", "shuffled"]
-    hits = leaderboard.from_results(results, {"position": always_a}, yardstick, splits.TEST, names)
+    hits = comparison.from_results(results, {"position": always_a}, evaluator, splits.TEST, names)
     assert hits.names == ("two", "one", "shuffled", "position")
     np.testing.assert_array_equal(hits.is_rule_X, [False, False, False, True])
     np.testing.assert_array_equal(hits.is_candidate_X, [True, True, False, False])
@@ -362,10 +365,10 @@ def test_hits_come_from_the_results_of_a_search() -> None:
     np.testing.assert_array_equal(hits.hits_XFKS[1], expected)
     np.testing.assert_array_equal(hits.hits_XFKS[3], [[[0, 0, 2]] * 2, [[0, 0, 2]] * 2])
     # The control is measured by the pairs that it was trained on.
-    control = yardstick.control
+    control = evaluator.control
     assert control is not None
-    difference = evaluate.pair_differences(up, control.dataset)
-    own, _ = evaluate.hits_of(difference, control.dataset.preference_M)
+    difference = metrics.pair_differences(up, control.dataset.pair_rows_M2)
+    own, _ = metrics.pair_hits(difference, control.dataset.preference_M)
     assert hits.hits_XFKS[2, 0, 0, 2] == own[3:].sum()
 
 
@@ -378,8 +381,8 @@ def simple_standings() -> tuple[list[str], Standings, np.ndarray]:
 
 def test_sentences_say_who_beats_the_rule_and_who_is_tied() -> None:
     names, table, candidates = simple_standings()
-    chosen = choice.Chosen(0, 3, 0.81, 0.79)
-    lines = claims.sentences(names, table, candidates, 3, chosen)
+    chosen = selection.Chosen(0, 3, 0.81, 0.79)
+    lines = sentences.comparison_notes(names, table, candidates, 3, chosen)
     better, tied_with_rule, best, shares, retrained, chosen_line, power = lines
     good, fine = (100 * table.diff_to_rule[x] for x in (0, 1))
     assert better.startswith("Better than the rule 'sharpness': ")
@@ -403,7 +406,7 @@ def test_sentences_say_who_beats_the_rule_and_who_is_tied() -> None:
 def test_sentences_where_nothing_is_better() -> None:
     hits, weight = one_fold(np.vstack([np.zeros(50), np.zeros(50), np.ones(50)]))
     table = standings(hits, weight, rules=1, rule=2)
-    lines = claims.sentences(["a", "b", "rule"], table, np.arange(3) < 2, 2, None)
+    lines = sentences.comparison_notes(["a", "b", "rule"], table, np.arange(3) < 2, 2, None)
     assert "No experiment is shown to be better than the rule 'rule'." in lines
     assert "Worse than the rule: a, b." in lines
     assert "Highest on the test pairs: rule, 100.0% (100.0 to 100.0); better than every other." in (
@@ -413,11 +416,11 @@ def test_sentences_where_nothing_is_better() -> None:
 
 def test_sentences_of_too_few_series_and_of_nothing() -> None:
     few = standings(*one_fold(alternating(9)))
-    lines = claims.sentences(["a", "b"], few, np.ones(2, bool), None, None)
+    lines = sentences.comparison_notes(["a", "b"], few, np.ones(2, bool), None, None)
     assert len(lines) == 1
     assert lines[0].startswith("Only 9 series test: too few ")
     failed = standings(*one_fold(np.full((2, 50), NAN)))
-    lines = claims.sentences(["a", "b"], failed, np.ones(2, bool), None, None)
+    lines = sentences.comparison_notes(["a", "b"], failed, np.ones(2, bool), None, None)
     assert lines == []
 
 
@@ -425,7 +428,7 @@ def test_long_lists_are_cut() -> None:
     hits, weight = one_fold(np.vstack([np.ones((12, 50)), np.zeros(50)]))
     table = standings(hits, weight, rules=1, rule=12)
     names = [*(f"e{x}" for x in range(12)), "rule"]
-    lines = claims.sentences(names, table, np.arange(13) < 12, 12, None)
+    lines = sentences.comparison_notes(names, table, np.arange(13) < 12, 12, None)
     assert any(line.endswith("e7, e8 and 3 more.") for line in lines)
 
 
@@ -434,7 +437,7 @@ def test_the_figure_is_drawn(tmp_path: Path) -> None:
     few = standings(*one_fold(np.vstack([alternating(9), alternating(9)])), rules=1, rule=3)
     for number, (part, caveats) in enumerate([(table, ["SIMULATED data"]), (few, [])]):
         path = tmp_path / f"{number}.png"
-        claims.draw_leaderboard(path, names, part, part, 3, caveats)
+        draw_leaderboard(path, names, part, part, 3, caveats)
         assert path.read_bytes().startswith(b"\x89PNG")
 
 
@@ -445,14 +448,14 @@ def test_a_figure_of_many_entries_stays_readable_and_says_what_it_leaves_out(
     table = standings(*one_fold(hits))
     heights, titles = [], []
 
-    class Watched(claims.Figure):
+    class Watched(figures.Figure):
         def suptitle(self, t: str, **kwargs: Any) -> Any:
             heights.append(self.get_figheight())
             titles.append(t)
             return super().suptitle(t, **kwargs)
 
-    monkeypatch.setattr(claims, "Figure", Watched)
+    monkeypatch.setattr(figures, "Figure", Watched)
     names = [f"e{i}" for i in range(300)]
-    claims.draw_leaderboard(tmp_path / "f.png", names, table, table, None, [])
+    draw_leaderboard(tmp_path / "f.png", names, table, table, None, [])
     assert heights[0] < 30
     assert titles[0].endswith("220 entries with a lower validation mean are not drawn")

@@ -13,7 +13,8 @@ import pandas as pd
 from scipy.optimize import minimize_scalar
 from scipy.special import betainc, entr, psi
 
-from jaxrank.evaluate import clustered_error, hits_of
+from jaxrank.metrics import pair_hits
+from jaxrank.statistics import clustered_error
 
 # A pair of at least this m is strong.
 STRONG = 0.7
@@ -245,7 +246,7 @@ def by_strength(
       series; `agreement` with one vote, its ceiling, and the share of the way there from chance.
     """
     num_pairs = len(preference_M)
-    hit_R, directed_R = hits_of(difference_R, preference_M[pair_R])
+    hit_R, directed_R = pair_hits(difference_R, preference_M[pair_R])
     agreed_R = agreement_with_one_vote(difference_R, preference_M[pair_R])
     hits_M, directed_M, agreed_M, judged_M = (
         np.bincount(pair_R, weights, num_pairs)

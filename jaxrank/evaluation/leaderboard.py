@@ -1,0 +1,50 @@
+"""Experiments and baselines compared on validation and test pairs."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from jaxrank import baselines, metrics
+from jaxrank.data import splits
+from jaxrank.evaluation import comparison, selection
+from jaxrank.evaluation.comparison import Hits, Standings
+from jaxrank.evaluation.evaluator import Evaluator
+from jaxrank.evaluation.trial_results import TrialResult
+
+# The one-line rule that every experiment is compared with, where the store has it.
+SHARPNESS = "sharpness"
+
+
+class Ranking(NamedTuple):
+    """Experiments and rules compared on both parts."""
+
+    validation: Hits
+    test: Hits
+    by_validation: Standings
+    by_test: Standings
+    rule: int | None
+    chosen: selection.Chosen | None
+
+    @property
+    def chosen_name(self) -> str | None:
+        return None if self.chosen is None else self.test.names[self.chosen.entry]
+
+
+def rank(results: Sequence[TrialResult], evaluator: Evaluator, names: Sequence[str]) -> Ranking:
+    """Compares the experiments of these names, and the one-line rules."""
+    dataset = evaluator.dataset
+    rules = {
+        name: metrics.pair_differences(scores_N, dataset.pair_rows_M2)
+        for name, scores_N in baselines.heuristic_scores(dataset).items()
+    }
+    validation, test = (
+        comparison.from_results(results, rules, evaluator, part, names)
+        for part in (splits.VALIDATION, splits.TEST)
+    )
+    rule = test.names.index(SHARPNESS) if SHARPNESS in rules else None
+    by_validation, by_test = (
+        comparison.standings(hits.hits_XFKS, hits.weight_FS, is_rule_X=hits.is_rule_X, rule=rule)
+        for hits in (validation, test)
+    )
+    return Ranking(
+        validation, test, by_validation, by_test, rule, selection.chosen_score(validation, test)
+    )

@@ -1,0 +1,124 @@
+"""What is kept of a trained trial: its metrics, history, scores and weights."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+import pandas as pd
+
+from jaxrank.planning.trials import Trial
+
+# The status of a trial in the tables.
+COMPLETED, FAILED = "completed", "failed"
+# The columns of `history.csv`. Those of training are running means over the epoch's batches, with
+# dropout, while the parameters moved; `trials.csv` has those of the chosen parameters.
+HISTORY_METRICS = {
+    "running_train_loss": "train_loss",
+    "running_train_accuracy": "train_accuracy",
+    "val_loss": "val_loss",
+    "val_accuracy": "val_accuracy",
+}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TrialMetrics:
+    """The figures of a trial, a row of `trials.csv`.
+
+    Attributes:
+      best_epoch: counted from 1; None for a failed trial.
+      duration_seconds: an equal share of its cohort's.
+      measured: by column, see `evaluator.METRICS`; empty for a failed trial.
+    """
+
+    experiment_name: str
+    fold: int
+    seed: int
+    status: str
+    error: str
+    epochs_run: int
+    best_epoch: int | None
+    duration_seconds: float
+    trial_id: str
+    measured: Mapping[str, float]
+
+    @property
+    def completed(self) -> bool:
+        return self.status == COMPLETED
+
+    def as_row(self) -> dict[str, Any]:
+        """By column of `trials.csv`."""
+        row = dataclasses.asdict(self)
+        return row | row.pop("measured")
+
+
+def metrics_of(trial: Trial, *, epochs_run: int, seconds: float) -> TrialMetrics:
+    """The metrics of a completed trial, before anything is measured."""
+    return TrialMetrics(
+        experiment_name=trial.experiment.name,
+        fold=trial.fold,
+        seed=trial.seed,
+        status=COMPLETED,
+        error="",
+        epochs_run=epochs_run,
+        best_epoch=None,
+        duration_seconds=seconds,
+        trial_id=trial.identity,
+        measured={},
+    )
+
+
+class TrialResult(NamedTuple):
+    """What is kept of a trained trial.
+
+    Attributes:
+      metrics: the row of `trials.csv`.
+      history: of `history.csv`, a row an epoch; epochs count from 1.
+      scores_N: of all photos; NaN for a failed trial.
+      weights: params, mean and inv_std; None where another trial's are kept.
+    """
+
+    trial: Trial
+    metrics: TrialMetrics
+    history: pd.DataFrame
+    scores_N: np.ndarray
+    weights: tuple[Any, np.ndarray, np.ndarray] | None
+
+
+def out_of_memory(trial: Trial, reason: str, num_photos: int) -> TrialResult:
+    """The result of a trial that does not fit in memory even alone."""
+    metrics = dataclasses.replace(
+        metrics_of(trial, epochs_run=0, seconds=0.0),
+        status=FAILED,
+        error=f"does not fit in memory ({reason}); make mlp_hidden_dims or batch_size smaller, "
+        "or use --retry_failed where more memory is free",
+    )
+    history = pd.DataFrame(
+        {column: np.zeros(0, int) for column in ("fold", "seed", "epoch")}
+        | {column: np.zeros(0, np.float32) for column in HISTORY_METRICS}
+    )
+    return TrialResult(trial, metrics, history, np.full(num_photos, np.nan, np.float32), None)
+
+
+def best_trial(results: Sequence[TrialResult]) -> TrialResult | None:
+    """The completed trial of highest validation accuracy, of equal ones the first."""
+    completed = [result for result in results if result.metrics.completed]
+    return max(completed, key=lambda r: r.metrics.measured["val_accuracy"], default=None)
+
+
+def keep_best_weights(results: Sequence[TrialResult]) -> list[TrialResult]:
+    """Drops all weights but those of each experiment's best trial, which are copied out of their
+    cohort's."""
+    by_experiment: dict[str, list[TrialResult]] = {}
+    for result in results:
+        by_experiment.setdefault(result.trial.experiment.name, []).append(result)
+    best = [best_trial(mine) for mine in by_experiment.values()]
+    return [
+        result._replace(
+            weights=jax.tree.map(np.copy, result.weights)
+            if any(result is one for one in best)
+            else None
+        )
+        for result in results
+    ]

@@ -1,0 +1,188 @@
+"""What a saved model says of pairs (`evaluate`) and of photos (`rank`)."""
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from jaxrank import baselines, statistics
+from jaxrank.data.dataset import Dataset, align
+from jaxrank.data.feature_store import Features
+from jaxrank.data.inputs import SIMULATED, FeaturesInput, PairsInput, block_caveats, load_inputs
+from jaxrank.errors import UserError
+from jaxrank.evaluation import ranking
+from jaxrank.evaluation.evaluator import METRICS, ScoredPairs, loss_of_pairs
+from jaxrank.inference.saved_model import Model, load_model
+from jaxrank.metrics import pair_differences, pair_hits
+from jaxrank.training.step import log_ties
+
+# How a pair's photos were seen by the model.
+NEW, VALIDATION, TRAIN = "new", "val", "train"
+# The name of the model among the scorers.
+MODEL = "model"
+
+
+class Evaluation(NamedTuple):
+    """What came of an evaluation.
+
+    Attributes:
+      metrics: a row for each scorer and each way in which the model has seen photos.
+      predictions: a row a pair.
+      notes: what became of the data, and how to read the numbers.
+    """
+
+    metrics: pd.DataFrame
+    predictions: pd.DataFrame
+    notes: list[str]
+
+
+def evaluate_model(
+    model: Model | Path | str,
+    pairs: PairsInput = None,
+    features: FeaturesInput = None,
+    **reading: Any,
+) -> Evaluation:
+    """Measures a saved model, and one-line rules beside it, on any pairs.
+
+    Pairs whose photos trained the model, or chose its epoch, are counted apart: on them it looks
+    better than it is.
+
+    Args:
+      model: from `load_model`, or its folder.
+      pairs, features: as `jaxrank.search` takes them; without both the embedded simulated data.
+      **reading: see `preferences.read_preferences`.
+
+    Raises:
+      UserError: a block is missing, or its columns are not the model's.
+    """
+    model = model if isinstance(model, Model) else load_model(model)
+    if pairs is None and features is None:
+        _require_embedded(model, "--pairs and --features")
+    checked, store, _, simulated = load_inputs(pairs, features, reading)
+    scores = model.score(store)
+    dataset = align(checked, {name: store[name] for name in model.block_columns})
+    scores_N = scores[dataset.photos].to_numpy()
+    _check_finite(scores_N, dataset.photos)
+    rules, notes = _rules(dataset, store)
+    split_M = _how_seen(model, dataset)
+    worth_N, worth = ranking.ground_truth_strength(dataset)
+    rows = []
+    for split in (NEW, VALIDATION, TRAIN):
+        chosen = np.flatnonzero(split_M == split)
+        if len(chosen):
+            photos = ranking.series_photos(dataset, worth_N, chosen)
+            for name, rule_N in {MODEL: scores_N, **rules}.items():
+                row = _measured(rule_N, dataset, chosen, photos)
+                rows.append({"scorer": name, "split": split} | row)
+            rows[-len(rules) - 1]["loss"] = _mean_loss(model, scores_N, dataset, chosen)
+    rows_a, rows_b = dataset.pair_rows_M2.T
+    hit, weight = pair_hits(pair_differences(scores_N, dataset.pair_rows_M2), dataset.preference_M)
+    predictions = dataset.table[["series_id", "image_a", "image_b", "preference"]].assign(
+        score_a=scores_N[rows_a],
+        score_b=scores_N[rows_b],
+        correct=np.where(weight > 0, hit, np.nan),
+        split=split_M,
+    )
+    notes = [
+        *([SIMULATED] if simulated is not None else []),
+        *_caveats(model),
+        *block_caveats({name: store[name] for name in model.block_columns}),
+        *dataset.notes,
+        *notes,
+        *_seen_notes(split_M),
+        f"Top-1 and tau measure the order of each series' photos, by {worth}.",
+    ]
+    return Evaluation(pd.DataFrame(rows), predictions, notes)
+
+
+def _measured(
+    scores_N: np.ndarray, dataset: Dataset, chosen: np.ndarray, photos: ranking.SeriesPhotos
+) -> dict[str, Any]:
+    difference = pair_differences(scores_N, dataset.pair_rows_M2)[chosen]
+    hit, weight = pair_hits(difference, dataset.preference_M[chosen])
+    error, num_pairs, num_series = statistics.clustered_error(hit, weight, dataset.series_M[chosen])
+    scored = ScoredPairs(difference, dataset.preference_M[chosen], scores_N, photos)
+    measured = {metric.name: metric.measure(scored) for metric in METRICS}
+    del measured["accuracy"]  # in 64 bits here, beside its standard error
+    loss = measured.pop("loss")
+    return {
+        "pairs": num_pairs,
+        "series": num_series,
+        "accuracy": float(hit[weight > 0].mean(dtype=np.float64)) if num_pairs else float("nan"),
+        "standard_error": error,
+        **measured,
+        "loss": loss,
+    }
+
+
+def _mean_loss(model: Model, scores_N: np.ndarray, dataset: Dataset, chosen: np.ndarray) -> float:
+    value, weight = loss_of_pairs(
+        model.description["loss"],
+        pair_differences(scores_N, dataset.pair_rows_M2)[chosen],
+        dataset.preference_M[chosen],
+        model.description["margin"],
+        log_ties(model.params),
+    )
+    return float(value[weight > 0].mean()) if (weight > 0).any() else float("nan")
+
+
+def _rules(dataset: Dataset, store: Features) -> tuple[dict[str, np.ndarray], list[str]]:
+    """The one-line rules, also where the model does not read their block."""
+    notes = []
+    if baselines.IQA_BLOCK in store and baselines.IQA_BLOCK not in dataset.block_columns:
+        block = store[baselines.IQA_BLOCK]
+        rows = pd.Index(block.photos).get_indexer(pd.Index(dataset.photos))
+        if (rows < 0).any():
+            notes.append(
+                "no image-quality rules: "
+                f"{int((rows < 0).sum()):,} photos have no row in block 'iqa'"
+            )
+        else:
+            dataset = dataset._replace(
+                features_ND=np.asarray(block.values[rows], np.float32),
+                block_columns={baselines.IQA_BLOCK: tuple(block.columns)},
+            )
+    rules = baselines.heuristic_scores(dataset)
+    if MODEL in rules:  # a column of that name
+        rules[f"{baselines.IQA_BLOCK}:{MODEL}"] = rules.pop(MODEL)
+    return rules, notes
+
+
+def _how_seen(model: Model, dataset: Dataset) -> np.ndarray:
+    """Of every pair, the worst way in which the model has seen one of its photos."""
+    in_train, in_val = (
+        np.array([photo in model.seen[how] for photo in dataset.photos])[dataset.pair_rows_M2].any(
+            axis=1
+        )
+        for how in (TRAIN, VALIDATION)
+    )
+    return np.select([in_train, in_val], [TRAIN, VALIDATION], NEW)
+
+
+def _seen_notes(split_M: np.ndarray) -> list[str]:
+    seen = split_M != NEW
+    if not seen.any():
+        return []
+    return [
+        f"the model has seen photos of {int(seen.sum()):,} of {len(seen):,} pairs: only the rows "
+        f"'{NEW}' say how good it is"
+    ]
+
+
+def _require_embedded(model: Model, missing: str) -> None:
+    """The embedded data stand in for a user's own where the model was trained on them, only."""
+    if SIMULATED not in model.description.get("caveats", []):
+        raise UserError(f"{missing} missing: the model was not trained on the embedded data")
+
+
+def _caveats(model: Model) -> list[str]:
+    return [f"the model's training: {caveat}" for caveat in model.description.get("caveats", [])]
+
+
+def _check_finite(scores: np.ndarray, photos: np.ndarray) -> None:
+    wrong = np.flatnonzero(~np.isfinite(scores))
+    if len(wrong):
+        raise UserError(
+            f"the score of photo '{photos[wrong[0]]}' is not a finite number; look at its features"
+        )

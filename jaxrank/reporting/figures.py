@@ -1,0 +1,135 @@
+"""Figures, written as PNG files."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from jaxrank.evaluation.calibration import CHANCE_LOG_LOSS, Reliability
+from jaxrank.evaluation.comparison import Standings
+from jaxrank.io import atomic
+
+# Half the width of a 95% interval, in standard errors.
+_INTERVAL = 1.96
+
+
+def draw_reliability(path: Path, title: str, measured: Reliability) -> None:
+    """Agreement with one vote by confidence, with the 95% interval of each bin, as a PNG file."""
+    figure = Figure(figsize=(7, 6), layout="constrained")
+    figure.suptitle(title)
+    axes = figure.subplots()
+    end = min(1.0, float(measured.confidence_C.max(initial=0.6)) + 0.02)
+    axes.plot([0.5, end], [0.5, end], color="grey", linestyle=":", label="as promised")
+    axes.errorbar(
+        measured.confidence_C,
+        measured.agreement_C,
+        yerr=_INTERVAL * np.nan_to_num(measured.error_C),
+        color="tab:blue",
+        linestyle="none",
+        marker="o",
+        capsize=3,
+        label="seen, with 95% interval",
+    )
+    axes.set_title(_in_words(measured), fontsize="medium")
+    axes.set_xlabel("confidence: predicted share of votes for the likely winner")
+    axes.set_ylabel("agreement: its share of the votes")
+    axes.grid(alpha=0.3)
+    axes.legend(loc="upper left")
+    with atomic.atomic_file(path, "wb") as file:
+        figure.savefig(file, dpi=110, format="png")
+
+
+def _in_words(measured: Reliability) -> str:
+    by_chance = measured.calibration_error_by_chance
+    beside = "" if np.isnan(by_chance) else f", {100 * by_chance:.1f} by chance alone"
+    return (
+        f"log loss {measured.log_loss:.4f}: saying one half costs {CHANCE_LOG_LOSS:.4f}, the "
+        f"preferences allow {measured.entropy:.4f}\n"
+        f"calibration error {100 * measured.calibration_error:.1f} points{beside}\n"
+        f"{measured.num_pairs:,} pairs of {measured.num_series:,} series; "
+        f"{len(measured.count_C)} bins of about equal counts"
+    )
+
+
+# Rows of the figure; more could not be read.
+_MOST_DRAWN = 80
+
+
+def draw_leaderboard(
+    path: Path,
+    names: Sequence[str],
+    validation: Standings,
+    test: Standings,
+    rule: int | None,
+    caveats: Sequence[str],
+) -> None:
+    """Means with their intervals, a row an entry, the highest validation mean on top.
+
+    Filled marks are tied for best on the test pairs. Each interval is of its own mean: two may
+    overlap although their difference is sure.
+    """
+    order = sorted(
+        np.flatnonzero(np.isfinite(test.mean)).tolist(),
+        key=lambda x: np.nan_to_num(validation.mean[x]),
+    )
+    left_out = len(order) - _MOST_DRAWN
+    if left_out > 0:
+        order = order[-_MOST_DRAWN:]
+        caveats = [*caveats, f"{left_out:,} entries with a lower validation mean are not drawn"]
+    figure = Figure(figsize=(9, 1.8 + 0.32 * len(order)), layout="constrained")
+    figure.suptitle("\n".join(["Accuracy on new series, with 95% intervals", *caveats]))
+    axes = figure.subplots()
+    for part, colour, label, offset in (
+        (validation, "tab:orange", "validation", 0.14),
+        (test, "tab:blue", "test", -0.14),
+    ):
+        for row, x in enumerate(order):
+            mean, low, high = 100 * part.mean[x], 100 * part.ci_low[x], 100 * part.ci_high[x]
+            filled = colour if test.tied_for_best[x] else "white"
+            axes.plot([low, high], [row + offset] * 2, color=colour, linewidth=1.5)
+            axes.plot(mean, row + offset, "o", color=colour, markerfacecolor=filled, markersize=5)
+        axes.plot([], [], "o-", color=colour, label=label)
+    axes.plot([], [], "o", color="grey", label="filled: tied for best (test)")
+    if rule is not None and np.isfinite(test.mean[rule]):
+        axes.axvline(
+            100 * test.mean[rule], color="grey", linestyle="--", label=f"rule {names[rule]} (test)"
+        )
+    # Names of columns are a user's.
+    labels = ["".join(c if c.isprintable() else "?" for c in names[x]) for x in order]
+    axes.set_yticks(range(len(order)), labels, parse_math=False)
+    axes.set_ylim(-0.6, len(order) - 0.4)
+    axes.set_xlabel("pairs ordered as people do, %")
+    axes.grid(axis="x", alpha=0.3)
+    figure.legend(loc="outside lower center", ncols=4, frameon=False)
+    with atomic.atomic_file(path, "wb") as file:
+        figure.savefig(file, dpi=110, format="png")
+
+
+def draw_curves(path: Path, title: str, history: pd.DataFrame) -> None:
+    """Loss and accuracy by epoch: a thin line a trial, a thick one their mean while all run."""
+    figure = Figure(figsize=(10, 4), layout="constrained")
+    figure.suptitle(title)
+    trials = history.groupby(["fold", "seed"])
+    shared = history[history["epoch"] <= trials["epoch"].max().min()].groupby("epoch").mean()
+    for axes, metric in zip(figure.subplots(1, 2), ("loss", "accuracy"), strict=True):
+        for part, colour, label in (
+            ("running_train", "tab:blue", "training, while it learns"),
+            ("val", "tab:orange", "validation"),
+        ):
+            column = f"{part}_{metric}"
+            for _, trial in trials:
+                axes.plot(trial["epoch"], trial[column], color=colour, alpha=0.3, linewidth=0.8)
+            axes.plot(
+                shared.index, shared[column], color=colour, linewidth=2, marker=".", label=label
+            )
+        axes.set_xlabel("epoch")
+        axes.set_ylabel(metric)
+        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.grid(alpha=0.3)
+        if metric == "accuracy":
+            axes.axhline(0.5, color="grey", linestyle=":", label="chance")
+        axes.legend()
+    with atomic.atomic_file(path, "wb") as file:
+        figure.savefig(file, dpi=110, format="png")

@@ -1,0 +1,154 @@
+"""The tables of a search: a row for each experiment and baseline, a row for each trial."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from jaxrank.baselines import CHANCE, POSITION
+from jaxrank.configs import REFERENCES
+from jaxrank.errors import UserError
+from jaxrank.evaluation.evaluator import METRICS
+from jaxrank.evaluation.trial_results import COMPLETED, FAILED
+from jaxrank.experiments.hyperparameters import Experiment
+
+# Of `leaderboard.with_intervals`: shares and differences, then whether it is tied for best.
+INTERVAL_COLUMNS = (
+    "val_ci_low,val_ci_high,test_ci_low,test_ci_high,diff_to_sharpness,diff_ci_low,diff_ci_high,"
+    "share_first"
+).split(",")
+TIED = "tied_for_best"
+# By split, not by metric as in trials.csv: the columns of a metric that is new come after these.
+_KNOWN_FIRST = (
+    "train_accuracy,val_accuracy,val_loss,test_accuracy,test_loss,val_top1_hit,test_top1_hit,"
+    "val_kendall_tau,test_kendall_tau"
+).split(",")
+_METRIC_COLUMNS = [column for metric in METRICS for column in metric.columns]
+_SUMMARY_METRICS = _KNOWN_FIRST + [
+    column for column in _METRIC_COLUMNS if column not in (*_KNOWN_FIRST, "train_loss")
+]
+SUMMARY_COLUMNS = [
+    *"experiment_name,status,error,mlp_hidden_dims,batch_size,learning_rate,dropout,blocks".split(
+        ","
+    ),
+    *"num_seeds,num_folds,epochs_run,best_epoch".split(","),
+    *_SUMMARY_METRICS,
+    *"train_val_gap,parameters,duration_seconds".split(","),
+    *INTERVAL_COLUMNS,
+    TIED,
+    "notes",
+]
+TRIAL_COLUMNS = [
+    *"experiment_name,fold,seed,status,error,epochs_run,best_epoch".split(","),
+    *_METRIC_COLUMNS,
+    *"duration_seconds,trial_id".split(","),
+]
+# Means over an experiment's completed trials.
+_MEANS = ["epochs_run", "best_epoch", *_SUMMARY_METRICS, "duration_seconds"]
+# The status of an experiment, besides COMPLETED and FAILED: PARTIAL where some trials failed.
+PARTIAL, SKIPPED, HEURISTIC = "partial", "skipped", "rule"
+_RULE_NOTES = {CHANCE: "rule: all scores equal", POSITION: "rule: image_a wins"}
+TRIALS_CSV, SUMMARY_CSV, RESULTS_JSON = "trials.csv", "summary.csv", "results.json"
+
+
+def summarise(
+    experiments: Sequence[Experiment],
+    skipped: Mapping[str, str],
+    trials: pd.DataFrame,
+    parameters: Mapping[str, int],
+    rules: Mapping[str, Mapping[str, float]],
+    caveats: Sequence[str],
+) -> pd.DataFrame:
+    """One row an experiment or rule, sorted by validation accuracy and never by test.
+
+    Args:
+      experiments: all that the launch named, in order.
+      skipped: by experiment, why it was not trained.
+      trials: the rows of `trials.csv`.
+      parameters: by experiment.
+      rules: by rule, its metrics.
+      caveats: what stands in the notes of every row.
+    """
+    rows: list[dict[str, Any]] = []
+    for e in experiments:
+        mine = trials[trials["experiment_name"] == e.name]
+        done = mine[mine["status"] == COMPLETED]
+        row: dict[str, Any] = {
+            "experiment_name": e.name,
+            "status": COMPLETED if len(done) else FAILED,
+            "error": "",
+            "mlp_hidden_dims": e.hidden_dims_text,
+            "batch_size": e.batch_size,
+            "learning_rate": e.learning_rate,
+            "dropout": e.dropout,
+            "blocks": ",".join(e.blocks),
+            "num_seeds": mine["seed"].nunique(),
+            "num_folds": mine["fold"].nunique(),
+            "parameters": parameters.get(e.name),
+            "notes": e.notes,
+        }
+        if e.name in skipped:
+            row |= {"status": SKIPPED, "error": skipped[e.name]}
+        elif len(done) < len(mine):
+            reason = mine.loc[mine["status"] == FAILED, "error"].iloc[0]
+            row["error"] = f"{len(mine) - len(done)} of {len(mine)} trials failed: {reason}"
+            row["status"] = PARTIAL if len(done) else FAILED
+        if len(done):
+            row |= done[_MEANS].mean().to_dict()
+        rows.append(row)
+    for name, metrics in rules.items():
+        note = _RULE_NOTES.get(name, f"rule: more {name} wins")
+        rows.append({"experiment_name": name, "status": HEURISTIC, "notes": note} | dict(metrics))
+    summary = pd.DataFrame(rows)
+    summary["notes"] = ["; ".join(filter(None, [n, *caveats])) for n in summary["notes"]]
+    summary["train_val_gap"] = summary["train_accuracy"] - summary["val_accuracy"]
+    return _typed(summary.reindex(columns=SUMMARY_COLUMNS)).sort_values(
+        "val_accuracy", ascending=False, na_position="last", kind="stable", ignore_index=True
+    )
+
+
+def _typed(summary: pd.DataFrame) -> pd.DataFrame:
+    """The summary with counts as counts and yes or no as such, also where some cells are empty."""
+    counts = ("batch_size", "num_seeds", "num_folds", "parameters")
+    return summary.astype(dict.fromkeys(counts, "Int64") | {TIED: "boolean"})
+
+
+def read_results_json(path: Path) -> dict[str, Any]:
+    """The tables and sentences of a finished search, by the names that `SearchResult` has.
+
+    Raises:
+      UserError: the file is damaged.
+    """
+    try:
+        results = json.loads(path.read_text(encoding="utf-8"))
+        summary = _typed(pd.DataFrame(results["summary"], columns=SUMMARY_COLUMNS))
+        numbers = [c for c in _MEANS if c in summary] + ["learning_rate", "dropout"]
+        numbers += INTERVAL_COLUMNS
+        summary = summary.astype(dict.fromkeys(numbers, float))
+        for line in [*results["notes"], *results["remarks"], *results["data"]["caveats"]]:
+            if not isinstance(line, str):
+                raise TypeError
+        return {
+            "summary": summary,
+            "trials": pd.DataFrame(results["trials"], columns=TRIAL_COLUMNS),
+            "notes": results["notes"],
+            "remarks": results["remarks"],
+            "caveats": results["data"]["caveats"],
+        }
+    except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
+        raise UserError(
+            f"{path}: can't be read ({type(error).__name__}); remove it, and --resume writes it "
+            "again"
+        ) from None
+
+
+def nothing_came_out(summary: pd.DataFrame) -> bool:
+    """Whether no experiment of the launch, the references apart, has a completed trial."""
+    asked = summary[(summary["status"] != HEURISTIC) & ~summary["experiment_name"].isin(REFERENCES)]
+    return not asked["status"].isin([COMPLETED, PARTIAL]).any()
+
+
+def percent(share: float | None) -> str:
+    return "" if share is None else f"{100 * share:.1f}%"

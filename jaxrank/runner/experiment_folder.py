@@ -1,0 +1,108 @@
+"""An experiment's folder: history, curves, predictions, the best model, test results."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from jaxrank.data import splits
+from jaxrank.data.dataset import Dataset
+from jaxrank.evaluation.calibration import fit_slope
+from jaxrank.evaluation.evaluator import Evaluator, predictions
+from jaxrank.evaluation.trial_results import TrialResult, best_trial
+from jaxrank.inference.saved_model import SEEN, save_model
+from jaxrank.io import atomic, documents
+from jaxrank.io.tables import write_frame
+from jaxrank.metrics import pair_differences
+from jaxrank.reporting.figures import draw_curves
+
+
+def write_experiment(
+    folder: Path,
+    results: Sequence[TrialResult],
+    evaluator: Evaluator,
+    caveats: Sequence[str],
+    seen_before: Mapping[str, Iterable[str]],
+) -> None:
+    """An experiment's folder: history, curves, predictions, the best model, test results.
+
+    `test_results.json` names every trial with its result and is written last: where it is there
+    as it should be, so is the rest, and nothing is written again.
+
+    Args:
+      folder: of the experiment.
+      results: of all its trials.
+      evaluator: that they were measured with.
+      caveats: what a reader of any result must know.
+      seen_before: photos of the model that training began from, by how it saw them.
+    """
+    experiment = results[0].trial.experiment
+    columns = ("fold", "seed", "status", "error", "test_accuracy", "test_loss")
+    rows = pd.DataFrame([result.metrics.as_row() for result in results]).reindex(columns=columns)
+    test_results = documents.strict_json(
+        {
+            "experiment_name": experiment.name,
+            "caveats": list(caveats),
+            "test_accuracy": rows["test_accuracy"].mean(),
+            "test_loss": rows["test_loss"].mean(),
+            "trials": rows.to_dict("records"),
+        }
+    )
+    last = folder / "test_results.json"
+    if last.is_file() and last.read_text(encoding="utf-8", errors="replace") == test_results:
+        return
+    atomic.make_folder(folder)
+    history = pd.concat([result.history for result in results], ignore_index=True)
+    write_frame(folder / "history.csv", history)
+    title = "\n".join([experiment.name, *caveats])
+    draw_curves(folder / "training_curves.png", title, history)
+    best = best_trial(results)
+    if best is not None:
+        completed = [result for result in results if result.metrics.completed]
+        write_frame(folder / "predictions.csv", predictions(completed, evaluator.of(experiment)))
+        if not experiment.renumbered:  # nobody should rank photos by a control
+            seen = seen_before if experiment.init_from else {}
+            _save_best(folder / "model", best, evaluator, caveats, seen)
+    atomic.write_text(last, test_results)
+
+
+def _save_best(
+    folder: Path,
+    best: TrialResult,
+    evaluator: Evaluator,
+    caveats: Sequence[str],
+    seen_before: Mapping[str, Iterable[str]],
+) -> None:
+    assert best.weights is not None, "the best trial's weights were let go of"
+    experiment = best.trial.experiment
+    dataset, part_M = evaluator.dataset, evaluator.parts_FM[best.trial.fold]
+    validated = part_M == splits.VALIDATION
+    difference_M = pair_differences(best.scores_N, dataset.pair_rows_M2)
+    slope = fit_slope(difference_M[validated], dataset.preference_M[validated])
+    recipes = {name: key for name, key in dataset.recipes.items() if name in experiment.blocks}
+    save_model(
+        folder,
+        experiment,
+        {name: dataset.block_columns[name] for name in experiment.blocks},
+        *best.weights,
+        {
+            "fold": best.trial.fold,
+            "seed": best.trial.seed,
+            "best_epoch": best.metrics.best_epoch,
+            "val_accuracy": best.metrics.measured["val_accuracy"],
+        }
+        | {"slope": slope, "caveats": list(caveats), "recipes": recipes},
+        _photos_seen(dataset, part_M, seen_before),
+    )
+
+
+def _photos_seen(
+    dataset: Dataset, part_M: np.ndarray, seen_before: Mapping[str, Iterable[str]]
+) -> dict[str, list[str]]:
+    """Names of the photos that trained a model, and of those that chose its epoch."""
+    seen = {}
+    for how, part in zip(SEEN, (splits.TRAIN, splits.VALIDATION), strict=True):
+        photos = dataset.photos[np.unique(dataset.pair_rows_M2[part_M == part])]
+        seen[how] = sorted({*photos.tolist(), *seen_before.get(how, ())})
+    return seen
