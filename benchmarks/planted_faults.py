@@ -36,7 +36,7 @@ import numpy as np
 import pandas as pd
 import scipy.stats
 
-from jaxrank.audit import leaks, link, reference
+from jaxrank.audit import leakage, permutation_test, reference
 from jaxrank.data import splits
 from jaxrank.data.dataset import Dataset, align, permuted_rows
 from jaxrank.data.feature_store import Block
@@ -163,8 +163,8 @@ FAULTS: dict[str, tuple[Callable[[Table, Rng], Table], str]] = {
 
 
 # What the audits say of a fault that they see, and of clean data.
-CAUGHT = {link.INVERTED, link.UNLINKED, LEAKS}
-CLEARED = {link.LINKED, NO_LEAK, reference.NONE}
+CAUGHT = {permutation_test.INVERTED, permutation_test.UNLINKED, LEAKS}
+CLEARED = {permutation_test.LINKED, NO_LEAK, reference.NONE}
 
 
 def as_dataset(table: Table, block: Block) -> Dataset:
@@ -173,7 +173,7 @@ def as_dataset(table: Table, block: Block) -> Dataset:
 
 def find_leak(dataset: Dataset, split: str, seed: int) -> str:
     parts_FM = splits.split_pairs(dataset.table, split, split_seed=seed)
-    return LEAKS if leaks.find_leaks(dataset, parts_FM, seed=seed).behaviour.leaks else NO_LEAK
+    return LEAKS if leakage.find_leaks(dataset, parts_FM, seed=seed).behaviour.leaks else NO_LEAK
 
 
 class Counts(NamedTuple):
@@ -189,7 +189,7 @@ def audit(sample: Sample, seed: int, counts: Counts, planted: bool) -> None:
     shares = np.clip((sample.table["preference"] - 0.01) / 0.98, 0, 1).round(6)
     votes = sample.table.assign(preference=shares)
     clean = as_dataset(votes, sample.block)
-    counts.seen[CLEAN][link.find_link(clean, seed=seed).verdict] += 1
+    counts.seen[CLEAN][permutation_test.run_permutation_test(clean, seed=seed).verdict] += 1
     counts.named[CLEAN][reference.compare(votes, sample.table).fault] += 1
     counts.seen[CLEAN_SPLIT][find_leak(clean, splits.SERIES, seed)] += 1
     if not planted:
@@ -197,11 +197,11 @@ def audit(sample: Sample, seed: int, counts: Counts, planted: bool) -> None:
     for f, (name, (spoil, _)) in enumerate(FAULTS.items()):
         spoilt = spoil(votes, np.random.default_rng([2, seed, f]))
         dataset = as_dataset(spoilt, sample.block)
-        counts.seen[name][link.find_link(dataset, seed=seed).verdict] += 1
+        counts.seen[name][permutation_test.run_permutation_test(dataset, seed=seed).verdict] += 1
         counts.named[name][reference.compare(spoilt, sample.table).fault] += 1
     noise = np.random.default_rng([3, seed]).standard_normal(np.shape(sample.block.values))
     noisy = as_dataset(votes, sample.block._replace(values=noise.astype(np.float32)))
-    counts.seen[NOISE][link.find_link(noisy, seed=seed).verdict] += 1
+    counts.seen[NOISE][permutation_test.run_permutation_test(noisy, seed=seed).verdict] += 1
     counts.seen[LEAK][find_leak(clean, splits.RANDOM, seed)] += 1
 
 
@@ -250,7 +250,9 @@ def main() -> None:
         print(f"\n{kind}: {time.monotonic() - start:.0f} s")
         print_counts(counts)
         clean = as_dataset(first.table, first.block)
-        strongest = max(look.accuracy for look in link.find_link(clean).looks)
+        strongest = max(
+            look.accuracy for look in permutation_test.run_permutation_test(clean).looks
+        )
         power = best_possible_power(clean, strongest)
         print(
             "  half renumbered, without a reference: the best possible test would see it in "

@@ -1,7 +1,8 @@
 """The public API: the one list of its names, for type checkers and for __init__.py."""
 
 from ._version import __version__ as __version__
-from .audit.findings import Audit as Audit
+from .audit.api import audit_data as audit_data
+from .audit.verdict import Audit as Audit
 from .conductor import SearchResult as SearchResult
 from .conductor import search as search
 from .data.feature_store import Block as Block

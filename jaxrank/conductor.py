@@ -18,8 +18,7 @@ from rich.console import Console
 
 import jaxrank
 from jaxrank import baselines, stopping
-from jaxrank.audit import findings
-from jaxrank.audit.background import Auditor, audit_of
+from jaxrank.audit import verdict
 from jaxrank.data import splits
 from jaxrank.data.inputs import FeaturesInput, PairsInput
 from jaxrank.errors import AuditFailed, UserError, did_you_mean
@@ -55,6 +54,7 @@ from jaxrank.reporting.summary import (
     read_results_json,
     summarise,
 )
+from jaxrank.runner.background_audit import Auditor, audit_of
 from jaxrank.runner.scheduler import train_all
 from jaxrank.training.checkpointing import Saver
 
@@ -97,7 +97,7 @@ def search(
     retry_failed: bool = False,
     save_budget: float = SAVE_BUDGET,
     audit: str = WARN,
-    audit_seconds: float = findings.SECONDS,
+    audit_seconds: float = verdict.SECONDS,
     catch_signals: bool = False,
     console: Console | None = None,
     **options: Any,
@@ -149,18 +149,18 @@ def search(
             refuse_occupied(folder)
         if audit == REFUSE:
             found = audit_of(folder, ready.prepared, audit_seconds)
-            if found.verdict == findings.FAIL:
+            if found.failed:
                 raise AuditFailed(f"audit: {found.headline} {found.advice} (--audit=warn trains)")
         write_record(folder, ready.record)
         if audit == REFUSE:
-            findings.write_audit(folder, found)
+            verdict.write_audit(folder, found)
         caught = stopping.signals_caught() if catch_signals else nullcontext(lambda: None)
         stop_signal = stack.enter_context(caught)
         saver = stack.enter_context(closing(Saver(folder, save_budget)))
         said = [] if resumed or not goes_on else ["no search to go on with: a new one begins"]
         with progress.logging_to(folder / "training.log", console):
             # What was found before is told also by those who do not look again.
-            wanted = audit != OFF or findings.read_audit(folder) is not None
+            wanted = audit != OFF or verdict.read_audit(folder) is not None
             auditor = Auditor(folder, ready.prepared, audit_seconds, wanted=wanted)
             with auditor:
                 return _run(folder, ready, auditor, said, saver, console, stop_signal)

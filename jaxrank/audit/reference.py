@@ -3,12 +3,13 @@
 Axis letters: M pairs that both tables have, S series, C different counts of a series.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
+from jaxrank.audit.case import FAIL, AuditCase, CheckResult
 from jaxrank.audit.matching import (
     MARGIN_TOLERANCE,
     Agreement,
@@ -347,3 +348,22 @@ def _sentence(comparison: Comparison) -> str:
     else:
         votes = "Too few two-photo pairs to tell by their margins whether the votes are the same"
     return f"{meaning}. {directions}. {votes}."
+
+
+def check(case: AuditCase, earlier: Mapping[str, CheckResult]) -> CheckResult:
+    """Do the pairs agree with a reference, where there is one?"""
+    del earlier
+    if case.compared is None:
+        return CheckResult()
+    found = compare(*case.compared)
+    evidence = (f"Beside the reference: {found.sentence}",)
+    if found.fault in (NONE, TOO_FEW):
+        return CheckResult(evidence=evidence, facts=found)
+    return CheckResult(
+        verdict=FAIL,
+        label=found.fault,
+        headline=found.sentence,
+        advice="Fix the pairs as said, and audit them again before training.",
+        evidence=evidence,
+        facts=found,
+    )

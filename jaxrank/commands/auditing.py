@@ -37,19 +37,19 @@ def audit(values: flags.FlagValues, config: None) -> int:
     if not values.audit_seconds > 0:
         raise UserError(f"--audit_seconds={values.audit_seconds:g} is not above 0")
 
-    from jaxrank.audit import findings
-    from jaxrank.audit.inputs import audit_files
+    from jaxrank.audit import verdict
+    from jaxrank.audit.api import audit_data
     from jaxrank.io import atomic
     from jaxrank.launches import find_workdir
 
     folder = find_workdir(values.workdir or default_workdir("audit"), resume=False)
     reading = {name: values[name].value for name in READING}
-    found = audit_files(
+    found = audit_data(
         values.pairs, values.features, values.reference, reading, values.audit_seconds
     )
     with atomic.written_to(folder):
-        findings.write_audit(folder, found)
+        verdict.write_audit(folder, found)
     print(found.page())
     print(f"Results: {folder}")
     sys.stdout.flush()
-    return FAILED if found.verdict == findings.FAIL else 0
+    return FAILED if found.failed else 0

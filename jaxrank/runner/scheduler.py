@@ -12,7 +12,6 @@ import jax
 from rich.console import Console
 
 from jaxrank import train
-from jaxrank.audit.background import Auditor
 from jaxrank.errors import Stopped
 from jaxrank.evaluation import trial_results
 from jaxrank.evaluation.evaluator import Evaluator, evaluate_cohort
@@ -24,6 +23,7 @@ from jaxrank.prepare import Prepared
 from jaxrank.record import cohort_of, write_record
 from jaxrank.reporting.progress import progress_bar
 from jaxrank.runner import experiment_folder, trial_archive
+from jaxrank.runner.background_audit import Auditor
 from jaxrank.training import state
 from jaxrank.training.checkpointing import Saver
 

@@ -743,7 +743,7 @@ def test_without_pairs_and_features_the_embedded_data_are_meant(
 ) -> None:
     """And without a workdir a new folder in outputs/, named by the time."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("jaxrank.inputs.simulate", partial(simulate, num_series=30))
+    monkeypatch.setattr("jaxrank.data.inputs.simulate", partial(simulate, num_series=30))
     columns = ["sharpness", "exposure", "colorfulness", "contrast"]
     save_linear(tmp_path / "model", {"iqa": columns}, caveats=["SIMULATED data"])
     assert main(["launch.py", "evaluate", "--model=model"]) == 0

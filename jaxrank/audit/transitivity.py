@@ -6,6 +6,7 @@ the triples circular, one common taste none. It needs no features, so it tells l
 from labels that belong to other photos.
 """
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -13,6 +14,7 @@ import pandas as pd
 import scipy.sparse
 
 from jaxrank import statistics
+from jaxrank.audit.case import AuditCase, CheckResult
 
 # Of the eight ways in which three pairs can turn out, two are circular.
 CHANCE_SHARE = 0.25
@@ -70,3 +72,24 @@ def circular_triads(table: pd.DataFrame) -> Triads:
     # Where none is circular, preferences were computed from a ranking.
     coherent = None if np.isnan(error) or not share else CHANCE_SHARE - share > _COHERENT_Z * error
     return Triads(num_triples, num_series, share, error, coherent)
+
+
+def check(case: AuditCase, earlier: Mapping[str, CheckResult]) -> CheckResult:
+    """Evidence only: whether voters agree says nothing of which photos they voted on."""
+    del earlier
+    found = circular_triads(case.table)
+    return CheckResult(evidence=tuple(_evidence(found)), facts=found)
+
+
+def _evidence(triads: Triads) -> list[str]:
+    if not triads.num_triples:
+        return ["Voters: no three photos of a series are all compared, so coherence can't be seen."]
+    if not triads.circular_share:
+        return [
+            f"Voters: none of {triads.num_triples:,} triples is circular, as when preferences are "
+            "computed from a ranking: that says nothing of the votes."
+        ]
+    return [
+        f"Voters: {100 * triads.circular_share:.1f}% ± {196 * triads.standard_error:.1f} of "
+        f"{triads.num_triples:,} triples are circular (labels at random: 25%)."
+    ]

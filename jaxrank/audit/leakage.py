@@ -3,13 +3,16 @@
 Axis letters: F folds, M pairs, N photos, S series, K inputs.
 """
 
+import dataclasses
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
 from threadpoolctl import threadpool_limits
 
 from jaxrank import statistics
-from jaxrank.audit.link import MOST_PAIRS
+from jaxrank.audit.case import WARN, AuditCase, CheckResult
+from jaxrank.audit.permutation_test import MOST_PAIRS
 from jaxrank.audit.projection import MOST_COMPONENTS, components
 from jaxrank.data import splits
 from jaxrank.data.dataset import Dataset, permuted_rows
@@ -98,7 +101,7 @@ def find_leaks(dataset: Dataset, parts_FM: np.ndarray, *, seed: int = 0) -> Leak
       parts_FM: int8, the part of every pair in every fold, from `splits.split_pairs`.
       seed: of the renumbering.
     """
-    # As in `link.find_link`: on busy cores threads wait for each other.
+    # As in `permutation_test.run_permutation_test`: on busy cores threads wait for each other.
     with threadpool_limits(limits=1):
         everything = np.zeros(len(dataset.photos), np.int64)
         inputs_NK = components(dataset.features_ND, dataset.block_columns, everything)
@@ -226,3 +229,56 @@ def _nearest(
 
     place, distance = pairwise_distances_argmin_min(inputs_NK[photos], inputs_NK[among])
     return among[place], distance
+
+
+def check(case: AuditCase, earlier: Mapping[str, CheckResult]) -> CheckResult:
+    """Do held-out pairs know anything of the training pairs?"""
+    del earlier
+    found = find_leaks(case.dataset, case.parts_FM)
+    judged = CheckResult()
+    if found.behaviour.leaks:
+        judged = CheckResult(
+            verdict=WARN,
+            label="the split leaks",
+            headline="The split leaks: held-out pairs of renumbered photos are predicted from "
+            f"their nearest training photos ({100 * found.behaviour.accuracy:.1f}%, z = "
+            f"{found.behaviour.z:+.1f}).",
+            advice="Split by series (--split=series), and put all photos of a scene into one "
+            "series.",
+        )
+    elif found.shared.num_series:
+        judged = CheckResult(
+            verdict=WARN,
+            label="series stand on two sides of the split",
+            headline=f"{found.shared.num_series:,} series stand on two sides of the split: results "
+            "on held-out pairs say nothing of new series.",
+            advice="Split by series (--split=series), unless this is meant.",
+        )
+    return dataclasses.replace(judged, evidence=tuple(_evidence(found)), facts=found)
+
+
+def _evidence(leaking: Leaks) -> list[str]:
+    shared, seen, near = leaking.shared, leaking.behaviour, leaking.near
+    lines = []
+    if shared.num_series:
+        lines.append(
+            f"Leaks: {shared.num_series:,} series stand on two sides of the split, such as "
+            f"{shared.examples[0]}; {100 * shared.tested_share:.0f}% of the test pairs are of "
+            "series that train."
+        )
+    else:
+        lines.append("Leaks: no series stands on two sides of the split.")
+    if seen.num_pairs and not np.isnan(seen.z):
+        lines.append(
+            f"Leaks: with renumbered photos, the nearest training photo predicts "
+            f"{100 * seen.accuracy:.1f}% ± {196 * seen.standard_error:.1f} of {seen.num_pairs:,} "
+            f"held-out pairs (z = {seen.z:+.1f}; a leak above {LEAK_Z})."
+        )
+    if near is not None and near.num_near:
+        test, train, _ = near.examples[0]
+        lines.append(
+            f"Near duplicates: {near.num_near:,} of {near.num_tested:,} test photos are nearer to "
+            f"a training photo of another series than 95% of the pairs are, such as '{test}' and "
+            f"'{train}' ({near.num_inputs} numbers a photo are compared)."
+        )
+    return lines

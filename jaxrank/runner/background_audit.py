@@ -6,33 +6,33 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
 
-from jaxrank.audit import findings
+from jaxrank.audit import verdict
 from jaxrank.prepare import Prepared
 
 log = logging.getLogger("jaxrank")
 
 
-def audit_of(folder: Path, prepared: Prepared, max_seconds: float) -> findings.Audit:
+def audit_of(folder: Path, prepared: Prepared, max_seconds: float) -> verdict.Audit:
     """The audit in the folder of a search, or a new one."""
-    found = findings.read_audit(folder)
+    found = verdict.read_audit(folder)
     if found is None:
         dataset, parts = prepared.dataset, prepared.parts
-        found = findings.audit(dataset.table, dataset, parts, max_seconds=max_seconds)
+        found = verdict.audit(dataset.table, dataset, parts, max_seconds=max_seconds)
     return found
 
 
-def _audit_in_thread(folder: Path, prepared: Prepared, max_seconds: float) -> findings.Audit:
+def _audit_in_thread(folder: Path, prepared: Prepared, max_seconds: float) -> verdict.Audit:
     """An audit that is written to the folder; if it breaks off, training goes on and says so."""
     start = time.perf_counter()
     try:
         found = audit_of(folder, prepared, max_seconds)
     except Exception:
-        log.warning("the audit broke off, which is a mistake of jaxrank's", exc_info=True)
-        headline = "The audit broke off: nobody knows whether labels and photos belong together."
-        return findings.Audit(
-            findings.WARN, "audit broke off", headline, "Look at twenty pairs by eye.", [], {}
+        log.warning("the audit crashed; this is a bug in jaxrank, please report it", exc_info=True)
+        headline = "The audit crashed: nobody knows whether labels and photos belong together."
+        return verdict.Audit(
+            verdict.WARN, "audit crashed", headline, "Look at twenty pairs by eye.", [], {}
         )
-    findings.write_audit(folder, found)
+    verdict.write_audit(folder, found)
     log.info("the audit took %.1f s", time.perf_counter() - start)
     return found
 
@@ -45,7 +45,7 @@ class Auditor:
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="audit")
         self._work = folder, prepared, max_seconds
         self._wanted = wanted
-        self._future: Future[findings.Audit] | None = None
+        self._future: Future[verdict.Audit] | None = None
         self._told = False
 
     def __enter__(self) -> "Auditor":
@@ -70,7 +70,7 @@ class Auditor:
             return
         self._told = True
         found = self._future.result()
-        if found.verdict == findings.PASS:
+        if found.verdict == verdict.PASS:
             log.info("audit: %s", found.headline)
             return
         for line in found.banner():

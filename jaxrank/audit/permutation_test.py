@@ -9,6 +9,7 @@ Axis letters: M pairs with a direction, N photos in them, D features, J numbers 
 one, K inputs of the ridge, L looks, F folds, R permutations.
 """
 
+import dataclasses
 import itertools
 import time
 from collections.abc import Mapping, Sequence
@@ -19,13 +20,17 @@ from scipy.special import ndtr, ndtri
 from threadpoolctl import threadpool_limits
 
 from jaxrank import baselines, statistics
+from jaxrank.audit import reference
+from jaxrank.audit.case import FAIL, UNVERIFIED, AuditCase, CheckResult
 from jaxrank.audit.projection import components
+from jaxrank.baselines import BETTER_WHEN_HIGHER, RIDGE, SIGNED_SUM, ridge_scores
 from jaxrank.data.dataset import Dataset, permuted_rows
 from jaxrank.errors import UserError
 
 LINKED, INVERTED, UNLINKED = "linked", "inverted", "no link found"
 TOO_FEW, OUT_OF_TIME = "too few pairs", "out of time"
 NOTHING_VARIES = "no feature differs"
+NO_LINK, NOT_FINISHED = "no link found between labels and photos", "audit not finished"
 FEWEST_PERMUTATIONS = 99
 # The level of a link. At 5% a real table whose photo numbers are permuted would have passed.
 ALPHA = 0.001
@@ -40,16 +45,10 @@ _POWER_Z = float(ndtri(0.95))
 MOST_PAIRS = 20_000
 # Blocks of at most as many columns have them looked at one by one.
 MOST_SINGLE_NUMBERS = 16
-RIDGE, SIGNED_SUM = "ridge", "signed sum"
-# Of these image-quality numbers more is better, on average.
-BETTER_WHEN_HIGHER = ("sharpness", "exposure", "colorfulness")
 NUM_FOLDS = 5
-# The ridge expects its inputs to explain this share of the preferences' variance: small, as it is
-# in this field, and fixed in advance, so that nothing is tuned on what is tested.
-_EXPLAINED = 0.05
 
 
-class Look(NamedTuple):
+class TestStatistic(NamedTuple):
     """One way of predicting the pairs.
 
     Attributes:
@@ -88,7 +87,7 @@ class Link(NamedTuple):
       seconds: that it took.
     """
 
-    looks: list[Look]
+    looks: list[TestStatistic]
     num_pairs: int
     num_series: int
     num_permutations: int
@@ -125,7 +124,7 @@ class _Case(NamedTuple):
     inputs_NK: np.ndarray | None
 
 
-def find_link(
+def run_permutation_test(
     dataset: Dataset,
     *,
     num_permutations: int = FEWEST_PERMUTATIONS,
@@ -244,32 +243,7 @@ def _hits(case: _Case, order_N: np.ndarray) -> np.ndarray:
     return 0.5 + 0.5 * np.sign(np.vstack([number_JM, ridge_M])) * case.preferred_M
 
 
-def ridge_scores(
-    difference_MK: np.ndarray, target_M: np.ndarray, fold_starts: np.ndarray
-) -> np.ndarray:
-    """Score differences of every pair from a ridge regression on the pairs of the other folds.
-
-    The penalty is that of a Bayesian whose inputs explain a share s of the target's variance before
-    any is seen: (1 - s) / s times the sum of squares of all inputs, a pair. It has no scale of its
-    own. There is no intercept, so no side of a pair is special.
-    """
-    differences = np.split(difference_MK, fold_starts)
-    grams_FKK = np.stack([part.T @ part for part in differences]).astype(np.float64)
-    targets = np.split(target_M, fold_starts)
-    moments_FK = np.stack([t @ d for t, d in zip(targets, differences, strict=True)])
-    sizes_F = np.array([len(part) for part in differences])
-    grams_FKK = grams_FKK.sum(axis=0) - grams_FKK
-    moments_FK = moments_FK.sum(axis=0) - moments_FK
-    squares_F = np.trace(grams_FKK, axis1=1, axis2=2) / (len(target_M) - sizes_F)
-    penalty_F = (1 - _EXPLAINED) / _EXPLAINED * squares_F
-    # Where all inputs are zero in the other folds, so are the weights.
-    penalty_F = np.maximum(penalty_F, np.finfo(np.float64).tiny)
-    grams_FKK += penalty_F[:, None, None] * np.eye(difference_MK.shape[1])
-    weights_FK = np.linalg.solve(grams_FKK, moments_FK[..., None])[..., 0]
-    return np.concatenate([d @ w for d, w in zip(differences, weights_FK, strict=True)])
-
-
-def _looks(case: _Case, hits_LM: np.ndarray, null_RL: np.ndarray) -> list[Look]:
+def _looks(case: _Case, hits_LM: np.ndarray, null_RL: np.ndarray) -> list[TestStatistic]:
     looks = []
     for name, hits_M, null_R in zip([*case.names, RIDGE], hits_LM, null_RL.T, strict=True):
         accuracy = float(hits_M.mean())
@@ -277,12 +251,12 @@ def _looks(case: _Case, hits_LM: np.ndarray, null_RL: np.ndarray) -> list[Look]:
         sd = float(null_R.std(ddof=1)) if len(null_R) else np.nan
         z = 0.0 if sd == 0 else (accuracy - mean) / sd
         error, _, _ = statistics.clustered_error(hits_M, np.ones(len(hits_M)), case.series_M)
-        looks.append(Look(name, accuracy, mean, sd, z, name != RIDGE, error))
+        looks.append(TestStatistic(name, accuracy, mean, sd, z, name != RIDGE, error))
     return looks
 
 
 def _conclude(
-    looks: list[Look], num_pairs: int, num_series: int, done: int, seconds: float
+    looks: list[TestStatistic], num_pairs: int, num_series: int, done: int, seconds: float
 ) -> Link:
     limit_z = -float(ndtri(ALPHA / 2 / len(looks)))
     singles = [look for look in looks if look.name not in (RIDGE, SIGNED_SUM)] or looks
@@ -303,9 +277,101 @@ def _conclude(
     )
 
 
-def _is_inverted(looks: list[Look], signed_z: float | None, limit_z: float) -> bool:
+def _is_inverted(looks: list[TestStatistic], signed_z: float | None, limit_z: float) -> bool:
     if signed_z is None:
         return False
     plain = {name for n in BETTER_WHEN_HIGHER for name in (n, f"{baselines.IQA_BLOCK}:{n}")}
     lowest_z = min((look.z for look in looks if look.name in plain), default=0.0)
     return signed_z < INVERTED_Z or (signed_z < 0 and lowest_z < -limit_z)
+
+
+def check(case: AuditCase, earlier: Mapping[str, CheckResult]) -> CheckResult:
+    """Do preferences and features have anything to do with each other?"""
+    found = run_permutation_test(case.dataset, max_seconds=case.max_seconds)
+    judged = CheckResult() if found.verdict == LINKED else _judge(found, earlier)
+    return dataclasses.replace(judged, evidence=tuple(_evidence(found)), facts=found)
+
+
+def _judge(found: Link, earlier: Mapping[str, CheckResult]) -> CheckResult:
+    if found.verdict == INVERTED:
+        return CheckResult(
+            verdict=FAIL,
+            label="labels inverted or swapped",
+            headline="Inverted or swapped: photos that are sharper, better exposed and more "
+            "colourful lose more often than they win.",
+            advice="See whether a low preference means image_a, or left and right are swapped; if "
+            "so, take 1 - preference.",
+        )
+    if found.verdict == UNLINKED:
+        return _unlinked(earlier)
+    if found.verdict == NOTHING_VARIES:
+        return CheckResult(
+            verdict=UNVERIFIED,
+            label="no feature differs within a series",
+            headline="No feature differs between the photos of a series, so nothing can be "
+            "learned.",
+            advice="See whether the columns of the features are the right ones.",
+        )
+    if found.verdict == TOO_FEW:
+        return CheckResult(
+            verdict=UNVERIFIED,
+            label="too few pairs to tell",
+            headline="Too few pairs to tell whether these labels belong to these photos.",
+            advice="Look at twenty pairs by eye, or give --reference.",
+        )
+    return CheckResult(
+        verdict=UNVERIFIED,
+        label=NOT_FINISHED,
+        headline="The time was too short to tell whether these labels belong to these photos.",
+        advice="Give more --audit_seconds.",
+    )
+
+
+def _unlinked(earlier: Mapping[str, CheckResult]) -> CheckResult:
+    """No link, in the light of what the reference and the voters say."""
+    compared, triads = earlier["reference"].facts, earlier["transitivity"].facts
+    if compared is not None and compared.fault == reference.NONE:
+        return CheckResult(
+            verdict=FAIL,
+            label=NO_LINK,
+            headline="No link found, though the pairs agree with the reference: these features say "
+            "nothing about the preferences, or stand beside the wrong photos' names.",
+            advice="Check that each row of the features is of the photo whose name it has.",
+        )
+    agree = (
+        "; voters agree with each other, so the labels are not random" if triads.coherent else ""
+    )
+    return CheckResult(
+        verdict=FAIL,
+        label=NO_LINK,
+        headline="No link found: either the photo numbers are wrong or these features say nothing "
+        f"about the preferences{agree}.",
+        advice="Check with --reference or twenty pairs by eye; no training fixes this.",
+    )
+
+
+def _evidence(linked: Link) -> list[str]:
+    if not linked.looks:
+        return [
+            f"Link: not looked for in {linked.num_pairs:,} pairs of {linked.num_series:,} series."
+        ]
+    tested = (
+        "the null is not known"
+        if np.isnan(linked.p_value)
+        else f"largest z {linked.max_z:.1f}, p = {linked.p_value:.2g} "
+        f"({linked.num_permutations} permutations, {len(linked.looks)} looks; found where p is at "
+        f"most {ALPHA:g})"
+    )
+    return [
+        f"Link between labels and features: {linked.verdict}; {tested}. {linked.num_pairs:,} pairs "
+        f"with a direction of {linked.num_series:,} series.",
+        "Accuracy, with its 95% interval and z: "
+        + "; ".join(
+            f"{look.name} {100 * look.accuracy:.1f}% ± {196 * look.standard_error:.1f} "
+            f"({look.z:+.1f})"
+            for look in linked.looks
+        )
+        + ".",
+        "An effect of a single number of "
+        f"{100 * linked.detectable_effect:.1f} points would have been seen 19 times of 20.",
+    ]

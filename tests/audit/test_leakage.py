@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from small_data import make_data
 
-from jaxrank.audit import leaks, projection, voters
+from jaxrank.audit import leakage, projection, transitivity
 from jaxrank.data import splits
 from jaxrank.data.dataset import Dataset, align
 from jaxrank.data.feature_store import Block
@@ -46,7 +46,7 @@ def test_shared_series_are_counted_once_over_folds() -> None:
         ],
         np.int8,
     )
-    shared = leaks.shared_series(dataset, parts)
+    shared = leakage.shared_series(dataset, parts)
     assert shared.num_series == 1
     assert shared.examples == ("0",)
     # Test pairs: 2, 2 and 1; those of a series that trains: 2, 0 and 0.
@@ -56,7 +56,7 @@ def test_shared_series_are_counted_once_over_folds() -> None:
 def test_a_split_by_series_shares_none() -> None:
     dataset = align(*make_data(40))
     parts = splits.split_pairs(dataset.table, folds=4)
-    assert leaks.shared_series(dataset, parts) == (0, 0.0, ())
+    assert leakage.shared_series(dataset, parts) == (0, 0.0, ())
 
 
 def test_the_record_of_the_nearest_training_photo_predicts() -> None:
@@ -73,22 +73,22 @@ def test_the_record_of_the_nearest_training_photo_predicts() -> None:
             return np.zeros(shape)
 
     inputs = dataset.features_ND
-    found = leaks.behaviour(dataset, parts, inputs, Unmoved(np.random.PCG64()))
+    found = leakage.behaviour(dataset, parts, inputs, Unmoved(np.random.PCG64()))
     assert (found.num_pairs, found.num_series, found.accuracy) == (12, 12, 1.0)
     turned = align(
         Preferences(dataset.table.assign(preference=[0.1] * 12 + [0.9] * 12)),
         {"one": Block(list(dataset.photos), ["x"], inputs)},
     )
-    assert leaks.behaviour(turned, parts, inputs, Unmoved(np.random.PCG64())).accuracy == 0.0
+    assert leakage.behaviour(turned, parts, inputs, Unmoved(np.random.PCG64())).accuracy == 0.0
     # Renumbered, the record belongs to other photos.
-    renumbered = leaks.behaviour(dataset, parts, inputs, np.random.default_rng(0))
+    renumbered = leakage.behaviour(dataset, parts, inputs, np.random.default_rng(0))
     assert 0.0 < renumbered.accuracy < 1.0
     assert not renumbered.leaks
 
 
 def test_training_records_are_mean_preferences() -> None:
     dataset = line_of_photos([3, 2], [0, 1, 2, 3, 4], [0.9, 0.6, 0.2, 0.7])
-    records = leaks._records(dataset, np.array([True, True, True, False]))
+    records = leakage._records(dataset, np.array([True, True, True, False]))
     # Photo 0: 0.9 and 0.6; photo 1: 0.1 and 0.2; photo 2: 0.4 and 0.8.
     expected = {
         "0-0.jpg": 0.75,
@@ -105,13 +105,13 @@ def test_a_split_by_pair_leaks_and_one_by_series_does_not(seed: int) -> None:
     dataset = align(*make_data(500, seed))
     by_pair = splits.split_pairs(dataset.table, splits.RANDOM, folds=3, split_seed=seed)
     by_series = splits.split_pairs(dataset.table, splits.SERIES, folds=3, split_seed=seed)
-    leaky = leaks.find_leaks(dataset, by_pair, seed=seed)
-    clean = leaks.find_leaks(dataset, by_series, seed=seed)
+    leaky = leakage.find_leaks(dataset, by_pair, seed=seed)
+    clean = leakage.find_leaks(dataset, by_series, seed=seed)
     assert leaky.behaviour.leaks
     assert leaky.shared.num_series > 100
     assert not clean.behaviour.leaks
     assert clean.shared.num_series == 0
-    assert abs(clean.behaviour.z) < leaks.LEAK_Z
+    assert abs(clean.behaviour.z) < leakage.LEAK_Z
     # Every test pair with a direction is asked, once.
     directed = int((dataset.preference_M != 0.5).sum())
     assert leaky.behaviour.num_pairs == clean.behaviour.num_pairs == directed
@@ -122,16 +122,16 @@ def test_validation_pairs_are_asked_as_test_pairs_are() -> None:
     parts = splits.split_pairs(dataset.table)
     held_out = np.isin(parts[0], (VALIDATION, TEST)) & (dataset.preference_M != 0.5)
     assert 0 < (parts[0] == VALIDATION).sum() < held_out.sum()
-    assert leaks.find_leaks(dataset, parts).behaviour.num_pairs == held_out.sum()
+    assert leakage.find_leaks(dataset, parts).behaviour.num_pairs == held_out.sum()
 
 
 def test_a_split_without_test_pairs_says_nothing() -> None:
     dataset = align(*make_data(12))
     parts = np.full((1, len(dataset.table)), TRAIN, np.int8)
-    found = leaks.find_leaks(dataset, parts)
+    found = leakage.find_leaks(dataset, parts)
     assert found.behaviour.num_pairs == 0
     assert not found.behaviour.leaks
-    near = leaks.near_duplicates(dataset, parts, dataset.features_ND)
+    near = leakage.near_duplicates(dataset, parts, dataset.features_ND)
     assert (near.num_tested, near.num_near, near.examples) == (0, 0, ())
 
 
@@ -149,7 +149,7 @@ def test_a_copied_photo_of_another_series_is_a_near_duplicate() -> None:
     columns = [f"c{i}" for i in range(70)]
     clean = align(pairs, {"clip": Block(photos, columns, wide.astype(np.float32))})
     copy = align(pairs, {"clip": Block(photos, columns, copied.astype(np.float32))})
-    none, near = leaks.find_leaks(clean, parts).near, leaks.find_leaks(copy, parts).near
+    none, near = leakage.find_leaks(clean, parts).near, leakage.find_leaks(copy, parts).near
     assert none is not None
     assert none.num_near == 0
     assert near is not None
@@ -167,12 +167,12 @@ def test_near_photos_of_the_same_series_are_no_near_duplicates() -> None:
     values = np.stack([place + noise, place - noise], axis=1).astype(np.float32)
     dataset = align(pairs, {"clip": Block(photos, ["x", "y"], values)})
     parts = splits.split_pairs(dataset.table, folds=4)
-    assert leaks.find_leaks(dataset, parts).near is None  # two numbers say nothing of look-alikes
-    near = leaks.near_duplicates(dataset, parts, dataset.features_ND)
+    assert leakage.find_leaks(dataset, parts).near is None  # two numbers say nothing of look-alikes
+    near = leakage.near_duplicates(dataset, parts, dataset.features_ND)
     assert near.num_tested == len(photos)
     assert near.num_near == 0
     by_pair = splits.split_pairs(dataset.table, splits.RANDOM, folds=4)
-    near = leaks.near_duplicates(dataset, by_pair, dataset.features_ND)
+    near = leakage.near_duplicates(dataset, by_pair, dataset.features_ND)
     assert 0 < near.num_tested < len(photos)  # photos of series that do not train
     assert near.num_near == 0
 
@@ -198,7 +198,7 @@ def test_circular_triads_by_hand() -> None:
         ("4", "j", "k", 1.0),
         ("4", "k", "l", 1.0),
     )
-    triads = voters.circular_triads(table)
+    triads = transitivity.circular_triads(table)
     assert (triads.num_triples, triads.num_series) == (2, 2)
     assert triads.circular_share == 0.5
     assert triads.coherent is None  # two series show nothing
@@ -215,7 +215,7 @@ def test_circular_triads_of_a_series_of_five_are_counted_one_by_one() -> None:
         beats[i, j] == beats[j, k] == beats[k, i] for i, j, k in itertools.combinations("abcde", 3)
     )
     assert 0 < circular < 10
-    triads = voters.circular_triads(triad_table(*rows))
+    triads = transitivity.circular_triads(triad_table(*rows))
     assert triads.num_triples == 10
     assert triads.circular_share == pytest.approx(circular / 10)
 
@@ -232,8 +232,8 @@ def random_labels(num_series: int, seed: int) -> pd.DataFrame:
 
 
 def test_random_labels_are_circular_in_a_quarter_and_not_coherent() -> None:
-    triads = voters.circular_triads(random_labels(600, seed=1))
-    assert abs(triads.circular_share - voters.CHANCE_SHARE) < 4 * triads.standard_error
+    triads = transitivity.circular_triads(random_labels(600, seed=1))
+    assert abs(triads.circular_share - transitivity.CHANCE_SHARE) < 4 * triads.standard_error
     # Of four photos the triples are independent in pairs: the variance is p (1 - p) / number.
     assert triads.standard_error == pytest.approx(np.sqrt(0.25 * 0.75 / 2400), rel=0.1)
     assert triads.coherent is False
@@ -243,7 +243,7 @@ def test_one_common_taste_is_coherent() -> None:
     table = random_labels(50, seed=2)
     by_alphabet = table.assign(preference=0.9)
     by_alphabet.loc[::25, "preference"] = 0.1  # a few are of another mind
-    triads = voters.circular_triads(by_alphabet)
+    triads = transitivity.circular_triads(by_alphabet)
     assert triads.num_triples == 200
     assert 0 < triads.circular_share < 0.1
     assert triads.coherent is True
@@ -251,13 +251,13 @@ def test_one_common_taste_is_coherent() -> None:
 
 def test_preferences_that_were_computed_from_a_ranking_say_nothing_of_voters() -> None:
     table = random_labels(50, seed=2)
-    triads = voters.circular_triads(table.assign(preference=0.9))  # by the alphabet
+    triads = transitivity.circular_triads(table.assign(preference=0.9))  # by the alphabet
     assert (triads.num_triples, triads.circular_share) == (200, 0.0)
     assert triads.coherent is None
 
 
 def test_pairs_without_triples_say_nothing() -> None:
-    triads = voters.circular_triads(triad_table(("1", "a", "b", 0.9)))
+    triads = transitivity.circular_triads(triad_table(("1", "a", "b", 0.9)))
     assert triads.num_triples == 0
     assert np.isnan(triads.circular_share)
     assert triads.coherent is None
@@ -267,6 +267,6 @@ def test_real_voters_agree_with_each_other(photo_triage: Path) -> None:
     from jaxrank.data.preferences import read_preferences
 
     votes = read_preferences(photo_triage / "votes.csv", min_agreement=0.0, min_reviewers=1)
-    triads = voters.circular_triads(votes.table)
+    triads = transitivity.circular_triads(votes.table)
     assert triads.circular_share == pytest.approx(0.069, abs=0.0005)
     assert triads.coherent is True

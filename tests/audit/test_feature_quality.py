@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 import jaxrank
-from jaxrank.audit import hygiene
+from jaxrank.audit import feature_quality
 from jaxrank.data import dataset
 from jaxrank.data.dataset import Dataset
 from jaxrank.data.feature_store import Block
@@ -37,7 +37,7 @@ def numbers(count: int = 100) -> np.ndarray:
 
 def test_constant_columns_are_named() -> None:
     values = np.stack([numbers(), np.full(100, 7.0), numbers()[::-1]], axis=1)
-    found = hygiene.inspect_features(paired(values, ["x", "still", "y"]))
+    found = feature_quality.inspect_features(paired(values, ["x", "still", "y"]))
     assert found.constant == ("iqa:still",)
     assert found.clipped == ()
 
@@ -47,7 +47,7 @@ def test_clipped_photos_and_tied_pairs_are_counted() -> None:
     high[:10] = 200.0  # pairs 0 to 4 tie
     high[11] = 200.0  # one photo of pair 5
     low[[0, 1, 2, 4, 6, 8]] = -5.0  # pair 0 ties
-    found = hygiene.inspect_features(paired(np.stack([low, high], axis=1), ["low", "high"]))
+    found = feature_quality.inspect_features(paired(np.stack([low, high], axis=1), ["low", "high"]))
     assert [clipped[:3] for clipped in found.clipped] == [
         ("iqa:high", 200.0, True),
         ("iqa:low", -5.0, False),
@@ -58,7 +58,7 @@ def test_clipped_photos_and_tied_pairs_are_counted() -> None:
 
 def test_a_category_is_not_clipped() -> None:
     values = np.stack([numbers(), numbers() % 3], axis=1)
-    assert not hygiene.inspect_features(paired(values, ["x", "kind"])).clipped
+    assert not feature_quality.inspect_features(paired(values, ["x", "kind"])).clipped
 
 
 def test_duplicated_rows_in_a_pair_and_across_series() -> None:
@@ -66,7 +66,7 @@ def test_duplicated_rows_in_a_pair_and_across_series() -> None:
     values[1] = values[0]  # within pair 0
     values[20] = values[31]  # of series 10 and 15
     values[40:43] = [0.0, -7.0], [-0.0, -7.0], [0.0, -7.0]  # of series 20, 20 and 21
-    found = hygiene.inspect_features(paired(values, ["x", "y"])).duplicated
+    found = feature_quality.inspect_features(paired(values, ["x", "y"])).duplicated
     assert found.num_photos == 7
     assert found.num_pairs == 2
     assert found.num_across == 5
@@ -75,14 +75,14 @@ def test_duplicated_rows_in_a_pair_and_across_series() -> None:
 
 
 def test_clean_features_have_no_duplicates() -> None:
-    found = hygiene.inspect_features(paired(numbers(300)[:, None], ["x"]))
-    assert found == hygiene.Hygiene((), (), hygiene.DuplicatedRows(0, 0, 0, ()))
+    found = feature_quality.inspect_features(paired(numbers(300)[:, None], ["x"]))
+    assert found == feature_quality.Hygiene((), (), feature_quality.DuplicatedRows(0, 0, 0, ()))
 
 
 def test_real_sharpness_is_clipped(photo_triage: Path) -> None:
     pairs = read_preferences(photo_triage / "pairs.csv")
     block = jaxrank.read_block_csv(photo_triage / "iqa.csv")
-    found = hygiene.inspect_features(dataset.align(pairs, {"iqa": block}))
+    found = feature_quality.inspect_features(dataset.align(pairs, {"iqa": block}))
     sharpness = found.clipped[0]
     assert (sharpness.column, sharpness.value, sharpness.is_highest) == ("iqa:sharpness", 1.0, True)
     assert sharpness.photo_share == pytest.approx(0.441, abs=0.001)

@@ -9,7 +9,8 @@ import pandas as pd
 import pytest
 
 import jaxrank
-from jaxrank.audit import findings, link
+from jaxrank import baselines
+from jaxrank.audit import case, permutation_test, verdict
 from jaxrank.cli import main
 from jaxrank.data import feature_store, splits
 from jaxrank.data.dataset import align
@@ -51,7 +52,7 @@ def test_every_search_says_whether_its_labels_belong_to_its_photos(
     result = jaxrank.search(*data, workdir=tmp_path / "w", **QUICK)
     log = (tmp_path / "w" / "training.log").read_text()
     found = json.loads((tmp_path / "w" / "audit.json").read_text())
-    assert found["verdict"] == (findings.PASS if linked else findings.FAIL)
+    assert found["verdict"] == (case.PASS if linked else case.FAIL)
     label = "AUDIT: no link found between labels and photos"
     assert ("AUDIT: FAIL" in log) != linked
     assert (label in result.caveats) != linked
@@ -72,7 +73,7 @@ def test_a_search_may_refuse_such_labels_or_not_look(
     with pytest.raises(AuditFailed, match=r"No link found.*--audit=warn"):
         jaxrank.search(*data, workdir=tmp_path / "w", audit="refuse", **QUICK)
     assert not (tmp_path / "w" / "plan.json").exists()
-    monkeypatch.setattr(findings, "audit", lambda *_, **__: pytest.fail("it looked"))
+    monkeypatch.setattr(verdict, "audit", lambda *_, **__: pytest.fail("it looked"))
     result = jaxrank.search(*data, workdir=tmp_path / "w2", audit="off", **QUICK)
     assert not (tmp_path / "w2" / "audit.json").exists()
     assert not result.caveats
@@ -142,19 +143,19 @@ def test_mistakes_are_told_in_one_line(
 
 
 def test_a_damaged_audit_is_made_again(tmp_path: Path) -> None:
-    assert findings.read_audit(tmp_path) is None
+    assert verdict.read_audit(tmp_path) is None
     data = large_data(linked=True)
     dataset = align(*data)
     parts = splits.split_pairs(dataset.table)
-    found = findings.audit(dataset.table, dataset, parts)
-    findings.write_audit(tmp_path, found)
-    again = findings.read_audit(tmp_path)
+    found = verdict.audit(dataset.table, dataset, parts)
+    verdict.write_audit(tmp_path, found)
+    again = verdict.read_audit(tmp_path)
     assert again is not None
     assert again[:5] == found[:5]
-    path = tmp_path / findings.AUDIT_JSON
+    path = tmp_path / verdict.AUDIT_JSON
     for text in ("", "{}", path.read_text()[:-9], path.read_text().replace('"pass"', '"fine"')):
         path.write_text(text)
-        assert findings.read_audit(tmp_path) is None
+        assert verdict.read_audit(tmp_path) is None
 
 
 def test_all_votes_are_read_of_any_table(tmp_path: Path) -> None:
@@ -174,15 +175,15 @@ def test_any_names_and_numbers_of_columns_are_looked_at(columns: int) -> None:
     table, store = large_data(linked=True)
     block = store["iqa"]
     values = np.tile(block.values, (1, 5))[:, :columns]
-    names = [*block.columns[:3], *(f"more_{i}" for i in range(columns - 4)), link.RIDGE]
+    names = [*block.columns[:3], *(f"more_{i}" for i in range(columns - 4)), baselines.RIDGE]
     assert len(names) == columns
     dataset = align(table, {"iqa": Block(block.photos, names, values)})
-    found = link.find_link(dataset)
-    assert found.verdict == link.LINKED
+    found = permutation_test.run_permutation_test(dataset)
+    assert found.verdict == permutation_test.LINKED
     assert found.signed_sum_z is not None
     assert found.signed_sum_z > 4
     against = dataset._replace(preference_M=1 - dataset.preference_M)
-    assert link.find_link(against).verdict == link.INVERTED
+    assert permutation_test.run_permutation_test(against).verdict == permutation_test.INVERTED
 
 
 def test_features_that_never_differ_are_called_so(tmp_path: Path) -> None:
@@ -196,8 +197,8 @@ def test_a_reference_that_agrees_puts_the_blame_on_the_features() -> None:
     table, store = large_data(linked=False)
     dataset = align(table, store)
     parts = splits.split_pairs(dataset.table)
-    found = findings.audit(table.table, dataset, parts, compared=(table.table, table.table))
-    assert found.verdict == findings.FAIL
+    found = verdict.audit(table.table, dataset, parts, compared=(table.table, table.table))
+    assert found.verdict == case.FAIL
     assert "though the pairs agree with the reference" in found.headline
     # Computed preferences have no circular triad: that says nothing of voters.
     assert "voters agree" not in found.headline
@@ -218,9 +219,9 @@ def test_an_audit_that_breaks_off_does_not_end_the_search(
     def broken(*_: Any, **__: Any) -> None:
         raise ZeroDivisionError("planted")
 
-    monkeypatch.setattr(findings, "audit", broken)
+    monkeypatch.setattr(verdict, "audit", broken)
     result = jaxrank.search(*small_data, workdir=tmp_path / "w", **QUICK)
-    assert result.caveats == ["AUDIT: audit broke off"]
+    assert result.caveats == ["AUDIT: audit crashed"]
     assert "planted" in (tmp_path / "w" / "training.log").read_text()
     assert not (tmp_path / "w" / "audit.json").exists()
 
@@ -256,7 +257,7 @@ def test_series_on_two_sides_of_a_split_warn() -> None:
     dataset = align(preferences, store)
     table = preferences.table
     series, pair = (
-        findings.audit(table, dataset, splits.split_pairs(table, split)).label
+        verdict.audit(table, dataset, splits.split_pairs(table, split)).label
         for split in (splits.SERIES, splits.RANDOM)
     )
     assert series == ""

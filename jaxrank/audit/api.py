@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxrank.audit.findings import SECONDS, Audit, audit
+from jaxrank.audit.verdict import SECONDS, Audit, audit
 from jaxrank.data import splits
 from jaxrank.data.dataset import align
 from jaxrank.data.inputs import FeaturesInput, PairsInput, block_caveats, load_inputs
@@ -14,7 +14,7 @@ from jaxrank.data.preferences import read_all_votes
 from jaxrank.errors import UserError
 
 
-def audit_files(
+def audit_data(
     pairs: PairsInput,
     features: FeaturesInput,
     reference: Path | str | None = None,
@@ -28,7 +28,7 @@ def audit_files(
       reference: a pair or vote table of the same photos; all votes of both count, also those of
         pairs that are left out of training.
       reading: the options of `preferences.read_preferences`.
-      max_seconds: see `findings.audit`.
+      max_seconds: see `verdict.audit`.
     """
     reading = reading or {}
     checked, store, _, _ = load_inputs(pairs, features, reading)

@@ -3,11 +3,13 @@
 That a photo stands in two series is refused where pairs are read.
 """
 
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
+from jaxrank.audit.case import AuditCase, CheckResult
 from jaxrank.data.dataset import Dataset
 
 # A number is called clipped where at least this share of the photos sits at its end.
@@ -17,6 +19,8 @@ _FEWEST_CLIPPED = 5
 # With fewer values it is a count or a category, and its ends are values like others.
 _FEWEST_VALUES = 20
 _MOST_EXAMPLES = 5
+# Clipped columns that are listed.
+_MOST_LISTED = 5
 
 
 class Clipped(NamedTuple):
@@ -116,3 +120,38 @@ def _duplicated(dataset: Dataset) -> DuplicatedRows:
         num_across=int(across_N.sum()),
         examples=examples,
     )
+
+
+def check(case: AuditCase, earlier: Mapping[str, CheckResult]) -> CheckResult:
+    """Evidence only: what is wrong with the features whatever the labels are."""
+    del earlier
+    found = inspect_features(case.dataset)
+    return CheckResult(evidence=tuple(_evidence(found)), facts=found)
+
+
+def _evidence(found: Hygiene) -> list[str]:
+    lines = []
+    if found.constant:
+        lines.append(
+            f"Features: {len(found.constant):,} columns never vary, such as {found.constant[0]}."
+        )
+    for clip in found.clipped[:_MOST_LISTED]:
+        end = "highest" if clip.is_highest else "lowest"
+        lines.append(
+            f"Features: {clip.column} is clipped: {100 * clip.photo_share:.0f}% of the photos have "
+            f"its {end} value, {clip.value:g}, and {100 * clip.tied_share:.0f}% of the pairs tie "
+            "on it."
+        )
+    lines += _of_duplicates(found.duplicated)
+    return lines
+
+
+def _of_duplicates(found: DuplicatedRows) -> Sequence[str]:
+    if not found.num_photos:
+        return []
+    first, second = found.examples[0]
+    return [
+        f"Features: {found.num_photos:,} photos have exactly another photo's features, such as "
+        f"'{first}' and '{second}'; {found.num_pairs:,} pairs compare two such photos, and "
+        f"{found.num_across:,} of the photos share them with another series."
+    ]

@@ -1,0 +1,66 @@
+"""What an audit looks at, and what each of its checks returns."""
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeAlias
+
+import numpy as np
+import pandas as pd
+
+from jaxrank.data.dataset import Dataset
+
+PASS, WARN, FAIL = VERDICTS = ("pass", "warn", "fail")
+# Of a check that could not tell, for want of pairs or time. The audit warns, but anything that
+# was found comes first.
+UNVERIFIED = "unverified"
+# From good to bad.
+SEVERITY = (PASS, UNVERIFIED, WARN, FAIL)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class AuditCase:
+    """What is audited: pairs, features and split.
+
+    Attributes:
+      table: of all pairs.
+      dataset: the pairs whose photos have features.
+      parts_FM: int8, the split of every pair of the dataset in every fold.
+      compared: the pairs with all votes, and a reference.
+      max_seconds: that the permutation test may take.
+    """
+
+    table: pd.DataFrame
+    dataset: Dataset
+    parts_FM: np.ndarray
+    compared: tuple[pd.DataFrame, pd.DataFrame] | None
+    max_seconds: float
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class CheckResult:
+    """What one check found.
+
+    Attributes:
+      verdict: PASS, UNVERIFIED, WARN or FAIL.
+      label: the finding in a few words, for a title; empty where all is well.
+      headline: the verdict in one sentence.
+      advice: what to do next.
+      evidence: sentences with the numbers.
+      facts: the same as numbers, for `audit.json`: a named tuple, or None.
+    """
+
+    verdict: str = PASS
+    label: str = ""
+    headline: str = ""
+    advice: str = ""
+    evidence: tuple[str, ...] = ()
+    facts: Any = None
+
+
+# Given the case and, by name, the results of the checks before it.
+Check: TypeAlias = Callable[[AuditCase, Mapping[str, CheckResult]], CheckResult]
+
+
+def worst(results: Sequence[CheckResult]) -> CheckResult:
+    """The result of highest severity; of equal ones the first."""
+    return max(results, key=lambda result: SEVERITY.index(result.verdict))

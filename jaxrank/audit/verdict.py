@@ -1,0 +1,141 @@
+"""The audit as a whole: every check run, and one verdict."""
+
+import json
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from jaxrank.audit import feature_quality, leakage, permutation_test, reference, transitivity
+from jaxrank.audit.case import (
+    FAIL,
+    PASS,
+    UNVERIFIED,
+    VERDICTS,
+    WARN,
+    AuditCase,
+    Check,
+    CheckResult,
+    worst,
+)
+from jaxrank.audit.permutation_test import NOT_FINISHED
+from jaxrank.data.dataset import Dataset
+from jaxrank.io import atomic, documents
+
+AUDIT_JSON, AUDIT_TXT = "audit.json", "audit.txt"
+# Seconds that the permutation test, the longest part of an audit, may take.
+SECONDS = 30.0
+
+# A check's name stands in the facts of `audit.json`. The headline is that of the worst result, and
+# of the first of equally bad ones; evidence is in this order.
+CHECKS: dict[str, Check] = {
+    "reference": reference.check,
+    "transitivity": transitivity.check,
+    "permutation_test": permutation_test.check,
+    "leakage": leakage.check,
+    "feature_quality": feature_quality.check,
+}
+
+
+class Audit(NamedTuple):
+    """What an audit found.
+
+    Attributes:
+      verdict: PASS, WARN or FAIL.
+      label: the finding in a few words, for a title; empty where all is well.
+      headline: the verdict in one sentence.
+      advice: what to do next; empty where there is nothing to do.
+      evidence: sentences with the numbers.
+      facts: the same as numbers, for `audit.json`.
+    """
+
+    verdict: str
+    label: str
+    headline: str
+    advice: str
+    evidence: list[str]
+    facts: dict[str, Any]
+
+    def page(self) -> str:
+        """A page of text."""
+        lines = [f"AUDIT: {self.verdict.upper()}", "", self.headline]
+        if self.advice:
+            lines += ["", f"What to do: {self.advice}"]
+        page = "\n".join([*lines, "", *(f"- {line}" for line in self.evidence)]) + "\n"
+        # Names of photos and columns are a user's: no escape sequences for a terminal.
+        return "".join(c if c.isprintable() or c == "\n" else "?" for c in page)
+
+    def banner(self) -> list[str]:
+        """What must be seen before any result."""
+        rule = "=" * 88
+        return [rule, f"AUDIT: {self.verdict.upper()}. {self.headline}", self.advice, rule]
+
+    @property
+    def failed(self) -> bool:
+        return self.verdict == FAIL
+
+    @property
+    def caveat(self) -> str:
+        """What stands beside every result; empty where all is well."""
+        return f"AUDIT: {self.label}" if self.label else ""
+
+
+def audit(
+    table: pd.DataFrame,
+    dataset: Dataset,
+    parts_FM: np.ndarray,
+    *,
+    compared: tuple[pd.DataFrame, pd.DataFrame] | None = None,
+    max_seconds: float = SECONDS,
+) -> Audit:
+    """Runs every check; see `AuditCase` for the arguments."""
+    case = AuditCase(
+        table=table,
+        dataset=dataset,
+        parts_FM=parts_FM,
+        compared=compared,
+        max_seconds=max_seconds,
+    )
+    results: dict[str, CheckResult] = {}
+    for name, check in CHECKS.items():
+        results[name] = check(case, results)
+    found = worst(list(results.values()))
+    if found.verdict == PASS:
+        headline = "These labels belong to these photos, as far as can be seen."
+        found = CheckResult(headline=headline)
+    return Audit(
+        WARN if found.verdict == UNVERIFIED else found.verdict,
+        found.label,
+        found.headline,
+        found.advice,
+        [line for result in results.values() for line in result.evidence],
+        {name: _plain(result.facts) for name, result in results.items()},
+    )
+
+
+def _plain(value: Any) -> Any:
+    """Named tuples as dicts, all the way down."""
+    if isinstance(value, tuple) and hasattr(value, "_fields"):
+        named = zip(value._fields, value, strict=True)
+        # Not how long it took: the same data give the same file.
+        return {name: _plain(item) for name, item in named if name != "seconds"}
+    return [_plain(item) for item in value] if isinstance(value, list | tuple) else value
+
+
+def write_audit(folder: Path, found: Audit) -> None:
+    """`audit.json`, which `read_audit` reads, and `audit.txt`, a page for people."""
+    atomic.write_text(folder / AUDIT_TXT, found.page())
+    atomic.write_text(folder / AUDIT_JSON, documents.strict_json(found._asdict()))
+
+
+def read_audit(folder: Path) -> Audit | None:
+    """What was found before; None where nothing was, or where the file is damaged."""
+    try:
+        content = json.loads((folder / AUDIT_JSON).read_text(encoding="utf-8"))
+        texts = [content[name] for name in Audit._fields[:-2]] + content["evidence"]
+        sound = all(isinstance(text, str) for text in texts) and content["verdict"] in VERDICTS
+        # What was not finished, for want of time, is tried again.
+        return Audit(**content) if sound and content["label"] != NOT_FINISHED else None
+    except (OSError, ValueError, TypeError, KeyError, RecursionError):
+        return None
