@@ -19,12 +19,12 @@ import numpy as np
 import skimage.data
 from PIL import Image, ImageOps
 
-from jaxrank.extract import extraction, iqa
-from jaxrank.extract.decoding import SHORT_SIDE
-from jaxrank.extract.listing import list_folder
-from jaxrank.extract.makers import Maker, Options, make_makers
+from jaxrank.extraction import iqa, pipeline
+from jaxrank.extraction.decoding import SHORT_SIDE
+from jaxrank.extraction.extractors import Extractor, Options, make_extractors
+from jaxrank.extraction.photos import list_folder
 
-OPTIONS = Options(clip_pretrained="none", cnn_weights="none")
+OPTIONS = Options(values={"clip_pretrained": "none", "cnn_weights": "none"})
 SIZE = (4000, 3000)
 
 
@@ -33,15 +33,15 @@ def main() -> None:
     parser.add_argument("--photos", type=int, default=48)
     parser.add_argument("--rounds", type=int, default=3)
     given = parser.parse_args()
-    makers = make_makers(OPTIONS)
+    extractors = make_extractors(OPTIONS)
     # The networks are loaded once, for both sides and all rounds.
-    extraction.make_makers = lambda options: {b: makers[b] for b in options.blocks}
+    pipeline.make_extractors = lambda options: {b: extractors[b] for b in options.blocks}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name) / "photos"
         size = make_photos(folder, given.photos)
         print(f"{given.photos} JPEGs of {SIZE[0]} x {SIZE[1]} pixels, {size / 1e6:.1f} MB each")
         sides: dict[str, Callable[[Path], None]] = {
-            "plain loop": lambda store: plain_loop(folder, makers),
+            "plain loop": lambda store: plain_loop(folder, extractors),
             "jaxrank": lambda store: run(folder, store, OPTIONS.blocks),
             "jaxrank, iqa only": lambda store: run(folder, store, ("iqa",)),
         }
@@ -80,20 +80,20 @@ def make_photos(folder: Path, count: int) -> float:
     return float(np.mean(sizes))
 
 
-def plain_loop(folder: Path, makers: dict[str, Maker]) -> None:
+def plain_loop(folder: Path, extractors: dict[str, Extractor]) -> None:
     """What a script does: for each block and photo open, decode whole, prepare, encode alone."""
     for path in sorted(folder.iterdir()):
-        for maker in makers.values():
+        for extractor in extractors.values():
             with Image.open(path) as file:
                 photo = ImageOps.exif_transpose(file).convert("RGB")
-            if maker.columns[0] == iqa.COLUMNS["default"][0]:
+            if extractor.columns[0] == iqa.COLUMNS["default"][0]:
                 scale = SHORT_SIDE / min(photo.size)
                 photo = photo.resize((round(photo.width * scale), round(photo.height * scale)))
-            maker.encode(maker.view(photo)[None])
+            extractor.encode(extractor.view(photo)[None])
 
 
 def run(folder: Path, store: Path, blocks: Sequence[str]) -> None:
-    extraction.extract(list_folder(folder), store, OPTIONS._replace(blocks=blocks))
+    pipeline.extract(list_folder(folder), store, OPTIONS._replace(blocks=blocks))
 
 
 if __name__ == "__main__":

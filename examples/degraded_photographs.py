@@ -36,7 +36,7 @@ from scipy.ndimage import convolve
 
 import jaxrank
 from jaxrank import cli, metrics, statistics
-from jaxrank.extract.networks import import_libraries
+from jaxrank.extraction.torch_networks import import_libraries
 
 FOLDER = Path("outputs/example")
 SCENES, VERSIONS, GROUPS = 12, 5, 4

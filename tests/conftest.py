@@ -19,9 +19,9 @@ from jaxrank.data.preferences import Preferences
 @pytest.fixture(scope="session")
 def tiny_clip(tmp_path_factory: pytest.TempPathFactory) -> str:
     """The name of a CLIP model of 32 pixels that is made in milliseconds."""
-    from jaxrank.extract import networks
+    from jaxrank.extraction import torch_networks
 
-    (open_clip,) = networks.import_libraries("open_clip")
+    (open_clip,) = torch_networks.import_libraries("open_clip")
     path = tmp_path_factory.mktemp("configs") / f"{TINY}.json"
     path.write_text(json.dumps(TINY_CONFIG))
     open_clip.add_model_config(path)

@@ -7,12 +7,12 @@ import pandas as pd
 from photo_files import jpeg, scene
 
 from jaxrank.data import feature_store
-from jaxrank.extract.makers import Options
+from jaxrank.extraction.extractors import Options
 from jaxrank.io import tables
 
 IQA = Options(blocks=("iqa",))
 # A network of 0.5 M parameters with random weights.
-SMALL = Options(blocks=("cnn", "iqa"), cnn_model="test_resnet", cnn_weights="none")
+SMALL = Options(blocks=("cnn", "iqa"), values={"cnn_model": "test_resnet", "cnn_weights": "none"})
 
 
 def fill(folder: Path, count: int, first: int = 0) -> Path:

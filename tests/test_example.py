@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from small_data import ROOT
 
-from jaxrank.extract import iqa
+from jaxrank.extraction import iqa
 
 PATH = ROOT / "examples" / "degraded_photographs.py"
 

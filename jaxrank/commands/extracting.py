@@ -8,20 +8,11 @@ from absl import flags
 
 from jaxrank.commands.console import make_console
 from jaxrank.errors import UserError, did_you_mean
+from jaxrank.extraction.extractors import EXTRACTORS, Options
 
 if TYPE_CHECKING:
-    from jaxrank.extract.extraction import Extracted
+    from jaxrank.extraction.pipeline import Extracted
 
-_BLOCKS = ("clip", "cnn", "iqa")
-# By flag, the block without which it would change nothing.
-_NEEDS = {
-    "clip_model": "clip",
-    "clip_pretrained": "clip",
-    "cnn_model": "cnn",
-    "cnn_layer": "cnn",
-    "cnn_weights": "cnn",
-    "iqa": "iqa",
-}
 # Bad photos that are named on the screen; all are in photos.csv.
 _NAMED = 5
 
@@ -32,11 +23,6 @@ def define_extract(values: flags.FlagValues, words: list[str]) -> None:
         ("photos", None, "folder of photos, with sub-folders"),
         ("photos_csv", None, "table with the column image and, where names are not paths, path"),
         ("features", None, "folder of the store; made when there is none"),
-        ("clip_model", "ViT-B-32", "a model of open_clip"),
-        ("clip_pretrained", "laion2b_s34b_b79k", "weights: a tag of open_clip, a file, or none"),
-        ("cnn_model", "resnet50", "a model of timm"),
-        ("cnn_layer", None, "its layer, as timm calls it (default: the last one of stride 16)"),
-        ("cnn_weights", "pretrained", "pretrained (timm's), a file in timm's form, or none"),
         (
             "series",
             None,
@@ -44,14 +30,15 @@ def define_extract(values: flags.FlagValues, words: list[str]) -> None:
         ),
     ):
         flags.DEFINE_string(name, default, meaning, flag_values=values)
-    flags.DEFINE_list("blocks", list(_BLOCKS), "which of clip, cnn, iqa", flag_values=values)
-    flags.DEFINE_enum(
-        "iqa",
-        "default",
-        ["default", "classic", "extended"],
-        "which image-quality numbers; classic are clipped as in older work",
-        flag_values=values,
+    flags.DEFINE_list(
+        "blocks", list(EXTRACTORS), f"which of {', '.join(EXTRACTORS)}", flag_values=values
     )
+    for kind in EXTRACTORS.values():
+        for o in kind.options:
+            if o.choices:
+                flags.DEFINE_enum(o.name, o.default, list(o.choices), o.help, flag_values=values)
+            else:
+                flags.DEFINE_string(o.name, o.default, o.help, flag_values=values)
     flags.DEFINE_enum("device", "cpu", ["cpu", "cuda"], "of the networks", flag_values=values)
     flags.DEFINE_integer(
         "workers",
@@ -80,32 +67,22 @@ def extract(values: flags.FlagValues, config: None) -> int:
     del config
     _check_flags(values)
 
-    from jaxrank.extract import extraction
-    from jaxrank.extract.listing import list_folder, list_table
-    from jaxrank.extract.makers import Options
-    from jaxrank.extract.series import Grouping
+    from jaxrank.extraction import pipeline
+    from jaxrank.extraction.photos import list_folder, list_table
+    from jaxrank.extraction.series_table import Grouping
 
     listing = list_table(values.photos_csv) if values.photos is None else list_folder(values.photos)
-    options = Options(
-        values.blocks,
-        values.clip_model,
-        values.clip_pretrained,
-        values.cnn_model,
-        values.cnn_layer,
-        values.cnn_weights,
-        values.iqa,
-        values.device,
-    )
+    chosen = [o for block in values.blocks for o in EXTRACTORS[block].options]
+    options = Options(values.blocks, values.device, {o.name: values[o.name].value for o in chosen})
     grouping = None
     if values.series is not None:
         grouping = Grouping(values.series, values.gap_seconds, values.min_similarity)
     print(f"{len(listing.photos):,} photos in {values.photos or values.photos_csv}", flush=True)
-    weights = {"clip": values.clip_pretrained, "cnn": values.cnn_weights}
-    wanted = [weights[block] for block in weights if block in values.blocks]
+    wanted = [options.value(o.name) for o in chosen if o.names_weights]
     if any(name != "none" and not os.path.isfile(name) for name in wanted):
         print("weights that are not on this machine are fetched", flush=True)
     try:
-        found = extraction.extract(
+        found = pipeline.extract(
             listing,
             values.features,
             options,
@@ -151,11 +128,12 @@ def _check_flags(values: flags.FlagValues) -> None:
     if values.features is None:
         raise UserError("--features is missing: the folder of the store")
     for block in values.blocks:
-        if block not in _BLOCKS:
-            raise UserError(f"--blocks: '{block}' unknown.{did_you_mean(block, _BLOCKS)}")
-    for name, block in _NEEDS.items():
-        if values[name].present and block not in values.blocks:
-            raise UserError(f"--{name} needs the block '{block}' in --blocks")
+        if block not in EXTRACTORS:
+            raise UserError(f"--blocks: '{block}' unknown.{did_you_mean(block, EXTRACTORS)}")
+    for block, kind in EXTRACTORS.items():
+        for option in kind.options:
+            if values[option.name].present and block not in values.blocks:
+                raise UserError(f"--{option.name} needs the block '{block}' in --blocks")
     for name in ("gap_seconds", "min_similarity"):
         if values[name].present and values.series != "time":
             raise UserError(f"--{name} goes with --series=time")

@@ -12,9 +12,9 @@ from jaxrank.cli import main
 from jaxrank.data import feature_store
 from jaxrank.data.merge import merge_stores
 from jaxrank.errors import UserError
-from jaxrank.extract.extraction import extract
-from jaxrank.extract.listing import list_folder
-from jaxrank.extract.series import Grouping
+from jaxrank.extraction.photos import list_folder
+from jaxrank.extraction.pipeline import extract
+from jaxrank.extraction.series_table import Grouping
 
 
 def test_two_stores_are_merged(tmp_path: Path) -> None:
@@ -68,7 +68,7 @@ def test_stores_that_do_not_fit_are_not_merged(
     extract(
         list_folder(fill(tmp_path / "p2", 2, first=10)),
         tmp_path / "classic",
-        IQA._replace(iqa="classic"),
+        IQA._replace(values={"iqa": "classic"}),
     )
     (tmp_path / "p3").mkdir()
     (tmp_path / "p3" / "000.jpg").write_bytes(jpeg(scene(99)))

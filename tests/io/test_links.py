@@ -14,8 +14,8 @@ from jaxrank import calibration, launches
 from jaxrank.cli import main
 from jaxrank.data import feature_store
 from jaxrank.errors import UserError
-from jaxrank.extract.extraction import extract
-from jaxrank.extract.listing import list_folder
+from jaxrank.extraction.photos import list_folder
+from jaxrank.extraction.pipeline import extract
 from jaxrank.io import atomic
 from jaxrank.planning import costs
 from jaxrank.reporting import progress

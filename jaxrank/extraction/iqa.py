@@ -5,10 +5,14 @@ on its luma Y = 0.299 R + 0.587 G + 0.114 B in [0, 255] (ITU-R BT.601) unless so
 said. Differences at the border see the edge pixels repeated.
 """
 
+from functools import partial
 from typing import Literal, TypeAlias
 
 import numpy as np
 from PIL import Image
+
+from jaxrank.extraction.decoding import SHORT_SIDE
+from jaxrank.extraction.extractors import Extractor, Options
 
 # Which numbers: ours; the clipped ones of older work; ours and more.
 Kind: TypeAlias = Literal["default", "classic", "extended"]
@@ -25,6 +29,19 @@ COLUMNS: dict[Kind, tuple[str, ...]] = {
 _OVEREXPOSED, _UNDEREXPOSED = 250, 5
 # Tiles a side in which the sharpest place is looked for.
 _TILES = 8
+
+
+def make_extractor(options: Options) -> Extractor:
+    kind: Kind = options.value("iqa")
+    return Extractor(
+        columns=COLUMNS[kind],
+        recipe={"numbers": kind, "version": 1},
+        source=f"image-quality numbers ({kind}) at {SHORT_SIDE} pixels",
+        caveat="",
+        view=partial(measure, kind=kind),
+        encode=np.asarray,
+        batch=64,
+    )
 
 
 def measure(image: Image.Image, kind: Kind) -> np.ndarray:

@@ -9,9 +9,9 @@ from photo_stores import SMALL, fill
 
 from jaxrank.cli import main
 from jaxrank.data import feature_store
-from jaxrank.extract.extraction import extract
-from jaxrank.extract.listing import list_folder
-from jaxrank.extract.series import Grouping
+from jaxrank.extraction.photos import list_folder
+from jaxrank.extraction.pipeline import extract
+from jaxrank.extraction.series_table import Grouping
 
 
 def test_the_command_says_what_it_did(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -99,7 +99,7 @@ def test_random_weights_stand_wherever_results_appear(
     main(["launch.py", "audit", *audited, f"--workdir={tmp_path / 'a'}"])
     assert "block cnn: random weights" in capsys.readouterr().out
     # Features that another layer made have the same columns' names; the model knows better.
-    other = SMALL._replace(iqa="classic")
+    other = SMALL._replace(values={"iqa": "classic"})
     extract(list_folder(photos), tmp_path / "other", other)
     ranked[1] = f"--features={tmp_path / 'other'}"
     assert main(["launch.py", "rank", *ranked[:2], f"--workdir={tmp_path / 'o'}"]) == 2

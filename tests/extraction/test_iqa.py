@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jaxrank.extract import iqa
+from jaxrank.extraction import iqa
 
 CORNER = np.array([[0, 0], [0, 255]], np.float32)
 # Its Laplacian with repeated edges: 0, 255, 255, 2 * 255 - 4 * 255 = -510, whose mean is 0.

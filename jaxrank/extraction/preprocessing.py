@@ -6,7 +6,7 @@ import numpy as np
 from PIL import Image
 
 from jaxrank.errors import UserError
-from jaxrank.extract.decoding import SHORT_SIDE
+from jaxrank.extraction.decoding import SHORT_SIDE
 
 # How a photo is fitted into the network's frame: its middle, or the whole of it with borders, or
 # the whole of it stretched.

@@ -21,14 +21,13 @@ from rich.progress import (
 from jaxrank.data import feature_store
 from jaxrank.data.feature_store import PHOTOS_CSV, Block, Extraction
 from jaxrank.errors import UserError
-from jaxrank.extract import workers
-from jaxrank.extract.decoding import Facts
-from jaxrank.extract.grouping import Taken
-from jaxrank.extract.listing import Listing
-from jaxrank.extract.makers import Maker, Options, make_makers
-from jaxrank.extract.partial import PartialRows
-from jaxrank.extract.photos import shown
-from jaxrank.extract.series import Grouping, check_grouping, write_series
+from jaxrank.extraction import workers
+from jaxrank.extraction.bursts import Taken
+from jaxrank.extraction.decoding import Facts
+from jaxrank.extraction.extractors import Extractor, Options, make_extractors
+from jaxrank.extraction.partial_rows import PartialRows
+from jaxrank.extraction.photos import Listing, shown
+from jaxrank.extraction.series_table import Grouping, check_grouping, write_series
 from jaxrank.io import atomic, tables
 
 _COLUMNS = ("image", "status", "reason", "sha256", "bytes", "width", "height", "taken", "camera")
@@ -86,37 +85,39 @@ def extract(
     if grouping is not None:
         names = [shown(photo.name) for photo in listing.photos]
         check_grouping(grouping, store, names, options.blocks)
-    makers = make_makers(options)
+    extractors = make_extractors(options)
     with ExitStack() as stack:
         with feature_store.writing_errors(store):
             stack.enter_context(atomic.sole_writer(store))
-        seen = _Pass(listing, store, makers)
+        seen = _Pass(listing, store, extractors)
         begun = time.monotonic()
         seen.run(num_workers or os.cpu_count() or 1, strict, console)
         with feature_store.writing_errors(store):
             made = seen.write_blocks()
         seconds = time.monotonic() - begun
-        notes = [*listing.notes, *seen.notes, *_stale_notes(store, seen.good, makers)]
+        notes = [*listing.notes, *seen.notes, *_stale_notes(store, seen.good, extractors)]
         num_series = None
         if grouping is not None:
             with feature_store.writing_errors(store):
                 taken = [photo for photo in seen.taken if photo.name in seen.good]
                 grouped = write_series(store, grouping, taken, seen.good, seen.bad)
             num_series, notes = len(grouped.series), notes + grouped.notes
-    sources = {block: maker.source for block, maker in makers.items()}
+    sources = {block: extractor.source for block, extractor in extractors.items()}
     return Extracted(seen.good, seen.bad, made, sources, num_series, seconds, notes)
 
 
 class _Pass:
     """One look at all photos: rows of `photos.csv`, rows of all blocks."""
 
-    def __init__(self, listing: Listing, store: Path, makers: Mapping[str, Maker]):
-        self._listing, self._store, self._makers = listing, store, makers
+    def __init__(self, listing: Listing, store: Path, extractors: Mapping[str, Extractor]):
+        self._listing, self._store, self._makers = listing, store, extractors
         self.notes: list[str] = []
         self._old_rows = _old_photos(store / PHOTOS_CSV)
         described = feature_store.describe_store(store)
         # Of blocks that were made in the same way; their other photos stay.
-        self._old = {b: self._old_block(b, maker, described) for b, maker in makers.items()}
+        self._old = {
+            b: self._old_block(b, extractor, described) for b, extractor in extractors.items()
+        }
         self._kept = {
             block: dict(zip(old.extraction.photos_sha256, old.values, strict=True))
             if old is not None and old.extraction is not None
@@ -124,17 +125,17 @@ class _Pass:
             for block, old in self._old.items()
         }
         self._new = {
-            block: PartialRows(store, block, maker.recipe, len(maker.columns))
-            for block, maker in makers.items()
+            block: PartialRows(store, block, extractor.recipe, len(extractor.columns))
+            for block, extractor in extractors.items()
         }
-        self._waiting: dict[str, dict[str, np.ndarray]] = {block: {} for block in makers}
+        self._waiting: dict[str, dict[str, np.ndarray]] = {block: {} for block in extractors}
         self._rows: dict[str, tuple[Any, ...]] = {}
         self.good: dict[str, str] = {}
         self.bad: dict[str, str] = {}
         self.taken: list[Taken] = []
 
     def _old_block(
-        self, name: str, maker: Maker, described: Mapping[str, Block | None]
+        self, name: str, extractor: Extractor, described: Mapping[str, Block | None]
     ) -> Block | None:
         """The store's block, where it was made in the same way.
 
@@ -154,15 +155,17 @@ class _Pass:
         listed = {shown(photo.name) for photo in self._listing.photos}
         others = len(set(old.photos) - listed)
         also = f"also of {others:,} photos that are not here; name another --features"
-        if old.extraction.recipe != maker.recipe or list(old.columns) != list(maker.columns):
+        if old.extraction.recipe != extractor.recipe or list(old.columns) != list(
+            extractor.columns
+        ):
             if others:
                 raise UserError(
                     f"{self._store}: its block '{name}' was made otherwise ('{old.source}'), {also}"
                 )
-            if maker.caveat and not old.caveat:
+            if extractor.caveat and not old.caveat:
                 raise UserError(
                     f"{self._store}: its block '{name}' was learned ('{old.source}') and would be "
-                    f"replaced ({maker.caveat}); name another --features"
+                    f"replaced ({extractor.caveat}); name another --features"
                 )
             self.notes.append(f"the block '{name}' was made otherwise before: '{old.source}'")
             return None
@@ -176,7 +179,7 @@ class _Pass:
 
     def run(self, num_workers: int, strict: bool, console: Console | None) -> None:
         photos = self._listing.photos
-        views = {block: maker.view for block, maker in self._makers.items()}
+        views = {block: extractor.view for block, extractor in self._makers.items()}
         known = {b: frozenset(self._kept[b].keys() | self._new[b].rows) for b in self._makers}
         coming = workers.see_all(photos, self._listing.root, views, known, num_workers)
         try:
@@ -215,12 +218,12 @@ class _Pass:
         waiting, self._waiting[block] = self._waiting[block], {}
         if not waiting:
             return
-        maker, contents = self._makers[block], np.array(list(waiting))
-        values = maker.encode(np.stack(list(waiting.values())))
+        extractor, contents = self._makers[block], np.array(list(waiting))
+        values = extractor.encode(np.stack(list(waiting.values())))
         finite = np.isfinite(values).all(axis=1)
         if not finite.any():
             raise UserError(
-                f"block '{block}' ({maker.source}): no number is finite; look at the weights"
+                f"block '{block}' ({extractor.source}): no number is finite; look at the weights"
             )
         self._new[block].add(contents[finite].tolist(), values[finite])
         for content in contents[~finite].tolist():  # such as what overflows in half precision
@@ -238,16 +241,16 @@ class _Pass:
                 f"{self._listing.root}: none of {len(self._rows):,} photos can be used; '{name}': "
                 f"{reason}"
             )
-        for block, maker in self._makers.items():
+        for block, extractor in self._makers.items():
             rows_of = self._kept[block] | self._new[block].rows
             contents = self._others(block) | self.good
             made = Block(
                 list(contents),
-                list(maker.columns),
+                list(extractor.columns),
                 np.stack([rows_of[sha256] for sha256 in contents.values()]),
-                maker.source,
-                caveat=maker.caveat,
-                extraction=Extraction(dict(maker.recipe), list(contents.values())),
+                extractor.source,
+                caveat=extractor.caveat,
+                extraction=Extraction(dict(extractor.recipe), list(contents.values())),
             )
             feature_store.write_block(self._store, block, made)
             self._new[block].end(self._kept[block].keys() | contents.values())
@@ -312,11 +315,13 @@ def _with_progress(
             bar.update(task, advance=1, speed=f"{speed:.1f} photos/s" if speed else "")
 
 
-def _stale_notes(store: Path, good: Mapping[str, str], makers: Mapping[str, Maker]) -> list[str]:
+def _stale_notes(
+    store: Path, good: Mapping[str, str], extractors: Mapping[str, Extractor]
+) -> list[str]:
     """What is said of blocks that this run did not make, of photos that have changed since."""
     notes = []
     for name, block in feature_store.describe_store(store).items():
-        if name in makers or block is None or block.extraction is None:
+        if name in extractors or block is None or block.extraction is None:
             continue
         then = dict(zip(block.photos, block.extraction.photos_sha256, strict=True))
         changed = sum(then.get(photo) != sha256 for photo, sha256 in good.items())

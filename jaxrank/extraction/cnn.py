@@ -4,9 +4,10 @@ import os
 from typing import Any
 
 from jaxrank.errors import UserError, did_you_mean
-from jaxrank.extract import networks
-from jaxrank.extract.networks import NO_WEIGHTS, RANDOM_WEIGHTS, Network
-from jaxrank.extract.preprocessing import Fit, Preprocessing, checked
+from jaxrank.extraction import torch_networks
+from jaxrank.extraction.extractors import Extractor, Options
+from jaxrank.extraction.preprocessing import Fit, Preprocessing, checked
+from jaxrank.extraction.torch_networks import NO_WEIGHTS, RANDOM_WEIGHTS, Network
 
 # The weights that timm has for a model.
 PRETRAINED = "pretrained"
@@ -14,6 +15,17 @@ PRETRAINED = "pretrained"
 # stage, C4 of Lin et al. (2017).
 _STRIDE = 16
 _FITS: dict[str, Fit] = {"center": "crop", "border": "pad", "squash": "stretch"}
+
+
+def make_extractor(options: Options) -> Extractor:
+    torch_networks.check_device(options.device)
+    network = make_network(
+        options.value("cnn_model"),
+        options.value("cnn_layer"),
+        options.value("cnn_weights"),
+        options.device,
+    )
+    return torch_networks.extractor_of(network, options.device)
 
 
 def make_network(model_name: str, layer: str | None, weights: str, device: str) -> Network:
@@ -27,7 +39,7 @@ def make_network(model_name: str, layer: str | None, weights: str, device: str) 
     Raises:
       UserError: there is no such model or layer, or the weights can't be had.
     """
-    (timm,) = networks.import_libraries("timm")
+    (timm,) = torch_networks.import_libraries("timm")
     architecture = model_name.split(".")[0]
     if not timm.is_model(architecture):
         raise UserError(
@@ -37,7 +49,7 @@ def make_network(model_name: str, layer: str | None, weights: str, device: str) 
     model = _load(timm, model_name, weights)
     index, layer, width = _find_layer(model, model_name, layer)
     preprocessing = checked(_preprocessing(timm, model), model_name)
-    recipe = networks.recipe_of(model_name, model, preprocessing, device, layer=layer)
+    recipe = torch_networks.recipe_of(model_name, model, preprocessing, device, layer=layer)
     drawn = weights == NO_WEIGHTS
 
     def forward(pixels: Any) -> Any:
@@ -52,23 +64,23 @@ def make_network(model_name: str, layer: str | None, weights: str, device: str) 
         recipe,
         f"{model_name}, {RANDOM_WEIGHTS if drawn else os.path.basename(weights)}",
         RANDOM_WEIGHTS if drawn else "",
-        networks.make_encoder(model, forward, preprocessing, device),
+        torch_networks.make_encoder(model, forward, preprocessing, device),
     )
 
 
 def _load(timm: Any, model_name: str, weights: str) -> Any:
-    networks.seeded()
+    torch_networks.seeded()
     if weights not in (NO_WEIGHTS, PRETRAINED):
-        networks.weights_file("cnn_weights", weights)
+        torch_networks.weights_file("cnn_weights", weights)
     try:
-        with networks.quiet():
+        with torch_networks.quiet():
             model = timm.create_model(model_name, pretrained=weights == PRETRAINED)
             if weights not in (NO_WEIGHTS, PRETRAINED):
                 _load_file(timm, model, weights)
     except Exception as error:  # the hub, files, and tensors that don't fit raise many kinds
         known = timm.get_pretrained_cfg(model_name)
         remote = {} if known is None else known.to_dict()
-        raise networks.cant_load("cnn_weights", model_name, weights, remote, error) from None
+        raise torch_networks.cant_load("cnn_weights", model_name, weights, remote, error) from None
     return model
 
 
@@ -76,9 +88,9 @@ def _load_file(timm: Any, model: Any, path: str) -> None:
     """Loads a file of weights; only those of the classifier, which is not used, may be missing."""
     classifier = model.pretrained_cfg.get("classifier") or ()
     heads = (classifier,) if isinstance(classifier, str) else tuple(classifier)
-    state = networks.without(timm.models.load_state_dict(path, weights_only=True), heads)
+    state = torch_networks.without(timm.models.load_state_dict(path, weights_only=True), heads)
     result = model.load_state_dict(state, strict=False)
-    missing = list(networks.without(dict.fromkeys(result.missing_keys), heads))
+    missing = list(torch_networks.without(dict.fromkeys(result.missing_keys), heads))
     for names, what in ((missing, "are missing"), (result.unexpected_keys, "are unknown")):
         if names:
             raise ValueError(f"{len(names):,} tensors {what}, such as '{names[0]}'")

@@ -15,12 +15,11 @@ from photo_stores import IQA, SMALL, fill, photo_table, rows
 from jaxrank.cli import main
 from jaxrank.data import feature_store
 from jaxrank.errors import UserError
-from jaxrank.extract import extraction
-from jaxrank.extract.decoding import BadPhoto, decode
-from jaxrank.extract.extraction import extract
-from jaxrank.extract.listing import list_folder, list_table
-from jaxrank.extract.makers import Maker, Options, make_makers
-from jaxrank.extract.photos import Photo, read_photo
+from jaxrank.extraction import pipeline
+from jaxrank.extraction.decoding import BadPhoto, decode
+from jaxrank.extraction.extractors import Extractor, Options, make_extractors
+from jaxrank.extraction.photos import Photo, list_folder, list_table, read_photo
+from jaxrank.extraction.pipeline import extract
 
 
 @pytest.fixture
@@ -28,7 +27,7 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """How many photos each batch of networks and numbers had."""
     batches: list[int] = []
 
-    def count(options: Options) -> dict[str, Maker]:
+    def count(options: Options) -> dict[str, Extractor]:
         def counting(encode: Callable[[np.ndarray], np.ndarray]) -> Callable[[np.ndarray], Any]:
             def run(batch: np.ndarray) -> np.ndarray:
                 batches.append(len(batch))
@@ -37,11 +36,11 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> list[int]:
             return run
 
         return {
-            block: maker._replace(encode=counting(maker.encode))
-            for block, maker in make_makers(options).items()
+            block: extractor._replace(encode=counting(extractor.encode))
+            for block, extractor in make_extractors(options).items()
         }
 
-    monkeypatch.setattr(extraction, "make_makers", count)
+    monkeypatch.setattr(pipeline, "make_extractors", count)
     return batches
 
 
@@ -105,7 +104,10 @@ def test_odd_photos_go_through_networks(tmp_path: Path, tiny_clip: str) -> None:
     folder.mkdir()
     for name, data in odd_photos().items():
         (folder / name).write_bytes(data)
-    options = SMALL._replace(blocks=("clip", "cnn"), clip_model=tiny_clip, clip_pretrained="none")
+    options = SMALL._replace(
+        blocks=("clip", "cnn"),
+        values={**SMALL.values, "clip_model": tiny_clip, "clip_pretrained": "none"},
+    )
     found = extract(list_folder(folder), tmp_path / "store", options)
     store = feature_store.open_feature_store(tmp_path / "store")
     assert list(store) == ["clip", "cnn"]
@@ -189,15 +191,18 @@ def test_what_is_known_keeps_its_facts(tmp_path: Path) -> None:
 def test_other_numbers_or_another_network_make_a_block_anew(tmp_path: Path) -> None:
     folder = fill(tmp_path / "photos", 3)
     extract(list_folder(folder), tmp_path / "store", SMALL)
-    classic = extract(list_folder(folder), tmp_path / "store", IQA._replace(iqa="classic"))
+    classic = extract(
+        list_folder(folder), tmp_path / "store", IQA._replace(values={"iqa": "classic"})
+    )
     assert classic.made == {"iqa": 3}
     learned = tmp_path / "learned"
     extract(list_folder(folder), learned, SMALL)
+    first_layer = SMALL._replace(values={**SMALL.values, "cnn_layer": "layer1"})
     manifest = learned / feature_store.MANIFEST
     manifest.write_text(manifest.read_text().replace('"caveat": "random weights",', ""))
     with pytest.raises(UserError, match=r"'cnn' was learned .* \(random weights\)"):
-        extract(list_folder(folder), learned, SMALL._replace(cnn_layer="layer1"))
-    layer = extract(list_folder(folder), tmp_path / "store", SMALL._replace(cnn_layer="layer1"))
+        extract(list_folder(folder), learned, first_layer)
+    layer = extract(list_folder(folder), tmp_path / "store", first_layer)
     assert layer.made == {"cnn": 3, "iqa": 3}
 
 
@@ -246,7 +251,7 @@ def test_photos_of_another_folder_join_a_store_and_take_nothing_away(tmp_path: P
     assert sorted(rows(tmp_path / "store", "iqa")) == [f"00{i}.jpg" for i in range(5)]
     assert sorted(photo_table(tmp_path / "store").index) == [f"00{i}.jpg" for i in range(5)]
     assert found.notes == ["the block 'iqa' had 2 photos that are not here; they stay"]
-    classic = IQA._replace(iqa="classic")
+    classic = IQA._replace(values={"iqa": "classic"})
     with pytest.raises(UserError, match=r"made otherwise .* also of 2 photos that are not here"):
         extract(list_folder(two), tmp_path / "store", classic)
     shutil.copytree(one, tmp_path / "two", dirs_exist_ok=True)
@@ -352,15 +357,18 @@ def test_a_photo_whose_numbers_are_not_finite_is_bad(
     folder = fill(tmp_path / "photos", 4)
     sick: list[int] = [2]
 
-    def overflowing(options: Options) -> dict[str, Maker]:
+    def overflowing(options: Options) -> dict[str, Extractor]:
         def encode(batch: np.ndarray) -> np.ndarray:
             values = np.array(batch)
             values[sick] = np.inf
             return values
 
-        return {b: maker._replace(encode=encode) for b, maker in make_makers(options).items()}
+        return {
+            b: extractor._replace(encode=encode)
+            for b, extractor in make_extractors(options).items()
+        }
 
-    monkeypatch.setattr(extraction, "make_makers", overflowing)
+    monkeypatch.setattr(pipeline, "make_extractors", overflowing)
     found = extract(list_folder(folder), tmp_path / "store", IQA)
     assert found.bad == {"002.jpg": "its numbers of block 'iqa' are not finite"}
     assert set(rows(tmp_path / "store", "iqa")) == {"000.jpg", "001.jpg", "003.jpg"}

@@ -7,11 +7,20 @@ from typing import Any
 import numpy as np
 
 from jaxrank.errors import UserError, did_you_mean
-from jaxrank.extract import networks
-from jaxrank.extract.networks import NO_WEIGHTS, RANDOM_WEIGHTS, Network
-from jaxrank.extract.preprocessing import Fit, Preprocessing, checked
+from jaxrank.extraction import torch_networks
+from jaxrank.extraction.extractors import Extractor, Options
+from jaxrank.extraction.preprocessing import Fit, Preprocessing, checked
+from jaxrank.extraction.torch_networks import NO_WEIGHTS, RANDOM_WEIGHTS, Network
 
 _FITS: dict[str, Fit] = {"shortest": "crop", "longest": "pad", "squash": "stretch"}
+
+
+def make_extractor(options: Options) -> Extractor:
+    torch_networks.check_device(options.device)
+    network = make_network(
+        options.value("clip_model"), options.value("clip_pretrained"), options.device
+    )
+    return torch_networks.extractor_of(network, options.device)
 
 
 def make_network(model_name: str, weights: str, device: str) -> Network:
@@ -24,7 +33,7 @@ def make_network(model_name: str, weights: str, device: str) -> Network:
     Raises:
       UserError: there is no such model, or its weights can't be had.
     """
-    torch, open_clip = networks.import_libraries("torch", "open_clip")
+    torch, open_clip = torch_networks.import_libraries("torch", "open_clip")
     if model_name not in open_clip.list_models():
         raise UserError(
             f"--clip_model={model_name}: open_clip has no such model."
@@ -33,7 +42,7 @@ def make_network(model_name: str, weights: str, device: str) -> Network:
     model = _load(open_clip, model_name, weights)
     tower = model.visual
     preprocessing = checked(_preprocessing(model), model_name)
-    recipe = networks.recipe_of(model_name, tower, preprocessing, device)
+    recipe = torch_networks.recipe_of(model_name, tower, preprocessing, device)
     drawn = weights == NO_WEIGHTS
 
     def forward(pixels: Any) -> Any:
@@ -41,7 +50,7 @@ def make_network(model_name: str, weights: str, device: str) -> Network:
         pooled = found[0] if isinstance(found, tuple) else found  # CoCa gives its tokens too
         return torch.nn.functional.normalize(pooled.float(), dim=-1)
 
-    encode = networks.make_encoder(tower, forward, preprocessing, device)
+    encode = torch_networks.make_encoder(tower, forward, preprocessing, device)
     blank = np.zeros((1, preprocessing.height, preprocessing.width, 3), np.uint8)
     width = encode(blank).shape[1]
     return Network(
@@ -62,9 +71,9 @@ def _load(open_clip: Any, model_name: str, weights: str) -> Any:
                 f"--clip_pretrained={weights}: neither a file nor weights of '{model_name}'."
                 f"{did_you_mean(weights, [*tags, NO_WEIGHTS])}"
             )
-        networks.weights_file("clip_pretrained", weights)
-    networks.seeded()
-    with networks.quiet():
+        torch_networks.weights_file("clip_pretrained", weights)
+    torch_networks.seeded()
+    with torch_networks.quiet():
         # It warns where a tag was trained with another GELU than the model's configuration says.
         warnings.filterwarnings("error", message="QuickGELU mismatch")
         try:
@@ -81,7 +90,7 @@ def _load(open_clip: Any, model_name: str, weights: str) -> Any:
             ) from None
         except Exception as error:  # the hub, files, and tensors that don't fit raise many kinds
             remote = open_clip.get_pretrained_cfg(model_name, weights)
-            raise networks.cant_load(
+            raise torch_networks.cant_load(
                 "clip_pretrained", model_name, weights, remote, error
             ) from None
 

@@ -15,13 +15,13 @@ from small_data import TINY
 from jaxrank.cli import main
 from jaxrank.data import feature_store
 from jaxrank.errors import UserError
-from jaxrank.extract import clip, cnn, networks
-from jaxrank.extract.networks import Network
-from jaxrank.extract.preprocessing import Preprocessing, checked, network_input
+from jaxrank.extraction import clip, cnn, torch_networks
+from jaxrank.extraction.preprocessing import Preprocessing, checked, network_input
+from jaxrank.extraction.torch_networks import Network
 
 pytestmark = pytest.mark.usefixtures("tiny_clip")
 
-torch, open_clip, timm = networks.import_libraries("torch", "open_clip", "timm")
+torch, open_clip, timm = torch_networks.import_libraries("torch", "open_clip", "timm")
 
 SMALL_CNN = "test_resnet"
 
@@ -224,16 +224,16 @@ def test_names_that_are_not_known(tmp_path: Path) -> None:
 def test_a_device_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(UserError, match="sees no CUDA device here"):
-        networks.check_device("cuda")
+        torch_networks.check_device("cuda")
 
 
 def test_a_missing_extra_is_a_line_with_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(name: str) -> None:
         raise ImportError(f"No module named '{name}'", name=name)
 
-    monkeypatch.setattr(networks.importlib, "import_module", refuse)
+    monkeypatch.setattr(torch_networks.importlib, "import_module", refuse)
     with pytest.raises(UserError, match=r"'timm' is missing\): pip install 'jaxrank\[features\]'"):
-        networks.import_libraries("timm")
+        torch_networks.import_libraries("timm")
 
 
 def plain(**changes: Any) -> Preprocessing:

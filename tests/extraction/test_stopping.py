@@ -17,32 +17,32 @@ from photo_stores import IQA, SMALL, fill, rows
 from PIL import Image
 
 from jaxrank.data import feature_store
-from jaxrank.extract import extraction, workers
-from jaxrank.extract.extraction import extract
-from jaxrank.extract.listing import list_folder
-from jaxrank.extract.makers import make_makers
+from jaxrank.extraction import pipeline, workers
+from jaxrank.extraction.extractors import make_extractors
+from jaxrank.extraction.photos import list_folder
+from jaxrank.extraction.pipeline import extract
 
 SLOW = """
 import sys, time
-from jaxrank.extract import extraction, makers
-from jaxrank.extract.partial import PartialRows
-import jaxrank.extract.partial as partial
-partial._EVERY = 0.0
+from jaxrank.extraction import extractors, pipeline
+from jaxrank.extraction import partial_rows
+partial_rows._EVERY = 0.0
 def slow(options):
-    made = makers.make_makers(options)
-    def slower(maker):
+    made = extractors.make_extractors(options)
+    def slower(extractor):
         def encode(batch):
             time.sleep(0.15)
             print("batch", flush=True)
-            values = maker.encode(batch)
+            values = extractor.encode(batch)
             return values + 1e-4 * values.mean()  # a photo's neighbours show in its bits
-        return maker._replace(encode=encode, batch=4)
-    return {block: slower(maker) for block, maker in made.items()}
-extraction.make_makers = slow
-from jaxrank.extract.listing import list_folder
+        return extractor._replace(encode=encode, batch=4)
+    return {block: slower(extractor) for block, extractor in made.items()}
+pipeline.make_extractors = slow
+from jaxrank.extraction.photos import list_folder
 if __name__ == "__main__":
-    options = makers.Options(blocks=("cnn", "iqa"), cnn_model="test_resnet", cnn_weights="none")
-    extraction.extract(list_folder(sys.argv[1]), sys.argv[2], options, num_workers=2)
+    values = {"cnn_model": "test_resnet", "cnn_weights": "none"}
+    options = extractors.Options(("cnn", "iqa"), values=values)
+    pipeline.extract(list_folder(sys.argv[1]), sys.argv[2], options, num_workers=2)
 """
 
 
@@ -113,11 +113,11 @@ def test_a_run_that_ends_between_two_blocks_goes_on_to_the_same_bits(
 def test_damaged_partial_rows_are_made_again(tmp_path: Path) -> None:
     folder = fill(tmp_path / "photos", 3)
     extract(list_folder(folder), tmp_path / "whole", IQA)
-    (maker,) = make_makers(IQA).values()
+    (extractor,) = make_extractors(IQA).values()
     sha256 = list(extract(list_folder(folder), tmp_path / "whole", IQA).good.values())
 
-    def partial_rows() -> extraction.PartialRows:
-        return extraction.PartialRows(tmp_path / "store", "iqa", maker.recipe, 4)
+    def partial_rows() -> pipeline.PartialRows:
+        return pipeline.PartialRows(tmp_path / "store", "iqa", extractor.recipe, 4)
 
     wrong = np.ones((1, 4), np.float32)  # rows that show where they were believed
     for damage in (None, "cut", "nan", "narrow", "float64", "scalar", "other"):
@@ -230,7 +230,7 @@ def test_ctrl_c_keeps_what_is_done_and_says_how_to_go_on(tmp_path: Path) -> None
     folder = fill(tmp_path / "photos", 40)
     script = tmp_path / "slow.py"
     script.write_text(
-        SLOW.split("from jaxrank.extract.listing")[0].replace("_EVERY = 0.0", "_EVERY = 1e9")
+        SLOW.split("from jaxrank.extraction.photos")[0].replace("_EVERY = 0.0", "_EVERY = 1e9")
         + "from jaxrank.cli import main\n"
         + "if __name__ == '__main__':\n    sys.exit(main(sys.argv))\n"
     )

@@ -16,8 +16,8 @@ from photo_files import (
 )
 from PIL import Image, ImageOps
 
-from jaxrank.extract import decoding
-from jaxrank.extract.decoding import SHORT_SIDE, BadPhoto, decode, describe
+from jaxrank.extraction import decoding
+from jaxrank.extraction.decoding import SHORT_SIDE, BadPhoto, decode, describe
 
 
 @pytest.fixture(autouse=True)

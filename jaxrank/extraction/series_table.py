@@ -12,8 +12,8 @@ import numpy as np
 from jaxrank.data import feature_store
 from jaxrank.data.feature_store import SERIES_CSV, Block
 from jaxrank.errors import UserError, did_you_mean
-from jaxrank.extract import grouping
-from jaxrank.extract.grouping import Grouped, Taken
+from jaxrank.extraction import bursts
+from jaxrank.extraction.bursts import Grouped, Taken
 from jaxrank.io import tables
 
 # The least cosine of two CLIP vectors of one scene, where none is given.
@@ -45,9 +45,9 @@ def check_grouping(how: Grouping, store: Path, names: Sequence[str], made: Seque
       made: blocks that will be made.
     """
     if how.by == "folder":
-        grouping.by_folder(names)
+        bursts.by_folder(names)
     elif how.by != "time":
-        grouping.by_table(_read_table(how.by), names)
+        bursts.by_table(_read_table(how.by), names)
     elif how.min_similarity is not None and not (
         {*_SHOW_LIKENESS} & {*made} or _block_of_likeness(store)
     ):
@@ -85,13 +85,13 @@ def write_series(
     """
     names = [photo.name for photo in taken]
     if how.by == "folder":
-        grouped = grouping.by_folder(names)
+        grouped = bursts.by_folder(names)
     elif how.by == "time":
         are_similar, note = _similarity(store, how.min_similarity, contents)
-        grouped = grouping.by_time(taken, how.gap_seconds, are_similar)
+        grouped = bursts.by_time(taken, how.gap_seconds, are_similar)
         grouped = grouped._replace(notes=[note, *grouped.notes])
     else:
-        grouped = grouping.by_table(_read_table(how.by), names)
+        grouped = bursts.by_table(_read_table(how.by), names)
     if not grouped.series:
         stays = f", and {store / SERIES_CSV} is the old one" * (store / SERIES_CSV).exists()
         raise UserError(

@@ -8,10 +8,10 @@ from photo_stores import IQA, SMALL, fill, series
 
 from jaxrank.data import feature_store
 from jaxrank.errors import UserError
-from jaxrank.extract.extraction import extract
-from jaxrank.extract.grouping import parse_time
-from jaxrank.extract.listing import list_folder
-from jaxrank.extract.series import Grouping
+from jaxrank.extraction.bursts import parse_time
+from jaxrank.extraction.photos import list_folder
+from jaxrank.extraction.pipeline import extract
+from jaxrank.extraction.series_table import Grouping
 
 
 def timed(folder: Path, name: str, time_: str, camera: str = "A", seed: int = 0) -> None:

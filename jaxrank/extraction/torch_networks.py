@@ -11,13 +11,15 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from types import ModuleType
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from jaxrank.errors import UserError
-from jaxrank.extract.preprocessing import Preprocessing
+from jaxrank.extraction.extractors import Extractor
+from jaxrank.extraction.preprocessing import Preprocessing, network_input
 
 INSTALL = "pip install 'jaxrank[features]'"
 # What stands in place of a file or a tag for weights that are drawn, not learned.
@@ -48,6 +50,18 @@ class Network(NamedTuple):
     source: str
     caveat: str
     encode: Callable[[np.ndarray], np.ndarray]
+
+
+def extractor_of(network: Network, device: str) -> Extractor:
+    return Extractor(
+        network.columns,
+        network.recipe,
+        network.source,
+        network.caveat,
+        partial(network_input, p=network.preprocessing),
+        network.encode,
+        BATCH_SIZES[device],
+    )
 
 
 def import_libraries(*names: str) -> list[ModuleType]:

@@ -22,8 +22,8 @@ from pebble import ProcessExpired, ProcessFuture, ProcessPool
 from PIL import Image
 
 from jaxrank.errors import UserError
-from jaxrank.extract.decoding import BadPhoto, Facts, decode, describe, prepare_pillow
-from jaxrank.extract.photos import Photo, read_photo
+from jaxrank.extraction.decoding import BadPhoto, Facts, decode, describe, prepare_pillow
+from jaxrank.extraction.photos import Photo, read_photo
 
 # After so many seconds a photo's decoder is ended.
 PATIENCE = 120.0
