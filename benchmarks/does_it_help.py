@@ -22,13 +22,14 @@ from jaxrank import train
 from jaxrank.configs import default
 from jaxrank.data import splits, synthetic
 from jaxrank.data.dataset import Dataset, align
+from jaxrank.devices import memory_limit
 from jaxrank.evaluation import trial_results
 from jaxrank.evaluation.evaluator import Evaluator, evaluate_cohort, make_evaluator
 from jaxrank.experiments.hyperparameters import Experiment, read_experiments, resolve_blocks
 from jaxrank.inference.saved_model import Model
 from jaxrank.planning import planner
 from jaxrank.planning.trials import make_trials
-from jaxrank.prepare import memory_limit
+from jaxrank.runner.options import MEMORY_FRACTION
 from jaxrank.sampling import SAMPLERS
 
 FOLDS = 5
@@ -127,7 +128,7 @@ def fit(
         experiment = dataclasses.replace(experiment, init_from=start.digest)
     trials = make_trials([experiment], folds, seed, 1)
     dataset, parts = evaluator.dataset, evaluator.parts_FM
-    (cohort,) = planner.make_cohorts(trials, dataset, parts, memory_limit())
+    (cohort,) = planner.make_cohorts(trials, dataset, parts, memory_limit(MEMORY_FRACTION))
     fitted = train.fit(cohort, dataset, parts, start=None if start is None else start.weights)
     return evaluate_cohort(cohort, fitted, evaluator)
 
@@ -137,7 +138,7 @@ def pretrained(
 ) -> Model:
     """A model of a fold's training series only."""
     trials = make_trials([experiment], [fold], seed, 1)
-    (cohort,) = planner.make_cohorts(trials, dataset, parts, memory_limit())
+    (cohort,) = planner.make_cohorts(trials, dataset, parts, memory_limit(MEMORY_FRACTION))
     fitted = train.fit(cohort, dataset, parts)
     return Model(
         dataclasses.asdict(experiment),

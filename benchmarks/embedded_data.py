@@ -13,11 +13,12 @@ from jaxrank import baselines, train
 from jaxrank.configs import default
 from jaxrank.data import splits, synthetic
 from jaxrank.data.dataset import Dataset, align
+from jaxrank.devices import memory_limit
 from jaxrank.evaluation.evaluator import baseline_metrics, evaluate_cohort, make_evaluator
 from jaxrank.experiments.hyperparameters import read_experiments, resolve_blocks
 from jaxrank.planning import planner
 from jaxrank.planning.trials import make_trials
-from jaxrank.prepare import memory_limit
+from jaxrank.runner.options import MEMORY_FRACTION
 
 NAMES = ("baseline", "simple_mlp", "tiny_mlp", "clip_only", "iqa_only")
 
@@ -48,7 +49,7 @@ def print_accuracies(split: str, dataset: Dataset) -> None:
     trials = make_trials([resolve_blocks(e, blocks) for e in experiments], [0], 0, 1)
     parts = splits.split_pairs(dataset.table, split)
     evaluator = make_evaluator(dataset, parts)
-    for cohort in planner.make_cohorts(trials, dataset, parts, memory_limit()):
+    for cohort in planner.make_cohorts(trials, dataset, parts, memory_limit(MEMORY_FRACTION)):
         fitted = train.fit(cohort, dataset, parts)
         for result in evaluate_cohort(cohort, fitted, evaluator):
             row = result.metrics.as_row()

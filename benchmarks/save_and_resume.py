@@ -50,7 +50,7 @@ def child(workdir: Path, options: dict[str, Any]) -> dict[str, Any]:
 
 def run(launched: float, workdir: Path, options: dict[str, Any]) -> None:
     """Searches until the first cohort has done three epochs more, saves, and prints the times."""
-    from jaxrank import conductor
+    from jaxrank.runner import search
     from jaxrank.training import checkpointing, state
 
     measured: dict[str, Any] = {"epochs": [], "restoring": 0.0}
@@ -78,7 +78,7 @@ def run(launched: float, workdir: Path, options: dict[str, Any]) -> None:
             mock.patch.object(checkpointing.Saver, "restore", timed_restore),
             mock.patch.object(checkpointing.Saver, "save_if_due", after_epoch),
         ):
-            conductor.search(workdir=workdir, resume=True, **options)
+            search.search(workdir=workdir, resume=True, **options)
     except KeyboardInterrupt:
         print(json.dumps(measured))
 

@@ -3,8 +3,6 @@
 from ._version import __version__ as __version__
 from .audit.api import audit_data as audit_data
 from .audit.verdict import Audit as Audit
-from .conductor import SearchResult as SearchResult
-from .conductor import search as search
 from .data.feature_store import Block as Block
 from .data.feature_store import open_feature_store as open_feature_store
 from .data.feature_store import write_block as write_block
@@ -22,5 +20,8 @@ from .inference.rank import Ranking as Ranking
 from .inference.rank import rank_photos as rank_photos
 from .inference.saved_model import Model as Model
 from .inference.saved_model import load_model as load_model
+from .runner.device_profile import read_device_profile as read_device_profile
+from .runner.search import SearchResult as SearchResult
+from .runner.search import search as search
 from .sampling import BalancedSeriesBatchSampler as BalancedSeriesBatchSampler
 from .sampling import SeriesAwareBatchSampler as SeriesAwareBatchSampler

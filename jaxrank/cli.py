@@ -3,40 +3,49 @@
 Nothing heavy is imported before a command's flags are known to be right.
 """
 
+import importlib
 import inspect
 import re
 import shlex
 import sys
-from collections.abc import Callable
 
 from absl import flags
 
-from jaxrank.commands.auditing import audit, define_audit
-from jaxrank.commands.calibration import calibrate, define_calibrate
-from jaxrank.commands.console import silence_stdout
-from jaxrank.commands.extracting import define_extract, extract
-from jaxrank.commands.features import define_features, features
-from jaxrank.commands.models import define_evaluate, define_rank, evaluate, rank
-from jaxrank.commands.searching import define_search, define_train, search, train
+from jaxrank.commands.terminal import silence_stdout
 from jaxrank.errors import AuditFailed, Stopped, UserError, did_you_mean
 
-USAGE = """\
-jaxrank learns which photo of a series people prefer, and says how sure that is.
+# A new command is a module in commands/ and a row here: what it does, in one line.
+COMMANDS = {
+    "search": "train a catalogue of experiments side by side and compare them",
+    "train": "train one configuration",
+    "audit": "tell whether preferences and photos belong together",
+    "evaluate": "measure a saved model on any pairs",
+    "rank": "order the photos of each series by a saved model, and pick the best",
+    "extract": "make a feature store of photos: CLIP, a CNN, image-quality numbers",
+    "features": "make or extend a feature store, from a CSV, .npy or safetensors file, or another "
+    "store",
+    "profile": "measure this machine, so that plans predict its times",
+}
+# Commands and flags of version 0.1.
+_RENAMED = {"calibrate": "profile"}
+_RENAMED_FLAGS = {"--calibration": "--device_profile"}
 
-    launch.py COMMAND --flag=value     (or: jaxrank COMMAND --flag=value)
 
-Commands:
-  search     train a catalogue of experiments side by side and compare them
-  train      train one configuration
-  audit      tell whether preferences and photos belong together
-  evaluate   measure a saved model on any pairs
-  rank       order the photos of each series by a saved model, and pick the best
-  extract    make a feature store of photos: CLIP, a CNN, image-quality numbers
-  features   make or extend a feature store, from a CSV, .npy or safetensors file, or another store
-  calibrate  measure this machine, so that plans predict its times
-
-'launch.py COMMAND --help' lists a command's flags.
-"""
+def _usage() -> str:
+    rows = [f"  {name:<10} {text}" for name, text in COMMANDS.items()]
+    return "\n".join(
+        [
+            "jaxrank learns which photo of a series people prefer, and says how sure that is.",
+            "",
+            "    launch.py COMMAND --flag=value     (or: jaxrank COMMAND --flag=value)",
+            "",
+            "Commands:",
+            *rows,
+            "",
+            "'launch.py COMMAND --help' lists a command's flags.",
+            "",
+        ]
+    )
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -63,15 +72,17 @@ def main(argv: list[str] | None = None) -> int:
 
 def _dispatch(words: list[str]) -> int:
     if not words or words[0] in ("--help", "-h", "help"):
-        print(USAGE, end="")
+        print(_usage(), end="")
         return 0 if words else 2
     for word in words:
         if not word.isprintable() and any("\ud800" <= letter <= "\udfff" for letter in word):
             raise UserError(f"{word!r} is not UTF-8 text, and could not be written to the results")
+    words = _with_new_names(words)
     command = words[0]
-    if command not in _COMMANDS:
-        raise UserError(f"unknown command '{command}'.{did_you_mean(command, _COMMANDS)}")
-    define, run = _COMMANDS[command]
+    if command not in COMMANDS:
+        raise UserError(f"unknown command '{command}'.{did_you_mean(command, COMMANDS)}")
+    module = importlib.import_module(f"jaxrank.commands.{command}")
+    define, run = module.define, module.run
     values = flags.FlagValues()
     if {"--help", "-h", "-help"} & set(words[1:]):
         define(values, [command])
@@ -98,6 +109,22 @@ def _dispatch(words: list[str]) -> int:
     return run(values, config)
 
 
+def _with_new_names(words: list[str]) -> list[str]:
+    """What was typed, with the names of this version; a name of the last one is reported."""
+    renamed = []
+    for place, word in enumerate(words):
+        name, equals, value = word.partition("=")
+        known = _RENAMED_FLAGS if place else _RENAMED
+        new = known.get(name, name)
+        if new != name:
+            print(
+                f"jaxrank: '{name}' is now '{new}'; the old name goes with the next release",
+                file=sys.stderr,
+            )
+        renamed.append(f"{new}{equals}{value}")
+    return renamed
+
+
 def _in_plain_words(message: str) -> str:
     message = re.sub(r"\('Non-boolean argument to boolean flag'.*", "give true or false", message)
     message = re.sub(r"invalid literal for int\(\).*", "not a whole number", message)
@@ -112,16 +139,3 @@ def _flag_list(values: flags.FlagValues) -> str:
         note = f" (default: {flag.default})" if shown else ""
         lines.append(f"  --{name}: {flag.help}{note}")
     return "\n".join(lines)
-
-
-# Each command: defines its flags, given the words, and returns its config; runs with both.
-_COMMANDS: dict[str, tuple[Callable, Callable]] = {
-    "search": (define_search, search),
-    "train": (define_train, train),
-    "audit": (define_audit, audit),
-    "evaluate": (define_evaluate, evaluate),
-    "rank": (define_rank, rank),
-    "extract": (define_extract, extract),
-    "features": (define_features, features),
-    "calibrate": (define_calibrate, calibrate),
-}

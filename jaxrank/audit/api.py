@@ -24,14 +24,14 @@ def audit_data(
     """Audits pairs, features and a split by series.
 
     Args:
-      pairs, features: see `conductor.search`.
+      pairs, features: see `search.search`.
       reference: a pair or vote table of the same photos; all votes of both count, also those of
         pairs that are left out of training.
       reading: the options of `preferences.read_preferences`.
       max_seconds: see `verdict.audit`.
     """
     reading = reading or {}
-    checked, store, _, _ = load_inputs(pairs, features, reading)
+    checked, store, *_ = load_inputs(pairs, features, reading)
     compared = None
     if reference is not None:
         if not isinstance(pairs, str | Path):

@@ -1,4 +1,6 @@
-"""The commands of the command line, a module for those that share flags.
+"""The commands of the command line, a module each; COMMANDS in cli.py lists them.
 
-Each defines its flags and runs. Nothing heavy is imported before the flags are known to be right.
+`define(values, words)` defines a command's flags, given what was typed, and returns its config;
+`run(values, config)` returns the exit status, and its docstring is the command's help. Nothing
+heavy is imported before the flags are known to be right.
 """

@@ -15,7 +15,7 @@ _SOURCES = {
 }
 
 
-def define_features(values: flags.FlagValues, words: list[str]) -> None:
+def define(values: flags.FlagValues, words: list[str]) -> None:
     del words  # no config here
     for name, meaning in {
         "from_csv": "CSV: first column the photo's name, the others the block's columns",
@@ -45,7 +45,7 @@ def define_features(values: flags.FlagValues, words: list[str]) -> None:
     )
 
 
-def features(values: flags.FlagValues, config: None) -> int:
+def run(values: flags.FlagValues, config: None) -> int:
     """Adds a block to a feature store, or replaces it, from a CSV, .npy or safetensors file; or
     adds all that another store has."""
     del config

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import pandas as pd
 
@@ -20,10 +20,23 @@ SIMULATED = "SIMULATED data"
 EMBEDDED, IN_MEMORY = "embedded", "in memory"
 
 
-def load_inputs(
-    pairs: PairsInput, features: FeaturesInput, reading: Mapping[str, Any]
-) -> tuple[Preferences, Features, dict[str, Any], pd.Series | None]:
-    """Pairs, features, where they come from and, for simulated data, the best possible scores."""
+class Inputs(NamedTuple):
+    """Pairs and features, read and checked.
+
+    Attributes:
+      pairs_source, features_source: their path, EMBEDDED or IN_MEMORY.
+      best_score: of simulated data, the best possible score of each photo.
+    """
+
+    pairs: Preferences
+    features: Features
+    pairs_source: str
+    features_source: str
+    best_score: pd.Series | None = None
+
+
+def load_inputs(pairs: PairsInput, features: FeaturesInput, reading: Mapping[str, Any]) -> Inputs:
+    """Reads what was given; without both, makes the embedded simulated data."""
     if (pairs is None) != (features is None):
         given, lacking = ("pairs", "features") if features is None else ("features", "pairs")
         raise UserError(
@@ -33,17 +46,16 @@ def load_inputs(
     if pairs is None or features is None:
         refuse_vote_options("the embedded data", **reading)
         simulated = simulate()
-        source = {"pairs": EMBEDDED, "features": EMBEDDED}
-        return simulated.pairs, simulated.features, source, simulated.best_score
+        return Inputs(simulated.pairs, simulated.features, EMBEDDED, EMBEDDED, simulated.best_score)
     if isinstance(features, Mapping):
         store = {name: check_block(f"block '{name}'", b) for name, b in features.items()}
     else:
         store = open_feature_store(features)
-    source = {
-        "pairs": str(pairs) if isinstance(pairs, str | Path) else IN_MEMORY,
-        "features": str(features) if isinstance(features, str | Path) else IN_MEMORY,
-    }
-    return _read(pairs, reading), store, source, None
+    return Inputs(_read(pairs, reading), store, _source(pairs), _source(features))
+
+
+def _source(given: object) -> str:
+    return str(given) if isinstance(given, str | Path) else IN_MEMORY
 
 
 def _read(

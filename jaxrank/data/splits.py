@@ -15,7 +15,6 @@ TRAIN, VALIDATION, TEST, UNUSED = 0, 1, 2, 3
 PART_NAMES = ("train", "val", "test", "unused")
 # The parts that a model is measured on.
 MEASURED = (TRAIN, VALIDATION, TEST)
-SPLIT_SEED = 42
 FEWEST_SERIES = 10  # for one split into 80%, 10% and 10%
 SERIES, OFFICIAL, RANDOM, PRETRAIN = "series", "official", "random", "pretrain"
 # What a reader of any result must know of a split by its name.
@@ -29,7 +28,7 @@ OFFICIAL_COLUMN = "official_split"
 
 
 def split_pairs(
-    table: pd.DataFrame, split: str = SERIES, *, folds: int = 0, split_seed: int = SPLIT_SEED
+    table: pd.DataFrame, split: str = SERIES, *, folds: int = 0, split_seed: int = 42
 ) -> np.ndarray:
     """Deals pairs to parts.
 
@@ -74,7 +73,7 @@ def split_pairs(
 
 
 def split_series(
-    series_ids: Sequence[str] | np.ndarray, *, folds: int = 0, split_seed: int = SPLIT_SEED
+    series_ids: Sequence[str] | np.ndarray, *, folds: int = 0, split_seed: int = 42
 ) -> np.ndarray:
     """Deals series to parts.
 

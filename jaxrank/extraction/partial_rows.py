@@ -69,6 +69,7 @@ class PartialRows:
             names = np.array([list(bytes.fromhex(name)) for name in self._unsaved], np.uint8)
             values = np.stack([self.rows[name] for name in self._unsaved])
             with writing_errors(self._store):
+                self._store.mkdir(parents=True, exist_ok=True)
                 atomic.make_folder(self._folder.parent)
                 atomic.make_folder(self._folder)
                 with atomic.atomic_file(self._folder / f"{self._next:06d}.npz", "wb") as file:

@@ -59,7 +59,7 @@ def evaluate_model(
     model = model if isinstance(model, Model) else load_model(model)
     if pairs is None and features is None:
         _require_embedded(model, "--pairs and --features")
-    checked, store, _, simulated = load_inputs(pairs, features, reading)
+    checked, store, _, _, simulated = load_inputs(pairs, features, reading)
     scores = model.score(store)
     dataset = align(checked, {name: store[name] for name in model.block_columns})
     scores_N = scores[dataset.photos].to_numpy()

@@ -53,7 +53,7 @@ def rank_photos(
     embedded = features is None
     if features is None:
         _require_embedded(model, "--features")
-        simulated, features, _, _ = load_inputs(None, None, {})
+        simulated, features, *_ = load_inputs(None, None, {})
         series = series_of_pairs(simulated.table) if series is None else series
     store = open_feature_store(features) if isinstance(features, Path | str) else features
     scores = model.score(store)

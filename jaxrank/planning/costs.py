@@ -10,7 +10,7 @@ import itertools
 import os
 from typing import NamedTuple
 
-import jax
+from jaxrank import devices
 
 # Passes over the parameters in a step, as XLA fuses them: the gradient is written; each moment
 # reads gradient and itself and is written; the weights read themselves and the moments.
@@ -59,7 +59,7 @@ def built_in_profile() -> DeviceProfile:
     the matrix products of a single trial keep it busy, and XLA's plain products are faster than
     its batched ones (docs/benchmarks.md).
     """
-    platform = jax.local_devices()[0].platform
+    platform = devices.platform()
     cores = os.cpu_count() or 1
     if platform == "cpu":
         return DeviceProfile("built in, for CPUs", 83e9 * cores, 64e9 * cores, 23e-6, 2.2, False)

@@ -7,7 +7,7 @@ from pathlib import Path
 from types import TracebackType
 
 from jaxrank.audit import verdict
-from jaxrank.prepare import Prepared
+from jaxrank.runner.prepare import Prepared
 
 log = logging.getLogger("jaxrank")
 
@@ -83,7 +83,6 @@ class Auditor:
             return prepared
         caveat = self._future.result().caveat
         self.tell()
-        known = prepared.data_facts["caveats"]
-        if not caveat or caveat in known:
+        if not caveat or caveat in prepared.data.caveats:
             return prepared
-        return prepared._replace(data_facts=prepared.data_facts | {"caveats": [caveat, *known]})
+        return prepared._replace(data=prepared.data.with_caveat(caveat))

@@ -16,14 +16,14 @@ from jaxrank.errors import Stopped
 from jaxrank.evaluation import trial_results
 from jaxrank.evaluation.evaluator import Evaluator, evaluate_cohort
 from jaxrank.evaluation.trial_results import TrialResult
-from jaxrank.launches import Launch
-from jaxrank.loading import Loader
 from jaxrank.planning.cohort import Cohort
-from jaxrank.prepare import Prepared
-from jaxrank.record import cohort_of, write_record
 from jaxrank.reporting.progress import progress_bar
 from jaxrank.runner import experiment_folder, trial_archive
 from jaxrank.runner.background_audit import Auditor
+from jaxrank.runner.manifest import cohort_of, write_manifest
+from jaxrank.runner.prefetch import Prefetcher
+from jaxrank.runner.prepare import Prepared
+from jaxrank.runner.workspace import Workspace
 from jaxrank.training import state
 from jaxrank.training.checkpointing import Saver
 
@@ -34,13 +34,13 @@ log = logging.getLogger("jaxrank")
 
 def train_all(
     folder: Path,
-    ready: Launch,
+    ready: Workspace,
     evaluator: Evaluator,
     auditor: Auditor,
     saver: Saver,
     console: Console | None,
     stop_signal: Callable[[], int | None],
-) -> Launch:
+) -> Workspace:
     """Trains the waiting cohorts; returns the plan with their results.
 
     While one trains, the next ones are compiled, and the files of the last one are written. An
@@ -55,7 +55,7 @@ def train_all(
     waiting = ready.waiting
     finishing: tuple[int, Future[list[TrialResult]]] | None = None
 
-    def collected(ready: Launch) -> Launch:
+    def collected(ready: Workspace) -> Workspace:
         if finishing is None:
             return ready
         number, future = finishing
@@ -63,7 +63,7 @@ def train_all(
 
     with (
         progress_bar(ready.waiting_cohorts, console) as show,
-        Loader(prepared) as loader,
+        Prefetcher(prepared) as loader,
         ThreadPoolExecutor(1, thread_name_prefix="finish") as finisher,
     ):
 
@@ -99,7 +99,7 @@ def train_all(
                 saver.drop(number)
                 known = {planned.number for planned in ready.record.cohorts}
                 ready = ready._replace(record=ready.record.with_halves(number, cohort))
-                write_record(folder, ready.record)
+                write_manifest(folder, ready.record)
                 halves = [c for c in ready.record.cohorts if c.number not in known]
                 waiting = [*halves, *waiting[1:]]
                 continue
@@ -118,7 +118,7 @@ def train_all(
 
 def _finish_cohort(
     folder: Path,
-    ready: Launch,
+    ready: Workspace,
     number: int,
     cohort: Cohort,
     fitted: state.FitResult | str,
@@ -151,7 +151,7 @@ def _fit(
     number: int,
     cohort: Cohort,
     prepared: Prepared,
-    loader: Loader,
+    loader: Prefetcher,
     restore: Callable[[train.TrainState], state.Progress | None],
     on_dispatch: Callable[[state.Progress], None],
 ) -> state.FitResult | str:
@@ -192,7 +192,7 @@ def _log_cohort(number: int, last: int, cohort: Cohort, fitted: state.FitResult)
 
 
 def _write_experiments(
-    folder: Path, ready: Launch, evaluator: Evaluator, names: Iterable[str]
+    folder: Path, ready: Workspace, evaluator: Evaluator, names: Iterable[str]
 ) -> None:
     """Writes the folders of those of the experiments whose trials are all done."""
     prepared, done = ready.prepared, ready.results
@@ -203,6 +203,6 @@ def _write_experiments(
                 folder / name,
                 [done[key] for key in mine],
                 evaluator,
-                prepared.data_facts["caveats"],
+                prepared.data.caveats,
                 {} if prepared.start is None else prepared.start.seen,
             )

@@ -99,7 +99,7 @@ def test_random_weights_stand_wherever_results_appear(
     main(["launch.py", "audit", *audited, f"--workdir={tmp_path / 'a'}"])
     assert "block cnn: random weights" in capsys.readouterr().out
     # Features that another layer made have the same columns' names; the model knows better.
-    other = SMALL._replace(values={"iqa": "classic"})
+    other = SMALL._replace(values={**SMALL.values, "iqa": "classic"})
     extract(list_folder(photos), tmp_path / "other", other)
     ranked[1] = f"--features={tmp_path / 'other'}"
     assert main(["launch.py", "rank", *ranked[:2], f"--workdir={tmp_path / 'o'}"]) == 2

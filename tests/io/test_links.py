@@ -10,7 +10,6 @@ from photo_stores import IQA, fill
 from small_data import make_data
 
 import jaxrank
-from jaxrank import calibration, launches
 from jaxrank.cli import main
 from jaxrank.data import feature_store
 from jaxrank.errors import UserError
@@ -19,6 +18,7 @@ from jaxrank.extraction.pipeline import extract
 from jaxrank.io import atomic
 from jaxrank.planning import costs
 from jaxrank.reporting import progress
+from jaxrank.runner import device_profile, workspace
 
 SMALL: dict[str, Any] = {
     "experiments": ["tiny_mlp"],
@@ -129,7 +129,7 @@ def test_a_log_is_not_appended_to_through_a_link(outside: Path, tmp_path: Path) 
 
 def test_a_new_search_does_not_write_its_plan_through_a_link(outside: Path, tmp_path: Path) -> None:
     (tmp_path / "w").mkdir()
-    atomic.temporary_path(tmp_path / "w" / launches.PLAN_JSON).symlink_to(outside)
+    atomic.temporary_path(tmp_path / "w" / workspace.PLAN_JSON).symlink_to(outside)
     pairs, store = make_data()
     jaxrank.search(pairs, store, workdir=tmp_path / "w", **SMALL)
     assert not (tmp_path / "w" / "plan.json").is_symlink()
@@ -175,5 +175,7 @@ def test_rows_of_a_running_extraction_do_not_go_where_a_link_leads(
 def test_rates_do_not_go_where_a_link_leads(outside: Path, tmp_path: Path) -> None:
     path = tmp_path / "profile.json"
     atomic.temporary_path(path).symlink_to(outside)
-    calibration.write_calibration(path, costs.built_in_profile())
-    assert costs.DeviceProfile(**calibration.read_calibration(path)) == costs.built_in_profile()
+    device_profile.write_device_profile(path, costs.built_in_profile())
+    assert (
+        costs.DeviceProfile(**device_profile.read_device_profile(path)) == costs.built_in_profile()
+    )

@@ -12,12 +12,12 @@ import pytest
 from small_data import NEVER_PAYS
 
 import jaxrank
-from jaxrank import calibration
 from jaxrank.cli import main
 from jaxrank.data.feature_store import Block
 from jaxrank.data.preferences import Preferences
 from jaxrank.errors import UserError
 from jaxrank.planning import costs
+from jaxrank.runner import device_profile
 
 RATES = costs.DeviceProfile("planted", 150e9, 20e9, 30e-6, 2.0, False)
 
@@ -27,8 +27,8 @@ def test_planted_rates_are_found() -> None:
     timings = []
     for _ in range(8):
         work = costs.Work(*(rng.uniform(0.1, 1.0, 3) * [1e11, 1e10, 1e3]))
-        timings.append(calibration.Timing("", work, RATES.seconds(work), 2.0))
-    found = calibration.fit_rates(timings)
+        timings.append(device_profile.Timing("", work, RATES.seconds(work), 2.0))
+    found = device_profile.fit_profile(timings)
     for name in ("flops_per_second", "bytes_per_second", "step_seconds", "compile_seconds"):
         assert getattr(found, name) == pytest.approx(getattr(RATES, name), rel=1e-6)
 
@@ -52,21 +52,21 @@ def test_a_file_that_is_no_calibration_is_refused(tmp_path: Path, content: str) 
     path = tmp_path / "c.json"
     path.write_text(content)
     with pytest.raises(UserError, match=r"not a file of 'launch\.py calibrate'"):
-        calibration.read_calibration(path)
+        device_profile.read_device_profile(path)
 
 
 def test_a_calibration_comes_back_and_belongs_to_its_kind_of_device(tmp_path: Path) -> None:
     path = tmp_path / "c.json"
-    calibration.write_calibration(path, RATES)
-    assert calibration.read_calibration(path) == vars(RATES)
+    device_profile.write_device_profile(path, RATES)
+    assert device_profile.read_device_profile(path) == vars(RATES)
     content = json.loads(path.read_text())
     path.write_text(json.dumps(content | {"device": "TPU v9"}))
     with pytest.raises(UserError, match="measured on 'TPU v9'"):
-        calibration.read_calibration(path)
+        device_profile.read_device_profile(path)
     content["profile"]["step_seconds"] = -1.0
     path.write_text(json.dumps(content))
     with pytest.raises(UserError, match="not a file of"):
-        calibration.read_calibration(path)
+        device_profile.read_device_profile(path)
 
 
 def test_calibrate_overwrites_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

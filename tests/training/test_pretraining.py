@@ -11,12 +11,13 @@ import pytest
 from small_data import compiled
 
 import jaxrank
-from jaxrank import prepare, train
+from jaxrank import train
 from jaxrank.cli import main
 from jaxrank.data import splits
 from jaxrank.data.feature_store import Block
 from jaxrank.data.preferences import Preferences
 from jaxrank.errors import UserError
+from jaxrank.runner import prepare
 from jaxrank.training import state
 
 SmallData = tuple[Preferences, dict[str, Block]]

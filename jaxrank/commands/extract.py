@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 from absl import flags
 
-from jaxrank.commands.console import make_console
+from jaxrank.commands.flags import refuse_empty
+from jaxrank.commands.terminal import make_console
 from jaxrank.errors import UserError, did_you_mean
 from jaxrank.extraction.extractors import EXTRACTORS, Options
 
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 _NAMED = 5
 
 
-def define_extract(values: flags.FlagValues, words: list[str]) -> None:
+def define(values: flags.FlagValues, words: list[str]) -> None:
     del words  # no config here
     for name, default, meaning in (
         ("photos", None, "folder of photos, with sub-folders"),
@@ -58,9 +59,21 @@ def define_extract(values: flags.FlagValues, words: list[str]) -> None:
         "--series=time: the least cosine of neighbours' vectors (default: 0.75 of learned CLIP)",
         flag_values=values,
     )
+    flags.mark_flags_as_mutual_exclusive(
+        ["photos", "photos_csv"], required=True, flag_values=values
+    )
+    flags.register_validator(
+        "gap_seconds", lambda seconds: seconds > 0, "must be above 0", flag_values=values
+    )
+    flags.register_validator(
+        "min_similarity",
+        lambda least: least is None or -1 <= least <= 1,
+        "must be between -1 and 1",
+        flag_values=values,
+    )
 
 
-def extract(values: flags.FlagValues, config: None) -> int:
+def run(values: flags.FlagValues, config: None) -> int:
     """Makes the blocks clip, cnn and iqa of photos, in one pass; what is there already is kept, and
     a run that was stopped goes on. Weights that are not on this machine are fetched. Writes
     photos.csv, with the reason of every photo that can't be used, and on demand series.csv."""
@@ -120,11 +133,7 @@ def _lines(store: str, found: "Extracted") -> list[str]:
 
 def _check_flags(values: flags.FlagValues) -> None:
     """What is missing, unknown or would change nothing is told."""
-    for name in values:
-        if values[name].value in ("", []):
-            raise UserError(f"--{name} is empty")
-    if (values.photos is None) == (values.photos_csv is None):
-        raise UserError("give one of --photos and --photos_csv")
+    refuse_empty(values, values)
     if values.features is None:
         raise UserError("--features is missing: the folder of the store")
     for block in values.blocks:
@@ -137,7 +146,3 @@ def _check_flags(values: flags.FlagValues) -> None:
     for name in ("gap_seconds", "min_similarity"):
         if values[name].present and values.series != "time":
             raise UserError(f"--{name} goes with --series=time")
-    if not values.gap_seconds > 0:
-        raise UserError(f"--gap_seconds={values.gap_seconds:g} is not above 0")
-    if values.min_similarity is not None and not -1 <= values.min_similarity <= 1:
-        raise UserError(f"--min_similarity={values.min_similarity:g} is not between -1 and 1")

@@ -9,12 +9,12 @@ from typing import Any
 
 from jaxrank import train
 from jaxrank.planning.cohort import Cohort
-from jaxrank.prepare import Prepared
-from jaxrank.record import PlannedCohort, cohort_of
+from jaxrank.runner.manifest import PlannedCohort, cohort_of
+from jaxrank.runner.prepare import Prepared
 from jaxrank.training.arrays import CohortInputs, make_inputs
 
 
-class Loader:
+class Prefetcher:
     """Compiles the programs of the cohorts to come, some of them at once, and puts what they share
     on the device once. Leaving its context ends it."""
 
@@ -27,7 +27,7 @@ class Loader:
         self._feeds: dict[tuple, CohortInputs] = {}
         self._lock = threading.Lock()  # two cohorts must not make the same feed
 
-    def __enter__(self) -> "Loader":
+    def __enter__(self) -> "Prefetcher":
         return self
 
     def __exit__(

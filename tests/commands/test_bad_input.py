@@ -21,13 +21,13 @@ from hypothesis import strategies as st
 from small_data import make_data
 
 import jaxrank
-from jaxrank import record
 from jaxrank.cli import main
 from jaxrank.data import feature_store
 from jaxrank.errors import UserError
 from jaxrank.io import atomic
 from jaxrank.reporting import summary
 from jaxrank.runner import trial_archive
+from jaxrank.runner.manifest import PLAN_JSON, read_manifest
 
 
 class Inputs(NamedTuple):
@@ -143,7 +143,7 @@ def flipped(path: Path) -> None:
 
 def damaged_plan(inputs: Inputs) -> None:
     inputs.workdir.mkdir()
-    (inputs.workdir / record.PLAN_JSON).write_text("{}")
+    (inputs.workdir / PLAN_JSON).write_text("{}")
 
 
 def nothing(inputs: Inputs) -> None:
@@ -442,7 +442,7 @@ def searched(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize(
     ("name", "read"),
     [
-        ("plan.json", record.read_record),
+        ("plan.json", read_manifest),
         ("results.json", lambda workdir: summary.read_results_json(workdir / "results.json")),
         ("iqa_only/model/model.json", lambda w: jaxrank.load_model(w / "iqa_only" / "model")),
         ("checkpoints/1.npz", lambda workdir: trial_archive.read_results(workdir, [1], TRIALS)),

@@ -5,32 +5,33 @@ import os
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from jaxrank.devices import memory_limit
 from jaxrank.errors import UserError
 from jaxrank.evaluation.trial_results import TrialResult
 from jaxrank.io import atomic
 from jaxrank.planning import planner
 from jaxrank.planning.cohort import Cohort
 from jaxrank.planning.trials import TrialKey
-from jaxrank.prepare import Prepared, describe, memory_limit, prepare
-from jaxrank.record import (
+from jaxrank.reporting.summary import RESULTS_JSON, SUMMARY_CSV, TRIALS_CSV
+from jaxrank.runner.manifest import (
     PLAN_JSON,
+    Manifest,
     PlannedCohort,
-    Record,
     check_machine,
     check_same,
     cohort_of,
-    extended_record,
-    new_record,
-    read_record,
+    extended_manifest,
+    new_manifest,
+    read_manifest,
     resumed_options,
 )
-from jaxrank.reporting.summary import RESULTS_JSON, SUMMARY_CSV, TRIALS_CSV
+from jaxrank.runner.prepare import Prepared, describe, prepare
 from jaxrank.runner.trial_archive import read_results
 
 OUTPUTS = Path("outputs/hyperparameter_search")
 
 
-class Launch(NamedTuple):
+class Workspace(NamedTuple):
     """What a launch has before it: a whole search, or what is left of one.
 
     Attributes:
@@ -40,7 +41,7 @@ class Launch(NamedTuple):
       damaged: a sentence for each result that can't be read.
     """
 
-    record: Record
+    record: Manifest
     prepared: Prepared
     finished: dict[int, list[TrialResult]]
     damaged: list[str]
@@ -116,9 +117,9 @@ def refuse_occupied(folder: Path) -> None:
         raise UserError(f"--workdir={folder}: the folder is not empty; name a new one")
 
 
-def plan_launch(
+def plan_search(
     folder: Path, given: dict[str, Any], *, extend: bool = False, retry_failed: bool = False
-) -> Launch:
+) -> Workspace:
     """Plans a new search, or what is left of the one in the folder; writes nothing.
 
     Args:
@@ -126,17 +127,17 @@ def plan_launch(
       given: options of `prepare`, its inputs included.
       extend, retry_failed: see `search`.
     """
-    record = read_record(folder)
+    record = read_manifest(folder)
     if record is None:
         if extend or retry_failed:
             raise UserError(f"--workdir={folder}: there is no search to go on with")
         prepared = prepare(**given)
-        return Launch(new_record(prepared), prepared, {}, [])
+        return Workspace(new_manifest(prepared), prepared, {}, [])
     prepared = prepare(**resumed_options(record, given, extend=extend))
     check_same(folder, record, prepared, extend=extend)
     trials = {trial.key: trial for trial in prepared.trials}
     finished, damaged = read_results(folder, [c.number for c in record.cohorts], trials)
-    ready = Launch(record, prepared, finished, damaged)
+    ready = Workspace(record, prepared, finished, damaged)
     known = set(record.trials)
     results = ready.results if retry_failed else {}
     failed = {key for key, r in results.items() if not r.metrics.completed}
@@ -156,7 +157,7 @@ def plan_launch(
         cohorts = planner.make_cohorts(
             more, prepared.dataset, prepared.parts, limit, prepared.profile
         )
-        record = extended_record(record, prepared, cohorts)
+        record = extended_manifest(record, prepared, cohorts)
     elif not tables_are_there(folder) or (ready.waiting and (extend or retry_failed)):
         record = record._replace(finished=False)
     # Files may have moved: what counts is their content.

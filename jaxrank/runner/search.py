@@ -17,7 +17,7 @@ import pandas as pd
 from rich.console import Console
 
 import jaxrank
-from jaxrank import baselines, stopping
+from jaxrank import baselines
 from jaxrank.audit import verdict
 from jaxrank.data import splits
 from jaxrank.data.inputs import FeaturesInput, PairsInput
@@ -30,20 +30,7 @@ from jaxrank.evaluation.evaluator import (
     position_metrics,
 )
 from jaxrank.io import atomic, documents, tables
-from jaxrank.launches import (
-    Launch,
-    find_workdir,
-    has_plan,
-    plan_launch,
-    refuse_occupied,
-    tables_are_there,
-)
 from jaxrank.planning.cohort import num_parameters
-from jaxrank.prepare import describe
-from jaxrank.record import (
-    read_record,
-    write_record,
-)
 from jaxrank.reporting import progress, sentences
 from jaxrank.reporting.leaderboard import with_intervals, write_conclusions
 from jaxrank.reporting.summary import (
@@ -54,8 +41,19 @@ from jaxrank.reporting.summary import (
     read_results_json,
     summarise,
 )
+from jaxrank.runner import signals
 from jaxrank.runner.background_audit import Auditor, audit_of
+from jaxrank.runner.manifest import read_manifest, write_manifest
+from jaxrank.runner.prepare import describe
 from jaxrank.runner.scheduler import train_all
+from jaxrank.runner.workspace import (
+    Workspace,
+    find_workdir,
+    has_plan,
+    plan_search,
+    refuse_occupied,
+    tables_are_there,
+)
 from jaxrank.training.checkpointing import Saver
 
 SAVE_BUDGET = 0.05
@@ -141,7 +139,7 @@ def search(
             return _finished_result(folder)
         if resumed:
             stack.enter_context(atomic.sole_writer(folder))
-        ready = plan_launch(folder, given, extend=extend, retry_failed=retry_failed)
+        ready = plan_search(folder, given, extend=extend, retry_failed=retry_failed)
         if ready.record.finished:
             return _finished_result(folder)
         if not resumed:  # only now: no folder is made for data that turn out to be wrong
@@ -151,10 +149,10 @@ def search(
             found = audit_of(folder, ready.prepared, audit_seconds)
             if found.failed:
                 raise AuditFailed(f"audit: {found.headline} {found.advice} (--audit=warn trains)")
-        write_record(folder, ready.record)
+        write_manifest(folder, ready.record)
         if audit == REFUSE:
             verdict.write_audit(folder, found)
-        caught = stopping.signals_caught() if catch_signals else nullcontext(lambda: None)
+        caught = signals.signals_caught() if catch_signals else nullcontext(lambda: None)
         stop_signal = stack.enter_context(caught)
         saver = stack.enter_context(closing(Saver(folder, save_budget)))
         said = [] if resumed or not goes_on else ["no search to go on with: a new one begins"]
@@ -186,7 +184,7 @@ def _given(pairs: PairsInput, features: FeaturesInput, options: dict[str, Any]) 
 
 
 def _is_finished(folder: Path) -> bool:
-    record = read_record(folder)
+    record = read_manifest(folder)
     return record is not None and record.finished and tables_are_there(folder)
 
 
@@ -198,7 +196,7 @@ def _finished_result(folder: Path) -> SearchResult:
 
 def _run(
     folder: Path,
-    ready: Launch,
+    ready: Workspace,
     auditor: Auditor,
     said: list[str],
     saver: Saver,
@@ -216,13 +214,13 @@ def _run(
     ready = train_all(folder, ready, evaluator, auditor, saver, console, stop_signal)
     ready = ready._replace(prepared=auditor.beside(ready.prepared))
     result = _report(folder, ready, evaluator)
-    write_record(folder, ready.record._replace(finished=True))
+    write_manifest(folder, ready.record._replace(finished=True))
     log.info("%s", saver.account())
     log.info("done in %.1f s", time.perf_counter() - start)
     return result
 
 
-def _report(folder: Path, ready: Launch, evaluator: Evaluator) -> SearchResult:
+def _report(folder: Path, ready: Workspace, evaluator: Evaluator) -> SearchResult:
     """Compares what was trained, and writes tables, figures and sentences."""
     prepared = ready.prepared
     results = [ready.results[trial.key] for trial in prepared.trials]
@@ -237,7 +235,7 @@ def _report(folder: Path, ready: Launch, evaluator: Evaluator) -> SearchResult:
         for cohort in prepared.cohorts
         for trial in cohort.trials
     }
-    caveats = prepared.data_facts["caveats"]
+    caveats = prepared.data.caveats
     summary = summarise(prepared.experiments, prepared.skipped, trials, parameters, rules, caveats)
     names = [
         e.name for e in prepared.experiments if e.name not in prepared.skipped and not e.renumbered
@@ -255,7 +253,7 @@ def _report(folder: Path, ready: Launch, evaluator: Evaluator) -> SearchResult:
     documents.write_json(
         folder / RESULTS_JSON,
         {
-            "data": prepared.data_facts,
+            "data": dataclasses.asdict(prepared.data),
             "notes": notes,
             "remarks": remarks,
             "conclusions": facts,
@@ -266,7 +264,7 @@ def _report(folder: Path, ready: Launch, evaluator: Evaluator) -> SearchResult:
     return SearchResult(folder, summary, trials, notes, remarks, caveats)
 
 
-def _write_records(folder: Path, ready: Launch) -> None:
+def _write_records(folder: Path, ready: Workspace) -> None:
     """What is known before training: config, environment, splits."""
     prepared = ready.prepared
     documents.write_json(
@@ -274,7 +272,7 @@ def _write_records(folder: Path, ready: Launch) -> None:
         {
             "jaxrank_version": jaxrank.__version__,
             "launch": ready.record.launch,
-            "data": prepared.data_facts,
+            "data": dataclasses.asdict(prepared.data),
             "experiments": [dataclasses.asdict(e) for e in prepared.experiments],
         },
     )

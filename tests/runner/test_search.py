@@ -12,7 +12,7 @@ import pytest
 from small_data import ROOT
 
 import jaxrank
-from jaxrank import prepare, train
+from jaxrank import train
 from jaxrank.cli import main
 from jaxrank.data import inputs, splits
 from jaxrank.data.feature_store import Block
@@ -20,6 +20,7 @@ from jaxrank.data.preferences import Preferences
 from jaxrank.errors import UserError
 from jaxrank.evaluation.evaluator import baseline_metrics, make_evaluator
 from jaxrank.reporting.summary import SUMMARY_COLUMNS
+from jaxrank.runner import prepare
 
 QUICK: dict[str, Any] = {
     "experiments": ["tiny_mlp", "clip_only", "iqa_only"],

@@ -22,7 +22,7 @@ import pytest
 from small_data import ROOT, make_data
 
 import jaxrank
-from jaxrank import baselines, launches, prepare, record, train
+from jaxrank import baselines, train
 from jaxrank.cli import main
 from jaxrank.data.feature_store import Block
 from jaxrank.data.preferences import Preferences
@@ -30,6 +30,7 @@ from jaxrank.errors import UserError
 from jaxrank.evaluation.evaluator import baseline_metrics, make_evaluator, trial_metrics
 from jaxrank.io import atomic
 from jaxrank.planning import planner
+from jaxrank.runner import manifest, prepare, workspace
 from jaxrank.training import checkpointing
 from jaxrank.training.epoch import cohort_epochs
 from jaxrank.training.state import Progress
@@ -440,8 +441,8 @@ def test_resume_alone_takes_the_newest_search(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     for name in ("search_20260101_000000", "search_20260301_000000", "search_20260201_000000"):
-        shutil.copytree(whole, launches.OUTPUTS / name)
-    (launches.OUTPUTS / "search_20260401_000000").mkdir()  # its plan was never written
+        shutil.copytree(whole, workspace.OUTPUTS / name)
+    (workspace.OUTPUTS / "search_20260401_000000").mkdir()  # its plan was never written
     assert jaxrank.search(resume=True).workdir.name == "search_20260301_000000"
 
 
@@ -503,19 +504,19 @@ def test_another_version_device_or_plan_is_refused(
 ) -> None:
     workdir = tmp_path / "w"
     search_killed_after(1, small_data, workdir, monkeypatch)
-    mine = record.read_record(workdir)
+    mine = manifest.read_manifest(workdir)
     assert mine is not None
     if field == "cohorts":
         first = mine.cohorts[0]
         value = [first._replace(program=first.program | {"num_batches": 77}), *mine.cohorts[1:]]
-    record.write_record(workdir, mine._replace(**{field: value}))
+    manifest.write_manifest(workdir, mine._replace(**{field: value}))
     with pytest.raises(UserError, match=message):
         jaxrank.search(*small_data, workdir=workdir, resume=True)
 
 
 def test_a_record_changed_by_hand_is_refused(whole: Path, tmp_path: Path) -> None:
-    path = tmp_path / record.PLAN_JSON
-    content = json.loads((whole / record.PLAN_JSON).read_text())
+    path = tmp_path / manifest.PLAN_JSON
+    content = json.loads((whole / manifest.PLAN_JSON).read_text())
     content["search"]["device"] = "abacus"
     for text in (json.dumps(content), "", "{", "[]", "[" * 100_000, '{"format": 1}', "\xff"):
         path.write_bytes(text.encode("latin-1"))
@@ -530,7 +531,7 @@ def test_one_writer_at_a_time(
     workdir = tmp_path / "w"
     words = [f"--pairs={pairs}", f"--features={store}", "--config.max_epochs=2"]
     process = launch(*words, "--experiments=iqa_only", f"--workdir={workdir}")
-    while not (workdir / record.PLAN_JSON).exists() and process.poll() is None:
+    while not (workdir / manifest.PLAN_JSON).exists() and process.poll() is None:
         time.sleep(0.02)
     with pytest.raises(UserError, match=f"process {process.pid} on .* is writing there"):
         jaxrank.search(workdir=workdir, resume=True)
@@ -570,9 +571,9 @@ def test_an_extension_by_another_version_is_refused(
 ) -> None:
     workdir = tmp_path / "w"
     shutil.copytree(whole, workdir)
-    mine = record.read_record(workdir)
+    mine = manifest.read_manifest(workdir)
     assert mine is not None
-    record.write_record(workdir, mine._replace(versions=mine.versions | {"flax": "0.1"}))
+    manifest.write_manifest(workdir, mine._replace(versions=mine.versions | {"flax": "0.1"}))
     with pytest.raises(UserError, match=r"begun with flax 0\.1"):
         jaxrank.search(*small_data, workdir=workdir, extend=True, num_seeds=2)
     assert jaxrank.search(*small_data, workdir=workdir, resume=True, **SMALL).nothing_to_do

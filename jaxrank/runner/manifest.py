@@ -13,11 +13,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import jax
 import numpy as np
 from ml_collections import ConfigDict
 
 import jaxrank
+from jaxrank import devices
 from jaxrank.data.inputs import EMBEDDED, IN_MEMORY
 from jaxrank.errors import UserError
 from jaxrank.experiments.config_files import check_config
@@ -26,7 +26,7 @@ from jaxrank.io import atomic
 from jaxrank.planning.cohort import Cohort
 from jaxrank.planning.planner import make_cohort, measure_folds
 from jaxrank.planning.trials import TrialKey
-from jaxrank.prepare import Prepared
+from jaxrank.runner.prepare import Prepared
 
 PLAN_JSON = "plan.json"
 _FORMAT = 2
@@ -48,7 +48,7 @@ class PlannedCohort(NamedTuple):
     trials: list[TrialKey]
 
 
-class Record(NamedTuple):
+class Manifest(NamedTuple):
     """What a search is.
 
     Attributes:
@@ -76,11 +76,11 @@ class Record(NamedTuple):
     def trials(self) -> list[TrialKey]:
         return list(dict.fromkeys(key for cohort in self.cohorts for key in cohort.trials))
 
-    def with_cohorts(self, cohorts: Sequence[Cohort]) -> "Record":
+    def with_cohorts(self, cohorts: Sequence[Cohort]) -> "Manifest":
         """The record with further cohorts at the end."""
         return self._replace(cohorts=self.cohorts + self._planned(cohorts), finished=False)
 
-    def with_halves(self, number: int, cohort: Cohort) -> "Record":
+    def with_halves(self, number: int, cohort: Cohort) -> "Manifest":
         """The record with this cohort, which did not fit in memory, cut in two."""
         middle = len(cohort.trials) // 2
         halves = [
@@ -99,25 +99,25 @@ class Record(NamedTuple):
         ]
 
 
-def new_record(prepared: Prepared) -> Record:
+def new_manifest(prepared: Prepared) -> Manifest:
     """The record of a search that has not begun."""
     return _describe(prepared).with_cohorts(prepared.cohorts)
 
 
-def extended_record(record: Record, prepared: Prepared, cohorts: Sequence[Cohort]) -> Record:
+def extended_manifest(record: Manifest, prepared: Prepared, cohorts: Sequence[Cohort]) -> Manifest:
     """The record with more to train, and with the launch that asked for it."""
     now = _describe(prepared)
     wider = record._replace(launch=now.launch, experiments=now.experiments)
     return wider.with_cohorts(cohorts)
 
 
-def _describe(prepared: Prepared) -> Record:
+def _describe(prepared: Prepared) -> Manifest:
     """All of a record but its cohorts."""
     versions = {name: importlib.metadata.version(name) for name in _PACKAGES_THAT_MATTER}
-    return Record(
+    return Manifest(
         versions={"jaxrank": jaxrank.__version__} | versions,
-        device=jax.local_devices()[0].device_kind,
-        data=prepared.data_facts["sha256"],
+        device=devices.kind(),
+        data=prepared.data.sha256,
         folds=[
             hashlib.sha256(np.ascontiguousarray(fold).data).hexdigest() for fold in prepared.parts
         ],
@@ -133,14 +133,14 @@ def _as_json(value: Any) -> Any:
     return json.loads(json.dumps(value, default=np.generic.item))  # NumPy's numbers become Python's
 
 
-def write_record(folder: Path, record: Record) -> None:
+def write_manifest(folder: Path, record: Manifest) -> None:
     cohorts = [cohort._asdict() for cohort in record.cohorts]
     content = record._asdict() | {"cohorts": cohorts}
     whole = {"format": _FORMAT, "sha256": _checksum(content), "search": content}
     atomic.write_text(folder / PLAN_JSON, json.dumps(whole, indent=1) + "\n")
 
 
-def read_record(folder: Path) -> Record | None:
+def read_manifest(folder: Path) -> Manifest | None:
     """The record of the search in this folder; None where there is none.
 
     Raises:
@@ -169,14 +169,14 @@ def read_record(folder: Path) -> Record | None:
         PlannedCohort(c["number"], c["program"], [(n, f, s) for n, f, s in c["trials"]])
         for c in content["cohorts"]
     ]
-    return Record(**content | {"cohorts": cohorts})
+    return Manifest(**content | {"cohorts": cohorts})
 
 
 def _checksum(content: Any) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
-def resumed_options(record: Record, given: Mapping[str, Any], *, extend: bool) -> dict[str, Any]:
+def resumed_options(record: Manifest, given: Mapping[str, Any], *, extend: bool) -> dict[str, Any]:
     """The options of `prepare` for going on: those of the record, and what was given anew.
 
     With `extend`, the experiments given are added to those of the search. Whether the options fit
@@ -208,7 +208,7 @@ def resumed_options(record: Record, given: Mapping[str, Any], *, extend: bool) -
     return options
 
 
-def check_same(folder: Path, record: Record, prepared: Prepared, *, extend: bool) -> None:
+def check_same(folder: Path, record: Manifest, prepared: Prepared, *, extend: bool) -> None:
     """Refuses a launch that is not the search of the record.
 
     Args:
@@ -223,7 +223,7 @@ def check_same(folder: Path, record: Record, prepared: Prepared, *, extend: bool
     _refuse(folder, _other_search(record, prepared, extend))
 
 
-def check_machine(folder: Path, record: Record, prepared: Prepared) -> None:
+def check_machine(folder: Path, record: Manifest, prepared: Prepared) -> None:
     """Refuses to train with another version or on another kind of device than before: it would
     give other bits.
 
@@ -241,7 +241,7 @@ def _refuse(folder: Path, differences: Iterator[str]) -> None:
         )
 
 
-def _other_search(record: Record, prepared: Prepared, extend: bool) -> Iterator[str]:
+def _other_search(record: Manifest, prepared: Prepared, extend: bool) -> Iterator[str]:
     now = _describe(prepared)
     if now.data != record.data:
         yield "the pairs or features are not the same as when it was begun"
@@ -265,14 +265,14 @@ def _other_search(record: Record, prepared: Prepared, extend: bool) -> Iterator[
     for name, fold, seed in sorted(here - there):
         if not extend:
             yield f"it has no fold {fold} and seed {seed} of '{name}' (--extend adds them)"
-    if now.launch["profile"] != record.launch["profile"]:
-        yield "it was planned with another --calibration"
+    if now.launch["device_profile"] != record.launch["device_profile"]:
+        yield "it was planned with another --device_profile"
     for cohort in record.cohorts:
         if _as_json(cohort_of(cohort, prepared).program) != cohort.program:
             yield f"the plan of its cohort {cohort.number} is another one"
 
 
-def _other_machine(record: Record, now: Record) -> Iterator[str]:
+def _other_machine(record: Manifest, now: Manifest) -> Iterator[str]:
     for package, version in record.versions.items():
         if now.versions[package] != version:
             yield (

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from scipy.optimize import nnls
 
-from jaxrank import train
+from jaxrank import devices, train
 from jaxrank.configs import default
 from jaxrank.data import splits, synthetic
 from jaxrank.data.dataset import Dataset, align
@@ -50,7 +50,7 @@ class Timing(NamedTuple):
     compile_seconds: float
 
 
-def calibrate() -> tuple[DeviceProfile, list[Timing]]:
+def profile_device() -> tuple[DeviceProfile, list[Timing]]:
     """Trains each of the cohorts for a few epochs, and fits the rates to what they took."""
     simulated = synthetic.simulate(num_series=_NUM_SERIES)
     dataset = align(simulated.pairs, simulated.features)
@@ -62,7 +62,7 @@ def calibrate() -> tuple[DeviceProfile, list[Timing]]:
             base, blocks=tuple(blocks.split(",")), mlp_hidden_dims=dims, batch_size=batch_size
         )
         timings.append(_time(experiment, num_trials, dataset, parts))
-    return fit_rates(timings), timings
+    return fit_profile(timings), timings
 
 
 def _time(experiment: Experiment, num_trials: int, dataset: Dataset, parts: np.ndarray) -> Timing:
@@ -89,7 +89,7 @@ def _time(experiment: Experiment, num_trials: int, dataset: Dataset, parts: np.n
     )
 
 
-def fit_rates(timings: list[Timing]) -> DeviceProfile:
+def fit_profile(timings: list[Timing]) -> DeviceProfile:
     """Non-negative least squares of the relative errors of the predicted seconds."""
     work = np.array([timing.work for timing in timings])
     seconds = np.array([timing.epoch_seconds for timing in timings])
@@ -100,7 +100,7 @@ def fit_rates(timings: list[Timing]) -> DeviceProfile:
     per_unit = np.maximum(cost, 1e-6 * seconds.max()) / scale
     now = datetime.datetime.now().astimezone()
     return DeviceProfile(
-        source=f"calibrated on {jax.local_devices()[0].device_kind}, {now:%Y-%m-%d}",
+        source=f"calibrated on {devices.kind()}, {now:%Y-%m-%d}",
         flops_per_second=float(1 / per_unit[0]),
         bytes_per_second=float(1 / per_unit[1]),
         step_seconds=float(per_unit[2]),
@@ -109,16 +109,16 @@ def fit_rates(timings: list[Timing]) -> DeviceProfile:
     )
 
 
-def write_calibration(path: Path, profile: DeviceProfile) -> None:
+def write_device_profile(path: Path, profile: DeviceProfile) -> None:
     content = {
         "format": _FORMAT,
-        "device": jax.local_devices()[0].device_kind,
+        "device": devices.kind(),
         "profile": dataclasses.asdict(profile),
     }
     atomic.write_text(path, json.dumps(content, indent=1) + "\n")
 
 
-def read_calibration(path: Path | str) -> dict[str, Any]:
+def read_device_profile(path: Path | str) -> dict[str, Any]:
     """The device profile in a file, as `search` takes them.
 
     Raises:
@@ -141,7 +141,7 @@ def read_calibration(path: Path | str) -> dict[str, Any]:
         raise UserError(
             f"--calibration={path}: not a file of 'launch.py calibrate'; make a new one"
         )
-    here = jax.local_devices()[0].device_kind
+    here = devices.kind()
     if content["device"] != here:
         raise UserError(
             f"--calibration={path}: measured on '{content['device']}', and this is '{here}': "

@@ -1,4 +1,4 @@
-"""`search` and `train`: flags, and what they mean to `conductor.search`."""
+"""`search`: its flags, which `train` shares, and what they mean to `jaxrank.search`."""
 
 import re
 import sys
@@ -8,29 +8,25 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
-from jaxrank.commands.console import default_workdir, make_console, silence_stdout
-from jaxrank.configs import CATALOGUE_KEYS, default
+from jaxrank.commands.flags import (
+    define_audit_seconds,
+    define_options,
+    define_strings,
+    refuse_empty,
+)
+from jaxrank.commands.terminal import make_console, silence_stdout
+from jaxrank.configs import CATALOGUE_KEYS
 from jaxrank.errors import UserError
 from jaxrank.experiments.config_files import check_key, load_config, with_every_key
+from jaxrank.runner.options import FLAGS
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from jaxrank.conductor import SearchResult
+    from jaxrank.runner.search import SearchResult
 
-# The experiment of `train`, and its hyperparameters that have flags of their own.
-TRAINED = "trained"
-CONFIGURATION = (
-    "mlp_hidden_dims,batch_size,learning_rate,dropout,max_epochs,use_clip,use_cnn_features,"
-    "use_iqa_features,use_series_sampler"
-).split(",")
-
-
-_DEFINE: dict[type, Callable[..., Any]] = {
-    str: flags.DEFINE_string,
-    int: flags.DEFINE_integer,
-    float: flags.DEFINE_float,
-}
+# Options that are handed over where they were typed: a resumed search has the others.
+_GIVEN = ("pairs", "features", *FLAGS)
 
 
 class Config(NamedTuple):
@@ -40,7 +36,7 @@ class Config(NamedTuple):
     file: str | None
 
 
-def define_search(values: flags.FlagValues, words: list[str]) -> Config:
+def define(values: flags.FlagValues, words: list[str]) -> Config:
     text = {
         "mode": ("quick", "a list of experiments: quick, full, regularization, features, "
                  "learning_rate"),
@@ -59,12 +55,12 @@ def define_search(values: flags.FlagValues, words: list[str]) -> Config:
     }  # fmt: skip
     for name, meaning in switches.items():
         flags.DEFINE_boolean(name, False, meaning, flag_values=values)
-    _define_run(values)
+    define_training(values)
     path = _read_flag(words, "experiments_csv")
-    return _define_config(values, words, lambda config: _read_catalogue(config, path))
+    return define_config(values, words, lambda config: _read_catalogue(config, path))
 
 
-def _define_run(values: flags.FlagValues) -> None:
+def define_training(values: flags.FlagValues) -> None:
     """The flags of every command that trains."""
     text = {
         "pairs": "pairs or votes: CSV, JSON lines, parquet, a six-column pair list, or a folder "
@@ -73,37 +69,13 @@ def _define_run(values: flags.FlagValues) -> None:
         "features": "folder of a feature store, see the command 'features'",
         "workdir": "new folder for the results, or that of the search to go on with (default: one "
                    "named by the time, in outputs/)",
-        "photo_name": "votes and pair lists: how a photo's name is built (default: "
-                      "{series:06d}-{number:02d}.JPG)",
-        "init_from": "folder of a saved model that training begins from",
-        "calibration": "file of the command 'calibrate', to plan with (default: built-in profile)",
+        "device_profile": "file of the command 'profile', to plan with (default: built-in rates)",
     }  # fmt: skip
-    for name, meaning in text.items():
-        flags.DEFINE_string(name, None, meaning, flag_values=values)
-    flags.DEFINE_string(
-        "split",
-        "series",
-        "series; official: the val list tests; random: by pair, which leaks; pretrain: the "
-        "training series by pair",
-        flag_values=values,
+    define_strings(values, text)
+    define_options(values, FLAGS)
+    flags.DEFINE_float(
+        "save_budget", 0.05, "share of the time that checkpoints may take", flag_values=values
     )
-    whole = {
-        "folds": (0, 0, "cross-validation by series: so many folds, each tested once, the next one "
-                  "validating; 0, the default, is one 80/10/10 split"),
-        "num_seeds": (1, 1, "trials of each experiment and fold"),
-        "seed": (0, 0, "first seed of training (default: 0)"),
-        "split_seed": (42, 0, "seed of the split"),
-        "min_reviewers": (None, 1, "votes: leave out pairs with fewer votes (default: 2)"),
-    }  # fmt: skip
-    for name, (first, least, meaning) in whole.items():
-        flags.DEFINE_integer(name, first, meaning, lower_bound=least, flag_values=values)
-    shares = {
-        "min_agreement": (None, "votes: leave out pairs with a smaller majority (default: 0.7)"),
-        "save_budget": (0.05, "share of the time that checkpoints may take"),
-        "memory_fraction": (0.5, "share of the device's memory that a cohort may take"),
-    }
-    for name, (share, meaning) in shares.items():
-        flags.DEFINE_float(name, share, meaning, flag_values=values)
     flags.DEFINE_enum(
         "audit",
         "warn",
@@ -112,9 +84,7 @@ def _define_run(values: flags.FlagValues) -> None:
         "train where they seem not to, or do not look",
         flag_values=values,
     )
-    flags.DEFINE_float(
-        "audit_seconds", 30.0, "seconds that looking for a link may take", flag_values=values
-    )
+    define_audit_seconds(values)
     flags.DEFINE_list(
         "only_folds",
         None,
@@ -122,43 +92,6 @@ def _define_run(values: flags.FlagValues) -> None:
         flag_values=values,
     )
     flags.DEFINE_boolean("dry_run", False, "print the plan and end", flag_values=values)
-
-
-def define_train(values: flags.FlagValues, words: list[str]) -> Config:
-    defaults = default.get_config()
-    meanings = {
-        "mlp_hidden_dims": "widths of the hidden layers, comma separated; empty is linear",
-        "batch_size": "pairs in a batch",
-        "learning_rate": "of the optimiser",
-        "dropout": "share of units that are dropped",
-        "max_epochs": "at most so many epochs",
-    }
-    for name, meaning in meanings.items():
-        define = _DEFINE[type(defaults[name])]
-        define(name, defaults[name], meaning, flag_values=values)
-    # Not booleans, of which absl would take '--use_clip false' for true.
-    for name, meaning in {
-        "use_clip": "read the block 'clip'",
-        "use_cnn_features": "read the block 'cnn'",
-        "use_iqa_features": "read the block 'iqa'",
-        "use_series_sampler": "take one pair from each series in turn",
-    }.items():
-        flags.DEFINE_enum(
-            name,
-            str(defaults[name]).lower(),
-            ["true", "false"],
-            meaning,
-            case_sensitive=False,
-            flag_values=values,
-        )
-    _define_run(values)
-    return _define_config(values, words, _only_trained)
-
-
-def _only_trained(config: ConfigDict) -> ConfigDict:
-    """The config with one experiment, for which all that is typed holds."""
-    catalogue = {"experiments": {TRAINED: {}}, "modes": {TRAINED: (TRAINED,)}}
-    return ConfigDict(config.to_dict() | catalogue)
 
 
 def _read_catalogue(config: ConfigDict, path: str | None) -> ConfigDict:
@@ -182,7 +115,7 @@ def _read_flag(words: list[str], name: str) -> str | None:
     return found
 
 
-def _define_config(
+def define_config(
     values: flags.FlagValues, words: list[str], change: Callable[[ConfigDict], ConfigDict]
 ) -> Config:
     """Runs the config's file, changes the catalogue, defines --config.key=value for its keys and
@@ -217,14 +150,14 @@ def _take_config_file(words: list[str]) -> str | None:
     return None
 
 
-def search(values: flags.FlagValues, config: Config) -> int:
+def run(values: flags.FlagValues, config: Config) -> int:
     """Trains a catalogue of experiments side by side, each on the same pairs, and compares them
     with one-line rules."""
     if values["mode"].present:
         for name in ("experiments", "experiments_csv"):
             if values[name].value is not None:
                 raise UserError(f"--mode and --{name} are both given: give one of them")
-    given = _options_given(values, config)
+    given = options_given(values, config)
     if values["mode"].present:
         given["mode"] = values.mode
     if values.experiments is not None:
@@ -239,38 +172,22 @@ def search(values: flags.FlagValues, config: Config) -> int:
         given.setdefault("experiments", list(config.values.modes[MODE]))
     resume = values.resume or values.extend or values.retry_failed
     changes = {"extend": values.extend, "retry_failed": values.retry_failed}
-    return _run(given, values.workdir, values, resume, changes)
+    return run_search(given, values.workdir, values, resume, changes)
 
 
-def train(values: flags.FlagValues, config: Config) -> int:
-    """Trains one configuration, and compares it with a linear scorer and one-line rules: a search
-    whose only experiment is called 'trained'."""
-    given = _options_given(values, config) | {"config": config.values, "experiments": [TRAINED]}
-    overrides = given.setdefault("overrides", {})
-    for name in CONFIGURATION:
-        if not values[name].present:
-            continue
-        if name in overrides:
-            raise UserError(f"--{name} and --config.{name} are both given: give one of them")
-        value: Any = values[name].value
-        overrides[name] = value == "true" if name.startswith("use_") else value
-    workdir = default_workdir("train") if values.workdir is None else values.workdir
-    return _run(given, workdir, values, resume=False, changes={})
-
-
-def _run(
+def run_search(
     given: dict[str, Any],
     workdir: str | None,
     values: flags.FlagValues,
     resume: bool,
     changes: dict[str, Any],
 ) -> int:
-    from jaxrank import stopping
+    from jaxrank.runner import signals
 
-    with stopping.signals_end_at_once():
+    with signals.signals_end_at_once():
         from absl import logging
 
-        from jaxrank import conductor
+        from jaxrank.runner.search import search
         from jaxrank.training import compilation_cache
 
         compilation_cache.keep_compiled_programs()
@@ -279,7 +196,7 @@ def _run(
         console = make_console()
         if values.dry_run:
             return _print_plan(console, given, workdir, resume, changes)
-        result = conductor.search(
+        result = search(
             **given,
             workdir=workdir,
             resume=resume,
@@ -300,11 +217,11 @@ def _print_plan(
     resume: bool,
     changes: dict[str, Any],
 ) -> int:
-    from jaxrank import launches
     from jaxrank.reporting.console import print_plan
+    from jaxrank.runner import workspace
 
-    folder = launches.find_workdir(workdir, resume=resume)
-    ready = launches.plan_launch(folder, given, **changes)
+    folder = workspace.find_workdir(workdir, resume=resume)
+    ready = workspace.plan_search(folder, given, **changes)
     for line in ready.describe():
         print(line)
     print_plan(console, ready.waiting_cohorts, ready.prepared.experiments)
@@ -336,23 +253,17 @@ def _print_result(console: "Console", result: "SearchResult") -> int:
     return 1 if summary.nothing_came_out(result.summary) else 0
 
 
-def _options_given(values: flags.FlagValues, config: Config) -> dict[str, Any]:
+def options_given(values: flags.FlagValues, config: Config) -> dict[str, Any]:
     """The options of `prepare.prepare` that were typed, of those that every command has: a resumed
     search has the others."""
-    names = (
-        "pairs,features,split,folds,num_seeds,seed,split_seed,photo_name,min_agreement,"
-        "min_reviewers,init_from,memory_fraction"
-    ).split(",")
-    given = {name: values[name].value for name in names if values[name].present}
-    for name in ("pairs", "features", "init_from"):
-        if given.get(name) == "":
-            raise UserError(f"--{name} is empty")
+    given = {name: values[name].value for name in _GIVEN if values[name].present}
+    refuse_empty(values, ("pairs", "features", "init_from"))
     if config.file is not None:
         given["config"] = config.values
-    if values["calibration"].present:
-        from jaxrank.calibration import read_calibration
+    if values.device_profile is not None:
+        from jaxrank.runner.device_profile import read_device_profile
 
-        given["profile"] = read_calibration(values.calibration)
+        given["device_profile"] = read_device_profile(values.device_profile)
     if values.only_folds is not None:
         if not all(re.fullmatch("[0-9]{1,9}", word.strip()) for word in values.only_folds):
             raise UserError(f"--only_folds={','.join(values.only_folds)}: not whole numbers")

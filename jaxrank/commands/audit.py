@@ -1,0 +1,57 @@
+"""`audit`: do these labels belong to these photos?"""
+
+import sys
+
+from absl import flags
+
+from jaxrank.commands.flags import (
+    define_audit_seconds,
+    define_options,
+    define_strings,
+    refuse_empty,
+)
+from jaxrank.commands.terminal import default_workdir
+from jaxrank.runner.options import READING
+
+# The exit status of a failed audit.
+FAILED = 3
+
+
+def define(values: flags.FlagValues, words: list[str]) -> None:
+    del words  # no config here
+    define_strings(
+        values,
+        {
+            "pairs": "pairs or votes, as for 'search'; without it the embedded simulated data",
+            "features": "folder of a feature store",
+            "reference": "pairs or votes of the same photos, known to be right, to name a fault by",
+            "workdir": "new folder for the results (default: one named by the time, in outputs/)",
+        },
+    )
+    define_options(values, READING)
+    define_audit_seconds(values)
+
+
+def run(values: flags.FlagValues, config: None) -> int:
+    """Tells whether preferences and features belong together, what speaks for it, and what to do
+    next; with --reference it names the fault. Writes audit.json and audit.txt. The exit status is 3
+    where the audit fails."""
+    del config
+    refuse_empty(values, ("pairs", "features", "reference", "photo_name", "workdir"))
+
+    from jaxrank.audit import verdict
+    from jaxrank.audit.api import audit_data
+    from jaxrank.io import atomic
+    from jaxrank.runner.workspace import find_workdir
+
+    folder = find_workdir(values.workdir or default_workdir("audit"), resume=False)
+    reading = {name: values[name].value for name in READING}
+    found = audit_data(
+        values.pairs, values.features, values.reference, reading, values.audit_seconds
+    )
+    with atomic.written_to(folder):
+        verdict.write_audit(folder, found)
+    print(found.page())
+    print(f"Results: {folder}")
+    sys.stdout.flush()
+    return FAILED if found.failed else 0

@@ -1,0 +1,72 @@
+"""Flags that several commands share, and what is checked of all flags alike."""
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from absl import flags
+
+from jaxrank.commands.terminal import default_workdir
+from jaxrank.errors import UserError
+from jaxrank.runner.options import FLAGS
+
+
+def define_strings(values: flags.FlagValues, meanings: Mapping[str, str]) -> None:
+    """Defines flags for text, without defaults."""
+    for name, meaning in meanings.items():
+        flags.DEFINE_string(name, None, meaning, flag_values=values)
+
+
+def define_options(values: flags.FlagValues, names: Iterable[str]) -> None:
+    """Defines the flags of options of a search; see `SearchOptions`."""
+    for name in names:
+        field = FLAGS[name]
+        default: Any = field.default
+        words, least = field.metadata["help"], field.metadata["least"]
+        if "int" in str(field.type):
+            flags.DEFINE_integer(name, default, words, lower_bound=least, flag_values=values)
+        elif "float" in str(field.type):
+            flags.DEFINE_float(name, default, words, flag_values=values)
+        else:
+            flags.DEFINE_string(name, default, words, flag_values=values)
+
+
+def define_audit_seconds(values: flags.FlagValues) -> None:
+    flags.DEFINE_float(
+        "audit_seconds", 30.0, "seconds that the permutation test may take", flag_values=values
+    )
+    flags.register_validator(
+        "audit_seconds", lambda seconds: seconds > 0, "must be above 0", flag_values=values
+    )
+
+
+def refuse_empty(values: flags.FlagValues, names: Iterable[str]) -> None:
+    """An empty text is a mistake, such as of a shell variable that is not set."""
+    for name in names:
+        if name in values and values[name].value in ("", []):
+            raise UserError(f"--{name} is empty")
+
+
+def define_model(values: flags.FlagValues) -> None:
+    """The flags of every command that applies a saved model."""
+    define_strings(
+        values,
+        {
+            "model": "folder of a saved model: EXPERIMENT/model in the folder of a search",
+            "features": "folder of a feature store; without it the embedded simulated photos",
+            "workdir": "new folder for the results (default: one named by the time, in outputs/)",
+        },
+    )
+
+
+def model_workdir(values: flags.FlagValues, command: str) -> Path:
+    """The folder for the results of such a command; it is not made yet."""
+    refuse_empty(values, ("model", "pairs", "features", "series", "workdir"))
+    if values.model is None:
+        raise UserError(
+            "--model is missing: give the folder of a saved model, EXPERIMENT/model of a search"
+        )
+
+    from jaxrank.runner.workspace import find_workdir
+
+    return find_workdir(values.workdir or default_workdir(command), resume=False)

@@ -1,0 +1,120 @@
+"""The options of a search: one list for Python, the command line and plan.json.
+
+Imports nothing heavy, because the command line defines its flags from it.
+"""
+
+import dataclasses
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+from ml_collections import ConfigDict
+
+from jaxrank.errors import UserError, did_you_mean
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+# The share of a device's memory that a cohort may take: other programs, and what a prediction of
+# memory leaves out, need the rest.
+MEMORY_FRACTION = 0.5
+SPLIT_SEED = 42
+
+
+def _option(default: Any, help: str = "", *, least: int | None = None) -> Any:
+    """A field. With a help text it is a flag, too; `least` bounds a whole number."""
+    return dataclasses.field(default=default, metadata={"help": help, "least": least})
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SearchOptions:
+    """What a search is; with the same options, data and device it is the same search.
+
+    Attributes:
+      mode: a list of experiments in the config.
+      experiments: names from the catalogue, instead of a mode.
+      config: as configs/default.py returns it, which is the default.
+      overrides: hyperparameters of this search; see `hyperparameters.read_experiments`.
+      split: the split strategy, see `splits.split_pairs`.
+      folds: 0 for one 80/10/10 split, or K >= 3.
+      only_folds: train these folds, which count from 0; by default all.
+      num_seeds: trials of each experiment and fold; their seeds are seed, seed + 1, ...
+      seed: of training only.
+      split_seed: of the split only.
+      photo_name, min_agreement, min_reviewers: see `preferences.read_preferences`.
+      init_from: a saved model's folder; every experiment but the references begins from it.
+      memory_fraction: the share of the device's memory that one cohort may take.
+      device_profile: as `read_device_profile` returns it; by default the built-in one.
+    """
+
+    mode: str = "quick"
+    experiments: Sequence[str] | str = ()
+    config: ConfigDict | None = None
+    overrides: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    split: str = _option(
+        "series",
+        "series; official: the val list tests; random: by pair, which leaks; pretrain: the "
+        "training series by pair",
+    )
+    folds: int = _option(
+        0,
+        "cross-validation by series: so many folds, each tested once, the next one validating; 0, "
+        "the default, is one 80/10/10 split",
+        least=0,
+    )
+    only_folds: Sequence[int] = ()
+    num_seeds: int = _option(1, "trials of each experiment and fold", least=1)
+    seed: int = _option(0, "first seed of training (default: 0)", least=0)
+    split_seed: int = _option(SPLIT_SEED, "seed of the split", least=0)
+    photo_name: str | None = _option(
+        None,
+        "votes and pair lists: how a photo's name is built (default: "
+        "{series:06d}-{number:02d}.JPG)",
+    )
+    min_agreement: float | None = _option(
+        None, "votes: leave out pairs with a smaller majority (default: 0.7)"
+    )
+    min_reviewers: int | None = _option(
+        None, "votes: leave out pairs with fewer votes (default: 2)", least=1
+    )
+    init_from: str | Path | None = _option(
+        None, "folder of a saved model that training begins from"
+    )
+    memory_fraction: float = _option(
+        MEMORY_FRACTION, "share of the device's memory that a cohort may take"
+    )
+    device_profile: Mapping[str, Any] | None = None
+
+    @property
+    def reading(self) -> dict[str, Any]:
+        """How votes and pair lists are read."""
+        return {name: getattr(self, name) for name in READING}
+
+
+# The options of `preferences.read_preferences`.
+READING = ("photo_name", "min_agreement", "min_reviewers")
+_FIELDS = {field.name: field for field in dataclasses.fields(SearchOptions)}
+# Those that are flags of the same name.
+FLAGS = {name: field for name, field in _FIELDS.items() if field.metadata.get("help")}
+
+
+def make_options(given: Mapping[str, Any]) -> SearchOptions:
+    """The options from keywords.
+
+    Raises:
+      UserError: there is no such option.
+    """
+    for name in given:
+        if name not in _FIELDS:
+            raise UserError(f"search has no option '{name}'.{did_you_mean(name, _FIELDS)}")
+    return SearchOptions(**given)
+
+
+def with_options(function: Function) -> Function:
+    """Shows the options in the signature of a function that takes them as `**options`."""
+    own = inspect.signature(function)
+    parameters = [p for p in own.parameters.values() if p.kind is not p.VAR_KEYWORD]
+    options = [
+        p.replace(kind=p.KEYWORD_ONLY) for p in inspect.signature(SearchOptions).parameters.values()
+    ]
+    function.__signature__ = own.replace(parameters=[*parameters, *options])  # type: ignore[attr-defined]
+    return function

@@ -1,0 +1,326 @@
+"""Everything that a search needs before it trains: data read and checked, split, planned."""
+
+import dataclasses
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from ml_collections import ConfigDict
+
+from jaxrank import baselines, devices
+from jaxrank.configs import default
+from jaxrank.data import splits
+from jaxrank.data.dataset import Dataset, align, content_hash
+from jaxrank.data.inputs import (
+    SIMULATED,
+    FeaturesInput,
+    Inputs,
+    PairsInput,
+    block_caveats,
+    load_inputs,
+)
+from jaxrank.errors import UserError
+from jaxrank.experiments.config_files import check_config
+from jaxrank.experiments.hyperparameters import (
+    ALL_BLOCKS,
+    Experiment,
+    choose_names,
+    read_experiments,
+    resolve_blocks,
+)
+from jaxrank.inference.saved_model import Model
+from jaxrank.planning import costs, planner
+from jaxrank.planning.cohort import Cohort
+from jaxrank.planning.trials import Trial, make_trials
+from jaxrank.runner.options import SearchOptions, make_options
+from jaxrank.runner.warm_start import begin_from
+from jaxrank.training.state import InitialWeights
+
+MOST_TRIALS = 100_000
+_SPLIT_WORDS = {
+    splits.SERIES: "split by series",
+    splits.OFFICIAL: "split by series, as published",
+    splits.RANDOM: "split by pair",
+    splits.PRETRAIN: "training series split by pair",
+}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DataSummary:
+    """What the data are, for the log and the files.
+
+    Attributes:
+      pairs, features: where they come from.
+      simulated: whether they are the embedded data.
+      caveats: what a reader of any result must know.
+      sha256: `dataset.content_hash`.
+      pairs_used, pairs_with_direction, series, photos: counts.
+      blocks: the number of columns of each.
+      notes: what became of the tables.
+    """
+
+    pairs: str
+    features: str
+    simulated: bool
+    caveats: list[str]
+    sha256: str
+    pairs_used: int
+    pairs_with_direction: int
+    series: int
+    photos: int
+    blocks: dict[str, int]
+    notes: list[str]
+
+    def with_caveat(self, caveat: str) -> "DataSummary":
+        """With one more caveat, before the others."""
+        return dataclasses.replace(self, caveats=[caveat, *self.caveats])
+
+
+class Prepared(NamedTuple):
+    """A search that is ready to run.
+
+    Attributes:
+      dataset, parts: the aligned pairs and, int8 [F, M], the split of every pair in every fold.
+      data: what the data are.
+      experiments: all, with their blocks resolved; the references are the last.
+      skipped: by experiment, why it can't be trained.
+      trials: of the experiments that are not skipped, in the order of the tables.
+      cohorts: the plan.
+      profile: that it was made with.
+      ceiling_scores_N: for simulated data, the best possible score of each photo.
+      start: the model that the experiments, but for the references, begin from.
+      launch: the options as plan.json has them: with them, `prepare` gives the same again.
+    """
+
+    dataset: Dataset
+    parts: np.ndarray
+    data: DataSummary
+    experiments: list[Experiment]
+    skipped: dict[str, str]
+    trials: list[Trial]
+    cohorts: list[Cohort]
+    profile: costs.DeviceProfile
+    ceiling_scores_N: np.ndarray | None
+    start: Model | None
+    launch: dict[str, Any]
+
+    @property
+    def initial_weights(self) -> InitialWeights | None:
+        """What the experiments, but for the references, begin from; None: at random."""
+        return None if self.start is None else self.start.weights
+
+    @property
+    def trained_folds(self) -> list[int]:
+        """Baselines are compared on the same ones."""
+        return sorted({trial.fold for trial in self.trials})
+
+
+def prepare(pairs: PairsInput = None, features: FeaturesInput = None, **options: Any) -> Prepared:
+    """Reads and checks everything that a search needs, and plans it; writes nothing.
+
+    Args:
+      pairs, features: see `runner.search.search`.
+      **options: see `SearchOptions`.
+    """
+    chosen = make_options(options)
+    _check_numbers(chosen)
+    config = (
+        default.get_config() if chosen.config is None else check_config(chosen.config, "config")
+    )
+    names, wanted = _read_catalogue(chosen, config)
+
+    inputs = load_inputs(pairs, features, chosen.reading)
+    dataset = align(inputs.pairs, inputs.features)
+    # The pair table is split, not what the features leave of it: another block in the store must
+    # not move a series to another split.
+    whole = splits.split_pairs(
+        inputs.pairs.table, chosen.split, folds=chosen.folds, split_seed=chosen.split_seed
+    )
+    parts = whole[:, dataset.kept_M]
+    _check_parts(dataset, parts)
+
+    _refuse_names_of_baselines(names, dataset)
+    resolved = [resolve_blocks(e, list(dataset.block_columns)) for e in wanted]
+    skipped = _skipped(resolved, wanted, dataset)
+    if set(names) <= set(skipped):
+        reasons = "; ".join(f"{name}: {reason}" for name, reason in skipped.items())
+        raise UserError(f"nothing is left to train: {reasons}")
+    trained_folds = _trained_folds(chosen.only_folds, len(parts))
+    start, resolved = begin_from(chosen.init_from, resolved, skipped, dataset, parts[trained_folds])
+    trained = [e for e in resolved if e.name not in skipped]
+    trials = _make_trials(trained, trained_folds, chosen)
+    given = chosen.device_profile
+    profile = costs.built_in_profile() if given is None else costs.DeviceProfile(**given)
+    limit = devices.memory_limit(chosen.memory_fraction)
+    cohorts = planner.make_cohorts(trials, dataset, parts, limit, profile)
+    best = inputs.best_score
+    return Prepared(
+        dataset=dataset,
+        parts=parts,
+        data=_summarise(inputs, dataset, chosen.split),
+        experiments=resolved,
+        skipped=skipped,
+        trials=trials,
+        cohorts=cohorts,
+        profile=profile,
+        ceiling_scores_N=None if best is None else best[dataset.photos].to_numpy(),
+        start=start,
+        launch=_launch(pairs, features, inputs, chosen, config, names, profile),
+    )
+
+
+def _check_numbers(options: SearchOptions) -> None:
+    seeds = {name: getattr(options, name) for name in ("num_seeds", "seed", "split_seed")}
+    if options.num_seeds < 1 or options.seed < 0 or options.split_seed < 0:
+        raise UserError(
+            ", ".join(f"{name}={value}" for name, value in seeds.items())
+            + ": at least one seed is needed, and none may be negative"
+        )
+    if not 0 < options.memory_fraction <= 1:
+        raise UserError(
+            f"--memory_fraction={options.memory_fraction:g} is not a share above 0, up to 1"
+        )
+
+
+def _read_catalogue(
+    options: SearchOptions, config: ConfigDict
+) -> tuple[list[str], list[Experiment]]:
+    """The names of the experiments of a search, and these experiments with the references."""
+    read_experiments(config, list(config.experiments), {})  # also those that do not run: no typos
+    names = choose_names(config, options.mode, options.experiments)
+    return names, read_experiments(config, names, options.overrides)
+
+
+def _refuse_names_of_baselines(names: Sequence[str], dataset: Dataset) -> None:
+    heuristics = baselines.heuristic_scores(dataset)
+    for name in names:
+        if name in heuristics:
+            raise UserError(
+                f"experiment '{name}' has the name of a baseline in the table; rename it"
+            )
+
+
+def _trained_folds(only_folds: Sequence[int], num_folds: int) -> list[int]:
+    outside = [fold for fold in only_folds if not 0 <= fold < num_folds]
+    if outside:
+        raise UserError(f"--only_folds: there is no fold {outside[0]}; folds count from 0")
+    return sorted(set(only_folds)) or list(range(num_folds))
+
+
+def _make_trials(
+    trained: Sequence[Experiment], folds: Sequence[int], options: SearchOptions
+) -> list[Trial]:
+    num_trials = len(trained) * len(folds) * options.num_seeds
+    if num_trials > MOST_TRIALS:
+        raise UserError(
+            f"--num_seeds={options.num_seeds}: {num_trials:,} trials are more than one search may "
+            f"have ({MOST_TRIALS:,})"
+        )
+    return make_trials(trained, folds, options.seed, options.num_seeds)
+
+
+def _summarise(inputs: Inputs, dataset: Dataset, split: str) -> DataSummary:
+    simulated = inputs.best_score is not None
+    caveats = [SIMULATED] * simulated + [splits.CAVEATS[split], *block_caveats(inputs.features)]
+    return DataSummary(
+        pairs=inputs.pairs_source,
+        features=inputs.features_source,
+        simulated=simulated,
+        caveats=list(filter(None, caveats)),
+        sha256=content_hash(dataset),
+        pairs_used=len(dataset.table),
+        pairs_with_direction=int((dataset.preference_M != 0.5).sum()),
+        series=len(dataset.series_ids),
+        photos=len(dataset.photos),
+        blocks={name: len(columns) for name, columns in dataset.block_columns.items()},
+        notes=list(dataset.notes),
+    )
+
+
+def _launch(
+    pairs: PairsInput,
+    features: FeaturesInput,
+    inputs: Inputs,
+    options: SearchOptions,
+    config: ConfigDict,
+    names: list[str],
+    profile: costs.DeviceProfile,
+) -> dict[str, Any]:
+    """The inputs and every option, as plan.json has them."""
+    given = {field.name: getattr(options, field.name) for field in dataclasses.fields(options)}
+    return {
+        "pairs": _absolute(pairs, inputs.pairs_source),
+        "features": _absolute(features, inputs.features_source),
+        **given,
+        "mode": None if options.experiments else options.mode,
+        "experiments": names,
+        "config": config.to_dict(),
+        "overrides": dict(options.overrides),
+        "only_folds": list(options.only_folds),
+        "init_from": _absolute(options.init_from, None),
+        "device_profile": dataclasses.asdict(profile),
+    }
+
+
+def _absolute(given: object, otherwise: Any) -> Any:
+    return str(Path(given).absolute()) if isinstance(given, str | Path) else otherwise
+
+
+def _check_parts(dataset: Dataset, parts: np.ndarray) -> None:
+    """Every part of every fold needs a pair that can be right or wrong."""
+    directed = dataset.preference_M != 0.5
+    if not directed.any():
+        raise UserError("every preference is exactly 0.5: no pair says which photo is better")
+    for fold in range(len(parts)):
+        for part in splits.MEASURED:
+            name = splits.PART_NAMES[part]
+            if not directed[splits.fold_rows(parts, fold, part)].any():
+                raise UserError(
+                    f"fold {fold} has no {name} pair with features and a preference other than "
+                    f"0.5; {len(dataset.series_ids)} series with features do not fill this split"
+                )
+
+
+def _skipped(
+    resolved: Sequence[Experiment], wanted: Sequence[Experiment], dataset: Dataset
+) -> dict[str, str]:
+    """By experiment, why it can't be trained."""
+    known = list(dataset.block_columns)
+    has = ",".join(known)
+    skipped = {}
+    for e, as_written in zip(resolved, wanted, strict=True):
+        missing = [b for b in e.blocks if b not in known]
+        missing += [b for b in as_written.l2_blocks if b not in (*known, ALL_BLOCKS)]
+        if missing:
+            skipped[e.name] = f"the feature store has no block '{missing[0]}' (it has {has})"
+        elif not e.blocks:
+            skipped[e.name] = f"no block is left to read (the feature store has {has})"
+        elif e.use_layernorm and len(dataset.column_indices(e.blocks)) < 3:
+            skipped[e.name] = "use_layernorm leaves nothing of fewer than 3 columns"
+    return skipped
+
+
+def describe(prepared: Prepared) -> list[str]:
+    """The data and the plan in sentences, for the log and the screen."""
+    facts, num_folds = prepared.data, len(prepared.parts)
+    blocks = ", ".join(f"{name} ({dim})" for name, dim in facts.blocks.items())
+    kind = SIMULATED if facts.simulated else f"data: {facts.pairs}"
+    split = f"{num_folds} folds" if num_folds > 1 else "one split"
+    trained_folds = sorted({trial.fold for trial in prepared.trials})
+    if len(trained_folds) < num_folds:
+        split += f" (only {', '.join(map(str, trained_folds))} trained)"
+    trials = sum(len(cohort.trials) for cohort in prepared.cohorts)
+    size = prepared.dataset.features_ND.nbytes / 2**20
+    return [
+        f"{kind}: {facts.pairs_used:,} pairs ({facts.pairs_with_direction:,} with a "
+        f"direction) of {facts.series:,} series, {facts.photos:,} photos, blocks {blocks}",
+        *facts.notes,
+        f"{_SPLIT_WORDS[prepared.launch['split']]}, {split}, split seed "
+        f"{prepared.launch['split_seed']}; 'all' blocks means " + ", ".join(facts.blocks),
+        *filter(None, [splits.CAVEATS[prepared.launch["split"]]]),
+        *(f"skipped {name}: {reason}" for name, reason in prepared.skipped.items()),
+        f"{trials} trials in {len(prepared.cohorts)} cohorts on {devices.kind()}, "
+        f"{os.cpu_count()} cores; {size:,.0f} MiB of features",
+    ]
