@@ -264,7 +264,8 @@ def measure_epochs(how: str) -> None:
         for trial in cohort.trials:
             dims = trial.experiment.mlp_hidden_dims
             work = cohort._replace(
-                trials=(trial,), program_key=cohort.program_key._replace(hidden_dims=dims)
+                trials=(trial,),
+                program_key=dataclasses.replace(cohort.program_key, mlp_hidden_dims=dims),
             ).epoch_work
             result["flops"] += work.flops
             weights = costs.num_weights(cohort.input_dim, dims)

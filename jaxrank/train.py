@@ -84,7 +84,7 @@ def compile_cohort(
     arrays = make_trial_arrays(cohort, dataset, parts, feed.scaling)
     if cohort.program_key.init_from:
         assert start is not None
-        begin, arguments = start_cohort, (static, arrays, initial_params(start, static.loss))
+        begin, arguments = start_cohort, (static, arrays, initial_params(start, static.key.loss))
     else:
         widths = [trial.experiment.mlp_hidden_dims for trial in cohort.trials]
         begin, arguments = init_cohort, (static, arrays, tuple(widths) if cohort.padded else None)

@@ -170,7 +170,7 @@ def from_results(
         hit_M, _ = pair_hits(difference_M, dataset.preference_M)
         for fold, in_part_M in enumerate(in_part_FM):
             hits_XFKS[x, fold] = by_series(hit_M * directed_M * in_part_M)
-    controls = {r.trial.experiment.name for r in results if r.trial.experiment.renumbered}
+    controls = {r.trial.experiment.name for r in results if r.trial.experiment.is_control}
     is_rule_X = np.arange(len(hits_XFKS)) >= len(names)
     is_candidate_X = ~is_rule_X & ~np.isin([*names, *rules], list(controls))
     return Hits((*names, *rules), is_rule_X, is_candidate_X, hits_XFKS, weight_FS)

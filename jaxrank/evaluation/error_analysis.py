@@ -96,7 +96,7 @@ def single_leanings(
     by_experiment: dict[str, list[TrialResult]] = {}
     for result in results:
         experiment = result.trial.experiment
-        eligible = len(experiment.blocks) == 1 and not experiment.renumbered
+        eligible = len(experiment.blocks) == 1 and not experiment.is_control
         if eligible and experiment.name != without and result.metrics.completed:
             by_experiment.setdefault(experiment.name, []).append(result)
     for mine in by_experiment.values():

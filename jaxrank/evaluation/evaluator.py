@@ -55,7 +55,7 @@ class Evaluator(NamedTuple):
 
     def of(self, experiment: Experiment) -> "Evaluator":
         """The one for an experiment's trials."""
-        return self.control if experiment.renumbered and self.control is not None else self
+        return self.control if experiment.is_control and self.control is not None else self
 
 
 def make_evaluator(dataset: Dataset, parts_FM: np.ndarray) -> Evaluator:
@@ -228,7 +228,7 @@ def evaluate_cohort(
             trial, p, fitted, len(cohort.trials), step.log_ties(params), evaluator
         )
         own_dims = trial.experiment.mlp_hidden_dims
-        if own_dims != cohort.program_key.hidden_dims:
+        if own_dims != cohort.program_key.mlp_hidden_dims:
             params = narrowed(Scorer(own_dims), cohort.input_dim, params)
         weights = (params, fitted.mean_PD[p], fitted.inv_std_PD[p])
         results.append(TrialResult(trial, metrics, history, fitted.scores_PN[p], weights))

@@ -7,14 +7,21 @@ from ml_collections import ConfigDict
 
 from jaxrank.configs import CATALOGUE_KEYS, REFERENCES, default
 from jaxrank.errors import UserError, did_you_mean
-from jaxrank.experiments.hyperparameters import HyperparameterError, check_name, make_experiment
+from jaxrank.experiments.hyperparameters import (
+    BLOCK_SWITCHES,
+    HYPERPARAMETERS,
+    HyperparameterError,
+    check_name,
+    make_experiment,
+)
 from jaxrank.io import tables
 
 REQUIRED = ("experiment_name", "mlp_hidden_dims", "batch_size", "learning_rate", "max_epochs")
-OPTIONAL = (
-    "dropout,use_clip,use_cnn_features,use_iqa_features,use_series_sampler,sampler,loss,margin,"
-    "weight_decay,optimizer,momentum,activation,use_layernorm,seed,notes"
-).split(",")
+OPTIONAL = [
+    name
+    for name in (*BLOCK_SWITCHES, "use_series_sampler", *HYPERPARAMETERS)
+    if name not in (*REQUIRED, "name", "init_from")
+]
 # The only mode of such a catalogue: all its experiments.
 MODE = "catalogue"
 _SWITCHES = {"true": True, "false": False}

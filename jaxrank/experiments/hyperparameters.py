@@ -10,7 +10,7 @@ import math
 import numbers
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 from ml_collections import ConfigDict
@@ -27,43 +27,59 @@ ALL_BLOCKS = "all"
 BLOCK_SWITCHES = {"use_clip": "clip", "use_cnn_features": "cnn", "use_iqa_features": "iqa"}
 OPTIMIZERS = ("adamw", "sgd")
 SCHEDULES = ("constant", "cosine")
-_CHOICES: dict[str, Collection[str]] = {
-    "loss": LOSSES,
-    "sampler": SAMPLERS,
-    "activation": ACTIVATIONS,
-    "optimizer": OPTIMIZERS,
-    "schedule": SCHEDULES,
-}
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}")
+
+# What a hyperparameter does to the compiled program.
+# TRACED: a number in the program; trials that differ in it train together at no cost.
+TRACED = "traced"
+# SWITCH: traced, but whether it is above 0 at all is compiled in, because it costs time.
+SWITCH = "switch"
+# PROGRAM: compiled in. COHORT: not compiled in, but shapes the data or batches of all trials.
+PROGRAM, COHORT = "program", "cohort"
+# LABEL: says nothing of the program.
+LABEL = "label"
+
+# A test of a value, and what the value must be.
+Limit: TypeAlias = tuple[Callable[[Any], bool], str]
+_SIZE: Limit = (
+    lambda v: math.isfinite(v) and v >= 0,
+    "must be a finite number, not negative",
+)
+_ABOVE_ZERO: Limit = (lambda v: v > 0, "must be above 0")
+_COUNT: Limit = (lambda v: 1 <= v < 2**31, "must be a whole number from 1 up")
+_SEED: Limit = (
+    lambda v: -1 <= v < 2**31,
+    "must be a whole number from 0 up, or -1 for the search's",
+)
 
 
-# What a number must be: a test, and its words.
-_SIZE = (lambda v: math.isfinite(v) and v >= 0, "must be a finite number, not negative")
-_COUNT = (lambda v: 1 <= v < 2**31, "must be a whole number from 1 up")
-
-
-def _share_of(what: str) -> tuple[Callable[[Any], bool], str]:
+def _share_of(what: str) -> Limit:
     # As it will be used: 0.99999999 is 1 in 32 bits.
     return lambda v: bool(np.float32(v) < 1), f"must be below 1 (it is the share of {what})"
 
 
-_LIMITS: dict[str, tuple[tuple[Callable[[Any], bool], str], ...]] = {
-    "learning_rate": (_SIZE, (lambda v: v > 0, "must be above 0")),
-    "dropout": (_SIZE, _share_of("units that are dropped")),
-    "momentum": (_SIZE, _share_of("the last step that is kept")),
-    "label_smoothing": (_SIZE, _share_of("labels that are taken as unknown")),
-    "weight_decay": (_SIZE,),
-    "margin": (_SIZE,),
-    "warmup_epochs": (_SIZE,),
-    "feature_noise": (_SIZE,),
-    "mixup": (_SIZE,),
-    "batch_size": (_COUNT,),
-    "max_epochs": (_COUNT,),
-    "patience": (_COUNT,),
-    "seed": (
-        (lambda v: -1 <= v < 2**31, "must be a whole number from 0 up, or -1 for the launch's"),
-    ),
-}
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}")
+class Hyperparameter(NamedTuple):
+    """What is known of a hyperparameter beside its type.
+
+    Attributes:
+      effect: TRACED, SWITCH, PROGRAM, COHORT or LABEL.
+      limits: that a value must keep.
+      choices: the words that there are, of a word.
+    """
+
+    effect: str
+    limits: tuple[Limit, ...] = ()
+    choices: Collection[str] = ()
+
+
+def _field(
+    effect: str,
+    *limits: Limit,
+    choices: Collection[str] = (),
+    **default: Any,
+) -> Any:
+    record = Hyperparameter(effect, limits, choices)
+    return dataclasses.field(metadata={"hyperparameter": record}, **default)
 
 
 class HyperparameterError(UserError):
@@ -76,47 +92,60 @@ class HyperparameterError(UserError):
 
 @dataclasses.dataclass(frozen=True)
 class Experiment:
-    """A named configuration; configs/default.py says what each value means.
+    """A named configuration: the one table of hyperparameters.
+
+    Each line is all that is said of a hyperparameter, but for its default and its meaning, which
+    stand in configs/default.py; training/step.py uses it.
 
     `blocks` are names; before `resolve_blocks` also "all", and "-clip" for all but that.
-    `seed` is -1 for that of the launch. `init_from` is the content hash of the model that
+    `seed` is -1 for that of the search. `init_from` is the content hash of the model that
     training starts from, or empty.
     """
 
-    name: str
-    blocks: tuple[str, ...]
-    l2_blocks: tuple[str, ...]
-    mlp_hidden_dims: tuple[int, ...]
-    activation: str
-    use_layernorm: bool
-    dropout: float
-    batch_size: int
-    optimizer: str
-    learning_rate: float
-    weight_decay: float
-    momentum: float
-    schedule: str
-    warmup_epochs: float
-    loss: str
-    margin: float
-    sampler: str
-    max_epochs: int
-    patience: int
-    seed: int
-    feature_noise: float
-    mixup: float
-    label_smoothing: float
-    notes: str
-    init_from: str = ""
+    name: str = _field(LABEL)
+    blocks: tuple[str, ...] = _field(COHORT)
+    l2_blocks: tuple[str, ...] = _field(COHORT)
+    mlp_hidden_dims: tuple[int, ...] = _field(PROGRAM)
+    activation: str = _field(PROGRAM, choices=ACTIVATIONS)
+    use_layernorm: bool = _field(PROGRAM)
+    dropout: float = _field(TRACED, _SIZE, _share_of("units that are dropped"))
+    batch_size: int = _field(COHORT, _COUNT)
+    optimizer: str = _field(PROGRAM, choices=OPTIMIZERS)
+    learning_rate: float = _field(TRACED, _SIZE, _ABOVE_ZERO)
+    weight_decay: float = _field(TRACED, _SIZE)
+    momentum: float = _field(TRACED, _SIZE, _share_of("the last step that is kept"))
+    schedule: str = _field(TRACED, choices=SCHEDULES)
+    warmup_epochs: float = _field(TRACED, _SIZE)
+    loss: str = _field(PROGRAM, choices=LOSSES)
+    margin: float = _field(TRACED, _SIZE)
+    sampler: str = _field(COHORT, choices=SAMPLERS)
+    max_epochs: int = _field(TRACED, _COUNT)
+    patience: int = _field(TRACED, _COUNT)
+    seed: int = _field(LABEL, _SEED)
+    feature_noise: float = _field(SWITCH, _SIZE)
+    mixup: float = _field(SWITCH, _SIZE)
+    label_smoothing: float = _field(TRACED, _SIZE, _share_of("labels that are taken as unknown"))
+    notes: str = _field(LABEL)
+    init_from: str = _field(COHORT, default="")
 
     @property
-    def renumbered(self) -> bool:
-        """Whether it is the control, which learns from `dataset.permutation_control` pairs."""
+    def is_control(self) -> bool:
+        """Whether it is the permutation control, see `dataset.permutation_control`."""
         return self.name == SHUFFLED
 
     @property
     def hidden_dims_text(self) -> str:
         return ",".join(map(str, self.mlp_hidden_dims))
+
+
+HYPERPARAMETERS: dict[str, Hyperparameter] = {
+    field.name: field.metadata["hyperparameter"] for field in dataclasses.fields(Experiment)
+}
+
+
+def with_effect(*effects: str) -> list[str]:
+    """The names of the hyperparameters with these effects."""
+    return [name for name, known in HYPERPARAMETERS.items() if known.effect in effects]
 
 
 def choose_names(config: ConfigDict, mode: str, names: Sequence[str] | str) -> list[str]:
@@ -218,14 +247,8 @@ def make_experiment(
     """
     check_name(name)
     values = _typed(name, {**defaults, **explicit}, defaults)
-    for key, rules in _LIMITS.items():
-        for passes, need in rules:
-            if not passes(values[key]):
-                raise HyperparameterError(name, key, values[key], need)
-    for key, known in _CHOICES.items():
-        if values[key] not in known:
-            hint = did_you_mean(values[key], known)
-            raise HyperparameterError(name, key, values[key], f"unknown.{hint}")
+    for key in filter(values.__contains__, HYPERPARAMETERS):
+        _check(name, key, values[key])
     if values.pop("use_series_sampler"):
         if "sampler" in (forced or {}) and values["sampler"] != "balanced":
             raise UserError(
@@ -242,6 +265,16 @@ def make_experiment(
     values["blocks"] = _chosen_blocks(name, values["blocks"], switches, explicit)
     values["l2_blocks"] = tuple(dict.fromkeys(_words(values["l2_blocks"])))
     return Experiment(name=name, **values)
+
+
+def _check(name: str, key: str, value: Any) -> None:
+    known = HYPERPARAMETERS[key]
+    for passes, need in known.limits:
+        if not passes(value):
+            raise HyperparameterError(name, key, value, need)
+    if known.choices and value not in known.choices:
+        hint = did_you_mean(value, known.choices)
+        raise HyperparameterError(name, key, value, f"unknown.{hint}")
 
 
 def _typed(name: str, values: dict[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,12 +1,21 @@
 """What is trained: trials, and cohorts of trials that one program trains."""
 
+import dataclasses
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
 from jaxrank import losses, models
-from jaxrank.experiments.hyperparameters import Experiment
+from jaxrank.experiments.hyperparameters import (
+    COHORT,
+    LABEL,
+    PROGRAM,
+    SWITCH,
+    TRACED,
+    Experiment,
+    with_effect,
+)
 from jaxrank.planning import costs
 from jaxrank.planning.costs import DeviceProfile, Work
 from jaxrank.planning.trials import Trial
@@ -16,39 +25,18 @@ from jaxrank.planning.trials import Trial
 SCORING_CHUNK = 512
 
 
-class ProgramKey(NamedTuple):
-    """What must be equal for trials to share a program and its data."""
-
-    blocks: tuple[str, ...]
-    l2_blocks: tuple[str, ...]
-    hidden_dims: tuple[int, ...]
-    activation: str
-    use_layernorm: bool
-    batch_size: int
-    optimizer: str
-    loss: str
-    sampler: str
-    has_noise: bool
-    has_mixup: bool
-    init_from: str
+# What must be equal for trials to share a program and its data: an experiment without all else.
+ProgramKey: TypeAlias = Experiment
 
 
 def program_key(e: Experiment) -> ProgramKey:
-    return ProgramKey(
-        blocks=e.blocks,
-        l2_blocks=e.l2_blocks,
-        hidden_dims=e.mlp_hidden_dims,
-        activation=e.activation,
-        use_layernorm=e.use_layernorm,
-        batch_size=e.batch_size,
-        optimizer=e.optimizer,
-        loss=e.loss,
-        sampler=e.sampler,
-        # As they will be used: 1e-50 is zero in 32 bits.
-        has_noise=bool(np.float32(e.feature_noise) > 0),
-        has_mixup=bool(np.float32(e.mixup) > 0),
-        init_from=e.init_from,
-    )
+    """The experiment without its labels and the numbers that a program takes as data.
+
+    Of noise and mixup it says whether there is any, as they will be used: 1e-50 is zero in 32 bits.
+    """
+    blank = {name: type(getattr(e, name))() for name in with_effect(TRACED, LABEL, SWITCH)}
+    switched = {name: float(np.float32(getattr(e, name)) > 0) for name in with_effect(SWITCH)}
+    return dataclasses.replace(e, **blank | switched)
 
 
 class Cohort(NamedTuple):
@@ -56,7 +44,7 @@ class Cohort(NamedTuple):
 
     Attributes:
       trials: P of them.
-      program_key: of every trial, but that `hidden_dims` may be wider than a trial's own.
+      program_key: of every trial, but that `mlp_hidden_dims` may be wider than a trial's own.
       num_batches: S, the steps of an epoch.
       batch_size: B, the pairs of the largest batch.
       val_shape: chunks and width of the validation rows.
@@ -83,12 +71,13 @@ class Cohort(NamedTuple):
         """What its compiled program depends on, besides the number of trials."""
         apart = ("trials", "program_key", "data_bytes", "profile")
         shapes = {key: value for key, value in self._asdict().items() if key not in apart}
-        return {"program_key": self.program_key._asdict()} | shapes
+        names = with_effect(PROGRAM, COHORT, SWITCH)
+        return {"program_key": {name: getattr(self.program_key, name) for name in names}} | shapes
 
     @property
     def _state_bytes(self) -> int:
         return costs.state_bytes(
-            self.input_dim, self.program_key.hidden_dims, self.program_key.optimizer
+            self.input_dim, self.program_key.mlp_hidden_dims, self.program_key.optimizer
         )
 
     @property
@@ -96,10 +85,10 @@ class Cohort(NamedTuple):
         """Of a trial while it trains or validates, besides its state."""
         return costs.working_bytes(
             self.input_dim,
-            self.program_key.hidden_dims,
+            self.program_key.mlp_hidden_dims,
             self.batch_size,
             self.val_shape[1],
-            num_inputs=1 + 4 * self.program_key.has_noise + self.program_key.has_mixup,
+            num_inputs=1 + round(4 * self.program_key.feature_noise + self.program_key.mixup),
         )
 
     @property
@@ -128,7 +117,7 @@ class Cohort(NamedTuple):
     @property
     def padded(self) -> list[str]:
         """The experiments whose hidden layers are padded to those of the cohort."""
-        wide = self.program_key.hidden_dims
+        wide = self.program_key.mlp_hidden_dims
         return list(
             dict.fromkeys(
                 trial.experiment.name
@@ -142,7 +131,7 @@ class Cohort(NamedTuple):
         chunks, width = self.val_shape
         return costs.epoch_work(
             self.input_dim,
-            self.program_key.hidden_dims,
+            self.program_key.mlp_hidden_dims,
             self.program_key.optimizer,
             len(self.trials),
             self.num_batches,

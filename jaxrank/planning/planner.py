@@ -4,6 +4,7 @@ A plan is a pure function of the experiments, the data's shape, the memory limit
 the machine (costs.py), which are built in or read from a file: never of the hour.
 """
 
+import dataclasses
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -100,7 +101,7 @@ def _shaped(
     epochs_per_dispatch: int | None = None,
 ) -> Cohort:
     """The cohort of other trials, with other hidden sizes."""
-    common = cohort.program_key._replace(hidden_dims=hidden_dims)
+    common = dataclasses.replace(cohort.program_key, mlp_hidden_dims=hidden_dims)
     shaped = cohort._replace(trials=tuple(trials), program_key=common)
     if epochs_per_dispatch is None:
         most = min(_MOST_EPOCHS, shaped.max_epochs)
@@ -135,7 +136,7 @@ def make_cohorts(
     for trial in trials:
         groups.setdefault(program_key(trial.experiment), []).append(trial)
     wholes = [
-        make_cohort(members, dataset, folds, profile, common.hidden_dims)
+        make_cohort(members, dataset, folds, profile, common.mlp_hidden_dims)
         for common, members in groups.items()
     ]
     cohorts = []
@@ -166,8 +167,8 @@ def _padded_together(
     place = {trial.key: i for i, trial in enumerate(trials)}
     families: dict[tuple[ProgramKey, int], list[Cohort]] = {}
     for cohort in wholes:
-        dims = cohort.program_key.hidden_dims
-        family = cohort.program_key._replace(hidden_dims=()), len(dims)
+        dims = cohort.program_key.mlp_hidden_dims
+        family = dataclasses.replace(cohort.program_key, mlp_hidden_dims=()), len(dims)
         families.setdefault(family, []).append(cohort)
     merged = []
     for members in families.values():
@@ -175,7 +176,9 @@ def _padded_together(
         members.sort(key=lambda cohort: cohort.trial_bytes, reverse=True)
         wide = members[0]
         for narrow in members[1:]:
-            dims = tuple(map(max, wide.program_key.hidden_dims, narrow.program_key.hidden_dims))
+            dims = tuple(
+                map(max, wide.program_key.mlp_hidden_dims, narrow.program_key.mlp_hidden_dims)
+            )
             both = sorted([*wide.trials, *narrow.trials], key=lambda trial: place[trial.key])
             together = _shaped(wide, both, dims)
             pays = together.seconds < wide.seconds + narrow.seconds

@@ -65,7 +65,7 @@ def print_plan(
             Text(", ".join(names)),
             str(len(cohort.trials)),
             str(cohort.input_dim),
-            ",".join(map(str, cohort.program_key.hidden_dims)) or "-",
+            ",".join(map(str, cohort.program_key.mlp_hidden_dims)) or "-",
             str(cohort.batch_size),
             str(cohort.num_batches),
             str(cohort.epochs_per_dispatch),
@@ -94,7 +94,7 @@ def _why(cohort: Cohort) -> list[str]:
     """What the planner has chosen for a cohort, and its reason."""
     if not cohort.padded:
         return []
-    widths = ",".join(map(str, cohort.program_key.hidden_dims))
+    widths = ",".join(map(str, cohort.program_key.mlp_hidden_dims))
     return [f"{', '.join(cohort.padded)} padded to {widths}: cheaper than compiling apart"]
 
 

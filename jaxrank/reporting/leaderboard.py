@@ -97,7 +97,7 @@ def _about_chosen(
     )
     measured = calibration.reliability_of(judged, evaluator)
     gain = calibration.ndcg_of(mine, evaluator)
-    honest = [result for result in results if not result.trial.experiment.renumbered]
+    honest = [result for result in results if not result.trial.experiment.is_control]
     found = error_analysis.mistake_tables(name, honest, evaluator)
     title = "\n".join([f"{name}, test pairs", *caveats])
     figures.draw_reliability(folder / RELIABILITY_PNG, title, measured)

@@ -205,7 +205,7 @@ def table_notes(
 
 def _control(results: Sequence[TrialResult], evaluator: Evaluator) -> list[str]:
     """What the control with renumbered photos has found."""
-    accuracy, z = control_z([r for r in results if r.trial.experiment.renumbered], evaluator)
+    accuracy, z = control_z([r for r in results if r.trial.experiment.is_control], evaluator)
     if np.isnan(z):
         return []
     found = (
@@ -222,7 +222,7 @@ def _few_steps(results: Sequence[TrialResult], evaluator: Evaluator) -> list[str
     """The experiments all of whose trials stopped after fewer than FEWEST_STEPS steps."""
     most: dict[str, int] = {}
     for result in results:
-        if result.metrics.completed and not result.trial.experiment.renumbered:
+        if result.metrics.completed and not result.trial.experiment.is_control:
             e = result.trial.experiment
             num_pairs = int((evaluator.parts_FM[result.trial.fold] == splits.TRAIN).sum())
             steps = result.metrics.epochs_run * -(-num_pairs // e.batch_size)

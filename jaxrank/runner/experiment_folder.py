@@ -61,7 +61,7 @@ def write_experiment(
     if best is not None:
         completed = [result for result in results if result.metrics.completed]
         write_frame(folder / "predictions.csv", predictions(completed, evaluator.of(experiment)))
-        if not experiment.renumbered:  # nobody should rank photos by a control
+        if not experiment.is_control:  # nobody should rank photos by a control
             seen = seen_before if experiment.init_from else {}
             _save_best(folder / "model", best, evaluator, caveats, seen)
     atomic.write_text(last, test_results)

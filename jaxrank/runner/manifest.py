@@ -291,6 +291,6 @@ def cohort_of(planned: PlannedCohort, prepared: Prepared) -> Cohort:
         prepared.dataset,
         measure_folds(prepared.dataset, prepared.parts),
         prepared.profile,
-        tuple(planned.program["program_key"]["hidden_dims"]),
+        tuple(planned.program["program_key"]["mlp_hidden_dims"]),
         planned.program["epochs_per_dispatch"],
     )

@@ -2,13 +2,12 @@
 
 import os
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from types import TracebackType
-from typing import Any
 
 from jaxrank import train
-from jaxrank.planning.cohort import Cohort
+from jaxrank.planning.cohort import Cohort, ProgramKey
 from jaxrank.runner.manifest import PlannedCohort, cohort_of
 from jaxrank.runner.prepare import Prepared
 from jaxrank.training.arrays import CohortInputs, make_inputs
@@ -44,7 +43,7 @@ class Prefetcher:
             if planned.number not in self._loads:
                 cohort = cohort_of(planned, self._prepared)
                 self._loads[planned.number] = self._pool.submit(self.load, cohort)
-        needed = {_columns(planned.program["program_key"]) for planned in waiting}
+        needed = {_columns(cohort_of(planned, self._prepared).program_key) for planned in waiting}
         with self._lock:
             self._feeds = {key: feed for key, feed in self._feeds.items() if key in needed}
 
@@ -55,7 +54,7 @@ class Prefetcher:
     def load(self, cohort: Cohort) -> train.CompiledCohort:
         prepared = self._prepared
         with self._lock:
-            key = _columns(cohort.program_key._asdict())
+            key = _columns(cohort.program_key)
             if key not in self._feeds:
                 self._feeds[key] = make_inputs(
                     cohort, prepared.dataset, prepared.parts, prepared.trained_folds
@@ -70,5 +69,6 @@ class Prefetcher:
         )
 
 
-def _columns(key: Mapping[str, Any]) -> tuple:
-    return tuple(key["blocks"]), tuple(key["l2_blocks"])
+def _columns(key: ProgramKey) -> tuple:
+    """What of the features a cohort reads."""
+    return key.blocks, key.l2_blocks

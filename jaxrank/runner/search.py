@@ -238,7 +238,7 @@ def _report(folder: Path, ready: Workspace, evaluator: Evaluator) -> SearchResul
     caveats = prepared.data.caveats
     summary = summarise(prepared.experiments, prepared.skipped, trials, parameters, rules, caveats)
     names = [
-        e.name for e in prepared.experiments if e.name not in prepared.skipped and not e.renumbered
+        e.name for e in prepared.experiments if e.name not in prepared.skipped and not e.is_control
     ]
     ranking = leaderboard.rank(results, evaluator, names)
     summary = with_intervals(summary, ranking)

@@ -3,7 +3,8 @@
 Axis letters as in train.py: P trials, S steps, B pairs of a batch, C validation chunks.
 """
 
-from collections.abc import Iterable, Mapping
+import dataclasses
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple, TypeAlias
 
 import jax
@@ -14,8 +15,16 @@ from jaxrank import losses, sampling
 from jaxrank.data import splits
 from jaxrank.data.dataset import Dataset, fit_scaling, permutation_control
 from jaxrank.data.splits import fold_rows
+from jaxrank.experiments.hyperparameters import (
+    COHORT,
+    HYPERPARAMETERS,
+    SWITCH,
+    TRACED,
+    Experiment,
+    with_effect,
+)
 from jaxrank.models import Scorer
-from jaxrank.planning.cohort import Cohort
+from jaxrank.planning.cohort import Cohort, ProgramKey
 from jaxrank.planning.trials import Trial
 from jaxrank.training.state import Array
 
@@ -32,55 +41,46 @@ class DeviceData(NamedTuple):
 
 
 class TrialArrays(NamedTuple):
-    """One trial as data."""
+    """One trial as data.
+
+    Attributes:
+      hyperparameters: those that are traced, by name; a word is its place among its choices.
+      log_ties: where a loss that learns it starts from.
+      val_rows_CB: int32, rows of pairs_M2, EMPTY where there is none.
+    """
 
     key: Array
-    learning_rate: Array
-    weight_decay: Array
-    dropout: Array
-    margin: Array
-    momentum: Array
-    cosine: Array  # bool: the schedule of the learning rate
-    warmup_epochs: Array
-    feature_noise: Array
-    mixup: Array
-    label_smoothing: Array
-    log_ties: Array  # where a loss that learns it starts from
+    hyperparameters: dict[str, Array]
+    log_ties: Array
     mean_D: Array
     inv_std_D: Array
-    val_rows_CB: Array  # int32, rows of pairs_M2, EMPTY where there is none
-    max_epochs: Array
-    patience: Array
+    val_rows_CB: Array
 
 
 class ProgramSpec(NamedTuple):
     """What is compiled into a cohort's program.
 
-    `skip_empty`: some trial has fewer pairs than the cohort has steps, so steps must be skipped;
-    otherwise that choice, which costs a tenth of the time, is left out of the program. Noise and
-    mixup are left out where no trial has them. `side_by_side`: see `costs.DeviceProfile`.
+    Attributes:
+      key: the hyperparameters that are compiled in; of noise and mixup, whether there is any.
+      skip_empty: some trial has fewer pairs than the cohort has steps, so steps must be skipped;
+        otherwise that choice, which costs a tenth of the time, is left out of the program.
+      side_by_side: see `costs.DeviceProfile`.
     """
 
-    model: Scorer
-    loss: str
-    optimizer: str = "adamw"
-    has_noise: bool = False
-    has_mixup: bool = False
+    key: ProgramKey
     skip_empty: bool = False
     side_by_side: bool = True
 
+    @property
+    def model(self) -> Scorer:
+        return Scorer(self.key.mlp_hidden_dims, self.key.activation, self.key.use_layernorm)
+
 
 def make_program_spec(cohort: Cohort) -> ProgramSpec:
-    common = cohort.program_key
-    return ProgramSpec(
-        Scorer(common.hidden_dims, common.activation, common.use_layernorm),
-        common.loss,
-        common.optimizer,
-        common.has_noise,
-        common.has_mixup,
-        cohort.skip_empty,
-        cohort.profile.side_by_side,
-    )
+    # Cohorts that differ in their data or batches, but not in shapes, share a program.
+    blank = {name: type(getattr(cohort.program_key, name))() for name in with_effect(COHORT)}
+    key = dataclasses.replace(cohort.program_key, **blank)
+    return ProgramSpec(key, cohort.skip_empty, cohort.profile.side_by_side)
 
 
 class CohortInputs(NamedTuple):
@@ -117,7 +117,7 @@ def make_inputs(
 
 def first_row(trial: Trial, dataset: Dataset) -> int:
     """Where a trial's pairs begin in `Data`."""
-    return len(dataset.preference_M) if trial.experiment.renumbered else 0
+    return len(dataset.preference_M) if trial.experiment.is_control else 0
 
 
 def make_trial_arrays(
@@ -148,29 +148,26 @@ def make_trial_arrays(
         [np.frombuffer(bytes.fromhex(t.identity)[:8], ">u4") for t in trials], np.uint32
     )
 
-    def numbers(field: str, kind: type) -> Array:
-        with np.errstate(over="ignore"):  # a learning rate of 1e39 is infinite, and runs as such
-            return jnp.asarray(np.array([getattr(e, field) for e in experiments]).astype(kind))
-
+    names = with_effect(TRACED, SWITCH)
     return TrialArrays(
         key=jax.random.wrap_key_data(jnp.asarray(key_data), impl="threefry2x32"),
-        learning_rate=numbers("learning_rate", jnp.float32),
-        weight_decay=numbers("weight_decay", jnp.float32),
-        dropout=numbers("dropout", jnp.float32),
-        margin=numbers("margin", jnp.float32),
-        momentum=numbers("momentum", jnp.float32),
-        cosine=jnp.asarray([e.schedule == "cosine" for e in experiments]),
-        warmup_epochs=numbers("warmup_epochs", jnp.float32),
-        feature_noise=numbers("feature_noise", jnp.float32),
-        mixup=numbers("mixup", jnp.float32),
-        label_smoothing=numbers("label_smoothing", jnp.float32),
+        hyperparameters={name: _traced(name, experiments) for name in names},
         log_ties=jnp.asarray([log_ties[t.fold] for t in trials], jnp.float32),
         mean_D=jnp.asarray([scaling[t.fold][0] for t in trials]),
         inv_std_D=jnp.asarray([scaling[t.fold][1] for t in trials]),
         val_rows_CB=jnp.asarray([padded(val_rows[t.fold] + first_row(t, dataset)) for t in trials]),
-        max_epochs=numbers("max_epochs", jnp.int32),
-        patience=numbers("patience", jnp.int32),
     )
+
+
+def _traced(name: str, experiments: Sequence[Experiment]) -> Array:
+    """A traced hyperparameter of each trial, [P]: float32, or int32 for whole numbers and words."""
+    values = [getattr(e, name) for e in experiments]
+    choices = list(HYPERPARAMETERS[name].choices)
+    if choices:
+        return jnp.asarray([choices.index(value) for value in values], jnp.int32)
+    kind = np.float32 if isinstance(values[0], float) else np.int32
+    with np.errstate(over="ignore"):  # a learning rate of 1e39 is infinite, and runs as such
+        return jnp.asarray(np.array(values).astype(kind))
 
 
 def cohort_rows(cohort: Cohort, dataset: Dataset, parts: np.ndarray, epoch: int) -> np.ndarray:

@@ -56,7 +56,7 @@ def initial_params(model: InitialWeights, loss: str) -> Params:
 
 def start_state(static: ProgramSpec, trial: TrialArrays, params: Params) -> TrainState:
     """The state before the first epoch."""
-    if static.loss in losses.LEARN_TIES and "loss" not in params:
+    if static.key.loss in losses.LEARN_TIES and "loss" not in params:
         params = params | {"loss": {"log_ties": trial.log_ties}}
     return TrainState(
         params=params,
@@ -124,7 +124,9 @@ def trial_epoch(
     better = running & finite & (val_accuracy > state.best_score)
     stale = jnp.where(better, 0, state.stale + 1)
     epoch = state.epoch + running
-    done = (stale >= trial.patience) | (epoch >= trial.max_epochs)
+    done = (stale >= trial.hyperparameters["patience"]) | (
+        epoch >= trial.hyperparameters["max_epochs"]
+    )
     status = jnp.where(finite, jnp.where(done, STOPPED, RUNNING), FAILED)
     new_state = TrainState(
         params=params,

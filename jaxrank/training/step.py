@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import optax
 
 from jaxrank import losses
+from jaxrank.experiments.hyperparameters import SCHEDULES
 from jaxrank.models import Dropout
 from jaxrank.sampling import EMPTY
 from jaxrank.training.arrays import DeviceData, ProgramSpec, TrialArrays
@@ -20,6 +21,7 @@ from jaxrank.training.state import Array, Params
 _TIES_RATE = 0.5
 # What a trial's key is folded with, before the epoch's and the step's number; train.py has 0.
 _DROPOUT, _NOISE, _MIXUP = 1, 2, 3
+_COSINE = SCHEDULES.index("cosine")
 
 
 class Moment(NamedTuple):
@@ -38,14 +40,14 @@ def make_optimizer(
     static: ProgramSpec, trial: TrialArrays, factor: Array
 ) -> optax.GradientTransformation:
     """The optimiser of a step; `factor` is what the schedule makes of the learning rate."""
-    learning_rate = trial.learning_rate * factor
-    optimizer = optax.adamw(learning_rate, weight_decay=trial.weight_decay)
-    if static.optimizer == "sgd":  # weight decay is part of the gradient, as in PyTorch's
+    learning_rate = trial.hyperparameters["learning_rate"] * factor
+    optimizer = optax.adamw(learning_rate, weight_decay=trial.hyperparameters["weight_decay"])
+    if static.key.optimizer == "sgd":  # weight decay is part of the gradient, as in PyTorch's
         optimizer = optax.chain(
-            optax.add_decayed_weights(trial.weight_decay),
-            optax.sgd(learning_rate, momentum=trial.momentum),
+            optax.add_decayed_weights(trial.hyperparameters["weight_decay"]),
+            optax.sgd(learning_rate, momentum=trial.hyperparameters["momentum"]),
         )
-    if static.loss not in losses.LEARN_TIES:
+    if static.key.loss not in losses.LEARN_TIES:
         return optimizer
     # log_ties follows its likelihood, whose gradient is (ties expected - ties seen) a pair, and
     # never the learning rate or the decay of weights, which would keep it where it starts.
@@ -60,11 +62,13 @@ def learning_rate_factor(trial: TrialArrays, num_steps: int, moment: Moment) -> 
     (Loshchilov and Hutter 2017, equation 5) until `max_epochs`.
     """
     step = (moment.epoch * num_steps + moment.step).astype(jnp.float32)
-    warmup = trial.warmup_epochs * num_steps
+    warmup = trial.hyperparameters["warmup_epochs"] * num_steps
     rise = jnp.minimum(1.0, (step + 1.0) / jnp.maximum(warmup, 1.0))
-    rest = jnp.maximum(trial.max_epochs.astype(jnp.float32) * num_steps - warmup, 1.0)
+    rest = jnp.maximum(
+        trial.hyperparameters["max_epochs"].astype(jnp.float32) * num_steps - warmup, 1.0
+    )
     fall = 0.5 * (1.0 + jnp.cos(jnp.pi * jnp.clip((step - warmup) / rest, 0.0, 1.0)))
-    return rise * jnp.where(trial.cosine, fall, 1.0)
+    return rise * jnp.where(trial.hyperparameters["schedule"] == _COSINE, fall, 1.0)
 
 
 def standardise(trial: TrialArrays, raw_BD: Array) -> Array:
@@ -89,7 +93,9 @@ def draw_mix(trial: TrialArrays, rows_B: Array, moment: Moment) -> Mix:
     The other pair is the one before, as a batch's order is random; the first takes the last, or
     itself where the batch is not full.
     """
-    share = jax.random.beta(_key(trial, _MIXUP, moment), trial.mixup, trial.mixup)
+    share = jax.random.beta(
+        _key(trial, _MIXUP, moment), trial.hyperparameters["mixup"], trial.hyperparameters["mixup"]
+    )
     places = jnp.arange(len(rows_B))
     other_B = jnp.where(jnp.roll(rows_B, 1) == EMPTY, places, jnp.roll(places, 1))
     return Mix(share, other_B)
@@ -118,15 +124,15 @@ def batch_sums(
     # One pass through the model: every pair's photo a, then every pair's photo b.
     photos = data.pairs_M2[filled_B].T.reshape(-1)
     inputs = standardise(trial, data.features_ND[photos])
-    dropout, mix, loss = None, None, losses.LOSSES[static.loss]
+    dropout, mix, loss = None, None, losses.LOSSES[static.key.loss]
     if moment is not None:
-        dropout = Dropout(trial.dropout, _key(trial, _DROPOUT, moment))
-        loss = partial(losses.smoothed, loss, trial.label_smoothing)
-        if static.has_noise:
+        dropout = Dropout(trial.hyperparameters["dropout"], _key(trial, _DROPOUT, moment))
+        loss = partial(losses.smoothed, loss, trial.hyperparameters["label_smoothing"])
+        if static.key.feature_noise:
             noise = jax.random.normal(_key(trial, _NOISE, moment), inputs.shape)
             varies_D = trial.inv_std_D > 0  # a column that says nothing stays silent
-            inputs += trial.feature_noise * varies_D * noise
-        if static.has_mixup:
+            inputs += trial.hyperparameters["feature_noise"] * varies_D * noise
+        if static.key.mixup:
             mix = draw_mix(trial, rows_B, moment)
             of_photos = inputs.reshape(2, len(rows_B), -1)
             mixed = mix.share * of_photos + (1.0 - mix.share) * of_photos[:, mix.other_B]
@@ -135,7 +141,9 @@ def batch_sums(
     difference_B = scores[: len(rows_B)] - scores[len(rows_B) :]
 
     def terms(preference_B: Array) -> tuple[Array, Array]:
-        loss_B, used_B = loss(difference_B, preference_B, trial.margin, log_ties(params))
+        loss_B, used_B = loss(
+            difference_B, preference_B, trial.hyperparameters["margin"], log_ties(params)
+        )
         hit_B, directed_B = losses.hits(difference_B, preference_B)
         weight_B2 = jnp.stack([used_B, directed_B], axis=1) * (rows_B != EMPTY)[:, None]
         return jnp.where(weight_B2 > 0, jnp.stack([loss_B, hit_B], axis=1), 0.0), weight_B2

@@ -39,7 +39,7 @@ def test_the_catalogue_is_the_stated_one() -> None:
     tiny = next(e for e in experiments if e.name == "tiny_mlp")
     same = dataclasses.replace(tiny, name="shuffled", notes=shuffled.notes)
     assert shuffled == same  # they share a program
-    assert [e.name for e in (*experiments, linear, shuffled) if e.renumbered] == ["shuffled"]
+    assert [e.name for e in (*experiments, linear, shuffled) if e.is_control] == ["shuffled"]
 
 
 def test_the_modes_are_the_stated_ones() -> None:

@@ -13,7 +13,9 @@ from small_data import ROOT, cohorts_of, experiment, feed_of
 from jaxrank import losses, train
 from jaxrank.data import splits
 from jaxrank.data.dataset import Dataset, l2_normalised
+from jaxrank.experiments.hyperparameters import SCHEDULES
 from jaxrank.models import Scorer
+from jaxrank.planning.cohort import program_key
 from jaxrank.planning.trials import Trial
 from jaxrank.training import arrays
 from jaxrank.training.epoch import start_state, trial_epoch
@@ -22,30 +24,34 @@ from jaxrank.training.step import Moment, batch_sums, draw_mix, learning_rate_fa
 RECORDED = json.loads((ROOT / "tests" / "torch_losses.json").read_text())
 
 
-def make_member(dim: int, **changes: Any) -> arrays.TrialArrays:
-    """One trial_arrays with nothing switched on."""
-    values: dict[str, Any] = {
-        "key": jax.random.key(0),
+def make_trial_arrays(dim: int, **changes: Any) -> arrays.TrialArrays:
+    """One trial with nothing switched on."""
+    hyperparameters: dict[str, Any] = {
         "learning_rate": 0.1,
         "weight_decay": 0.0,
         "dropout": 0.0,
         "margin": 1.0,
         "momentum": 0.0,
-        "cosine": False,
+        "schedule": 0,
         "warmup_epochs": 0.0,
         "feature_noise": 0.0,
         "mixup": 0.0,
         "label_smoothing": 0.0,
-        "log_ties": 0.0,
-        "mean_D": jnp.zeros(dim),
-        "inv_std_D": jnp.ones(dim),
-        "val_rows_CB": jnp.zeros((1, 1), jnp.int32),
         "max_epochs": 100,
         "patience": 100,
     }
-    values |= changes
-    as_arrays = {k: jnp.float32(v) if isinstance(v, float) else v for k, v in values.items()}
-    return arrays.TrialArrays(**as_arrays)
+    hyperparameters |= changes
+    return arrays.TrialArrays(
+        key=jax.random.key(0),
+        hyperparameters={
+            name: jnp.float32(value) if isinstance(value, float) else jnp.int32(value)
+            for name, value in hyperparameters.items()
+        },
+        log_ties=jnp.float32(0.0),
+        mean_D=jnp.zeros(dim),
+        inv_std_D=jnp.ones(dim),
+        val_rows_CB=jnp.zeros((1, 1), jnp.int32),
+    )
 
 
 @pytest.mark.parametrize("name", RECORDED["runs"])
@@ -64,17 +70,19 @@ def test_the_losses_of_fifty_steps_are_pytorchs(name: str) -> None:
         jnp.asarray(RECORDED["preference"], jnp.float32),
     )
     steps = len(RECORDED["batches"])
-    trial_arrays = make_member(
+    trial_arrays = make_trial_arrays(
         data.features_ND.shape[1],
         learning_rate=RECORDED["learning_rate"],
         weight_decay=RECORDED["weight_decay"],
         margin=RECORDED["margin"],
         momentum=RECORDED["momentum"],
-        cosine=run["schedule"] == "cosine",
+        schedule=SCHEDULES.index(run["schedule"]),
         max_epochs=jnp.int32(steps),
     )
-    model = Scorer(tuple(w.shape[1] for w in weights[:-1]), run["activation"], run["use_layernorm"])
-    static = arrays.ProgramSpec(model, run["loss"], run["optimizer"])
+    names = ("activation", "use_layernorm", "loss", "optimizer")
+    dims = tuple(w.shape[1] for w in weights[:-1])
+    e = experiment("e", mlp_hidden_dims=dims, **{name: run[name] for name in names})
+    static = arrays.ProgramSpec(program_key(e))
     state = start_state(static, trial_arrays, params)
     epoch = jax.jit(trial_epoch, static_argnums=0)
     ours = []
@@ -88,7 +96,7 @@ def test_the_losses_of_fifty_steps_are_pytorchs(name: str) -> None:
 
 
 def factors(num_steps: int, epochs: int, **changes: Any) -> np.ndarray:
-    trial_arrays = make_member(1, max_epochs=jnp.int32(epochs), **changes)
+    trial_arrays = make_trial_arrays(1, max_epochs=jnp.int32(epochs), **changes)
     return np.array(
         [
             learning_rate_factor(trial_arrays, num_steps, Moment(jnp.int32(epoch), jnp.int32(step)))
@@ -106,11 +114,11 @@ def test_warm_up_rises_in_equal_steps_and_cosine_falls_to_zero() -> None:
     # 1.5 epochs of 4 steps are 6 steps.
     warm = factors(4, 3, warmup_epochs=1.5)
     np.testing.assert_allclose(warm, np.r_[np.arange(1, 7) / 6, np.ones(6)], rtol=1e-6)
-    both = factors(4, 3, warmup_epochs=1.5, cosine=True)
+    both = factors(4, 3, warmup_epochs=1.5, schedule=1)
     cosine: Any = optax.cosine_decay_schedule(1.0, decay_steps=6)
     np.testing.assert_allclose(both[:6], warm[:6], rtol=1e-6)
     np.testing.assert_allclose(both[6:], np.array([float(cosine(t)) for t in range(6)]), atol=1e-6)
-    assert factors(10, 20, cosine=True)[-1] < 1e-3
+    assert factors(10, 20, schedule=1)[-1] < 1e-3
 
 
 def test_layernorm_gives_each_input_vector_mean_0_and_variance_1() -> None:

@@ -55,7 +55,7 @@ def test_cohorts_share_every_static_shape(dataset: Dataset, parts: np.ndarray) -
     assert sum(len(c.trials) for c in cohorts) == len(trials)
     for cohort in cohorts:
         for trial in cohort.trials:
-            assert trial.experiment.mlp_hidden_dims == cohort.program_key.hidden_dims
+            assert trial.experiment.mlp_hidden_dims == cohort.program_key.mlp_hidden_dims
             assert trial.experiment.blocks == cohort.program_key.blocks
         widths = [len(dataset.block_columns[b]) for b in cohort.program_key.blocks]
         assert cohort.input_dim == sum(widths)

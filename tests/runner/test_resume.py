@@ -699,7 +699,7 @@ def test_a_trial_that_does_not_fit_fails_alone_and_can_be_retried(
     fit = train.fit
 
     def no_room_for_iqa_only(cohort: Any, *arguments: Any, **options: Any) -> Any:
-        if cohort.program_key.hidden_dims == (32,):
+        if cohort.program_key.mlp_hidden_dims == (32,):
             raise MemoryError
         return fit(cohort, *arguments, **options)
 

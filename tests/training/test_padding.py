@@ -47,7 +47,7 @@ def test_a_padded_trial_is_the_trial_alone(
     dataset: Dataset, parts: np.ndarray, changes: dict[str, Any]
 ) -> None:
     cohort = padded_cohort(dataset, parts, **changes)
-    assert cohort.program_key.hidden_dims == (8, 6)
+    assert cohort.program_key.mlp_hidden_dims == (8, 6)
     assert cohort.padded == ["w1", "w2", "w3"]
     together = train.fit(cohort, dataset, parts)
     for p, trial in enumerate(cohort.trials):
@@ -71,7 +71,7 @@ def test_a_padded_trial_is_the_trial_alone(
 def test_widths_are_padded_only_where_it_pays(dataset: Dataset, parts: np.ndarray) -> None:
     trials = padded_trials()
     apart = planner.make_cohorts(trials, dataset, parts, 2**40, ALWAYS_PAYS)
-    assert [c.program_key.hidden_dims for c in apart] == list(WIDTHS)
+    assert [c.program_key.mlp_hidden_dims for c in apart] == list(WIDTHS)
     assert not any(cohort.padded for cohort in apart)
     # Nor where the padded cohort would not fit into memory, nor across depths or other choices.
     room = max(cohort.memory_bytes for cohort in apart)
