@@ -11,7 +11,7 @@ example: $(VENV)/.installed-example
 	$(VENV)/bin/python examples/degraded_photographs.py
 
 test: $(VENV)/.installed-test lint
-	$(VENV)/bin/python -m pytest
+	$(VENV)/bin/python -m pytest --numprocesses=auto
 
 # A search that is killed 100 times at random moments; a quarter of an hour on two cores.
 test-long: $(VENV)/.installed-test
@@ -27,6 +27,7 @@ lint: $(VENV)/.installed-test
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/mypy
+	$(VENV)/bin/lint-imports
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11))" || { \

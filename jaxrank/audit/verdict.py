@@ -1,6 +1,5 @@
 """The audit as a whole: every check run, and one verdict."""
 
-import json
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,6 +21,7 @@ from jaxrank.audit.case import (
 from jaxrank.audit.permutation_test import NOT_FINISHED
 from jaxrank.data.dataset import Dataset
 from jaxrank.io import atomic, documents
+from jaxrank.io.documents import read_json
 
 AUDIT_JSON, AUDIT_TXT = "audit.json", "audit.txt"
 # Seconds that the permutation test, the longest part of an audit, may take.
@@ -132,10 +132,10 @@ def write_audit(folder: Path, found: Audit) -> None:
 def read_audit(folder: Path) -> Audit | None:
     """What was found before; None where nothing was, or where the file is damaged."""
     try:
-        content = json.loads((folder / AUDIT_JSON).read_text(encoding="utf-8"))
+        content = read_json(folder / AUDIT_JSON)
         texts = [content[name] for name in Audit._fields[:-2]] + content["evidence"]
         sound = all(isinstance(text, str) for text in texts) and content["verdict"] in VERDICTS
         # What was not finished, for want of time, is tried again.
         return Audit(**content) if sound and content["label"] != NOT_FINISHED else None
-    except (OSError, ValueError, TypeError, KeyError, RecursionError):
+    except (OSError, ValueError, TypeError, KeyError):
         return None

@@ -19,6 +19,7 @@ import pandas as pd
 
 from jaxrank.errors import UserError
 from jaxrank.io import atomic, tables
+from jaxrank.io.documents import read_json
 
 MANIFEST = "manifest.json"
 # Tables that `extract` writes beside it: all photos, and which of them are one series.
@@ -283,10 +284,10 @@ def _read_manifest(store: Path) -> dict[str, Any]:
     """The entries by block; those of single blocks are checked where they are used."""
     path = store / MANIFEST
     try:
-        manifest = json.loads(path.read_text(encoding="utf-8"))
+        manifest = read_json(path)
     except OSError as error:
         raise UserError(f"{path}: can't be read ({error.strerror or error})") from None
-    except (ValueError, RecursionError):
+    except ValueError:
         manifest = None
     blocks = manifest.get("blocks") if isinstance(manifest, dict) else None
     if not isinstance(blocks, dict) or not blocks or manifest.get("format") != _FORMAT:

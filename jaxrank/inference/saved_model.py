@@ -29,6 +29,7 @@ from jaxrank.data.feature_store import (
 from jaxrank.errors import UserError
 from jaxrank.experiments.hyperparameters import Experiment
 from jaxrank.io import atomic
+from jaxrank.io.documents import read_json
 from jaxrank.losses import LEARN_TIES, LOSSES
 from jaxrank.models import ACTIVATIONS, Scorer
 from jaxrank.training.state import InitialWeights
@@ -181,7 +182,7 @@ def load_model(folder: Path | str) -> Model:
       UserError: the folder is not a model of this version.
     """
     folder = Path(folder)
-    record = _read_json(folder / _MODEL_JSON)
+    record = _read(folder / _MODEL_JSON)
     if not _is_record(record):
         inside = folder / "model"
         hint = (
@@ -190,7 +191,7 @@ def load_model(folder: Path | str) -> Model:
             else "a search writes one as EXPERIMENT/model"
         )
         raise UserError(f"{folder}: not a model folder (no usable {_MODEL_JSON}); {hint}")
-    seen = _read_json(folder / _PHOTOS_JSON)
+    seen = _read(folder / _PHOTOS_JSON)
     if not isinstance(seen, dict) or not all(_is_names(seen.get(how)) for how in SEEN):
         raise UserError(f"{folder / _PHOTOS_JSON}: missing or damaged; train the model again")
     columns = {name: tuple(names) for name, names in record["block_columns"].items()}
@@ -226,11 +227,11 @@ def load_model(folder: Path | str) -> Model:
     )
 
 
-def _read_json(path: Path) -> Any:
+def _read(path: Path) -> Any:
     """What the file says; None where it says nothing."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
+        return read_json(path)
+    except (OSError, ValueError):
         return None
 
 

@@ -1,7 +1,6 @@
 """Files that are written as a whole or not at all, and the lock that keeps a second writer out."""
 
 import errno
-import fcntl
 import os
 import shutil
 import socket
@@ -11,9 +10,12 @@ from io import TextIOWrapper
 from pathlib import Path
 from typing import IO, Any
 
+from filelock import FileLock, Timeout
+
 from jaxrank.errors import UserError
 
-LOCK = ".lock"
+# Locked by a folder's only writer; the other file says who that is.
+LOCK, WRITER = ".lock", ".writer"
 # What the text of an error holds when a disk is at fault.
 _DISK_ERRORS = ("No space left on device", "File too large", "Read-only file system",
                 "Permission denied", "Disk quota exceeded", "Input/output error")  # fmt: skip
@@ -127,20 +129,23 @@ def sole_writer(folder: Path) -> Iterator[None]:
     """
     folder.mkdir(parents=True, exist_ok=True)
     refuse_link(folder / LOCK)
-    lock = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644)
-    with open(lock, "r+", encoding="utf-8", errors="replace") as file:
+    lock = FileLock(folder / LOCK, timeout=0)
+    try:
+        lock.acquire()
+    except Timeout:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            holder = file.read(200) or "another process"
-            raise UserError(
-                f"{folder}: {holder} is writing there; wait until it has ended, or name another "
-                "folder"
-            ) from None
-        file.truncate(0)
-        file.write(f"process {os.getpid()} on {socket.gethostname()}")
-        file.flush()
+            holder = (folder / WRITER).read_text(encoding="utf-8", errors="replace")[:200]
+        except OSError:  # it has the lock, and has not written its name yet
+            holder = "another process"
+        raise UserError(
+            f"{folder}: {holder} is writing there; wait until it has ended, or name another folder"
+        ) from None
+    try:
+        write_text(folder / WRITER, f"process {os.getpid()} on {socket.gethostname()}")
         yield
+    finally:
+        (folder / WRITER).unlink(missing_ok=True)
+        lock.release()
 
 
 @contextmanager

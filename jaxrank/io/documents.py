@@ -11,6 +11,19 @@ import pandas as pd
 from jaxrank.io import atomic, documents
 
 
+def read_json(path: Path) -> Any:
+    """The content of a JSON file.
+
+    Raises:
+      OSError: the file can't be read.
+      ValueError: it is not JSON.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+
+
 def strict_json(value: object) -> str:
     """Strict JSON: numbers that are not finite become null."""
     return json.dumps(_plain(value), indent=1, allow_nan=False) + "\n"

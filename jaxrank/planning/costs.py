@@ -33,7 +33,7 @@ class DeviceProfile:
     """What a machine does, and where these numbers are from.
 
     A plan depends on them, so they are a part of a search's identity and are never measured in
-    passing: they are built in, or read from the file of the command `calibrate`.
+    passing: they are built in, or read from the file of the command `profile`.
     """
 
     source: str

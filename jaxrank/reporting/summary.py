@@ -1,6 +1,5 @@
 """The tables of a search: a row for each experiment and baseline, a row for each trial."""
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from jaxrank.errors import UserError
 from jaxrank.evaluation.evaluator import METRICS
 from jaxrank.evaluation.trial_results import COMPLETED, FAILED
 from jaxrank.experiments.hyperparameters import Experiment
+from jaxrank.io.documents import read_json
 
 # Of `leaderboard.with_intervals`: shares and differences, then whether it is tied for best.
 INTERVAL_COLUMNS = (
@@ -122,7 +122,7 @@ def read_results_json(path: Path) -> dict[str, Any]:
       UserError: the file is damaged.
     """
     try:
-        results = json.loads(path.read_text(encoding="utf-8"))
+        results = read_json(path)
         summary = _typed(pd.DataFrame(results["summary"], columns=SUMMARY_COLUMNS))
         numbers = [c for c in _MEANS if c in summary] + ["learning_rate", "dropout"]
         numbers += INTERVAL_COLUMNS
@@ -137,7 +137,7 @@ def read_results_json(path: Path) -> dict[str, Any]:
             "remarks": results["remarks"],
             "caveats": results["data"]["caveats"],
         }
-    except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
+    except (OSError, ValueError, TypeError, KeyError) as error:
         raise UserError(
             f"{path}: can't be read ({type(error).__name__}); remove it, and --resume writes it "
             "again"

@@ -20,13 +20,14 @@ from jaxrank.data.dataset import Dataset, align
 from jaxrank.errors import UserError
 from jaxrank.experiments.hyperparameters import Experiment, read_experiments
 from jaxrank.io import atomic
+from jaxrank.io.documents import read_json
 from jaxrank.planning import costs, planner
 from jaxrank.planning.costs import DeviceProfile, Work
 from jaxrank.planning.trials import make_trials
 from jaxrank.training import epoch
 from jaxrank.training.arrays import cohort_rows
 
-_FORMAT = 2
+_FORMAT = 3
 _NUM_SERIES = 1000  # simulated; some 2,800 pairs
 _EPOCHS = 5  # timed, after one that is not
 # Blocks, hidden sizes, pairs in a batch, trials: matrix products, memory traffic and steps have to
@@ -100,7 +101,7 @@ def fit_profile(timings: list[Timing]) -> DeviceProfile:
     per_unit = np.maximum(cost, 1e-6 * seconds.max()) / scale
     now = datetime.datetime.now().astimezone()
     return DeviceProfile(
-        source=f"calibrated on {devices.kind()}, {now:%Y-%m-%d}",
+        source=f"measured on {devices.kind()}, {now:%Y-%m-%d}",
         flops_per_second=float(1 / per_unit[0]),
         bytes_per_second=float(1 / per_unit[1]),
         step_seconds=float(per_unit[2]),
@@ -122,10 +123,10 @@ def read_device_profile(path: Path | str) -> dict[str, Any]:
     """The device profile in a file, as `search` takes them.
 
     Raises:
-      UserError: the file is none of `calibrate`, or of another kind of device.
+      UserError: the file was not written by the command `profile`, or of another kind of device.
     """
     try:
-        content = json.loads(Path(path).read_text(encoding="utf-8"))
+        content = read_json(Path(path))
         profile = content["profile"]
         names = {field.name for field in dataclasses.fields(DeviceProfile)}
         sound = content["format"] == _FORMAT and profile.keys() == names
@@ -134,17 +135,17 @@ def read_device_profile(path: Path | str) -> dict[str, Any]:
         sound = sound and isinstance(profile["source"], str)
         sound = sound and isinstance(profile["side_by_side"], bool)
     except OSError as error:
-        raise UserError(f"--calibration={path}: can't be read ({error.strerror})") from None
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        raise UserError(f"--device_profile={path}: can't be read ({error.strerror})") from None
+    except (ValueError, TypeError, KeyError, AttributeError):
         sound = False
     if not sound:
         raise UserError(
-            f"--calibration={path}: not a file of 'launch.py calibrate'; make a new one"
+            f"--device_profile={path}: not a file of 'launch.py profile'; make a new one"
         )
     here = devices.kind()
     if content["device"] != here:
         raise UserError(
-            f"--calibration={path}: measured on '{content['device']}', and this is '{here}': "
-            "run 'launch.py calibrate' here"
+            f"--device_profile={path}: measured on '{content['device']}', and this is '{here}': "
+            "run 'launch.py profile' here"
         )
     return profile

@@ -23,13 +23,14 @@ from jaxrank.errors import UserError
 from jaxrank.experiments.config_files import check_config
 from jaxrank.experiments.hyperparameters import choose_names
 from jaxrank.io import atomic
+from jaxrank.io.documents import read_json
 from jaxrank.planning.cohort import Cohort
 from jaxrank.planning.planner import make_cohort, measure_folds
 from jaxrank.planning.trials import TrialKey
 from jaxrank.runner.prepare import Prepared
 
 PLAN_JSON = "plan.json"
-_FORMAT = 2
+_FORMAT = 3
 # Another version of one of these may train other bits.
 _PACKAGES_THAT_MATTER = ("jax", "jaxlib", "flax", "optax", "numpy")
 
@@ -148,12 +149,12 @@ def read_manifest(folder: Path) -> Manifest | None:
     """
     path = folder / PLAN_JSON
     try:
-        whole = json.loads(path.read_text(encoding="utf-8"))
+        whole = read_json(path)
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
         raise UserError(f"{path}: can't be read ({error.strerror or error})") from None
-    except (ValueError, RecursionError):
+    except ValueError:
         whole = None
     if (
         not isinstance(whole, dict)

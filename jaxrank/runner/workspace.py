@@ -101,7 +101,8 @@ def has_plan(folder: Path) -> bool:
 
 def refuse_occupied(folder: Path) -> None:
     # What a search leaves that was killed before its plan was written.
-    harmless = {atomic.LOCK, atomic.temporary_path(folder / PLAN_JSON).name}
+    begun = (folder / PLAN_JSON, folder / atomic.WRITER)
+    harmless = {atomic.LOCK, atomic.WRITER, *(atomic.temporary_path(path).name for path in begun)}
     try:
         names = {path.name for path in folder.iterdir()}
     except FileNotFoundError:

@@ -22,6 +22,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from jaxrank.io import atomic
+from jaxrank.io.documents import read_json
 from jaxrank.training.state import EpochMetrics, Progress, TrainState
 
 FOLDER = "checkpoints"
@@ -268,8 +269,8 @@ def _seal(checkpoint: Path, epoch: int) -> None:
 def _is_sealed(checkpoint: Path, epoch: int) -> bool:
     """Whether a checkpoint is as it was when it was complete."""
     try:
-        noted = json.loads((checkpoint / _SEAL).read_text(encoding="utf-8"))
+        noted = read_json(checkpoint / _SEAL)
         sums = _checksums(checkpoint)
         return bool(sums and noted == {"epoch": epoch, "files": sums})
-    except (OSError, ValueError, RecursionError):
+    except (OSError, ValueError):
         return False

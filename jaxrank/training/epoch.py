@@ -16,6 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from optax.tree_utils import tree_where
 
 from jaxrank import losses
 from jaxrank.models import Scorer, widened
@@ -105,7 +106,7 @@ def trial_epoch(
         updates, new_opt_state = optimizer.update(gradients, opt_state, params)
         new = (optax.apply_updates(params, updates), new_opt_state)
         if static.skip_empty:  # else momentum and weight decay would go on without data
-            new = jax.tree.map(partial(jnp.where, rows_B[0] != EMPTY), new, carry)
+            new = tree_where(rows_B[0] != EMPTY, new, carry)
         return new, sums
 
     (params, opt_state), (total_S2, count_S2) = jax.lax.scan(
@@ -132,7 +133,7 @@ def trial_epoch(
         params=params,
         opt_state=opt_state,
         epoch=epoch,
-        best_params=jax.tree.map(partial(jnp.where, better), params, state.best_params),
+        best_params=tree_where(better, params, state.best_params),
         best_score=jnp.where(better, val_accuracy, state.best_score),
         best_epoch=jnp.where(better, state.epoch, state.best_epoch),
         stale=stale,

@@ -231,3 +231,28 @@ def test_features_reads_arrays_and_tensors(
         "float16", "float16", "float32", "float32",
     ]  # fmt: skip
     assert opened["clip"].photos == ["a", "b"]
+
+
+def test_names_of_the_last_version_go_on_for_one_release(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    missing = tmp_path / "nowhere" / "rates.json"
+    assert main(["launch.py", "calibrate", f"--calibration={missing}"]) == 2
+    said = capsys.readouterr().err
+    assert "'calibrate' is now 'profile'" in said
+    assert "'--calibration' is now '--device_profile'" in said
+    assert f"--device_profile={missing}: its folder does not exist" in said
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("audit_files", "audit_data"),
+        ("open_store", "open_feature_store"),
+        ("read_calibration", "read_device_profile"),
+        ("read_pairs", "read_preferences"),
+    ],
+)
+def test_python_names_of_the_last_version_warn(old: str, new: str) -> None:
+    with pytest.warns(FutureWarning, match=f"jaxrank.{old} is now jaxrank.{new}"):
+        assert getattr(jaxrank, old) is getattr(jaxrank, new)

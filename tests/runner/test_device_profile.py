@@ -48,14 +48,14 @@ def test_the_work_of_an_epoch_by_hand() -> None:
     "content",
     ["", "[]", "{", '{"format": 1}', '{"format": 1, "device": "cpu", "profile": {"source": "x"}}'],
 )
-def test_a_file_that_is_no_calibration_is_refused(tmp_path: Path, content: str) -> None:
+def test_a_file_that_is_no_profile_is_refused(tmp_path: Path, content: str) -> None:
     path = tmp_path / "c.json"
     path.write_text(content)
-    with pytest.raises(UserError, match=r"not a file of 'launch\.py calibrate'"):
+    with pytest.raises(UserError, match=r"not a file of 'launch\.py profile'"):
         device_profile.read_device_profile(path)
 
 
-def test_a_calibration_comes_back_and_belongs_to_its_kind_of_device(tmp_path: Path) -> None:
+def test_a_profile_comes_back_and_belongs_to_its_kind_of_device(tmp_path: Path) -> None:
     path = tmp_path / "c.json"
     device_profile.write_device_profile(path, RATES)
     assert device_profile.read_device_profile(path) == vars(RATES)
@@ -69,15 +69,15 @@ def test_a_calibration_comes_back_and_belongs_to_its_kind_of_device(tmp_path: Pa
         device_profile.read_device_profile(path)
 
 
-def test_calibrate_overwrites_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_profile_overwrites_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "c.json").touch()
     for path in ("c.json", "no/folder.json"):
-        assert main(["launch.py", "calibrate", f"--calibration={tmp_path / path}"]) == 2
-    assert main(["launch.py", "calibrate"]) == 2
+        assert main(["launch.py", "profile", f"--device_profile={tmp_path / path}"]) == 2
+    assert main(["launch.py", "profile"]) == 2
     told = capsys.readouterr().err
     assert "is there already; name a new file" in told
     assert "its folder does not exist" in told
-    assert "--calibration is missing" in told
+    assert "--device_profile is missing" in told
 
 
 def test_a_search_is_not_gone_on_with_at_other_rates(
@@ -85,10 +85,10 @@ def test_a_search_is_not_gone_on_with_at_other_rates(
 ) -> None:
     options: dict[str, Any] = {"experiments": ["iqa_only"], "overrides": {"max_epochs": 2}}
     folder = tmp_path / "w"
-    jaxrank.search(*small_data, workdir=folder, profile=vars(RATES), **options)
+    jaxrank.search(*small_data, workdir=folder, device_profile=vars(RATES), **options)
     again: dict[str, Any] = {"workdir": folder, "extend": True}
-    with pytest.raises(UserError, match="planned with another --calibration"):
-        jaxrank.search(*small_data, num_seeds=2, profile=vars(NEVER_PAYS), **again)
+    with pytest.raises(UserError, match="planned with another --device_profile"):
+        jaxrank.search(*small_data, num_seeds=2, device_profile=vars(NEVER_PAYS), **again)
     result = jaxrank.search(*small_data, num_seeds=2, **again)
     assert len(result.trials) == 6  # with the references
 

@@ -94,7 +94,9 @@ def test_a_model_from_a_padded_cohort_has_its_own_size(
     runs = {}
     for name, profile in (("padded", NEVER_PAYS), ("apart", ALWAYS_PAYS)):
         folder = tmp_path / name
-        result = jaxrank.search(*small_data, workdir=folder, profile=vars(profile), **options)
+        result = jaxrank.search(
+            *small_data, workdir=folder, device_profile=vars(profile), **options
+        )
         rows = result.summary.set_index("experiment_name")
         runs[name] = rows, jaxrank.load_model(folder / "tiny_mlp" / "model")
         log = (folder / "training.log").read_text()
