@@ -234,7 +234,7 @@ def _print_result(console: "Console", result: "SearchResult") -> int:
 
     try:
         print_summary(console, result.summary, result.caveats)
-        for line in result.remarks:
+        for line in result.notes:
             print(line)
         print(f"\nResults: {result.workdir}")
         if result.nothing_to_do:

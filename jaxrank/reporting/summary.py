@@ -127,14 +127,14 @@ def read_results_json(path: Path) -> dict[str, Any]:
         numbers = [c for c in _MEANS if c in summary] + ["learning_rate", "dropout"]
         numbers += INTERVAL_COLUMNS
         summary = summary.astype(dict.fromkeys(numbers, float))
-        for line in [*results["notes"], *results["remarks"], *results["data"]["caveats"]]:
+        for line in [*results["notes"], *results["data_notes"], *results["data"]["caveats"]]:
             if not isinstance(line, str):
                 raise TypeError
         return {
             "summary": summary,
             "trials": pd.DataFrame(results["trials"], columns=TRIAL_COLUMNS),
             "notes": results["notes"],
-            "remarks": results["remarks"],
+            "data_notes": results["data_notes"],
             "caveats": results["data"]["caveats"],
         }
     except (OSError, ValueError, TypeError, KeyError) as error:

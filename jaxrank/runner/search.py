@@ -31,8 +31,10 @@ from jaxrank.evaluation.evaluator import (
 )
 from jaxrank.io import atomic, documents, tables
 from jaxrank.planning.cohort import num_parameters
-from jaxrank.reporting import progress, sentences
-from jaxrank.reporting.leaderboard import with_intervals, write_conclusions
+from jaxrank.reporting import progress
+from jaxrank.reporting.leaderboard import with_intervals
+from jaxrank.reporting.report import Report
+from jaxrank.reporting.sections import write_sections
 from jaxrank.reporting.summary import (
     RESULTS_JSON,
     SUMMARY_CSV,
@@ -44,7 +46,7 @@ from jaxrank.reporting.summary import (
 from jaxrank.runner import signals
 from jaxrank.runner.background_audit import Auditor, audit_of
 from jaxrank.runner.manifest import read_manifest, write_manifest
-from jaxrank.runner.prepare import describe
+from jaxrank.runner.prepare import Prepared, describe
 from jaxrank.runner.scheduler import train_all
 from jaxrank.runner.workspace import (
     Workspace,
@@ -70,8 +72,8 @@ class SearchResult(NamedTuple):
     Attributes:
       workdir: the folder with all files.
       summary, trials: the tables `summary.csv` and `trials.csv`.
-      notes: what became of the data.
-      remarks: how to read the tables.
+      notes: what follows from the tables, and how to read them.
+      data_notes: what became of the data, and the plan.
       caveats: what a reader of any result must know, such as that the data are simulated.
       nothing_to_do: the search had been finished before; nothing was trained or written.
     """
@@ -80,7 +82,7 @@ class SearchResult(NamedTuple):
     summary: pd.DataFrame
     trials: pd.DataFrame
     notes: list[str]
-    remarks: list[str]
+    data_notes: list[str]
     caveats: list[str]
     nothing_to_do: bool = False
 
@@ -225,6 +227,34 @@ def _report(folder: Path, ready: Workspace, evaluator: Evaluator) -> SearchResul
     prepared = ready.prepared
     results = [ready.results[trial.key] for trial in prepared.trials]
     trials = pd.DataFrame([r.metrics.as_row() for r in results]).reindex(columns=TRIAL_COLUMNS)
+    names = [
+        e.name for e in prepared.experiments if e.name not in prepared.skipped and not e.is_control
+    ]
+    ranking = leaderboard.rank(results, evaluator, names)
+    summary = with_intervals(_summarise(prepared, trials, evaluator), ranking)
+    best = prepared.ceiling_scores_N
+    ceiling = None if best is None else baseline_metrics(best, evaluator, prepared.trained_folds)
+    caveats = prepared.data.caveats
+    section = write_sections(Report(folder, results, evaluator, ranking, summary, caveats, ceiling))
+    data_notes = describe(prepared)
+    tables.write_frame(folder / TRIALS_CSV, trials)
+    tables.write_frame(folder / SUMMARY_CSV, summary)
+    documents.write_json(
+        folder / RESULTS_JSON,
+        {
+            "data": dataclasses.asdict(prepared.data),
+            "data_notes": data_notes,
+            "notes": section.notes,
+            "conclusions": section.facts,
+            "summary": summary.to_dict("records"),
+            "trials": trials.to_dict("records"),
+        },
+    )
+    return SearchResult(folder, summary, trials, section.notes, data_notes, caveats)
+
+
+def _summarise(prepared: Prepared, trials: pd.DataFrame, evaluator: Evaluator) -> pd.DataFrame:
+    """The table `summary.csv` without its intervals."""
     rules = {
         name: baseline_metrics(scores_N, evaluator, prepared.trained_folds)
         for name, scores_N in baselines.heuristic_scores(prepared.dataset).items()
@@ -235,33 +265,9 @@ def _report(folder: Path, ready: Workspace, evaluator: Evaluator) -> SearchResul
         for cohort in prepared.cohorts
         for trial in cohort.trials
     }
-    caveats = prepared.data.caveats
-    summary = summarise(prepared.experiments, prepared.skipped, trials, parameters, rules, caveats)
-    names = [
-        e.name for e in prepared.experiments if e.name not in prepared.skipped and not e.is_control
-    ]
-    ranking = leaderboard.rank(results, evaluator, names)
-    summary = with_intervals(summary, ranking)
-    concluded, facts = write_conclusions(folder, ranking, results, evaluator, caveats)
-    ceiling = None
-    if prepared.ceiling_scores_N is not None:
-        ceiling = baseline_metrics(prepared.ceiling_scores_N, evaluator, prepared.trained_folds)
-    remarks = [*concluded, *sentences.table_notes(summary, results, evaluator, ceiling)]
-    notes = describe(prepared)
-    tables.write_frame(folder / TRIALS_CSV, trials)
-    tables.write_frame(folder / SUMMARY_CSV, summary)
-    documents.write_json(
-        folder / RESULTS_JSON,
-        {
-            "data": dataclasses.asdict(prepared.data),
-            "notes": notes,
-            "remarks": remarks,
-            "conclusions": facts,
-            "summary": summary.to_dict("records"),
-            "trials": trials.to_dict("records"),
-        },
+    return summarise(
+        prepared.experiments, prepared.skipped, trials, parameters, rules, prepared.data.caveats
     )
-    return SearchResult(folder, summary, trials, notes, remarks, caveats)
 
 
 def _write_records(folder: Path, ready: Workspace) -> None:

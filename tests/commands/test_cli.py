@@ -10,6 +10,7 @@ import pytest
 from safetensors.numpy import save_file
 from small_data import ROOT
 
+import jaxrank
 from jaxrank.cli import main
 from jaxrank.data import feature_store
 

@@ -52,7 +52,7 @@ def test_the_table_ends_in_a_paragraph_to_act_on(searched: Any) -> None:
                       "Share of resamples ranked first", "Chosen by validation",
                       "A true difference of 3 points", f"{chosen} agrees with",
                       "As probabilities"):  # fmt: skip
-        (line,) = (line for line in searched.remarks if line.startswith(beginning))
+        (line,) = (line for line in searched.notes if line.startswith(beginning))
         assert line in text
     assert searched.caveats == []  # the labels are linked, few as they are
     for name in ("leaderboard.png", "reliability.png"):
@@ -85,4 +85,4 @@ def test_few_test_series_have_no_intervals(small_data: SmallData, tmp_path: Any)
         *small_data, experiments=["iqa_only"], overrides={"max_epochs": 1}, workdir=tmp_path / "w"
     )
     assert result.summary[["test_ci_low", "diff_ci_low", "share_first"]].isna().all(axis=None)
-    assert any(line.startswith("Only 6 series test") for line in result.remarks)
+    assert any(line.startswith("Only 6 series test") for line in result.notes)

@@ -1,0 +1,77 @@
+"""Section: how near the chosen experiment comes to people's own agreement."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from jaxrank.evaluation import calibration, noise_ceiling
+from jaxrank.reporting import figures
+from jaxrank.reporting.report import Report, Section
+
+RELIABILITY_PNG = "reliability.png"
+
+
+def section(report: Report) -> Section:
+    dataset, name = report.evaluator.dataset, report.ranking.chosen_name
+    facts = _ceilings(dataset.table)
+    if name is None:
+        return Section(facts=facts)
+    judged = calibration.judgements(report.chosen_results, report.evaluator)
+    preference_M = dataset.table["preference"].to_numpy(np.float64)
+    strengths = noise_ceiling.by_strength(
+        judged.difference_R, judged.pair_R, preference_M, dataset.series_M
+    )
+    measured = calibration.reliability_of(judged, report.evaluator)
+    gain = calibration.ndcg_of(report.chosen_results, report.evaluator)
+    title = "\n".join([f"{name}, test pairs", *report.caveats])
+    figures.draw_reliability(report.folder / RELIABILITY_PNG, title, measured)
+    facts |= {
+        "chosen": name,
+        "by_strength": strengths.to_dict("records"),
+        "reliability": _lists(measured._asdict()),
+        "ndcg": gain._asdict(),
+    }
+    tables = {f"{name} on test pairs by strength of preference": strengths}
+    return Section(notes=_notes(name, strengths, measured), tables=tables, facts=facts)
+
+
+def _ceilings(table: pd.DataFrame) -> dict[str, Any]:
+    facts: dict[str, Any] = {"ceilings": noise_ceiling.ceilings_of_table(table)._asdict()}
+    if "votes" in table:
+        fewer = noise_ceiling.few_votes(
+            table["preference"].to_numpy(np.float64), table["votes"].to_numpy(np.float64)
+        )
+        facts["few_votes"] = None if fewer is None else fewer._asdict()
+    return facts
+
+
+def _lists(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {k: v.tolist() if isinstance(v, np.ndarray) else v for k, v in values.items()}
+
+
+def _notes(name: str, strengths: pd.DataFrame, measured: calibration.Reliability) -> list[str]:
+    if not measured.num_pairs:
+        return []
+    rows = strengths.set_index("strength")
+    everything = rows.loc[noise_ceiling.ALL]
+    lines = [
+        f"{name} agrees with {100 * everything['agreement']:.1f}% of single votes, where "
+        f"{100 * everything['agreement_ceiling']:.1f}% is possible: "
+        f"{100 * everything['way_to_ceiling']:.0f}% of the way from chance."
+    ]
+    if noise_ceiling.STRONG_PAIRS in rows.index:
+        strong = rows.loc[noise_ceiling.STRONG_PAIRS]
+        lines[0] += (
+            f" On pairs with a majority of 70% and more it is right on "
+            f"{100 * strong['accuracy']:.1f}%."
+        )
+    by_chance = measured.calibration_error_by_chance
+    lines.append(
+        f"As probabilities: log loss {measured.log_loss:.3f} (chance "
+        f"{calibration.CHANCE_LOG_LOSS:.3f}, floor {measured.entropy:.3f}), calibration error "
+        f"{100 * measured.calibration_error:.1f} points"
+        + ("." if np.isnan(by_chance) else f" ({100 * by_chance:.1f} by chance).")
+    )
+    return lines

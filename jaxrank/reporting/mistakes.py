@@ -1,0 +1,24 @@
+"""Section: what the chosen experiment gets wrong."""
+
+from jaxrank.evaluation import error_analysis
+from jaxrank.io.tables import write_frame
+from jaxrank.reporting.report import Report, Section
+
+ERRORS_CSV = "errors.csv"
+
+
+def section(report: Report) -> Section:
+    name = report.ranking.chosen_name
+    if name is None:
+        return Section()
+    honest = [result for result in report.results if not result.trial.experiment.is_control]
+    found = error_analysis.mistake_tables(name, honest, report.evaluator)
+    write_frame(report.folder / ERRORS_CSV, found.errors)
+    tables = {f"{name} and what alone would have been right": found.blocks}
+    if len(found.categories):
+        tables[f"{name} by category"] = found.categories
+    facts = {
+        "alone": found.blocks.to_dict("records"),
+        "categories": found.categories.to_dict("records"),
+    }
+    return Section(tables=tables, facts=facts)

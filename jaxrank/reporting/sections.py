@@ -1,0 +1,41 @@
+"""The sections of a search's report, and the page that they make."""
+
+from collections.abc import Callable
+
+from jaxrank.io import atomic
+from jaxrank.reporting import agreement, leaderboard, mistakes, sentences
+from jaxrank.reporting.report import Report, Section
+
+LEADERBOARD_TXT = "leaderboard.txt"
+
+
+def _reading_notes(report: Report) -> Section:
+    notes = sentences.table_notes(report.summary, report.results, report.evaluator, report.ceiling)
+    return Section(notes=notes)
+
+
+# A new section is a function and a row here: the screen, the page and the JSON file follow.
+SECTIONS: tuple[Callable[[Report], Section], ...] = (
+    leaderboard.section,
+    agreement.section,
+    mistakes.section,
+    _reading_notes,
+)
+
+
+def write_sections(report: Report) -> Section:
+    """Writes `leaderboard.txt` and the files of each section; returns all sections as one."""
+    whole = Section()
+    for make in SECTIONS:
+        section = make(report)
+        whole = Section(
+            notes=whole.notes + section.notes,
+            tables=whole.tables | section.tables,
+            facts=whole.facts | section.facts,
+        )
+    lines = [*report.caveats, *([""] if report.caveats else []), *whole.notes]
+    for title, table in whole.tables.items():
+        shown = table.to_string(index=False, float_format=lambda value: f"{value:.3f}")
+        lines += ["", title, "", shown]
+    atomic.write_text(report.folder / LEADERBOARD_TXT, "\n".join(lines) + "\n")
+    return whole
