@@ -26,7 +26,7 @@ from jaxrank.devices import memory_limit
 from jaxrank.evaluation import trial_results
 from jaxrank.evaluation.evaluator import Evaluator, evaluate_cohort, make_evaluator
 from jaxrank.experiments.hyperparameters import Experiment, read_experiments, resolve_blocks
-from jaxrank.inference.saved_model import Model
+from jaxrank.inference.saved_model import Model, ModelCard
 from jaxrank.planning import planner
 from jaxrank.planning.trials import make_trials
 from jaxrank.runner.options import MEMORY_FRACTION
@@ -141,7 +141,9 @@ def pretrained(
     (cohort,) = planner.make_cohorts(trials, dataset, parts, memory_limit(MEMORY_FRACTION))
     fitted = train.fit(cohort, dataset, parts)
     return Model(
-        dataclasses.asdict(experiment),
+        ModelCard(
+            experiment=experiment, fold=fold, seed=seed, best_epoch=1, val_accuracy=0.5, slope=1.0
+        ),
         {name: dataset.block_columns[name] for name in experiment.blocks},
         jax.tree.map(lambda leaf: leaf[0], fitted.best_params),
         fitted.mean_PD[0],

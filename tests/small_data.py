@@ -14,6 +14,7 @@ from jaxrank.data.feature_store import Block
 from jaxrank.data.preferences import Preferences
 from jaxrank.evaluation.trial_results import COMPLETED, TrialResult, metrics_of
 from jaxrank.experiments.hyperparameters import Experiment, read_experiments
+from jaxrank.inference.saved_model import ModelCard
 from jaxrank.planning import planner
 from jaxrank.planning.cohort import Cohort
 from jaxrank.planning.costs import DeviceProfile
@@ -149,3 +150,11 @@ def result_of(trial: Trial, scores: Any, status: str = COMPLETED, **measured: fl
         metrics_of(trial, epochs_run=1, seconds=0.0), status=status, measured=measured
     )
     return TrialResult(trial, metrics, pd.DataFrame(), scores, None)
+
+
+def card_of(experiment: Experiment, **changes: Any) -> ModelCard:
+    """The card of a model that was never trained."""
+    values: dict[str, Any] = {
+        "fold": 0, "seed": 0, "best_epoch": 1, "val_accuracy": 0.5, "slope": 1.0
+    }  # fmt: skip
+    return ModelCard(experiment=experiment, **values | changes)

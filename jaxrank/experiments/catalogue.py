@@ -48,8 +48,6 @@ def read_catalogue(path: Path | str, config: ConfigDict | None = None) -> Config
     for column in table.columns:
         if column not in (*REQUIRED, *OPTIONAL):
             hint = did_you_mean(column, (*REQUIRED, *OPTIONAL))
-            if column in config and column not in CATALOGUE_KEYS:
-                hint = f" --config.{column} sets it for all experiments."
             raise UserError(f"{path}: unknown column '{column}'.{hint}")
     defaults = {key: value for key, value in config.items() if key not in CATALOGUE_KEYS}
     names = table.texts("experiment_name")

@@ -118,10 +118,10 @@ def _measured(
 
 def _mean_loss(model: Model, scores_N: np.ndarray, dataset: Dataset, chosen: np.ndarray) -> float:
     value, weight = loss_of_pairs(
-        model.description["loss"],
+        model.card.experiment.loss,
         pair_differences(scores_N, dataset.pair_rows_M2)[chosen],
         dataset.preference_M[chosen],
-        model.description["margin"],
+        model.card.experiment.margin,
         log_ties(model.params),
     )
     return float(value[weight > 0].mean()) if (weight > 0).any() else float("nan")
@@ -172,12 +172,12 @@ def _seen_notes(split_M: np.ndarray) -> list[str]:
 
 def _require_embedded(model: Model, missing: str) -> None:
     """The embedded data stand in for a user's own where the model was trained on them, only."""
-    if SIMULATED not in model.description.get("caveats", []):
+    if SIMULATED not in model.card.caveats:
         raise UserError(f"{missing} missing: the model was not trained on the embedded data")
 
 
 def _caveats(model: Model) -> list[str]:
-    return [f"the model's training: {caveat}" for caveat in model.description.get("caveats", [])]
+    return [f"the model's training: {caveat}" for caveat in model.card.caveats]
 
 
 def _check_finite(scores: np.ndarray, photos: np.ndarray) -> None:

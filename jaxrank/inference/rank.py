@@ -83,7 +83,7 @@ def rank_photos(
             f"are left out, such as '{table['image'][~scored].iloc[0]}'"
         )
     table = table[scored].assign(score=scores[table["image"][scored]].to_numpy())
-    table, order_notes = _ordered(table, model.description["slope"])
+    table, order_notes = _ordered(table, model.card.slope)
     notes += order_notes
     alone = scores[~scores.index.isin(table["image"])]
     if len(alone):

@@ -34,7 +34,7 @@ from jaxrank.losses import LEARN_TIES, LOSSES
 from jaxrank.models import ACTIVATIONS, Scorer
 from jaxrank.training.state import InitialWeights
 
-_FORMAT = 3
+_FORMAT = 4
 _MODEL_JSON, _PHOTOS_JSON = "model.json", "photos.json"
 # The values of its experiment that say which function a model is.
 _FUNCTION_KEYS = ("mlp_hidden_dims", "activation", "use_layernorm", "l2_blocks")
@@ -43,13 +43,38 @@ SEEN = ("train", "val")
 _ORBAX_NOTES = 100_000  # bytes that a checkpoint has beside its arrays, generously
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ModelCard:
+    """What a saved model is, as `model.json` has it.
+
+    Attributes:
+      experiment: its hyperparameters.
+      fold, seed, best_epoch: of the trial; epochs count from 1.
+      slope: the factor that makes its score differences log-odds.
+      caveats: what a reader of any result must know.
+      recipes: by block that was made of photos, how (see `feature_store.Extraction.key`).
+    """
+
+    experiment: Experiment
+    fold: int
+    seed: int
+    best_epoch: int
+    val_accuracy: float
+    slope: float
+    caveats: list[str] = dataclasses.field(default_factory=list)
+    recipes: dict[str, str] = dataclasses.field(default_factory=dict)
+
+    @property
+    def scorer(self) -> Scorer:
+        e = self.experiment
+        return Scorer(e.mlp_hidden_dims, e.activation, e.use_layernorm)
+
+
 class Model(NamedTuple):
     """One trained scorer.
 
     Attributes:
-      description: the experiment's values, the fold, the seed, the validation accuracy,
-        `slope`: what makes its score differences log-odds, and `recipes`: how blocks were made of
-        photos (see `feature_store.Extraction.key`).
+      card: what it is.
       block_columns: the blocks it reads, in order, with their column names.
       params: of a `models.Scorer`.
       mean_D, inv_std_D: the scaling fitted on its training photos.
@@ -57,7 +82,7 @@ class Model(NamedTuple):
         from another model, that one's too.
     """
 
-    description: dict[str, Any]
+    card: ModelCard
     block_columns: dict[str, tuple[str, ...]]
     params: Any
     mean_D: np.ndarray
@@ -65,7 +90,7 @@ class Model(NamedTuple):
     seen: dict[str, frozenset[str]]
 
     def __repr__(self) -> str:
-        return f"Model({self.description})"  # not its weights
+        return f"Model({self.card})"  # not its weights
 
     @property
     def weights(self) -> InitialWeights:
@@ -109,15 +134,15 @@ class Model(NamedTuple):
             ],
             axis=1,
         )
-        l2_blocks = self.description["l2_blocks"]
+        l2_blocks = self.card.experiment.l2_blocks
         raw_ND = l2_normalised(raw_ND, self.block_columns, l2_blocks)
-        scorer = _scorer(self.description)
+        scorer = self.card.scorer
         scores = jax.jit(scorer.apply)(self.params, (raw_ND - self.mean_D) * self.inv_std_D)
         return pd.Series(np.asarray(scores), index=common, name="score")
 
     def _check_recipe(self, name: str, block: Block) -> None:
         """Columns may have the same names though another network made them."""
-        wanted = self.description.get("recipes", {}).get(name)
+        wanted = self.card.recipes.get(name)
         if wanted is not None and block.extraction is not None and block.extraction.key != wanted:
             raise UserError(
                 f"block '{name}' ({block.source}) was not made as the one that the model was "
@@ -127,7 +152,10 @@ class Model(NamedTuple):
     @property
     def digest(self) -> str:
         """What the model computes, as a hash."""
-        described = [self.description[key] for key in _FUNCTION_KEYS], self.block_columns
+        described = (
+            [getattr(self.card.experiment, key) for key in _FUNCTION_KEYS],
+            self.block_columns,
+        )
         digest = hashlib.sha256(json.dumps(described, sort_keys=True).encode())
         for leaf in (*jax.tree.leaves(self.params), self.mean_D, self.inv_std_D):
             digest.update(np.ascontiguousarray(leaf).data)
@@ -142,28 +170,19 @@ def _difference(columns: Sequence[str], wanted: Sequence[str]) -> str:
     return f"column {place + 1:,} is '{columns[place]}', the model's is '{wanted[place]}'"
 
 
-def _scorer(description: dict[str, Any]) -> Scorer:
-    return Scorer(
-        tuple(description["mlp_hidden_dims"]),
-        description["activation"],
-        description["use_layernorm"],
-    )
-
-
 def save_model(
     folder: Path,
-    experiment: Experiment,
+    card: ModelCard,
     block_columns: dict[str, tuple[str, ...]],
     params: Any,
     mean_D: np.ndarray,
     inv_std_D: np.ndarray,
-    facts: dict[str, Any],
     seen: Mapping[str, Sequence[str]],
 ) -> None:
-    """Writes a model folder, in place of the one that is there; `facts` (fold, seed, scores) go
-    into its description, and `seen` are photos by how they were seen."""
-    description = dataclasses.asdict(experiment) | facts
-    record = {"format": _FORMAT, "description": description, "block_columns": block_columns}
+    """Writes a model folder, in place of the one that is there; `seen` are photos by how they were
+    seen."""
+    described = dataclasses.asdict(card)
+    record = {"format": _FORMAT, "card": described, "block_columns": block_columns}
     weights = {"params": params, "mean": mean_D, "inv_std": inv_std_D}
     size = sum(leaf.nbytes for leaf in jax.tree.leaves(weights))
     with atomic.atomic_folder(folder) as new, atomic.disk_errors(folder):
@@ -183,7 +202,8 @@ def load_model(folder: Path | str) -> Model:
     """
     folder = Path(folder)
     record = _read(folder / _MODEL_JSON)
-    if not _is_record(record):
+    card = _read_card(record)
+    if card is None:
         inside = folder / "model"
         hint = (
             f"did you mean {inside}?"
@@ -196,14 +216,13 @@ def load_model(folder: Path | str) -> Model:
         raise UserError(f"{folder / _PHOTOS_JSON}: missing or damaged; train the model again")
     columns = {name: tuple(names) for name, names in record["block_columns"].items()}
     input_dim = sum(map(len, columns.values()))
-    description = record["description"]
     vector = jax.ShapeDtypeStruct((input_dim,), np.float32)
     params = jax.eval_shape(
-        _scorer(description).init,
+        card.scorer.init,
         jax.random.key(0),
         jax.ShapeDtypeStruct((1, input_dim), np.float32),
     )
-    if description["loss"] in LEARN_TIES:
+    if card.experiment.loss in LEARN_TIES:
         params |= {"loss": {"log_ties": jax.ShapeDtypeStruct((), np.float32)}}
     target = {"params": params, "mean": vector, "inv_std": vector}
     shapes = jax.tree.map(lambda leaf: leaf.shape, target)
@@ -218,7 +237,7 @@ def load_model(folder: Path | str) -> Model:
         reason = str(error).splitlines()[0][:200]
         raise UserError(f"{folder}: the weights can't be read ({reason})") from None
     return Model(
-        description,
+        card,
         columns,
         saved["params"],
         np.asarray(saved["mean"]),
@@ -235,26 +254,37 @@ def _read(path: Path) -> Any:
         return None
 
 
-def _is_record(record: Any) -> bool:
-    if not isinstance(record, dict) or record.get("format") != _FORMAT:
-        return False
-    description, blocks = record.get("description"), record.get("block_columns")
-    if not isinstance(description, dict) or not isinstance(blocks, dict) or not blocks:
-        return False
-    dims, slope = description.get("mlp_hidden_dims"), description.get("slope")
+def _read_card(record: Any) -> ModelCard | None:
+    """The card in the content of a `model.json`; None where that is not one of this version."""
+    try:
+        if record["format"] != _FORMAT or not record["block_columns"]:
+            return None
+        values = dict(record["card"])
+        experiment: dict[str, Any] = {
+            name: tuple(value) if isinstance(value, list) else value
+            for name, value in values.pop("experiment").items()
+        }
+        card = ModelCard(experiment=Experiment(**experiment), **values)
+        sound = all(_is_names(names) and names for names in record["block_columns"].values())
+        return card if sound and _is_sound(card) else None
+    except (TypeError, KeyError, AttributeError):
+        return None
+
+
+def _is_sound(card: ModelCard) -> bool:
+    e = card.experiment
     return (
-        isinstance(dims, list)
-        and all(type(width) is int and width > 0 for width in dims)
-        and description.get("activation") in tuple(ACTIVATIONS)
-        and isinstance(description.get("use_layernorm"), bool)
-        and _is_names(description.get("l2_blocks"))
-        and description.get("loss") in tuple(LOSSES)
-        and isinstance(description.get("margin"), float)
-        and isinstance(slope, float)
-        and 0 <= slope < math.inf
-        and _is_names(description.get("caveats", []))
-        and isinstance(description.get("recipes", {}), dict)
-        and all(_is_names(names) and names for names in blocks.values())
+        isinstance(e.mlp_hidden_dims, tuple)
+        and all(type(width) is int and width > 0 for width in e.mlp_hidden_dims)
+        and e.activation in tuple(ACTIVATIONS)
+        and isinstance(e.use_layernorm, bool)
+        and _is_names(list(e.l2_blocks))
+        and e.loss in tuple(LOSSES)
+        and isinstance(e.margin, float)
+        and isinstance(card.slope, float)
+        and 0 <= card.slope < math.inf
+        and _is_names(card.caveats)
+        and isinstance(card.recipes, dict)
     )
 
 

@@ -11,7 +11,7 @@ from jaxrank.data.dataset import Dataset
 from jaxrank.evaluation.calibration import fit_slope
 from jaxrank.evaluation.evaluator import Evaluator, predictions
 from jaxrank.evaluation.trial_results import TrialResult, best_trial
-from jaxrank.inference.saved_model import SEEN, save_model
+from jaxrank.inference.saved_model import SEEN, ModelCard, save_model
 from jaxrank.io import atomic, documents
 from jaxrank.io.tables import write_frame
 from jaxrank.metrics import pair_differences
@@ -80,21 +80,19 @@ def _save_best(
     validated = part_M == splits.VALIDATION
     difference_M = pair_differences(best.scores_N, dataset.pair_rows_M2)
     slope = fit_slope(difference_M[validated], dataset.preference_M[validated])
-    recipes = {name: key for name, key in dataset.recipes.items() if name in experiment.blocks}
-    save_model(
-        folder,
-        experiment,
-        {name: dataset.block_columns[name] for name in experiment.blocks},
-        *best.weights,
-        {
-            "fold": best.trial.fold,
-            "seed": best.trial.seed,
-            "best_epoch": best.metrics.best_epoch,
-            "val_accuracy": best.metrics.measured["val_accuracy"],
-        }
-        | {"slope": slope, "caveats": list(caveats), "recipes": recipes},
-        _photos_seen(dataset, part_M, seen_before),
+    assert best.metrics.best_epoch is not None
+    card = ModelCard(
+        experiment=experiment,
+        fold=best.trial.fold,
+        seed=best.trial.seed,
+        best_epoch=best.metrics.best_epoch,
+        val_accuracy=best.metrics.measured["val_accuracy"],
+        slope=slope,
+        caveats=list(caveats),
+        recipes={name: key for name, key in dataset.recipes.items() if name in experiment.blocks},
     )
+    columns = {name: dataset.block_columns[name] for name in experiment.blocks}
+    save_model(folder, card, columns, *best.weights, _photos_seen(dataset, part_M, seen_before))
 
 
 def _photos_seen(

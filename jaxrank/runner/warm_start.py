@@ -3,6 +3,7 @@
 import dataclasses
 from collections.abc import Container, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -56,24 +57,19 @@ def check_start(
     for e in experiments:
         if e.name in REFERENCES:
             continue
-        shape = {
-            "mlp_hidden_dims": list(e.mlp_hidden_dims),
-            "activation": e.activation,
-            "use_layernorm": e.use_layernorm,
-            "l2_blocks": list(e.l2_blocks),
-        }
-        for key, value in shape.items():
-            if start.description[key] != value:
+        for key in ("mlp_hidden_dims", "activation", "use_layernorm", "l2_blocks"):
+            its, wanted = getattr(start.card.experiment, key), getattr(e, key)
+            if its != wanted:
                 raise UserError(
-                    f"--init_from={folder}: the model has {key}={start.description[key]}, but "
-                    f"experiment '{e.name}' has {value}; give it the same {key}"
+                    f"--init_from={folder}: the model has {key}={_shown(its)}, but experiment "
+                    f"'{e.name}' has {_shown(wanted)}; give it the same {key}"
                 )
         if start.block_columns != {name: dataset.block_columns[name] for name in e.blocks}:
             raise UserError(
                 f"--init_from={folder}: experiment '{e.name}' does not read the columns that the "
                 f"model reads (blocks {','.join(start.block_columns)})"
             )
-        recipes = start.description.get("recipes", {})
+        recipes = start.card.recipes
         for name in {*e.blocks} & {*recipes} & {*dataset.recipes}:
             if recipes[name] != dataset.recipes[name]:
                 raise UserError(
@@ -91,3 +87,7 @@ def check_start(
                 "pretrain with --split=pretrain and the same --split_seed and --folds"
                 + (", with --only_folds=K in both" if len(parts) > 1 else "")
             )
+
+
+def _shown(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value

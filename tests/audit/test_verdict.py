@@ -58,7 +58,7 @@ def test_every_search_says_whether_its_labels_belong_to_its_photos(
     assert (label in result.caveats) != linked
     assert result.summary["notes"].str.contains(label).all() != linked
     model = jaxrank.load_model(tmp_path / "w" / "iqa_only" / "model")
-    assert (label in model.description["caveats"]) != linked
+    assert (label in model.card.caveats) != linked
     results = json.loads((tmp_path / "w" / "iqa_only" / "test_results.json").read_text())
     assert (label in results["caveats"]) != linked
     # Going on with it reads what was found, and says the same.

@@ -9,21 +9,19 @@ import csv
 import json
 import shutil
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 import pytest
+from bad_bytes import nearly, told_or_done
 from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 from small_data import make_data
 
 import jaxrank
 from jaxrank.cli import main
 from jaxrank.data import feature_store
-from jaxrank.errors import UserError
 from jaxrank.io import atomic
 from jaxrank.reporting import summary
 from jaxrank.runner import trial_archive
@@ -367,25 +365,7 @@ def test_what_a_user_would_expect_to_work_does_and_is_counted(
     assert len(model.score(folder / "store")) == len(store["iqa"].photos)
 
 
-_TOKENS = [b",", b'"', b"\n", b"nan", b"1e999", b"null", b"{", b"]", b"-1", b"\xff", b"\x00"]
 some = settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
-
-
-@st.composite
-def nearly(draw: st.DrawFn, good: bytes) -> bytes:
-    """Good bytes with a few of them changed, cut out or put in."""
-    data = bytearray(good)
-    for _ in range(draw(st.integers(1, 4))):
-        start = draw(st.integers(0, len(data)))
-        stop = min(len(data), start + draw(st.integers(0, 6)))
-        data[start:stop] = draw(st.binary(max_size=6) | st.sampled_from(_TOKENS))
-    return bytes(data)
-
-
-def told_or_done(read: Callable[[], object]) -> None:
-    """Whatever the bytes: a result or a user's mistake, never another error."""
-    with suppress(UserError):
-        read()
 
 
 @pytest.mark.parametrize(

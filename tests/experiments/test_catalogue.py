@@ -7,10 +7,10 @@ from typing import Any
 
 import pandas as pd
 import pytest
+from bad_bytes import nearly, told_or_done
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from ml_collections import ConfigDict
-from test_bad_input import nearly, told_or_done
 
 from jaxrank import train
 from jaxrank.cli import main
@@ -42,6 +42,14 @@ WHOLE = {
     "use_layernorm": "true",
     "seed": "11",
     "notes": "=mine",
+    "blocks": "all",
+    "l2_blocks": "clip",
+    "schedule": "cosine",
+    "warmup_epochs": "1.5",
+    "patience": "9",
+    "feature_noise": "0.25",
+    "mixup": "0.5",
+    "label_smoothing": "0.125",
 }
 # As the whole one, but empty where that is allowed.
 EMPTY = dict.fromkeys(WHOLE, "") | {
@@ -83,6 +91,13 @@ def test_every_column_reaches_its_experiment(tmp_path: Path) -> None:
         "use_layernorm": True,
         "seed": 11,
         "notes": "=mine",
+        "l2_blocks": ("clip",),
+        "schedule": "cosine",
+        "warmup_epochs": 1.5,
+        "patience": 9,
+        "feature_noise": 0.25,
+        "mixup": 0.5,
+        "label_smoothing": 0.125,
     }
     assert {key: getattr(whole, key) for key in changes} == changes
     assert type(whole.weight_decay) is float
@@ -160,7 +175,7 @@ def test_the_columns_stand_in_any_order_and_cells_have_blanks(tmp_path: Path) ->
         ("optimizer", "adam", "'adam' unknown. Did you mean 'adamw'?"),
         ("momentum", "1.0", "'1.0' must be below 1"),
         ("activation", "RELU", "'RELU' unknown"),
-        ("seed", "-2", "'-2' must be a whole number from 0 up, or -1 for the launch's"),
+        ("seed", "-2", "'-2' must be a whole number from 0 up, or -1 for the search's"),
         ("seed", "1.5", "'1.5' is not a whole number"),
         ("seed", "4294967296", "'4294967296' must be a whole number from 0 up"),
     ],
@@ -201,7 +216,6 @@ def test_a_wrong_value_of_the_config_is_not_blamed_on_the_table(tmp_path: Path) 
         ("experiment_name,mlp_hidden_dims,learning_rate,max_epochs\na,4,1,1\n",
          "c.csv: column 'batch_size' is missing; a catalogue has experiment_name,mlp_hidden_dims"),
         (f"{HEADER},droput\na,4,16,1,1,0\n", "unknown column 'droput'. Did you mean 'dropout'?"),
-        (f"{HEADER},blocks\na,4,16,1,1,clip\n", "'blocks'. --config.blocks sets it for all"),
         (f"{HEADER},\na,4,16,1,1,\n", "unknown column ''"),
         (f"{HEADER},dropout,dropout\na,4,16,1,1,0,0\n", "the column 'dropout' stands twice"),
         (f"{HEADER}\na,8,4,16,1,1\n", "line 2 ('a'): 6 cells, but the header has 5 columns"),
@@ -357,7 +371,10 @@ def test_experiments_choose_among_those_of_the_table(
         ("--experiments_csv={folder}/store", "can't be read (Is a directory)"),
         ("--experiments_csv={folder}/wrong.csv", "wrong.csv, line 2, column 'batch_size': 'x' is"),
         ("--config={folder}/patience.py", "patience=0: must be a whole number"),
-        ("--experiments_csv={folder}/rule.csv", "experiment 'sharpness' has the name of a rule"),
+        (
+            "--experiments_csv={folder}/rule.csv",
+            "experiment 'sharpness' has the name of a baseline",
+        ),
     ],
 )
 def test_a_mistake_is_one_line_status_2_and_writes_nothing(

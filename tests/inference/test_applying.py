@@ -1,6 +1,7 @@
 """What a saved model says of pairs and photos: by hand, and on the command line."""
 
 import csv
+import dataclasses
 import json
 import math
 import re
@@ -13,10 +14,10 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 import pytest
+from bad_bytes import nearly, told_or_done
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from small_data import experiment
-from test_bad_input import nearly, told_or_done
+from small_data import card_of, experiment
 
 from jaxrank.cli import main
 from jaxrank.data.feature_store import Block, write_block
@@ -32,21 +33,21 @@ def save_linear(folder: Path, columns: Mapping[str, Sequence[str]], **changes: A
     """A saved model whose score is the sum of its columns: 2 * (x - 1) * 0.5 + 1 of each, and the
     ones cancel in every difference."""
     width = sum(map(len, columns.values()))
-    facts: dict[str, Any] = {"fold": 0, "seed": 0, "slope": 1.0, "caveats": []}
+    facts: dict[str, Any] = {}
     seen: dict[str, list[str]] = {"train": [], "val": []}
     params: dict[str, Any] = {"params": {"kernel_0": np.full((1, width), 2, np.float32)}}
     if "log_ties" in changes:
         params["loss"] = {"log_ties": np.float32(changes.pop("log_ties"))}
     seen |= {how: changes.pop(how) for how in ("train", "val") if how in changes}
     facts |= {key: changes.pop(key) for key in ("slope", "caveats") if key in changes}
+    e = experiment("e", mlp_hidden_dims=(), blocks=tuple(columns), **changes)
     save_model(
         folder,
-        experiment("e", mlp_hidden_dims=(), blocks=tuple(columns), **changes),
+        card_of(e, **facts),
         {name: tuple(names) for name, names in columns.items()},
         params,
         np.full(width, 1, np.float32),
         np.full(width, 0.5, np.float32),
-        facts,
         seen,
     )
     return folder
@@ -67,7 +68,10 @@ def linear(tmp_path_factory: pytest.TempPathFactory) -> Model:
 
 
 def described(model: Model, **changes: Any) -> Model:
-    return model._replace(description=model.description | changes)
+    """The model with another card, or other hyperparameters on it."""
+    of_card = {key: changes.pop(key) for key in ("slope", "caveats") if key in changes}
+    changed = dataclasses.replace(model.card.experiment, **changes)
+    return model._replace(card=dataclasses.replace(model.card, experiment=changed, **of_card))
 
 
 # Series 0 to 6 have a difference of 1 the right way, 7 of 1 the wrong way, 8 none; in series 9
@@ -235,9 +239,7 @@ def test_what_the_model_is_warned_of_is_said(linear: Model) -> None:
     store = {"clip": block(NUMBERS)}
     assert "the model's training: SIMULATED data" in evaluate_model(warned, TABLE, store).notes
     assert "the model's training: SIMULATED data" in rank_photos(warned, store).notes
-    silent = warned._replace(description={k: v for k, v in warned.description.items()
-                                          if k != "caveats"})  # fmt: skip
-    assert rank_photos(silent, store).notes == []
+    assert rank_photos(described(linear, caveats=[]), store).notes == []
 
 
 def test_scores_that_are_no_numbers_are_refused(linear: Model) -> None:
@@ -716,12 +718,11 @@ def test_scores_that_are_no_numbers_are_told(
     saved = load_model(model)
     save_model(
         model,
-        experiment("e", mlp_hidden_dims=(), blocks=("clip",)),
+        card_of(experiment("e", mlp_hidden_dims=(), blocks=("clip",))),
         saved.block_columns,
         {"params": {"kernel_0": np.full((1, 1), 1e3, np.float32)}},
         saved.mean_D,
         saved.inv_std_D,
-        {"slope": 1.0, "caveats": []},
         {"train": [], "val": []},
     )
     words = [*without(inputs.words("rank"), "features"), f"--features={inputs.folder / 'huge'}"]
@@ -733,7 +734,7 @@ def test_a_model_with_damaged_caveats_is_no_model(
 ) -> None:
     path = inputs.model / "model.json"
     record = json.loads(path.read_text())
-    record["description"]["caveats"] = 3
+    record["card"]["caveats"] = 3
     path.write_text(json.dumps(record))
     refused(inputs, capsys, inputs.words("rank"), "not a model folder")
 

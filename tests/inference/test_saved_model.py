@@ -5,6 +5,7 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
+from small_data import card_of
 
 from jaxrank.configs import default
 from jaxrank.data.feature_store import Block, write_block
@@ -23,12 +24,11 @@ def saved(tmp_path: Path) -> Path:
     folder.mkdir()
     save_model(
         folder,
-        experiment,
+        card_of(experiment, fold=2, seed=1),
         {"clip": ("c0", "c1"), "iqa": ("sharpness",)},
         params,
         np.array([1, 2, 3], np.float32),
         np.array([1, 0.5, 2], np.float32),
-        {"fold": 2, "seed": 1, "slope": 1.0},
         {"train": ["p"], "val": ["q"]},
     )
     return folder
@@ -44,8 +44,8 @@ def store(photos: list[str]) -> dict[str, Block]:
 
 def test_a_loaded_model_scores_as_the_formula_says(saved: Path) -> None:
     model = load_model(saved)
-    assert model.description["fold"] == 2
-    assert model.description["mlp_hidden_dims"] == [4]
+    assert model.card.fold == 2
+    assert model.card.experiment.mlp_hidden_dims == (4,)
     features = store(["p", "q", "r"])
     scores = model.score(features)
     assert set(scores.index) == {"p", "q", "r"}
@@ -73,8 +73,8 @@ def test_a_record_that_contradicts_the_weights_is_refused(saved: Path) -> None:
     path = saved / "model.json"
     record = json.loads(path.read_text())
     for change in ({"mlp_hidden_dims": [5]}, {"mlp_hidden_dims": "4"}, {"mlp_hidden_dims": [-4]}):
-        changed = record | {"description": record["description"] | change}
-        path.write_text(json.dumps(changed))
+        card = record["card"] | {"experiment": record["card"]["experiment"] | change}
+        path.write_text(json.dumps(record | {"card": card}))
         with pytest.raises(
             UserError, match=r"can't be read|not have the shapes|not a model folder"
         ):

@@ -637,7 +637,7 @@ def test_of_equally_good_trials_the_first_of_the_tables_has_its_model_kept(
         jaxrank.search(*small_data, workdir=tmp_path / "w", extend=True, num_seeds=2)
     jaxrank.search(*small_data, workdir=tmp_path / "w", retry_failed=True)
     model = jaxrank.load_model(tmp_path / "w" / "iqa_only" / "model")
-    assert (model.description["fold"], model.description["seed"]) == (0, 0)
+    assert (model.card.fold, model.card.seed) == (0, 0)
 
 
 def out_of_memory(*_: Any, **__: Any) -> Any:
