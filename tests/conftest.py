@@ -1,7 +1,10 @@
 """Fixtures that the tests share."""
 
 import json
+import os
+import shutil
 import signal
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,6 +17,31 @@ from jaxrank.data import feature_store, splits
 from jaxrank.data.dataset import Dataset, align
 from jaxrank.data.feature_store import Block
 from jaxrank.data.preferences import Preferences
+
+
+_COMPILED = pytest.StashKey[str]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Before the workers of pytest-xdist start, which inherit the environment.
+
+    They share compiled programs, of which many tests need the same ones, on disk; a bounded cache
+    is one that JAX locks. A worker's threads would only wait for those of the others.
+    """
+    if "PYTEST_XDIST_WORKER" in os.environ or "JAX_COMPILATION_CACHE_DIR" in os.environ:
+        return
+    folder = config.stash[_COMPILED] = tempfile.mkdtemp(prefix="jaxrank-compiled-")
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = folder
+    os.environ["JAX_COMPILATION_CACHE_MAX_SIZE"] = str(4 * 2**30)
+    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+    if config.getoption("numprocesses", None):
+        os.environ.setdefault("XLA_FLAGS", "--xla_cpu_multi_thread_eigen=false")
+        os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    if _COMPILED in config.stash:
+        shutil.rmtree(config.stash[_COMPILED], ignore_errors=True)
 
 
 @pytest.fixture(scope="session")
