@@ -21,7 +21,7 @@ from scipy import stats
 from jaxrank import train
 from jaxrank.configs import default
 from jaxrank.data import splits, synthetic
-from jaxrank.data.dataset import Dataset, align
+from jaxrank.data.dataset import Dataset, SplitDataset, align
 from jaxrank.devices import memory_limit
 from jaxrank.evaluation import trial_results
 from jaxrank.evaluation.evaluator import Evaluator, evaluate_cohort, make_evaluator
@@ -90,7 +90,7 @@ def means_of_changes(name: str, seed: int, changes: dict[str, dict[str, Any]]) -
     simulated = synthetic.simulate(seed)
     dataset = align(simulated.pairs, simulated.features)
     parts = splits.split_pairs(dataset.table, folds=FOLDS, split_seed=seed)
-    evaluator = make_evaluator(dataset, parts)
+    evaluator = make_evaluator(SplitDataset(dataset=dataset, splits_FM=parts))
     (experiment, *_) = read_experiments(default.get_config(), [name], {})
     experiment = resolve_blocks(experiment, list(dataset.block_columns))
     rows = []
@@ -127,9 +127,9 @@ def fit(
     if start is not None:
         experiment = dataclasses.replace(experiment, init_from=start.digest)
     trials = make_trials([experiment], folds, seed, 1)
-    dataset, parts = evaluator.dataset, evaluator.parts_FM
-    (cohort,) = planner.make_cohorts(trials, dataset, parts, memory_limit(MEMORY_FRACTION))
-    fitted = train.fit(cohort, dataset, parts, start=None if start is None else start.weights)
+    data = evaluator.data
+    (cohort,) = planner.make_cohorts(trials, data, memory_limit(MEMORY_FRACTION))
+    fitted = train.fit(cohort, data, start=None if start is None else start.weights)
     return evaluate_cohort(cohort, fitted, evaluator)
 
 
@@ -138,8 +138,10 @@ def pretrained(
 ) -> Model:
     """A model of a fold's training series only."""
     trials = make_trials([experiment], [fold], seed, 1)
-    (cohort,) = planner.make_cohorts(trials, dataset, parts, memory_limit(MEMORY_FRACTION))
-    fitted = train.fit(cohort, dataset, parts)
+    (cohort,) = planner.make_cohorts(
+        trials, SplitDataset(dataset=dataset, splits_FM=parts), memory_limit(MEMORY_FRACTION)
+    )
+    fitted = train.fit(cohort, SplitDataset(dataset=dataset, splits_FM=parts))
     return Model(
         ModelCard(
             experiment=experiment, fold=fold, seed=seed, best_epoch=1, val_accuracy=0.5, slope=1.0

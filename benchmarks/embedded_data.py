@@ -12,7 +12,7 @@ import argparse
 from jaxrank import baselines, train
 from jaxrank.configs import default
 from jaxrank.data import splits, synthetic
-from jaxrank.data.dataset import Dataset, align
+from jaxrank.data.dataset import Dataset, SplitDataset, align
 from jaxrank.devices import memory_limit
 from jaxrank.evaluation.evaluator import baseline_metrics, evaluate_cohort, make_evaluator
 from jaxrank.experiments.hyperparameters import read_experiments, resolve_blocks
@@ -30,7 +30,7 @@ def main() -> None:
         simulated = synthetic.simulate(seed)
         dataset = align(simulated.pairs, simulated.features)
         everything = splits.split_pairs(dataset.table, folds=5)
-        evaluator = make_evaluator(dataset, everything)
+        evaluator = make_evaluator(SplitDataset(dataset=dataset, splits_FM=everything))
         rules = baselines.heuristic_scores(dataset) | {
             "ceiling": simulated.best_score[dataset.photos].to_numpy()
         }
@@ -48,9 +48,11 @@ def print_accuracies(split: str, dataset: Dataset) -> None:
     blocks = list(dataset.block_columns)
     trials = make_trials([resolve_blocks(e, blocks) for e in experiments], [0], 0, 1)
     parts = splits.split_pairs(dataset.table, split)
-    evaluator = make_evaluator(dataset, parts)
-    for cohort in planner.make_cohorts(trials, dataset, parts, memory_limit(MEMORY_FRACTION)):
-        fitted = train.fit(cohort, dataset, parts)
+    evaluator = make_evaluator(SplitDataset(dataset=dataset, splits_FM=parts))
+    for cohort in planner.make_cohorts(
+        trials, SplitDataset(dataset=dataset, splits_FM=parts), memory_limit(MEMORY_FRACTION)
+    ):
+        fitted = train.fit(cohort, SplitDataset(dataset=dataset, splits_FM=parts))
         for result in evaluate_cohort(cohort, fitted, evaluator):
             row = result.metrics.as_row()
             print(

@@ -38,7 +38,7 @@ import scipy.stats
 
 from jaxrank.audit import leakage, permutation_test, reference
 from jaxrank.data import splits
-from jaxrank.data.dataset import Dataset, align, permuted_rows
+from jaxrank.data.dataset import Dataset, SplitDataset, align, permuted_rows
 from jaxrank.data.feature_store import Block
 from jaxrank.data.importers import read_block_csv
 from jaxrank.data.preferences import Preferences, read_preferences
@@ -172,8 +172,14 @@ def as_dataset(table: Table, block: Block) -> Dataset:
 
 
 def find_leak(dataset: Dataset, split: str, seed: int) -> str:
-    parts_FM = splits.split_pairs(dataset.table, split, split_seed=seed)
-    return LEAKS if leakage.find_leaks(dataset, parts_FM, seed=seed).behaviour.leaks else NO_LEAK
+    splits_FM = splits.split_pairs(dataset.table, split, split_seed=seed)
+    return (
+        LEAKS
+        if leakage.find_leaks(
+            SplitDataset(dataset=dataset, splits_FM=splits_FM), seed=seed
+        ).behaviour.leaks
+        else NO_LEAK
+    )
 
 
 class Counts(NamedTuple):

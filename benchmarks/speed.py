@@ -224,7 +224,7 @@ def write_work(path: Path, names: tuple[str, ...] = ()) -> None:
         pairs_M2=dataset.pair_rows_M2,
         preference_M=dataset.preference_M,
         series_M=dataset.series_M,
-        part_M=parts[0],
+        split_M=parts[0],
         experiments=np.array(json.dumps(experiments)),
     )
 
@@ -234,6 +234,7 @@ def measure_epochs(how: str) -> None:
     import dataclasses
 
     from jaxrank import train
+    from jaxrank.data.dataset import SplitDataset
     from jaxrank.planning import costs, planner
     from jaxrank.planning.trials import make_trials
 
@@ -241,7 +242,11 @@ def measure_epochs(how: str) -> None:
     experiments = catalogue(dataset, SHAPES if how == "shapes" else ())
     trials = make_trials(experiments, [0], 0, SIDE_BY_SIDE if how == "shapes" else 1)
     groups = [[trial] for trial in trials] if how == "alone" else [trials]
-    cohorts = [c for group in groups for c in planner.make_cohorts(group, dataset, parts, 2**62)]
+    cohorts = [
+        c
+        for group in groups
+        for c in planner.make_cohorts(group, SplitDataset(dataset=dataset, splits_FM=parts), 2**62)
+    ]
     result: dict[str, Any] = {"epochs": {}, "load": 0.0, "flops": 0.0, "optimizer_bytes": 0.0}
     for cohort in cohorts:
         dispatches = (1 + EPOCHS) * cohort.epochs_per_dispatch
@@ -255,7 +260,7 @@ def measure_epochs(how: str) -> None:
         ]
         cohort = cohort.with_trials(lasting)
         begun = time.perf_counter()
-        loaded = train.compile_cohort(cohort, dataset, parts)
+        loaded = train.compile_cohort(cohort, SplitDataset(dataset=dataset, splits_FM=parts))
         result["load"] += time.perf_counter() - begun
         times = dispatch_times(cohort, dataset, parts, loaded)
         name = cohort.trials[0].experiment.name
@@ -279,13 +284,16 @@ def measure_epochs(how: str) -> None:
 def dispatch_times(cohort: Any, dataset: Any, parts: Any, loaded: Any) -> list[float]:
     """Seconds of each dispatch of a cohort but the first."""
     from jaxrank import train
+    from jaxrank.data.dataset import SplitDataset
 
     stamps: list[float] = []
 
     def note(progress: Any) -> None:
         stamps.append(time.perf_counter())
 
-    train.fit(cohort, dataset, parts, loaded=loaded, on_dispatch=note)
+    train.fit(
+        cohort, SplitDataset(dataset=dataset, splits_FM=parts), loaded=loaded, on_dispatch=note
+    )
     return [after - before for before, after in itertools.pairwise(stamps)]
 
 

@@ -8,7 +8,7 @@ The peers: `dataset` is the usual script, a Dataset that gives one pair at a tim
 `memory` cuts its batches out of a tensor by index; `vmap` trains trials of equal shape side by
 side. All take one experiment after the other and need neither jax nor jaxrank.
 
-`work.npz` holds features_ND, pairs_M2, preference_M, series_M and part_M (0 trains, 1 validates),
+`work.npz` holds features_ND, pairs_M2, preference_M, series_M and split_M (0 trains, 1 validates),
 and `experiments`, the JSON of a list of hyperparameters. The output is a line of JSON for each
 experiment and one for the process.
 
@@ -114,9 +114,9 @@ def main() -> None:
 
 def prepare(arrays: dict[str, np.ndarray], columns: list[int]) -> Data:
     """The data with these columns, standardised by the training photos."""
-    part_M = torch.from_numpy(arrays["part_M"])
+    split_M = torch.from_numpy(arrays["split_M"])
     pairs_M2 = torch.from_numpy(arrays["pairs_M2"]).long()
-    train = torch.nonzero(part_M == TRAIN)[:, 0]
+    train = torch.nonzero(split_M == TRAIN)[:, 0]
     features_ND = torch.from_numpy(arrays["features_ND"][:, columns])
     std, mean = torch.std_mean(features_ND[pairs_M2[train].unique()], dim=0, correction=0)
     features_ND.sub_(mean).div_(torch.where(std > 0, std, torch.inf))
@@ -126,7 +126,7 @@ def prepare(arrays: dict[str, np.ndarray], columns: list[int]) -> Data:
         y_M=torch.sign(torch.from_numpy(arrays["preference_M"]) - 0.5),
         series_M=torch.from_numpy(arrays["series_M"]).long(),
         train=train,
-        val=torch.nonzero(part_M == VALIDATION)[:, 0],
+        val=torch.nonzero(split_M == VALIDATION)[:, 0],
     )
 
 

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxrank.data.dataset import Dataset
+from jaxrank.data.dataset import SplitDataset
 from jaxrank.planning.cohort import Cohort
 from jaxrank.training.arrays import (
     CohortInputs,
@@ -58,8 +58,7 @@ class CompiledCohort(NamedTuple):
 
 def compile_cohort(
     cohort: Cohort,
-    dataset: Dataset,
-    parts: np.ndarray,
+    data: SplitDataset,
     *,
     start: InitialWeights | None = None,
     feed: CohortInputs | None = None,
@@ -68,20 +67,19 @@ def compile_cohort(
 
     Args:
       cohort: from `planner.make_cohorts`.
-      dataset: the aligned pairs.
-      parts: int8 [F, M], from `splits.split_pairs`; test rows are never looked at.
+      data: the aligned pairs; test rows are never looked at.
       start: where trials begin whose experiment names it in `init_from`; its scaling is kept, so
         that they begin as the same function.
       feed: from `make_feed`, of these columns; by default it is made.
     """
     static = make_program_spec(cohort)
     if feed is None:
-        feed = make_inputs(cohort, dataset, parts, _folds(cohort))
+        feed = make_inputs(cohort, data, _folds(cohort))
     if cohort.program_key.init_from:
         assert start is not None, "an experiment begins from a model that was not handed over"
         scaling = dict.fromkeys(_folds(cohort), (start.mean_D, start.inv_std_D))
         feed = feed._replace(scaling=scaling)
-    arrays = make_trial_arrays(cohort, dataset, parts, feed.scaling)
+    arrays = make_trial_arrays(cohort, data, feed.scaling)
     if cohort.program_key.init_from:
         assert start is not None
         begin, arguments = start_cohort, (static, arrays, initial_params(start, static.key.loss))
@@ -116,8 +114,7 @@ def _compile_epochs(
 
 def fit(
     cohort: Cohort,
-    dataset: Dataset,
-    parts: np.ndarray,
+    data: SplitDataset,
     *,
     loaded: CompiledCohort | None = None,
     start: InitialWeights | None = None,
@@ -127,14 +124,14 @@ def fit(
     """Trains a cohort until its last trial has stopped.
 
     Args:
-      cohort, dataset, parts, start: see `load`.
-      loaded: what `load` has returned; by default it is called.
+      cohort, data, start: see `compile_cohort`.
+      loaded: what `compile_cohort` returned; by default it is called.
       restore: given the shapes of the state, returns where an earlier run stood, or None.
       on_dispatch: called after every dispatch; what it raises ends the training.
     """
     begun = time.perf_counter()
     if loaded is None:
-        loaded = compile_cohort(cohort, dataset, parts, start=start)
+        loaded = compile_cohort(cohort, data, start=start)
     static, arrays, feed, init = loaded
     num_trials = len(cohort.trials)
     progress = restore(jax.eval_shape(init))
@@ -146,11 +143,11 @@ def fit(
         if len(places_Q) == num_trials:
             return cohort, arrays
         smaller = cohort.with_trials([cohort.trials[p] for p in places_Q])
-        return smaller, make_trial_arrays(smaller, dataset, parts, feed.scaling)
+        return smaller, make_trial_arrays(smaller, data, feed.scaling)
 
     def rows_of(trained: Cohort, epoch: int) -> np.ndarray:
         epochs = range(epoch, epoch + cohort.epochs_per_dispatch)
-        return np.stack([cohort_rows(trained, dataset, parts, e) for e in epochs], axis=1)
+        return np.stack([cohort_rows(trained, data, e) for e in epochs], axis=1)
 
     trained, trained_arrays = on_device(progress.places_Q)
     rows = rows_of(trained, len(progress.history))

@@ -18,7 +18,6 @@ from jaxrank.data.dataset import Dataset, align
 from jaxrank.data.feature_store import Block
 from jaxrank.data.preferences import Preferences
 
-
 _COMPILED = pytest.StashKey[str]()
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from jaxrank.configs import default
-from jaxrank.data.dataset import Dataset
+from jaxrank.data.dataset import Dataset, SplitDataset
 from jaxrank.data.feature_store import Block
 from jaxrank.data.preferences import Preferences
 from jaxrank.evaluation.trial_results import COMPLETED, TrialResult, metrics_of
@@ -123,13 +123,19 @@ def cohorts_of(
     trials: Sequence[Trial], dataset: Dataset, parts: np.ndarray, at_once: int = 100
 ) -> list[Cohort]:
     """Cohorts that train side by side."""
-    (whole,) = planner.make_cohorts(trials, dataset, parts, 2**40, NEVER_PAYS)
+    (whole,) = planner.make_cohorts(
+        trials, SplitDataset(dataset=dataset, splits_FM=parts), 2**40, NEVER_PAYS
+    )
     limit = whole.with_trials(trials[:at_once]).memory_bytes
-    return planner.make_cohorts(trials, dataset, parts, limit, NEVER_PAYS)
+    return planner.make_cohorts(
+        trials, SplitDataset(dataset=dataset, splits_FM=parts), limit, NEVER_PAYS
+    )
 
 
 def feed_of(cohort: Cohort, dataset: Dataset, parts: np.ndarray) -> CohortInputs:
-    return arrays.make_inputs(cohort, dataset, parts, range(len(parts)))
+    return arrays.make_inputs(
+        cohort, SplitDataset(dataset=dataset, splits_FM=parts), range(len(parts))
+    )
 
 
 def one_epoch(

@@ -8,7 +8,7 @@ import numpy as np
 
 from jaxrank.audit.verdict import SECONDS, Audit, audit
 from jaxrank.data import splits
-from jaxrank.data.dataset import align
+from jaxrank.data.dataset import SplitDataset, align
 from jaxrank.data.inputs import FeaturesInput, PairsInput, block_caveats, load_inputs
 from jaxrank.data.preferences import read_all_votes
 from jaxrank.errors import UserError
@@ -45,7 +45,10 @@ def audit_data(
     if not few:
         whole = splits.split_pairs(checked.table)
     found = audit(
-        checked.table, dataset, whole[:, dataset.kept_M], compared=compared, max_seconds=max_seconds
+        checked.table,
+        SplitDataset(dataset=dataset, splits_FM=whole[:, dataset.kept_M]),
+        compared=compared,
+        max_seconds=max_seconds,
     )
     caveats = [f"Features: {caveat}." for caveat in block_caveats(store)]
     return found._replace(evidence=[*found.evidence, *caveats])

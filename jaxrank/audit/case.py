@@ -4,10 +4,9 @@ import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeAlias
 
-import numpy as np
 import pandas as pd
 
-from jaxrank.data.dataset import Dataset
+from jaxrank.data.dataset import SplitDataset
 
 PASS, WARN, FAIL = VERDICTS = ("pass", "warn", "fail")
 # Of a check that could not tell, for want of pairs or time. The audit warns, but anything that
@@ -23,15 +22,13 @@ class AuditCase:
 
     Attributes:
       table: of all pairs.
-      dataset: the pairs whose photos have features.
-      parts_FM: int8, the split of every pair of the dataset in every fold.
+      data: the pairs whose photos have features, and their splits.
       compared: the pairs with all votes, and a reference.
       max_seconds: that the permutation test may take.
     """
 
     table: pd.DataFrame
-    dataset: Dataset
-    parts_FM: np.ndarray
+    data: SplitDataset
     compared: tuple[pd.DataFrame, pd.DataFrame] | None
     max_seconds: float
 

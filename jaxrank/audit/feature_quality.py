@@ -125,7 +125,7 @@ def _duplicated(dataset: Dataset) -> DuplicatedRows:
 def check(case: AuditCase, earlier: Mapping[str, CheckResult]) -> CheckResult:
     """Evidence only: what is wrong with the features whatever the labels are."""
     del earlier
-    found = inspect_features(case.dataset)
+    found = inspect_features(case.data.dataset)
     return CheckResult(evidence=tuple(_evidence(found)), facts=found)
 
 

@@ -15,7 +15,7 @@ from jaxrank.audit.case import WARN, AuditCase, CheckResult
 from jaxrank.audit.permutation_test import MOST_PAIRS
 from jaxrank.audit.projection import MOST_COMPONENTS, components
 from jaxrank.data import splits
-from jaxrank.data.dataset import Dataset, permuted_rows
+from jaxrank.data.dataset import Dataset, SplitDataset, permuted_rows
 
 # Standard errors above one half from which renumbered photos are predicted too well.
 LEAK_Z = 3.3
@@ -94,59 +94,58 @@ class Leaks(NamedTuple):
     near: NearDuplicates | None
 
 
-def find_leaks(dataset: Dataset, parts_FM: np.ndarray, *, seed: int = 0) -> Leaks:
+def find_leaks(data: SplitDataset, *, seed: int = 0) -> Leaks:
     """All there is to see of leaks in a split.
 
     Args:
-      parts_FM: int8, the part of every pair in every fold, from `splits.split_pairs`.
+      data: the pairs and their splits.
       seed: of the renumbering.
     """
     # As in `permutation_test.run_permutation_test`: on busy cores threads wait for each other.
+    dataset = data.dataset
     with threadpool_limits(limits=1):
         everything = np.zeros(len(dataset.photos), np.int64)
         inputs_NK = components(dataset.features_ND, dataset.block_columns, everything)
         return Leaks(
-            shared_series(dataset, parts_FM),
-            behaviour(dataset, parts_FM, inputs_NK, np.random.default_rng(seed)),
-            near_duplicates(dataset, parts_FM, inputs_NK)
-            if inputs_NK.shape[1] >= FEWEST_INPUTS
-            else None,
+            shared_series(data),
+            behaviour(data, inputs_NK, np.random.default_rng(seed)),
+            near_duplicates(data, inputs_NK) if inputs_NK.shape[1] >= FEWEST_INPUTS else None,
         )
 
 
-def shared_series(dataset: Dataset, parts_FM: np.ndarray) -> SharedSeries:
+def shared_series(data: SplitDataset) -> SharedSeries:
     """Series on two sides, by their ids."""
+    dataset, splits_FM = data.dataset, data.splits_FM
     shared_S = np.zeros(len(dataset.series_ids), bool)
     num_tested = num_trained = 0
-    for parts_M in parts_FM:
-        stands_SP = np.zeros((len(dataset.series_ids), len(splits.PART_NAMES)), bool)
-        stands_SP[dataset.series_M, parts_M] = True
+    for split_M in splits_FM:
+        stands_SP = np.zeros((len(dataset.series_ids), len(splits.SPLIT_NAMES)), bool)
+        stands_SP[dataset.series_M, split_M] = True
         shared_S |= stands_SP[:, list(splits.MEASURED)].sum(axis=1) > 1
-        tested = dataset.series_M[parts_M == splits.TEST]
+        tested = dataset.series_M[split_M == splits.TEST]
         num_tested += len(tested)
         num_trained += int(stands_SP[tested, splits.TRAIN].sum())
     examples = tuple(map(str, dataset.series_ids[shared_S][:_MOST_EXAMPLES]))
     return SharedSeries(int(shared_S.sum()), num_trained / max(num_tested, 1), examples)
 
 
-def behaviour(
-    dataset: Dataset, parts_FM: np.ndarray, inputs_NK: np.ndarray, rng: np.random.Generator
-) -> Behaviour:
+def behaviour(data: SplitDataset, inputs_NK: np.ndarray, rng: np.random.Generator) -> Behaviour:
     """Predicts held-out pairs of renumbered photos from the nearest training photo's record.
 
     Args:
       inputs_NK: what distances are taken over.
       rng: for the renumbering.
     """
+    dataset, splits_FM = data.dataset, data.splits_FM
     series_N = _series_of_photos(dataset)
     renumbered_NK = inputs_NK[permuted_rows(series_N, rng)]
-    held_out_FM = np.isin(parts_FM, (splits.VALIDATION, splits.TEST))
+    held_out_FM = np.isin(splits_FM, (splits.VALIDATION, splits.TEST))
     held_out_FM &= dataset.preference_M != 0.5
     held_out_FM &= rng.random(held_out_FM.shape) < MOST_PAIRS / max(int(held_out_FM.sum()), 1)
     hits_M, weight_M = np.zeros((2, len(dataset.preference_M)))
-    for parts_M, held_out_M in zip(parts_FM, held_out_FM, strict=True):
+    for split_M, held_out_M in zip(splits_FM, held_out_FM, strict=True):
         rows_M2 = dataset.pair_rows_M2[held_out_M]
-        record_N = _records(dataset, parts_M == splits.TRAIN)
+        record_N = _records(dataset, split_M == splits.TRAIN)
         known = _at_most(np.flatnonzero(~np.isnan(record_N)), rng)
         if len(rows_M2) and len(known) and inputs_NK.shape[1]:
             photos, place_M2 = np.unique(rows_M2, return_inverse=True)
@@ -166,21 +165,20 @@ def behaviour(
     return Behaviour(num_pairs, num_series, accuracy, error, z, bool(z > LEAK_Z))
 
 
-def near_duplicates(
-    dataset: Dataset, parts_FM: np.ndarray, inputs_NK: np.ndarray
-) -> NearDuplicates:
+def near_duplicates(data: SplitDataset, inputs_NK: np.ndarray) -> NearDuplicates:
     """Looks for a near training photo of every test photo whose series does not train.
 
     A series that does is named by `shared_series`.
     """
+    dataset, splits_FM = data.dataset, data.splits_FM
     rows_a, rows_b = dataset.pair_rows_M2.T
     within_M = np.linalg.norm(inputs_NK[rows_a] - inputs_NK[rows_b], axis=1)
     limit = float(np.quantile(within_M, NEAR_QUANTILE))
     series_N = _series_of_photos(dataset)
     num_tested, near = 0, []
-    for parts_M in parts_FM:
-        training = np.unique(dataset.pair_rows_M2[parts_M == splits.TRAIN])
-        tested = np.unique(dataset.pair_rows_M2[parts_M == splits.TEST])
+    for split_M in splits_FM:
+        training = np.unique(dataset.pair_rows_M2[split_M == splits.TRAIN])
+        tested = np.unique(dataset.pair_rows_M2[split_M == splits.TEST])
         tested = tested[~np.isin(series_N[tested], series_N[training])]
         rng = np.random.default_rng(0)
         tested, training = _at_most(tested, rng), _at_most(training, rng)
@@ -234,7 +232,7 @@ def _nearest(
 def check(case: AuditCase, earlier: Mapping[str, CheckResult]) -> CheckResult:
     """Do held-out pairs know anything of the training pairs?"""
     del earlier
-    found = find_leaks(case.dataset, case.parts_FM)
+    found = find_leaks(case.data)
     judged = CheckResult()
     if found.behaviour.leaks:
         judged = CheckResult(

@@ -287,7 +287,7 @@ def _is_inverted(looks: list[TestStatistic], signed_z: float | None, limit_z: fl
 
 def check(case: AuditCase, earlier: Mapping[str, CheckResult]) -> CheckResult:
     """Do preferences and features have anything to do with each other?"""
-    found = run_permutation_test(case.dataset, max_seconds=case.max_seconds)
+    found = run_permutation_test(case.data.dataset, max_seconds=case.max_seconds)
     judged = CheckResult() if found.verdict == LINKED else _judge(found, earlier)
     return dataclasses.replace(judged, evidence=tuple(_evidence(found)), facts=found)
 

@@ -3,7 +3,6 @@
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
 import pandas as pd
 
 from jaxrank.audit import feature_quality, leakage, permutation_test, reference, transitivity
@@ -19,7 +18,7 @@ from jaxrank.audit.case import (
     worst,
 )
 from jaxrank.audit.permutation_test import NOT_FINISHED
-from jaxrank.data.dataset import Dataset
+from jaxrank.data.dataset import SplitDataset
 from jaxrank.io import atomic, documents
 from jaxrank.io.documents import read_json
 
@@ -83,8 +82,7 @@ class Audit(NamedTuple):
 
 def audit(
     table: pd.DataFrame,
-    dataset: Dataset,
-    parts_FM: np.ndarray,
+    data: SplitDataset,
     *,
     compared: tuple[pd.DataFrame, pd.DataFrame] | None = None,
     max_seconds: float = SECONDS,
@@ -92,8 +90,7 @@ def audit(
     """Runs every check; see `AuditCase` for the arguments."""
     case = AuditCase(
         table=table,
-        dataset=dataset,
-        parts_FM=parts_FM,
+        data=data,
         compared=compared,
         max_seconds=max_seconds,
     )

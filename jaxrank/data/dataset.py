@@ -1,5 +1,6 @@
 """Pairs and features that belong together: aligned by photo name, hashed, scaled."""
 
+import dataclasses
 import hashlib
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
@@ -53,6 +54,27 @@ class Dataset(NamedTuple):
         """The columns of these blocks, float32 [N, D]; vectors of `l2_blocks` have length 1."""
         named = {name: self.block_columns[name] for name in blocks}
         return l2_normalised(self.features_ND[:, self.column_indices(blocks)], named, l2_blocks)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SplitDataset:
+    """Pairs, and which of them train, validate and test.
+
+    Attributes:
+      dataset: the M pairs.
+      splits_FM: int8, the split of every pair in every fold, from `splits.split_pairs`.
+    """
+
+    dataset: Dataset
+    splits_FM: np.ndarray
+
+    @property
+    def num_folds(self) -> int:
+        return len(self.splits_FM)
+
+    def rows(self, fold: int, split: int) -> np.ndarray:
+        """The pairs of one split of a fold, int [up to M]."""
+        return np.flatnonzero(self.splits_FM[fold] == split)
 
 
 def l2_normalised(

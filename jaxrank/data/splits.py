@@ -12,7 +12,7 @@ import pandas as pd
 from jaxrank.errors import UserError, did_you_mean
 
 TRAIN, VALIDATION, TEST, UNUSED = 0, 1, 2, 3
-PART_NAMES = ("train", "val", "test", "unused")
+SPLIT_NAMES = ("train", "val", "test", "unused")
 # The parts that a model is measured on.
 MEASURED = (TRAIN, VALIDATION, TEST)
 FEWEST_SERIES = 10  # for one split into 80%, 10% and 10%
@@ -58,14 +58,14 @@ def split_pairs(
     if split == RANDOM:
         return _deal(_pair_names(table), "pairs", folds, split_seed)
     series, index = np.unique(table["series_id"].to_numpy(object), return_inverse=True)
-    parts_FM = split_series(series, folds=folds, split_seed=split_seed)[:, index]
+    splits_FM = split_series(series, folds=folds, split_seed=split_seed)[:, index]
     if split == SERIES:
-        return parts_FM
+        return splits_FM
     rank_M = _ranks(_pair_names(table), split_seed)
     pretraining_FM = np.select(
-        [parts_FM == VALIDATION, parts_FM == TEST], [TEST, UNUSED], TRAIN
+        [splits_FM == VALIDATION, splits_FM == TEST], [TEST, UNUSED], TRAIN
     ).astype(np.int8)
-    for fold, parts_M in enumerate(parts_FM):
+    for fold, parts_M in enumerate(splits_FM):
         train = np.flatnonzero(parts_M == TRAIN)
         last_tenth = train[np.argsort(rank_M[train])][int(0.9 * len(train)) :]
         pretraining_FM[fold, last_tenth] = VALIDATION
@@ -169,18 +169,13 @@ def _official(table: pd.DataFrame, split_seed: int) -> np.ndarray:
     return parts[index][None]
 
 
-def split_frame(parts_FM: np.ndarray, table: pd.DataFrame, split: str) -> pd.DataFrame:
+def split_frame(splits_FM: np.ndarray, table: pd.DataFrame, split: str) -> pd.DataFrame:
     """The rows of `splits.csv`: `series_id,fold,split`; for a split by pair also the photos."""
     columns = ["series_id"]
     if split in (RANDOM, PRETRAIN):
         columns += ["image_a", "image_b"]
     frames = [
-        table[columns].assign(fold=fold, split=np.array(PART_NAMES)[parts_M])
-        for fold, parts_M in enumerate(parts_FM)
+        table[columns].assign(fold=fold, split=np.array(SPLIT_NAMES)[parts_M])
+        for fold, parts_M in enumerate(splits_FM)
     ]
     return pd.concat(frames, ignore_index=True).drop_duplicates(ignore_index=True)
-
-
-def fold_rows(parts: np.ndarray, fold: int, part: int) -> np.ndarray:
-    """The pairs of one part (TRAIN, VALIDATION or TEST) of a fold, as rows of the dataset."""
-    return np.flatnonzero(parts[fold] == part)

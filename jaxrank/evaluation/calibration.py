@@ -46,11 +46,11 @@ def judgements(
     for result in results:
         if not result.metrics.completed:
             continue
-        part_M = evaluator.parts_FM[result.trial.fold]
+        split_M = evaluator.splits_FM[result.trial.fold]
         difference_M = pair_differences(result.scores_N, dataset.pair_rows_M2).astype(np.float64)
-        validated = part_M == splits.VALIDATION
+        validated = split_M == splits.VALIDATION
         slope = fit_slope(difference_M[validated], dataset.preference_M[validated])
-        pairs.append(np.flatnonzero(part_M == part))
+        pairs.append(np.flatnonzero(split_M == part))
         differences.append(difference_M[pairs[-1]])
         log_odds.append(slope * differences[-1])
     return Judgements(*map(np.concatenate, (pairs, differences, log_odds)))

@@ -147,13 +147,13 @@ def from_results(
     seeds = {n: sorted({r.trial.seed for r in results if r.trial.experiment.name == n})
              for n in names}  # fmt: skip
     num_seeds = max([1, *map(len, seeds.values())])
-    in_part_FM = (evaluator.parts_FM[folds] == part).astype(np.float64)
+    in_split_FM = (evaluator.splits_FM[folds] == part).astype(np.float64)
 
     def by_series(value_M: np.ndarray) -> np.ndarray:
         return np.bincount(dataset.series_M, value_M, len(dataset.series_ids))
 
     _, directed_M = pair_hits(np.zeros(len(dataset.preference_M)), dataset.preference_M)
-    weight_FS = np.array([by_series(directed_M * in_part_M) for in_part_M in in_part_FM])
+    weight_FS = np.array([by_series(directed_M * in_split_M) for in_split_M in in_split_FM])
     shape = (len(names) + len(rules), len(folds), num_seeds, len(dataset.series_ids))
     hits_XFKS = np.full(shape, np.nan)
     for result in results:
@@ -165,11 +165,11 @@ def from_results(
                 pair_differences(result.scores_N, own.pair_rows_M2), own.preference_M
             )
             place = list(names).index(name), fold, seeds[name].index(trial.seed)
-            hits_XFKS[place] = by_series(hit_M * directed_M * in_part_FM[fold])
+            hits_XFKS[place] = by_series(hit_M * directed_M * in_split_FM[fold])
     for x, difference_M in enumerate(rules.values(), start=len(names)):
         hit_M, _ = pair_hits(difference_M, dataset.preference_M)
-        for fold, in_part_M in enumerate(in_part_FM):
-            hits_XFKS[x, fold] = by_series(hit_M * directed_M * in_part_M)
+        for fold, in_split_M in enumerate(in_split_FM):
+            hits_XFKS[x, fold] = by_series(hit_M * directed_M * in_split_M)
     controls = {r.trial.experiment.name for r in results if r.trial.experiment.is_control}
     is_rule_X = np.arange(len(hits_XFKS)) >= len(names)
     is_candidate_X = ~is_rule_X & ~np.isin([*names, *rules], list(controls))

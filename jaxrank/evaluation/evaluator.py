@@ -15,7 +15,7 @@ import pandas as pd
 
 from jaxrank import losses
 from jaxrank.data import splits
-from jaxrank.data.dataset import Dataset, permutation_control
+from jaxrank.data.dataset import Dataset, SplitDataset, permutation_control
 from jaxrank.evaluation import ranking
 from jaxrank.evaluation.trial_results import (
     FAILED,
@@ -40,39 +40,44 @@ class Evaluator(NamedTuple):
     """What every trial and rule is measured with; F folds.
 
     Attributes:
-      dataset: the pairs.
-      parts_FM: int8, the part of every pair in every fold.
+      data: the pairs and their splits.
       photos: of each fold and part of ORDERED_PARTS, the photos in its pairs, by series.
-      worth: where the true order of a series' photos comes from.
+      strength_source: where the ground-truth strength of photos comes from.
       control: the same of renumbered pairs; None in a control's own.
     """
 
-    dataset: Dataset
-    parts_FM: np.ndarray
+    data: SplitDataset
     photos: dict[tuple[int, int], ranking.SeriesPhotos]
-    worth: str
+    strength_source: str
     control: "Evaluator | None"
+
+    @property
+    def dataset(self) -> Dataset:
+        return self.data.dataset
+
+    @property
+    def splits_FM(self) -> np.ndarray:
+        """int8, the split of every pair in every fold."""
+        return self.data.splits_FM
 
     def of(self, experiment: Experiment) -> "Evaluator":
         """The one for an experiment's trials."""
         return self.control if experiment.is_control and self.control is not None else self
 
 
-def make_evaluator(dataset: Dataset, parts_FM: np.ndarray) -> Evaluator:
-    control = _make_evaluator(permutation_control(dataset), parts_FM, None)
-    return _make_evaluator(dataset, parts_FM, control)
+def make_evaluator(data: SplitDataset) -> Evaluator:
+    moved = dataclasses.replace(data, dataset=permutation_control(data.dataset))
+    return _make_evaluator(data, _make_evaluator(moved, None))
 
 
-def _make_evaluator(dataset: Dataset, parts_FM: np.ndarray, control: Evaluator | None) -> Evaluator:
-    worth_N, source = ranking.ground_truth_strength(dataset)
+def _make_evaluator(data: SplitDataset, control: Evaluator | None) -> Evaluator:
+    strength_N, source = ranking.ground_truth_strength(data.dataset)
     photos = {
-        (fold, part): ranking.series_photos(
-            dataset, worth_N, np.flatnonzero(parts_FM[fold] == part)
-        )
-        for fold in range(len(parts_FM))
-        for part in ORDERED_SPLITS
+        (fold, split): ranking.series_photos(data.dataset, strength_N, data.rows(fold, split))
+        for fold in range(data.num_folds)
+        for split in ORDERED_SPLITS
     }
-    return Evaluator(dataset, parts_FM, photos, source, control)
+    return Evaluator(data, photos, source, control)
 
 
 class ScoredPairs(NamedTuple):
@@ -111,7 +116,7 @@ class Metric(NamedTuple):
 
     @property
     def columns(self) -> list[str]:
-        return [f"{splits.PART_NAMES[split]}_{self.name}" for split in self.splits]
+        return [f"{splits.SPLIT_NAMES[split]}_{self.name}" for split in self.splits]
 
 
 def _loss(scored: ScoredPairs) -> float:
@@ -155,7 +160,7 @@ def _measure(
     found = {}
     for metric in METRICS:
         for split, column in zip(metric.splits, metric.columns, strict=True):
-            mine = evaluator.parts_FM[fold] == split
+            mine = evaluator.splits_FM[fold] == split
             found[column] = metric.measure(
                 ScoredPairs(
                     difference_M[mine],
@@ -203,7 +208,7 @@ def baseline_metrics(
     scores_N: np.ndarray, evaluator: Evaluator, folds: Sequence[int] | None = None
 ) -> dict[str, float]:
     """The metrics of a baseline's scores [N], means over folds, by default over all."""
-    chosen = range(len(evaluator.parts_FM)) if folds is None else folds
+    chosen = range(len(evaluator.splits_FM)) if folds is None else folds
     difference_M = pair_differences(scores_N, evaluator.dataset.pair_rows_M2)
     per_fold = [_measure(difference_M, evaluator, fold, scores_N) for fold in chosen]
     return pd.DataFrame(per_fold).mean().to_dict()
@@ -280,13 +285,13 @@ def control_z(results: Sequence[TrialResult], evaluator: Evaluator) -> tuple[flo
 
 def _tested(results: Sequence[TrialResult], evaluator: Evaluator) -> tuple[np.ndarray, np.ndarray]:
     """Hits and weights [M] of the test pairs, summed over completed trials."""
-    dataset, parts = evaluator.dataset, evaluator.parts_FM
+    dataset, splits_FM = evaluator.dataset, evaluator.splits_FM
     hits_M, weight_M = np.zeros((2, len(dataset.preference_M)))
     for result in results:
         if result.metrics.completed:
             difference = pair_differences(result.scores_N, dataset.pair_rows_M2)
             hit, directed = pair_hits(difference, dataset.preference_M)
-            tested = directed * (parts[result.trial.fold] == splits.TEST)
+            tested = directed * (splits_FM[result.trial.fold] == splits.TEST)
             hits_M += hit * tested
             weight_M += tested
     return hits_M, weight_M
@@ -294,12 +299,12 @@ def _tested(results: Sequence[TrialResult], evaluator: Evaluator) -> tuple[np.nd
 
 def predictions(results: Sequence[TrialResult], evaluator: Evaluator) -> pd.DataFrame:
     """The rows of `predictions.csv`: validation and test pairs of every completed trial."""
-    dataset, parts = evaluator.dataset, evaluator.parts_FM
+    dataset, splits_FM = evaluator.dataset, evaluator.splits_FM
     frames = []
     for result in results:
         trial, scores_N = result.trial, result.scores_N
-        part_M = parts[trial.fold]
-        chosen = np.flatnonzero(np.isin(part_M, ORDERED_SPLITS))
+        split_M = splits_FM[trial.fold]
+        chosen = np.flatnonzero(np.isin(split_M, ORDERED_SPLITS))
         rows_a, rows_b = dataset.pair_rows_M2[chosen].T
         hit, weight = pair_hits(scores_N[rows_a] - scores_N[rows_b], dataset.preference_M[chosen])
         frame = dataset.table.loc[chosen, ["series_id", "image_a", "image_b", "preference"]]
@@ -308,7 +313,7 @@ def predictions(results: Sequence[TrialResult], evaluator: Evaluator) -> pd.Data
                 score_a=scores_N[rows_a],
                 score_b=scores_N[rows_b],
                 correct=np.where(weight > 0, hit, np.nan),
-                split=np.array(splits.PART_NAMES)[part_M[chosen]],
+                split=np.array(splits.SPLIT_NAMES)[split_M[chosen]],
                 fold=trial.fold,
                 seed=trial.seed,
             )

@@ -116,19 +116,19 @@ class SeriesPhotos(NamedTuple):
     pair_starts: np.ndarray
 
 
-def series_photos(dataset: Dataset, worth_N: np.ndarray, pairs: np.ndarray) -> SeriesPhotos:
+def series_photos(dataset: Dataset, strength_N: np.ndarray, pairs: np.ndarray) -> SeriesPhotos:
     """Groups the photos that stand in some pairs.
 
     Args:
       dataset: the aligned pairs.
-      worth_N: from `true_worth`.
+      strength_N: from `true_worth`.
       pairs: rows of the dataset's pairs, such as those of one part.
     """
     photos, first = np.unique(dataset.pair_rows_M2[pairs], return_index=True)
     series = dataset.series_M[pairs][first // 2]  # two photos a pair
-    order = np.lexsort((-worth_N[photos], series))
+    order = np.lexsort((-strength_N[photos], series))
     photos, series = photos[order], series[order]
-    worth = worth_N[photos]
+    worth = strength_N[photos]
     starts = _starts(series)
     sizes = np.diff(np.r_[starts, len(series)])
     # The best comes first and the worst last.

@@ -66,12 +66,12 @@ def evaluate_model(
     _check_finite(scores_N, dataset.photos)
     rules, notes = _rules(dataset, store)
     split_M = _how_seen(model, dataset)
-    worth_N, worth = ranking.ground_truth_strength(dataset)
+    strength_N, worth = ranking.ground_truth_strength(dataset)
     rows = []
     for split in (NEW, VALIDATION, TRAIN):
         chosen = np.flatnonzero(split_M == split)
         if len(chosen):
-            photos = ranking.series_photos(dataset, worth_N, chosen)
+            photos = ranking.series_photos(dataset, strength_N, chosen)
             for name, rule_N in {MODEL: scores_N, **rules}.items():
                 row = _measured(rule_N, dataset, chosen, photos)
                 rows.append({"scorer": name, "split": split} | row)

@@ -12,8 +12,7 @@ import numpy as np
 
 from jaxrank import sampling
 from jaxrank.data import splits
-from jaxrank.data.dataset import Dataset
-from jaxrank.data.splits import fold_rows
+from jaxrank.data.dataset import Dataset, SplitDataset
 from jaxrank.errors import UserError
 from jaxrank.planning.cohort import SCORING_CHUNK, Cohort, ProgramKey, program_key
 from jaxrank.planning.costs import DeviceProfile, built_in_profile
@@ -41,11 +40,11 @@ class Folds(NamedTuple):
     most_val: int
 
 
-def measure_folds(dataset: Dataset, parts: np.ndarray) -> Folds:
-    folds = range(len(parts))
+def measure_folds(data: SplitDataset) -> Folds:
+    folds = range(data.num_folds)
     return Folds(
-        [dataset.series_M[fold_rows(parts, f, splits.TRAIN)] for f in folds],
-        max(len(fold_rows(parts, f, splits.VALIDATION)) for f in folds),
+        [data.dataset.series_M[data.rows(f, splits.TRAIN)] for f in folds],
+        max(len(data.rows(f, splits.VALIDATION)) for f in folds),
     )
 
 
@@ -111,8 +110,7 @@ def _shaped(
 
 def make_cohorts(
     trials: Sequence[Trial],
-    dataset: Dataset,
-    parts: np.ndarray,
+    data: SplitDataset,
     memory_limit: int,
     profile: DeviceProfile | None = None,
 ) -> list[Cohort]:
@@ -122,8 +120,7 @@ def make_cohorts(
 
     Args:
       trials: whose blocks all stand in the dataset.
-      dataset: the aligned pairs.
-      parts: int8 [F, M], from `splits.split_pairs`.
+      data: the aligned pairs.
       memory_limit: bytes that one cohort may take.
       profile: of the machine; by default those that are built in.
 
@@ -131,12 +128,12 @@ def make_cohorts(
       UserError: one trial alone is over the limit.
     """
     profile = built_in_profile() if profile is None else profile
-    folds = measure_folds(dataset, parts)
+    folds = measure_folds(data)
     groups: dict[ProgramKey, list[Trial]] = {}
     for trial in trials:
         groups.setdefault(program_key(trial.experiment), []).append(trial)
     wholes = [
-        make_cohort(members, dataset, folds, profile, common.mlp_hidden_dims)
+        make_cohort(members, data.dataset, folds, profile, common.mlp_hidden_dims)
         for common, members in groups.items()
     ]
     cohorts = []

@@ -198,7 +198,7 @@ def table_notes(
         )
     lines.append(
         "Top-1 and tau (of test series) measure the order of each series' photos, by "
-        f"{evaluator.worth}."
+        f"{evaluator.strength_source}."
     )
     return lines
 
@@ -224,7 +224,7 @@ def _few_steps(results: Sequence[TrialResult], evaluator: Evaluator) -> list[str
     for result in results:
         if result.metrics.completed and not result.trial.experiment.is_control:
             e = result.trial.experiment
-            num_pairs = int((evaluator.parts_FM[result.trial.fold] == splits.TRAIN).sum())
+            num_pairs = int((evaluator.splits_FM[result.trial.fold] == splits.TRAIN).sum())
             steps = result.metrics.epochs_run * -(-num_pairs // e.batch_size)
             most[e.name] = max(most.get(e.name, 0), steps)
     return [f"{name} ({steps})" for name, steps in most.items() if steps < FEWEST_STEPS]

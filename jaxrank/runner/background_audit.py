@@ -16,8 +16,7 @@ def audit_of(folder: Path, prepared: Prepared, max_seconds: float) -> verdict.Au
     """The audit in the folder of a search, or a new one."""
     found = verdict.read_audit(folder)
     if found is None:
-        dataset, parts = prepared.dataset, prepared.parts
-        found = verdict.audit(dataset.table, dataset, parts, max_seconds=max_seconds)
+        found = verdict.audit(prepared.dataset.table, prepared.split_data, max_seconds=max_seconds)
     return found
 
 

@@ -16,7 +16,7 @@ from scipy.optimize import nnls
 from jaxrank import devices, train
 from jaxrank.configs import default
 from jaxrank.data import splits, synthetic
-from jaxrank.data.dataset import Dataset, align
+from jaxrank.data.dataset import SplitDataset, align
 from jaxrank.errors import UserError
 from jaxrank.experiments.hyperparameters import Experiment, read_experiments
 from jaxrank.io import atomic
@@ -55,25 +55,25 @@ def profile_device() -> tuple[DeviceProfile, list[Timing]]:
     """Trains each of the cohorts for a few epochs, and fits the rates to what they took."""
     simulated = synthetic.simulate(num_series=_NUM_SERIES)
     dataset = align(simulated.pairs, simulated.features)
-    parts = splits.split_pairs(dataset.table)
+    data = SplitDataset(dataset=dataset, splits_FM=splits.split_pairs(dataset.table))
     (base, *_) = read_experiments(default.get_config(), ["simple_mlp"], {})
     timings = []
     for blocks, dims, batch_size, num_trials in _COHORTS:
         experiment = dataclasses.replace(
             base, blocks=tuple(blocks.split(",")), mlp_hidden_dims=dims, batch_size=batch_size
         )
-        timings.append(_time(experiment, num_trials, dataset, parts))
+        timings.append(_time(experiment, num_trials, data))
     return fit_profile(timings), timings
 
 
-def _time(experiment: Experiment, num_trials: int, dataset: Dataset, parts: np.ndarray) -> Timing:
+def _time(experiment: Experiment, num_trials: int, data: SplitDataset) -> Timing:
     trials = make_trials([experiment], [0], 0, num_trials)
-    (cohort,) = planner.make_cohorts(trials, dataset, parts, memory_limit=2**62)
+    (cohort,) = planner.make_cohorts(trials, data, memory_limit=2**62)
     cohort = cohort._replace(epochs_per_dispatch=1)
     begun = time.perf_counter()
-    static, arrays, feed, init = train.compile_cohort(cohort, dataset, parts)
+    static, arrays, feed, init = train.compile_cohort(cohort, data)
     compile_seconds = time.perf_counter() - begun
-    rows = jnp.asarray(cohort_rows(cohort, dataset, parts, 0)[:, None])
+    rows = jnp.asarray(cohort_rows(cohort, data, 0)[:, None])
     state, seconds = init(), []
     for _ in range(1 + _EPOCHS):
         begun = time.perf_counter()

@@ -76,8 +76,8 @@ def _save_best(
 ) -> None:
     assert best.weights is not None, "the best trial's weights were let go of"
     experiment = best.trial.experiment
-    dataset, part_M = evaluator.dataset, evaluator.parts_FM[best.trial.fold]
-    validated = part_M == splits.VALIDATION
+    dataset, split_M = evaluator.dataset, evaluator.splits_FM[best.trial.fold]
+    validated = split_M == splits.VALIDATION
     difference_M = pair_differences(best.scores_N, dataset.pair_rows_M2)
     slope = fit_slope(difference_M[validated], dataset.preference_M[validated])
     assert best.metrics.best_epoch is not None
@@ -92,15 +92,15 @@ def _save_best(
         recipes={name: key for name, key in dataset.recipes.items() if name in experiment.blocks},
     )
     columns = {name: dataset.block_columns[name] for name in experiment.blocks}
-    save_model(folder, card, columns, *best.weights, _photos_seen(dataset, part_M, seen_before))
+    save_model(folder, card, columns, *best.weights, _photos_seen(dataset, split_M, seen_before))
 
 
 def _photos_seen(
-    dataset: Dataset, part_M: np.ndarray, seen_before: Mapping[str, Iterable[str]]
+    dataset: Dataset, split_M: np.ndarray, seen_before: Mapping[str, Iterable[str]]
 ) -> dict[str, list[str]]:
     """Names of the photos that trained a model, and of those that chose its epoch."""
     seen = {}
     for how, part in zip(SEEN, (splits.TRAIN, splits.VALIDATION), strict=True):
-        photos = dataset.photos[np.unique(dataset.pair_rows_M2[part_M == part])]
+        photos = dataset.photos[np.unique(dataset.pair_rows_M2[split_M == part])]
         seen[how] = sorted({*photos.tolist(), *seen_before.get(how, ())})
     return seen

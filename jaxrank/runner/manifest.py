@@ -56,7 +56,7 @@ class Manifest(NamedTuple):
       versions: by package, of those that matter to the bits.
       device: the kind that trains.
       data: `dataset.content_hash`.
-      folds: a hash of the parts of each fold.
+      folds: a hash of the splits of each fold.
       launch: the options, see `prepare.Prepared`.
       experiments: every value, the linear reference included.
       cohorts: in the order in which they are trained; of a trial that stands in two, the later
@@ -120,7 +120,8 @@ def _describe(prepared: Prepared) -> Manifest:
         device=devices.kind(),
         data=prepared.data.sha256,
         folds=[
-            hashlib.sha256(np.ascontiguousarray(fold).data).hexdigest() for fold in prepared.parts
+            hashlib.sha256(np.ascontiguousarray(fold).data).hexdigest()
+            for fold in prepared.split_data.splits_FM
         ],
         launch=_as_json(prepared.launch),
         experiments=[_as_json(dataclasses.asdict(e)) for e in prepared.experiments],
@@ -290,7 +291,7 @@ def cohort_of(planned: PlannedCohort, prepared: Prepared) -> Cohort:
     return make_cohort(
         [trials[key] for key in planned.trials],
         prepared.dataset,
-        measure_folds(prepared.dataset, prepared.parts),
+        measure_folds(prepared.split_data),
         prepared.profile,
         tuple(planned.program["program_key"]["mlp_hidden_dims"]),
         planned.program["epochs_per_dispatch"],

@@ -56,15 +56,12 @@ class Prefetcher:
         with self._lock:
             key = _columns(cohort.program_key)
             if key not in self._feeds:
-                self._feeds[key] = make_inputs(
-                    cohort, prepared.dataset, prepared.parts, prepared.trained_folds
-                )
+                self._feeds[key] = make_inputs(cohort, prepared.split_data, prepared.trained_folds)
             feed = self._feeds[key]
         return train.compile_cohort(
             cohort,
-            prepared.dataset,
-            prepared.parts,
-            start=None if prepared.start is None else prepared.start.weights,
+            prepared.split_data,
+            start=prepared.initial_weights,
             feed=feed,
         )
 

@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 from jaxrank import baselines, devices
 from jaxrank.configs import default
 from jaxrank.data import splits
-from jaxrank.data.dataset import Dataset, align, content_hash
+from jaxrank.data.dataset import Dataset, SplitDataset, align, content_hash
 from jaxrank.data.inputs import (
     SIMULATED,
     FeaturesInput,
@@ -82,7 +82,7 @@ class Prepared(NamedTuple):
     """A search that is ready to run.
 
     Attributes:
-      dataset, parts: the aligned pairs and, int8 [F, M], the split of every pair in every fold.
+      split_data: the aligned pairs and their splits.
       data: what the data are.
       experiments: all, with their blocks resolved; the references are the last.
       skipped: by experiment, why it can't be trained.
@@ -94,8 +94,7 @@ class Prepared(NamedTuple):
       launch: the options as plan.json has them: with them, `prepare` gives the same again.
     """
 
-    dataset: Dataset
-    parts: np.ndarray
+    split_data: SplitDataset
     data: DataSummary
     experiments: list[Experiment]
     skipped: dict[str, str]
@@ -105,6 +104,10 @@ class Prepared(NamedTuple):
     ceiling_scores_N: np.ndarray | None
     start: Model | None
     launch: dict[str, Any]
+
+    @property
+    def dataset(self) -> Dataset:
+        return self.split_data.dataset
 
     @property
     def initial_weights(self) -> InitialWeights | None:
@@ -138,8 +141,8 @@ def prepare(pairs: PairsInput = None, features: FeaturesInput = None, **options:
     whole = splits.split_pairs(
         inputs.pairs.table, chosen.split, folds=chosen.folds, split_seed=chosen.split_seed
     )
-    parts = whole[:, dataset.kept_M]
-    _check_parts(dataset, parts)
+    data = SplitDataset(dataset=dataset, splits_FM=whole[:, dataset.kept_M])
+    _check_splits(data)
 
     _refuse_names_of_baselines(names, dataset)
     resolved = [resolve_blocks(e, list(dataset.block_columns)) for e in wanted]
@@ -147,18 +150,18 @@ def prepare(pairs: PairsInput = None, features: FeaturesInput = None, **options:
     if set(names) <= set(skipped):
         reasons = "; ".join(f"{name}: {reason}" for name, reason in skipped.items())
         raise UserError(f"nothing is left to train: {reasons}")
-    trained_folds = _trained_folds(chosen.only_folds, len(parts))
-    start, resolved = begin_from(chosen.init_from, resolved, skipped, dataset, parts[trained_folds])
+    trained_folds = _trained_folds(chosen.only_folds, data.num_folds)
+    of_trained = dataclasses.replace(data, splits_FM=data.splits_FM[trained_folds])
+    start, resolved = begin_from(chosen.init_from, resolved, skipped, of_trained)
     trained = [e for e in resolved if e.name not in skipped]
     trials = _make_trials(trained, trained_folds, chosen)
     given = chosen.device_profile
     profile = costs.built_in_profile() if given is None else costs.DeviceProfile(**given)
     limit = devices.memory_limit(chosen.memory_fraction)
-    cohorts = planner.make_cohorts(trials, dataset, parts, limit, profile)
+    cohorts = planner.make_cohorts(trials, data, limit, profile)
     best = inputs.best_score
     return Prepared(
-        dataset=dataset,
-        parts=parts,
+        split_data=data,
         data=_summarise(inputs, dataset, chosen.split),
         experiments=resolved,
         skipped=skipped,
@@ -268,15 +271,16 @@ def _absolute(given: object, otherwise: Any) -> Any:
     return str(Path(given).absolute()) if isinstance(given, str | Path) else otherwise
 
 
-def _check_parts(dataset: Dataset, parts: np.ndarray) -> None:
-    """Every part of every fold needs a pair that can be right or wrong."""
+def _check_splits(data: SplitDataset) -> None:
+    """Every split of every fold needs a pair that can be right or wrong."""
+    dataset = data.dataset
     directed = dataset.preference_M != 0.5
     if not directed.any():
         raise UserError("every preference is exactly 0.5: no pair says which photo is better")
-    for fold in range(len(parts)):
+    for fold in range(data.num_folds):
         for part in splits.MEASURED:
-            name = splits.PART_NAMES[part]
-            if not directed[splits.fold_rows(parts, fold, part)].any():
+            name = splits.SPLIT_NAMES[part]
+            if not directed[data.rows(fold, part)].any():
                 raise UserError(
                     f"fold {fold} has no {name} pair with features and a preference other than "
                     f"0.5; {len(dataset.series_ids)} series with features do not fill this split"
@@ -304,7 +308,7 @@ def _skipped(
 
 def describe(prepared: Prepared) -> list[str]:
     """The data and the plan in sentences, for the log and the screen."""
-    facts, num_folds = prepared.data, len(prepared.parts)
+    facts, num_folds = prepared.data, prepared.split_data.num_folds
     blocks = ", ".join(f"{name} ({dim})" for name, dim in facts.blocks.items())
     kind = SIMULATED if facts.simulated else f"data: {facts.pairs}"
     split = f"{num_folds} folds" if num_folds > 1 else "one split"

@@ -162,8 +162,7 @@ def _fit(
     try:
         return train.fit(
             cohort,
-            prepared.dataset,
-            prepared.parts,
+            prepared.split_data,
             loaded=loader.load(cohort) if loaded is None else loaded,
             restore=restore,
             on_dispatch=on_dispatch,

@@ -206,7 +206,7 @@ def _run(
     stop_signal: Callable[[], int | None],
 ) -> SearchResult:
     """Trains what is waiting, evaluates and reports; `said` comes first in the log."""
-    evaluator = make_evaluator(ready.prepared.dataset, ready.prepared.parts)
+    evaluator = make_evaluator(ready.prepared.split_data)
     start = time.perf_counter()
     for line in [*said, *ready.describe()]:
         log.info(line)
@@ -295,5 +295,7 @@ def _write_records(folder: Path, ready: Workspace) -> None:
     )
     tables.write_frame(
         folder / "splits.csv",
-        splits.split_frame(prepared.parts, prepared.dataset.table, prepared.launch["split"]),
+        splits.split_frame(
+            prepared.split_data.splits_FM, prepared.dataset.table, prepared.launch["split"]
+        ),
     )

@@ -9,7 +9,7 @@ import numpy as np
 
 from jaxrank.configs import REFERENCES
 from jaxrank.data import splits
-from jaxrank.data.dataset import Dataset
+from jaxrank.data.dataset import SplitDataset
 from jaxrank.errors import UserError
 from jaxrank.experiments.hyperparameters import (
     Experiment,
@@ -21,8 +21,7 @@ def begin_from(
     folder: Path | str | None,
     experiments: Sequence[Experiment],
     skipped: Container[str],
-    dataset: Dataset,
-    parts: np.ndarray,
+    data: SplitDataset,
 ) -> tuple[Model | None, list[Experiment]]:
     """The model that training begins from, and the experiments with its digest in `init_from`;
     None, and the experiments as they are, without a folder.
@@ -31,7 +30,7 @@ def begin_from(
       folder: of the model.
       experiments: all; the references begin at random.
       skipped: names of those that are not trained, and need not fit the model.
-      dataset, parts: the pairs and their splits in the trained folds.
+      data: the pairs and their splits in the trained folds.
 
     Raises:
       UserError: the model has another shape, or has seen validation or test photos.
@@ -39,7 +38,7 @@ def begin_from(
     if folder is None:
         return None, list(experiments)
     start = load_model(folder)
-    check_start(start, folder, [e for e in experiments if e.name not in skipped], dataset, parts)
+    check_start(start, folder, [e for e in experiments if e.name not in skipped], data)
     return start, [
         e if e.name in REFERENCES else dataclasses.replace(e, init_from=start.digest)
         for e in experiments
@@ -50,8 +49,7 @@ def check_start(
     start: Model,
     folder: Path | str,
     experiments: Sequence[Experiment],
-    dataset: Dataset,
-    parts: np.ndarray,
+    data: SplitDataset,
 ) -> None:
     """Refuses to begin from a model of another shape, or from one that knows the answers."""
     for e in experiments:
@@ -64,28 +62,30 @@ def check_start(
                     f"--init_from={folder}: the model has {key}={_shown(its)}, but experiment "
                     f"'{e.name}' has {_shown(wanted)}; give it the same {key}"
                 )
-        if start.block_columns != {name: dataset.block_columns[name] for name in e.blocks}:
+        if start.block_columns != {name: data.dataset.block_columns[name] for name in e.blocks}:
             raise UserError(
                 f"--init_from={folder}: experiment '{e.name}' does not read the columns that the "
                 f"model reads (blocks {','.join(start.block_columns)})"
             )
         recipes = start.card.recipes
-        for name in {*e.blocks} & {*recipes} & {*dataset.recipes}:
-            if recipes[name] != dataset.recipes[name]:
+        for name in {*e.blocks} & {*recipes} & {*data.dataset.recipes}:
+            if recipes[name] != data.dataset.recipes[name]:
                 raise UserError(
                     f"--init_from={folder}: block '{name}' was not made as the one that the model "
                     "was trained on"
                 )
     train, val = (start.seen[how] for how in SEEN)
     for part, known in ((splits.TEST, train | val), (splits.VALIDATION, train)):
-        photos = dataset.photos[np.unique(dataset.pair_rows_M2[(parts == part).any(axis=0)])]
+        photos = data.dataset.photos[
+            np.unique(data.dataset.pair_rows_M2[(data.splits_FM == part).any(axis=0)])
+        ]
         leaked = [photo for photo in photos if photo in known]
         if leaked:
             raise UserError(
                 f"--init_from={folder}: the model has seen {len(leaked):,} of the "
-                f"{len(photos):,} {splits.PART_NAMES[part]} photos, such as '{leaked[0]}'; "
+                f"{len(photos):,} {splits.SPLIT_NAMES[part]} photos, such as '{leaked[0]}'; "
                 "pretrain with --split=pretrain and the same --split_seed and --folds"
-                + (", with --only_folds=K in both" if len(parts) > 1 else "")
+                + (", with --only_folds=K in both" if data.num_folds > 1 else "")
             )
 
 

@@ -155,9 +155,7 @@ def plan_search(
         check_machine(folder, record, prepared)
     if more:
         limit = memory_limit(prepared.launch["memory_fraction"])
-        cohorts = planner.make_cohorts(
-            more, prepared.dataset, prepared.parts, limit, prepared.profile
-        )
+        cohorts = planner.make_cohorts(more, prepared.split_data, limit, prepared.profile)
         record = extended_manifest(record, prepared, cohorts)
     elif not tables_are_there(folder) or (ready.waiting and (extend or retry_failed)):
         record = record._replace(finished=False)

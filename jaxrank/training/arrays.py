@@ -13,8 +13,7 @@ import numpy as np
 
 from jaxrank import losses, sampling
 from jaxrank.data import splits
-from jaxrank.data.dataset import Dataset, fit_scaling, permutation_control
-from jaxrank.data.splits import fold_rows
+from jaxrank.data.dataset import Dataset, SplitDataset, fit_scaling, permutation_control
 from jaxrank.experiments.hyperparameters import (
     COHORT,
     HYPERPARAMETERS,
@@ -95,24 +94,23 @@ class CohortInputs(NamedTuple):
     scaling: dict[int, Scaling]
 
 
-def make_inputs(
-    cohort: Cohort, dataset: Dataset, parts: np.ndarray, folds: Iterable[int]
-) -> CohortInputs:
+def make_inputs(cohort: Cohort, data: SplitDataset, folds: Iterable[int]) -> CohortInputs:
     """The columns that a cohort reads, and their scaling in these folds.
 
     After the pairs come the same with renumbered photos, which a control learns from: for its
     program, that is a matter of row numbers too.
     """
+    dataset = data.dataset
     inputs_ND = dataset.inputs(cohort.program_key.blocks, cohort.program_key.l2_blocks)
     scaling = {}
     for fold in folds:
-        train = fold_rows(parts, fold, splits.TRAIN)
+        train = data.rows(fold, splits.TRAIN)
         scaling[fold] = fit_scaling(inputs_ND, np.unique(dataset.pair_rows_M2[train]))
     pairs = np.concatenate([dataset.pair_rows_M2, permutation_control(dataset).pair_rows_M2])
-    data = DeviceData(
+    on_device = DeviceData(
         jnp.asarray(inputs_ND), jnp.asarray(pairs), jnp.asarray(np.tile(dataset.preference_M, 2))
     )
-    return CohortInputs(data, scaling)
+    return CohortInputs(on_device, scaling)
 
 
 def first_row(trial: Trial, dataset: Dataset) -> int:
@@ -121,21 +119,22 @@ def first_row(trial: Trial, dataset: Dataset) -> int:
 
 
 def make_trial_arrays(
-    cohort: Cohort, dataset: Dataset, parts: np.ndarray, scaling: Mapping[int, Scaling]
+    cohort: Cohort, data: SplitDataset, scaling: Mapping[int, Scaling]
 ) -> TrialArrays:
     """The cohort's trials as data; every leaf has a leading axis P.
 
     Args:
       cohort: the trials.
-      dataset, parts: their pairs.
+      data: their pairs.
       scaling: of each fold's trials.
     """
+    dataset = data.dataset
     folds = sorted({trial.fold for trial in cohort.trials})
     val_rows, log_ties = {}, {}
     for fold in folds:
-        train = fold_rows(parts, fold, splits.TRAIN)
+        train = data.rows(fold, splits.TRAIN)
         log_ties[fold] = losses.log_ties_at_chance(dataset.preference_M[train])
-        val_rows[fold] = fold_rows(parts, fold, splits.VALIDATION)
+        val_rows[fold] = data.rows(fold, splits.VALIDATION)
 
     def padded(rows: np.ndarray) -> np.ndarray:
         full = np.full(cohort.val_shape, sampling.EMPTY, np.int32)
@@ -170,15 +169,16 @@ def _traced(name: str, experiments: Sequence[Experiment]) -> Array:
         return jnp.asarray(np.array(values).astype(kind))
 
 
-def cohort_rows(cohort: Cohort, dataset: Dataset, parts: np.ndarray, epoch: int) -> np.ndarray:
+def cohort_rows(cohort: Cohort, data: SplitDataset, epoch: int) -> np.ndarray:
     """The batches of one epoch, int32 [P, S, B], as rows of the dataset.
 
     The order depends on fold and seed, not on the experiment: trials that differ only in
     hyperparameters see the same batches (common random numbers).
     """
+    dataset = data.dataset
     drawn: dict[tuple[int, int], np.ndarray] = {}
     for fold, seed in {(trial.fold, trial.seed) for trial in cohort.trials}:
-        train = fold_rows(parts, fold, splits.TRAIN)
+        train = data.rows(fold, splits.TRAIN)
         places = sampling.epoch_rows(
             dataset.series_M[train],
             cohort.program_key.sampler,

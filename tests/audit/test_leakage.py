@@ -12,7 +12,7 @@ from small_data import make_data
 
 from jaxrank.audit import leakage, projection, transitivity
 from jaxrank.data import splits
-from jaxrank.data.dataset import Dataset, align
+from jaxrank.data.dataset import Dataset, SplitDataset, align
 from jaxrank.data.feature_store import Block
 from jaxrank.data.preferences import Preferences
 
@@ -46,7 +46,7 @@ def test_shared_series_are_counted_once_over_folds() -> None:
         ],
         np.int8,
     )
-    shared = leakage.shared_series(dataset, parts)
+    shared = leakage.shared_series(SplitDataset(dataset=dataset, splits_FM=parts))
     assert shared.num_series == 1
     assert shared.examples == ("0",)
     # Test pairs: 2, 2 and 1; those of a series that trains: 2, 0 and 0.
@@ -56,7 +56,7 @@ def test_shared_series_are_counted_once_over_folds() -> None:
 def test_a_split_by_series_shares_none() -> None:
     dataset = align(*make_data(40))
     parts = splits.split_pairs(dataset.table, folds=4)
-    assert leakage.shared_series(dataset, parts) == (0, 0.0, ())
+    assert leakage.shared_series(SplitDataset(dataset=dataset, splits_FM=parts)) == (0, 0.0, ())
 
 
 def test_the_record_of_the_nearest_training_photo_predicts() -> None:
@@ -73,15 +73,24 @@ def test_the_record_of_the_nearest_training_photo_predicts() -> None:
             return np.zeros(shape)
 
     inputs = dataset.features_ND
-    found = leakage.behaviour(dataset, parts, inputs, Unmoved(np.random.PCG64()))
+    found = leakage.behaviour(
+        SplitDataset(dataset=dataset, splits_FM=parts), inputs, Unmoved(np.random.PCG64())
+    )
     assert (found.num_pairs, found.num_series, found.accuracy) == (12, 12, 1.0)
     turned = align(
         Preferences(dataset.table.assign(preference=[0.1] * 12 + [0.9] * 12)),
         {"one": Block(list(dataset.photos), ["x"], inputs)},
     )
-    assert leakage.behaviour(turned, parts, inputs, Unmoved(np.random.PCG64())).accuracy == 0.0
+    assert (
+        leakage.behaviour(
+            SplitDataset(dataset=turned, splits_FM=parts), inputs, Unmoved(np.random.PCG64())
+        ).accuracy
+        == 0.0
+    )
     # Renumbered, the record belongs to other photos.
-    renumbered = leakage.behaviour(dataset, parts, inputs, np.random.default_rng(0))
+    renumbered = leakage.behaviour(
+        SplitDataset(dataset=dataset, splits_FM=parts), inputs, np.random.default_rng(0)
+    )
     assert 0.0 < renumbered.accuracy < 1.0
     assert not renumbered.leaks
 
@@ -105,8 +114,8 @@ def test_a_split_by_pair_leaks_and_one_by_series_does_not(seed: int) -> None:
     dataset = align(*make_data(500, seed))
     by_pair = splits.split_pairs(dataset.table, splits.RANDOM, folds=3, split_seed=seed)
     by_series = splits.split_pairs(dataset.table, splits.SERIES, folds=3, split_seed=seed)
-    leaky = leakage.find_leaks(dataset, by_pair, seed=seed)
-    clean = leakage.find_leaks(dataset, by_series, seed=seed)
+    leaky = leakage.find_leaks(SplitDataset(dataset=dataset, splits_FM=by_pair), seed=seed)
+    clean = leakage.find_leaks(SplitDataset(dataset=dataset, splits_FM=by_series), seed=seed)
     assert leaky.behaviour.leaks
     assert leaky.shared.num_series > 100
     assert not clean.behaviour.leaks
@@ -122,16 +131,21 @@ def test_validation_pairs_are_asked_as_test_pairs_are() -> None:
     parts = splits.split_pairs(dataset.table)
     held_out = np.isin(parts[0], (VALIDATION, TEST)) & (dataset.preference_M != 0.5)
     assert 0 < (parts[0] == VALIDATION).sum() < held_out.sum()
-    assert leakage.find_leaks(dataset, parts).behaviour.num_pairs == held_out.sum()
+    assert (
+        leakage.find_leaks(SplitDataset(dataset=dataset, splits_FM=parts)).behaviour.num_pairs
+        == held_out.sum()
+    )
 
 
 def test_a_split_without_test_pairs_says_nothing() -> None:
     dataset = align(*make_data(12))
     parts = np.full((1, len(dataset.table)), TRAIN, np.int8)
-    found = leakage.find_leaks(dataset, parts)
+    found = leakage.find_leaks(SplitDataset(dataset=dataset, splits_FM=parts))
     assert found.behaviour.num_pairs == 0
     assert not found.behaviour.leaks
-    near = leakage.near_duplicates(dataset, parts, dataset.features_ND)
+    near = leakage.near_duplicates(
+        SplitDataset(dataset=dataset, splits_FM=parts), dataset.features_ND
+    )
     assert (near.num_tested, near.num_near, near.examples) == (0, 0, ())
 
 
@@ -149,7 +163,10 @@ def test_a_copied_photo_of_another_series_is_a_near_duplicate() -> None:
     columns = [f"c{i}" for i in range(70)]
     clean = align(pairs, {"clip": Block(photos, columns, wide.astype(np.float32))})
     copy = align(pairs, {"clip": Block(photos, columns, copied.astype(np.float32))})
-    none, near = leakage.find_leaks(clean, parts).near, leakage.find_leaks(copy, parts).near
+    none, near = (
+        leakage.find_leaks(SplitDataset(dataset=clean, splits_FM=parts)).near,
+        leakage.find_leaks(SplitDataset(dataset=copy, splits_FM=parts)).near,
+    )
     assert none is not None
     assert none.num_near == 0
     assert near is not None
@@ -167,12 +184,18 @@ def test_near_photos_of_the_same_series_are_no_near_duplicates() -> None:
     values = np.stack([place + noise, place - noise], axis=1).astype(np.float32)
     dataset = align(pairs, {"clip": Block(photos, ["x", "y"], values)})
     parts = splits.split_pairs(dataset.table, folds=4)
-    assert leakage.find_leaks(dataset, parts).near is None  # two numbers say nothing of look-alikes
-    near = leakage.near_duplicates(dataset, parts, dataset.features_ND)
+    assert (
+        leakage.find_leaks(SplitDataset(dataset=dataset, splits_FM=parts)).near is None
+    )  # two numbers say nothing of look-alikes
+    near = leakage.near_duplicates(
+        SplitDataset(dataset=dataset, splits_FM=parts), dataset.features_ND
+    )
     assert near.num_tested == len(photos)
     assert near.num_near == 0
     by_pair = splits.split_pairs(dataset.table, splits.RANDOM, folds=4)
-    near = leakage.near_duplicates(dataset, by_pair, dataset.features_ND)
+    near = leakage.near_duplicates(
+        SplitDataset(dataset=dataset, splits_FM=by_pair), dataset.features_ND
+    )
     assert 0 < near.num_tested < len(photos)  # photos of series that do not train
     assert near.num_near == 0
 

@@ -13,7 +13,7 @@ from jaxrank import baselines
 from jaxrank.audit import case, permutation_test, verdict
 from jaxrank.cli import main
 from jaxrank.data import feature_store, splits
-from jaxrank.data.dataset import align
+from jaxrank.data.dataset import SplitDataset, align
 from jaxrank.data.feature_store import Block
 from jaxrank.data.preferences import Preferences, read_all_votes
 from jaxrank.errors import AuditFailed
@@ -147,7 +147,7 @@ def test_a_damaged_audit_is_made_again(tmp_path: Path) -> None:
     data = large_data(linked=True)
     dataset = align(*data)
     parts = splits.split_pairs(dataset.table)
-    found = verdict.audit(dataset.table, dataset, parts)
+    found = verdict.audit(dataset.table, SplitDataset(dataset=dataset, splits_FM=parts))
     verdict.write_audit(tmp_path, found)
     again = verdict.read_audit(tmp_path)
     assert again is not None
@@ -197,7 +197,11 @@ def test_a_reference_that_agrees_puts_the_blame_on_the_features() -> None:
     table, store = large_data(linked=False)
     dataset = align(table, store)
     parts = splits.split_pairs(dataset.table)
-    found = verdict.audit(table.table, dataset, parts, compared=(table.table, table.table))
+    found = verdict.audit(
+        table.table,
+        SplitDataset(dataset=dataset, splits_FM=parts),
+        compared=(table.table, table.table),
+    )
     assert found.verdict == case.FAIL
     assert "though the pairs agree with the reference" in found.headline
     # Computed preferences have no circular triad: that says nothing of voters.
@@ -257,7 +261,9 @@ def test_series_on_two_sides_of_a_split_warn() -> None:
     dataset = align(preferences, store)
     table = preferences.table
     series, pair = (
-        verdict.audit(table, dataset, splits.split_pairs(table, split)).label
+        verdict.audit(
+            table, SplitDataset(dataset=dataset, splits_FM=splits.split_pairs(table, split))
+        ).label
         for split in (splits.SERIES, splits.RANDOM)
     )
     assert series == ""

@@ -3,7 +3,7 @@ import pandas as pd
 
 from jaxrank import baselines
 from jaxrank.data import splits
-from jaxrank.data.dataset import align
+from jaxrank.data.dataset import SplitDataset, align
 from jaxrank.data.synthetic import NUM_SERIES, simulate
 from jaxrank.evaluation.evaluator import baseline_metrics, make_evaluator
 
@@ -19,7 +19,9 @@ def test_the_embedded_data_have_the_real_sets_size_and_known_truth() -> None:
         "cnn": 1024,
         "iqa": 4,
     }
-    evaluator = make_evaluator(dataset, splits.split_pairs(dataset.table, folds=3))
+    evaluator = make_evaluator(
+        SplitDataset(dataset=dataset, splits_FM=splits.split_pairs(dataset.table, folds=3))
+    )
     rules = baselines.heuristic_scores(dataset)
     sharpness = baseline_metrics(rules["sharpness"], evaluator)
     assert 0.53 < sharpness["test_accuracy"] < 0.59

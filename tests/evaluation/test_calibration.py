@@ -10,7 +10,7 @@ from small_data import result_of
 
 from jaxrank.configs import default
 from jaxrank.data import splits
-from jaxrank.data.dataset import Dataset, align
+from jaxrank.data.dataset import Dataset, SplitDataset, align
 from jaxrank.data.feature_store import Block
 from jaxrank.data.preferences import Preferences
 from jaxrank.evaluation import calibration, ranking
@@ -57,7 +57,9 @@ def test_judgements_are_of_test_pairs_with_a_slope_from_validation_pairs() -> No
     """Two folds of two series each; the trials' scores differ in scale."""
     dataset = dataset_of([("1", "a", "b", 0.9), ("2", "c", "d", 0.2), ("3", "e", "f", 0.6)])
     val, test, train = splits.VALIDATION, splits.TEST, splits.TRAIN
-    evaluator = make_evaluator(dataset, np.array([[val, test, train], [test, val, test]]))
+    evaluator = make_evaluator(
+        SplitDataset(dataset=dataset, splits_FM=np.array([[val, test, train], [test, val, test]]))
+    )
     found = calibration.judgements(
         [
             result(by_name(dataset, [2, 0, 1, 0, 0, 0])),
@@ -153,7 +155,7 @@ def test_without_judgements_there_is_nothing_to_say() -> None:
 def test_the_reliability_of_trials_reads_their_test_pairs(
     dataset: Dataset, parts: np.ndarray
 ) -> None:
-    evaluator = make_evaluator(dataset, parts)
+    evaluator = make_evaluator(SplitDataset(dataset=dataset, splits_FM=parts))
     scores = dataset.features_ND[:, 0]
     judged = calibration.judgements([result(scores, fold) for fold in (0, 2)], evaluator)
     found = calibration.reliability_of(judged, evaluator)
@@ -227,7 +229,7 @@ def test_ndcg_without_an_order_is_not_a_number() -> None:
 def test_ndcg_of_trials_is_their_mean_beside_that_of_random_orders(
     dataset: Dataset, parts: np.ndarray
 ) -> None:
-    evaluator: Evaluator = make_evaluator(dataset, parts)
+    evaluator: Evaluator = make_evaluator(SplitDataset(dataset=dataset, splits_FM=parts))
     scores = dataset.features_ND[:, 0]
     results = [result(scores), result(np.nan * scores, status="failed"), result(-scores, fold=1)]
     found = calibration.ndcg_of(results, evaluator)

@@ -9,7 +9,7 @@ from small_data import experiment, result_of
 
 from jaxrank import metrics
 from jaxrank.data import splits
-from jaxrank.data.dataset import align
+from jaxrank.data.dataset import SplitDataset, align
 from jaxrank.data.feature_store import Block
 from jaxrank.data.preferences import Preferences
 from jaxrank.evaluation import comparison, selection
@@ -341,7 +341,7 @@ def test_hits_come_from_the_results_of_a_search() -> None:
                        [splits.TEST, splits.TEST, splits.TEST],  # not trained
                        [splits.VALIDATION, splits.TEST, splits.TEST]]  # fmt: skip
     parts = np.array(parts_of_series, np.int8)[:, dataset.series_M]
-    evaluator = make_evaluator(dataset, parts)
+    evaluator = make_evaluator(SplitDataset(dataset=dataset, splits_FM=parts))
     up, down = np.arange(8), -np.arange(8)
     results = [
         result("one", 0, 7, up),

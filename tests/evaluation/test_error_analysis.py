@@ -9,7 +9,7 @@ from small_data import result_of
 
 from jaxrank.configs import default
 from jaxrank.data import splits
-from jaxrank.data.dataset import Dataset, align
+from jaxrank.data.dataset import Dataset, SplitDataset, align
 from jaxrank.data.feature_store import Block
 from jaxrank.data.preferences import Preferences
 from jaxrank.evaluation import error_analysis
@@ -213,14 +213,14 @@ def search(dataset: Dataset, parts: np.ndarray) -> tuple[list[TrialResult], Eval
             # A trial says nothing of the pairs that it trained on: the other folds' are right.
             trial_of("iqa_mlp", ("iqa",), iqa if fold else -iqa, fold),
         ]
-    return results, make_evaluator(dataset, parts)
+    return results, make_evaluator(SplitDataset(dataset=dataset, splits_FM=parts))
 
 
 def test_a_block_is_judged_by_its_best_validated_experiment_on_pairs_that_test_it(
     search: tuple[list[TrialResult], Evaluator],
 ) -> None:
     results, evaluator = search
-    dataset, parts = evaluator.dataset, evaluator.parts_FM
+    dataset, parts = evaluator.dataset, evaluator.splits_FM
     alone = error_analysis.single_leanings(results, evaluator, without="both")
     assert list(alone) == ["clip_b", "iqa_mlp", "sharpness", "exposure", "colorfulness", "contrast"]
     difference = pair_differences(dataset.features_ND[:, 0], dataset.pair_rows_M2)

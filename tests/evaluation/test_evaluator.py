@@ -10,7 +10,7 @@ from small_data import result_of
 from jaxrank import baselines, losses, statistics
 from jaxrank.configs import default
 from jaxrank.data import splits
-from jaxrank.data.dataset import Dataset, align
+from jaxrank.data.dataset import Dataset, SplitDataset, align
 from jaxrank.data.feature_store import Block
 from jaxrank.data.preferences import Preferences
 from jaxrank.evaluation import calibration, trial_results
@@ -68,7 +68,7 @@ def test_rules_by_hand(hand_made: tuple[Dataset, np.ndarray]) -> None:
     dataset, parts = hand_made
     rules = baselines.heuristic_scores(dataset)
     assert list(rules) == ["chance", "sharpness", "iqa:chance"]  # a column may not hide a rule
-    evaluator = make_evaluator(dataset, parts)
+    evaluator = make_evaluator(SplitDataset(dataset=dataset, splits_FM=parts))
     accuracies = accuracy_of(rules["sharpness"], evaluator)
     # train: 3 > 2, right. validation: 1 < 2 right, the pair of one half does not count.
     # test: 5 = 5 is half, 5 > 4 right, 5 > 4 right.
@@ -84,7 +84,9 @@ def test_predictions_hold_validation_and_test_pairs_only(
 ) -> None:
     dataset, parts = hand_made
     scores = dataset.features_ND[:, 0]
-    frame = predictions([result(scores, seed=4)], make_evaluator(dataset, parts))
+    frame = predictions(
+        [result(scores, seed=4)], make_evaluator(SplitDataset(dataset=dataset, splits_FM=parts))
+    )
     assert frame["split"].tolist() == ["val", "val", "test", "test", "test"]
     np.testing.assert_array_equal(frame["correct"], [1, np.nan, 0.5, 1, 1])
     np.testing.assert_array_equal(frame["score_a"], [1, 2, 5, 5, 5])

@@ -11,7 +11,7 @@ from small_data import experiment, feed_of
 import jaxrank
 from jaxrank import train
 from jaxrank.data import splits
-from jaxrank.data.dataset import Dataset, align, permutation_control
+from jaxrank.data.dataset import Dataset, SplitDataset, align, permutation_control
 from jaxrank.data.feature_store import Block
 from jaxrank.data.preferences import Preferences
 from jaxrank.evaluation.evaluator import evaluate_cohort, make_evaluator, position_metrics
@@ -59,20 +59,24 @@ def test_the_control_is_a_search_on_renumbered_pairs(dataset: Dataset, parts: np
     """In a cohort with others, it gives what its experiment would give on such a table."""
     honest = Trial(experiment("a", max_epochs=3), 0, 0)
     control = Trial(experiment("shuffled", max_epochs=3), 1, 0)
-    (cohort,) = planner.make_cohorts([honest, control], dataset, parts, 2**40)
-    fitted = train.fit(cohort, dataset, parts)
-    evaluator = make_evaluator(dataset, parts)
+    (cohort,) = planner.make_cohorts(
+        [honest, control], SplitDataset(dataset=dataset, splits_FM=parts), 2**40
+    )
+    fitted = train.fit(cohort, SplitDataset(dataset=dataset, splits_FM=parts))
+    evaluator = make_evaluator(SplitDataset(dataset=dataset, splits_FM=parts))
     rows = [result.metrics.as_row() for result in evaluate_cohort(cohort, fitted, evaluator)]
 
     moved = permutation_control(dataset)
     # The same identity, hence the same random numbers, but no control of that table.
     plain = control._replace(experiment=NotRenumbered(**vars(control.experiment)))
-    (alone,) = planner.make_cohorts([plain], moved, parts, 2**40)
-    expected = train.fit(alone, moved, parts)
+    (alone,) = planner.make_cohorts([plain], SplitDataset(dataset=moved, splits_FM=parts), 2**40)
+    expected = train.fit(alone, SplitDataset(dataset=moved, splits_FM=parts))
     np.testing.assert_allclose(fitted.scores_PN[1], expected.scores_PN[0], atol=1e-5)
     (row,) = (
         result.metrics.as_row()
-        for result in evaluate_cohort(alone, expected, make_evaluator(moved, parts))
+        for result in evaluate_cohort(
+            alone, expected, make_evaluator(SplitDataset(dataset=moved, splits_FM=parts))
+        )
     )
     for name in ("train_accuracy", "val_accuracy", "test_accuracy", "test_kendall_tau"):
         assert rows[1][name] == pytest.approx(row[name], abs=1e-6)
@@ -89,14 +93,16 @@ class NotRenumbered(Experiment):
 
 def test_a_control_reads_the_second_half_of_the_pairs(dataset: Dataset, parts: np.ndarray) -> None:
     trials = [Trial(experiment(name), 0, 0) for name in ("a", "shuffled")]
-    (cohort,) = planner.make_cohorts(trials, dataset, parts, 2**40)
+    (cohort,) = planner.make_cohorts(trials, SplitDataset(dataset=dataset, splits_FM=parts), 2**40)
     num_pairs = len(dataset.preference_M)
-    rows = arrays.cohort_rows(cohort, dataset, parts, 0)
+    rows = arrays.cohort_rows(cohort, SplitDataset(dataset=dataset, splits_FM=parts), 0)
     filled = rows[0] >= 0
     np.testing.assert_array_equal(rows[0][filled] + num_pairs, rows[1][filled])
     data, scaling = feed_of(cohort, dataset, parts)
     assert data.pairs_M2.shape == (2 * num_pairs, 2)
-    val = arrays.make_trial_arrays(cohort, dataset, parts, scaling).val_rows_CB
+    val = arrays.make_trial_arrays(
+        cohort, SplitDataset(dataset=dataset, splits_FM=parts), scaling
+    ).val_rows_CB
     assert val[0].max() < num_pairs <= val[1].max()
 
 
@@ -134,7 +140,7 @@ def test_the_control_flags_a_split_that_leaks_and_no_other(tmp_path: Path, split
 def test_the_rule_position_is_the_share_of_first_photos(
     dataset: Dataset, parts: np.ndarray
 ) -> None:
-    evaluator = make_evaluator(dataset, parts)
+    evaluator = make_evaluator(SplitDataset(dataset=dataset, splits_FM=parts))
     found = position_metrics(evaluator, [0])
     tested = (parts[0] == splits.TEST) & (dataset.preference_M != 0.5)
     assert found["test_accuracy"] == pytest.approx((dataset.preference_M[tested] > 0.5).mean())

@@ -12,7 +12,7 @@ from small_data import ROOT, cohorts_of, experiment, feed_of
 
 from jaxrank import losses, train
 from jaxrank.data import splits
-from jaxrank.data.dataset import Dataset, l2_normalised
+from jaxrank.data.dataset import Dataset, SplitDataset, l2_normalised
 from jaxrank.experiments.hyperparameters import SCHEDULES
 from jaxrank.models import Scorer
 from jaxrank.planning.cohort import program_key
@@ -153,9 +153,13 @@ class Step:
         (cohort,) = cohorts_of([Trial(e, 0, 0)], dataset, parts)
         self.static = arrays.make_program_spec(cohort)
         self.data, scaling = feed_of(cohort, dataset, parts)
-        stacked = arrays.make_trial_arrays(cohort, dataset, parts, scaling)
+        stacked = arrays.make_trial_arrays(
+            cohort, SplitDataset(dataset=dataset, splits_FM=parts), scaling
+        )
         self.trial_arrays = jax.tree.map(lambda leaf: leaf[0], stacked)
-        self.rows_B = arrays.cohort_rows(cohort, dataset, parts, 0)[0, 0]
+        self.rows_B = arrays.cohort_rows(cohort, SplitDataset(dataset=dataset, splits_FM=parts), 0)[
+            0, 0
+        ]
         dim = self.data.features_ND.shape[1]
         kernel = 0.1 * np.random.default_rng(5).standard_normal((1, dim)).astype(np.float32)
         self.params = {"params": {"kernel_0": jnp.asarray(kernel)}}
@@ -277,9 +281,9 @@ def test_davidson_learns_how_common_ties_are(
     tied = dataset._replace(preference_M=preference)
     e = experiment("a", loss="davidson", learning_rate=1e-2, dropout=0.0, max_epochs=15)
     (cohort,) = cohorts_of([Trial(e, 0, seed) for seed in range(8)], tied, parts)
-    fitted = train.fit(cohort, tied, parts)
+    fitted = train.fit(cohort, SplitDataset(dataset=tied, splits_FM=parts))
     log_ties_P = fitted.best_params["loss"]["log_ties"]
-    rows = splits.fold_rows(parts, 0, splits.TRAIN)
+    rows = np.flatnonzero(parts[0] == splits.TRAIN)
     seen = float(np.mean(preference[rows] == 0.5))
     for p, log_ties in enumerate(log_ties_P):
         scores_a, scores_b = fitted.scores_PN[p][dataset.pair_rows_M2[rows]].T

@@ -18,7 +18,7 @@ from small_data import (
 )
 
 from jaxrank import train
-from jaxrank.data.dataset import Dataset
+from jaxrank.data.dataset import Dataset, SplitDataset
 from jaxrank.planning import planner
 from jaxrank.planning.cohort import Cohort
 from jaxrank.planning.trials import Trial
@@ -34,13 +34,17 @@ def run_steps(
     """All parameters of each trial, as one vector, after STEPS steps; by identity."""
     static = arrays.make_program_spec(cohort)
     data, scaling = feed_of(cohort, dataset, parts)
-    trial_arrays = arrays.make_trial_arrays(cohort, dataset, parts, scaling)
+    trial_arrays = arrays.make_trial_arrays(
+        cohort, SplitDataset(dataset=dataset, splits_FM=parts), scaling
+    )
     if keys is not None:
         trial_arrays = trial_arrays._replace(key=keys)
     state = train.init_cohort(static, trial_arrays)
     steps = 0
     while steps < STEPS:
-        rows = arrays.cohort_rows(cohort, dataset, parts, steps // cohort.num_batches)
+        rows = arrays.cohort_rows(
+            cohort, SplitDataset(dataset=dataset, splits_FM=parts), steps // cohort.num_batches
+        )
         rows = rows[:, : STEPS - steps]
         state, _ = one_epoch(static, data, trial_arrays, state, rows)
         steps += rows.shape[1]
@@ -136,14 +140,16 @@ def test_one_compilation_a_cohort(dataset: Dataset, parts: np.ndarray) -> None:
     shared = {"mlp_hidden_dims": (7,), "max_epochs": 4}
     trials = [Trial(experiment(f"x{i}", dropout=0.1 * i, **shared), 0, i) for i in range(3)]
     other = [Trial(experiment("y", mlp_hidden_dims=(5,), batch_size=8, max_epochs=3), 0, 0)]
-    cohorts = planner.make_cohorts(trials + other, dataset, parts, 2**30)
+    cohorts = planner.make_cohorts(
+        trials + other, SplitDataset(dataset=dataset, splits_FM=parts), 2**30
+    )
     assert len(cohorts) == 2
     before = compiled()
     for cohort in cohorts:
-        train.fit(cohort, dataset, parts)
+        train.fit(cohort, SplitDataset(dataset=dataset, splits_FM=parts))
     assert compiled() == before + 2
     for cohort in cohorts:
-        train.fit(cohort, dataset, parts)
+        train.fit(cohort, SplitDataset(dataset=dataset, splits_FM=parts))
     assert compiled() == before + 2
 
 
@@ -153,8 +159,10 @@ def test_a_sick_trial_dies_alone(dataset: Dataset, parts: np.ndarray) -> None:
     calm = Trial(experiment("sick", max_epochs=5, learning_rate=1e-3), 0, 0)
     fitted = {}
     for name, third in (("sick", sick), ("calm", calm)):
-        (cohort,) = planner.make_cohorts([healthy[0], third, healthy[1]], dataset, parts, 2**30)
-        fitted[name] = train.fit(cohort, dataset, parts)
+        (cohort,) = planner.make_cohorts(
+            [healthy[0], third, healthy[1]], SplitDataset(dataset=dataset, splits_FM=parts), 2**30
+        )
+        fitted[name] = train.fit(cohort, SplitDataset(dataset=dataset, splits_FM=parts))
     assert fitted["sick"].status_P.tolist() == [STOPPED, FAILED, STOPPED]
     assert fitted["calm"].status_P.tolist() == [STOPPED] * 3
     assert np.isnan(fitted["sick"].scores_PN[1]).all()

@@ -5,7 +5,7 @@ import pytest
 
 from jaxrank.configs import default
 from jaxrank.data import splits
-from jaxrank.data.dataset import Dataset
+from jaxrank.data.dataset import Dataset, SplitDataset
 from jaxrank.errors import UserError
 from jaxrank.experiments.hyperparameters import Experiment, read_experiments
 from jaxrank.planning import costs, planner
@@ -47,7 +47,9 @@ def test_cohorts_share_every_static_shape(dataset: Dataset, parts: np.ndarray) -
     names = tuple(default.get_config().experiments)
     trials = make_trials(experiments(*names), range(3), 0, 1)
     never_pads = dataclasses.replace(costs.built_in_profile(), compile_seconds=0, step_seconds=0)
-    cohorts = planner.make_cohorts(trials, dataset, parts, 2**33, never_pads)
+    cohorts = planner.make_cohorts(
+        trials, SplitDataset(dataset=dataset, splits_FM=parts), 2**33, never_pads
+    )
     grouped = [sorted({t.experiment.name for t in c.trials}) for c in cohorts]
     assert sorted(map(tuple, grouped)) == [
         ("baseline", "high_dropout"), ("clip_only",), ("cnn_only",), ("high_lr", "low_lr"),
@@ -68,7 +70,7 @@ def test_shapes_do_not_depend_on_which_folds_stand_in_a_cohort(
     shapes = set()
     for folds in ([0], [1], [2], [0, 1, 2]):
         (cohort,) = planner.make_cohorts(
-            [Trial(e, f, 0) for f in folds], dataset, parts, 2**30
+            [Trial(e, f, 0) for f in folds], SplitDataset(dataset=dataset, splits_FM=parts), 2**30
         )  # fmt: skip
         shapes.add((cohort.num_batches, cohort.batch_size, cohort.val_shape))
     assert len(shapes) == 1
@@ -78,20 +80,28 @@ def test_a_group_over_the_memory_limit_is_cut_into_near_equal_cohorts(
     dataset: Dataset, parts: np.ndarray
 ) -> None:
     trials = make_trials(experiments("tiny_mlp"), [0], 0, 10)
-    (whole,) = planner.make_cohorts(trials, dataset, parts, 2**30)
+    (whole,) = planner.make_cohorts(trials, SplitDataset(dataset=dataset, splits_FM=parts), 2**30)
     room_for_four = whole.with_trials(trials[:4]).memory_bytes
-    cohorts = planner.make_cohorts(trials, dataset, parts, room_for_four)
+    cohorts = planner.make_cohorts(
+        trials, SplitDataset(dataset=dataset, splits_FM=parts), room_for_four
+    )
     assert [len(c.trials) for c in cohorts] == [4, 3, 3]
     assert [t for c in cohorts for t in c.trials] == trials
     assert all(c.memory_bytes <= room_for_four for c in cohorts)
     with pytest.raises(UserError, match="experiment 'tiny_mlp': one trial needs"):
-        planner.make_cohorts(trials, dataset, parts, whole.with_trials(trials[:1]).memory_bytes - 1)
+        planner.make_cohorts(
+            trials,
+            SplitDataset(dataset=dataset, splits_FM=parts),
+            whole.with_trials(trials[:1]).memory_bytes - 1,
+        )
 
 
 def test_a_batch_is_never_wider_than_the_pairs_there_are(
     dataset: Dataset, parts: np.ndarray
 ) -> None:
     huge = dataclasses.replace(experiments("tiny_mlp")[0], batch_size=10**6)
-    (cohort,) = planner.make_cohorts([Trial(huge, 0, 0)], dataset, parts, 2**30)
-    rows = [len(splits.fold_rows(parts, fold, splits.TRAIN)) for fold in range(3)]
+    (cohort,) = planner.make_cohorts(
+        [Trial(huge, 0, 0)], SplitDataset(dataset=dataset, splits_FM=parts), 2**30
+    )
+    rows = [len(np.flatnonzero(parts[fold] == splits.TRAIN)) for fold in range(3)]
     assert (cohort.num_batches, cohort.batch_size) == (1, max(rows))

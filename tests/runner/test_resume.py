@@ -587,7 +587,7 @@ def test_rules_are_compared_on_the_folds_that_are_trained(
     ready = prepare.prepare(*small_data, **options)
     rows = summary.set_index("experiment_name")
     scores = baselines.heuristic_scores(ready.dataset)["sharpness"]
-    evaluator = make_evaluator(ready.dataset, ready.parts)
+    evaluator = make_evaluator(ready.split_data)
     fold = [baseline_metrics(scores, evaluator, [k])["test_accuracy"] for k in range(3)]
     assert rows.loc["sharpness", "test_accuracy"] == fold[1]
     assert fold[1] not in (fold[0], fold[2], np.mean(fold))
@@ -605,14 +605,12 @@ def test_a_checkpoint_holds_all_that_goes_on_and_is_counted(
         raise Killed
 
     with pytest.raises(Killed):
-        train.fit(cohort, ready.dataset, ready.parts, on_dispatch=stop)
+        train.fit(cohort, ready.split_data, on_dispatch=stop)
     assert saver.account().startswith("saving took ")
     assert "1 checkpoints, results of 0 cohorts" in saver.account()
     assert 0 < saver.spent < 60
-    fitted = train.fit(
-        cohort, ready.dataset, ready.parts, restore=lambda shapes: saver.restore(1, shapes)
-    )
-    whole = train.fit(cohort, ready.dataset, ready.parts)
+    fitted = train.fit(cohort, ready.split_data, restore=lambda shapes: saver.restore(1, shapes))
+    whole = train.fit(cohort, ready.split_data)
     assert fitted.seconds > 100 > whole.seconds
     for one, other in zip(
         jax.tree.leaves(fitted._replace(seconds=0)),

@@ -160,7 +160,9 @@ def test_the_split_does_not_depend_on_the_features(small_data: SmallData) -> Non
     fewer = {"iqa": Block([block.photos[i] for i in kept], block.columns, block.values[kept])}
     whole, part = prepare.prepare(pairs, {"iqa": block}), prepare.prepare(pairs, fewer)
     assert 40 < len(part.dataset.series_ids) < len(whole.dataset.series_ids)
-    np.testing.assert_array_equal(whole.parts[:, part.dataset.kept_M], part.parts)
+    np.testing.assert_array_equal(
+        whole.split_data.splits_FM[:, part.dataset.kept_M], part.split_data.splits_FM
+    )
 
 
 def without_times(path: Path) -> pd.DataFrame:
@@ -275,7 +277,7 @@ def test_simulated_data_are_called_so_wherever_they_show(
     assert summary["notes"].str.contains("SIMULATED data").all()
     prepared = prepare.prepare(experiments=["iqa_only"])
     assert prepared.ceiling_scores_N is not None
-    evaluator = make_evaluator(prepared.dataset, prepared.parts)
+    evaluator = make_evaluator(prepared.split_data)
     ceiling = baseline_metrics(prepared.ceiling_scores_N, evaluator)
     assert ceiling["train_accuracy"] > 0.6
 

@@ -11,7 +11,7 @@ import pytest
 from small_data import ALWAYS_PAYS, EVERYTHING, NEVER_PAYS, compiled, experiment
 
 from jaxrank import train
-from jaxrank.data.dataset import Dataset
+from jaxrank.data.dataset import Dataset, SplitDataset
 from jaxrank.planning import planner
 from jaxrank.planning.cohort import Cohort
 from jaxrank.planning.costs import DeviceProfile
@@ -29,7 +29,9 @@ def cohort_of_eight(
         Trial(experiment(f"e{i}", max_epochs=most, patience=99, **changes), i % 3, i)
         for i, most in enumerate(LAST_EPOCHS)
     ]
-    (cohort,) = planner.make_cohorts(trials, dataset, parts, 2**40, profile)
+    (cohort,) = planner.make_cohorts(
+        trials, SplitDataset(dataset=dataset, splits_FM=parts), 2**40, profile
+    )
     return cohort._replace(epochs_per_dispatch=1)
 
 
@@ -54,12 +56,14 @@ def test_survivors_do_not_notice_that_others_have_left(dataset: Dataset, parts: 
     smaller = cohort_of_eight(dataset, parts, ALWAYS_PAYS, mlp_hidden_dims=(9, 7))
     before = compiled()
     compacted = train.fit(
-        smaller, dataset, parts, on_dispatch=lambda p: sizes.append(len(p.places_Q))
+        smaller,
+        SplitDataset(dataset=dataset, splits_FM=parts),
+        on_dispatch=lambda p: sizes.append(len(p.places_Q)),
     )
     assert sizes == [8] * 4 + [4] * 5 + [2] * 3
     assert compiled() - before <= 1 + np.log2(8)
     as_it_was = cohort_of_eight(dataset, parts, NEVER_PAYS, mlp_hidden_dims=(9, 7))
-    whole = train.fit(as_it_was, dataset, parts)
+    whole = train.fit(as_it_was, SplitDataset(dataset=dataset, splits_FM=parts))
     assert_fitted_equal(compacted, whole, 1e-6)
     assert whole.epochs_run_P.tolist() == list(LAST_EPOCHS)
     assert np.abs(whole.scores_PN[0] - whole.scores_PN[6]).max() > 0.01
@@ -74,11 +78,12 @@ def test_one_after_the_other_is_side_by_side(
     states = []
     one_by_one = train.fit(
         cohort_of_eight(dataset, parts, profile, **changes),
-        dataset,
-        parts,
+        SplitDataset(dataset=dataset, splits_FM=parts),
         on_dispatch=lambda p: states.append(jax.device_get(p.state)),
     )
-    assert_fitted_equal(one_by_one, train.fit(side_by_side, dataset, parts), 2e-6)
+    assert_fitted_equal(
+        one_by_one, train.fit(side_by_side, SplitDataset(dataset=dataset, splits_FM=parts)), 2e-6
+    )
     # Those that have stopped stay on the device, and are left out there.
     for place, most in enumerate(LAST_EPOCHS):
         stopped = jax.tree.map(lambda leaf, p=place: leaf[p], states[most - 1])
@@ -104,10 +109,14 @@ def test_a_dispatch_of_several_epochs_is_those_epochs(dataset: Dataset, parts: n
         Trial(experiment("e", learning_rate=1e-2, patience=2, max_epochs=25), fold, 0)
         for fold in range(3)
     ]
-    (cohort,) = planner.make_cohorts(trials, dataset, parts, 2**40)
-    one = train.fit(cohort._replace(epochs_per_dispatch=1), dataset, parts)
+    (cohort,) = planner.make_cohorts(trials, SplitDataset(dataset=dataset, splits_FM=parts), 2**40)
+    one = train.fit(
+        cohort._replace(epochs_per_dispatch=1), SplitDataset(dataset=dataset, splits_FM=parts)
+    )
     assert len(one.history.running) % 4
-    four = train.fit(cohort._replace(epochs_per_dispatch=4), dataset, parts)
+    four = train.fit(
+        cohort._replace(epochs_per_dispatch=4), SplitDataset(dataset=dataset, splits_FM=parts)
+    )
     assert_fitted_equal(one, four, 0)
 
 
@@ -139,10 +148,10 @@ def test_a_compacted_cohort_goes_on_from_its_checkpoint_in_the_same_bits(
         return progress
 
     with pytest.raises(Killed):
-        train.fit(cohort, dataset, parts, on_dispatch=stop)
-    resumed = train.fit(cohort, dataset, parts, restore=restore)
+        train.fit(cohort, SplitDataset(dataset=dataset, splits_FM=parts), on_dispatch=stop)
+    resumed = train.fit(cohort, SplitDataset(dataset=dataset, splits_FM=parts), restore=restore)
     # As it was, and not what would be decided now.
     assert places[0] == places[1]
     saver.close()
-    whole = train.fit(cohort, dataset, parts)
+    whole = train.fit(cohort, SplitDataset(dataset=dataset, splits_FM=parts))
     assert_fitted_equal(resumed, whole, 0.0)

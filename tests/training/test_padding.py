@@ -10,7 +10,7 @@ from small_data import ALWAYS_PAYS, EVERYTHING, NEVER_PAYS, experiment
 
 import jaxrank
 from jaxrank import models, train
-from jaxrank.data.dataset import Dataset
+from jaxrank.data.dataset import Dataset, SplitDataset
 from jaxrank.data.feature_store import Block
 from jaxrank.data.preferences import Preferences
 from jaxrank.evaluation import trial_results
@@ -34,7 +34,9 @@ def padded_trials(**changes: Any) -> list[Trial]:
 
 def padded_cohort(dataset: Dataset, parts: np.ndarray, **changes: Any) -> Cohort:
     # Compilations are dear: one cohort for all.
-    (cohort,) = planner.make_cohorts(padded_trials(**changes), dataset, parts, 2**40, NEVER_PAYS)
+    (cohort,) = planner.make_cohorts(
+        padded_trials(**changes), SplitDataset(dataset=dataset, splits_FM=parts), 2**40, NEVER_PAYS
+    )
     return cohort
 
 
@@ -49,10 +51,12 @@ def test_a_padded_trial_is_the_trial_alone(
     cohort = padded_cohort(dataset, parts, **changes)
     assert cohort.program_key.mlp_hidden_dims == (8, 6)
     assert cohort.padded == ["w1", "w2", "w3"]
-    together = train.fit(cohort, dataset, parts)
+    together = train.fit(cohort, SplitDataset(dataset=dataset, splits_FM=parts))
     for p, trial in enumerate(cohort.trials):
-        (own,) = planner.make_cohorts([trial], dataset, parts, 2**40)
-        alone = train.fit(own, dataset, parts)
+        (own,) = planner.make_cohorts(
+            [trial], SplitDataset(dataset=dataset, splits_FM=parts), 2**40
+        )
+        alone = train.fit(own, SplitDataset(dataset=dataset, splits_FM=parts))
         np.testing.assert_allclose(together.scores_PN[p], alone.scores_PN[0], rtol=0, atol=2e-5)
         of_trial = jax.tree.map(lambda leaf, p=p: leaf[p], together.best_params)
         dims = trial.experiment.mlp_hidden_dims
@@ -70,18 +74,37 @@ def test_a_padded_trial_is_the_trial_alone(
 
 def test_widths_are_padded_only_where_it_pays(dataset: Dataset, parts: np.ndarray) -> None:
     trials = padded_trials()
-    apart = planner.make_cohorts(trials, dataset, parts, 2**40, ALWAYS_PAYS)
+    apart = planner.make_cohorts(
+        trials, SplitDataset(dataset=dataset, splits_FM=parts), 2**40, ALWAYS_PAYS
+    )
     assert [c.program_key.mlp_hidden_dims for c in apart] == list(WIDTHS)
     assert not any(cohort.padded for cohort in apart)
     # Nor where the padded cohort would not fit into memory, nor across depths or other choices.
     room = max(cohort.memory_bytes for cohort in apart)
-    assert len(planner.make_cohorts(trials, dataset, parts, room, NEVER_PAYS)) > 1
+    assert (
+        len(
+            planner.make_cohorts(
+                trials, SplitDataset(dataset=dataset, splits_FM=parts), room, NEVER_PAYS
+            )
+        )
+        > 1
+    )
     others = [
         Trial(experiment("deep", mlp_hidden_dims=(4, 4, 4)), 0, 0),
         Trial(experiment("other", mlp_hidden_dims=(4, 4), activation="gelu"), 0, 0),
         Trial(experiment("linear", mlp_hidden_dims=()), 0, 0),
     ]
-    assert len(planner.make_cohorts([*trials, *others], dataset, parts, 2**40, NEVER_PAYS)) == 4
+    assert (
+        len(
+            planner.make_cohorts(
+                [*trials, *others],
+                SplitDataset(dataset=dataset, splits_FM=parts),
+                2**40,
+                NEVER_PAYS,
+            )
+        )
+        == 4
+    )
 
 
 def test_a_model_from_a_padded_cohort_has_its_own_size(

@@ -45,11 +45,11 @@ def test_training_begins_as_the_model_that_is_named(
         *small_data, experiments=["tiny_mlp"], overrides=still, init_from=pretrained, num_seeds=2
     )
     assert [len(cohort.trials) for cohort in ready.cohorts] == [2, 2, 2]  # the references are alone
-    fitted = train.fit(ready.cohorts[0], ready.dataset, ready.parts, start=ready.initial_weights)
+    fitted = train.fit(ready.cohorts[0], ready.split_data, start=ready.initial_weights)
     expected = model.score(small_data[1])[ready.dataset.photos]
     np.testing.assert_allclose(fitted.scores_PN[0], expected, atol=1e-5)
     anew = prepare.prepare(*small_data, experiments=["tiny_mlp"], overrides=still)
-    fresh = train.fit(anew.cohorts[0], anew.dataset, anew.parts)
+    fresh = train.fit(anew.cohorts[0], anew.split_data)
     assert np.abs(fresh.scores_PN[0] - expected.to_numpy()).max() > 0.1
 
 
@@ -61,7 +61,7 @@ def test_a_model_may_be_tuned_with_another_loss(pretrained: Path, small_data: Sm
         overrides=TINY["overrides"] | changes,
         init_from=pretrained,
     )
-    fitted = train.fit(ready.cohorts[0], ready.dataset, ready.parts, start=ready.initial_weights)
+    fitted = train.fit(ready.cohorts[0], ready.split_data, start=ready.initial_weights)
     assert fitted.status_P.tolist() == [state.STOPPED]
     assert float(fitted.best_params["loss"]["log_ties"][0]) != 0
 
@@ -79,7 +79,7 @@ def test_tuning_is_compiled_once_with_a_loss_that_learns_too(
         seed=5,
     )
     before = compiled()
-    train.fit(ready.cohorts[0], ready.dataset, ready.parts, start=ready.initial_weights)
+    train.fit(ready.cohorts[0], ready.split_data, start=ready.initial_weights)
     assert compiled() <= before + 1
 
 
@@ -212,7 +212,7 @@ def test_the_official_split_tests_the_val_list(photo_triage: Path) -> None:
     photos = sorted({*pairs.table["image_a"], *pairs.table["image_b"]})
     block = Block(photos, ["noise"], np.random.default_rng(0).standard_normal((len(photos), 1)))
     ready = prepare.prepare(pairs, {"iqa": block}, split="official", experiments=["iqa_only"])
-    table, parts = ready.dataset.table, ready.parts[0]
+    table, parts = ready.dataset.table, ready.split_data.splits_FM[0]
     np.testing.assert_array_equal(parts == splits.TEST, table["official_split"] == "val")
     train_series, val_series, test_series = (
         set(table["series_id"][parts == part]) for part in splits.MEASURED

@@ -13,7 +13,7 @@ from small_data import NEVER_PAYS, TRIALS, cohorts_of, experiment, feed_of, one_
 
 from jaxrank import losses, sampling, train
 from jaxrank.data import splits, synthetic
-from jaxrank.data.dataset import Dataset, align
+from jaxrank.data.dataset import Dataset, SplitDataset, align
 from jaxrank.planning import planner
 from jaxrank.planning.trials import Trial
 from jaxrank.training import arrays
@@ -25,8 +25,8 @@ def test_any_finite_positive_learning_rate_runs(
     dataset: Dataset, parts: np.ndarray, learning_rate: float
 ) -> None:
     trial = Trial(experiment("a", max_epochs=2, learning_rate=learning_rate), 0, 0)
-    (cohort,) = planner.make_cohorts([trial], dataset, parts, 2**30)
-    fitted = train.fit(cohort, dataset, parts)
+    (cohort,) = planner.make_cohorts([trial], SplitDataset(dataset=dataset, splits_FM=parts), 2**30)
+    fitted = train.fit(cohort, SplitDataset(dataset=dataset, splits_FM=parts))
     assert fitted.status_P[0] in (STOPPED, FAILED)
 
 
@@ -39,12 +39,11 @@ def test_early_stopping_is_the_rule_as_stated(dataset: Dataset, parts: np.ndarra
         for seed in range(3)
     ]
     trials.append(Trial(experiment("short", patience=50, max_epochs=3), 0, 0))
-    (cohort,) = planner.make_cohorts(trials, dataset, parts, 2**30)
+    (cohort,) = planner.make_cohorts(trials, SplitDataset(dataset=dataset, splits_FM=parts), 2**30)
     seen: list[tuple[int, int]] = []
     fitted = train.fit(
         cohort,
-        dataset,
-        parts,
+        SplitDataset(dataset=dataset, splits_FM=parts),
         on_dispatch=lambda progress: seen.append((len(progress.history), progress.num_running)),
     )
     assert seen[-1] == (len(fitted.history.running), 0)
@@ -68,10 +67,10 @@ def test_the_chosen_parameters_are_those_of_the_chosen_epoch(
     dataset: Dataset, parts: np.ndarray
 ) -> None:
     trials = [Trial(experiment("a", learning_rate=1e-2, max_epochs=12), fold, 0) for fold in (0, 1)]
-    (cohort,) = planner.make_cohorts(trials, dataset, parts, 2**30)
-    fitted = train.fit(cohort, dataset, parts)
+    (cohort,) = planner.make_cohorts(trials, SplitDataset(dataset=dataset, splits_FM=parts), 2**30)
+    fitted = train.fit(cohort, SplitDataset(dataset=dataset, splits_FM=parts))
     for p, trial in enumerate(trials):
-        rows = splits.fold_rows(parts, trial.fold, splits.VALIDATION)
+        rows = np.flatnonzero(parts[trial.fold] == splits.VALIDATION)
         scores_a, scores_b = fitted.scores_PN[p][dataset.pair_rows_M2[rows]].T
         right = (scores_a > scores_b) == (dataset.preference_M[rows] > 0.5)
         directed = dataset.preference_M[rows] != 0.5
@@ -83,7 +82,7 @@ def test_the_chosen_parameters_are_those_of_the_chosen_epoch(
 
 def test_scaling_sees_training_photos_only(dataset: Dataset, parts: np.ndarray) -> None:
     (cohort,) = cohorts_of(TRIALS[:1], dataset, parts)
-    train_rows = splits.fold_rows(parts, 0, splits.TRAIN)
+    train_rows = np.flatnonzero(parts[0] == splits.TRAIN)
     train_photos = np.unique(dataset.pair_rows_M2[train_rows])
     others = np.setdiff1d(np.arange(len(dataset.photos)), train_photos)
     assert len(others) > 10
@@ -102,13 +101,15 @@ def test_scaling_sees_training_photos_only(dataset: Dataset, parts: np.ndarray) 
 def test_test_rows_stay_out_of_training_and_validation(dataset: Dataset, parts: np.ndarray) -> None:
     """Turning every test label round changes no parameter; a validation label does count."""
     trials = [Trial(experiment("a", learning_rate=1e-2, max_epochs=6), 0, 0)]
-    (cohort,) = planner.make_cohorts(trials, dataset, parts, 2**30)
-    before = train.fit(cohort, dataset, parts)
+    (cohort,) = planner.make_cohorts(trials, SplitDataset(dataset=dataset, splits_FM=parts), 2**30)
+    before = train.fit(cohort, SplitDataset(dataset=dataset, splits_FM=parts))
     for part, same in ((splits.TEST, True), (splits.VALIDATION, False)):
-        rows = splits.fold_rows(parts, 0, part)
+        rows = np.flatnonzero(parts[0] == part)
         preference = dataset.preference_M.copy()
         preference[rows] = 1 - preference[rows]
-        after = train.fit(cohort, dataset._replace(preference_M=preference), parts)
+        after = train.fit(
+            cohort, SplitDataset(dataset=dataset._replace(preference_M=preference), splits_FM=parts)
+        )
         assert np.array_equal(before.history.val_loss, after.history.val_loss) == same
         assert np.array_equal(before.scores_PN, after.scores_PN) or not same
 
@@ -117,12 +118,12 @@ def test_trials_of_one_fold_and_seed_see_the_same_batches(
     dataset: Dataset, parts: np.ndarray
 ) -> None:
     (cohort,) = cohorts_of(TRIALS, dataset, parts)
-    rows = np.asarray(arrays.cohort_rows(cohort, dataset, parts, 1))
+    rows = np.asarray(arrays.cohort_rows(cohort, SplitDataset(dataset=dataset, splits_FM=parts), 1))
     np.testing.assert_array_equal(rows[0], rows[1])  # two experiments, one fold and seed
     assert (rows[2] != rows[3]).any()  # another seed
     for p, trial in enumerate(cohort.trials):
         used = np.sort(rows[p][rows[p] >= 0])
-        expected = splits.fold_rows(parts, trial.fold, splits.TRAIN)
+        expected = np.flatnonzero(parts[trial.fold] == splits.TRAIN)
         np.testing.assert_array_equal(used, expected)
 
 
@@ -132,8 +133,10 @@ def test_empty_places_in_a_batch_change_nothing(dataset: Dataset, parts: np.ndar
     (cohort,) = cohorts_of([Trial(e, 0, 0)], dataset, parts)
     static = arrays.make_program_spec(cohort)
     data, scaling = feed_of(cohort, dataset, parts)
-    trial_arrays = arrays.make_trial_arrays(cohort, dataset, parts, scaling)
-    rows = arrays.cohort_rows(cohort, dataset, parts, 0)
+    trial_arrays = arrays.make_trial_arrays(
+        cohort, SplitDataset(dataset=dataset, splits_FM=parts), scaling
+    )
+    rows = arrays.cohort_rows(cohort, SplitDataset(dataset=dataset, splits_FM=parts), 0)
     padded = jnp.pad(rows, ((0, 0), (0, 0), (0, 7)), constant_values=-1)
     plain, plain_metrics = one_epoch(
         static, data, trial_arrays, train.init_cohort(static, trial_arrays), rows
@@ -155,7 +158,9 @@ def test_a_batch_without_a_usable_pair_has_loss_zero_and_finite_parameters(
     (cohort,) = cohorts_of([Trial(experiment("a"), 0, 0)], dataset, parts)
     static = arrays.make_program_spec(cohort)
     data, scaling = feed_of(cohort, dataset, parts)
-    trial_arrays = arrays.make_trial_arrays(cohort, dataset, parts, scaling)
+    trial_arrays = arrays.make_trial_arrays(
+        cohort, SplitDataset(dataset=dataset, splits_FM=parts), scaling
+    )
     state = train.init_cohort(static, trial_arrays)
     rows = jnp.full((1, 2, 16), -1)
     state, metrics = one_epoch(static, data, trial_arrays, state, rows)
@@ -170,9 +175,11 @@ def test_every_loss_and_sampler_learns(
 ) -> None:
     changes = {"loss": loss, "sampler": sampler, "max_epochs": 15, "learning_rate": 5e-3}
     (cohort,) = planner.make_cohorts(
-        [Trial(experiment("a", **changes), 0, 0)], dataset, parts, 2**30
+        [Trial(experiment("a", **changes), 0, 0)],
+        SplitDataset(dataset=dataset, splits_FM=parts),
+        2**30,
     )
-    fitted = train.fit(cohort, dataset, parts)
+    fitted = train.fit(cohort, SplitDataset(dataset=dataset, splits_FM=parts))
     losses_by_epoch = fitted.history.train_loss[:, 0]
     assert losses_by_epoch[-1] < 0.9 * losses_by_epoch[0]
     assert fitted.history.val_accuracy.max() > 0.65
@@ -183,14 +190,19 @@ def test_a_test_photo_that_overflows_does_not_touch_training(
 ) -> None:
     """An empty place in a batch must read a pair of the trial_arrays's own part."""
     trials = [Trial(experiment("a", max_epochs=3, batch_size=7), fold, 0) for fold in range(3)]
-    (cohort,) = planner.make_cohorts(trials, dataset, parts, 2**30)
-    assert (np.asarray(arrays.cohort_rows(cohort, dataset, parts, 0)) < 0).any()
+    (cohort,) = planner.make_cohorts(trials, SplitDataset(dataset=dataset, splits_FM=parts), 2**30)
+    assert (
+        np.asarray(arrays.cohort_rows(cohort, SplitDataset(dataset=dataset, splits_FM=parts), 0))
+        < 0
+    ).any()
     tested_in = parts[:, -1] == splits.TEST
     last_fold = int(np.flatnonzero(tested_in)[0])
     huge = dataset.features_ND.copy()
     huge[dataset.pair_rows_M2[-1]] = 3e38
-    fitted = train.fit(cohort, dataset._replace(features_ND=huge), parts)
-    plain = train.fit(cohort, dataset, parts)
+    fitted = train.fit(
+        cohort, SplitDataset(dataset=dataset._replace(features_ND=huge), splits_FM=parts)
+    )
+    plain = train.fit(cohort, SplitDataset(dataset=dataset, splits_FM=parts))
     assert fitted.status_P[last_fold] == STOPPED
     np.testing.assert_array_equal(
         fitted.history.val_loss[:, last_fold], plain.history.val_loss[:, last_fold]
@@ -200,13 +212,15 @@ def test_a_test_photo_that_overflows_does_not_touch_training(
 def test_steps_without_a_pair_are_skipped(dataset: Dataset, parts: np.ndarray) -> None:
     """A fold with fewer pairs than steps trains as if the empty steps were not there."""
     trial = Trial(experiment("a", dropout=0.0, batch_size=200), 0, 0)
-    (cohort,) = planner.make_cohorts([trial], dataset, parts, 2**30)
+    (cohort,) = planner.make_cohorts([trial], SplitDataset(dataset=dataset, splits_FM=parts), 2**30)
     assert not cohort.skip_empty
     cohort = cohort._replace(skip_empty=True)
     static = arrays.make_program_spec(cohort)
     data, scaling = feed_of(cohort, dataset, parts)
-    trial_arrays = arrays.make_trial_arrays(cohort, dataset, parts, scaling)
-    rows = arrays.cohort_rows(cohort, dataset, parts, 0)
+    trial_arrays = arrays.make_trial_arrays(
+        cohort, SplitDataset(dataset=dataset, splits_FM=parts), scaling
+    )
+    rows = arrays.cohort_rows(cohort, SplitDataset(dataset=dataset, splits_FM=parts), 0)
     more = jnp.concatenate([rows, jnp.full((1, 5, rows.shape[2]), -1)], axis=1)
     params = []
     for batches in (rows, more):
@@ -234,7 +248,7 @@ def test_one_huge_series_in_one_fold_asks_for_skipped_steps(parts: np.ndarray) -
     )
     parts = splits.split_series(huge.series_ids, folds=3)[:, series]
     trials = [Trial(experiment("a", sampler="distinct", blocks=("iqa",)), f, 0) for f in range(3)]
-    (cohort,) = planner.make_cohorts(trials, huge, parts, 2**30)
+    (cohort,) = planner.make_cohorts(trials, SplitDataset(dataset=huge, splits_FM=parts), 2**30)
     assert cohort.num_batches == 200
     assert cohort.skip_empty
 
@@ -242,9 +256,11 @@ def test_one_huge_series_in_one_fold_asks_for_skipped_steps(parts: np.ndarray) -
 def test_photos_with_equal_features_tie(dataset: Dataset, parts: np.ndarray) -> None:
     same = dataset._replace(features_ND=np.tile(dataset.features_ND[:1], (3000, 1)))
     trial = Trial(experiment("a", mlp_hidden_dims=(256,), max_epochs=1), 0, 0)
-    (cohort,) = planner.make_cohorts([trial], dataset, parts, 2**30)
+    (cohort,) = planner.make_cohorts([trial], SplitDataset(dataset=dataset, splits_FM=parts), 2**30)
     trial_arrays = arrays.make_trial_arrays(
-        cohort, dataset, parts, feed_of(cohort, dataset, parts).scaling
+        cohort,
+        SplitDataset(dataset=dataset, splits_FM=parts),
+        feed_of(cohort, dataset, parts).scaling,
     )
     static = arrays.make_program_spec(cohort)
     state = train.init_cohort(static, trial_arrays)
@@ -262,7 +278,9 @@ def first_epoch(
     (cohort,) = cohorts_of([Trial(experiment("a", **changes), 0, 0)], dataset, parts)
     static = arrays.make_program_spec(cohort)
     trial_arrays = arrays.make_trial_arrays(
-        cohort, dataset, parts, feed_of(cohort, dataset, parts).scaling
+        cohort,
+        SplitDataset(dataset=dataset, splits_FM=parts),
+        feed_of(cohort, dataset, parts).scaling,
     )
     state = train.init_cohort(static, trial_arrays)
     state = state._replace(epoch=state.epoch + start_epoch)
@@ -304,7 +322,7 @@ def test_every_epoch_has_batches_of_its_own(
         return seen[-1]
 
     monkeypatch.setattr(train, "cohort_rows", recorded)
-    train.fit(cohort, dataset, parts)
+    train.fit(cohort, SplitDataset(dataset=dataset, splits_FM=parts))
     assert len(seen) >= 3
     for first, second in itertools.pairwise(seen):
         assert (np.asarray(first) != np.asarray(second)).any()
@@ -317,12 +335,15 @@ def test_swapping_every_pair_flips_the_predictions_and_nothing_else(
     # Not Adam, see above.
     changes: dict[str, Any] = {"optimizer": "sgd", "learning_rate": 0.1, "max_epochs": 3}
     trials = [Trial(experiment("a", dropout=0.0, **changes), 0, 0)]
-    (cohort,) = planner.make_cohorts(trials, dataset, parts, 2**30)
+    (cohort,) = planner.make_cohorts(trials, SplitDataset(dataset=dataset, splits_FM=parts), 2**30)
     swapped = dataset._replace(
         pair_rows_M2=dataset.pair_rows_M2[:, ::-1].copy(),
         preference_M=(1 - dataset.preference_M).astype(np.float32),
     )
-    plain, other = train.fit(cohort, dataset, parts), train.fit(cohort, swapped, parts)
+    plain, other = (
+        train.fit(cohort, SplitDataset(dataset=dataset, splits_FM=parts)),
+        train.fit(cohort, SplitDataset(dataset=swapped, splits_FM=parts)),
+    )
     np.testing.assert_allclose(plain.scores_PN, other.scores_PN, atol=1e-5)
     np.testing.assert_allclose(plain.history.val_loss, other.history.val_loss, atol=1e-5)
     difference = np.diff(plain.scores_PN[0][dataset.pair_rows_M2], axis=1)
@@ -339,7 +360,11 @@ def test_the_predicted_memory_is_near_what_the_compiler_allocates(side_by_side: 
     parts = splits.split_pairs(dataset.table)
     profile = dataclasses.replace(NEVER_PAYS, side_by_side=side_by_side)
     feed = arrays.make_inputs(
-        planner.make_cohorts([TRIALS[0]], dataset, parts, 2**40, profile)[0], dataset, parts, [0]
+        planner.make_cohorts(
+            [TRIALS[0]], SplitDataset(dataset=dataset, splits_FM=parts), 2**40, profile
+        )[0],
+        SplitDataset(dataset=dataset, splits_FM=parts),
+        [0],
     )
     for changes in (
         {"mlp_hidden_dims": (512, 256)},
@@ -350,9 +375,13 @@ def test_the_predicted_memory_is_near_what_the_compiler_allocates(side_by_side: 
     ):
         for num_trials in (1, 4):
             trials = [Trial(experiment("a", **changes), 0, s) for s in range(num_trials)]
-            (cohort,) = planner.make_cohorts(trials, dataset, parts, 2**40, profile)
+            (cohort,) = planner.make_cohorts(
+                trials, SplitDataset(dataset=dataset, splits_FM=parts), 2**40, profile
+            )
             static = arrays.make_program_spec(cohort)
-            trial_arrays = arrays.make_trial_arrays(cohort, dataset, parts, feed.scaling)
+            trial_arrays = arrays.make_trial_arrays(
+                cohort, SplitDataset(dataset=dataset, splits_FM=parts), feed.scaling
+            )
             state = jax.eval_shape(partial(train.init_cohort, static, trial_arrays))
             rows = jax.ShapeDtypeStruct(
                 (num_trials, 1, cohort.num_batches, cohort.batch_size), jnp.int32
