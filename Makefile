@@ -1,7 +1,7 @@
 PYTHON ?= python3
 VENV := .venv
 
-.PHONY: search example test test-long bench lint clean
+.PHONY: search example test test-long bench lint dist clean
 
 search: $(VENV)/.installed
 	$(VENV)/bin/python launch.py search --mode=quick
@@ -22,6 +22,17 @@ bench: $(VENV)/.installed-bench
 	$(VENV)/bin/python benchmarks/speed.py
 	$(VENV)/bin/python benchmarks/sampler_speed.py
 	$(VENV)/bin/python benchmarks/extract_speed.py
+
+# The wheel alone, in an environment of its own, away from this folder.
+dist: $(VENV)/bin/python
+	rm -rf dist build/dist-venv
+	$(VENV)/bin/python -m pip install --quiet --constraint constraints.txt build
+	$(VENV)/bin/python -m build --outdir dist .
+	$(PYTHON) -m venv build/dist-venv
+	build/dist-venv/bin/python -m pip install --quiet --constraint constraints.txt dist/*.whl
+	cd build && dist-venv/bin/jaxrank search --experiments=iqa_only --config.max_epochs=1 \
+	  --workdir=$$(mktemp -d)/search
+	rm -rf build/dist-venv
 
 lint: $(VENV)/.installed-test
 	$(VENV)/bin/ruff format --check .

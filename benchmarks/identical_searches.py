@@ -18,11 +18,11 @@ for the model's true accuracy on new series, an integral over b_s:
 
     accuracy_m = 62% + shift of the experiment + 0.5 points fold + 0.5 points seed, each x N(0, 1).
 
-The fold's deviation is common to all experiments. The rule has errors of its own and 62%.
+The fold's deviation is common to all experiments. The baseline has errors of its own and 62%.
 
 Printed, for one split and five folds, one seed and three:
 - of ten equally good experiments (no shift): searches that call any two different, that call one
-  better than the equal rule; the same with 1.96 standard errors a difference ("unadjusted");
+  better than the equal baseline; the same with 1.96 standard errors a difference ("unadjusted");
 - coverage of the 95% intervals for the mean accuracy of the trained models on new series;
 - of ten where one is better by a stated difference: how often it is told apart from another, and
   the mean of the predicted power;
@@ -83,7 +83,7 @@ def error_variance(accuracy: np.ndarray) -> np.ndarray:
 
 class Search(NamedTuple):
     """One simulated search and its truth, for the trained models and for the mean of all seeds; the
-    rule is the last entry."""
+    baseline is the last entry."""
 
     validation: Hits
     test: Hits
@@ -103,7 +103,7 @@ def draw_search(rng: np.random.Generator, design: Design, shift_X: np.ndarray) -
         validation_fold_S = (fold_S - 1) % folds
         validates_S = tests_S = np.ones(num_series, bool)
     mean_XF = ACCURACY + shift_X[:, None] + FOLD_DEVIATION * rng.standard_normal(folds)
-    retrained_XF = np.vstack([mean_XF, np.full(folds, ACCURACY)])  # a rule is not trained
+    retrained_XF = np.vstack([mean_XF, np.full(folds, ACCURACY)])  # a baseline is not trained
     luck_XFK = SEED_DEVIATION * rng.standard_normal((NUM_EXPERIMENTS + 1, folds, seeds))
     luck_XFK[-1] = 0.0
     true_XFK = retrained_XF[..., None] + luck_XFK
@@ -117,7 +117,7 @@ def draw_search(rng: np.random.Generator, design: Design, shift_X: np.ndarray) -
 
 
 class World(NamedTuple):
-    """Photos N, pairs M, errors of the experiments' kinds and of the rule [X, N]."""
+    """Photos N, pairs M, errors of the experiments' kinds and of the baseline [X, N]."""
 
     series_N: np.ndarray
     seen_N: np.ndarray
@@ -178,7 +178,7 @@ def score_part(
         + np.sqrt(KIND) * world.kind_XN[:, None]
         + np.sqrt(OWN) * own_XKN
     )
-    # The rule has one error of its own, of both shares together.
+    # The baseline has one error of its own, of both shares together.
     error_XKN[-1] = np.sqrt(SHARED) * world.shared_N + np.sqrt(KIND + OWN) * world.kind_XN[-1]
     variance_XKN = error_variance(true_XFK).transpose(0, 2, 1)[..., fold_S[world.series_N]]
     score_XKN = world.seen_N + np.sqrt(variance_XKN) * error_XKN
@@ -190,9 +190,9 @@ def score_part(
     weight_FS = np.zeros((folds, num_series))
     hits_XFKS[:, fold_S, :, np.arange(num_series)] = right_XKS.transpose(2, 0, 1)
     weight_FS[fold_S, np.arange(num_series)] = pairs_S * in_part_S
-    is_rule_X = np.arange(num_entries) == NUM_EXPERIMENTS
-    names = (*(f"experiment_{x}" for x in range(NUM_EXPERIMENTS)), "rule")
-    return Hits(names, is_rule_X, ~is_rule_X, hits_XFKS, weight_FS)
+    is_baseline_X = np.arange(num_entries) == NUM_EXPERIMENTS
+    names = (*(f"experiment_{x}" for x in range(NUM_EXPERIMENTS)), "baseline")
+    return Hits(names, is_baseline_X, ~is_baseline_X, hits_XFKS, weight_FS)
 
 
 def covered(table: Standings, true_X: np.ndarray) -> float:
@@ -228,7 +228,7 @@ def examine(seed: int, design: Design, better: float | str) -> dict[str, float]:
     test = search.test
     began = time.perf_counter()
     table = comparison.standings(
-        test.hits_XFKS, test.weight_FS, is_rule_X=test.is_rule_X, rule=NUM_EXPERIMENTS
+        test.hits_XFKS, test.weight_FS, is_baseline_X=test.is_baseline_X, baseline=NUM_EXPERIMENTS
     )
     seconds = time.perf_counter() - began
     share_F = test.weight_FS.sum(axis=1) / test.weight_FS.sum()
@@ -242,28 +242,28 @@ def examine(seed: int, design: Design, better: float | str) -> dict[str, float]:
     assert chosen is not None
     stated = better if isinstance(better, float) and better else 0.03
     predicted = selection.power(stated, float(np.median(error_XX[np.triu_indices(10, 1)])),
-                                  table.critical)  # fmt: skip
+                                  table.critical_value)  # fmt: skip
     return {
         "any claim": apart_XX.any(),
         "any wrong": wrong_XX.any(),
         "any unadjusted": (np.abs(difference_XX) > 1.96 * error_XX).any(),
-        "beats rule": (table.diff_ci_low[mine] > 0).any(),
+        "beats baseline": (table.diff_ci_low[mine] > 0).any(),
         "beats unadjusted": (
-            table.diff_to_rule[mine] > 1.96 * table.error_XX[mine, NUM_EXPERIMENTS]
+            table.diff_to_baseline[mine] > 1.96 * table.error_XX[mine, NUM_EXPERIMENTS]
         ).any(),
         "coverage": covered(table, true_X),
         "over retraining": covered(table, retrained_X),
         "met power": (apart_XX[0, 1:] & (difference_XX[0, 1:] > 0)).mean(),
         "predicted power": predicted,
-        "best first": table.share_first.max(),
+        "best first": table.bootstrap_rank1.max(),
         "best too good": table.mean[mine].max() - true_X.mean(),
         "spread": np.ptp(table.mean[mine]),
         "raw bias": chosen.raw - true_X[chosen.entry],
         "corrected bias": chosen.corrected - true_X[chosen.entry],
         "inside bias": inside_folds(search) - true_X[chosen.entry],
-        "luck": np.sqrt(table.seed_noise.luck),
+        "luck": np.sqrt(table.seed_noise.seed_variance),
         "error": np.median(error_XX[np.triu_indices(NUM_EXPERIMENTS, 1)]),
-        "critical": table.critical,
+        "critical": table.critical_value,
         "seconds": seconds,
     }
 
@@ -302,7 +302,7 @@ def main() -> None:
     parser.add_argument("--power_searches", type=int, default=300)
     parser.add_argument("--processes", type=int, default=2)
     flags = parser.parse_args()
-    equal = ["any claim", "any wrong", "any unadjusted", "beats rule", "beats unadjusted",
+    equal = ["any claim", "any wrong", "any unadjusted", "beats baseline", "beats unadjusted",
              "coverage", "over retraining", "best first", "best too good", "spread"]  # fmt: skip
     bias = ["raw bias", "corrected bias", "inside bias"]
     print("Percent, or points, with standard errors over the searches.")

@@ -13,7 +13,7 @@ from jaxrank.errors import UserError, did_you_mean
 
 TRAIN, VALIDATION, TEST, UNUSED = 0, 1, 2, 3
 SPLIT_NAMES = ("train", "val", "test", "unused")
-# The parts that a model is measured on.
+# The splits that a model is measured on.
 MEASURED = (TRAIN, VALIDATION, TEST)
 FEWEST_SERIES = 10  # for one split into 80%, 10% and 10%
 SERIES, OFFICIAL, RANDOM, PRETRAIN = "series", "official", "random", "pretrain"
@@ -30,7 +30,7 @@ OFFICIAL_COLUMN = "official_split"
 def split_pairs(
     table: pd.DataFrame, split: str = SERIES, *, folds: int = 0, split_seed: int = 42
 ) -> np.ndarray:
-    """Deals pairs to parts.
+    """Deals pairs to splits.
 
     Args:
       table: `series_id`, `image_a`, `image_b` of M pairs, each photo pair once.
@@ -75,7 +75,7 @@ def split_pairs(
 def split_series(
     series_ids: Sequence[str] | np.ndarray, *, folds: int = 0, split_seed: int = 42
 ) -> np.ndarray:
-    """Deals series to parts.
+    """Deals series to splits.
 
     Series are ranked by a hash of the split seed and their id, and cut by rank. Without folds 80%
     train (rounded down), 10% validation (rounded down) and the rest test. With K folds, fold k is
@@ -97,7 +97,7 @@ def split_series(
 
 
 def _deal(names: Sequence[str] | np.ndarray, what: str, folds: int, split_seed: int) -> np.ndarray:
-    """The parts of anything with distinct names; `what` they are, for the errors."""
+    """The splits of anything with distinct names; `what` they are, for the errors."""
     number = len(names)
     if folds and folds < 3:
         raise UserError(

@@ -38,7 +38,7 @@ class Judgements(NamedTuple):
 
 
 def judgements(
-    results: Sequence[TrialResult], evaluator: Evaluator, part: int = splits.TEST
+    results: Sequence[TrialResult], evaluator: Evaluator, split: int = splits.TEST
 ) -> Judgements:
     """The judgements of an experiment's completed trials, each on the test pairs of its fold."""
     dataset = evaluator.dataset
@@ -50,7 +50,7 @@ def judgements(
         difference_M = pair_differences(result.scores_N, dataset.pair_rows_M2).astype(np.float64)
         validated = split_M == splits.VALIDATION
         slope = fit_slope(difference_M[validated], dataset.preference_M[validated])
-        pairs.append(np.flatnonzero(split_M == part))
+        pairs.append(np.flatnonzero(split_M == split))
         differences.append(difference_M[pairs[-1]])
         log_odds.append(slope * differences[-1])
     return Judgements(*map(np.concatenate, (pairs, differences, log_odds)))
@@ -158,13 +158,13 @@ class Ndcg(NamedTuple):
     by_chance: float
 
 
-def ndcg_of(results: Sequence[TrialResult], evaluator: Evaluator, part: int = splits.TEST) -> Ndcg:
+def ndcg_of(results: Sequence[TrialResult], evaluator: Evaluator, split: int = splits.TEST) -> Ndcg:
     """The means over an experiment's completed trials; NaN without any, or without series."""
     values = [
         (ndcg(result.scores_N, photos), ndcg(np.zeros_like(result.scores_N), photos))
         for result in results
         if result.metrics.completed
-        for photos in [evaluator.photos[result.trial.fold, part]]
+        for photos in [evaluator.photos[result.trial.fold, split]]
     ]
     return Ndcg(*map(float, np.mean(values or [(np.nan, np.nan)], axis=0)))
 

@@ -3,7 +3,8 @@
 The truth that an interval covers is the mean, over the trained models, of their accuracy on new
 series, folds weighted by their pairs (Bayle et al. 2020). Series are the independent units.
 
-Axis letters: X entries (experiments and rules), F folds, K seeds, S series, B resamples, M pairs.
+Axis letters: X entries (experiments and baselines), F folds, K seeds, S series, B resamples,
+M pairs.
 """
 
 from collections.abc import Mapping, Sequence
@@ -21,18 +22,18 @@ from jaxrank.statistics import FEWEST_SERIES, ratio, resamples
 LEVEL = 0.95
 # Of all differences between entries together. Seen to call any two of ten equally good experiments
 # different in less than 5% of searches, because variances are estimates too; stricter with one seed
-# and one fold, where luck of training can't be estimated (benchmarks/identical_searches.py).
+# and one fold, where seed variance can't be estimated (benchmarks/identical_searches.py).
 SIMULTANEOUS_LEVEL, STRICTER_LEVEL = 0.975, 0.99
 # Where the variance over seeds comes from.
 SEEDS, FOLDS, UNKNOWN = "seeds", "folds", "unknown"
 
 
 class Hits(NamedTuple):
-    """What every entry got right in one part of every trained fold.
+    """What every entry got right in one split of every trained fold.
 
     Attributes:
       names: X of them.
-      is_rule_X: it was not trained, so its seeds are all the same.
+      is_baseline_X: it was not trained, so its seeds are all the same.
       is_candidate_X: it may be chosen: trained, and no control.
       hits_XFKS: pairs ordered right (a tie of scores is one half), summed over each series; NaN
         for a trial that failed or does not exist.
@@ -40,81 +41,83 @@ class Hits(NamedTuple):
     """
 
     names: tuple[str, ...]
-    is_rule_X: np.ndarray
+    is_baseline_X: np.ndarray
     is_candidate_X: np.ndarray
     hits_XFKS: np.ndarray
     weight_FS: np.ndarray
 
 
 class SeedNoise(NamedTuple):
-    """What the luck of one training does to an accuracy, pooled over experiments and folds.
+    """Seed variance: what training with another seed does to an accuracy, pooled over experiments
+    and folds.
 
     Attributes:
       measured: variance of a trained model's measured accuracy over its seeds. With one seed
         (FOLDS): over the folds, less what experiments and folds have in common.
-      by_series: the part of that which is there because models differ in which of the series at
-        hand they get right; the rest is luck.
+      series_variance: the share of `measured` due to the sampled series; the rest is seed variance.
       freedom: degrees of freedom of `measured`.
-      source: SEEDS; FOLDS, where luck is that of the fold's training pairs too; UNKNOWN, with one
+      source: SEEDS; FOLDS, where it is that of the fold's training pairs too; UNKNOWN, with one
         seed and one fold: then all of this is zero.
     """
 
     measured: float
-    by_series: float
+    series_variance: float
     freedom: int
     source: str
 
     @property
-    def luck(self) -> float:
+    def seed_variance(self) -> float:
         """Variance of a trained model's true accuracy over its seeds."""
-        return max(self.measured - self.by_series, 0.0)
+        return max(self.measured - self.series_variance, 0.0)
 
-    def draw_luck(self, num_draws: int, rng: np.random.Generator) -> np.ndarray:
-        """Values [B] that the luck may have, given its estimate: `measured` has the distribution of
-        the true variance times chi-square / freedom."""
+    def draw_seed_variance(self, num_draws: int, rng: np.random.Generator) -> np.ndarray:
+        """Values [B] that the seed variance may have, given its estimate.
+
+        `measured` has the distribution of the true variance times chi-square / freedom.
+        """
         if not self.freedom:
             return np.zeros(num_draws)
         scale_B = self.freedom / rng.chisquare(self.freedom, num_draws)
-        return np.maximum(self.measured * scale_B - self.by_series, 0.0)
+        return np.maximum(self.measured * scale_B - self.series_variance, 0.0)
 
 
 class Standings(NamedTuple):
-    """Accuracies of all entries in one part; shares of 1, not percent.
+    """Accuracies of all entries in one split; shares of 1, not percent.
 
     NaN for an entry without a completed trial. With fewer than FEWEST_SERIES series all but `mean`
     is NaN, nothing is separated, and everything is tied.
 
     Attributes:
       mean, ci_low, ci_high: [X], each interval by itself (LEVEL), for these trained models.
-      diff_to_rule, diff_ci_low, diff_ci_high: [X], simultaneous intervals; NaN without a rule.
+      diff_to_baseline, diff_ci_low, diff_ci_high: [X], simultaneous; NaN without a baseline.
       diff_to_best, best_ci_low, best_ci_high: [X], to the entry of the highest mean, likewise.
-      share_first: [X], share of resamples ranked first; no probability of being the best.
+      bootstrap_rank1: [X], share of resamples ranked first; no probability of being the best.
       tied_for_best: bool [X], not separated from the entry of the highest mean (Hsu 1984).
       separated_XX: bool, the simultaneous interval of the difference has no zero.
-      error_XX: standard errors of the differences, luck of training included.
-      critical: the factor of the simultaneous intervals.
-      luck_X: the part of each mean's variance that is luck of training.
+      error_XX: standard errors of the differences, seed variance included.
+      critical_value: the factor of the simultaneous intervals.
+      seed_variance_X: the part of each mean's variance that is seed variance.
       spread_X: the part of it that more seeds make smaller; NaN with one seed.
       seed_noise: of one training.
-      num_series, num_pairs: of this part, over all folds; pairs with a direction.
+      num_series, num_pairs: of this split, over all folds; pairs with a direction.
       num_folds, num_seeds: F, K.
     """
 
     mean: np.ndarray
     ci_low: np.ndarray
     ci_high: np.ndarray
-    diff_to_rule: np.ndarray
+    diff_to_baseline: np.ndarray
     diff_ci_low: np.ndarray
     diff_ci_high: np.ndarray
     diff_to_best: np.ndarray
     best_ci_low: np.ndarray
     best_ci_high: np.ndarray
-    share_first: np.ndarray
+    bootstrap_rank1: np.ndarray
     tied_for_best: np.ndarray
     separated_XX: np.ndarray
     error_XX: np.ndarray
-    critical: float
-    luck_X: np.ndarray
+    critical_value: float
+    seed_variance_X: np.ndarray
     spread_X: np.ndarray
     seed_noise: SeedNoise
     num_series: int
@@ -125,19 +128,19 @@ class Standings(NamedTuple):
 
 def from_results(
     results: Sequence[TrialResult],
-    rules: Mapping[str, np.ndarray],
+    heuristics: Mapping[str, np.ndarray],
     evaluator: Evaluator,
-    part: int,
+    split: int,
     names: Sequence[str],
 ) -> Hits:
-    """Hits of experiments and rules in one part.
+    """Hits of experiments and heuristics in one split.
 
     Args:
       results: of all trials.
-      rules: by name, score_a - score_b of every pair [M], as `metrics.pair_differences` gives.
+      heuristics: by name, score_a - score_b of every pair [M], as `metrics.pair_differences` gives.
       evaluator: that the trials were measured with.
-      part: splits.VALIDATION or splits.TEST.
-      names: of the experiments, in the order of the entries; the rules come after them.
+      split: splits.VALIDATION or splits.TEST.
+      names: of the experiments, in the order of the entries; the heuristics come after them.
 
     Returns:
       Only the folds that were trained; K is the most seeds that any experiment has.
@@ -147,14 +150,14 @@ def from_results(
     seeds = {n: sorted({r.trial.seed for r in results if r.trial.experiment.name == n})
              for n in names}  # fmt: skip
     num_seeds = max([1, *map(len, seeds.values())])
-    in_split_FM = (evaluator.splits_FM[folds] == part).astype(np.float64)
+    in_split_FM = (evaluator.splits_FM[folds] == split).astype(np.float64)
 
     def by_series(value_M: np.ndarray) -> np.ndarray:
         return np.bincount(dataset.series_M, value_M, len(dataset.series_ids))
 
     _, directed_M = pair_hits(np.zeros(len(dataset.preference_M)), dataset.preference_M)
     weight_FS = np.array([by_series(directed_M * in_split_M) for in_split_M in in_split_FM])
-    shape = (len(names) + len(rules), len(folds), num_seeds, len(dataset.series_ids))
+    shape = (len(names) + len(heuristics), len(folds), num_seeds, len(dataset.series_ids))
     hits_XFKS = np.full(shape, np.nan)
     for result in results:
         trial = result.trial
@@ -166,29 +169,29 @@ def from_results(
             )
             place = list(names).index(name), fold, seeds[name].index(trial.seed)
             hits_XFKS[place] = by_series(hit_M * directed_M * in_split_FM[fold])
-    for x, difference_M in enumerate(rules.values(), start=len(names)):
+    for x, difference_M in enumerate(heuristics.values(), start=len(names)):
         hit_M, _ = pair_hits(difference_M, dataset.preference_M)
         for fold, in_split_M in enumerate(in_split_FM):
             hits_XFKS[x, fold] = by_series(hit_M * directed_M * in_split_M)
     controls = {r.trial.experiment.name for r in results if r.trial.experiment.is_control}
-    is_rule_X = np.arange(len(hits_XFKS)) >= len(names)
-    is_candidate_X = ~is_rule_X & ~np.isin([*names, *rules], list(controls))
-    return Hits((*names, *rules), is_rule_X, is_candidate_X, hits_XFKS, weight_FS)
+    is_baseline_X = np.arange(len(hits_XFKS)) >= len(names)
+    is_candidate_X = ~is_baseline_X & ~np.isin([*names, *heuristics], list(controls))
+    return Hits((*names, *heuristics), is_baseline_X, is_candidate_X, hits_XFKS, weight_FS)
 
 
 def standings(
     hits_XFKS: np.ndarray,
     weight_FS: np.ndarray,
     *,
-    is_rule_X: np.ndarray,
-    rule: int | None,
+    is_baseline_X: np.ndarray,
+    baseline: int | None,
     num_draws: int = 2000,
     seed: int = 0,
 ) -> Standings:
-    """Means, intervals and comparisons of all entries in one part.
+    """Means, intervals and comparisons of all entries in one split.
 
     Series are resampled with multinomial weights, which gives each mean its interval. What is said
-    of differences is said of experiments, not of these trained models: there the luck of training,
+    of differences is said of experiments, not of these trained models: there the seed variance,
     independent between experiments, is added to each resample. All differences share one critical
     value, the quantile of the largest standardised one (maximum statistic, Westfall and Young
     1993).
@@ -197,8 +200,8 @@ def standings(
     that have one, weighted by their pairs.
 
     Args:
-      hits_XFKS, weight_FS, is_rule_X: see `Hits`.
-      rule: the entry that the others are compared with.
+      hits_XFKS, weight_FS, is_baseline_X: see `Hits`.
+      baseline: the entry that the others are compared with.
       num_draws: B.
       seed: of the resamples; the same seed gives the same standings.
     """
@@ -207,13 +210,13 @@ def standings(
     hits_XFKS, weight_FS = hits_XFKS[:, tested_F][..., tested_S], weight_FS[tested_F][:, tested_S]
     hits_XS, weight_XS, per_model_X = over_trials(hits_XFKS, weight_FS)
     mean_X = ratio(hits_XS.sum(axis=1), weight_XS.sum(axis=1))
-    noise = _seed_noise(hits_XFKS[~is_rule_X], weight_FS)
-    per_model_X = np.where(is_rule_X, 0.0, per_model_X)
+    noise = _seed_noise(hits_XFKS[~is_baseline_X], weight_FS)
+    per_model_X = np.where(is_baseline_X, 0.0, per_model_X)
     rng = np.random.default_rng(seed)
     drawn = _draw(mean_X, hits_XS, weight_XS, per_model_X, noise, num_draws, rng)
 
     difference_XX = mean_X[:, None] - mean_X
-    half_width_XX = drawn.critical * drawn.error_XX
+    half_width_XX = drawn.critical_value * drawn.error_XX
     separated_XX = np.abs(difference_XX) > half_width_XX
     low_XX, high_XX = difference_XX - half_width_XX, difference_XX + half_width_XX
     best = int(np.argmax(np.where(np.isfinite(mean_X), mean_X, -1.0)))
@@ -222,18 +225,18 @@ def standings(
         mean=mean_X,
         ci_low=np.clip(mean_X - drawn.half_width_X, 0.0, 1.0),
         ci_high=np.clip(mean_X + drawn.half_width_X, 0.0, 1.0),
-        diff_to_rule=nowhere_X if rule is None else difference_XX[:, rule],
-        diff_ci_low=nowhere_X if rule is None else low_XX[:, rule],
-        diff_ci_high=nowhere_X if rule is None else high_XX[:, rule],
+        diff_to_baseline=nowhere_X if baseline is None else difference_XX[:, baseline],
+        diff_ci_low=nowhere_X if baseline is None else low_XX[:, baseline],
+        diff_ci_high=nowhere_X if baseline is None else high_XX[:, baseline],
         diff_to_best=difference_XX[:, best],
         best_ci_low=low_XX[:, best],
         best_ci_high=high_XX[:, best],
-        share_first=drawn.share_X,
+        bootstrap_rank1=drawn.rank1_X,
         tied_for_best=np.isfinite(mean_X) & ~separated_XX[best],
         separated_XX=separated_XX,
         error_XX=drawn.error_XX,
-        critical=drawn.critical,
-        luck_X=noise.luck * per_model_X,
+        critical_value=drawn.critical_value,
+        seed_variance_X=noise.seed_variance * per_model_X,
         spread_X=(noise.measured if noise.source == SEEDS else np.nan) * per_model_X,
         seed_noise=noise,
         num_series=int(tested_S.sum()),
@@ -248,8 +251,8 @@ class _Drawn(NamedTuple):
 
     half_width_X: np.ndarray
     error_XX: np.ndarray
-    critical: float
-    share_X: np.ndarray
+    critical_value: float
+    rank1_X: np.ndarray
 
 
 def _draw(
@@ -262,22 +265,22 @@ def _draw(
     rng: np.random.Generator,
 ) -> _Drawn:
     num_entries, num_series = hits_XS.shape
-    half_width_X, share_X = np.full((2, num_entries), np.nan)
-    error_XX, critical = np.full((num_entries, num_entries), np.nan), float("nan")
+    half_width_X, rank1_X = np.full((2, num_entries), np.nan)
+    error_XX, critical_value = np.full((num_entries, num_entries), np.nan), float("nan")
     alive = np.flatnonzero(np.isfinite(mean_X))
     if len(alive) and num_series >= FEWEST_SERIES:
         deviation_BX = _deviations(hits_XS[alive], weight_XS[alive], num_draws, rng)
         half_width_X[alive] = ndtri((1 + LEVEL) / 2) * deviation_BX.std(axis=0)
-        error_YY = _errors(deviation_BX, noise.luck * per_model_X[alive])
+        error_YY = _errors(deviation_BX, noise.seed_variance * per_model_X[alive])
         error_XX[np.ix_(alive, alive)] = error_YY
-        luck_BX = noise.draw_luck(num_draws, rng)[:, None] * per_model_X[alive]
-        deviation_BX += np.sqrt(luck_BX) * rng.standard_normal(deviation_BX.shape)
+        variance_BX = noise.draw_seed_variance(num_draws, rng)[:, None] * per_model_X[alive]
+        deviation_BX += np.sqrt(variance_BX) * rng.standard_normal(deviation_BX.shape)
         level = STRICTER_LEVEL if noise.source == UNKNOWN else SIMULTANEOUS_LEVEL
-        critical = _critical(deviation_BX, error_YY, level)
+        critical_value = _critical(deviation_BX, error_YY, level)
         drawn_BX = mean_X[alive] + deviation_BX
         first_BX = drawn_BX == drawn_BX.max(axis=1, keepdims=True)
-        share_X[alive] = (first_BX / first_BX.sum(axis=1, keepdims=True)).mean(axis=0)
-    return _Drawn(half_width_X, error_XX, critical, share_X)
+        rank1_X[alive] = (first_BX / first_BX.sum(axis=1, keepdims=True)).mean(axis=0)
+    return _Drawn(half_width_X, error_XX, critical_value, rank1_X)
 
 
 def over_trials(
@@ -296,11 +299,12 @@ def over_trials(
 
 
 def _seed_noise(hits_XFKS: np.ndarray, weight_FS: np.ndarray) -> SeedNoise:
-    """The luck of training, from the experiments' trials.
+    """Seed variance, from the experiments' trials.
 
-    Measured accuracies of several seeds differ by luck and because the models differ in which of
-    the series at hand they get right. The second is known from the series: in V = sum over folds
-    of share^2 (variance over seeds) / seeds it counts already, so it is taken off.
+    Measured accuracies of several seeds differ by seed variance, and because the models differ in
+    which of the series at hand they get right. The second is known from
+    the series: in V = sum over folds of share^2 (variance over seeds) / seeds it counts already, so
+    it is taken off.
     """
     num_folds = len(weight_FS)
     weight_F = weight_FS.sum(axis=1)
@@ -316,8 +320,10 @@ def _seed_noise(hits_XFKS: np.ndarray, weight_FS: np.ndarray) -> SeedNoise:
         off_XFKS = np.where(done_XFK[..., None], hits_XFKS - mean_XFS[:, :, None], 0.0)
         off_XFK = off_XFKS.sum(axis=3) / weight_F[:, None]
         residual_XFKS = off_XFKS - weight_FS[:, None] * off_XFK[..., None]
-        by_series = float(np.einsum("xfks,xfks,f->", residual_XFKS, residual_XFKS, scale_F))
-        return SeedNoise(float((off_XFK**2).sum()) / freedom, by_series / freedom, freedom, SEEDS)
+        series_variance = float(np.einsum("xfks,xfks,f->", residual_XFKS, residual_XFKS, scale_F))
+        return SeedNoise(
+            float((off_XFK**2).sum()) / freedom, series_variance / freedom, freedom, SEEDS
+        )
     mean_XFS = mean_XFS[(seeds_XF > 0).all(axis=1)]
     freedom = max(len(mean_XFS) - 1, 0) * max(num_folds - 1, 0)
     if not freedom:
@@ -326,10 +332,10 @@ def _seed_noise(hits_XFKS: np.ndarray, weight_FS: np.ndarray) -> SeedNoise:
     off_XFS = mean_XFS - mean_XFS.mean(axis=0)
     off_XF = off_XFS.sum(axis=2) / weight_F
     residual_XFS = off_XFS - weight_FS * off_XF[..., None]
-    by_series = float(np.einsum("xfs,xfs,f->", residual_XFS, residual_XFS, scale_F))
-    by_series *= (num_folds - 1) / num_folds
+    series_variance = float(np.einsum("xfs,xfs,f->", residual_XFS, residual_XFS, scale_F))
+    series_variance *= (num_folds - 1) / num_folds
     off_XF -= off_XF.mean(axis=1, keepdims=True)
-    return SeedNoise(float((off_XF**2).sum()) / freedom, by_series / freedom, freedom, FOLDS)
+    return SeedNoise(float((off_XF**2).sum()) / freedom, series_variance / freedom, freedom, FOLDS)
 
 
 def _deviations(
@@ -352,9 +358,9 @@ def _deviations(
     return float(few) * np.nan_to_num(drawn_BX - mean_X)
 
 
-def _errors(deviation_BX: np.ndarray, luck_X: np.ndarray) -> np.ndarray:
-    """Standard errors [X, X] of all differences: over series, and of two independent lucks."""
-    variance_XX = luck_X[:, None] + luck_X
+def _errors(deviation_BX: np.ndarray, seed_variance_X: np.ndarray) -> np.ndarray:
+    """Standard errors [X, X] of all differences: over series, and of two independent seeds."""
+    variance_XX = seed_variance_X[:, None] + seed_variance_X
     for x, deviation_B in enumerate(deviation_BX.T):  # exactly zero for equal columns
         variance_XX[x] += (deviation_BX - deviation_B[:, None]).var(axis=0)
     np.fill_diagonal(variance_XX, 0.0)

@@ -127,7 +127,8 @@ def blocks_alone(seen: Verdicts, alone: Mapping[str, np.ndarray], dataset: Datas
       `accuracy` on them with its standard error clustered by series, and the accuracy of the
       experiment on the same pairs; `right_where_wrong`, the share of the experiment's mistakes
       that the name has right; `wrong_where_right`, the other way round. Chance for both is one
-      half, and all these include luck: whoever is right half the time mends half of the mistakes.
+      half, and all these include chance: who is right half the time has half of the mistakes
+      right.
     """
     rows = []
     for name, leaning_M in alone.items():
@@ -232,7 +233,7 @@ def accuracy_by_category(seen: Verdicts, dataset: Dataset) -> pd.DataFrame:
     Returns:
       One row a column and category: `column`, `category`, `pairs` and `series` judged that have a
       direction, `accuracy` and its standard error clustered by series. Of twenty categories one
-      lies two standard errors off by luck.
+      lies two standard errors off by chance.
     """
     rows = []
     directed = seen.directed_M > 0

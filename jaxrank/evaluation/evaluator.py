@@ -1,7 +1,7 @@
 """Metrics of trained trials and of one-line rules, from the scores of all photos.
 
 A score for each photo is all that an evaluation needs: differences of pairs, accuracy and loss of
-every part follow from it. Axis letters: P trials, N photos, M pairs.
+every split follow from it. Axis letters: P trials, N photos, M pairs.
 """
 
 import dataclasses
@@ -41,7 +41,7 @@ class Evaluator(NamedTuple):
 
     Attributes:
       data: the pairs and their splits.
-      photos: of each fold and part of ORDERED_PARTS, the photos in its pairs, by series.
+      photos: of each fold and split of ORDERED_PARTS, the photos in its pairs, by series.
       strength_source: where the ground-truth strength of photos comes from.
       control: the same of renumbered pairs; None in a control's own.
     """

@@ -10,18 +10,18 @@ from jaxrank.evaluation.comparison import Hits, Standings
 from jaxrank.evaluation.evaluator import Evaluator
 from jaxrank.evaluation.trial_results import TrialResult
 
-# The one-line rule that every experiment is compared with, where the store has it.
+# The heuristic baseline that every experiment is compared with, where the store has it.
 SHARPNESS = "sharpness"
 
 
 class Ranking(NamedTuple):
-    """Experiments and rules compared on both parts."""
+    """Experiments and heuristics compared on both splits."""
 
     validation: Hits
     test: Hits
     by_validation: Standings
     by_test: Standings
-    rule: int | None
+    baseline: int | None
     chosen: selection.Chosen | None
 
     @property
@@ -30,21 +30,23 @@ class Ranking(NamedTuple):
 
 
 def rank(results: Sequence[TrialResult], evaluator: Evaluator, names: Sequence[str]) -> Ranking:
-    """Compares the experiments of these names, and the one-line rules."""
+    """Compares the experiments of these names, and the baselines."""
     dataset = evaluator.dataset
-    rules = {
+    heuristics = {
         name: metrics.pair_differences(scores_N, dataset.pair_rows_M2)
         for name, scores_N in baselines.heuristic_scores(dataset).items()
     }
     validation, test = (
-        comparison.from_results(results, rules, evaluator, part, names)
-        for part in (splits.VALIDATION, splits.TEST)
+        comparison.from_results(results, heuristics, evaluator, split, names)
+        for split in (splits.VALIDATION, splits.TEST)
     )
-    rule = test.names.index(SHARPNESS) if SHARPNESS in rules else None
+    baseline = test.names.index(SHARPNESS) if SHARPNESS in heuristics else None
     by_validation, by_test = (
-        comparison.standings(hits.hits_XFKS, hits.weight_FS, is_rule_X=hits.is_rule_X, rule=rule)
+        comparison.standings(
+            hits.hits_XFKS, hits.weight_FS, is_baseline_X=hits.is_baseline_X, baseline=baseline
+        )
         for hits in (validation, test)
     )
     return Ranking(
-        validation, test, by_validation, by_test, rule, selection.chosen_score(validation, test)
+        validation, test, by_validation, by_test, baseline, selection.chosen_score(validation, test)
     )

@@ -1,6 +1,6 @@
 """Does a scorer order whole series? Two metrics over series, and the truth they compare with.
 
-Axis letters: N photos, M pairs; G the photos of a part, K photo pairs inside its series.
+Axis letters: N photos, M pairs; G the photos of a split, K photo pairs inside its series.
 """
 
 from typing import NamedTuple
@@ -91,7 +91,7 @@ def bradley_terry(dataset: Dataset) -> np.ndarray:
 
 
 class SeriesPhotos(NamedTuple):
-    """The photos of a part, grouped by series and sorted by worth: what the metrics need.
+    """The photos of a split, grouped by series and sorted by worth: what the metrics need.
 
     Series whose photos are all of equal worth are left out: they have no right order.
 
@@ -122,7 +122,7 @@ def series_photos(dataset: Dataset, strength_N: np.ndarray, pairs: np.ndarray) -
     Args:
       dataset: the aligned pairs.
       strength_N: from `true_worth`.
-      pairs: rows of the dataset's pairs, such as those of one part.
+      pairs: rows of the dataset's pairs, such as those of one split.
     """
     photos, first = np.unique(dataset.pair_rows_M2[pairs], return_index=True)
     series = dataset.series_M[pairs][first // 2]  # two photos a pair

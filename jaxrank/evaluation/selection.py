@@ -21,7 +21,7 @@ class Chosen(NamedTuple):
     Attributes:
       entry: which.
       num_candidates: how many it was chosen from.
-      raw: its mean in the test part, too good where the choice saw the same series.
+      raw: its mean in the test split, too good where the choice saw the same series.
       corrected: what remains of that on series that the choice has not seen.
     """
 
@@ -39,13 +39,13 @@ def chosen_score(
     BBC-CV (Tsamardinos et al. 2018), clustered by series: resample the series, choose by the
     validation pairs of those drawn, measure by the test pairs of those left out; the mean over the
     resamples. With folds a series validates one model and tests another; where no series does
-    both, the choice saw nothing of the test part and there is nothing to correct.
+    both, the choice saw nothing of the test split and there is nothing to correct.
 
     Returns:
-      None where no candidate has a completed trial in both parts.
+      None where no candidate has a completed trial in both splits.
     """
     (hits_XS, weight_XS, _), (tested_XS, asked_XS, _) = (
-        over_trials(part.hits_XFKS, part.weight_FS) for part in (validation, test)
+        over_trials(split.hits_XFKS, split.weight_FS) for split in (validation, test)
     )
     complete_X = (weight_XS.sum(axis=1) > 0) & (asked_XS.sum(axis=1) > 0)
     candidates = np.flatnonzero(complete_X & validation.is_candidate_X)
@@ -55,7 +55,7 @@ def chosen_score(
     tested_SX, asked_SX = tested_XS[candidates].T, asked_XS[candidates].T
     best = int(np.argmax(ratio(hits_SX.sum(axis=0), weight_SX.sum(axis=0))))
     raw = corrected = float(tested_SX[:, best].sum() / asked_SX[:, best].sum())
-    validated_S, tested_S = (part.weight_FS.sum(axis=0) > 0 for part in (validation, test))
+    validated_S, tested_S = (split.weight_FS.sum(axis=0) > 0 for split in (validation, test))
     num_shared = int((validated_S & tested_S).sum())
     if 0 < num_shared < FEWEST_SERIES:
         corrected = float("nan")
@@ -93,7 +93,7 @@ class Needed(NamedTuple):
       difference: stated beforehand; power for the observed difference would say no more than its
         p-value (Hoenig and Heisey 2001).
       power: the chance to separate two candidates that truly differ so much.
-      num_series: in this part, for a chance of POWER; None where no number is enough.
+      num_series: in this split, for a chance of POWER; None where no number is enough.
       num_seeds: likewise; None where no number is enough, or where one seed does not tell.
     """
 
@@ -107,7 +107,8 @@ def needed(table: Standings, is_candidate_X: np.ndarray, difference: float = 0.0
     """How many series, or seeds, would tell a stated difference.
 
     Typical: the medians, over pairs of candidates, of the difference's variance and of its parts.
-    Series make all of it smaller but luck; seeds make smaller what differs between seeds.
+    More series shrink all of it but the seed variance; more seeds shrink what differs between
+    seeds.
 
     Returns:
       None where there are no two candidates with intervals.
@@ -117,25 +118,29 @@ def needed(table: Standings, is_candidate_X: np.ndarray, difference: float = 0.0
         return None
     a, b = alive[np.array(np.triu_indices(len(alive), k=1))]
     variance = float(np.median(table.error_XX[a, b] ** 2))
-    luck = float(np.median(table.luck_X[a] + table.luck_X[b]))
+    seed_variance = float(np.median(table.seed_variance_X[a] + table.seed_variance_X[b]))
     spread = float(np.median(table.spread_X[a] + table.spread_X[b]))
-    limit = (difference / (table.critical + ndtri(POWER))) ** 2
-    series = max(variance - luck, 0.0) / (limit - luck) if limit > luck else np.inf
+    limit = (difference / (table.critical_value + ndtri(POWER))) ** 2
+    series = (
+        max(variance - seed_variance, 0.0) / (limit - seed_variance)
+        if limit > seed_variance
+        else np.inf
+    )
     kept = 1.0 - (variance - limit) / spread if spread > 0 else np.nan
     return Needed(
         difference,
-        power(difference, variance**0.5, table.critical),
+        power(difference, variance**0.5, table.critical_value),
         _at_least(series * table.num_series),
         _at_least(table.num_seeds / kept if kept > 0 else np.inf),
     )
 
 
-def power(difference: float, error: float, critical: float) -> float:
-    """The chance that a true difference is further from zero than critical * error."""
+def power(difference: float, error: float, critical_value: float) -> float:
+    """The chance that a true difference is further from zero than critical_value * error."""
     if error == 0:
         return float(difference != 0)
     off = abs(difference) / error
-    return float(ndtr(off - critical) + ndtr(-off - critical))
+    return float(ndtr(off - critical_value) + ndtr(-off - critical_value))
 
 
 def _at_least(number: float) -> int | None:

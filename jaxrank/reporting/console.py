@@ -31,7 +31,7 @@ def print_summary(console: Console, summary: pd.DataFrame, caveats: Sequence[str
         note = row["error"] or row["notes"].removesuffix("; ".join(caveats)).removesuffix("; ")
         cells = [
             row["experiment_name"],
-            *(percent(row[f"{part}_accuracy"]) for part in ("val", "test", "train")),
+            *(percent(row[f"{split}_accuracy"]) for split in ("val", "test", "train")),
             *(_figure(metric, row[f"test_{metric.name}"]) for metric in shown),
             f"{row['best_epoch']:.1f}" if trained else "",
             f"{row['parameters']:,}" if trained else "",

@@ -62,7 +62,7 @@ def draw_leaderboard(
     names: Sequence[str],
     validation: Standings,
     test: Standings,
-    rule: int | None,
+    baseline: int | None,
     caveats: Sequence[str],
 ) -> None:
     """Means with their intervals, a row an entry, the highest validation mean on top.
@@ -81,20 +81,23 @@ def draw_leaderboard(
     figure = Figure(figsize=(9, 1.8 + 0.32 * len(order)), layout="constrained")
     figure.suptitle("\n".join(["Accuracy on new series, with 95% intervals", *caveats]))
     axes = figure.subplots()
-    for part, colour, label, offset in (
+    for split, colour, label, offset in (
         (validation, "tab:orange", "validation", 0.14),
         (test, "tab:blue", "test", -0.14),
     ):
         for row, x in enumerate(order):
-            mean, low, high = 100 * part.mean[x], 100 * part.ci_low[x], 100 * part.ci_high[x]
+            mean, low, high = 100 * split.mean[x], 100 * split.ci_low[x], 100 * split.ci_high[x]
             filled = colour if test.tied_for_best[x] else "white"
             axes.plot([low, high], [row + offset] * 2, color=colour, linewidth=1.5)
             axes.plot(mean, row + offset, "o", color=colour, markerfacecolor=filled, markersize=5)
         axes.plot([], [], "o-", color=colour, label=label)
     axes.plot([], [], "o", color="grey", label="filled: tied for best (test)")
-    if rule is not None and np.isfinite(test.mean[rule]):
+    if baseline is not None and np.isfinite(test.mean[baseline]):
         axes.axvline(
-            100 * test.mean[rule], color="grey", linestyle="--", label=f"rule {names[rule]} (test)"
+            100 * test.mean[baseline],
+            color="grey",
+            linestyle="--",
+            label=f"baseline {names[baseline]} (test)",
         )
     # Names of columns are a user's.
     labels = ["".join(c if c.isprintable() else "?" for c in names[x]) for x in order]
@@ -114,11 +117,11 @@ def draw_curves(path: Path, title: str, history: pd.DataFrame) -> None:
     trials = history.groupby(["fold", "seed"])
     shared = history[history["epoch"] <= trials["epoch"].max().min()].groupby("epoch").mean()
     for axes, metric in zip(figure.subplots(1, 2), ("loss", "accuracy"), strict=True):
-        for part, colour, label in (
+        for split, colour, label in (
             ("running_train", "tab:blue", "training, while it learns"),
             ("val", "tab:orange", "validation"),
         ):
-            column = f"{part}_{metric}"
+            column = f"{split}_{metric}"
             for _, trial in trials:
                 axes.plot(trial["epoch"], trial[column], color=colour, alpha=0.3, linewidth=0.8)
             axes.plot(

@@ -25,20 +25,28 @@ def section(report: Report) -> Section:
         names,
         ranking.by_validation,
         test,
-        ranking.rule,
+        ranking.baseline,
         report.caveats,
     )
     notes = sentences.comparison_notes(
-        names, test, ranking.test.is_candidate_X, ranking.rule, ranking.chosen
+        names, test, ranking.test.is_candidate_X, ranking.baseline, ranking.chosen
     )
     return Section(notes=notes, tables={_TITLE: _table(ranking)})
 
 
 def with_intervals(summary: pd.DataFrame, ranking: Ranking) -> pd.DataFrame:
-    """The summary with its columns of intervals, of the test part where not said otherwise."""
+    """The summary with its columns of intervals, of the test split where not said otherwise."""
     validation, test = ranking.by_validation, ranking.by_test
-    values = [validation.ci_low, validation.ci_high, test.ci_low, test.ci_high, test.diff_to_rule,
-              test.diff_ci_low, test.diff_ci_high, test.share_first]  # fmt: skip
+    values = [
+        validation.ci_low,
+        validation.ci_high,
+        test.ci_low,
+        test.ci_high,
+        test.diff_to_baseline,
+        test.diff_ci_low,
+        test.diff_ci_high,
+        test.bootstrap_rank1,
+    ]
     columns = dict(zip(INTERVAL_COLUMNS, values, strict=True))
     columns[TIED] = pd.array(test.tied_for_best, dtype="boolean")
     table = pd.DataFrame(columns, index=list(ranking.test.names))
@@ -63,13 +71,13 @@ def _table(ranking: Ranking) -> pd.DataFrame:
         "test": rounded(test.mean),
         "test 95%": interval(test.ci_low, test.ci_high),
     }
-    if ranking.rule is not None:
-        columns[f"to {SHARPNESS}"] = rounded(test.diff_to_rule)
+    if ranking.baseline is not None:
+        columns[f"to {SHARPNESS}"] = rounded(test.diff_to_baseline)
         columns[f"to {SHARPNESS}, interval"] = interval(test.diff_ci_low, test.diff_ci_high)
     columns |= {
         "to best": rounded(test.diff_to_best),
         "to best, interval": interval(test.best_ci_low, test.best_ci_high),
-        "ranked first": rounded(test.share_first),
+        "ranked first": rounded(test.bootstrap_rank1),
         "tied": np.where(test.tied_for_best, "tied", ""),
     }
     order = np.argsort(-np.nan_to_num(validation.mean), kind="stable")

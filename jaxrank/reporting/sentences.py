@@ -19,17 +19,17 @@ def comparison_notes(
     names: Sequence[str],
     test: Standings,
     is_candidate_X: np.ndarray,
-    rule: int | None,
+    baseline: int | None,
     chosen: Chosen | None,
     difference: float = 0.03,
 ) -> list[str]:
-    """What the standings of the test part say, in words.
+    """What the standings of the test split say, in words.
 
     Args:
       names: of the entries.
-      test: their standings on the test pairs, compared with `rule`.
+      test: their standings on the test pairs, compared with `baseline`.
       is_candidate_X: see `Hits`.
-      rule: the entry that experiments should beat.
+      baseline: the entry that experiments should beat.
       chosen: from `chosen_score`.
       difference: between two experiments, that a reader would care about.
     """
@@ -40,8 +40,8 @@ def comparison_notes(
             f"sure a figure is; at least {FEWEST_SERIES} are needed, hundreds are useful."
         )
     elif np.isfinite(test.mean[is_candidate_X]).any():
-        if rule is not None:
-            lines += _against_rule(names, test, is_candidate_X, rule)
+        if baseline is not None:
+            lines += _against_baseline(names, test, is_candidate_X, baseline)
         lines += _about_best(names, test)
         if test.seed_noise.source == UNKNOWN:
             lines.append(
@@ -56,28 +56,30 @@ def comparison_notes(
     return lines
 
 
-def _against_rule(
-    names: Sequence[str], test: Standings, is_candidate_X: np.ndarray, rule: int
+def _against_baseline(
+    names: Sequence[str], test: Standings, is_candidate_X: np.ndarray, baseline: int
 ) -> list[str]:
     trained_X = is_candidate_X & np.isfinite(test.mean)
-    apart_X = test.separated_XX[rule]
-    better_X = trained_X & apart_X & (test.diff_to_rule > 0)
-    worse_X = trained_X & apart_X & (test.diff_to_rule < 0)
+    apart_X = test.separated_XX[baseline]
+    better_X = trained_X & apart_X & (test.diff_to_baseline > 0)
+    worse_X = trained_X & apart_X & (test.diff_to_baseline < 0)
 
     def described(x: int) -> str:
-        figures = (test.diff_to_rule[x], test.diff_ci_low[x], test.diff_ci_high[x])
+        figures = (test.diff_to_baseline[x], test.diff_ci_low[x], test.diff_ci_high[x])
         middle, low, high = (100 * figure for figure in figures)
         return f"{names[x]} by {middle:.1f} points ({low:.1f} to {high:.1f})"
 
     lines = []
     if better_X.any():
         order = _by_mean(better_X, test)
-        lines.append(f"Better than the rule '{names[rule]}': {_listed(map(described, order))}.")
+        lines.append(
+            f"Better than the baseline '{names[baseline]}': {_listed(map(described, order))}."
+        )
     else:
-        lines.append(f"No experiment is shown to be better than the rule '{names[rule]}'.")
+        lines.append(f"No experiment is shown to be better than the baseline '{names[baseline]}'.")
     for entries_X, claim in (
-        (worse_X, "Worse than the rule"),
-        (trained_X & ~apart_X, "Can't be told apart from the rule"),
+        (worse_X, "Worse than the baseline"),
+        (trained_X & ~apart_X, "Can't be told apart from the baseline"),
     ):
         if entries_X.any():
             lines.append(f"{claim}: {_listed(names[x] for x in _by_mean(entries_X, test))}.")
@@ -93,9 +95,9 @@ def _about_best(names: Sequence[str], test: Standings) -> list[str]:
         if others_X.any()
         else "better than every other."
     )
-    often = np.flatnonzero(test.share_first >= 0.05).tolist()
-    first = sorted(often, key=lambda x: -test.share_first[x])
-    shares = _listed(f"{names[x]} {100 * test.share_first[x]:.0f}%" for x in first)
+    often = np.flatnonzero(test.bootstrap_rank1 >= 0.05).tolist()
+    first = sorted(often, key=lambda x: -test.bootstrap_rank1[x])
+    shares = _listed(f"{names[x]} {100 * test.bootstrap_rank1[x]:.0f}%" for x in first)
     return [
         f"Highest on the test pairs: {names[best]}, {100 * test.mean[best]:.1f}% "
         f"({low:.1f} to {high:.1f}); {tied}",
@@ -171,15 +173,15 @@ def table_notes(
     trained = summary[(summary["status"] == COMPLETED) & (summary["experiment_name"] != SHUFFLED)]
     if len(trained):
         best = trained.iloc[0]
-        rules = summary[summary["status"] == HEURISTIC]
+        heuristics = summary[summary["status"] == HEURISTIC]
         # By more than 32-bit means are rounded.
-        better = rules[rules["val_accuracy"] > best["val_accuracy"] + 1e-6]
+        better = heuristics[heuristics["val_accuracy"] > best["val_accuracy"] + 1e-6]
         if len(better):
-            rule = better.iloc[0]
+            baseline = better.iloc[0]
             lines.append(
-                f"The rule '{rule['experiment_name']}' is right on more of the validation pairs, "
-                f"{percent(rule['val_accuracy'])} against {percent(best['val_accuracy'])}: on "
-                "these, nothing that was trained beats it."
+                f"The baseline '{baseline['experiment_name']}' is right on more of the validation "
+                f"pairs, {percent(baseline['val_accuracy'])} against "
+                f"{percent(best['val_accuracy'])}: on these, nothing that was trained beats it."
             )
     elif not (summary["status"] == PARTIAL).any():
         lines.append("Every trial failed: see the column 'error' of summary.csv.")

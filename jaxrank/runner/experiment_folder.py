@@ -100,7 +100,7 @@ def _photos_seen(
 ) -> dict[str, list[str]]:
     """Names of the photos that trained a model, and of those that chose its epoch."""
     seen = {}
-    for how, part in zip(SEEN, (splits.TRAIN, splits.VALIDATION), strict=True):
-        photos = dataset.photos[np.unique(dataset.pair_rows_M2[split_M == part])]
+    for how, split in zip(SEEN, (splits.TRAIN, splits.VALIDATION), strict=True):
+        photos = dataset.photos[np.unique(dataset.pair_rows_M2[split_M == split])]
         seen[how] = sorted({*photos.tolist(), *seen_before.get(how, ())})
     return seen

@@ -278,9 +278,9 @@ def _check_splits(data: SplitDataset) -> None:
     if not directed.any():
         raise UserError("every preference is exactly 0.5: no pair says which photo is better")
     for fold in range(data.num_folds):
-        for part in splits.MEASURED:
-            name = splits.SPLIT_NAMES[part]
-            if not directed[data.rows(fold, part)].any():
+        for split in splits.MEASURED:
+            name = splits.SPLIT_NAMES[split]
+            if not directed[data.rows(fold, split)].any():
                 raise UserError(
                     f"fold {fold} has no {name} pair with features and a preference other than "
                     f"0.5; {len(dataset.series_ids)} series with features do not fill this split"

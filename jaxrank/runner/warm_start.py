@@ -75,15 +75,15 @@ def check_start(
                     "was trained on"
                 )
     train, val = (start.seen[how] for how in SEEN)
-    for part, known in ((splits.TEST, train | val), (splits.VALIDATION, train)):
+    for split, known in ((splits.TEST, train | val), (splits.VALIDATION, train)):
         photos = data.dataset.photos[
-            np.unique(data.dataset.pair_rows_M2[(data.splits_FM == part).any(axis=0)])
+            np.unique(data.dataset.pair_rows_M2[(data.splits_FM == split).any(axis=0)])
         ]
         leaked = [photo for photo in photos if photo in known]
         if leaked:
             raise UserError(
                 f"--init_from={folder}: the model has seen {len(leaked):,} of the "
-                f"{len(photos):,} {splits.SPLIT_NAMES[part]} photos, such as '{leaked[0]}'; "
+                f"{len(photos):,} {splits.SPLIT_NAMES[split]} photos, such as '{leaked[0]}'; "
                 "pretrain with --split=pretrain and the same --split_seed and --folds"
                 + (", with --only_folds=K in both" if data.num_folds > 1 else "")
             )

@@ -30,11 +30,15 @@ def one_fold(hits_XS: Any) -> tuple[np.ndarray, np.ndarray]:
 
 
 def standings(
-    hits: np.ndarray, weight: np.ndarray, rules: int = 0, rule: int | None = None, **options: Any
+    hits: np.ndarray,
+    weight: np.ndarray,
+    heuristics: int = 0,
+    baseline: int | None = None,
+    **options: Any,
 ) -> Standings:
-    """Standings of entries the last of which are rules."""
-    is_rule = np.arange(len(hits)) >= len(hits) - rules
-    return comparison.standings(hits, weight, is_rule_X=is_rule, rule=rule, **options)
+    """Standings of entries the last of which are heuristics."""
+    is_rule = np.arange(len(hits)) >= len(hits) - heuristics
+    return comparison.standings(hits, weight, is_baseline_X=is_rule, baseline=baseline, **options)
 
 
 def alternating(num_series: int) -> np.ndarray:
@@ -68,8 +72,8 @@ def test_intervals_and_errors_of_differences_by_hand() -> None:
     assert table.error_XX[0, 0] == 0
     # With one difference the maximum statistic is that difference's: two-sided 99% with one seed
     # and one fold.
-    assert table.critical == pytest.approx(norm.ppf(1 - 0.005), abs=0.1)
-    np.testing.assert_allclose(table.share_first, 0.5, atol=0.03)
+    assert table.critical_value == pytest.approx(norm.ppf(1 - 0.005), abs=0.1)
+    np.testing.assert_allclose(table.bootstrap_rank1, 0.5, atol=0.03)
 
 
 def test_series_are_the_units_not_pairs() -> None:
@@ -82,14 +86,14 @@ def test_series_are_the_units_not_pairs() -> None:
 
 
 def test_one_series_short_of_the_fewest() -> None:
-    enough, short = (standings(*one_fold(alternating(n)), rule=1) for n in (10, 9))
+    enough, short = (standings(*one_fold(alternating(n)), baseline=1) for n in (10, 9))
     # Student's t of 9 degrees of freedom is 2.262; variance by 9, not by 10.
     half_width = 2.262 * 0.5 / np.sqrt(9)
     assert enough.ci_high[0] - 0.5 == pytest.approx(half_width, rel=0.08)
     assert not np.isnan(enough.diff_ci_low).any()
     np.testing.assert_allclose(short.mean, [4 / 9, 5 / 9])
     for bounds in (short.ci_low, short.ci_high, short.diff_ci_low, short.best_ci_high,
-                    short.share_first, short.critical):  # fmt: skip
+                    short.bootstrap_rank1, short.critical_value):  # fmt: skip
         assert np.isnan(bounds).all()
     assert not short.separated_XX.any()
     assert short.tied_for_best.all()
@@ -100,20 +104,22 @@ def test_more_comparisons_need_a_larger_factor() -> None:
     hits = rng.integers(0, 2, (12, 300))
     few, many = standings(*one_fold(hits[:2])), standings(*one_fold(hits))
     # Twelve independent entries: the 99% point of the studentised range (tables: 5.29) / sqrt(2).
-    assert few.critical + 0.8 < many.critical == pytest.approx(5.29 / np.sqrt(2), abs=0.2)
+    assert (
+        few.critical_value + 0.8 < many.critical_value == pytest.approx(5.29 / np.sqrt(2), abs=0.2)
+    )
 
 
 def test_what_is_clearly_better_is_separated() -> None:
     rng = np.random.default_rng(0)
     good = rng.random(400) < 0.9
     hits = np.stack([good, rng.random(400) < 0.5, good, np.full(400, 0.5)])
-    table = standings(*one_fold(hits), rules=1, rule=3)
-    # The first and the third are the same; the rule scores all photos alike.
+    table = standings(*one_fold(hits), heuristics=1, baseline=3)
+    # The first and the third are the same; the baseline scores all photos alike.
     expected = [[0, 1, 0, 1], [1, 0, 1, 0], [0, 1, 0, 1], [1, 0, 1, 0]]
     np.testing.assert_array_equal(table.separated_XX, np.array(expected, bool))
     np.testing.assert_array_equal(table.tied_for_best, [True, False, True, False])
-    np.testing.assert_allclose(table.share_first, [0.5, 0, 0.5, 0])
-    np.testing.assert_allclose(table.diff_to_rule, hits.mean(axis=1) - 0.5)
+    np.testing.assert_allclose(table.bootstrap_rank1, [0.5, 0, 0.5, 0])
+    np.testing.assert_allclose(table.diff_to_baseline, hits.mean(axis=1) - 0.5)
     np.testing.assert_array_equal(table.diff_ci_low > 0, [True, False, True, False])
     assert table.diff_to_best[0] == table.best_ci_low[0] == table.best_ci_high[2] == 0
     assert table.best_ci_high[1] < 0
@@ -122,19 +128,19 @@ def test_what_is_clearly_better_is_separated() -> None:
 
 def test_a_rule_equal_to_an_experiment_is_not_beaten() -> None:
     hits = np.stack([alternating(100)[0]] * 2)
-    table = standings(*one_fold(hits), rules=1, rule=1)
-    assert table.diff_to_rule[0] == table.diff_ci_low[0] == table.diff_ci_high[0] == 0
+    table = standings(*one_fold(hits), heuristics=1, baseline=1)
+    assert table.diff_to_baseline[0] == table.diff_ci_low[0] == table.diff_ci_high[0] == 0
     assert not table.separated_XX.any()
-    assert np.isnan(standings(*one_fold(hits)).diff_to_rule).all()  # no rule, no difference
+    assert np.isnan(standings(*one_fold(hits)).diff_to_baseline).all()  # no baseline, no difference
 
 
 def test_a_failed_experiment_changes_nothing_for_the_others() -> None:
     hits, weight = one_fold(np.vstack([alternating(100), np.full(100, NAN)]))
     table, without = standings(hits, weight), standings(hits[:2], weight)
     np.testing.assert_array_equal(table.error_XX[:2, :2], without.error_XX)
-    assert table.critical == without.critical
+    assert table.critical_value == without.critical_value
     np.testing.assert_array_equal(table.tied_for_best, [True, True, False])
-    assert np.isnan([table.mean[2], table.ci_low[2], table.share_first[2]]).all()
+    assert np.isnan([table.mean[2], table.ci_low[2], table.bootstrap_rank1[2]]).all()
     for nothing in (standings(hits[2:], weight), standings(hits, 0 * weight)):
         assert np.isnan(nothing.mean).all()
         assert not nothing.tied_for_best.any()
@@ -148,28 +154,28 @@ def test_the_luck_of_seeds_by_hand() -> None:
     table = standings(hits[:, None], weight)
     # Variances over two seeds: 1/2 and 1/8. The mean over two seeds has half of their mean.
     assert table.seed_noise == (pytest.approx(0.3125), 0, 2, comparison.SEEDS)
-    assert table.seed_noise.luck == pytest.approx(0.3125)
-    np.testing.assert_allclose(table.luck_X, 0.3125 / 2)
+    assert table.seed_noise.seed_variance == pytest.approx(0.3125)
+    np.testing.assert_allclose(table.seed_variance_X, 0.3125 / 2)
     assert table.error_XX[0, 1] == pytest.approx(np.sqrt(0.3125), rel=0.06)
-    # A rule has none, and says nothing about that of the others.
-    beside_rule = standings(hits[:, None], weight, rules=1)
-    np.testing.assert_allclose(beside_rule.luck_X, [0.25, 0])
+    # A baseline has none, and says nothing about that of the others.
+    beside_rule = standings(hits[:, None], weight, heuristics=1)
+    np.testing.assert_allclose(beside_rule.seed_variance_X, [0.25, 0])
     # Of two folds each has a quarter of its variance.
     folds = standings(np.stack([hits, hits], axis=1), np.ones((2, 12)))
-    np.testing.assert_allclose(folds.luck_X, (0.25 + 0.25) * 0.3125 / 2)
+    np.testing.assert_allclose(folds.seed_variance_X, (0.25 + 0.25) * 0.3125 / 2)
 
 
 def test_seeds_that_differ_on_the_series_at_hand_only_are_no_luck() -> None:
     halves = alternating(40)
     table = standings(halves[None, None], np.ones((1, 40)))
     assert table.seed_noise.measured == 0
-    assert table.seed_noise.by_series > 0
+    assert table.seed_noise.series_variance > 0
     # Independent hits: accuracies differ, by as much as the series explain.
     rng = np.random.default_rng(0)
     hits = rng.integers(0, 2, (30, 2, 3, 200)).astype(float)
     table = standings(hits, np.ones((2, 200)), num_draws=10)
     assert table.seed_noise.measured == pytest.approx(0.25 / 200, rel=0.25)
-    assert table.seed_noise.luck < 0.3 * 0.25 / 200
+    assert table.seed_noise.seed_variance < 0.3 * 0.25 / 200
 
 
 def test_with_one_seed_folds_tell_the_luck_of_training() -> None:
@@ -177,22 +183,24 @@ def test_with_one_seed_folds_tell_the_luck_of_training() -> None:
     hits = np.stack([np.stack([right, 0 * right]), np.stack([0 * right, right])])
     table = standings(hits[:, :, None], np.ones((2, 12)))
     # Less the means of experiments and folds: +-1/2 four times, one degree of freedom.
-    assert table.seed_noise.luck == pytest.approx(1.0)
+    assert table.seed_noise.seed_variance == pytest.approx(1.0)
     assert table.seed_noise.source == comparison.FOLDS
-    np.testing.assert_allclose(table.luck_X, (0.25 + 0.25) * 1.0)
+    np.testing.assert_allclose(table.seed_variance_X, (0.25 + 0.25) * 1.0)
     # Independent hits: what looks like luck is what the series explain.
     hits = np.random.default_rng(0).integers(0, 2, (60, 2, 1, 200)).astype(float)
     noise = standings(hits, np.ones((2, 200)), num_draws=10).seed_noise
-    assert noise.measured == pytest.approx(noise.by_series, rel=0.4)
-    assert noise.by_series == pytest.approx(0.25 / 200, rel=0.05)
+    assert noise.measured == pytest.approx(noise.series_variance, rel=0.4)
+    assert noise.series_variance == pytest.approx(0.25 / 200, rel=0.05)
     one = standings(*one_fold(alternating(12)))
-    assert one.seed_noise.luck == 0
+    assert one.seed_noise.seed_variance == 0
     assert one.seed_noise.source == comparison.UNKNOWN
 
 
 def test_luck_is_drawn_about_its_estimate_wider_with_few_degrees_of_freedom() -> None:
     few, many = (comparison.SeedNoise(5.0, 2.0, n, comparison.SEEDS) for n in (4, 10**6))
-    few_B, many_B = (noise.draw_luck(4000, np.random.default_rng(0)) for noise in (few, many))
+    few_B, many_B = (
+        noise.draw_seed_variance(4000, np.random.default_rng(0)) for noise in (few, many)
+    )
     np.testing.assert_allclose(many_B, 3.0, atol=0.05)
     # The 5% and 95% points of chi-square with 4 degrees of freedom are 0.711 and 9.488.
     low, high = np.quantile(few_B, [0.05, 0.95])
@@ -202,7 +210,7 @@ def test_luck_is_drawn_about_its_estimate_wider_with_few_degrees_of_freedom() ->
 
 def test_the_same_seed_gives_the_same_standings() -> None:
     hits, weight = one_fold(np.random.default_rng(0).integers(0, 2, (4, 60)))
-    first, again, other = (standings(hits, weight, rule=0, seed=s) for s in (1, 1, 2))
+    first, again, other = (standings(hits, weight, baseline=0, seed=s) for s in (1, 1, 2))
     for one, two in zip(first, again, strict=True):
         np.testing.assert_array_equal(one, two)
     assert not np.array_equal(first.ci_low, other.ci_low)
@@ -285,9 +293,9 @@ def test_series_and_seeds_that_a_difference_needs_by_hand() -> None:
     hits, weight = one_fold(alternating(20))
     table = standings(hits, weight)._replace(
         error_XX=np.array([[0, 0.02], [0.02, 0]]),
-        luck_X=np.full(2, 2e-5),
+        seed_variance_X=np.full(2, 2e-5),
         spread_X=np.full(2, 25e-5),
-        critical=3.0,
+        critical_value=3.0,
         num_series=400,
         num_seeds=2,
     )
@@ -299,7 +307,7 @@ def test_series_and_seeds_that_a_difference_needs_by_hand() -> None:
     assert need.num_series == pytest.approx(6862, abs=3)
     # 33.9e-5 of the seeds' 50e-5 must go: 2 / (1 - 0.678).
     assert need.num_seeds == 7
-    lucky = selection.needed(table._replace(luck_X=np.full(2, 4e-5)), everyone)
+    lucky = selection.needed(table._replace(seed_variance_X=np.full(2, 4e-5)), everyone)
     assert lucky is not None
     assert lucky.num_series is None
     hopeless = selection.needed(table._replace(spread_X=np.full(2, 1e-4)), everyone)
@@ -317,7 +325,7 @@ def test_enough_series_are_enough() -> None:
     assert need is not None
     assert need.num_series is not None
     error = np.median(table.error_XX[np.triu_indices(4, 1)]) * np.sqrt(400 / need.num_series)
-    assert selection.power(0.05, float(error), table.critical) == pytest.approx(0.8, abs=0.01)
+    assert selection.power(0.05, float(error), table.critical_value) == pytest.approx(0.8, abs=0.01)
 
 
 def result(name: str, fold: int, seed: int, scores: Any, status: str = "completed") -> TrialResult:
@@ -355,7 +363,7 @@ def test_hits_come_from_the_results_of_a_search() -> None:
     names = ["two", "one", "shuffled"]
     hits = comparison.from_results(results, {"position": always_a}, evaluator, splits.TEST, names)
     assert hits.names == ("two", "one", "shuffled", "position")
-    np.testing.assert_array_equal(hits.is_rule_X, [False, False, False, True])
+    np.testing.assert_array_equal(hits.is_baseline_X, [False, False, False, True])
     np.testing.assert_array_equal(hits.is_candidate_X, [True, True, False, False])
     # Fold 0 tests series c, fold 2 tests b and c; the pair of one half has no direction.
     np.testing.assert_array_equal(hits.weight_FS, [[0, 0, 3], [0, 1, 3]])
@@ -376,7 +384,7 @@ def simple_standings() -> tuple[list[str], Standings, np.ndarray]:
     rng = np.random.default_rng(0)
     hits, weight = one_fold(rng.random((4, 500)) < np.array([[0.8], [0.78], [0.5], [0.52]]))
     names = ["good", "fine", "poor", "sharpness"]
-    return names, standings(hits, weight, rules=1, rule=3), np.arange(4) < 3
+    return names, standings(hits, weight, heuristics=1, baseline=3), np.arange(4) < 3
 
 
 def test_sentences_say_who_beats_the_rule_and_who_is_tied() -> None:
@@ -384,11 +392,11 @@ def test_sentences_say_who_beats_the_rule_and_who_is_tied() -> None:
     chosen = selection.Chosen(0, 3, 0.81, 0.79)
     lines = sentences.comparison_notes(names, table, candidates, 3, chosen)
     better, tied_with_rule, best, shares, retrained, chosen_line, power = lines
-    good, fine = (100 * table.diff_to_rule[x] for x in (0, 1))
-    assert better.startswith("Better than the rule 'sharpness': ")
+    good, fine = (100 * table.diff_to_baseline[x] for x in (0, 1))
+    assert better.startswith("Better than the baseline 'sharpness': ")
     assert f"good by {good:.1f} points (" in better
     assert f"fine by {fine:.1f} points (" in better
-    assert tied_with_rule == "Can't be told apart from the rule: poor."
+    assert tied_with_rule == "Can't be told apart from the baseline: poor."
     leader, other = ("good", "fine") if good > fine else ("fine", "good")
     assert best.startswith(f"Highest on the test pairs: {leader}, ")
     assert best.endswith(f"it can't be told apart from {other}.")
@@ -405,12 +413,13 @@ def test_sentences_say_who_beats_the_rule_and_who_is_tied() -> None:
 
 def test_sentences_where_nothing_is_better() -> None:
     hits, weight = one_fold(np.vstack([np.zeros(50), np.zeros(50), np.ones(50)]))
-    table = standings(hits, weight, rules=1, rule=2)
-    lines = sentences.comparison_notes(["a", "b", "rule"], table, np.arange(3) < 2, 2, None)
-    assert "No experiment is shown to be better than the rule 'rule'." in lines
-    assert "Worse than the rule: a, b." in lines
-    assert "Highest on the test pairs: rule, 100.0% (100.0 to 100.0); better than every other." in (
-        lines
+    table = standings(hits, weight, heuristics=1, baseline=2)
+    lines = sentences.comparison_notes(["a", "b", "baseline"], table, np.arange(3) < 2, 2, None)
+    assert "No experiment is shown to be better than the baseline 'baseline'." in lines
+    assert "Worse than the baseline: a, b." in lines
+    assert (
+        "Highest on the test pairs: baseline, 100.0% (100.0 to 100.0); better than every other."
+        in (lines)
     )
 
 
@@ -426,15 +435,17 @@ def test_sentences_of_too_few_series_and_of_nothing() -> None:
 
 def test_long_lists_are_cut() -> None:
     hits, weight = one_fold(np.vstack([np.ones((12, 50)), np.zeros(50)]))
-    table = standings(hits, weight, rules=1, rule=12)
-    names = [*(f"e{x}" for x in range(12)), "rule"]
+    table = standings(hits, weight, heuristics=1, baseline=12)
+    names = [*(f"e{x}" for x in range(12)), "baseline"]
     lines = sentences.comparison_notes(names, table, np.arange(13) < 12, 12, None)
     assert any(line.endswith("e7, e8 and 3 more.") for line in lines)
 
 
 def test_the_figure_is_drawn(tmp_path: Path) -> None:
     names, table, _ = simple_standings()
-    few = standings(*one_fold(np.vstack([alternating(9), alternating(9)])), rules=1, rule=3)
+    few = standings(
+        *one_fold(np.vstack([alternating(9), alternating(9)])), heuristics=1, baseline=3
+    )
     for number, (part, caveats) in enumerate([(table, ["SIMULATED data"]), (few, [])]):
         path = tmp_path / f"{number}.png"
         draw_leaderboard(path, names, part, part, 3, caveats)

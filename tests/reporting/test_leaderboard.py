@@ -47,7 +47,7 @@ def test_the_table_ends_in_a_paragraph_to_act_on(searched: Any) -> None:
     text = (searched.workdir / "leaderboard.txt").read_text()
     results = json.loads((searched.workdir / "results.json").read_text())
     chosen = results["conclusions"]["chosen"]
-    against = ("Better than the rule 'sharpness'", "No experiment is shown to be better")
+    against = ("Better than the baseline 'sharpness'", "No experiment is shown to be better")
     for beginning in (against, "Highest on the test pairs",
                       "Share of resamples ranked first", "Chosen by validation",
                       "A true difference of 3 points", f"{chosen} agrees with",
