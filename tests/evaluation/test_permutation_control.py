@@ -87,7 +87,7 @@ class NotRenumbered(Experiment):
     """An experiment that is no control, whatever its name."""
 
     @property
-    def renumbered(self) -> bool:
+    def is_control(self) -> bool:
         return False
 
 
