@@ -4,7 +4,7 @@ Axis letters: P trials of the cohort, Q of them on the device, E epochs of a dis
 """
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -126,37 +126,52 @@ def fit(
     Args:
       cohort, data, start: see `compile_cohort`.
       loaded: what `compile_cohort` returned; by default it is called.
-      restore: given the shapes of the state, returns where an earlier run stood, or None.
+      restore: given the shapes of the state, returns where an earlier run stopped, or None.
       on_dispatch: called after every dispatch; what it raises ends the training.
     """
     begun = time.perf_counter()
     if loaded is None:
         loaded = compile_cohort(cohort, data, start=start)
-    static, arrays, feed, init = loaded
-    num_trials = len(cohort.trials)
-    progress = restore(jax.eval_shape(init))
+    progress = restore(jax.eval_shape(loaded.init))
     if progress is None:
-        progress = Progress(init(), np.arange(num_trials), None, [], 0.0)
+        progress = Progress(loaded.init(), np.arange(len(cohort.trials)), None, [], 0.0)
     begun -= progress.seconds
+    for after in _dispatches(cohort, data, loaded, progress, begun):
+        progress = after
+        on_dispatch(progress)
+    return _finished(loaded, progress, begun)
+
+
+def _dispatches(
+    cohort: Cohort,
+    data: SplitDataset,
+    loaded: CompiledCohort,
+    progress: Progress,
+    begun: float,
+) -> Iterator[Progress]:
+    """Runs one dispatch after the other until no trial runs, and yields the progress of each."""
+    num_trials = len(cohort.trials)
 
     def on_device(places_Q: np.ndarray) -> tuple[Cohort, TrialArrays]:
         if len(places_Q) == num_trials:
-            return cohort, arrays
+            return cohort, loaded.arrays
         smaller = cohort.with_trials([cohort.trials[p] for p in places_Q])
-        return smaller, make_trial_arrays(smaller, data, feed.scaling)
+        return smaller, make_trial_arrays(smaller, data, loaded.feed.scaling)
 
     def rows_of(trained: Cohort, epoch: int) -> np.ndarray:
         epochs = range(epoch, epoch + cohort.epochs_per_dispatch)
         return np.stack([cohort_rows(trained, data, e) for e in epochs], axis=1)
 
-    trained, trained_arrays = on_device(progress.places_Q)
+    trained, arrays = on_device(progress.places_Q)
     rows = rows_of(trained, len(progress.history))
     while progress.num_running:
         keep = _worth_keeping(trained, progress)
         if len(keep) < len(trained.trials):
             progress, rows = _compact(progress, keep), rows[keep]
-            trained, trained_arrays = on_device(progress.places_Q)
-        state, metrics = cohort_epochs(static, feed.data, trained_arrays, progress.state, rows)
+            trained, arrays = on_device(progress.places_Q)
+        state, metrics = cohort_epochs(
+            loaded.static, loaded.feed.data, arrays, progress.state, rows
+        )
         # Sampling for the next dispatch runs while the device works on this one.
         rows = rows_of(trained, len(progress.history) + cohort.epochs_per_dispatch)
         # The device waits here for the host to read a few numbers; no dispatch is trained for a
@@ -167,15 +182,20 @@ def fit(
             history=[*progress.history, *epochs],
             seconds=time.perf_counter() - begun,
         )
-        on_dispatch(progress)
+        yield progress
+
+
+def _finished(loaded: CompiledCohort, progress: Progress, begun: float) -> FitResult:
+    """Scores all photos by the chosen parameters, and fetches the result from the device."""
     state = progress.whole_state()
-    scores_PN = np.array(cohort_scores(static, feed.data, arrays, state.best_params))
+    scores = cohort_scores(loaded.static, loaded.feed.data, loaded.arrays, state.best_params)
+    scores_PN = np.array(scores)
     status_P = np.asarray(state.status)
     scores_PN[status_P == FAILED] = np.nan
     return FitResult(
         best_params=jax.device_get(state.best_params),
-        mean_PD=np.asarray(arrays.mean_D),
-        inv_std_PD=np.asarray(arrays.inv_std_D),
+        mean_PD=np.asarray(loaded.arrays.mean_D),
+        inv_std_PD=np.asarray(loaded.arrays.inv_std_D),
         scores_PN=scores_PN,
         status_P=status_P,
         epochs_run_P=np.asarray(state.epoch),

@@ -103,25 +103,18 @@ def l2_normalised(
 def align(pairs: Preferences, features: Features) -> Dataset:
     """Keeps the pairs whose photos have a row in every block, and gathers those rows.
 
-    Every block of the store, whatever an experiment reads: all experiments and rules are then
+    Every block of the store, whatever an experiment reads: all experiments and baselines are then
     compared on the same pairs.
     """
     if not features:
         raise UserError("the features hold no block")
     refuse_mixed(features)
     photos = pd.unique(pd.concat([pairs.table["image_a"], pairs.table["image_b"]]))
-    known = np.ones(len(photos), bool)
-    block_rows: dict[str, np.ndarray] = {}
-    notes = []
-    for name, block in features.items():
-        rows = pd.Index(block.photos).get_indexer(pd.Index(photos))
-        block_rows[name] = rows
-        known &= rows >= 0
-        if (rows < 0).any():
-            notes.append(
-                f"{int((rows < 0).sum()):,} of {len(photos):,} photos in the pairs have no row in "
-                f"block '{name}', such as '{photos[rows < 0][0]}'"
-            )
+    block_rows = {
+        name: pd.Index(block.photos).get_indexer(pd.Index(photos))
+        for name, block in features.items()
+    }
+    known = np.all([rows >= 0 for rows in block_rows.values()], axis=0)
     place = pd.Index(photos)
     pair_rows = np.stack(
         [place.get_indexer(pd.Index(pairs.table[c])) for c in ("image_a", "image_b")], axis=1
@@ -133,26 +126,9 @@ def align(pairs: Preferences, features: Features) -> Dataset:
             "no pair has both photos in the feature store: the pairs name photos such as "
             f"'{photos[0]}', block '{name}' such as '{features[name].photos[0]}'"
         )
-    if not kept.all():
-        notes.append(
-            f"{int((~kept).sum()):,} of {len(kept):,} pairs left out: a photo without features"
-        )
     table = pairs.table[kept].reset_index(drop=True)
     used, inverse = np.unique(pair_rows[kept], return_inverse=True)
-    features_ND = np.concatenate(
-        [
-            np.asarray(block.values[block_rows[name][used]], np.float32)
-            for name, block in features.items()
-        ],
-        axis=1,
-    )
-    columns = [f"'{c}' of block '{name}'" for name, b in features.items() for c in b.columns]
-    constant = np.flatnonzero(features_ND.min(axis=0) == features_ND.max(axis=0))
-    if len(constant):
-        notes.append(
-            f"{len(constant):,} of {len(columns):,} columns never vary and are ignored, "
-            f"the first is {columns[constant[0]]}"
-        )
+    features_ND = _gathered(features, {name: rows[used] for name, rows in block_rows.items()})
     series, series_ids = pd.factorize(table["series_id"], sort=True)
     return Dataset(
         table=table,
@@ -164,9 +140,48 @@ def align(pairs: Preferences, features: Features) -> Dataset:
         preference_M=table["preference"].to_numpy(np.float32),
         series_M=series.astype(np.int32),
         series_ids=np.asarray(series_ids, object),
-        notes=(*pairs.notes, *notes),
+        notes=(
+            *pairs.notes,
+            *_missing_notes(photos, block_rows, kept),
+            *_constant_notes(features, features_ND),
+        ),
         recipes={n: b.extraction.key for n, b in features.items() if b.extraction is not None},
     )
+
+
+def _gathered(features: Features, rows: Mapping[str, np.ndarray]) -> np.ndarray:
+    """The rows of each block side by side, float32 [N, D]."""
+    blocks = [np.asarray(block.values[rows[name]], np.float32) for name, block in features.items()]
+    return np.concatenate(blocks, axis=1)
+
+
+def _missing_notes(
+    photos: np.ndarray, block_rows: Mapping[str, np.ndarray], kept: np.ndarray
+) -> list[str]:
+    """Photos without a row in some block, and the pairs that are left out for it."""
+    notes = [
+        f"{int((rows < 0).sum()):,} of {len(photos):,} photos in the pairs have no row in block "
+        f"'{name}', such as '{photos[rows < 0][0]}'"
+        for name, rows in block_rows.items()
+        if (rows < 0).any()
+    ]
+    if not kept.all():
+        notes.append(
+            f"{int((~kept).sum()):,} of {len(kept):,} pairs left out: a photo without features"
+        )
+    return notes
+
+
+def _constant_notes(features: Features, features_ND: np.ndarray) -> list[str]:
+    """Columns that never vary."""
+    constant = np.flatnonzero(features_ND.min(axis=0) == features_ND.max(axis=0))
+    if not len(constant):
+        return []
+    columns = [f"'{c}' of block '{name}'" for name, b in features.items() for c in b.columns]
+    return [
+        f"{len(constant):,} of {len(columns):,} columns never vary and are ignored, the first is "
+        f"{columns[constant[0]]}"
+    ]
 
 
 def permuted_rows(group_N: np.ndarray, rng: np.random.Generator) -> np.ndarray:

@@ -1,6 +1,7 @@
 """Trains the cohorts of a launch that wait: the next ones load meanwhile, files of the last are
 written."""
 
+import dataclasses
 import functools
 import logging
 from collections.abc import Callable, Iterable
@@ -20,7 +21,7 @@ from jaxrank.planning.cohort import Cohort
 from jaxrank.reporting.progress import progress_bar
 from jaxrank.runner import experiment_folder, trial_archive
 from jaxrank.runner.background_audit import Auditor
-from jaxrank.runner.manifest import cohort_of, write_manifest
+from jaxrank.runner.manifest import PlannedCohort, cohort_of, write_manifest
 from jaxrank.runner.prefetch import Prefetcher
 from jaxrank.runner.prepare import Prepared
 from jaxrank.runner.workspace import Workspace
@@ -46,74 +47,123 @@ def train_all(
     While one trains, the next ones are compiled, and the files of the last one are written. An
     experiment's folder is written when its last trial is done.
     """
-    prepared = ready.prepared
-    trained = dict.fromkeys(trial.experiment.name for trial in prepared.trials)
-    # Those that a stopped run may have left undone.
-    if ready.finished:
+    if ready.finished:  # a stopped run may not have written their folders
         ready = ready._replace(prepared=auditor.beside(ready.prepared))
-        _write_experiments(folder, ready, evaluator, trained)
-    waiting = ready.waiting
-    finishing: tuple[int, Future[list[TrialResult]]] | None = None
-
-    def collected(ready: Workspace) -> Workspace:
-        if finishing is None:
-            return ready
-        number, future = finishing
-        return ready._replace(finished=ready.finished | {number: future.result()})
-
+        names = dict.fromkeys(trial.experiment.name for trial in ready.prepared.trials)
+        _write_experiments(folder, ready, evaluator, names)
     with (
         progress_bar(ready.waiting_cohorts, console) as show,
-        Prefetcher(prepared) as loader,
+        Prefetcher(ready.prepared) as prefetcher,
         ThreadPoolExecutor(1, thread_name_prefix="finish") as finisher,
     ):
+        scheduler = _Scheduler(
+            folder=folder,
+            ready=ready,
+            evaluator=evaluator,
+            auditor=auditor,
+            saver=saver,
+            prefetcher=prefetcher,
+            finisher=finisher,
+            show=show,
+            stop_signal=stop_signal,
+        )
+        return scheduler.run()
 
-        def after_dispatch(number: int, cohort: Cohort, progress: state.Progress) -> None:
-            show(cohort, progress)
-            auditor.begin()
-            auditor.tell()
-            if finishing is not None and finishing[1].done():
-                finishing[1].result()  # a full disk is told now, not when this cohort has ended
-            if (signal_number := stop_signal()) is not None:
-                saver.save(number, progress)
-                log.info("stopped after epoch %d of cohort %d", len(progress.history), number)
-                log.info("%s", saver.account())
-                raise Stopped(folder, signal_number)
-            saver.save_if_due(number, progress)
 
+@dataclasses.dataclass(kw_only=True)
+class _Scheduler:
+    """The cohorts of a search, one after the other.
+
+    Attributes:
+      ready: the plan, with the results so far.
+      finishing: number and results of the cohort whose files are being written.
+    """
+
+    folder: Path
+    ready: Workspace
+    evaluator: Evaluator
+    auditor: Auditor
+    saver: Saver
+    prefetcher: Prefetcher
+    finisher: ThreadPoolExecutor
+    show: Callable[[Cohort, state.Progress], None]
+    stop_signal: Callable[[], int | None]
+    finishing: tuple[int, Future[list[TrialResult]]] | None = None
+
+    def run(self) -> Workspace:
+        prepared, waiting = self.ready.prepared, self.ready.waiting
         while waiting:
-            if (signal_number := stop_signal()) is not None:
-                raise Stopped(folder, signal_number)
+            if (signal_number := self.stop_signal()) is not None:
+                raise Stopped(self.folder, signal_number)
             number, cohort = waiting[0].number, cohort_of(waiting[0], prepared)
-            loader.begin(waiting)
+            self.prefetcher.begin(waiting)
             fitted = _fit(
                 number,
                 cohort,
                 prepared,
-                loader,
-                functools.partial(saver.restore, number),
-                functools.partial(after_dispatch, number, cohort),
+                self.prefetcher,
+                functools.partial(self.saver.restore, number),
+                functools.partial(self._after_dispatch, number, cohort),
             )
-            saver.close()
+            self.saver.close()
             if isinstance(fitted, str) and len(cohort.trials) > 1:
                 log.warning("cohort %d does not fit in memory and is halved: %s", number, fitted)
-                saver.drop(number)
-                known = {planned.number for planned in ready.record.cohorts}
-                ready = ready._replace(record=ready.record.with_halves(number, cohort))
-                write_manifest(folder, ready.record)
-                halves = [c for c in ready.record.cohorts if c.number not in known]
-                waiting = [*halves, *waiting[1:]]
+                waiting = [*self._halve(number, cohort), *waiting[1:]]
                 continue
-            # Before anything is said of a cohort.
-            ready = ready._replace(prepared=auditor.beside(ready.prepared))
-            if isinstance(fitted, state.FitResult):
-                last = max(planned.number for planned in ready.record.cohorts)
-                _log_cohort(number, last, cohort, fitted)
-            ready = collected(ready)
-            future = finisher.submit(
-                _finish_cohort, folder, ready, number, cohort, fitted, evaluator, saver
+            self._finish(number, cohort, fitted)
+            waiting = waiting[1:]
+        self._collect()
+        return self.ready
+
+    def _after_dispatch(self, number: int, cohort: Cohort, progress: state.Progress) -> None:
+        self.show(cohort, progress)
+        self.auditor.begin()
+        self.auditor.tell()
+        if self.finishing is not None and self.finishing[1].done():
+            # A full disk is an error now, not when this cohort has ended.
+            self.finishing[1].result()
+        if (signal_number := self.stop_signal()) is not None:
+            self.saver.save(number, progress)
+            log.info("stopped after epoch %d of cohort %d", len(progress.history), number)
+            log.info("%s", self.saver.account())
+            raise Stopped(self.folder, signal_number)
+        self.saver.save_if_due(number, progress)
+
+    def _halve(self, number: int, cohort: Cohort) -> list[PlannedCohort]:
+        """Cuts a cohort in two, in the plan and on disk; returns the halves."""
+        self.saver.drop(number)
+        known = {planned.number for planned in self.ready.record.cohorts}
+        self.ready = self.ready._replace(record=self.ready.record.with_halves(number, cohort))
+        write_manifest(self.folder, self.ready.record)
+        return [c for c in self.ready.record.cohorts if c.number not in known]
+
+    def _finish(self, number: int, cohort: Cohort, fitted: state.FitResult | str) -> None:
+        """Has the results of a cohort written, while the next one trains."""
+        # Its caveat comes before anything that is written of a cohort.
+        self.ready = self.ready._replace(prepared=self.auditor.beside(self.ready.prepared))
+        if isinstance(fitted, state.FitResult):
+            last = max(planned.number for planned in self.ready.record.cohorts)
+            _log_cohort(number, last, cohort, fitted)
+        self._collect()
+        future = self.finisher.submit(
+            _finish_cohort,
+            self.folder,
+            self.ready,
+            number,
+            cohort,
+            fitted,
+            self.evaluator,
+            self.saver,
+        )
+        self.finishing = number, future
+
+    def _collect(self) -> None:
+        """Waits for the results of the cohort whose files are being written."""
+        if self.finishing is not None:
+            number, future = self.finishing
+            self.ready = self.ready._replace(
+                finished=self.ready.finished | {number: future.result()}
             )
-            finishing, waiting = (number, future), waiting[1:]
-        return collected(ready)
 
 
 def _finish_cohort(
