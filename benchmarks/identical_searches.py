@@ -47,7 +47,7 @@ FOLD_DEVIATION = SEED_DEVIATION = 0.005
 SHARED, KIND, OWN = 0.5, 0.25, 0.25
 EASE_DEVIATION = 0.5
 LABEL_NOISE = 1.0  # a photo's, in units of the appeal's variance
-# Photos of a series, as jaxrank.simulation draws them.
+# Photos of a series, as jaxrank.data.synthetic draws them.
 SIZES, SIZE_SHARES = np.arange(2, 9), (0.600, 0.225, 0.110, 0.040, 0.016, 0.005, 0.004)
 UNEQUAL = "unequal"
 

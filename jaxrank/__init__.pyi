@@ -2,7 +2,7 @@
 
 from ._version import __version__ as __version__
 from .audit.api import audit_data as audit_data
-from .audit.verdict import Audit as Audit
+from .audit.checks import Audit as Audit
 from .data.feature_store import Block as Block
 from .data.feature_store import open_feature_store as open_feature_store
 from .data.feature_store import write_block as write_block

@@ -114,8 +114,10 @@ def _with_new_names(words: list[str]) -> list[str]:
     renamed = []
     for place, word in enumerate(words):
         name, equals, value = word.partition("=")
-        known = _RENAMED_FLAGS if place else _RENAMED
-        new = known.get(name, name)
+        if place:
+            new = _RENAMED_FLAGS.get(name.replace("-", "--", 1) if name[:2] != "--" else name, name)
+        else:
+            new = _RENAMED.get(name, name)
         if new != name:
             print(
                 f"jaxrank: '{name}' is now '{new}'; the old name goes with the next release",
@@ -128,7 +130,9 @@ def _with_new_names(words: list[str]) -> list[str]:
 def _in_plain_words(message: str) -> str:
     message = re.sub(r"\('Non-boolean argument to boolean flag'.*", "give true or false", message)
     message = re.sub(r"invalid literal for int\(\).*", "not a whole number", message)
-    return re.sub(r"could not convert string to float.*", "not a number", message)
+    message = re.sub(r"could not convert string to float.*", "not a number", message)
+    one_of = re.search(r"Exactly one of \((.*), (.*)\) must have a value", message)
+    return f"give one of --{one_of[1]} and --{one_of[2]}" if one_of else message
 
 
 def _flag_list(values: flags.FlagValues) -> str:

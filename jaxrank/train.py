@@ -70,7 +70,7 @@ def compile_cohort(
       data: the aligned pairs; test rows are never looked at.
       start: where trials begin whose experiment names it in `init_from`; its scaling is kept, so
         that they begin as the same function.
-      feed: from `make_feed`, of these columns; by default it is made.
+      feed: from `make_inputs`, of these columns; by default it is made.
     """
     static = make_program_spec(cohort)
     if feed is None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxrank.audit.verdict import SECONDS, Audit, audit
+from jaxrank.audit.checks import SECONDS, Audit, audit
 from jaxrank.data import splits
 from jaxrank.data.dataset import SplitDataset, align
 from jaxrank.data.inputs import FeaturesInput, PairsInput, block_caveats, load_inputs
@@ -24,11 +24,11 @@ def audit_data(
     """Audits pairs, features and a split by series.
 
     Args:
-      pairs, features: see `search.search`.
+      pairs, features: see `jaxrank.search`.
       reference: a pair or vote table of the same photos; all votes of both count, also those of
         pairs that are left out of training.
       reading: the options of `preferences.read_preferences`.
-      max_seconds: see `verdict.audit`.
+      max_seconds: see `checks.audit`.
     """
     reading = reading or {}
     checked, store, *_ = load_inputs(pairs, features, reading)

@@ -130,7 +130,7 @@ def compare(pairs: pd.DataFrame, reference: pd.DataFrame) -> Comparison:
 
     Args:
       pairs, reference: `series_id`, `image_a`, `image_b`, `preference`, each pair once, as
-        `read_pairs` gives them. Photos are matched by name.
+        `read_preferences` gives them. Photos are matched by name.
 
     Raises:
       UserError: no pair stands in both.

@@ -39,10 +39,10 @@ def run(values: flags.FlagValues, config: None) -> int:
     del config
     refuse_empty(values, ("pairs", "features", "reference", "photo_name", "workdir"))
 
-    from jaxrank.audit import verdict
+    from jaxrank.audit import checks
     from jaxrank.audit.api import audit_data
     from jaxrank.io import atomic
-    from jaxrank.runner.workspace import find_workdir
+    from jaxrank.runner.resume import find_workdir
 
     folder = find_workdir(values.workdir or default_workdir("audit"), resume=False)
     reading = {name: values[name].value for name in READING}
@@ -50,7 +50,7 @@ def run(values: flags.FlagValues, config: None) -> int:
         values.pairs, values.features, values.reference, reading, values.audit_seconds
     )
     with atomic.written_to(folder):
-        verdict.write_audit(folder, found)
+        checks.write_audit(folder, found)
     print(found.page())
     print(f"Results: {folder}")
     sys.stdout.flush()

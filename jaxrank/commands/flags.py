@@ -67,6 +67,6 @@ def model_workdir(values: flags.FlagValues, command: str) -> Path:
             "--model is missing: give the folder of a saved model, EXPERIMENT/model of a search"
         )
 
-    from jaxrank.runner.workspace import find_workdir
+    from jaxrank.runner.resume import find_workdir
 
     return find_workdir(values.workdir or default_workdir(command), resume=False)

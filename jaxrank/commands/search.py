@@ -218,10 +218,10 @@ def _print_plan(
     changes: dict[str, Any],
 ) -> int:
     from jaxrank.reporting.console import print_plan
-    from jaxrank.runner import workspace
+    from jaxrank.runner.resume import find_workdir, plan_search
 
-    folder = workspace.find_workdir(workdir, resume=resume)
-    ready = workspace.plan_search(folder, given, **changes)
+    folder = find_workdir(workdir, resume=resume)
+    ready = plan_search(folder, given, **changes)
     for line in ready.describe():
         print(line)
     print_plan(console, ready.waiting_cohorts, ready.prepared.experiments)

@@ -68,7 +68,7 @@ def _read(
         return from_frame(pairs)
     if isinstance(pairs, Preferences):
         return pairs
-    raise UserError(f"pairs: give a path, a data frame or Pairs, not {type(pairs).__name__}")
+    raise UserError(f"pairs: give a path, a data frame or Preferences, not {type(pairs).__name__}")
 
 
 def block_caveats(store: Features) -> list[str]:

@@ -179,7 +179,7 @@ def _whole_numbers(table: tables.Table, column: str, least: int) -> list[int]:
 
 
 def from_frame(frame: pd.DataFrame) -> Preferences:
-    """Checks and merges a canonical table that is already in memory, as `read_pairs` does."""
+    """Checks and merges a canonical table that is already in memory, as `read_preferences` does."""
     missing = [column for column in CANONICAL_COLUMNS if column not in frame.columns]
     if missing:
         need = f"a pair table has {','.join(CANONICAL_COLUMNS)}"

@@ -32,7 +32,7 @@ from jaxrank.planning.trials import Trial
 from jaxrank.statistics import clustered_error
 from jaxrank.training import state, step
 
-# Parts on which the order of a series' photos is measured.
+# Splits on which the order of a series' photos is measured.
 ORDERED_SPLITS = (splits.VALIDATION, splits.TEST)
 
 
@@ -41,7 +41,7 @@ class Evaluator(NamedTuple):
 
     Attributes:
       data: the pairs and their splits.
-      photos: of each fold and split of ORDERED_PARTS, the photos in its pairs, by series.
+      photos: of each fold and split of ORDERED_SPLITS, the photos in its pairs, by series.
       strength_source: where the ground-truth strength of photos comes from.
       control: the same of renumbered pairs; None in a control's own.
     """
@@ -104,7 +104,8 @@ class Metric(NamedTuple):
     Attributes:
       splits: on which it is measured.
       measure: NaN where it can't be measured.
-      title: of its column on the screen, measured on test pairs; empty: not shown.
+      title: of its column on the screen, which shows test pairs, so it must be measured on those;
+        empty: not shown.
       is_share: shown as a percentage, else with two decimals.
     """
 

@@ -177,8 +177,8 @@ def read_experiments(
       names: in its catalogue.
       overrides: `KEY` holds for every named experiment and beats the catalogue;
         `experiments.NAME.KEY` holds for one and beats both; `linear.KEY` and `shuffled.KEY` hold
-        for a reference, which `KEY` leaves alone: a evaluator that changed with what it measures
-        would be none.
+        for a reference, which `KEY` leaves alone: a reference that changed with what it is compared
+        with would be none.
     """
     defaults = {key: value for key, value in config.items() if key not in CATALOGUE_KEYS}
     general, special = _sort_overrides(overrides, [*names, *REFERENCES])

@@ -32,6 +32,9 @@ class PartialRows:
         key = Extraction(recipe, []).key
         self._store, self._width = store, width
         self._folder = store / FOLDER / f"{block}-{key[:16]}"
+        with writing_errors(store):
+            atomic.refuse_link(self._folder.parent)
+            atomic.refuse_link(self._folder)
         self.rows: dict[str, np.ndarray] = {}
         self._unsaved: list[str] = []
         self._saved_at = time.monotonic()

@@ -70,7 +70,7 @@ def extract(
     A run that was stopped, however, goes on where it was when it is started again.
 
     Args:
-      listing: the photos, see `listing`.
+      listing: the photos, see `photos`.
       store: the store's folder. What it has of other photos stays.
       grouping: how to make series; they are written to `series.csv` there.
       num_workers: processes that decode; by default one a core.

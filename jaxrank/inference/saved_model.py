@@ -101,7 +101,7 @@ class Model(NamedTuple):
         """Scores of the photos that have a row in every block that the model reads, by name.
 
         Args:
-          features: a feature store's folder, or what `open_store` returned.
+          features: a feature store's folder, or what `open_feature_store` returned.
 
         Raises:
           UserError: a block is missing, its columns are not the model's, or no photo has all.
@@ -278,13 +278,17 @@ def _is_sound(card: ModelCard) -> bool:
         and all(type(width) is int and width > 0 for width in e.mlp_hidden_dims)
         and e.activation in tuple(ACTIVATIONS)
         and isinstance(e.use_layernorm, bool)
+        and isinstance(e.l2_blocks, tuple)
         and _is_names(list(e.l2_blocks))
         and e.loss in tuple(LOSSES)
         and isinstance(e.margin, float)
+        and all(isinstance(number, int) for number in (card.fold, card.seed, card.best_epoch))
+        and isinstance(card.val_accuracy, float)
         and isinstance(card.slope, float)
         and 0 <= card.slope < math.inf
         and _is_names(card.caveats)
         and isinstance(card.recipes, dict)
+        and _is_names(list(card.recipes.values()))
     )
 
 

@@ -28,17 +28,18 @@ def atomic_file(path: Path, mode: str = "w") -> Iterator[IO[Any]]:
     Whatever stops the writer, also the power, `path` is the old file or the new one.
     """
     temporary = temporary_path(path)
-    remove(temporary)
-    try:
-        # Exclusively: whatever is put there meanwhile, such as a link to another file, is an error.
-        exclusive = mode.replace("w", "x")
-        with open(temporary, exclusive, encoding=None if "b" in mode else "utf-8") as file:
+    temporary.unlink(missing_ok=True)
+    # Exclusively: whatever is put there meanwhile, such as a link to another file, is an error.
+    exclusive = mode.replace("w", "x")
+    with open(temporary, exclusive, encoding=None if "b" in mode else "utf-8") as file:
+        try:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+            file.close()
+            os.replace(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -85,8 +86,8 @@ def make_folder(path: Path) -> None:
     Raises:
       OSError: a link has its name: files would be written wherever it leads.
     """
-    refuse_link(path)
     path.mkdir(exist_ok=True)
+    refuse_link(path)
 
 
 def refuse_link(path: Path) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from jaxrank.io import atomic, documents
+from jaxrank.io import atomic
 
 
 def read_json(path: Path) -> Any:
@@ -42,4 +42,4 @@ def _plain(value: Any) -> Any:
 
 
 def write_json(path: Path, value: object) -> None:
-    atomic.write_text(path, documents.strict_json(value))
+    atomic.write_text(path, strict_json(value))

@@ -6,21 +6,21 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
 
-from jaxrank.audit import verdict
+from jaxrank.audit import case, checks
 from jaxrank.runner.prepare import Prepared
 
 log = logging.getLogger("jaxrank")
 
 
-def audit_of(folder: Path, prepared: Prepared, max_seconds: float) -> verdict.Audit:
+def audit_of(folder: Path, prepared: Prepared, max_seconds: float) -> checks.Audit:
     """The audit in the folder of a search, or a new one."""
-    found = verdict.read_audit(folder)
+    found = checks.read_audit(folder)
     if found is None:
-        found = verdict.audit(prepared.dataset.table, prepared.split_data, max_seconds=max_seconds)
+        found = checks.audit(prepared.dataset.table, prepared.split_data, max_seconds=max_seconds)
     return found
 
 
-def _audit_in_thread(folder: Path, prepared: Prepared, max_seconds: float) -> verdict.Audit:
+def _audit_in_thread(folder: Path, prepared: Prepared, max_seconds: float) -> checks.Audit:
     """An audit that is written to the folder; if it breaks off, training goes on and says so."""
     start = time.perf_counter()
     try:
@@ -28,10 +28,10 @@ def _audit_in_thread(folder: Path, prepared: Prepared, max_seconds: float) -> ve
     except Exception:
         log.warning("the audit crashed; this is a bug in jaxrank, please report it", exc_info=True)
         headline = "The audit crashed: nobody knows whether labels and photos belong together."
-        return verdict.Audit(
-            verdict.WARN, "audit crashed", headline, "Look at twenty pairs by eye.", [], {}
+        return checks.Audit(
+            case.WARN, "audit crashed", headline, "Look at twenty pairs by eye.", [], {}
         )
-    verdict.write_audit(folder, found)
+    checks.write_audit(folder, found)
     log.info("the audit took %.1f s", time.perf_counter() - start)
     return found
 
@@ -44,7 +44,7 @@ class Auditor:
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="audit")
         self._work = folder, prepared, max_seconds
         self._wanted = wanted
-        self._future: Future[verdict.Audit] | None = None
+        self._future: Future[checks.Audit] | None = None
         self._told = False
 
     def __enter__(self) -> "Auditor":
@@ -69,7 +69,7 @@ class Auditor:
             return
         self._told = True
         found = self._future.result()
-        if found.verdict == verdict.PASS:
+        if found.verdict == case.PASS:
             log.info("audit: %s", found.headline)
             return
         for line in found.banner():

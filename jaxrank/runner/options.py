@@ -5,6 +5,7 @@ Imports nothing heavy, because the command line defines its flags from it.
 
 import dataclasses
 import inspect
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -49,7 +50,7 @@ class SearchOptions:
     mode: str = "quick"
     experiments: Sequence[str] | str = ()
     config: ConfigDict | None = None
-    overrides: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    overrides: Mapping[str, Any] | None = None
     split: str = _option(
         "series",
         "series; official: the val list tests; random: by pair, which leaks; pretrain: the "
@@ -103,10 +104,15 @@ def make_options(given: Mapping[str, Any]) -> SearchOptions:
     Raises:
       UserError: there is no such option.
     """
-    for name in given:
+    options = dict(given)
+    if "rates" in options:
+        text = "the option rates is now device_profile; the old name goes with the next release"
+        warnings.warn(text, FutureWarning, stacklevel=3)
+        options["device_profile"] = options.pop("rates")
+    for name in options:
         if name not in _FIELDS:
             raise UserError(f"search has no option '{name}'.{did_you_mean(name, _FIELDS)}")
-    return SearchOptions(**given)
+    return SearchOptions(**options)
 
 
 def with_options(function: Function) -> Function:

@@ -34,7 +34,7 @@ from jaxrank.inference.saved_model import Model
 from jaxrank.planning import costs, planner
 from jaxrank.planning.cohort import Cohort
 from jaxrank.planning.trials import Trial, make_trials
-from jaxrank.runner.options import SearchOptions, make_options
+from jaxrank.runner.options import SearchOptions, make_options, with_options
 from jaxrank.runner.warm_start import begin_from
 from jaxrank.training.state import InitialWeights
 
@@ -120,6 +120,7 @@ class Prepared(NamedTuple):
         return sorted({trial.fold for trial in self.trials})
 
 
+@with_options
 def prepare(pairs: PairsInput = None, features: FeaturesInput = None, **options: Any) -> Prepared:
     """Reads and checks everything that a search needs, and plans it; writes nothing.
 
@@ -193,7 +194,7 @@ def _read_catalogue(
     """The names of the experiments of a search, and these experiments with the references."""
     read_experiments(config, list(config.experiments), {})  # also those that do not run: no typos
     names = choose_names(config, options.mode, options.experiments)
-    return names, read_experiments(config, names, options.overrides)
+    return names, read_experiments(config, names, options.overrides or {})
 
 
 def _refuse_names_of_baselines(names: Sequence[str], dataset: Dataset) -> None:
@@ -260,7 +261,7 @@ def _launch(
         "mode": None if options.experiments else options.mode,
         "experiments": names,
         "config": config.to_dict(),
-        "overrides": dict(options.overrides),
+        "overrides": dict(options.overrides or {}),
         "only_folds": list(options.only_folds),
         "init_from": _absolute(options.init_from, None),
         "device_profile": dataclasses.asdict(profile),
@@ -312,7 +313,7 @@ def describe(prepared: Prepared) -> list[str]:
     blocks = ", ".join(f"{name} ({dim})" for name, dim in facts.blocks.items())
     kind = SIMULATED if facts.simulated else f"data: {facts.pairs}"
     split = f"{num_folds} folds" if num_folds > 1 else "one split"
-    trained_folds = sorted({trial.fold for trial in prepared.trials})
+    trained_folds = prepared.trained_folds
     if len(trained_folds) < num_folds:
         split += f" (only {', '.join(map(str, trained_folds))} trained)"
     trials = sum(len(cohort.trials) for cohort in prepared.cohorts)

@@ -19,12 +19,12 @@ from jaxrank.evaluation.evaluator import Evaluator, evaluate_cohort
 from jaxrank.evaluation.trial_results import TrialResult
 from jaxrank.planning.cohort import Cohort
 from jaxrank.reporting.progress import progress_bar
-from jaxrank.runner import experiment_folder, trial_archive
+from jaxrank.runner import experiment_output, trial_archive
 from jaxrank.runner.background_audit import Auditor
 from jaxrank.runner.manifest import PlannedCohort, cohort_of, write_manifest
 from jaxrank.runner.prefetch import Prefetcher
 from jaxrank.runner.prepare import Prepared
-from jaxrank.runner.workspace import Workspace
+from jaxrank.runner.resume import Workspace
 from jaxrank.training import state
 from jaxrank.training.checkpointing import Saver
 
@@ -248,7 +248,7 @@ def _write_experiments(
     for name in names:
         mine = [trial.key for trial in prepared.trials if trial.experiment.name == name]
         if all(key in done for key in mine):
-            experiment_folder.write_experiment(
+            experiment_output.write_experiment(
                 folder / name,
                 [done[key] for key in mine],
                 evaluator,

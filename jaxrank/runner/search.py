@@ -1,4 +1,4 @@
-"""The conductor of a search: prepare -> train -> evaluate -> report, and going on with one."""
+"""A search from start to end: prepare -> train -> evaluate -> report, and going on with one."""
 
 import dataclasses
 import datetime
@@ -18,7 +18,7 @@ from rich.console import Console
 
 import jaxrank
 from jaxrank import baselines
-from jaxrank.audit import verdict
+from jaxrank.audit import checks
 from jaxrank.data import splits
 from jaxrank.data.inputs import FeaturesInput, PairsInput
 from jaxrank.errors import AuditFailed, UserError, did_you_mean
@@ -46,9 +46,9 @@ from jaxrank.reporting.summary import (
 from jaxrank.runner import signals
 from jaxrank.runner.background_audit import Auditor, audit_of
 from jaxrank.runner.manifest import read_manifest, write_manifest
+from jaxrank.runner.options import with_options
 from jaxrank.runner.prepare import Prepared, describe
-from jaxrank.runner.scheduler import train_all
-from jaxrank.runner.workspace import (
+from jaxrank.runner.resume import (
     Workspace,
     find_workdir,
     has_plan,
@@ -56,6 +56,7 @@ from jaxrank.runner.workspace import (
     refuse_occupied,
     tables_are_there,
 )
+from jaxrank.runner.scheduler import train_all
 from jaxrank.training.checkpointing import Saver
 
 SAVE_BUDGET = 0.05
@@ -87,6 +88,7 @@ class SearchResult(NamedTuple):
     nothing_to_do: bool = False
 
 
+@with_options
 def search(
     pairs: PairsInput = None,
     features: FeaturesInput = None,
@@ -97,7 +99,7 @@ def search(
     retry_failed: bool = False,
     save_budget: float = SAVE_BUDGET,
     audit: str = WARN,
-    audit_seconds: float = verdict.SECONDS,
+    audit_seconds: float = checks.SECONDS,
     catch_signals: bool = False,
     console: Console | None = None,
     **options: Any,
@@ -105,9 +107,9 @@ def search(
     """Trains every experiment of a launch side by side and compares them.
 
     Args:
-      pairs: a file, a canonical data frame, or what `read_pairs` returned; None, together with
-        features None, is the embedded simulated data.
-      features: a feature store's folder, or what `open_store` returned.
+      pairs: a file, a canonical data frame, or what `read_preferences` returned; None, together
+        with features None, is the embedded simulated data.
+      features: a feature store's folder, or what `open_feature_store` returned.
       workdir: a new or empty folder, by default one named by the time below OUTPUTS; when
         resuming, the folder of a search, by default the newest below OUTPUTS.
       resume: go on with the search in `workdir`, with its options where none are given here;
@@ -120,7 +122,7 @@ def search(
       audit_seconds: that looking for a link may take, the longest part of it.
       catch_signals: upon Ctrl-C or SIGTERM finish the epoch, save, and raise `Stopped`.
       console: where log lines and a progress bar are shown; nothing is without it.
-      **options: see `prepare`.
+      **options: see `SearchOptions`.
 
     Raises:
       UserError: a mistake in the input, in one line.
@@ -153,14 +155,14 @@ def search(
                 raise AuditFailed(f"audit: {found.headline} {found.advice} (--audit=warn trains)")
         write_manifest(folder, ready.record)
         if audit == REFUSE:
-            verdict.write_audit(folder, found)
+            checks.write_audit(folder, found)
         caught = signals.signals_caught() if catch_signals else nullcontext(lambda: None)
         stop_signal = stack.enter_context(caught)
         saver = stack.enter_context(closing(Saver(folder, save_budget)))
         said = [] if resumed or not goes_on else ["no search to go on with: a new one begins"]
         with progress.logging_to(folder / "training.log", console):
             # What was found before is told also by those who do not look again.
-            wanted = audit != OFF or verdict.read_audit(folder) is not None
+            wanted = audit != OFF or checks.read_audit(folder) is not None
             auditor = Auditor(folder, ready.prepared, audit_seconds, wanted=wanted)
             with auditor:
                 return _run(folder, ready, auditor, said, saver, console, stop_signal)

@@ -35,7 +35,7 @@ class DeviceData(NamedTuple):
     """What all trials share."""
 
     features_ND: Array  # float32, raw
-    pairs_M2: Array  # int32, rows of features_ND; every pair twice, see `make_feed`
+    pairs_M2: Array  # int32, rows of features_ND; every pair twice, see `make_inputs`
     preference_M: Array  # float32
 
 
@@ -114,7 +114,7 @@ def make_inputs(cohort: Cohort, data: SplitDataset, folds: Iterable[int]) -> Coh
 
 
 def first_row(trial: Trial, dataset: Dataset) -> int:
-    """Where a trial's pairs begin in `Data`."""
+    """Where a trial's pairs begin in `DeviceData`."""
     return len(dataset.preference_M) if trial.experiment.is_control else 0
 
 

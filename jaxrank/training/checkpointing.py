@@ -155,7 +155,8 @@ class Saver:
         self.drop(number)
 
     def drop(self, number: int) -> None:
-        """Removes the checkpoints of a cohort that has been let go of."""
+        """Removes the checkpoints of a finished cohort."""
+        atomic.refuse_link(self._folder)
         shutil.rmtree(self._folder / str(number), ignore_errors=True)
 
     def close(self) -> None:

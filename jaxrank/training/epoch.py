@@ -3,7 +3,7 @@
 Axis letters: P trials of the cohort, E epochs, S steps of an epoch, B pairs of a batch,
 D features, N photos, M pairs, C validation chunks.
 
-Everything up to `member_scores` is written for one trial and knows of no other. A fold is the row
+Everything up to `trial_scores` is written for one trial and knows of no other. A fold is the row
 numbers that a trial trains on; hyperparameters, scaling and validation rows are data, so that
 trials which differ only in them share one compiled program.
 """

@@ -18,7 +18,7 @@ from jaxrank.extraction.pipeline import extract
 from jaxrank.io import atomic
 from jaxrank.planning import costs
 from jaxrank.reporting import progress
-from jaxrank.runner import device_profile, workspace
+from jaxrank.runner import device_profile, resume
 
 SMALL: dict[str, Any] = {
     "experiments": ["tiny_mlp"],
@@ -59,9 +59,14 @@ def test_a_link_that_appears_at_the_last_moment_is_an_error(
     outside: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "t.csv"
-    monkeypatch.setattr(atomic, "remove", lambda path: path.symlink_to(outside))
-    with pytest.raises(FileExistsError):
-        atomic.write_text(path, "new")
+
+    def exchange(path: Path, missing_ok: bool) -> None:
+        path.symlink_to(outside)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "unlink", exchange)
+        with pytest.raises(FileExistsError):
+            atomic.write_text(path, "new")
     assert not path.exists()
 
 
@@ -129,7 +134,7 @@ def test_a_log_is_not_appended_to_through_a_link(outside: Path, tmp_path: Path) 
 
 def test_a_new_search_does_not_write_its_plan_through_a_link(outside: Path, tmp_path: Path) -> None:
     (tmp_path / "w").mkdir()
-    atomic.temporary_path(tmp_path / "w" / workspace.PLAN_JSON).symlink_to(outside)
+    atomic.temporary_path(tmp_path / "w" / resume.PLAN_JSON).symlink_to(outside)
     pairs, store = make_data()
     jaxrank.search(pairs, store, workdir=tmp_path / "w", **SMALL)
     assert not (tmp_path / "w" / "plan.json").is_symlink()

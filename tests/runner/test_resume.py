@@ -30,7 +30,7 @@ from jaxrank.errors import UserError
 from jaxrank.evaluation.evaluator import baseline_metrics, make_evaluator, trial_metrics
 from jaxrank.io import atomic
 from jaxrank.planning import planner
-from jaxrank.runner import manifest, prepare, workspace
+from jaxrank.runner import manifest, prepare, resume
 from jaxrank.training import checkpointing
 from jaxrank.training.epoch import cohort_epochs
 from jaxrank.training.state import Progress
@@ -441,8 +441,8 @@ def test_resume_alone_takes_the_newest_search(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     for name in ("search_20260101_000000", "search_20260301_000000", "search_20260201_000000"):
-        shutil.copytree(whole, workspace.OUTPUTS / name)
-    (workspace.OUTPUTS / "search_20260401_000000").mkdir()  # its plan was never written
+        shutil.copytree(whole, resume.OUTPUTS / name)
+    (resume.OUTPUTS / "search_20260401_000000").mkdir()  # its plan was never written
     assert jaxrank.search(resume=True).workdir.name == "search_20260301_000000"
 
 

@@ -17,7 +17,7 @@ from jaxrank.audit.case import (
     CheckResult,
     worst,
 )
-from jaxrank.audit.permutation_test import NOT_FINISHED
+from jaxrank.audit.permutation_test import OUT_OF_TIME
 from jaxrank.data.dataset import SplitDataset
 from jaxrank.io import atomic, documents
 from jaxrank.io.documents import read_json
@@ -133,6 +133,7 @@ def read_audit(folder: Path) -> Audit | None:
         texts = [content[name] for name in Audit._fields[:-2]] + content["evidence"]
         sound = all(isinstance(text, str) for text in texts) and content["verdict"] in VERDICTS
         # What was not finished, for want of time, is tried again.
-        return Audit(**content) if sound and content["label"] != NOT_FINISHED else None
+        finished = content["facts"]["permutation_test"]["verdict"] != OUT_OF_TIME
+        return Audit(**content) if sound and finished else None
     except (OSError, ValueError, TypeError, KeyError):
         return None

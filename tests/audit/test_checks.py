@@ -10,7 +10,7 @@ import pytest
 
 import jaxrank
 from jaxrank import baselines
-from jaxrank.audit import case, permutation_test, verdict
+from jaxrank.audit import case, checks, permutation_test
 from jaxrank.cli import main
 from jaxrank.data import feature_store, splits
 from jaxrank.data.dataset import SplitDataset, align
@@ -73,7 +73,7 @@ def test_a_search_may_refuse_such_labels_or_not_look(
     with pytest.raises(AuditFailed, match=r"No link found.*--audit=warn"):
         jaxrank.search(*data, workdir=tmp_path / "w", audit="refuse", **QUICK)
     assert not (tmp_path / "w" / "plan.json").exists()
-    monkeypatch.setattr(verdict, "audit", lambda *_, **__: pytest.fail("it looked"))
+    monkeypatch.setattr(checks, "audit", lambda *_, **__: pytest.fail("it looked"))
     result = jaxrank.search(*data, workdir=tmp_path / "w2", audit="off", **QUICK)
     assert not (tmp_path / "w2" / "audit.json").exists()
     assert not result.caveats
@@ -121,7 +121,7 @@ def test_the_real_tables(
 @pytest.mark.parametrize(
     ("flags", "words"),
     [
-        (["--audit_seconds=0"], "--audit_seconds=0 is not above 0"),
+        (["--audit_seconds=0"], "--audit_seconds=0.0: must be above 0"),
         (["--reference="], "--reference is empty"),
         (["--reference=nowhere.csv"], "nowhere.csv"),
         (["--min_agreement=0.9"], "--min_agreement is for vote tables"),
@@ -143,19 +143,19 @@ def test_mistakes_are_told_in_one_line(
 
 
 def test_a_damaged_audit_is_made_again(tmp_path: Path) -> None:
-    assert verdict.read_audit(tmp_path) is None
+    assert checks.read_audit(tmp_path) is None
     data = large_data(linked=True)
     dataset = align(*data)
     parts = splits.split_pairs(dataset.table)
-    found = verdict.audit(dataset.table, SplitDataset(dataset=dataset, splits_FM=parts))
-    verdict.write_audit(tmp_path, found)
-    again = verdict.read_audit(tmp_path)
+    found = checks.audit(dataset.table, SplitDataset(dataset=dataset, splits_FM=parts))
+    checks.write_audit(tmp_path, found)
+    again = checks.read_audit(tmp_path)
     assert again is not None
     assert again[:5] == found[:5]
-    path = tmp_path / verdict.AUDIT_JSON
+    path = tmp_path / checks.AUDIT_JSON
     for text in ("", "{}", path.read_text()[:-9], path.read_text().replace('"pass"', '"fine"')):
         path.write_text(text)
-        assert verdict.read_audit(tmp_path) is None
+        assert checks.read_audit(tmp_path) is None
 
 
 def test_all_votes_are_read_of_any_table(tmp_path: Path) -> None:
@@ -197,7 +197,7 @@ def test_a_reference_that_agrees_puts_the_blame_on_the_features() -> None:
     table, store = large_data(linked=False)
     dataset = align(table, store)
     parts = splits.split_pairs(dataset.table)
-    found = verdict.audit(
+    found = checks.audit(
         table.table,
         SplitDataset(dataset=dataset, splits_FM=parts),
         compared=(table.table, table.table),
@@ -223,7 +223,7 @@ def test_an_audit_that_breaks_off_does_not_end_the_search(
     def broken(*_: Any, **__: Any) -> None:
         raise ZeroDivisionError("planted")
 
-    monkeypatch.setattr(verdict, "audit", broken)
+    monkeypatch.setattr(checks, "audit", broken)
     result = jaxrank.search(*small_data, workdir=tmp_path / "w", **QUICK)
     assert result.caveats == ["AUDIT: audit crashed"]
     assert "planted" in (tmp_path / "w" / "training.log").read_text()
@@ -261,7 +261,7 @@ def test_series_on_two_sides_of_a_split_warn() -> None:
     dataset = align(preferences, store)
     table = preferences.table
     series, pair = (
-        verdict.audit(
+        checks.audit(
             table, SplitDataset(dataset=dataset, splits_FM=splits.split_pairs(table, split))
         ).label
         for split in (splits.SERIES, splits.RANDOM)
