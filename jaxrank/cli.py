@@ -60,7 +60,7 @@ def main(argv: list[str] | None = None) -> int:
         return 3 if isinstance(error, AuditFailed) else 2
     except Stopped as stopped:
         command = shlex.join(["launch.py", "search", "--resume", f"--workdir={stopped.folder}"])
-        print(f"jaxrank: stopped, nothing is lost; go on with: {command}", file=sys.stderr)
+        print(f"jaxrank: stopped, nothing is lost; resume with: {command}", file=sys.stderr)
         return 128 + stopped.signal_number
     except KeyboardInterrupt:
         print("jaxrank: interrupted", file=sys.stderr)

@@ -1,4 +1,4 @@
-"""The exceptions that are no mistakes of ours, and the search for the word that was meant."""
+"""User-facing exceptions and did-you-mean suggestions."""
 
 import difflib
 from collections.abc import Iterable
@@ -6,7 +6,7 @@ from pathlib import Path
 
 
 class UserError(Exception):
-    """A mistake that the user can mend: what is wrong, where, and what to do, in one line.
+    """A mistake that the user can fix: what is wrong, where, and what to do, in one line.
 
     The command line prints it without a traceback and exits with status 2. Anything else that
     is raised is our mistake and keeps its traceback.
@@ -14,7 +14,7 @@ class UserError(Exception):
 
 
 class AuditFailed(UserError):
-    """Labels that seem not to belong to their photos, in a search that was told to refuse them: the
+    """Labels that seem not to belong to their photos, in a search with `audit="refuse"`: the
     exit status is 3."""
 
 
@@ -22,7 +22,7 @@ class Stopped(Exception):
     """A search was asked to stop by a signal, and has saved what it needs to go on."""
 
     def __init__(self, folder: Path, signal_number: int):
-        super().__init__(f"{folder}: stopped; go on with resume")
+        super().__init__(f"{folder}: stopped; resume it")
         self.folder = folder
         self.signal_number = signal_number
 

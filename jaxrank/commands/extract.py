@@ -49,7 +49,7 @@ def define(values: flags.FlagValues, words: list[str]) -> None:
         upper_bound=256,
         flag_values=values,
     )
-    flags.DEFINE_boolean("strict", False, "a bad photo is an error", flag_values=values)
+    flags.DEFINE_boolean("strict", False, "an unreadable photo is an error", flag_values=values)
     flags.DEFINE_float(
         "gap_seconds", 10.0, "--series=time: the longest pause inside a series", flag_values=values
     )
@@ -75,7 +75,7 @@ def define(values: flags.FlagValues, words: list[str]) -> None:
 
 def run(values: flags.FlagValues, config: None) -> int:
     """Makes the blocks clip, cnn and iqa of photos, in one pass; what is there already is kept, and
-    a run that was stopped goes on. Weights that are not on this machine are fetched. Writes
+    a run that was stopped resumes. Weights that are not on this machine are fetched. Writes
     photos.csv, with the reason of every photo that can't be used, and on demand series.csv."""
     del config
     _check_flags(values)
@@ -105,7 +105,7 @@ def run(values: flags.FlagValues, config: None) -> int:
             console=make_console(),
         )
     except KeyboardInterrupt:
-        print("jaxrank: stopped; the same command goes on from here", file=sys.stderr)
+        print("jaxrank: stopped; the same command resumes from here", file=sys.stderr)
         return 130
     print(*_lines(values.features, found), sep="\n")
     return 0
@@ -132,7 +132,7 @@ def _lines(store: str, found: "Extracted") -> list[str]:
 
 
 def _check_flags(values: flags.FlagValues) -> None:
-    """What is missing, unknown or would change nothing is told."""
+    """Refuses flags that are missing, unknown or would change nothing."""
     refuse_empty(values, values)
     if values.features is None:
         raise UserError("--features is missing: the folder of the store")

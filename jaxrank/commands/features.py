@@ -97,7 +97,7 @@ def _merge(values: flags.FlagValues) -> int:
 
 
 def _check_flags(values: flags.FlagValues) -> str:
-    """The one source that is given; an option that is missing or would change nothing is told."""
+    """Returns the one source that is given; refuses missing and useless flags."""
     given = [name for name in values if values[name].present]
     for name in given:
         if values[name].value in ("", []):

@@ -47,7 +47,7 @@ def define(values: flags.FlagValues, words: list[str]) -> Config:
     for name, (start, meaning) in text.items():
         flags.DEFINE_string(name, start, meaning, flag_values=values)
     switches = {
-        "resume": "go on with the search in --workdir (default: the newest), with its options; "
+        "resume": "resume the search in --workdir (default: the newest), with its options; "
                   "where there is none, begin one",
         "extend": "resume a finished search and add what it lacks of --experiments or --mode, "
                   "--num_seeds and --only_folds",
@@ -67,7 +67,7 @@ def define_training(values: flags.FlagValues) -> None:
                  "with train_pairlist.txt and val_pairlist.txt; without it the embedded simulated "
                  "data",
         "features": "folder of a feature store, see the command 'features'",
-        "workdir": "new folder for the results, or that of the search to go on with (default: one "
+        "workdir": "new folder for the results, or that of the search to resume (default: one "
                    "named by the time, in outputs/)",
         "device_profile": "file of the command 'profile', to plan with (default: built-in rates)",
     }  # fmt: skip

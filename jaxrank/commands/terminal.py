@@ -19,7 +19,7 @@ def make_console() -> "Console":
     from rich.console import Console
 
     class PatientConsole(Console):
-        """Falls silent when its reader has gone, as in '| head': the search goes on."""
+        """Stops printing when its reader has gone, as in '| head'; the search continues."""
 
         def on_broken_pipe(self) -> None:
             silence_stdout()

@@ -221,7 +221,7 @@ def fit_scaling(features_ND: np.ndarray, train_photos: np.ndarray) -> tuple[np.n
 
 
 def content_hash(dataset: Dataset) -> str:
-    """What the data are, whatever their files are called: tells that a search's data changed."""
+    """SHA-256 of the data, whatever their files are called: it shows whether data changed."""
     digest = hashlib.sha256(repr(dataset.block_columns).encode())
     for names in (dataset.series_ids, dataset.photos):
         digest.update("\n".join(names).encode())

@@ -197,7 +197,7 @@ def write_block(store: Path | str, name: str, block: Block) -> bool:
 
 @contextmanager
 def writing_errors(store: Path) -> Iterator[None]:
-    """A store that can't be written is told in one line."""
+    """Turns an OSError of writing a store into a UserError."""
     try:
         yield
     except OSError as error:

@@ -1,6 +1,6 @@
 """Human preferences between two photos of a series: read, checked, merged and filtered.
 
-Two kinds of table, CSV, JSONL or parquet, are told apart by their columns:
+Two kinds of table, CSV, JSONL or parquet, are recognised by their columns:
 
 - canonical: `series_id,image_a,image_b,preference`; further columns are kept;
 - raw votes, as Photo Triage ships them: `series_id,compareFile1,compareFile2,LEFT,RIGHT`, where

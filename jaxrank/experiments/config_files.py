@@ -18,7 +18,7 @@ def load_config(path: str | None) -> ConfigDict:
     """The default config, or what the file's get_config() returns.
 
     Raises:
-      UserError: whatever goes wrong in the file is its author's to mend.
+      UserError: the file raises, or returns no usable config.
     """
     if path is None:
         return default.get_config()

@@ -1,4 +1,4 @@
-"""Rows that are done before a run has ended: kept on disk, so that a killed run goes on.
+"""Rows that are done before a run has ended: kept on disk, so that a killed run resumes.
 
 A store that is complete needs none of them; they lie in its folder `.partial` meanwhile.
 """

@@ -67,19 +67,19 @@ def extract(
 ) -> Extracted:
     """Makes blocks of a feature store from photos; rows that are known already are kept.
 
-    A run that was stopped, however, goes on where it was when it is started again.
+    A run that was stopped resumes where it was when it is started again.
 
     Args:
       listing: the photos, see `photos`.
       store: the store's folder. What it has of other photos stays.
       grouping: how to make series; they are written to `series.csv` there.
       num_workers: processes that decode; by default one a core.
-      strict: a bad photo is an error.
+      strict: an unreadable photo is an error.
       console: shows a progress bar.
 
     Raises:
-      UserError: a network can't be had, no photo is good, a bad photo where `strict`, or a block of
-        the store would lose rows that can't be made of these photos.
+      UserError: a network can't be had, no photo is readable, some photo is not where `strict`, or
+        a block of the store would lose rows that can't be made of these photos.
     """
     store = Path(store)
     if grouping is not None:

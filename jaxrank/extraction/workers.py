@@ -48,7 +48,7 @@ class Seen(NamedTuple):
       reason: why the photo is bad, or empty.
       sha256: of the file's bytes, 64 hexadecimal digits; empty where they can't be read.
       size: of the file, in bytes.
-      facts: of a good photo.
+      facts: of a readable photo.
       inputs: by block, those that are wanted of this photo.
     """
 

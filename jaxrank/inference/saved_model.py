@@ -94,7 +94,7 @@ class Model(NamedTuple):
 
     @property
     def weights(self) -> InitialWeights:
-        """What training begins from that is told to begin from this model."""
+        """Parameters and scaling, for training that begins from this model."""
         return InitialWeights(self.params, self.mean_D, self.inv_std_D)
 
     def score(self, features: Features | Path | str) -> pd.Series:

@@ -123,7 +123,7 @@ def require_space(folder: Path, size: int) -> None:
 
 @contextmanager
 def sole_writer(folder: Path) -> Iterator[None]:
-    """Makes the folder and holds its lock; the system lets go of it when the process ends.
+    """Makes the folder and holds its lock, which the system releases when the process ends.
 
     Raises:
       UserError: a living process holds it.
@@ -151,7 +151,7 @@ def sole_writer(folder: Path) -> Iterator[None]:
 
 @contextmanager
 def written_to(folder: Path) -> Iterator[None]:
-    """Makes the folder; a disk that can't be written is told in one line."""
+    """Makes the folder; turns an OSError of writing to it into a UserError."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         yield

@@ -151,7 +151,7 @@ class Cohort(NamedTuple):
         return self.profile.compile_seconds + self.max_epochs * self.epoch_seconds
 
     def compacted_size(self, num_running: int, epochs_left: int) -> int:
-        """How many trials to go on with when so many still run: a power of two, or as many as now.
+        """How many trials to keep when so many still run: a power of two, or as many as now.
 
         Fewer only where that pays: where what the running trials will surely need, `epochs_left`,
         takes longer with the stopped ones than without them by more than a compilation. Powers of

@@ -79,7 +79,7 @@ def _against_baseline(
         lines.append(f"No experiment is shown to be better than the baseline '{names[baseline]}'.")
     for entries_X, claim in (
         (worse_X, "Worse than the baseline"),
-        (trained_X & ~apart_X, "Can't be told apart from the baseline"),
+        (trained_X & ~apart_X, "Statistically tied with the baseline"),
     ):
         if entries_X.any():
             lines.append(f"{claim}: {_listed(names[x] for x in _by_mean(entries_X, test))}.")
@@ -91,7 +91,7 @@ def _about_best(names: Sequence[str], test: Standings) -> list[str]:
     others_X = test.tied_for_best & (np.arange(len(names)) != best)
     low, high = 100 * test.ci_low[best], 100 * test.ci_high[best]
     tied = (
-        f"it can't be told apart from {_listed(names[x] for x in _by_mean(others_X, test))}."
+        f"statistically tied with {_listed(names[x] for x in _by_mean(others_X, test))}."
         if others_X.any()
         else "better than every other."
     )

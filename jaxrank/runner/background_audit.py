@@ -21,7 +21,7 @@ def audit_of(folder: Path, prepared: Prepared, max_seconds: float) -> checks.Aud
 
 
 def _audit_in_thread(folder: Path, prepared: Prepared, max_seconds: float) -> checks.Audit:
-    """An audit that is written to the folder; if it breaks off, training goes on and says so."""
+    """An audit that is written to the folder; if it crashes, training continues and reports it."""
     start = time.perf_counter()
     try:
         found = audit_of(folder, prepared, max_seconds)
@@ -64,7 +64,7 @@ class Auditor:
             self._future = self._pool.submit(_audit_in_thread, *self._work)
 
     def tell(self) -> None:
-        """Logs what was found, if that is known by now and was not told yet."""
+        """Logs what was found, if that is known by now and was not logged yet."""
         if self._told or self._future is None or not self._future.done():
             return
         self._told = True

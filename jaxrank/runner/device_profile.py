@@ -31,7 +31,7 @@ _FORMAT = 3
 _NUM_SERIES = 1000  # simulated; some 2,800 pairs
 _EPOCHS = 5  # timed, after one that is not
 # Blocks, hidden sizes, pairs in a batch, trials: matrix products, memory traffic and steps have to
-# weigh differently in them, else the three rates can't be told apart.
+# weigh differently in them, else the three rates can't be separated.
 _COHORTS: tuple[tuple[str, tuple[int, ...], int, int], ...] = (
     ("clip,cnn,iqa", (256,), 64, 1),
     ("clip,cnn,iqa", (512, 256), 64, 2),

@@ -74,7 +74,7 @@ def _save_best(
     caveats: Sequence[str],
     seen_before: Mapping[str, Iterable[str]],
 ) -> None:
-    assert best.weights is not None, "the best trial's weights were let go of"
+    assert best.weights is not None, "the best trial's weights were dropped"
     experiment = best.trial.experiment
     dataset, split_M = evaluator.dataset, evaluator.splits_FM[best.trial.fold]
     validated = split_M == splits.VALIDATION

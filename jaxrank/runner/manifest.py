@@ -1,4 +1,4 @@
-"""The record of a search, `plan.json`: what it is, so that a later run can go on with it.
+"""The record of a search, `plan.json`: what it is, so that a later run can resume it.
 
 It is replaced as a whole and carries its own checksum: it is either complete and untouched, or no
 record. Which trials form a cohort is read from it, not planned again: another machine's memory,
@@ -238,7 +238,7 @@ def check_machine(folder: Path, record: Manifest, prepared: Prepared) -> None:
 def _refuse(folder: Path, differences: Iterator[str]) -> None:
     for difference in differences:
         raise UserError(
-            f"{folder}: can't go on with this search: {difference}; name a new --workdir for "
+            f"{folder}: can't resume this search: {difference}; name a new --workdir for "
             "another search"
         )
 

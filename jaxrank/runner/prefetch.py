@@ -38,7 +38,7 @@ class Prefetcher:
         self._pool.shutdown(cancel_futures=True)
 
     def begin(self, waiting: Sequence[PlannedCohort]) -> None:
-        """Begins to load the first of the waiting, and lets go of what none of them reads."""
+        """Begins to load the first waiting cohorts, and drops inputs that none of them reads."""
         for planned in waiting[: 1 + self._num_threads]:
             if planned.number not in self._loads:
                 cohort = cohort_of(planned, self._prepared)

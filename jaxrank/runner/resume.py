@@ -1,4 +1,4 @@
-"""A launch: the folder it writes to, and what it has before it there."""
+"""The folder of a search: where it is, and what is left to do there."""
 
 import datetime
 import os
@@ -32,7 +32,7 @@ OUTPUTS = Path("outputs/hyperparameter_search")
 
 
 class Workspace(NamedTuple):
-    """What a launch has before it: a whole search, or what is left of one.
+    """What is left to do in a folder: a whole search, or the rest of one.
 
     Attributes:
       record: of the search.
@@ -111,7 +111,7 @@ def refuse_occupied(folder: Path) -> None:
         raise UserError(f"--workdir={folder}: can't be used ({error.strerror})") from None
     if PLAN_JSON in names:
         raise UserError(
-            f"--workdir={folder}: a search has been begun there; go on with it by "
+            f"--workdir={folder}: a search has been begun there; resume it by "
             "'search --resume', or name a new folder"
         )
     if names - harmless:
@@ -131,7 +131,7 @@ def plan_search(
     record = read_manifest(folder)
     if record is None:
         if extend or retry_failed:
-            raise UserError(f"--workdir={folder}: there is no search to go on with")
+            raise UserError(f"--workdir={folder}: there is no search to resume")
         prepared = prepare(**given)
         return Workspace(new_manifest(prepared), prepared, {}, [])
     prepared = prepare(**resumed_options(record, given, extend=extend))

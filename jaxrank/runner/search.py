@@ -112,12 +112,12 @@ def search(
       features: a feature store's folder, or what `open_feature_store` returned.
       workdir: a new or empty folder, by default one named by the time below OUTPUTS; when
         resuming, the folder of a search, by default the newest below OUTPUTS.
-      resume: go on with the search in `workdir`, with its options where none are given here;
+      resume: resume the search in `workdir`, with its options where none are given here;
         where there is none, begin one.
       extend: resume a finished search and add the experiments and trials that it does not have.
       retry_failed: resume, and train failed trials again.
       save_budget: the share of the time that checkpoints may take.
-      audit: whether preferences and photos belong together: WARN tells it in every file, REFUSE
+      audit: whether preferences and photos belong together: WARN reports it in every file, REFUSE
         raises where they seem not to, OFF does not look.
       audit_seconds: that looking for a link may take, the longest part of it.
       catch_signals: upon Ctrl-C or SIGTERM finish the epoch, save, and raise `Stopped`.
@@ -159,9 +159,9 @@ def search(
         caught = signals.signals_caught() if catch_signals else nullcontext(lambda: None)
         stop_signal = stack.enter_context(caught)
         saver = stack.enter_context(closing(Saver(folder, save_budget)))
-        said = [] if resumed or not goes_on else ["no search to go on with: a new one begins"]
+        said = [] if resumed or not goes_on else ["no search to resume: a new one begins"]
         with progress.logging_to(folder / "training.log", console):
-            # What was found before is told also by those who do not look again.
+            # What was found before is reported even where nobody looks again.
             wanted = audit != OFF or checks.read_audit(folder) is not None
             auditor = Auditor(folder, ready.prepared, audit_seconds, wanted=wanted)
             with auditor:
@@ -175,10 +175,10 @@ def _told_about_disks(folder: Path) -> Iterator[None]:
     except BrokenPipeError:  # no disk's fault, but that of who reads our output
         raise
     except OSError as error:
-        again = f"go on with --resume --workdir={folder}"
+        again = f"resume it with --resume --workdir={folder}"
         raise UserError(
             f"{error.filename or folder}: can't be written ({error.strerror or error}); when that "
-            f"is mended, {again if has_plan(folder) else 'give the same command again'}"
+            f"is fixed, {again if has_plan(folder) else 'give the same command again'}"
         ) from error
 
 

@@ -39,7 +39,7 @@ class Saver:
     """Saves what a search must not lose, and keeps account of the time that it takes.
 
     A save of a running cohort counts from its beginning to the end of its asynchronous part,
-    although training goes on meanwhile: on a CPU the two share the cores.
+    although training continues meanwhile: on a CPU the two share the cores.
     """
 
     def __init__(self, folder: Path, budget: float):
@@ -104,7 +104,7 @@ class Saver:
             target = {_PACKED: np.empty(size, np.uint8)}
             saved = manager.restore(epoch, args=ocp.args.StandardRestore(target))
             state, history, seconds, on_device = _unpack(saved[_PACKED], layout)
-            log.info("cohort %d goes on after epoch %d", number, epoch)
+            log.info("cohort %d resumes after epoch %d", number, epoch)
             places = np.flatnonzero(on_device)
             all_there = len(places) == len(on_device)
             return Progress(
@@ -163,7 +163,7 @@ class Saver:
         """Lets go of the running cohort, whose checkpoints stay."""
         with self._orbax:
             if self._manager is not None:
-                # An error was told when it happened, or nobody needs that save any more.
+                # An error was raised when it happened, or nobody needs that save any more.
                 with suppress(OSError), atomic.disk_errors(self._folder):
                     self._manager.close()
                 self._manager = None

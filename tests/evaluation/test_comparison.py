@@ -396,10 +396,10 @@ def test_sentences_say_who_beats_the_rule_and_who_is_tied() -> None:
     assert better.startswith("Better than the baseline 'sharpness': ")
     assert f"good by {good:.1f} points (" in better
     assert f"fine by {fine:.1f} points (" in better
-    assert tied_with_rule == "Can't be told apart from the baseline: poor."
+    assert tied_with_rule == "Statistically tied with the baseline: poor."
     leader, other = ("good", "fine") if good > fine else ("fine", "good")
     assert best.startswith(f"Highest on the test pairs: {leader}, ")
-    assert best.endswith(f"it can't be told apart from {other}.")
+    assert best.endswith(f"statistically tied with {other}.")
     assert shares.startswith(f"Share of resamples ranked first: {leader} ")
     assert chosen_line == (
         "Chosen by validation: good, right on 81.0% of the test pairs, 79.0% corrected for the "

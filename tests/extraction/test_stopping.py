@@ -252,7 +252,7 @@ def test_ctrl_c_keeps_what_is_done_and_says_how_to_go_on(tmp_path: Path) -> None
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to all processes of the command
     _, said = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert said.decode() == "jaxrank: stopped; the same command goes on from here\n"
+    assert said.decode() == "jaxrank: stopped; the same command resumes from here\n"
     # Nothing was due to be saved; stopping saved it.
     assert list((tmp_path / "store").glob(".partial/*/000000.npz"))
     found = extract(list_folder(folder), tmp_path / "store", SMALL)

@@ -154,7 +154,7 @@ def test_a_signal_finishes_the_epoch_saves_and_says_how_to_go_on(
     checkpoint = workdir / "checkpoints" / "1"
     returned, out = stopped_by(signal.SIGTERM, [*words, f"--workdir={workdir}"], checkpoint.exists)
     assert returned == 143, out
-    assert f"go on with: launch.py search --resume '--workdir={workdir}'" in out
+    assert f"resume with: launch.py search --resume '--workdir={workdir}'" in out
     assert "Traceback" not in out
     last = max(int(path.name) for path in checkpoint.iterdir() if path.name.isdigit())
     assert f"stopped after epoch {last} of cohort 1" in out
@@ -162,11 +162,11 @@ def test_a_signal_finishes_the_epoch_saves_and_says_how_to_go_on(
         signal.SIGINT, ["--resume", f"--workdir={workdir}"], lambda: has_resumed(workdir)
     )
     assert returned == 130, out
-    assert f"cohort 1 goes on after epoch {last}" in out
+    assert f"cohort 1 resumes after epoch {last}" in out
 
 
 def has_resumed(workdir: Path) -> bool:
-    return "goes on after" in (workdir / "training.log").read_text()
+    return "resumes after" in (workdir / "training.log").read_text()
 
 
 def test_a_second_ctrl_c_ends_at_once(tmp_path: Path) -> None:
@@ -319,7 +319,7 @@ def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(
     jaxrank.search(*small_data, workdir=workdir, resume=True)
     log = (workdir / "training.log").read_text()
     assert "checkpoint of epoch 2 of cohort 2 is damaged and passed over" in log
-    assert ("cohort 2 goes on after epoch 1" in log) == (damage != "both")
+    assert ("cohort 2 resumes after epoch 1" in log) == (damage != "both")
     assert_same_search(whole, workdir)
 
 
@@ -649,7 +649,7 @@ def test_only_a_finished_search_is_extended(
     search_killed_after(1, small_data, workdir, monkeypatch)
     with pytest.raises(UserError, match="finish it with --resume first"):
         jaxrank.search(*small_data, workdir=workdir, extend=True, num_seeds=2)
-    with pytest.raises(UserError, match="there is no search to go on with"):
+    with pytest.raises(UserError, match="there is no search to resume"):
         jaxrank.search(*small_data, workdir=tmp_path / "other", extend=True)
 
 
@@ -759,10 +759,10 @@ def search_on_a_full_disk(
         with pytest.raises(UserError) as told:
             jaxrank.search(*small_data, workdir=workdir, **SMALL)
     assert "\n" not in str(told.value)
-    assert f"go on with --resume --workdir={workdir}" in str(told.value)
+    assert f"resume it with --resume --workdir={workdir}" in str(told.value)
     empty()
     jaxrank.search(*small_data, workdir=workdir, resume=True)
-    assert "cohort 1 goes on after epoch 2" in (workdir / "training.log").read_text()
+    assert "cohort 1 resumes after epoch 2" in (workdir / "training.log").read_text()
     tables = tables_of(workdir)
     shutil.rmtree(workdir)
     jaxrank.search(*small_data, workdir=workdir, **SMALL)

@@ -380,6 +380,6 @@ def test_resume_says_that_there_was_nothing_to_go_on_with(
 ) -> None:
     options: dict[str, Any] = {"experiments": ["iqa_only"], "overrides": {"max_epochs": 1}}
     jaxrank.search(*small_data, workdir=tmp_path / "w", resume=True, **options)
-    assert "no search to go on with" in (tmp_path / "w" / "training.log").read_text()
+    assert "no search to resume" in (tmp_path / "w" / "training.log").read_text()
     jaxrank.search(*small_data, workdir=tmp_path / "x", **options)
-    assert "no search to go on with" not in (tmp_path / "x" / "training.log").read_text()
+    assert "no search to resume" not in (tmp_path / "x" / "training.log").read_text()
