@@ -173,7 +173,7 @@ def test_a_second_ctrl_c_ends_at_once(tmp_path: Path) -> None:
     """In the middle of what Python cannot interrupt, such as a compiled program."""
     code = (
         "import os, sys, time, threading\n"
-        "from jaxrank.stopping import signals_caught\n"
+        "from jaxrank.runner.signals import signals_caught\n"
         "with signals_caught() as came:\n"
         "    print('ready', flush=True)\n"
         "    while came() is None: time.sleep(0.01)\n"
@@ -200,7 +200,7 @@ def test_a_signal_before_there_is_anything_to_save_ends_in_one_line(
     """Also where an exception would be swallowed, as in a callback of the garbage collector."""
     code = (
         "import gc, os\n"
-        "from jaxrank.stopping import signals_end_at_once\n"
+        "from jaxrank.runner.signals import signals_end_at_once\n"
         f"gc.callbacks.append(lambda phase, info: os.kill(os.getpid(), {int(number)}))\n"
         "with signals_end_at_once():\n"
         "    gc.collect()\n"
@@ -795,6 +795,7 @@ def test_a_full_disk_loses_nothing(tmp_path: Path) -> None:
     if not allowed:
         pytest.skip("this machine does not let a user mount a small file system")
     code = (
+        f"import sys; sys.path[:0] = [{str(ROOT / 'tests')!r}, {str(ROOT / 'tests' / 'runner')!r}];"
         "import pathlib, test_resume;"
         f"test_resume.on_a_small_file_system(pathlib.Path({str(tmp_path)!r}))"
     )
