@@ -261,7 +261,7 @@ def examine(seed: int, design: Design, better: float | str) -> dict[str, float]:
         "raw bias": chosen.raw - true_X[chosen.entry],
         "corrected bias": chosen.corrected - true_X[chosen.entry],
         "inside bias": inside_folds(search) - true_X[chosen.entry],
-        "luck": np.sqrt(table.seed_noise.seed_variance),
+        "seed_variance": np.sqrt(table.seed_noise.seed_variance),
         "error": np.median(error_XX[np.triu_indices(NUM_EXPERIMENTS, 1)]),
         "critical": table.critical_value,
         "seconds": seconds,
