@@ -11,7 +11,7 @@ example: $(VENV)/.installed-example
 	$(VENV)/bin/python examples/degraded_photographs.py
 
 test: $(VENV)/.installed-test lint
-	$(VENV)/bin/python -m pytest --numprocesses=auto
+	$(VENV)/bin/python -m pytest --numprocesses=auto --dist=worksteal
 
 # A search that is killed 100 times at random moments; a quarter of an hour on two cores.
 test-long: $(VENV)/.installed-test

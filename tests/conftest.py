@@ -25,7 +25,9 @@ def pytest_configure(config: pytest.Config) -> None:
     """Before the workers of pytest-xdist start, which inherit the environment.
 
     They share compiled programs, of which many tests need the same ones, on disk; a bounded cache
-    is one that JAX locks. A worker's threads would only wait for those of the others.
+    is one that JAX locks. A worker's threads would only wait for those of the others. Most of the
+    time of tests is compilation, and half of that LLVM's optimisation, which changes neither the
+    program nor how sums are ordered by XLA; `make test-long` has it.
     """
     if "PYTEST_XDIST_WORKER" in os.environ or "JAX_COMPILATION_CACHE_DIR" in os.environ:
         return
@@ -34,7 +36,9 @@ def pytest_configure(config: pytest.Config) -> None:
     os.environ["JAX_COMPILATION_CACHE_MAX_SIZE"] = str(4 * 2**30)
     os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
     if config.getoption("numprocesses", None):
-        os.environ.setdefault("XLA_FLAGS", "--xla_cpu_multi_thread_eigen=false")
+        os.environ.setdefault(
+            "XLA_FLAGS", "--xla_cpu_multi_thread_eigen=false --xla_backend_optimization_level=0"
+        )
         os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 

@@ -58,7 +58,7 @@ def test_a_run_killed_anywhere_goes_on_to_the_same_bits(tmp_path: Path) -> None:
     assert start(tmp_path / "whole").wait() == 0
     killed = tmp_path / "killed"
     saved = []
-    for _ in range(3):
+    for _ in range(2):
         process = start(killed)
         before = len(list(killed.glob(".partial/cnn-*/*.npz")))
         until = time.monotonic() + 60

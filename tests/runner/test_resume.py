@@ -114,7 +114,7 @@ def test_a_search_killed_at_random_moments_ends_as_if_it_had_not_been(
     killed = tmp_path / "killed"
     again = ["--save_budget=1", "--resume", f"--workdir={killed}"]
     kills = 0
-    while kills < int(os.environ.get("JAXRANK_KILLS", "5")):
+    while kills < int(os.environ.get("JAXRANK_KILLS", "2")):
         # The search as it is typed, over and over: the first time it begins one.
         process = launch(*words, *again)
         try:

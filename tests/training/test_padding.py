@@ -52,7 +52,10 @@ def test_a_padded_trial_is_the_trial_alone(
     assert cohort.program_key.mlp_hidden_dims == (8, 6)
     assert cohort.padded == ["w1", "w2", "w3"]
     together = train.fit(cohort, SplitDataset(dataset=dataset, splits_FM=parts))
-    for p, trial in enumerate(cohort.trials):
+    # Each trial alone is a program of its own: all of them once, then the narrowest.
+    chosen = range(len(WIDTHS)) if set(changes) == {"learning_rate"} else [len(WIDTHS) - 1]
+    for p in chosen:
+        trial = cohort.trials[p]
         (own,) = planner.make_cohorts(
             [trial], SplitDataset(dataset=dataset, splits_FM=parts), 2**40
         )
