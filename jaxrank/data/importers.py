@@ -14,7 +14,12 @@ from jaxrank.data.feature_store import (
     check_block_name,
     map_npy,
 )
-from jaxrank.data.memory_blocks import block_of_array, block_of_frame
+from jaxrank.data.memory_blocks import (
+    block_of_array,
+    block_of_frame,
+    refuse_other_shapes,
+    refuse_series_ids,
+)
 from jaxrank.errors import UserError
 from jaxrank.io import tables
 
@@ -38,6 +43,7 @@ def read_block_csv(path: Path | str, *, dtype: Dtype | None = None) -> Block:
     columns = table.columns[1:]
     if "" in columns:
         raise UserError(f"{path}: column {columns.index('') + 2} has no name in the header")
+    refuse_series_ids(str(path), columns)
     photos = table.distinct_photos(table.columns[0])
     values = table.numbers(columns, named_by=table.columns[0])
     return check_block(str(path), Block(photos, columns, values, Path(path).name), dtype)
@@ -60,7 +66,8 @@ def read_block_npy(
       columns, dtype: names of the columns; the numbers to store, see `check_block`.
     """
     values = map_npy(Path(path), "")
-    photos = _read_names(names, path, len(values) if values.ndim else 0)
+    refuse_other_shapes(str(path), values)
+    photos = _read_names(names, path, len(values))
     return _named_block(path, values, photos, block, columns, dtype)
 
 

@@ -33,6 +33,7 @@ def block_of_frame(
         twice = next(name for name in columns if columns.count(name) > 1)
         raise UserError(f"{where}: the column '{twice}' stands twice")
     photos, rest = _photos_apart(where, frame.set_axis(columns, axis=1))
+    refuse_series_ids(where, list(rest))
     lists = [name for name in rest if _holds_lists(rest[name])]
     for name in rest:
         if name not in lists and not pd.api.types.is_numeric_dtype(rest[name]):
@@ -66,11 +67,7 @@ def block_of_array(
 ) -> Block:
     """Numbers [photos, columns] and the photos' names as a block; its columns are BLOCK_0,
     BLOCK_1, ... unless `columns` names them."""
-    if values.ndim != 2:
-        raise UserError(
-            f"{where}: an array of shape {list(values.shape)}; a block has two dimensions, photos "
-            "and columns"
-        )
+    refuse_other_shapes(where, values)
     width = values.shape[1]
     columns = list(columns) or [f"{block}_{i}" for i in range(width)]
     if len(columns) != width or "" in columns:
@@ -78,6 +75,20 @@ def block_of_array(
             f"{where}: --columns must give {width:,} names, not {','.join(columns)[:80]}"
         )
     return check_block(where, Block(list(photos), columns, values, source), dtype)
+
+
+def refuse_other_shapes(where: str, values: np.ndarray) -> None:
+    if values.ndim != 2:
+        raise UserError(
+            f"{where}: an array of shape {list(values.shape)}; a block has two dimensions, photos "
+            "and columns"
+        )
+
+
+def refuse_series_ids(where: str, columns: Sequence[str]) -> None:
+    """Numbers of series would be a feature, and in a table of features nobody means them so."""
+    if "series_id" in columns:
+        raise UserError(f"{where}: the column 'series_id' is no feature; leave it out")
 
 
 def _photos_apart(where: str, frame: pd.DataFrame) -> tuple[list[str], pd.DataFrame]:

@@ -68,9 +68,10 @@ def kind_of(table: tables.Table) -> str:
 def _missing(columns: Sequence[str]) -> tuple[str, str]:
     """The first column that the likeliest kind lacks, and what tables of every kind have."""
 
-    def likeness(kind: str) -> float:
+    def likeness(kind: str) -> tuple[float, float]:
+        there = [column in columns for column in KINDS[kind]]
         near = [tables.nearest(column, columns) is not None for column in KINDS[kind]]
-        return sum(near) / len(near)
+        return sum(there) / len(there), sum(near) / len(near)
 
     likeliest = KINDS[max(KINDS, key=likeness)]
     whole = {kind: dict.fromkeys(("series_id", *needed)) for kind, needed in KINDS.items()}

@@ -308,6 +308,7 @@ def read_arrow(path: Path | str) -> "pyarrow.Table":
     data = pyarrow.BufferReader(_read_bytes(path))
     try:
         found = pyarrow.parquet.ParquetFile(data, page_checksum_verification=True).read()
+        found.validate(full=True)  # else text that is none fails where it is used
         columns = [str(name) for name in found.column_names]
     except Exception as error:  # damaged bytes raise many kinds
         raise UserError(f"{path}: not a readable parquet file ({reason(error)})") from None

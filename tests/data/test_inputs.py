@@ -114,6 +114,7 @@ NAMES = np.array(PHOTOS)
         (FRAME.reset_index(drop=True), "features: no photo names; they are the index, a column"),
         (FRAME.set_axis(["a", "b", "a"]), "features: photo 'a' stands twice"),
         (FRAME.set_axis([1, "1"], axis=1), "features: the column '1' stands twice"),
+        (FRAME.assign(series_id=1), "features: the column 'series_id' is no feature; leave it"),
         (FRAME.iloc[:0], "features: there is no photo"),
         (FRAME.assign(image=["a", None, "b"]), "features, row 2, column 'image': the cell is em"),
         (LISTS.assign(z=1), "'embedding' holds lists, so it is the only one that is read; leave"),
@@ -213,7 +214,11 @@ def test_any_nearly_good_bytes_are_blocks_or_a_user_error(tmp_path: Path, suffix
     good = path.read_bytes()
     tokens = st.sampled_from([b"{", b"'", b"\x00", b"PK\x03\x04", b"9" * 9, b"\xff", b"O"])
 
-    @settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
+    @settings(
+        max_examples=150,
+        deadline=None,
+        suppress_health_check=[HealthCheck.function_scoped_fixture],
+    )
     @given(
         edits=st.lists(
             st.tuples(st.integers(0, len(good)), st.integers(0, 6), st.binary(max_size=6) | tokens),

@@ -154,6 +154,7 @@ def test_winners_with_a_series_say_which_photos_are_a_series(tmp_path: Path) -> 
          "preference), votes (series_id,compareFile1,compareFile2,LEFT,RIGHT), ratings (series_id,"
          "image,rating), picks (series_id,image,pick), winners (series_id,winner,loser), this one "
          "has series_id,image,ratng. Is 'ratng' meant?"),
+        ("series_id,image\n1,a\n", "column 'rating' is missing; known tables are"),
         ("winer,loser\na,b\n", "column 'winner' is missing; known tables are"),
         ("image,rating\na,1\n", "column 'series_id' is missing; add it, or give --series=FILE"),
         ("serie_id,image_a,image_b,preference\n1,a,b,1\n", "'series_id' is missing; add it, or"),
@@ -204,7 +205,7 @@ def test_series_that_are_too_large_to_be_series_are_told_before_they_are_made(
         from_frame(photos)
 
 
-@settings(max_examples=150)
+@settings(max_examples=150, deadline=None)
 @given(
     rows=st.lists(st.tuples(st.integers(0, 3), st.sampled_from([np.nan, -0.0, 0.0, 1.0, 2.5])),
                   min_size=1, max_size=12),
@@ -232,7 +233,7 @@ def test_any_ratings_give_each_pair_once_in_the_right_direction(
     assert len(pairs.table) == len(expected)
 
 
-@settings(max_examples=100)
+@settings(max_examples=100, deadline=None)
 @given(rows=st.lists(st.tuples(*[st.sampled_from("abcdefgh")] * 2), min_size=1, max_size=12))
 def test_any_winners_give_each_pair_once_with_all_its_votes(rows: list[tuple[str, str]]) -> None:
     rows = [(winner, loser) for winner, loser in rows if winner != loser] or [("a", "b")]
