@@ -11,12 +11,14 @@ make the baseline `position` look good.
 import hashlib
 import itertools
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
 from jaxrank.data.series_ids import (
     SeriesInput,
+    SeriesTable,
     canonical_series_id,
     is_store,
     read_series_table,
@@ -25,20 +27,30 @@ from jaxrank.errors import UserError
 from jaxrank.io import tables
 
 PAIRS, VOTES, RATINGS, PICKS, WINNERS = "pairs", "votes", "ratings", "picks", "winners"
-# By kind, the columns that it is recognised by; of several kinds the first one of PAIRS and VOTES.
+
+
+class Kind(NamedTuple):
+    """A kind of preference table.
+
+    Attributes:
+      columns: those that it is recognised by.
+      photos: those of them that hold names of photos.
+    """
+
+    columns: tuple[str, ...]
+    photos: tuple[str, ...]
+
+
+# A table of PAIRS or VOTES may have further columns, also those of another kind.
 KINDS = {
-    PAIRS: ("image_a", "image_b", "preference"),
-    VOTES: ("series_id", "compareFile1", "compareFile2", "LEFT", "RIGHT"),
-    RATINGS: ("image", "rating"),
-    PICKS: ("image", "pick"),
-    WINNERS: ("winner", "loser"),
-}
-# The columns of each kind that hold names of photos.
-_PHOTO_COLUMNS = {
-    PAIRS: ("image_a", "image_b"),
-    RATINGS: ("image",),
-    PICKS: ("image",),
-    WINNERS: ("winner", "loser"),
+    PAIRS: Kind(("image_a", "image_b", "preference"), ("image_a", "image_b")),
+    VOTES: Kind(
+        ("series_id", "compareFile1", "compareFile2", "LEFT", "RIGHT"),
+        ("compareFile1", "compareFile2"),
+    ),
+    RATINGS: Kind(("image", "rating"), ("image",)),
+    PICKS: Kind(("image", "pick"), ("image",)),
+    WINNERS: Kind(("winner", "loser"), ("winner", "loser")),
 }
 # More pairs come of series that are too large to be series.
 MOST_PAIRS = 10_000_000
@@ -47,7 +59,7 @@ _PICKED = {"1": 1.0, "1.0": 1.0, "true": 1.0, "0": 0.0, "0.0": 0.0, "false": 0.0
 
 def recognises(columns: Sequence[str]) -> list[str]:
     """The kinds whose columns are there."""
-    return [kind for kind, needed in KINDS.items() if set(needed) <= set(columns)]
+    return [name for name, kind in KINDS.items() if set(kind.columns) <= set(columns)]
 
 
 def kind_of(table: tables.Table) -> str:
@@ -60,7 +72,7 @@ def kind_of(table: tables.Table) -> str:
     if not kinds:
         raise tables.missing_column(table.path, *_missing(table.columns), table.columns)
     if len(kinds) > 1 and kinds[0] not in (PAIRS, VOTES):
-        both = " and ".join(f"{kind} ({','.join(KINDS[kind])})" for kind in kinds)
+        both = " and ".join(f"{kind} ({','.join(KINDS[kind].columns)})" for kind in kinds)
         raise UserError(f"{table.path}: can be read as {both}; leave the columns of one out")
     return kinds[0]
 
@@ -68,15 +80,17 @@ def kind_of(table: tables.Table) -> str:
 def _missing(columns: Sequence[str]) -> tuple[str, str]:
     """The first column that the likeliest kind lacks, and what tables of every kind have."""
 
-    def likeness(kind: str) -> tuple[float, float]:
-        there = [column in columns for column in KINDS[kind]]
-        near = [tables.nearest(column, columns) is not None for column in KINDS[kind]]
+    def likeness(kind: Kind) -> tuple[float, float]:
+        there = [column in columns for column in kind.columns]
+        near = [tables.nearest(column, columns) is not None for column in kind.columns]
         return sum(there) / len(there), sum(near) / len(near)
 
-    likeliest = KINDS[max(KINDS, key=likeness)]
-    whole = {kind: dict.fromkeys(("series_id", *needed)) for kind, needed in KINDS.items()}
-    known = ", ".join(f"{kind} ({','.join(needed)})" for kind, needed in whole.items())
-    return next(c for c in likeliest if c not in columns), f"known tables are {known}"
+    likeliest = max(KINDS.values(), key=likeness)
+    known = ", ".join(
+        f"{name} ({','.join(dict.fromkeys(('series_id', *kind.columns)))})"
+        for name, kind in KINDS.items()
+    )
+    return next(c for c in likeliest.columns if c not in columns), f"known tables are {known}"
 
 
 def with_series_ids(
@@ -94,7 +108,7 @@ def with_series_ids(
                 f"--series is for tables without series_id, but {table.path} has that column"
             )
         return table, []
-    images = [table.texts(column) for column in _PHOTO_COLUMNS[kind]]
+    images = [table.texts(column) for column in KINDS[kind].photos]
     found = read_series_table(series)
     if found is None and kind == WINNERS:
         return _with_components(table, *images)
@@ -102,6 +116,13 @@ def with_series_ids(
         nowhere = f" (there is no series.csv in {series})" if is_store(series) else ""
         need = f"add it, or give --series=FILE with series_id,image{nowhere}"
         raise tables.missing_column(table.path, "series_id", need, table.columns)
+    return _with_table(table, images, found)
+
+
+def _with_table(
+    table: tables.Table, images: Sequence[Sequence[str]], found: SeriesTable
+) -> tuple[tables.Table, list[str]]:
+    """The rows whose photos, a row in each list of `images`, are of one series."""
     ids = [{found.series_of.get(photo) for photo in row} for row in zip(*images, strict=True)]
     kept = [i for i, of_row in enumerate(ids) if len(of_row) == 1 and None not in of_row]
     of_known = [i for i, of_row in enumerate(ids) if None not in of_row]
@@ -146,7 +167,7 @@ def winners_as_pairs(table: tables.Table) -> tables.Table:
     if "votes" in table.columns:
         raise UserError(
             f"{table.path}: a row winner,loser is one vote, so a column 'votes' is not read; leave "
-            f"it out, or give votes as {','.join(KINDS[VOTES])}"
+            f"it out, or give votes as {','.join(KINDS[VOTES].columns)}"
         )
     winners, losers = table.texts("winner"), table.texts("loser")
     order = {photo: _hash(photo) for photo in {*winners, *losers}}
@@ -154,10 +175,10 @@ def winners_as_pairs(table: tables.Table) -> tables.Table:
         [winner, loser, "1"] if order[winner] < order[loser] else [loser, winner, "0"]
         for winner, loser in zip(winners, losers, strict=True)
     ]
-    dropped = {"winner", "loser", *KINDS[PAIRS]}
+    dropped = {"winner", "loser", *KINDS[PAIRS].columns}
     places = [place for place, name in enumerate(table.columns) if name not in dropped]
     return table._replace(
-        columns=[*KINDS[PAIRS], *(table.columns[place] for place in places)],
+        columns=[*KINDS[PAIRS].columns, *(table.columns[place] for place in places)],
         rows=[
             [*pair, *(row[place] for place in places)]
             for pair, row in zip(pairs, table.rows, strict=True)

@@ -42,8 +42,8 @@ from jaxrank.data.series_ids import SeriesInput, canonical_series_id, is_store
 from jaxrank.errors import UserError
 from jaxrank.io import tables
 
-CANONICAL_COLUMNS = ("series_id", *KINDS[PAIRS])
-VOTE_COLUMNS = KINDS[VOTES]
+CANONICAL_COLUMNS = ("series_id", *KINDS[PAIRS].columns)
+VOTE_COLUMNS = KINDS[VOTES].columns
 MIN_AGREEMENT = 0.7
 MIN_REVIEWERS = 2
 
