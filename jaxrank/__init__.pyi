@@ -8,7 +8,9 @@ from .data.feature_store import open_feature_store as open_feature_store
 from .data.feature_store import write_block as write_block
 from .data.importers import read_block_csv as read_block_csv
 from .data.importers import read_block_npy as read_block_npy
+from .data.importers import read_block_parquet as read_block_parquet
 from .data.importers import read_block_safetensors as read_block_safetensors
+from .data.importers import read_blocks_npz as read_blocks_npz
 from .data.preferences import Preferences as Preferences
 from .data.preferences import read_preferences as read_preferences
 from .data.synthetic import simulate as simulate

@@ -9,7 +9,13 @@ import numpy as np
 from jaxrank.audit.checks import SECONDS, Audit, audit
 from jaxrank.data import splits
 from jaxrank.data.dataset import SplitDataset, align
-from jaxrank.data.inputs import FeaturesInput, PairsInput, block_caveats, load_inputs
+from jaxrank.data.inputs import (
+    FeaturesInput,
+    PairsInput,
+    block_caveats,
+    load_inputs,
+    with_series_of,
+)
 from jaxrank.data.preferences import read_all_votes
 from jaxrank.errors import UserError
 
@@ -36,8 +42,10 @@ def audit_data(
     if reference is not None:
         if not isinstance(pairs, str | Path):
             raise UserError(f"--reference={reference}: give the file of --pairs too")
-        photo_name = reading.get("photo_name")
-        mine, theirs = (read_all_votes(path, photo_name) for path in (pairs, reference))
+        series = with_series_of(features, reading)["series"]
+        mine, theirs = (
+            read_all_votes(path, reading.get("photo_name"), series) for path in (pairs, reference)
+        )
         compared = mine.table, theirs.table
     dataset = align(checked, store)
     few = checked.table["series_id"].nunique() < splits.FEWEST_SERIES
@@ -50,5 +58,6 @@ def audit_data(
         compared=compared,
         max_seconds=max_seconds,
     )
+    notes = [f"Pairs: {note}." for note in checked.notes]
     caveats = [f"Features: {caveat}." for caveat in block_caveats(store)]
-    return found._replace(evidence=[*found.evidence, *caveats])
+    return found._replace(evidence=[*found.evidence, *notes, *caveats])

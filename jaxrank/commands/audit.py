@@ -23,7 +23,7 @@ def define(values: flags.FlagValues, words: list[str]) -> None:
         values,
         {
             "pairs": "pairs or votes, as for 'search'; without it the embedded simulated data",
-            "features": "folder of a feature store",
+            "features": "folder of a feature store, or a file: .parquet, .npz or .csv",
             "reference": "pairs or votes of the same photos, known to be right, to name a fault by",
             "workdir": "new folder for the results (default: one named by the time, in outputs/)",
         },
@@ -37,7 +37,7 @@ def run(values: flags.FlagValues, config: None) -> int:
     next; with --reference it names the fault. Writes audit.json and audit.txt. The exit status is 3
     where the audit fails."""
     del config
-    refuse_empty(values, ("pairs", "features", "reference", "photo_name", "workdir"))
+    refuse_empty(values, ("pairs", "features", "reference", "photo_name", "series", "workdir"))
 
     from jaxrank.audit import checks
     from jaxrank.audit.api import audit_data

@@ -1,14 +1,20 @@
 """`features`: blocks of a feature store, from files."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from absl import flags
 
 from jaxrank.errors import UserError
 
+if TYPE_CHECKING:
+    from jaxrank.data.feature_store import Block
+
 # By source, the flags that only some sources have.
 _SOURCES = {
     "from_csv": (),
+    "from_parquet": (),
+    "from_npz": (),
     "from_npy": ("names", "columns"),
     "from_safetensors": ("names", "columns", "tensor"),
     "from_store": (),
@@ -19,6 +25,10 @@ def define(values: flags.FlagValues, words: list[str]) -> None:
     del words  # no config here
     for name, meaning in {
         "from_csv": "CSV: first column the photo's name, the others the block's columns",
+        "from_parquet": "a text column (or 'image') of photo names, and a column a feature or one "
+        "column of lists",
+        "from_npz": "NumPy archive: the array 'names', text, and an array for each block, called "
+        "by its name",
         "from_npy": "NumPy array of two dimensions, a row for each line of --names",
         "from_safetensors": "with --names, one tensor as in --from_npy; without, a vector a photo, "
         "called by the photo's name",
@@ -46,19 +56,41 @@ def define(values: flags.FlagValues, words: list[str]) -> None:
 
 
 def run(values: flags.FlagValues, config: None) -> int:
-    """Adds a block to a feature store, or replaces it, from a CSV, .npy or safetensors file; or
-    adds all that another store has."""
+    """Adds a block to a feature store, or replaces it, from a CSV, parquet, .npy or safetensors
+    file; or adds all blocks of an .npz file, or all that another store has."""
     del config
     source = _check_flags(values)
     if source == "from_store":
         return _merge(values)
 
-    from jaxrank.data import importers
     from jaxrank.data.feature_store import write_block, writing_errors
     from jaxrank.io import atomic
 
+    blocks = _read_blocks(values, source)
+    store = Path(values.features)
+    for name, block in blocks.items():
+        with writing_errors(store), atomic.sole_writer(store):
+            replaced = write_block(store, name, block)
+        what = "replaced" if replaced else "new"
+        print(
+            f"{values.features}: {what} block '{name}' of {len(block.photos):,} photos and "
+            f"{len(block.columns):,} columns ({', '.join(block.columns[:4])}"
+            f"{', ...' if len(block.columns) > 4 else ''}) in {block.values.dtype}"
+        )
+    return 0
+
+
+def _read_blocks(values: flags.FlagValues, source: str) -> "dict[str, Block]":
+    from jaxrank.data import importers
+
+    if source == "from_npz":
+        return importers.read_blocks_npz(values.from_npz, dtype=values.dtype)
     if source == "from_csv":
         block = importers.read_block_csv(values.from_csv, dtype=values.dtype)
+    elif source == "from_parquet":
+        block = importers.read_block_parquet(
+            values.from_parquet, block=values.block, dtype=values.dtype
+        )
     elif source == "from_npy":
         block = importers.read_block_npy(
             values.from_npy,
@@ -76,16 +108,7 @@ def run(values: flags.FlagValues, config: None) -> int:
             columns=values.columns or (),
             dtype=values.dtype,
         )
-    store = Path(values.features)
-    with writing_errors(store), atomic.sole_writer(store):
-        replaced = write_block(store, values.block, block)
-    what = "replaced" if replaced else "new"
-    print(
-        f"{values.features}: {what} block '{values.block}' of {len(block.photos):,} photos and "
-        f"{len(block.columns):,} columns ({', '.join(block.columns[:4])}"
-        f"{', ...' if len(block.columns) > 4 else ''}) in {block.values.dtype}"
-    )
-    return 0
+    return {values.block: block}
 
 
 def _merge(values: flags.FlagValues) -> int:
@@ -109,9 +132,11 @@ def _check_flags(values: flags.FlagValues) -> str:
             f"{' and '.join(f'--{name}' for name in sources) or 'none of them'}"
         )
     (source,) = sources
-    needed = {"from_npy": ["block", "features", "names"], "from_store": ["features"]}.get(
-        source, ["block", "features"]
-    )
+    needed = {
+        "from_npy": ["block", "features", "names"],
+        "from_npz": ["features"],
+        "from_store": ["features"],
+    }.get(source, ["block", "features"])
     for name in needed:
         if name not in given:
             raise UserError(
@@ -121,7 +146,7 @@ def _check_flags(values: flags.FlagValues) -> str:
         "names",
         "columns",
         "tensor",
-        *(["block", "dtype"] if source == "from_store" else []),
+        *{"from_store": ["block", "dtype"], "from_npz": ["block"]}.get(source, []),
     ):
         if name in given and name not in _SOURCES[source]:
             raise UserError(f"--{name} does not go with --{source}")

@@ -53,7 +53,8 @@ def define_model(values: flags.FlagValues) -> None:
         values,
         {
             "model": "folder of a saved model: EXPERIMENT/model in the folder of a search",
-            "features": "folder of a feature store; without it the embedded simulated photos",
+            "features": "folder of a feature store, or a file: .parquet, .npz or .csv; without "
+            "it the embedded simulated photos",
             "workdir": "new folder for the results (default: one named by the time, in outputs/)",
         },
     )

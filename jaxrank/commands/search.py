@@ -63,10 +63,11 @@ def define(values: flags.FlagValues, words: list[str]) -> Config:
 def define_training(values: flags.FlagValues) -> None:
     """The flags of every command that trains."""
     text = {
-        "pairs": "pairs or votes: CSV, JSON lines, parquet, a six-column pair list, or a folder "
-                 "with train_pairlist.txt and val_pairlist.txt; without it the embedded simulated "
-                 "data",
-        "features": "folder of a feature store, see the command 'features'",
+        "pairs": "pairs, votes, ratings, picks or winners, known by their columns: CSV, JSON "
+                 "lines, parquet, a six-column pair list, or a folder with train_pairlist.txt and "
+                 "val_pairlist.txt; without it the embedded simulated data",
+        "features": "folder of a feature store, see the command 'features', or a file: .parquet, "
+                    ".npz or .csv",
         "workdir": "new folder for the results, or that of the search to resume (default: one "
                    "named by the time, in outputs/)",
         "device_profile": "file of the command 'profile', to plan with (default: built-in rates)",
@@ -257,7 +258,7 @@ def options_given(values: flags.FlagValues, config: Config) -> dict[str, Any]:
     """The options of `prepare.prepare` that were typed, of those that every command has: a resumed
     search has the others."""
     given = {name: values[name].value for name in _GIVEN if values[name].present}
-    refuse_empty(values, ("pairs", "features", "init_from"))
+    refuse_empty(values, ("pairs", "features", "series", "init_from"))
     if config.file is not None:
         given["config"] = config.values
     if values.device_profile is not None:

@@ -95,6 +95,16 @@ def block_order(names: Sequence[str]) -> list[str]:
     return known + sorted(set(names) - set(known))
 
 
+def check_block_name(where: str, name: object) -> None:
+    """Raises UserError for what can't be the name of a block."""
+    if not isinstance(name, str) or not _BLOCK_NAME.fullmatch(name) or name == "all":
+        shown = "" if f"{name}" in where else f" '{name}'"
+        raise UserError(
+            f"{where}{shown}: a block's name is lower-case letters, digits and _, at most 32, "
+            "and not 'all'; the usual ones are clip, cnn and iqa"
+        )
+
+
 def check_block(where: str, block: Block, dtype: Dtype | None = None) -> Block:
     """The block with numbers of a type, by default float32 (but float16 stays float16).
 
@@ -161,11 +171,7 @@ def write_block(store: Path | str, name: str, block: Block) -> bool:
       Whether a block of that name was replaced.
     """
     store = Path(store)
-    if not _BLOCK_NAME.fullmatch(name) or name == "all":
-        raise UserError(
-            f"--block={name}: a block's name is lower-case letters, digits and _, at most 32, "
-            "and not 'all'; the usual ones are clip, cnn and iqa"
-        )
+    check_block_name(f"--block={name}", name)
     block = check_block(f"block '{name}'", block)
     values = np.ascontiguousarray(block.values)
     digest = _content_hash(block.photos, block.columns, values)

@@ -1,14 +1,30 @@
-"""Blocks read from files: CSV, .npy with a list of names, safetensors."""
+"""Blocks read from files: CSV, parquet, .npz, .npy with a list of names, safetensors."""
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
-from jaxrank.data.feature_store import Block, Dtype, check_block, map_npy
+from jaxrank.data.feature_store import (
+    Block,
+    Dtype,
+    block_order,
+    check_block,
+    check_block_name,
+    map_npy,
+)
+from jaxrank.data.memory_blocks import (
+    block_of_array,
+    block_of_frame,
+    refuse_other_shapes,
+    refuse_series_ids,
+)
 from jaxrank.errors import UserError
 from jaxrank.io import tables
 
+# The array of an .npz file that holds the photos' names.
+NAMES = "names"
 # What NumPy can hold of the types in a safetensors file.
 _TENSOR_TYPES = {"F64", "F32", "F16", "I64", "I32", "I16", "I8", "U64", "U32", "U16", "U8", "BOOL"}
 
@@ -27,6 +43,7 @@ def read_block_csv(path: Path | str, *, dtype: Dtype | None = None) -> Block:
     columns = table.columns[1:]
     if "" in columns:
         raise UserError(f"{path}: column {columns.index('') + 2} has no name in the header")
+    refuse_series_ids(str(path), columns)
     photos = table.distinct_photos(table.columns[0])
     values = table.numbers(columns, named_by=table.columns[0])
     return check_block(str(path), Block(photos, columns, values, Path(path).name), dtype)
@@ -49,12 +66,74 @@ def read_block_npy(
       columns, dtype: names of the columns; the numbers to store, see `check_block`.
     """
     values = map_npy(Path(path), "")
-    if values.ndim != 2:
+    refuse_other_shapes(str(path), values)
+    photos = _read_names(names, path, len(values))
+    return _named_block(path, values, photos, block, columns, dtype)
+
+
+def read_block_parquet(path: Path | str, *, block: str, dtype: Dtype | None = None) -> Block:
+    """Reads a block from a parquet file: a column of photo names, and one column a feature or one
+    column of lists; see `memory_blocks.block_of_frame`.
+
+    Raises:
+      UserError: naming the column and the photo, for anything but finite numbers and distinct
+        photos.
+    """
+    arrow = tables.read_arrow(path)
+    try:
+        frame = arrow.to_pandas()
+    except Exception as error:  # what the file says of its data frame may be damaged
+        raise UserError(f"{path}: can't be read ({tables.reason(error)})") from None
+    return block_of_frame(str(path), frame, block=block, source=Path(path).name, dtype=dtype)
+
+
+def read_blocks_npz(path: Path | str, *, dtype: Dtype | None = None) -> dict[str, Block]:
+    """Reads blocks from an .npz file: the array NAMES, text [photos], and an array of numbers
+    [photos, columns] for each block, called by its name. Nothing is unpickled.
+
+    Raises:
+      UserError: naming the array, for anything else.
+    """
+    arrays = _npz_arrays(Path(path))
+    names = arrays.pop(NAMES, None)
+    if names is None or not arrays:
+        has = ", ".join(f"'{name[:40]}'" for name in [*arrays, *([NAMES] * (names is not None))])
         raise UserError(
-            f"{path}: an array of shape {list(values.shape)}; a block has two dimensions, photos "
-            "and columns"
+            f"{path}: the file has {has or 'no arrays'}; it needs '{NAMES}', the photos' names, "
+            "and an array for each block"
         )
-    return _named_block(path, values, _read_names(names, path, len(values)), block, columns, dtype)
+    if names.ndim != 1 or names.dtype.kind != "U":
+        raise UserError(
+            f"{path}: '{NAMES}' is {names.dtype} {list(names.shape)}, not text [photos]; save it "
+            "as np.array(names, dtype=str)"
+        )
+    blocks = {}
+    for name in block_order(list(arrays)):
+        check_block_name(str(path), name)
+        where = f"{path}, array '{name}'"
+        blocks[name] = block_of_array(
+            where, arrays[name], names.tolist(), block=name, source=Path(path).name, dtype=dtype
+        )
+    return blocks
+
+
+def _npz_arrays(path: Path) -> dict[str, np.ndarray]:
+    if not os.path.isfile(path):  # reading a pipe would wait for ever
+        raise UserError(f"{path}: can't be read (no such file)")
+    try:
+        with open(path, "rb") as file:
+            found = np.load(file, allow_pickle=False)
+            if not isinstance(found, np.lib.npyio.NpzFile):
+                raise ValueError("it is no archive")
+            arrays = {name: found[name] for name in found.files}
+    except Exception as error:  # a damaged archive raises many kinds
+        advice = ""
+        if "allow_pickle" in str(error):
+            advice = "; arrays of objects are not read: save names as np.array(names, dtype=str)"
+        raise UserError(f"{path}: can't be read as .npz ({tables.reason(error)}){advice}") from None
+    if not all(isinstance(array, np.ndarray) for array in arrays.values()):
+        raise UserError(f"{path}: holds files that are not arrays")
+    return arrays
 
 
 def read_block_safetensors(
@@ -148,10 +227,12 @@ def _named_block(
     columns: Sequence[str],
     dtype: Dtype | None,
 ) -> Block:
-    width = values.shape[1]
-    columns = list(columns) or [f"{block}_{i}" for i in range(width)]
-    if len(columns) != width or "" in columns:
-        raise UserError(
-            f"{path}: --columns must give {width:,} names, not {','.join(columns)[:80]}"
-        )
-    return check_block(str(path), Block(photos, columns, values, Path(path).name), dtype)
+    return block_of_array(
+        str(path),
+        values,
+        photos,
+        block=block,
+        columns=columns,
+        source=Path(path).name,
+        dtype=dtype,
+    )

@@ -1,19 +1,37 @@
 """Normalises the `pairs` and `features` arguments: path, data frame or object."""
 
-from collections.abc import Mapping
+import os
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
+import numpy as np
 import pandas as pd
 
-from jaxrank.data.feature_store import Features, check_block, open_feature_store
+from jaxrank.data import importers
+from jaxrank.data.feature_store import (
+    Block,
+    Features,
+    check_block,
+    check_block_name,
+    open_feature_store,
+)
+from jaxrank.data.memory_blocks import block_of_array, block_of_frame
 from jaxrank.data.preferences import Preferences, from_frame, read_preferences, refuse_vote_options
+from jaxrank.data.series_ids import is_store
 from jaxrank.data.synthetic import simulate
 from jaxrank.errors import UserError
 
-# What a user may hand over as pairs and as features.
+# What a user may hand over as pairs.
 PairsInput: TypeAlias = Path | str | pd.DataFrame | Preferences | None
-FeaturesInput: TypeAlias = Path | str | Features | None
+# Numbers [photos, columns] and the photos' names.
+NamedArray: TypeAlias = tuple[np.ndarray, Sequence[str]]
+BlockInput: TypeAlias = Block | pd.DataFrame | NamedArray
+# What a user may hand over as features: a store's folder or a file (.npz, .parquet, .csv), one
+# block, or blocks by name.
+FeaturesInput: TypeAlias = Path | str | pd.DataFrame | NamedArray | Mapping[str, BlockInput] | None
+# The name of a block that is given without one.
+UNNAMED = "features"
 # The caveat of all that comes of the embedded data.
 SIMULATED = "SIMULATED data"
 # What stands in the files where a user gave no path.
@@ -47,26 +65,71 @@ def load_inputs(pairs: PairsInput, features: FeaturesInput, reading: Mapping[str
         refuse_vote_options("the embedded data", **reading)
         simulated = simulate()
         return Inputs(simulated.pairs, simulated.features, EMBEDDED, EMBEDDED, simulated.best_score)
+    store = read_features(features)
+    checked = _read(pairs, with_series_of(features, reading))
+    return Inputs(checked, store, _source(pairs), _source(features))
+
+
+def read_features(features: FeaturesInput) -> dict[str, Block]:
+    """The blocks of a store, of a file, or of what is in memory, all of them checked.
+
+    One block without a name is called UNNAMED. Blocks that are given by name keep their order.
+
+    Raises:
+      UserError: naming file, block, column and photo.
+    """
+    if isinstance(features, Path | str):
+        reader = None if os.path.isdir(features) else _READERS.get(Path(features).suffix.lower())
+        return open_feature_store(features) if reader is None else reader(features)
     if isinstance(features, Mapping):
-        store = {name: check_block(f"block '{name}'", b) for name, b in features.items()}
-    else:
-        store = open_feature_store(features)
-    return Inputs(_read(pairs, reading), store, _source(pairs), _source(features))
+        for name in features:
+            check_block_name("features", name)
+        return {name: _block(f"block '{name}'", name, b) for name, b in features.items()}
+    return {UNNAMED: _block("features", UNNAMED, features)}
+
+
+_READERS: dict[str, Callable[[Path | str], dict[str, Block]]] = {
+    ".npz": importers.read_blocks_npz,
+    ".parquet": lambda path: {UNNAMED: importers.read_block_parquet(path, block=UNNAMED)},
+    ".csv": lambda path: {UNNAMED: importers.read_block_csv(path)},
+}
+
+
+def _block(where: str, name: str, given: object) -> Block:
+    if isinstance(given, Block):
+        return check_block(where, given)
+    if isinstance(given, pd.DataFrame):
+        return block_of_frame(where, given, block=name, source="data frame")
+    if isinstance(given, tuple) and len(given) == 2:
+        values, photos = given
+        return block_of_array(where, np.asarray(values), photos, block=name, source="array")
+    raise UserError(
+        f"{where}: {type(given).__name__} is none of: the path of a store, .npz, .parquet or .csv; "
+        "a data frame; a tuple (array, names); or a dict of these by block"
+    )
+
+
+def with_series_of(features: FeaturesInput, reading: Mapping[str, Any]) -> dict[str, Any]:
+    """The options of `read_preferences`; without `series`, it is the folder of the features."""
+    beside = features if isinstance(features, Path | str) and os.path.isdir(features) else None
+    given = reading.get("series")
+    return {**reading, "series": beside if given is None else given}
 
 
 def _source(given: object) -> str:
     return str(given) if isinstance(given, str | Path) else IN_MEMORY
 
 
-def _read(
-    pairs: Path | str | pd.DataFrame | Preferences, reading: Mapping[str, Any]
-) -> Preferences:
+def _read(pairs: Path | str | pd.DataFrame | Preferences, reading: dict[str, Any]) -> Preferences:
     if isinstance(pairs, str | Path):
         return read_preferences(pairs, **reading)
-    refuse_vote_options("a table in memory", **reading)
     if isinstance(pairs, pd.DataFrame):
-        return from_frame(pairs)
+        return from_frame(pairs, **reading)
     if isinstance(pairs, Preferences):
+        refuse_vote_options(
+            "what was read before",
+            **reading | {"series": None if is_store(reading["series"]) else reading["series"]},
+        )
         return pairs
     raise UserError(f"pairs: give a path, a data frame or Preferences, not {type(pairs).__name__}")
 

@@ -5,8 +5,9 @@ from pathlib import Path
 
 import numpy as np
 
-from jaxrank.data import feature_store, preferences
+from jaxrank.data import feature_store
 from jaxrank.data.feature_store import PHOTOS_CSV, SERIES_CSV, Block, Extraction
+from jaxrank.data.series_ids import canonical_series_id
 from jaxrank.errors import UserError
 from jaxrank.io import atomic, tables
 
@@ -137,7 +138,7 @@ def _merged_series(here: Path, coming: Path) -> _Table | None:
                 need = "a table of series has series_id,image"
                 raise tables.missing_column(path, column, need, table.columns)
         of_path: dict[str, set[str]] = {}
-        ids = map(preferences.canonical_series_id, table.texts("series_id"))
+        ids = map(canonical_series_id, table.texts("series_id"))
         for series, photo in zip(ids, table.texts("image"), strict=True):
             if series_of.setdefault(photo, series) != series:
                 raise UserError(f"{path}: photo '{photo}' is of another series than in {here}")

@@ -1,40 +1,53 @@
 """Human preferences between two photos of a series: read, checked, merged and filtered.
 
-Two kinds of table, CSV, JSONL or parquet, are recognised by their columns:
+The kinds of table, CSV, JSONL, parquet or a data frame, are recognised by their columns:
 
-- canonical: `series_id,image_a,image_b,preference`; further columns are kept;
+- pairs, the canonical table: `series_id,image_a,image_b,preference`; further columns are kept;
 - raw votes, as Photo Triage ships them: `series_id,compareFile1,compareFile2,LEFT,RIGHT`, where
-  LEFT counts the votes for `compareFile1` and a pair can stand in both orders.
+  LEFT counts the votes for `compareFile1` and a pair can stand in both orders;
+- ratings, picks and winners: see `preference_tables`.
 
-A pair list, as Photo Triage ships it too, is text without a header: six columns separated by
-blanks, photos given by their numbers in the series.
+A pair list, as Photo Triage ships it too, is text without a header; see `photo_triage`.
 """
 
 import os
-import re
-import string
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
+from jaxrank.data.photo_triage import (
+    PAIR_LIST_COLUMNS,
+    PHOTO_NAME,
+    check_pattern,
+    name_photos,
+    read_folder,
+    vote_photos,
+)
+from jaxrank.data.preference_tables import (
+    KINDS,
+    PAIRS,
+    RATINGS,
+    VOTES,
+    WINNERS,
+    counted,
+    kind_of,
+    pairs_of_picks,
+    pairs_of_ratings,
+    winners_as_pairs,
+    with_series_ids,
+)
+from jaxrank.data.series_ids import SeriesInput, canonical_series_id, is_store
 from jaxrank.errors import UserError
 from jaxrank.io import tables
 
-CANONICAL_COLUMNS = ("series_id", "image_a", "image_b", "preference")
-VOTE_COLUMNS = ("series_id", "compareFile1", "compareFile2", "LEFT", "RIGHT")
-# Photos are counted from 1; rank 1 is the best of its series.
-PAIR_LIST_COLUMNS = ("series_id", "number_a", "number_b", "preference", "rank_a", "rank_b")
-# The files of a folder, by what they are in the official split.
-PAIR_LISTS = {"train": "train_pairlist.txt", "val": "val_pairlist.txt"}
-PHOTO_NAME = "{series:06d}-{number:02d}.JPG"
+CANONICAL_COLUMNS = ("series_id", *KINDS[PAIRS].columns)
+VOTE_COLUMNS = KINDS[VOTES].columns
 MIN_AGREEMENT = 0.7
 MIN_REVIEWERS = 2
 
-_VOTE_PHOTO = re.compile(r"(\d{1,18})-(\d{1,18})\.[A-Za-z0-9]+", re.ASCII)
 _CATEGORY = "label"  # ends the names of columns of votes that say what a pair is about
-_WHOLE_NUMBER = re.compile(r"\d{1,18}", re.ASCII)
 _MOST_VOTES = 1e9  # far above any real number; sums of more would not be exact
 
 
@@ -57,8 +70,9 @@ def read_preferences(
     photo_name: str | None = None,
     min_agreement: float | None = None,
     min_reviewers: int | None = None,
+    series: SeriesInput = None,
 ) -> Preferences:
-    """Reads a canonical table, a raw vote table, a pair list or the folder of two pair lists.
+    """Reads a table of any of `preference_tables.KINDS`, a pair list or the folder of two.
 
     Args:
       path: .jsonl, .ndjson or .parquet; any other file is CSV or a pair list, whichever it looks
@@ -68,45 +82,80 @@ def read_preferences(
       min_agreement: for votes, the least share of a pair's votes on its majority's side; by
         default MIN_AGREEMENT.
       min_reviewers: for votes, the least number of votes for a pair; by default MIN_REVIEWERS.
+      series: for tables without `series_id`: a table with `series_id,image`, its file, or the
+        folder of a feature store that has a series.csv.
 
     Raises:
       UserError: naming file, line and column, for anything that is not such a table.
     """
-    path = Path(path)
-    vote_options = {"min_agreement": min_agreement, "min_reviewers": min_reviewers}
-    table, is_pair_list = _read(path)
-    columns = set(table.columns)
+    table, is_pair_list = _read(Path(path))
+    votes: dict[str, Any] = {"min_agreement": min_agreement, "min_reviewers": min_reviewers}
     if is_pair_list:
-        refuse_vote_options(str(path), **vote_options)
-        named = _name_photos(table, PHOTO_NAME if photo_name is None else photo_name)
-        return _from_canonical(named)
-    if set(CANONICAL_COLUMNS) <= columns:
-        refuse_vote_options(str(path), photo_name=photo_name, **vote_options)
-        return _from_canonical(table)
-    if set(VOTE_COLUMNS) <= columns:
+        refuse_vote_options(str(path), **votes, series=None if is_store(series) else series)
+        return _from_canonical(name_photos(table, PHOTO_NAME if photo_name is None else photo_name))
+    return _from_table(table, series, photo_name=photo_name, **votes)
+
+
+def from_frame(
+    frame: pd.DataFrame, *, series: SeriesInput = None, **vote_options: Any
+) -> Preferences:
+    """Reads a table that is already in memory, as `read_preferences` does."""
+    table = tables.frame_as_table("pairs (data frame)", frame)
+    if "series_id" in frame.columns and frame["series_id"].dtype.kind == "f":
+        raise UserError(
+            "pairs, column 'series_id': ids are text or whole numbers, not decimal ones"
+        )
+    return _from_table(table, series, **vote_options)
+
+
+def _from_table(
+    table: tables.Table,
+    series: SeriesInput,
+    *,
+    photo_name: str | None = None,
+    min_agreement: float | None = None,
+    min_reviewers: int | None = None,
+) -> Preferences:
+    kind = kind_of(table)
+    where = str(table.path)
+    if kind == VOTES:
+        refuse_vote_options(where, series=None if is_store(series) else series)
         return _from_votes(
             table,
             PHOTO_NAME if photo_name is None else photo_name,
             MIN_AGREEMENT if min_agreement is None else min_agreement,
             MIN_REVIEWERS if min_reviewers is None else min_reviewers,
         )
-    missing = [column for column in CANONICAL_COLUMNS if column not in columns]
-    need = (
-        f"a pair table has {','.join(CANONICAL_COLUMNS)} and a vote table {','.join(VOTE_COLUMNS)}"
+    refuse_vote_options(
+        where, photo_name=photo_name, min_agreement=min_agreement, min_reviewers=min_reviewers
     )
-    raise tables.missing_column(path, missing[0], need, table.columns)
+    table, notes = with_series_ids(table, kind, series)
+    if kind == PAIRS:
+        found = _from_canonical(table)
+    elif kind == WINNERS:
+        found = _from_winners(table)
+    else:
+        frame, counts = (pairs_of_ratings if kind == RATINGS else pairs_of_picks)(table)
+        found = Preferences(frame, tuple(counts))
+    return Preferences(found.table, (*notes, *found.notes))
 
 
-def read_all_votes(path: Path | str, photo_name: str | None = None) -> Preferences:
-    """The pairs of a table, whatever its kind; of a vote table all, however few their votes."""
-    kept: dict[str, Any] = {}
+def read_all_votes(
+    path: Path | str, photo_name: str | None = None, series: SeriesInput = None
+) -> Preferences:
+    """The pairs of a table, whatever its kind; of a vote table all, however few their votes.
+
+    `photo_name` and `series` are for the kinds of table that need them.
+    """
     table, is_pair_list = _read(Path(path))
-    columns = set(table.columns)
-    canonical = set(CANONICAL_COLUMNS) <= columns
-    if not is_pair_list and not canonical and set(VOTE_COLUMNS) <= columns:
-        kept = {"min_agreement": 0.0, "min_reviewers": 1}
-    named = is_pair_list or not canonical
-    return read_preferences(path, photo_name=photo_name if named else None, **kept)
+    is_votes = not is_pair_list and kind_of(table) == VOTES
+    kept: dict[str, Any] = {"min_agreement": 0.0, "min_reviewers": 1} if is_votes else {}
+    return read_preferences(
+        path,
+        photo_name=photo_name if is_pair_list or is_votes else None,
+        series=None if "series_id" in table.columns else series,
+        **kept,
+    )
 
 
 def refuse_vote_options(where: str, **options: object) -> None:
@@ -116,6 +165,8 @@ def refuse_vote_options(where: str, **options: object) -> None:
             raise UserError(
                 f"--{name} is for vote tables and pair lists, but {where} holds the photos' names"
             )
+        if value is not None and name == "series":
+            raise UserError(f"--{name} is for tables without series, but {where} holds series")
         if value is not None:
             raise UserError(f"--{name} is for vote tables, but {where} holds no votes")
 
@@ -123,7 +174,7 @@ def refuse_vote_options(where: str, **options: object) -> None:
 def _read(path: Path) -> tuple[tables.Table, bool]:
     """The file as a table, and whether it is a pair list."""
     if os.path.isdir(path):  # Path.is_dir raises for some names
-        return _read_folder(path), True
+        return read_folder(path), True
     if path.suffix.lower() in tables.READERS:
         return tables.read_table(path), False
     text = tables.read_text(path)
@@ -134,77 +185,20 @@ def _read(path: Path) -> tuple[tables.Table, bool]:
     return tables.parse_csv(path, text), False
 
 
-def _read_folder(folder: Path) -> tables.Table:
-    both = tables.Table(folder, [*PAIR_LIST_COLUMNS, "official_split"], [], [])
-    parts: list[Path] = []
-    for split, name in PAIR_LISTS.items():
-        if not (folder / name).is_file():
-            raise UserError(
-                f"{folder}: a folder given as pairs holds {' and '.join(PAIR_LISTS.values())}, but "
-                f"{name} is not there; put it there or name a file"
-            )
-        text = tables.read_text(folder / name)
-        table = tables.parse_blanks(folder / name, text, PAIR_LIST_COLUMNS)
-        both.rows.extend([*row, split] for row in table.rows)
-        both.lines.extend(table.lines)
-        parts += [table.path] * len(table.rows)
-    return both._replace(parts=parts)
-
-
-def _name_photos(table: tables.Table, photo_name: str) -> tables.Table:
-    """A pair list as a canonical table."""
-    _check_pattern(photo_name)
-    series = _whole_numbers(table, "series_id", 0)
-    photos = [
-        [photo_name.format(series=s, number=n) for s, n in zip(series, numbers, strict=True)]
-        for numbers in (_whole_numbers(table, column, 1) for column in ("number_a", "number_b"))
-    ]
-    for column in ("rank_a", "rank_b"):
-        _whole_numbers(table, column, 1)
-    rows = [[row[0], a, b, *row[3:]] for row, a, b in zip(table.rows, *photos, strict=True)]
-    return table._replace(
-        columns=["series_id", "image_a", "image_b", *table.columns[3:]], rows=rows
-    )
-
-
-def _whole_numbers(table: tables.Table, column: str, least: int) -> list[int]:
-    values = []
-    for row, cell in enumerate(table.texts(column)):
-        if not _WHOLE_NUMBER.fullmatch(cell) or int(cell) < least:
-            raise UserError(
-                f"{table.where(row, column)}: {cell[:40]!r} is not a whole number from {least} up"
-            )
-        values.append(int(cell))
-    return values
-
-
-def from_frame(frame: pd.DataFrame) -> Preferences:
-    """Checks and merges a canonical table that is already in memory, as `read_preferences` does."""
-    missing = [column for column in CANONICAL_COLUMNS if column not in frame.columns]
-    if missing:
-        need = f"a pair table has {','.join(CANONICAL_COLUMNS)}"
-        columns = list(map(str, frame.columns))
-        raise tables.missing_column("pairs (data frame)", missing[0], need, columns)
-    names = list(map(str, frame.columns))
-    if len(set(names)) < len(names):
-        raise UserError("pairs: a column stands twice in the data frame")
-    if frame.empty:
-        raise UserError("pairs: the data frame has no rows")
-    if frame["series_id"].dtype.kind == "f":
-        raise UserError(
-            "pairs, column 'series_id': ids are text or whole numbers, not decimal ones"
-        )
-    rows = frame.astype(object).where(frame.notna(), "").astype(str).values.tolist()
-    lines = list(range(1, len(frame) + 1))
-    return _from_canonical(tables.Table(Path("pairs (data frame)"), names, rows, lines))
-
-
-def canonical_series_id(text: str) -> str:
-    """A series id is text; a number loses its leading zeros, so `000012` and `12` are one."""
-    return (text.lstrip("0") or "0") if text.isascii() and text.isdigit() else text
+def _from_winners(table: tables.Table) -> Preferences:
+    """Rows `series_id,winner,loser`: each is one vote."""
+    merged, votes, notes = _merged_rows(winners_as_pairs(table))
+    read = f"{counted(len(table.rows), 'row')} winner,loser read as {counted(len(votes), 'pair')}"
+    return Preferences(merged.assign(votes=votes.astype(int)), (read, *notes))
 
 
 def _from_canonical(table: tables.Table) -> Preferences:
+    merged, _, notes = _merged_rows(table)
+    return Preferences(merged, notes)
+
+
+def _merged_rows(table: tables.Table) -> tuple[pd.DataFrame, np.ndarray, tuple[str, ...]]:
+    """A canonical table's rows checked and merged; how many rows each pair had; notes."""
     frame = pd.DataFrame(
         {
             "series_id": [canonical_series_id(text) for text in table.texts("series_id")],
@@ -226,22 +220,21 @@ def _from_canonical(table: tables.Table) -> Preferences:
         )
     _check_photos(frame, table)
     # A row given more than once counts the same each time: there are no numbers of voters here.
-    merged, _, notes = _merge(frame, frame["preference"], 1 - frame["preference"], "rows")
-    return Preferences(merged, notes)
+    return _merge(frame, frame["preference"], 1 - frame["preference"], "rows")
 
 
 def _from_votes(
     table: tables.Table, photo_name: str, min_agreement: float, min_reviewers: int
 ) -> Preferences:
-    _check_pattern(photo_name)
+    check_pattern(photo_name)
     if not 0 <= min_agreement <= 1:
         raise UserError(f"--min_agreement={min_agreement:g} is not a share between 0 and 1")
     series_ids = [canonical_series_id(text) for text in table.texts("series_id")]
     frame = pd.DataFrame(
         {
             "series_id": series_ids,
-            "image_a": _vote_photos(table, "compareFile1", series_ids, photo_name),
-            "image_b": _vote_photos(table, "compareFile2", series_ids, photo_name),
+            "image_a": vote_photos(table, "compareFile1", series_ids, photo_name),
+            "image_b": vote_photos(table, "compareFile2", series_ids, photo_name),
         }
     )
     for place, name in enumerate(table.columns):
@@ -274,40 +267,6 @@ def _from_votes(
         )
     merged["votes"] = reviewers.astype(int)
     return Preferences(merged[kept].reset_index(drop=True), tuple(notes))
-
-
-def _check_pattern(photo_name: str) -> None:
-    try:
-        parsed = list(string.Formatter().parse(photo_name))
-        fields = {field for _, field, _, _ in parsed if field is not None}
-        # Only plain whole-number formats, such as 06d: nothing else can fail later.
-        plain = all(re.fullmatch(r"(0?\d{1,2}d?)?", form or "") for _, _, form, _ in parsed)
-    except ValueError as error:
-        raise UserError(f"--photo_name={photo_name}: not a usable pattern ({error})") from None
-    if fields != {"series", "number"} or not plain or any(part[3] for part in parsed):
-        raise UserError(
-            f"--photo_name={photo_name}: the pattern must name {{series}} and {{number}}, "
-            f"and nothing else; the default is {PHOTO_NAME}"
-        )
-
-
-def _vote_photos(
-    table: tables.Table, column: str, series_ids: list[str], photo_name: str
-) -> list[str]:
-    names = []
-    for row, cell in enumerate(table.texts(column)):
-        match = _VOTE_PHOTO.fullmatch(cell)
-        if match is None:
-            raise UserError(
-                f"{table.where(row, column)}: {cell[:40]!r} is not SERIES-NUMBER.JPG, "
-                "such as 12-3.JPG"
-            )
-        if canonical_series_id(match[1]) != series_ids[row]:
-            raise UserError(
-                f"{table.where(row, column)}: photo {cell!r} is not of series {series_ids[row]}"
-            )
-        names.append(photo_name.format(series=int(match[1]), number=int(match[2])))
-    return names
 
 
 def _check_photos(frame: pd.DataFrame, table: tables.Table) -> None:

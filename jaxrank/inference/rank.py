@@ -6,8 +6,14 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from jaxrank.data.feature_store import Features, open_feature_store
-from jaxrank.data.inputs import SIMULATED, FeaturesInput, block_caveats, load_inputs
+from jaxrank.data.feature_store import Features
+from jaxrank.data.inputs import (
+    SIMULATED,
+    FeaturesInput,
+    block_caveats,
+    load_inputs,
+    read_features,
+)
 from jaxrank.data.series import read_series, series_from_frame, series_of_pairs
 from jaxrank.errors import UserError
 from jaxrank.inference.evaluate import TRAIN, VALIDATION, _caveats, _check_finite, _require_embedded
@@ -42,7 +48,7 @@ def rank_photos(
 
     Args:
       model: from `load_model`, or its folder.
-      features: a store or its folder; without it the embedded simulated photos.
+      features: as `jaxrank.search` takes them; without them the embedded simulated photos.
       series: a table with `series_id,image`, or its file; a pair table serves too. Without it all
         photos are one series.
 
@@ -55,7 +61,7 @@ def rank_photos(
         _require_embedded(model, "--features")
         simulated, features, *_ = load_inputs(None, None, {})
         series = series_of_pairs(simulated.table) if series is None else series
-    store = open_feature_store(features) if isinstance(features, Path | str) else features
+    store = read_features(features)
     scores = model.score(store)
     _check_finite(scores.to_numpy(), scores.index.to_numpy())
     notes = [

@@ -19,13 +19,8 @@ import orbax.checkpoint as ocp
 import pandas as pd
 
 from jaxrank.data.dataset import l2_normalised
-from jaxrank.data.feature_store import (
-    Block,
-    Features,
-    check_block,
-    open_feature_store,
-    refuse_mixed,
-)
+from jaxrank.data.feature_store import Block, refuse_mixed
+from jaxrank.data.inputs import FeaturesInput, read_features
 from jaxrank.errors import UserError
 from jaxrank.experiments.hyperparameters import Experiment
 from jaxrank.io import atomic
@@ -97,23 +92,22 @@ class Model(NamedTuple):
         """Parameters and scaling, for training that begins from this model."""
         return InitialWeights(self.params, self.mean_D, self.inv_std_D)
 
-    def score(self, features: Features | Path | str) -> pd.Series:
+    def score(self, features: FeaturesInput) -> pd.Series:
         """Scores of the photos that have a row in every block that the model reads, by name.
 
         Args:
-          features: a feature store's folder, or what `open_feature_store` returned.
+          features: as `jaxrank.search` takes them.
 
         Raises:
           UserError: a block is missing, its columns are not the model's, or no photo has all.
         """
-        if isinstance(features, Path | str):
-            features = open_feature_store(features)
-        refuse_mixed({name: b for name, b in features.items() if name in self.block_columns})
+        store = read_features(features)
+        refuse_mixed({name: b for name, b in store.items() if name in self.block_columns})
         common: pd.Index | None = None
         for name, columns in self.block_columns.items():
-            if name not in features:
+            if name not in store:
                 raise UserError(f"the model reads block '{name}', which the features lack")
-            block = check_block(f"block '{name}'", features[name])
+            block = store[name]
             if tuple(block.columns) != columns:
                 raise UserError(
                     f"block '{name}' does not have the columns of the model's: "
@@ -127,7 +121,7 @@ class Model(NamedTuple):
         raw_ND = np.concatenate(
             [
                 np.asarray(
-                    features[name].values[pd.Index(features[name].photos).get_indexer(common)],
+                    store[name].values[pd.Index(store[name].photos).get_indexer(common)],
                     np.float32,
                 )
                 for name in self.block_columns

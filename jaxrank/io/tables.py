@@ -10,13 +10,16 @@ import io
 import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import pandas as pd
 
 from jaxrank.errors import UserError
 from jaxrank.io import atomic, tables
+
+if TYPE_CHECKING:
+    import pyarrow
 
 # A cell that begins with one of these is run as a formula by spreadsheet programs
 # (OWASP, "CSV Injection"); a leading apostrophe makes it text.
@@ -47,6 +50,19 @@ class Table(NamedTuple):
         """Where a row stands, for an error that has named the file already."""
         of = f" of {self.parts[row].name}" if self.parts else ""
         return f"{self.unit} {self.lines[row]}{of}"
+
+    def take(self, rows: Sequence[int]) -> "Table":
+        """Some of the rows."""
+        return self._replace(
+            rows=[self.rows[i] for i in rows],
+            lines=[self.lines[i] for i in rows],
+            parts=[self.parts[i] for i in rows] if self.parts else (),
+        )
+
+    def with_column(self, column: str, cells: Sequence[str]) -> "Table":
+        """The table with one more column, the last."""
+        rows = [[*row, cell] for row, cell in zip(self.rows, cells, strict=True)]
+        return self._replace(columns=[*self.columns, column], rows=rows)
 
     def texts(self, column: str) -> list[str]:
         """The cells of a column without surrounding blanks; an empty cell is an error."""
@@ -107,10 +123,15 @@ def _floats(cells: list[str]) -> list[float]:
     return list(map(float, cells))
 
 
+def nearest(column: str, columns: Sequence[str]) -> str | None:
+    """The column that is spelled most alike, if any is."""
+    return next(iter(difflib.get_close_matches(column, columns, n=1, cutoff=0.6)), None)
+
+
 def missing_column(where: object, column: str, need: str, columns: Sequence[str]) -> UserError:
     """The error of a table that lacks a column; `need` says what such a table has."""
-    near = difflib.get_close_matches(column, columns, n=1, cutoff=0.6)
-    hint = f" Is '{near[0]}' meant?" if near else ""
+    near = nearest(column, columns)
+    hint = "" if near is None else f" Is '{near}' meant?"
     if len(columns) == 1 and any(mark in columns[0] for mark in ";\t"):
         hint = " The cells seem to be separated by ';' or tabs: save them with commas."
     has = ",".join(columns)[:200]
@@ -247,20 +268,11 @@ def read_parquet(path: Path | str) -> Table:
     Raises:
       UserError: naming the column where its type is neither text nor a number, date or bool.
     """
+    import pyarrow
+
     path = Path(path)
-    try:
-        import pyarrow.parquet
-    except ImportError:
-        raise UserError(
-            f"{path}: reading parquet needs pyarrow; pip install 'jaxrank[parquet]'"
-        ) from None
-    data = pyarrow.BufferReader(_read_bytes(path))
-    try:
-        found = pyarrow.parquet.ParquetFile(data, page_checksum_verification=True).read()
-        columns = [str(name) for name in found.column_names]
-    except Exception as error:  # damaged bytes raise many kinds
-        raise UserError(f"{path}: not a readable parquet file ({reason(error)})") from None
-    _check_columns(path, columns)
+    found = read_arrow(path)
+    columns = [str(name) for name in found.column_names]
     cells = []
     for name, column in zip(columns, found.columns, strict=True):
         try:
@@ -282,6 +294,40 @@ def read_parquet(path: Path | str) -> Table:
     if not rows:
         raise UserError(f"{path}: the file has no rows")
     return Table(path, columns, rows, list(range(1, len(rows) + 1)), unit="row")
+
+
+def read_arrow(path: Path | str) -> "pyarrow.Table":
+    """The columns of a parquet file with their types.
+
+    Raises:
+      UserError: it can't be read, or two columns have one name.
+    """
+    import pyarrow.parquet  # a tenth of a second, for which no other command should wait
+
+    path = Path(path)
+    data = pyarrow.BufferReader(_read_bytes(path))
+    try:
+        found = pyarrow.parquet.ParquetFile(data, page_checksum_verification=True).read()
+        found.validate(full=True)  # else text that is none fails where it is used
+        columns = [str(name) for name in found.column_names]
+    except Exception as error:  # damaged bytes raise many kinds
+        raise UserError(f"{path}: not a readable parquet file ({reason(error)})") from None
+    _check_columns(path, columns)
+    return found
+
+
+def frame_as_table(where: str, frame: pd.DataFrame) -> Table:
+    """A data frame as text, as the readers of files return it; a missing value is an empty cell.
+
+    Raises:
+      UserError: it has no rows, or two columns have one name.
+    """
+    if frame.empty:
+        raise UserError(f"{where}: the data frame has no rows")
+    columns = list(map(str, frame.columns))
+    _check_columns(Path(where), columns)
+    rows = frame.astype(object).where(frame.notna(), "").astype(str).values.tolist()
+    return Table(Path(where), columns, rows, list(range(1, len(frame) + 1)), unit="row")
 
 
 # By suffix; any other file is text.

@@ -185,10 +185,10 @@ def resumed_options(record: Manifest, given: Mapping[str, Any], *, extend: bool)
     the search is for `check_same` to say, which compares what they mean.
     """
     options = {key: value for key, value in record.launch.items() if key != "mode"}
-    for key in ("pairs", "features"):
-        if options[key] == IN_MEMORY and key not in given:
+    for key in ("pairs", "features", "series"):
+        if options.get(key) == IN_MEMORY and key not in given:
             raise UserError(f"the {key} of this search were in memory: hand them over again")
-        if options[key] == EMBEDDED:
+        if options.get(key) == EMBEDDED:
             options[key] = None
     options |= given
     options["overrides"] = record.launch["overrides"] | dict(given.get("overrides", {}))

@@ -8,11 +8,14 @@ import inspect
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from ml_collections import ConfigDict
 
 from jaxrank.errors import UserError, did_you_mean
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 # The share of a device's memory that a cohort may take: other programs, and what a prediction of
@@ -41,7 +44,7 @@ class SearchOptions:
       num_seeds: trials of each experiment and fold; their seeds are seed, seed + 1, ...
       seed: of training only.
       split_seed: of the split only.
-      photo_name, min_agreement, min_reviewers: see `preferences.read_preferences`.
+      photo_name, min_agreement, min_reviewers, series: see `preferences.read_preferences`.
       init_from: a saved model's folder; every experiment but the references begins from it.
       memory_fraction: the share of the device's memory that one cohort may take.
       device_profile: as `read_device_profile` returns it; by default the built-in one.
@@ -77,6 +80,11 @@ class SearchOptions:
     min_reviewers: int | None = _option(
         None, "votes: leave out pairs with fewer votes (default: 2)", least=1
     )
+    series: "str | Path | pd.DataFrame | None" = _option(
+        None,
+        "pairs without series_id: table with series_id,image (default: series.csv in the store's "
+        "folder)",
+    )
     init_from: str | Path | None = _option(
         None, "folder of a saved model that training begins from"
     )
@@ -87,12 +95,12 @@ class SearchOptions:
 
     @property
     def reading(self) -> dict[str, Any]:
-        """How votes and pair lists are read."""
+        """How the pairs are read."""
         return {name: getattr(self, name) for name in READING}
 
 
 # The options of `preferences.read_preferences`.
-READING = ("photo_name", "min_agreement", "min_reviewers")
+READING = ("photo_name", "min_agreement", "min_reviewers", "series")
 _FIELDS = {field.name: field for field in dataclasses.fields(SearchOptions)}
 # Those that are flags of the same name.
 FLAGS = {name: field for name, field in _FIELDS.items() if field.metadata.get("help")}

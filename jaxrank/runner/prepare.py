@@ -14,6 +14,7 @@ from jaxrank.configs import default
 from jaxrank.data import splits
 from jaxrank.data.dataset import Dataset, SplitDataset, align, content_hash
 from jaxrank.data.inputs import (
+    IN_MEMORY,
     SIMULATED,
     FeaturesInput,
     Inputs,
@@ -263,6 +264,7 @@ def _launch(
         "config": config.to_dict(),
         "overrides": dict(options.overrides or {}),
         "only_folds": list(options.only_folds),
+        "series": _absolute(options.series, None if options.series is None else IN_MEMORY),
         "init_from": _absolute(options.init_from, None),
         "device_profile": dataclasses.asdict(profile),
     }

@@ -160,7 +160,7 @@ def plan_search(
     elif not tables_are_there(folder) or (ready.waiting and (extend or retry_failed)):
         record = record._replace(finished=False)
     # Files may have moved: what counts is their content.
-    moved = {key: prepared.launch[key] for key in ("pairs", "features", "init_from")}
+    moved = {key: prepared.launch[key] for key in ("pairs", "features", "series", "init_from")}
     return ready._replace(record=record._replace(launch=record.launch | moved))
 
 

@@ -186,7 +186,12 @@ CASES: list[tuple[Change, str, str]] = [
     (nothing, PAIRS + " --folds=21", "only 20 series: --folds=21 needs 21; use fewer folds"),
     (nothing, PAIRS + " --folds=1", "--folds=1: give at least 3"),
     # The vote table.
-    (swap("votes", "RIGHT", "RIGTH"), VOTED, "column 'image_a' is missing"),
+    (swap("votes", "RIGHT", "RIGTH"), VOTED, "column 'RIGHT' is missing; known tables are"),
+    (nothing, PAIRS + " --series={pairs}", "--series is for tables without series_id"),
+    (nothing, PAIRS + " --series=", "--series is empty"),
+    (nothing, VOTED + " --series={pairs}", "--series is for tables without series, but"),
+    (nothing, "search --series={pairs}", "but the embedded data holds series"),
+    (content("pairs", b"image,rating\na,1\n"), PAIRS, "or give --series=FILE with series_id,image"),
     (swap("votes", "5,1", "5,-1"), VOTED, "line 2, column 'RIGHT': -1 is not a number of votes"),
     (swap("votes", "5,1", "5,1.5"), VOTED, "1.5 is not a number of votes"),
     (swap("votes", "5,1", "5,x"), VOTED, "line 2, column 'RIGHT': 'x' is not a finite number"),

@@ -35,6 +35,7 @@ def test_csv_becomes_a_block(tmp_path: Path) -> None:
         ("image,x\na,1\nb,1e39\n", "photo 'b', column 'x': 1e+39 is not a finite 32-bit number"),
         ("image,x\na,1\nb,2\na,3\n", "line 4: photo 'a' stands twice, first on line 2"),
         ("image,x\na,1\nb\n", "line 3 ('b'): 1 cells"),
+        ("image,series_id,x\na,1,2\n", "the column 'series_id' is no feature"),
         ("image\na\n", "one column only"),
         ("image,x,\na,1,2\n", "column 3 has no name"),
     ],

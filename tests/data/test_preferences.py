@@ -9,7 +9,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from jaxrank.data.preferences import canonical_series_id, from_frame, read_preferences
+from jaxrank.data.preferences import from_frame, read_preferences
+from jaxrank.data.series_ids import canonical_series_id
 from jaxrank.errors import UserError
 
 HEADER = "series_id,image_a,image_b,preference\n"
@@ -91,7 +92,7 @@ def test_filters_of_votes_keep_the_limits_themselves(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("a,b\n1,2\n", "column 'series_id' is missing; a pair table has series_id,"),
+        ("a,b\n1,2\n", "column 'image_a' is missing; known tables are pairs (series_id,"),
         (HEADER + "1,a,b,1.5\n", "line 2, column 'preference': 1.5 is not a share"),
         (HEADER + "1,a,b,-0.1\n", "line 2, column 'preference': -0.1 is not a share"),
         (HEADER + "1,a,b,yes\n", "line 2, column 'preference': 'yes' is not a finite"),
@@ -134,7 +135,7 @@ def test_a_data_frame_is_read_like_a_file(tmp_path: Path) -> None:
         from_frame(frame.drop(columns="preference"))
     with pytest.raises(UserError, match="text or whole numbers"):
         from_frame(frame.assign(series_id=1.0))
-    with pytest.raises(UserError, match="line 2, column 'preference'"):
+    with pytest.raises(UserError, match="row 2, column 'preference'"):
         from_frame(frame.assign(preference=[1, np.nan]))
 
 

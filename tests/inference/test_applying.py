@@ -21,6 +21,7 @@ from small_data import card_of, experiment
 
 from jaxrank.cli import main
 from jaxrank.data.feature_store import Block, write_block
+from jaxrank.data.inputs import FeaturesInput
 from jaxrank.data.series import read_series
 from jaxrank.data.synthetic import simulate
 from jaxrank.errors import UserError
@@ -84,6 +85,7 @@ TABLE = frame(
 )
 NUMBERS = {f"{s}a": d for s, d in enumerate(DIFFERENCES)} | {f"{s}b": 0.0 for s in range(9)}
 NUMBERS |= {"9a": 3, "9b": 1, "9c": 2, "10a": 5, "10b": 0}
+SERIES_OF_TABLE = pd.DataFrame({"series_id": "one", "image": list(NUMBERS)})
 # Of every pair: difference and preference.
 D = np.array([*DIFFERENCES, 2, 1, -1, 5])
 P = np.array([0.8] * 9 + [0.9] * 3 + [0.5])
@@ -112,6 +114,31 @@ def test_metrics_by_hand(linear: Model) -> None:
     assert chance["top1_hit"] == pytest.approx((9 / 2 + 1 / 3) / 10)
     assert np.isnan(chance["loss"])
     assert len(found.metrics) == 2
+
+
+def test_every_form_of_features_gives_the_same_scores(linear: Model, tmp_path: Path) -> None:
+    clip = block(NUMBERS)
+    clips = pd.DataFrame(clip.values, index=list(clip.photos), columns=["c"])
+    model = linear._replace(block_columns={"features": ("c",)})
+    clips.to_parquet(tmp_path / "f.parquet")
+    clips.to_csv(tmp_path / "f.csv", index_label="image")
+    expected = evaluate_model(linear, TABLE, {"clip": clip})
+    ranked = rank_photos(linear, {"clip": clip}, SERIES_OF_TABLE)
+    forms: list[tuple[Model, FeaturesInput]] = [
+        (linear, {"clip": clips}),
+        (model, clips),
+        (model, tmp_path / "f.parquet"),
+        (model, str(tmp_path / "f.csv")),
+        (linear._replace(block_columns={"features": ("features_0",)}), (clip.values, clip.photos)),
+    ]
+    np.savez(tmp_path / "f.npz", names=np.array(clip.photos), clip=clip.values)
+    forms.append((linear._replace(block_columns={"clip": ("clip_0",)}), tmp_path / "f.npz"))
+    for reading, form in forms:
+        found = evaluate_model(reading, TABLE, form)
+        pd.testing.assert_frame_equal(found.predictions, expected.predictions)
+        table = rank_photos(reading, form, SERIES_OF_TABLE).table
+        pd.testing.assert_frame_equal(table, ranked.table)
+        pd.testing.assert_series_equal(reading.score(form), linear.score({"clip": clip}))
 
 
 def test_predictions_are_every_pair_with_its_scores(linear: Model) -> None:
@@ -677,7 +704,7 @@ def refused(
         ("pairs", "--pairs={folder}/no.csv", "no.csv: can't be read"),
         ("", "--min_reviewers=3", "--min_reviewers is for vote tables"),
         ("", "--photo_name=x", "--photo_name is for vote tables and pair lists"),
-        ("", "--series=x", "unknown flag '--series'"),
+        ("", "--series=x", "--series is for tables without series_id, but"),
     ],
 )
 def test_a_mistake_of_evaluate_is_told(

@@ -1,7 +1,6 @@
 import datetime
 import decimal
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -254,16 +253,6 @@ def test_damaged_parquet_is_told_in_one_line(tmp_path: Path) -> None:
         with pytest.raises(UserError, match="not a readable parquet file") as error:
             tables.read_parquet(path)
         assert "\n" not in str(error.value)
-
-
-def test_without_pyarrow_parquet_says_what_to_install(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    path = write_parquet(tmp_path / "t.parquet", {"a": ["x"]})
-    for name in ("pyarrow", "pyarrow.parquet"):
-        monkeypatch.setitem(sys.modules, name, None)
-    with pytest.raises(UserError, match=r"pip install 'jaxrank\[parquet\]'"):
-        tables.read_table(path)
 
 
 GOOD = [{"series_id": 12, "image_a": "a.jpg", "preference": 0.5}] * 3

@@ -1,0 +1,308 @@
+"""The kinds of preference table, and how ratings, picks and winners become pairs.
+
+KINDS is the one list of them: a table is of the kind whose columns it has. Every kind also has
+`series_id`, or takes it from a series table (but for votes).
+
+Which photo of a pair is `image_a` says nothing about the preference: photos are ordered by a hash
+of their names. In a table's own order a rating that falls, or a winner that is always first, would
+make the baseline `position` look good.
+"""
+
+import hashlib
+import itertools
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from jaxrank.data.series_ids import (
+    SeriesInput,
+    SeriesTable,
+    canonical_series_id,
+    is_store,
+    read_series_table,
+)
+from jaxrank.errors import UserError
+from jaxrank.io import tables
+
+PAIRS, VOTES, RATINGS, PICKS, WINNERS = "pairs", "votes", "ratings", "picks", "winners"
+
+
+class Kind(NamedTuple):
+    """A kind of preference table.
+
+    Attributes:
+      columns: those that it is recognised by.
+      photos: those of them that hold names of photos.
+    """
+
+    columns: tuple[str, ...]
+    photos: tuple[str, ...]
+
+
+# A table of PAIRS or VOTES may have further columns, also those of another kind.
+KINDS = {
+    PAIRS: Kind(("image_a", "image_b", "preference"), ("image_a", "image_b")),
+    VOTES: Kind(
+        ("series_id", "compareFile1", "compareFile2", "LEFT", "RIGHT"),
+        ("compareFile1", "compareFile2"),
+    ),
+    RATINGS: Kind(("image", "rating"), ("image",)),
+    PICKS: Kind(("image", "pick"), ("image",)),
+    WINNERS: Kind(("winner", "loser"), ("winner", "loser")),
+}
+# More pairs come of series that are too large to be series.
+MOST_PAIRS = 10_000_000
+_PICKED = {"1": 1.0, "1.0": 1.0, "true": 1.0, "0": 0.0, "0.0": 0.0, "false": 0.0}
+
+
+def recognises(columns: Sequence[str]) -> list[str]:
+    """The kinds whose columns are there."""
+    return [name for name, kind in KINDS.items() if set(kind.columns) <= set(columns)]
+
+
+def kind_of(table: tables.Table) -> str:
+    """The kind of a table.
+
+    Raises:
+      UserError: it is of no kind, or of two that say different things.
+    """
+    kinds = recognises(table.columns)
+    if not kinds:
+        raise tables.missing_column(table.path, *_missing(table.columns), table.columns)
+    if len(kinds) > 1 and kinds[0] not in (PAIRS, VOTES):
+        both = " and ".join(f"{kind} ({','.join(KINDS[kind].columns)})" for kind in kinds)
+        raise UserError(f"{table.path}: can be read as {both}; leave the columns of one out")
+    return kinds[0]
+
+
+def _missing(columns: Sequence[str]) -> tuple[str, str]:
+    """The first column that the likeliest kind lacks, and what tables of every kind have."""
+
+    def likeness(kind: Kind) -> tuple[float, float]:
+        there = [column in columns for column in kind.columns]
+        near = [tables.nearest(column, columns) is not None for column in kind.columns]
+        return sum(there) / len(there), sum(near) / len(near)
+
+    likeliest = max(KINDS.values(), key=likeness)
+    known = ", ".join(
+        f"{name} ({','.join(dict.fromkeys(('series_id', *kind.columns)))})"
+        for name, kind in KINDS.items()
+    )
+    return next(c for c in likeliest.columns if c not in columns), f"known tables are {known}"
+
+
+def with_series_ids(
+    table: tables.Table, kind: str, series: SeriesInput
+) -> tuple[tables.Table, list[str]]:
+    """The table with a column `series_id`, and notes on rows that are left out for it.
+
+    Args:
+      table: of any kind but VOTES.
+      series: a series table; a store's folder only counts where the table has no `series_id`.
+    """
+    if "series_id" in table.columns:
+        if series is not None and not is_store(series):
+            raise UserError(
+                f"--series is for tables without series_id, but {table.path} has that column"
+            )
+        return table, []
+    images = [table.texts(column) for column in KINDS[kind].photos]
+    found = read_series_table(series)
+    if found is None and kind == WINNERS:
+        return _with_components(table, *images)
+    if found is None:
+        nowhere = f" (there is no series.csv in {series})" if is_store(series) else ""
+        need = f"add it, or give --series=FILE with series_id,image{nowhere}"
+        raise tables.missing_column(table.path, "series_id", need, table.columns)
+    return _with_table(table, images, found)
+
+
+def _with_table(
+    table: tables.Table, images: Sequence[Sequence[str]], found: SeriesTable
+) -> tuple[tables.Table, list[str]]:
+    """The rows whose photos, a row in each list of `images`, are of one series."""
+    ids = [{found.series_of.get(photo) for photo in row} for row in zip(*images, strict=True)]
+    kept = [i for i, of_row in enumerate(ids) if len(of_row) == 1 and None not in of_row]
+    of_known = [i for i, of_row in enumerate(ids) if None not in of_row]
+    if not kept:
+        raise UserError(
+            f"{table.path}: no row has its photos in one series of {found.source}: the rows name "
+            f"photos such as '{images[0][0]}', the series such as '{next(iter(found.series_of))}'"
+        )
+    notes = [f"series_id is from {found.source}"]
+    for number, why in (
+        (len(ids) - len(of_known), "a photo is in no series there"),
+        (len(of_known) - len(kept), "its photos are of two series"),
+    ):
+        if number:
+            notes.append(f"{counted(number, 'row')} of {len(ids):,} left out: {why}")
+    return table.take(kept).with_column("series_id", [ids[i].pop() or "" for i in kept]), notes
+
+
+def _with_components(
+    table: tables.Table, winners: list[str], losers: list[str]
+) -> tuple[tables.Table, list[str]]:
+    """Photos that comparisons join, directly or through others, as one series."""
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    codes, photos = pd.factorize(np.array(winners + losers, object), sort=True)
+    ends = codes.reshape(2, -1)
+    graph = coo_array((np.ones(len(winners), np.int8), tuple(ends)), shape=(len(photos),) * 2)
+    number, component_N = connected_components(graph, directed=False)
+    # Called by the first of its photos: other comparisons do not rename it.
+    first = np.unique(component_N, return_index=True)[1]
+    ids = [f"series of {photos[first[component]]}" for component in component_N[ends[0]]]
+    note = (
+        f"no series_id: photos that comparisons join are taken for one series, "
+        f"{number:,} in all; series of one scene that were never compared count as two"
+    )
+    return table.with_column("series_id", ids), [note]
+
+
+def winners_as_pairs(table: tables.Table) -> tables.Table:
+    """Rows `series_id,winner,loser` as rows of pairs, one vote each; further columns stay."""
+    if "votes" in table.columns:
+        raise UserError(
+            f"{table.path}: a row winner,loser is one vote, so a column 'votes' is not read; leave "
+            f"it out, or give votes as {','.join(KINDS[VOTES].columns)}"
+        )
+    winners, losers = table.texts("winner"), table.texts("loser")
+    order = {photo: _hash(photo) for photo in {*winners, *losers}}
+    pairs = [
+        [winner, loser, "1"] if order[winner] < order[loser] else [loser, winner, "0"]
+        for winner, loser in zip(winners, losers, strict=True)
+    ]
+    dropped = {"winner", "loser", *KINDS[PAIRS].columns}
+    places = [place for place, name in enumerate(table.columns) if name not in dropped]
+    return table._replace(
+        columns=[*KINDS[PAIRS].columns, *(table.columns[place] for place in places)],
+        rows=[
+            [*pair, *(row[place] for place in places)]
+            for pair, row in zip(pairs, table.rows, strict=True)
+        ],
+    )
+
+
+def pairs_of_ratings(table: tables.Table) -> tuple[pd.DataFrame, list[str]]:
+    """Every two photos of a series with different ratings as a pair, which the higher one wins.
+
+    Returns:
+      `series_id,image_a,image_b,preference`, each pair once; notes with the counts.
+    """
+    place = table.columns.index("rating")
+    rated = table.take([i for i, row in enumerate(table.rows) if row[place].strip()])
+    if not rated.rows:
+        raise UserError(f"{table.where(0, 'rating')}: no photo has a rating")
+    table.distinct_photos("image")
+    ratings = rated.numbers(["rating"], named_by="image")[:, 0]
+    photos, ids = _photos_and_series(rated)
+    frame = _pairs_by_worth(table, photos, ids, ratings)
+    sizes = ids.value_counts()
+    equal = int((sizes * (sizes - 1) // 2).sum()) - len(frame)
+    notes = [
+        f"{counted(len(ratings), 'rating')} in {len(sizes):,} series read as "
+        f"{counted(len(frame), 'pair')}: the higher rating wins"
+    ]
+    if equal:
+        notes.append(f"equal ratings make no pair: {equal:,} left out")
+    if len(rated.rows) < len(table.rows):
+        missing = len(table.rows) - len(rated.rows)
+        notes.append(f"{counted(missing, 'photo')} without a rating left out")
+    return frame, notes + _without_pair(ids, frame, "one rated photo, or equal ratings")
+
+
+def pairs_of_picks(table: tables.Table) -> tuple[pd.DataFrame, list[str]]:
+    """Every picked photo of a series beside every photo of it that was not picked.
+
+    Returns:
+      As `pairs_of_ratings`.
+    """
+    place = table.columns.index("pick")
+    cells = [row[place].strip().lower() for row in table.rows]
+    for row, cell in enumerate(cells):
+        if cell not in _PICKED:
+            raise UserError(
+                f"{table.where(row, 'pick')}: {table.rows[row][place][:40]!r} is neither 1 nor 0 "
+                "(true, false)"
+            )
+    table.distinct_photos("image")
+    picked = np.array([_PICKED[cell] for cell in cells])
+    photos, ids = _photos_and_series(table)
+    frame = _pairs_by_worth(table, photos, ids, picked)
+    notes = [
+        f"{counted(int(picked.sum()), 'pick')} among {counted(len(picked), 'photo')} in "
+        f"{ids.nunique():,} series read as {counted(len(frame), 'pair')}: a pick beats every photo "
+        "of its series that was not picked"
+    ]
+    return frame, notes + _without_pair(ids, frame, "no pick, or nothing but picks")
+
+
+def _photos_and_series(table: tables.Table) -> tuple[list[str], pd.Series]:
+    ids = [canonical_series_id(text) for text in table.texts("series_id")]
+    return table.texts("image"), pd.Series(ids, dtype=object)
+
+
+def _pairs_by_worth(
+    table: tables.Table, photos: list[str], ids: pd.Series, worth_N: np.ndarray
+) -> pd.DataFrame:
+    """The pairs of a series whose photos are not worth the same; the worthier one wins."""
+    series_N, names = pd.factorize(ids)
+    _check_number(table, series_N, names, worth_N)
+    order_N = np.lexsort((np.array([_hash(photo) for photo in photos]), series_N))
+    bounds = np.searchsorted(series_N[order_N], np.arange(len(names) + 1))
+    rows = []
+    for start, end in itertools.pairwise(bounds):
+        a, b = np.triu_indices(end - start, 1)
+        pair_rows = order_N[start:end][np.stack([a, b])]
+        rows.append(pair_rows[:, worth_N[pair_rows[0]] != worth_N[pair_rows[1]]])
+    rows_a, rows_b = np.concatenate(rows, axis=1)
+    named = np.array(photos, object)
+    return pd.DataFrame(
+        {
+            "series_id": ids.to_numpy()[rows_a],
+            "image_a": named[rows_a],
+            "image_b": named[rows_b],
+            "preference": (worth_N[rows_a] > worth_N[rows_b]).astype(np.float64),
+        }
+    )
+
+
+def _check_number(
+    table: tables.Table, series_N: np.ndarray, names: pd.Index, worth_N: np.ndarray
+) -> None:
+    """Raises UserError for no pair at all, and for more pairs than fit."""
+    size_S = np.bincount(series_N).astype(np.float64)
+    same = pd.DataFrame({"series": series_N, "worth": worth_N}).value_counts().to_numpy(float)
+    number = (np.sum(size_S**2) - np.sum(same**2)) / 2
+    if number == 0:
+        raise UserError(
+            f"{table.path}: no series has two photos that are rated or picked differently, so "
+            "there is no pair"
+        )
+    # All pairs of a series are looked at before those of equal worth are left out.
+    if np.sum(size_S * (size_S - 1)) / 2 > MOST_PAIRS:
+        largest = int(np.argmax(size_S))
+        raise UserError(
+            f"{table.path}: {counted(len(series_N), 'photo')} in {len(names):,} series make more "
+            f"than {MOST_PAIRS:,} pairs; series '{names[largest]}' has {int(size_S[largest]):,} "
+            "photos: is series_id right?"
+        )
+
+
+def _without_pair(ids: pd.Series, frame: pd.DataFrame, why: str) -> list[str]:
+    having = set(frame["series_id"])
+    without = [name for name in ids.unique() if name not in having]
+    if not without:
+        return []
+    return [f"{len(without):,} series without a pair ({why}), such as '{without[0]}'"]
+
+
+def _hash(photo: str) -> bytes:
+    return hashlib.sha256(photo.encode("utf-8", "surrogatepass")).digest()
+
+
+def counted(number: int, noun: str) -> str:
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"

@@ -1,0 +1,66 @@
+"""Series ids: how they are written, and the table that gives each photo its own."""
+
+import os
+from pathlib import Path
+from typing import NamedTuple, TypeAlias
+
+import pandas as pd
+
+from jaxrank.data.feature_store import SERIES_CSV
+from jaxrank.io import tables
+
+SERIES_COLUMNS = ("series_id", "image")
+# A table with `series_id,image`, its file, or a feature store's folder, whose series.csv is read.
+SeriesInput: TypeAlias = Path | str | pd.DataFrame | None
+
+
+class SeriesTable(NamedTuple):
+    """The series of each photo.
+
+    Attributes:
+      source: where the table is from, for notes and errors.
+      series_of: by photo, the id of its series.
+    """
+
+    source: str
+    series_of: dict[str, str]
+
+
+def canonical_series_id(text: str) -> str:
+    """A series id is text; a number loses its leading zeros, so `000012` and `12` are one."""
+    return (text.lstrip("0") or "0") if text.isascii() and text.isdigit() else text
+
+
+def series_of_photos(table: tables.Table) -> pd.DataFrame:
+    """A table with `series_id,image` as a frame of these two columns, each photo once.
+
+    Raises:
+      UserError: naming the place, for anything that is not such a table.
+    """
+    for column in SERIES_COLUMNS:
+        if column not in table.columns:
+            need = f"a series table has {','.join(SERIES_COLUMNS)} (a pair table serves too)"
+            raise tables.missing_column(table.path, column, need, table.columns)
+    photos = table.distinct_photos("image")
+    ids = [canonical_series_id(text) for text in table.texts("series_id")]
+    return pd.DataFrame({"series_id": ids, "image": photos})
+
+
+def is_store(series: SeriesInput) -> bool:
+    """Whether a folder is given, which need not have a series table."""
+    return isinstance(series, Path | str) and os.path.isdir(series)
+
+
+def read_series_table(series: SeriesInput) -> SeriesTable | None:
+    """Reads what was given; None where it is nothing, or a folder without series.csv."""
+    if series is None:
+        return None
+    if isinstance(series, pd.DataFrame):
+        source, table = "series (data frame)", tables.frame_as_table("series (data frame)", series)
+    else:
+        path = Path(series) / SERIES_CSV if is_store(series) else Path(series)
+        if is_store(series) and not os.path.isfile(path):
+            return None
+        source, table = str(path), tables.read_table(path)
+    frame = series_of_photos(table)
+    return SeriesTable(source, dict(zip(frame["image"], frame["series_id"], strict=True)))
