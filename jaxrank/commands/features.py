@@ -4,6 +4,7 @@ from pathlib import Path
 
 from absl import flags
 
+from jaxrank.commands.streams import printing
 from jaxrank.errors import UserError
 
 # By source, the flags that only some sources have.
@@ -80,19 +81,23 @@ def run(values: flags.FlagValues, config: None) -> int:
     with writing_errors(store), atomic.sole_writer(store):
         replaced = write_block(store, values.block, block)
     what = "replaced" if replaced else "new"
-    print(
+    line = (
         f"{values.features}: {what} block '{values.block}' of {len(block.photos):,} photos and "
         f"{len(block.columns):,} columns ({', '.join(block.columns[:4])}"
         f"{', ...' if len(block.columns) > 4 else ''}) in {block.values.dtype}"
     )
+    with printing(store):
+        print(line)
     return 0
 
 
 def _merge(values: flags.FlagValues) -> int:
     from jaxrank.data.merge import merge_stores
 
-    for block, new in merge_stores(values.from_store, values.features).items():
-        print(f"{values.features}: {new:,} new photos in block '{block}'")
+    merged = merge_stores(values.from_store, values.features)
+    with printing(values.features):
+        for block, new in merged.items():
+            print(f"{values.features}: {new:,} new photos in block '{block}'")
     return 0
 
 

@@ -1,7 +1,6 @@
 """`search`: its flags, which `train` shares, and what they mean to `jaxrank.search`."""
 
 import re
-import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -14,7 +13,8 @@ from jaxrank.commands.flags import (
     define_strings,
     refuse_empty,
 )
-from jaxrank.commands.terminal import make_console, silence_stdout
+from jaxrank.commands.streams import printing
+from jaxrank.commands.terminal import make_console
 from jaxrank.configs import CATALOGUE_KEYS
 from jaxrank.errors import UserError
 from jaxrank.experiments.config_files import check_key, load_config, with_every_key
@@ -222,9 +222,10 @@ def _print_plan(
 
     folder = find_workdir(workdir, resume=resume)
     ready = plan_search(folder, given, **changes)
-    for line in ready.describe():
-        print(line)
-    print_plan(console, ready.waiting_cohorts, ready.prepared.experiments)
+    with printing():
+        for line in ready.describe():
+            print(line)
+        print_plan(console, ready.waiting_cohorts, ready.prepared.experiments)
     return 0
 
 
@@ -232,21 +233,13 @@ def _print_result(console: "Console", result: "SearchResult") -> int:
     from jaxrank.reporting import summary
     from jaxrank.reporting.console import print_summary
 
-    try:
+    with printing(result.workdir):
         print_summary(console, result.summary, result.caveats)
         for line in result.notes:
             print(line)
         print(f"\nResults: {result.workdir}")
         if result.nothing_to_do:
             print("The search had been finished before: nothing to do.")
-        sys.stdout.flush()
-    except BrokenPipeError:
-        raise
-    except OSError as error:
-        silence_stdout()
-        raise UserError(
-            f"the results are in {result.workdir}, but can't be printed ({error.strerror})"
-        ) from None
     if result.nothing_to_do:
         return 0
     # A script must notice when nothing that it asked for came out.
