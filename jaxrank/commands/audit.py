@@ -38,6 +38,13 @@ def run(values: flags.FlagValues, config: None) -> int:
     del config
     refuse_empty(values, ("pairs", "features", "reference", "photo_name", "workdir"))
 
+    from jaxrank.runner import signals
+
+    with signals.signals_end_at_once():
+        return _run(values)
+
+
+def _run(values: flags.FlagValues) -> int:
     from jaxrank.audit import checks
     from jaxrank.audit.api import audit_data
     from jaxrank.io import atomic

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from absl import flags
@@ -184,9 +185,17 @@ def run_search(
 ) -> int:
     from jaxrank.runner import signals
 
-    with signals.signals_end_at_once():
+    folder: Path | None = None
+
+    def describe_end() -> str:
+        if folder is None or not has_plan(folder):
+            return "interrupted"
+        return f"interrupted, nothing is lost; resume with 'search --resume --workdir={folder}'"
+
+    with signals.signals_end_at_once(describe_end):
         from absl import logging
 
+        from jaxrank.runner.resume import find_workdir, has_plan
         from jaxrank.runner.search import search
         from jaxrank.training import compilation_cache
 
@@ -196,9 +205,10 @@ def run_search(
         console = make_console()
         if values.dry_run:
             return _print_plan(console, given, workdir, resume, changes)
+        folder = find_workdir(workdir, resume=resume)
         result = search(
             **given,
-            workdir=workdir,
+            workdir=folder,
             resume=resume,
             **changes,
             save_budget=values.save_budget,

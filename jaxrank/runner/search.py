@@ -7,7 +7,7 @@ import logging
 import os
 import platform
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,7 +21,7 @@ from jaxrank import baselines
 from jaxrank.audit import checks
 from jaxrank.data import splits
 from jaxrank.data.inputs import FeaturesInput, PairsInput
-from jaxrank.errors import AuditFailed, UserError, did_you_mean
+from jaxrank.errors import AuditFailed, Stopped, UserError, did_you_mean
 from jaxrank.evaluation import leaderboard
 from jaxrank.evaluation.evaluator import (
     Evaluator,
@@ -120,7 +120,8 @@ def search(
       audit: whether preferences and photos belong together: WARN reports it in every file, REFUSE
         raises where they seem not to, OFF does not look.
       audit_seconds: that looking for a link may take, the longest part of it.
-      catch_signals: upon Ctrl-C or SIGTERM finish the epoch, save, and raise `Stopped`.
+      catch_signals: upon Ctrl-C or SIGTERM during training finish the epoch, save, and raise
+        `Stopped`. When training has ended all is saved, and signals have their usual action.
       console: where log lines and a progress bar are shown; nothing is without it.
       **options: see `SearchOptions`.
 
@@ -156,8 +157,6 @@ def search(
         write_manifest(folder, ready.record)
         if audit == REFUSE:
             checks.write_audit(folder, found)
-        caught = signals.signals_caught() if catch_signals else nullcontext(lambda: None)
-        stop_signal = stack.enter_context(caught)
         saver = stack.enter_context(closing(Saver(folder, save_budget)))
         said = [] if resumed or not goes_on else ["no search to resume: a new one begins"]
         with progress.logging_to(folder / "training.log", console):
@@ -165,7 +164,7 @@ def search(
             wanted = audit != OFF or checks.read_audit(folder) is not None
             auditor = Auditor(folder, ready.prepared, audit_seconds, wanted=wanted)
             with auditor:
-                return _run(folder, ready, auditor, said, saver, console, stop_signal)
+                return _run(folder, ready, auditor, said, saver, console, catch_signals)
 
 
 @contextmanager
@@ -205,7 +204,7 @@ def _run(
     said: list[str],
     saver: Saver,
     console: Console | None,
-    stop_signal: Callable[[], int | None],
+    catch_signals: bool,
 ) -> SearchResult:
     """Trains what is waiting, evaluates and reports; `said` comes first in the log."""
     evaluator = make_evaluator(ready.prepared.split_data)
@@ -215,7 +214,11 @@ def _run(
     for number in ready.finished:
         saver.drop(number)  # what a kill may have left
     _write_records(folder, ready)
-    ready = train_all(folder, ready, evaluator, auditor, saver, console, stop_signal)
+    with signals.signals_caught() if catch_signals else nullcontext(lambda: None) as stop_signal:
+        ready = train_all(folder, ready, evaluator, auditor, saver, console, stop_signal)
+    # From here on all is saved, and a signal has its usual action, which ends a command at once.
+    if (signal_number := stop_signal()) is not None:  # it came after the last time of asking
+        raise Stopped(folder, signal_number)
     ready = ready._replace(prepared=auditor.beside(ready.prepared))
     result = _report(folder, ready, evaluator)
     write_manifest(folder, ready.record._replace(finished=True))
