@@ -62,6 +62,7 @@ class Manifest(NamedTuple):
       cohorts: in the order in which they are trained; of a trial that stands in two, the later
         counts.
       finished: whether the tables have been written.
+      files: that were there then, relative to the folder; see `resume.list_files`.
     """
 
     versions: dict[str, str]
@@ -72,6 +73,7 @@ class Manifest(NamedTuple):
     experiments: list[dict[str, Any]]
     cohorts: list[PlannedCohort]
     finished: bool
+    files: Sequence[str] = ()
 
     @property
     def trials(self) -> list[TrialKey]:

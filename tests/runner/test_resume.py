@@ -498,6 +498,49 @@ def test_tables_that_are_gone_are_written_again_without_training(
         assert_same_search(whole, workdir)
 
 
+def test_every_file_that_is_gone_is_written_again_to_the_same_bits(
+    whole: Path, small_data: SmallData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workdir = tmp_path / "w"
+    shutil.copytree(whole, workdir)
+    monkeypatch.setattr(train, "fit", pytest.fail)
+    files = resume.list_files(workdir)
+    kinds = {Path(name).name for name in files}
+    assert kinds >= {
+        "config.json", "environment.json", "splits.csv", "audit.json", "audit.txt", "errors.csv",
+        "trials.csv", "summary.csv", "results.json", "leaderboard.txt", "leaderboard.png",
+        "reliability.png", "history.csv", "training_curves.png", "predictions.csv",
+        "test_results.json", "model.json", "photos.json",
+    }  # fmt: skip
+    before = {name: (workdir / name).read_bytes() for name in files}
+    # One experiment's file: the others' are left alone.
+    (workdir / "tiny_mlp" / "predictions.csv").unlink()
+    other = (workdir / "iqa_only" / "history.csv").stat().st_mtime_ns
+    assert not jaxrank.search(*small_data, workdir=workdir, resume=True).nothing_to_do
+    log = (workdir / "training.log").read_text()
+    assert "that are missing are written again: tiny_mlp/predictions.csv\n" in log
+    assert (workdir / "iqa_only" / "history.csv").stat().st_mtime_ns == other
+    assert jaxrank.search(*small_data, workdir=workdir, resume=True).nothing_to_do
+    for name in resume.list_files(workdir):
+        (workdir / name).unlink()
+    jaxrank.search(*small_data, workdir=workdir, resume=True, audit="off")  # it was not off
+    assert_same_search(whole, workdir)
+    for name in files:  # weights are compared above, their files have other names
+        if "/params/" not in name and name != "environment.json":  # it has the time
+            assert (workdir / name).read_bytes() == before[name], name
+
+
+def test_what_can_not_be_made_of_saved_results_is_trained_again(
+    whole: Path, small_data: SmallData, tmp_path: Path
+) -> None:
+    workdir = tmp_path / "w"
+    shutil.copytree(whole, workdir)
+    shutil.rmtree(workdir / "checkpoints")
+    shutil.rmtree(workdir / "tiny_mlp")
+    jaxrank.search(*small_data, workdir=workdir, resume=True)
+    assert_same_search(whole, workdir)
+
+
 def test_a_search_whose_checkpoints_were_removed_can_be_extended(
     whole: Path, small_data: SmallData, tmp_path: Path
 ) -> None:
