@@ -14,7 +14,7 @@ from jaxrank.commands.flags import (
     define_strings,
     refuse_empty,
 )
-from jaxrank.commands.streams import printing
+from jaxrank.commands.streams import printing, warn
 from jaxrank.commands.terminal import make_console
 from jaxrank.configs import CATALOGUE_KEYS
 from jaxrank.errors import UserError
@@ -199,7 +199,8 @@ def run_search(
         from jaxrank.runner.search import search
         from jaxrank.training import compilation_cache
 
-        compilation_cache.keep_compiled_programs()
+        if reason := compilation_cache.keep_compiled_programs():
+            warn(f"jaxrank: {reason}")
         # Orbax logs a traceback of what it then raises, and that we tell in one line.
         logging.set_verbosity(logging.FATAL)
         console = make_console()
