@@ -79,6 +79,16 @@ class Manifest(NamedTuple):
     def trials(self) -> list[TrialKey]:
         return list(dict.fromkeys(key for cohort in self.cohorts for key in cohort.trials))
 
+    @property
+    def data_and_splits(self) -> str:
+        """A hash of what is the same for all trials: pairs, features and splits."""
+        return _checksum([self.data, self.folds])
+
+    @property
+    def identity(self) -> str:
+        """A hash of what a running cohort rests on."""
+        return _checksum([self.data, self.folds, self.experiments])
+
     def with_cohorts(self, cohorts: Sequence[Cohort]) -> "Manifest":
         """The record with further cohorts at the end."""
         return self._replace(cohorts=self.cohorts + self._planned(cohorts), finished=False)

@@ -202,7 +202,7 @@ def _finish_cohort(
             )
     results = trial_results.keep_best_weights(results)
     with saver.finishing(number):
-        trial_archive.write_results(folder, number, results)
+        trial_archive.write_results(folder, number, results, ready.record.data_and_splits)
     ready = ready._replace(finished=ready.finished | {number: results})
     with saver.paused():
         names = {trial.experiment.name for trial in cohort.trials}

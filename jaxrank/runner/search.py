@@ -161,7 +161,7 @@ def search(
         write_manifest(folder, ready.record)
         if audit == REFUSE:
             checks.write_audit(folder, found)
-        saver = stack.enter_context(closing(Saver(folder, save_budget)))
+        saver = stack.enter_context(closing(Saver(folder, save_budget, ready.record.identity)))
         said = [] if resumed or not goes_on else ["no search to resume: a new one begins"]
         with progress.logging_to(folder / TRAINING_LOG, console):
             wanted = _audit_wanted(folder, ready, audit)

@@ -435,6 +435,42 @@ def test_a_damaged_result_is_trained_again(
     assert_same_search(whole, workdir)
 
 
+@pytest.mark.parametrize("of", ["cohort", "search"])
+def test_results_of_other_trials_are_trained_again(
+    whole: Path, small_data: SmallData, tmp_path: Path, of: str
+) -> None:
+    """Results of the same names, but of other hyperparameters, or of another cohort."""
+    workdir = tmp_path / "w"
+    shutil.copytree(whole, workdir)
+    (workdir / "summary.csv").unlink()
+    other = workdir / "checkpoints" / "2.npz"
+    if of == "search":
+        changes = {"experiments": ["tiny_mlp"], "overrides": {**SMALL["overrides"], "dropout": 0.5}}
+        jaxrank.search(*small_data, workdir=tmp_path / "o", audit="off", **(SMALL | changes))
+        other = tmp_path / "o" / "checkpoints" / "1.npz"
+    shutil.copy(other, workdir / "checkpoints" / "1.npz")
+    jaxrank.search(*small_data, workdir=workdir, resume=True)
+    assert (
+        "1.npz can't be read (it has the results of other trials)"
+        in (workdir / "training.log").read_text()
+    )
+    assert_same_search(whole, workdir)
+
+
+def test_a_checkpoint_of_another_search_is_passed_over(
+    whole: Path, small_data: SmallData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    changes = {"overrides": {**SMALL["overrides"], "dropout": 0.5}}
+    search_killed_after(2, small_data, tmp_path / "o", monkeypatch, **changes)
+    search_killed_after(1, small_data, tmp_path / "w", monkeypatch)
+    place = Path("checkpoints") / "1"
+    shutil.rmtree(tmp_path / "w" / place)
+    shutil.copytree(tmp_path / "o" / place, tmp_path / "w" / place)
+    jaxrank.search(*small_data, workdir=tmp_path / "w", resume=True)
+    assert "resumes after" not in (tmp_path / "w" / "training.log").read_text()
+    assert_same_search(whole, tmp_path / "w")
+
+
 def test_a_folder_that_was_half_written_is_written_again(
     whole: Path, small_data: SmallData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
