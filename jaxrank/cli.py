@@ -11,7 +11,7 @@ import sys
 
 from absl import flags
 
-from jaxrank.commands.terminal import silence_stdout
+from jaxrank.commands import streams
 from jaxrank.errors import AuditFailed, Stopped, UserError, did_you_mean
 
 # A new command is a module in commands/ and a row here: what it does, in one line.
@@ -50,29 +50,35 @@ def _usage() -> str:
 
 def main(argv: list[str] | None = None) -> int:
     """Runs one command and returns the exit status: 0; 1 if every experiment failed; 2 for a
-    user's mistake; 3 for a failed audit; 130 for Ctrl-C, 143 for SIGTERM."""
+    user's mistake; 3 for a failed audit; 130 for Ctrl-C, 141 where nobody reads the output any
+    more, 143 for SIGTERM."""
     argv = sys.argv if argv is None else argv
+    streams.open_closed_streams()
     try:
-        return _dispatch(argv[1:])
+        status = _dispatch(argv[1:])
+        with streams.printing():
+            return status
     except UserError as error:
         line = " ".join(str(error).split())
-        print("jaxrank:", "".join(c if c.isprintable() else "?" for c in line), file=sys.stderr)
+        streams.warn("jaxrank: " + "".join(c if c.isprintable() else "?" for c in line))
         return 3 if isinstance(error, AuditFailed) else 2
     except Stopped as stopped:
         command = shlex.join(["launch.py", "search", "--resume", f"--workdir={stopped.folder}"])
-        print(f"jaxrank: stopped, nothing is lost; resume with: {command}", file=sys.stderr)
+        streams.warn(f"jaxrank: stopped, nothing is lost; resume with: {command}")
         return 128 + stopped.signal_number
     except KeyboardInterrupt:
-        print("jaxrank: interrupted", file=sys.stderr)
+        streams.warn("jaxrank: interrupted")
         return 130
     except BrokenPipeError:  # the reader of our output has gone, as in '| head'
-        silence_stdout()
         return 141
+    finally:
+        streams.give_up_unwritten_text()
 
 
 def _dispatch(words: list[str]) -> int:
     if not words or words[0] in ("--help", "-h", "help"):
-        print(_usage(), end="")
+        with streams.printing():
+            print(_usage(), end="")
         return 0 if words else 2
     for word in words:
         if not word.isprintable() and any("\ud800" <= letter <= "\udfff" for letter in word):
@@ -86,9 +92,9 @@ def _dispatch(words: list[str]) -> int:
     values = flags.FlagValues()
     if {"--help", "-h", "-help"} & set(words[1:]):
         define(values, [command])
-        print(
-            f"launch.py {command} --flag=value ...\n\n{inspect.getdoc(run)}\n\n{_flag_list(values)}"
-        )
+        page = f"launch.py {command} --flag=value ...\n\n{inspect.getdoc(run)}\n\n"
+        with streams.printing():
+            print(page + _flag_list(values))
         return 0
     try:
         config = define(values, words)
@@ -119,9 +125,8 @@ def _with_new_names(words: list[str]) -> list[str]:
         else:
             new = _RENAMED.get(name, name)
         if new != name:
-            print(
-                f"jaxrank: '{name}' is now '{new}'; the old name goes with the next release",
-                file=sys.stderr,
+            streams.warn(
+                f"jaxrank: '{name}' is now '{new}'; the old name goes with the next release"
             )
         renamed.append(f"{new}{equals}{value}")
     return renamed

@@ -25,12 +25,14 @@ class AuditCase:
       data: the pairs whose photos have features, and their splits.
       compared: the pairs with all votes, and a reference.
       max_seconds: that the permutation test may take.
+      go_on: called between steps; what it raises ends the audit.
     """
 
     table: pd.DataFrame
     data: SplitDataset
     compared: tuple[pd.DataFrame, pd.DataFrame] | None
     max_seconds: float
+    go_on: Callable[[], None] = lambda: None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

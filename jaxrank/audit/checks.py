@@ -1,5 +1,6 @@
 """The audit as a whole: every check run, and one verdict."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -86,6 +87,7 @@ def audit(
     *,
     compared: tuple[pd.DataFrame, pd.DataFrame] | None = None,
     max_seconds: float = SECONDS,
+    go_on: Callable[[], None] = lambda: None,
 ) -> Audit:
     """Runs every check; see `AuditCase` for the arguments."""
     case = AuditCase(
@@ -93,9 +95,11 @@ def audit(
         data=data,
         compared=compared,
         max_seconds=max_seconds,
+        go_on=go_on,
     )
     results: dict[str, CheckResult] = {}
     for name, check in CHECKS.items():
+        go_on()
         results[name] = check(case, results)
     found = worst(list(results.values()))
     if found.verdict == PASS:

@@ -12,7 +12,7 @@ one, K inputs of the ridge, L looks, F folds, R permutations.
 import dataclasses
 import itertools
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -130,6 +130,7 @@ def run_permutation_test(
     num_permutations: int = FEWEST_PERMUTATIONS,
     max_seconds: float | None = None,
     seed: int = 0,
+    go_on: Callable[[], None] = lambda: None,
 ) -> Link:
     """Looks for a link between the preferences and the features.
 
@@ -138,6 +139,7 @@ def run_permutation_test(
         used when `max_seconds` run out.
       max_seconds: permuting stops after these.
       seed: of the permutations and the folds.
+      go_on: called before each permutation; what it raises ends the test.
     """
     if num_permutations < FEWEST_PERMUTATIONS:
         raise UserError(
@@ -147,11 +149,16 @@ def run_permutation_test(
     # Of many small products threads do not make light work: two of them on busy cores waited for
     # each other and took ten times as long as one.
     with threadpool_limits(limits=1, user_api="blas"):
-        return _find_link(dataset, num_permutations, max_seconds, np.random.default_rng(seed))
+        rng = np.random.default_rng(seed)
+        return _find_link(dataset, num_permutations, max_seconds, rng, go_on)
 
 
 def _find_link(
-    dataset: Dataset, num_permutations: int, max_seconds: float | None, rng: np.random.Generator
+    dataset: Dataset,
+    num_permutations: int,
+    max_seconds: float | None,
+    rng: np.random.Generator,
+    go_on: Callable[[], None],
 ) -> Link:
     start = time.monotonic()
     directed = np.flatnonzero(dataset.preference_M != 0.5)
@@ -168,6 +175,7 @@ def _find_link(
     null_RL = np.full((num_permutations, len(hits_LM)), np.nan)
     done = 0
     while done < num_permutations:
+        go_on()
         if max_seconds is not None and time.monotonic() - start > max_seconds:
             break
         null_RL[done] = _hits(case, permuted_rows(case.series_N, rng)).mean(axis=1)
@@ -287,7 +295,7 @@ def _is_inverted(looks: list[TestStatistic], signed_z: float | None, limit_z: fl
 
 def check(case: AuditCase, earlier: Mapping[str, CheckResult]) -> CheckResult:
     """Do preferences and features have anything to do with each other?"""
-    found = run_permutation_test(case.data.dataset, max_seconds=case.max_seconds)
+    found = run_permutation_test(case.data.dataset, max_seconds=case.max_seconds, go_on=case.go_on)
     judged = CheckResult() if found.verdict == LINKED else _judge(found, earlier)
     return dataclasses.replace(judged, evidence=tuple(_evidence(found)), facts=found)
 

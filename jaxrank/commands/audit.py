@@ -1,7 +1,5 @@
 """`audit`: do these labels belong to these photos?"""
 
-import sys
-
 from absl import flags
 
 from jaxrank.commands.flags import (
@@ -10,6 +8,7 @@ from jaxrank.commands.flags import (
     define_strings,
     refuse_empty,
 )
+from jaxrank.commands.streams import printing
 from jaxrank.commands.terminal import default_workdir
 from jaxrank.runner.options import READING
 
@@ -39,6 +38,13 @@ def run(values: flags.FlagValues, config: None) -> int:
     del config
     refuse_empty(values, ("pairs", "features", "reference", "photo_name", "series", "workdir"))
 
+    from jaxrank.runner import signals
+
+    with signals.signals_end_at_once():
+        return _run(values)
+
+
+def _run(values: flags.FlagValues) -> int:
     from jaxrank.audit import checks
     from jaxrank.audit.api import audit_data
     from jaxrank.io import atomic
@@ -51,7 +57,7 @@ def run(values: flags.FlagValues, config: None) -> int:
     )
     with atomic.written_to(folder):
         checks.write_audit(folder, found)
-    print(found.page())
-    print(f"Results: {folder}")
-    sys.stdout.flush()
+    with printing(folder):
+        print(found.page())
+        print(f"Results: {folder}")
     return FAILED if found.failed else 0

@@ -3,6 +3,7 @@
 from absl import flags
 
 from jaxrank.commands.flags import define_model, define_options, define_strings, model_workdir
+from jaxrank.commands.streams import printing
 from jaxrank.commands.terminal import make_console
 from jaxrank.runner.options import READING
 
@@ -36,6 +37,7 @@ def run(values: flags.FlagValues, config: None) -> int:
         documents.write_json(
             folder / "metrics.json", facts | {"notes": result.notes, "metrics": metrics}
         )
-    console.print_metrics(make_console(), result.metrics)
-    print(*result.notes, f"\nResults: {folder}", sep="\n")
+    with printing(folder):
+        console.print_metrics(make_console(), result.metrics)
+        print(*result.notes, f"\nResults: {folder}", sep="\n")
     return 0

@@ -1,12 +1,12 @@
 """`extract`: from photos to a feature store."""
 
 import os
-import sys
 from typing import TYPE_CHECKING
 
 from absl import flags
 
 from jaxrank.commands.flags import refuse_empty
+from jaxrank.commands.streams import announce, printing, warn
 from jaxrank.commands.terminal import make_console
 from jaxrank.errors import UserError, did_you_mean
 from jaxrank.extraction.extractors import EXTRACTORS, Options
@@ -90,10 +90,10 @@ def run(values: flags.FlagValues, config: None) -> int:
     grouping = None
     if values.series is not None:
         grouping = Grouping(values.series, values.gap_seconds, values.min_similarity)
-    print(f"{len(listing.photos):,} photos in {values.photos or values.photos_csv}", flush=True)
+    announce(f"{len(listing.photos):,} photos in {values.photos or values.photos_csv}")
     wanted = [options.value(o.name) for o in chosen if o.names_weights]
     if any(name != "none" and not os.path.isfile(name) for name in wanted):
-        print("weights that are not on this machine are fetched", flush=True)
+        announce("weights that are not on this machine are fetched")
     try:
         found = pipeline.extract(
             listing,
@@ -105,9 +105,10 @@ def run(values: flags.FlagValues, config: None) -> int:
             console=make_console(),
         )
     except KeyboardInterrupt:
-        print("jaxrank: stopped; the same command resumes from here", file=sys.stderr)
+        warn("jaxrank: stopped; the same command resumes from here")
         return 130
-    print(*_lines(values.features, found), sep="\n")
+    with printing(values.features):
+        print(*_lines(values.features, found), sep="\n")
     return 0
 
 

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 from absl import flags
 
+from jaxrank.commands.streams import printing
 from jaxrank.errors import UserError
 
 if TYPE_CHECKING:
@@ -72,11 +73,12 @@ def run(values: flags.FlagValues, config: None) -> int:
         with writing_errors(store), atomic.sole_writer(store):
             replaced = write_block(store, name, block)
         what = "replaced" if replaced else "new"
-        print(
-            f"{values.features}: {what} block '{name}' of {len(block.photos):,} photos and "
-            f"{len(block.columns):,} columns ({', '.join(block.columns[:4])}"
-            f"{', ...' if len(block.columns) > 4 else ''}) in {block.values.dtype}"
-        )
+        with printing(store):
+            print(
+                f"{values.features}: {what} block '{name}' of {len(block.photos):,} photos and "
+                f"{len(block.columns):,} columns ({', '.join(block.columns[:4])}"
+                f"{', ...' if len(block.columns) > 4 else ''}) in {block.values.dtype}"
+            )
     return 0
 
 
@@ -114,8 +116,10 @@ def _read_blocks(values: flags.FlagValues, source: str) -> "dict[str, Block]":
 def _merge(values: flags.FlagValues) -> int:
     from jaxrank.data.merge import merge_stores
 
-    for block, new in merge_stores(values.from_store, values.features).items():
-        print(f"{values.features}: {new:,} new photos in block '{block}'")
+    merged = merge_stores(values.from_store, values.features)
+    with printing(values.features):
+        for block, new in merged.items():
+            print(f"{values.features}: {new:,} new photos in block '{block}'")
     return 0
 
 

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from absl import flags
 
+from jaxrank.commands.streams import printing
 from jaxrank.errors import UserError
 
 
@@ -31,16 +32,17 @@ def run(values: flags.FlagValues, config: None) -> int:
     from jaxrank.runner import device_profile
 
     profile, timings = device_profile.profile_device()
-    for timing in timings:
-        predicted = profile.seconds(timing.work)
-        print(
-            f"{timing.shape}: an epoch takes {timing.epoch_seconds:.3f} s, predicted "
-            f"{predicted:.3f} s; loading and compiling took {timing.compile_seconds:.1f} s"
-        )
     device_profile.write_device_profile(path, profile)
-    print(
-        f"{path}: {profile.flops_per_second / 1e9:,.0f} GFLOP/s, "
-        f"{profile.bytes_per_second / 1e9:,.0f} GB/s, {1e6 * profile.step_seconds:,.0f} us a step, "
-        f"{profile.compile_seconds:.1f} s a compilation"
-    )
+    with printing(path):
+        for timing in timings:
+            predicted = profile.seconds(timing.work)
+            print(
+                f"{timing.shape}: an epoch takes {timing.epoch_seconds:.3f} s, predicted "
+                f"{predicted:.3f} s; loading and compiling took {timing.compile_seconds:.1f} s"
+            )
+        print(
+            f"{path}: {profile.flops_per_second / 1e9:,.0f} GFLOP/s, "
+            f"{profile.bytes_per_second / 1e9:,.0f} GB/s, {1e6 * profile.step_seconds:,.0f} us "
+            f"a step, {profile.compile_seconds:.1f} s a compilation"
+        )
     return 0

@@ -6,6 +6,7 @@ from pathlib import Path
 from absl import flags
 
 from jaxrank.commands.flags import define_model, define_strings, model_workdir
+from jaxrank.commands.streams import printing
 from jaxrank.commands.terminal import make_console
 
 # Rows of a ranking that are shown.
@@ -41,14 +42,15 @@ def run(values: flags.FlagValues, config: None) -> int:
     result = rank_photos(values.model, values.features, series)
     with atomic.written_to(folder):
         tables.write_frame(folder / "rankings.csv", result.table)
-    console.print_ranking(make_console(), result.table.head(_SHOWN))
     ranked = result.table[result.table["series_id"] != ""]
-    print(
-        f"{len(result.table):,} photos, {ranked['series_id'].nunique():,} series",
-        *([] if len(result.table) <= _SHOWN else [f"the first {_SHOWN} photos are shown"]),
-        *notes,
-        *result.notes,
-        f"\nResults: {folder / 'rankings.csv'}",
-        sep="\n",
-    )
+    with printing(folder / "rankings.csv"):
+        console.print_ranking(make_console(), result.table.head(_SHOWN))
+        print(
+            f"{len(result.table):,} photos, {ranked['series_id'].nunique():,} series",
+            *([] if len(result.table) <= _SHOWN else [f"the first {_SHOWN} photos are shown"]),
+            *notes,
+            *result.notes,
+            f"\nResults: {folder / 'rankings.csv'}",
+            sep="\n",
+        )
     return 0

@@ -1,8 +1,8 @@
 """`search`: its flags, which `train` shares, and what they mean to `jaxrank.search`."""
 
 import re
-import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from absl import flags
@@ -14,7 +14,8 @@ from jaxrank.commands.flags import (
     define_strings,
     refuse_empty,
 )
-from jaxrank.commands.terminal import make_console, silence_stdout
+from jaxrank.commands.streams import printing, warn
+from jaxrank.commands.terminal import make_console
 from jaxrank.configs import CATALOGUE_KEYS
 from jaxrank.errors import UserError
 from jaxrank.experiments.config_files import check_key, load_config, with_every_key
@@ -185,21 +186,31 @@ def run_search(
 ) -> int:
     from jaxrank.runner import signals
 
-    with signals.signals_end_at_once():
+    folder: Path | None = None
+
+    def describe_end() -> str:
+        if folder is None or not has_plan(folder):
+            return "interrupted"
+        return f"interrupted, nothing is lost; resume with 'search --resume --workdir={folder}'"
+
+    with signals.signals_end_at_once(describe_end):
         from absl import logging
 
+        from jaxrank.runner.resume import find_workdir, has_plan
         from jaxrank.runner.search import search
         from jaxrank.training import compilation_cache
 
-        compilation_cache.keep_compiled_programs()
+        if reason := compilation_cache.keep_compiled_programs():
+            warn(f"jaxrank: {reason}")
         # Orbax logs a traceback of what it then raises, and that we tell in one line.
         logging.set_verbosity(logging.FATAL)
         console = make_console()
         if values.dry_run:
             return _print_plan(console, given, workdir, resume, changes)
+        folder = find_workdir(workdir, resume=resume)
         result = search(
             **given,
-            workdir=workdir,
+            workdir=folder,
             resume=resume,
             **changes,
             save_budget=values.save_budget,
@@ -223,9 +234,10 @@ def _print_plan(
 
     folder = find_workdir(workdir, resume=resume)
     ready = plan_search(folder, given, **changes)
-    for line in ready.describe():
-        print(line)
-    print_plan(console, ready.waiting_cohorts, ready.prepared.experiments)
+    with printing():
+        for line in ready.describe():
+            print(line)
+        print_plan(console, ready.waiting_cohorts, ready.prepared.experiments)
     return 0
 
 
@@ -233,21 +245,13 @@ def _print_result(console: "Console", result: "SearchResult") -> int:
     from jaxrank.reporting import summary
     from jaxrank.reporting.console import print_summary
 
-    try:
+    with printing(result.workdir):
         print_summary(console, result.summary, result.caveats)
         for line in result.notes:
             print(line)
         print(f"\nResults: {result.workdir}")
         if result.nothing_to_do:
             print("The search had been finished before: nothing to do.")
-        sys.stdout.flush()
-    except BrokenPipeError:
-        raise
-    except OSError as error:
-        silence_stdout()
-        raise UserError(
-            f"the results are in {result.workdir}, but can't be printed ({error.strerror})"
-        ) from None
     if result.nothing_to_do:
         return 0
     # A script must notice when nothing that it asked for came out.

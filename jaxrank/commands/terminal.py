@@ -1,9 +1,10 @@
 """Where a command prints."""
 
 import datetime
-import os
 import sys
 from typing import TYPE_CHECKING
+
+from jaxrank.commands.streams import silence
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -22,11 +23,7 @@ def make_console() -> "Console":
         """Stops printing when its reader has gone, as in '| head'; the search continues."""
 
         def on_broken_pipe(self) -> None:
-            silence_stdout()
+            silence(sys.stdout)
 
     console = PatientConsole()
     return console if console.is_terminal else PatientConsole(width=150)
-
-
-def silence_stdout() -> None:
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

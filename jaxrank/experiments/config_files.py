@@ -4,10 +4,14 @@ A config file is a Python program that its user chose to run; nothing else in ja
 what it reads.
 """
 
+import numbers
 import os
 import runpy
+import traceback
+from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 from ml_collections import ConfigDict
 
 from jaxrank.configs import CATALOGUE_KEYS, REFERENCES, default
@@ -31,10 +35,9 @@ def load_config(path: str | None) -> ConfigDict:
         config = get_config()
     except UserError:
         raise
-    except (Exception, SystemExit) as error:
-        raise UserError(
-            f"--config={path}: get_config() failed: {type(error).__name__}: {error}"
-        ) from None
+    except BaseException as error:  # also SystemExit and KeyboardInterrupt, which it may raise
+        reason = traceback.format_exception_only(error)[-1].strip()
+        raise UserError(f"--config={path}: get_config() failed: {reason}") from None
     return check_config(config, f"--config={path}")
 
 
@@ -42,7 +45,7 @@ def check_config(config: Any, where: str) -> ConfigDict:
     """The config, if it has the keys of configs/default.py and no others."""
     if not isinstance(config, ConfigDict):
         raise UserError(f"{where}: not a ConfigDict, but {type(config).__name__}")
-    values = config.to_dict()
+    values = _read_values(config, where)
     known = default.get_config()
     for key in known:
         if key not in values:
@@ -62,7 +65,67 @@ def check_config(config: Any, where: str) -> ConfigDict:
     modes = values["modes"]
     if not isinstance(modes, dict) or not all(_is_names(names) for names in modes.values()):
         raise UserError(f"{where}: 'modes' must hold one tuple of experiment names a mode")
+    for name, changes in [*catalogue.items(), *((name, values[name]) for name in REFERENCES)]:
+        for key, value in changes.items():
+            if not _is_plain(value):
+                raise UserError(
+                    f"{where}: experiment '{name}': the key '{key}' is of type "
+                    f"{type(value).__name__}; give a number, true or false, or text"
+                )
+    hyperparameters = {key: value for key, value in known.items() if key not in CATALOGUE_KEYS}
+    for key, wanted in hyperparameters.items():
+        values[key] = _as_type_of(wanted, values[key], f"{where}: the key '{key}'")
     return ConfigDict(values)
+
+
+def _read_values(config: ConfigDict, where: str) -> dict[str, Any]:
+    """The config as nested dicts, without references to other fields.
+
+    Raises:
+      UserError: a value is required and missing, or a key is no text.
+    """
+    try:
+        keys = list(config)
+    except TypeError:  # it sorts them
+        raise UserError(f"{where}: a key is no text") from None
+    values = {}
+    for key in keys:
+        try:
+            value = config[key]
+            values[key] = value.to_dict() if isinstance(value, ConfigDict) else value
+        except Exception as error:  # a placeholder without a value; keys that can't be sorted
+            raise UserError(f"{where}: the key {key!r} has no usable value ({error})") from None
+    try:
+        _refuse_other_keys(values, where)
+    except RecursionError:
+        raise UserError(f"{where}: the config holds itself") from None
+    return values
+
+
+def _refuse_other_keys(values: Mapping[Any, Any], where: str) -> None:
+    for key, value in values.items():
+        if not isinstance(key, str):
+            raise UserError(f"{where}: the key {key!r} is no text")
+        if isinstance(value, Mapping):
+            _refuse_other_keys(value, f"{where}: in '{key}'")
+
+
+def _is_plain(value: Any) -> bool:
+    return isinstance(value, str | numbers.Real | np.bool_)
+
+
+def _as_type_of(wanted: Any, value: Any, where: str) -> Any:
+    """A hyperparameter in the type of the default; NumPy's numbers become Python's."""
+    if isinstance(value, np.generic):
+        value = value.item()
+    if type(wanted) is float and type(value) is int:
+        return float(value)
+    if type(value) is not type(wanted):
+        raise UserError(
+            f"{where} is {str(value)[:40]!r} of type {type(value).__name__}; it must be of type "
+            f"{type(wanted).__name__}, such as {wanted!r}"
+        )
+    return value
 
 
 def _is_names(names: Any) -> bool:

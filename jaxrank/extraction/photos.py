@@ -1,8 +1,9 @@
 """A photo's file: its name, and its bytes."""
 
+import itertools
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
@@ -46,11 +47,41 @@ def read_photo(photo: Photo, root: Path) -> bytes:
 
 def check_name(name: str) -> None:
     """Raises BadPhoto for a name that would not read back from a table as it was."""
-    if name != name.strip() or not name.isprintable() or name.startswith("'"):
+    if not _reads_back(name):
         raise BadPhoto(
             "its name has control characters, or blanks at an end, or begins with an apostrophe: "
             "rename it"
         )
+
+
+def _reads_back(name: str) -> bool:
+    return name == name.strip() and name.isprintable() and not name.startswith("'")
+
+
+def table_names(photos: Sequence[Photo]) -> list[str]:
+    """Names for the tables of an extraction, one a photo, no two alike.
+
+    A usable name is itself. One that `read_photo` refuses is shown with escapes, and numbered where
+    it would look like another photo's: that one may be good.
+    """
+    taken = {photo.name for photo in photos if _reads_back(photo.name)}
+    names = []
+    for photo in photos:
+        name = photo.name
+        if not _reads_back(name):
+            name = _with_escaped_ends(shown(name))
+            numbered = (f"{name} ({number})" for number in itertools.count(2))
+            name = next(one for one in itertools.chain([name], numbered) if one not in taken)
+            taken.add(name)
+        names.append(name)
+    return names
+
+
+def _with_escaped_ends(name: str) -> str:
+    """A table's cells lose blanks at their ends, and an apostrophe at the beginning."""
+    start = f"\\x{ord(name[0]):02x}" if name[0] in " '" else name[0]
+    end = "\\x20" if name[1:].endswith(" ") else name[1:][-1:]
+    return start + name[1:-1] + end
 
 
 def shown(name: str) -> str:

@@ -26,7 +26,7 @@ from jaxrank.extraction.bursts import Taken
 from jaxrank.extraction.decoding import Facts
 from jaxrank.extraction.extractors import Extractor, Options, make_extractors
 from jaxrank.extraction.partial_rows import PartialRows
-from jaxrank.extraction.photos import Listing, shown
+from jaxrank.extraction.photos import Listing, shown, table_names
 from jaxrank.extraction.series_table import Grouping, check_grouping, write_series
 from jaxrank.io import atomic, tables
 
@@ -83,8 +83,7 @@ def extract(
     """
     store = Path(store)
     if grouping is not None:
-        names = [shown(photo.name) for photo in listing.photos]
-        check_grouping(grouping, store, names, options.blocks)
+        check_grouping(grouping, store, table_names(listing.photos), options.blocks)
     extractors = make_extractors(options)
     with ExitStack() as stack:
         with feature_store.writing_errors(store):
@@ -111,6 +110,7 @@ class _Pass:
 
     def __init__(self, listing: Listing, store: Path, extractors: Mapping[str, Extractor]):
         self._listing, self._store, self._makers = listing, store, extractors
+        self._names = table_names(listing.photos)
         self.notes: list[str] = []
         self._old_rows = _old_photos(store / PHOTOS_CSV)
         described = feature_store.describe_store(store)
@@ -152,8 +152,7 @@ class _Pass:
                 f"{self._store}: its block '{name}' was not made of photos ('{old.source}') and "
                 "would be replaced; name another --features"
             )
-        listed = {shown(photo.name) for photo in self._listing.photos}
-        others = len(set(old.photos) - listed)
+        others = len(set(old.photos) - set(self._names))
         also = f"also of {others:,} photos that are not here; name another --features"
         if old.extraction.recipe != extractor.recipe or list(old.columns) != list(
             extractor.columns
@@ -183,12 +182,11 @@ class _Pass:
         known = {b: frozenset(self._kept[b].keys() | self._new[b].rows) for b in self._makers}
         coming = workers.see_all(photos, self._listing.root, views, known, num_workers)
         try:
-            for photo, seen in zip(
-                photos, _with_progress(coming, len(photos), console), strict=True
-            ):
+            shown_coming = _with_progress(coming, len(photos), console)
+            for photo, name, seen in zip(photos, self._names, shown_coming, strict=True):
                 if seen.reason and strict:
                     raise UserError(f"{shown(str(photo.path))}: {seen.reason} (--strict)")
-                self._take(shown(photo.name), seen)
+                self._take(name, seen)
             for block in self._makers:
                 self._encode(block)
         finally:  # what is done is done, also where Ctrl-C came

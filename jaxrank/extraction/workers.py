@@ -30,10 +30,13 @@ PATIENCE = 120.0
 # Photos waiting for each process.
 _AHEAD = 4
 
-# So often in a row processes that break down are started anew before a photo is blamed.
-_MOST_FAILURES = 3
+# A photo is blamed when so many processes have crashed at it: one alone may have been killed.
+_MOST_CRASHES = 3
+# So often in a row, without a photo done meanwhile, all processes are started anew.
+_MOST_FAILURES = 5
 _NO_START = (
-    "the processes that decode photos could not start: --workers may be too many for this machine; "
+    "the processes that decode photos end before they do any: --workers may be too many for this "
+    "machine; "
     "a script that calls extract needs 'if __name__ == \"__main__\":' before its work"
 )
 
@@ -129,12 +132,8 @@ def see_all(
                 yield seen
         except BrokenProcessPool:  # such as processes that were killed while they had no work
             failures += 1
-            if num_seen == 0:
-                raise UserError(_NO_START) from None
             if failures > _MOST_FAILURES:
-                ahead.popleft()
-                num_seen, failures = num_seen + 1, 0
-                yield Seen("its decoder crashed")
+                raise UserError(_NO_START) from None
 
 
 def _seen_by_pool(
@@ -151,14 +150,14 @@ def _seen_by_pool(
         try:
             with _no_interrupts():
                 _ = pool.active  # starts its threads and processes
-            waiting = deque(_schedule(pool, photo, patience) for photo in ahead)
+            waiting = deque((photo, _schedule(pool, photo, patience)) for photo in ahead)
             while True:
                 while len(waiting) < _AHEAD * workers and (photo := next(coming, None)):
                     ahead.append(photo)
-                    waiting.append(_schedule(pool, photo, patience))
+                    waiting.append((photo, _schedule(pool, photo, patience)))
                 if not waiting:
                     return
-                yield _result(waiting.popleft(), patience)
+                yield _result(pool, *waiting.popleft(), patience)
         finally:  # also where the reader has stopped early
             pool.stop()
 
@@ -181,10 +180,12 @@ def _no_interrupts() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _result(future: ProcessFuture, patience: float) -> Seen:
-    try:
-        return future.result()
-    except TimeoutError:
-        return Seen(f"its decoder had not ended after {patience:g} seconds")
-    except ProcessExpired:
-        return Seen("its decoder crashed")
+def _result(pool: ProcessPool, photo: Photo, future: ProcessFuture, patience: float) -> Seen:
+    for crashes in range(_MOST_CRASHES):
+        try:
+            return (_schedule(pool, photo, patience) if crashes else future).result()
+        except TimeoutError:
+            return Seen(f"its decoder had not ended after {patience:g} seconds")
+        except ProcessExpired:
+            continue
+    return Seen("its decoder crashed")

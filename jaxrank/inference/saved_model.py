@@ -27,6 +27,7 @@ from jaxrank.io import atomic
 from jaxrank.io.documents import read_json
 from jaxrank.losses import LEARN_TIES, LOSSES
 from jaxrank.models import ACTIVATIONS, Scorer
+from jaxrank.training.jax_settings import require_usable_jax
 from jaxrank.training.state import InitialWeights
 
 _FORMAT = 4
@@ -194,6 +195,7 @@ def load_model(folder: Path | str) -> Model:
     Raises:
       UserError: the folder is not a model of this version.
     """
+    require_usable_jax()
     folder = Path(folder)
     record = _read(folder / _MODEL_JSON)
     card = _read_card(record)

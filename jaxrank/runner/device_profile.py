@@ -26,6 +26,7 @@ from jaxrank.planning.costs import DeviceProfile, Work
 from jaxrank.planning.trials import make_trials
 from jaxrank.training import epoch
 from jaxrank.training.arrays import cohort_rows
+from jaxrank.training.jax_settings import require_usable_jax
 
 _FORMAT = 3
 _NUM_SERIES = 1000  # simulated; some 2,800 pairs
@@ -53,6 +54,7 @@ class Timing(NamedTuple):
 
 def profile_device() -> tuple[DeviceProfile, list[Timing]]:
     """Trains each of the cohorts for a few epochs, and fits the rates to what they took."""
+    require_usable_jax()
     simulated = synthetic.simulate(num_series=_NUM_SERIES)
     dataset = align(simulated.pairs, simulated.features)
     data = SplitDataset(dataset=dataset, splits_FM=splits.split_pairs(dataset.table))

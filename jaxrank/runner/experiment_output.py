@@ -17,6 +17,8 @@ from jaxrank.io.tables import write_frame
 from jaxrank.metrics import pair_differences
 from jaxrank.reporting.figures import draw_curves
 
+TEST_RESULTS_JSON = "test_results.json"
+
 
 def write_experiment(
     folder: Path,
@@ -49,7 +51,7 @@ def write_experiment(
             "trials": rows.to_dict("records"),
         }
     )
-    last = folder / "test_results.json"
+    last = folder / TEST_RESULTS_JSON
     if last.is_file() and last.read_text(encoding="utf-8", errors="replace") == test_results:
         return
     atomic.make_folder(folder)

@@ -62,6 +62,7 @@ class Manifest(NamedTuple):
       cohorts: in the order in which they are trained; of a trial that stands in two, the later
         counts.
       finished: whether the tables have been written.
+      files: that were there then, relative to the folder; see `resume.list_files`.
     """
 
     versions: dict[str, str]
@@ -72,10 +73,21 @@ class Manifest(NamedTuple):
     experiments: list[dict[str, Any]]
     cohorts: list[PlannedCohort]
     finished: bool
+    files: Sequence[str] = ()
 
     @property
     def trials(self) -> list[TrialKey]:
         return list(dict.fromkeys(key for cohort in self.cohorts for key in cohort.trials))
+
+    @property
+    def data_and_splits(self) -> str:
+        """A hash of what is the same for all trials: pairs, features and splits."""
+        return _checksum([self.data, self.folds])
+
+    @property
+    def identity(self) -> str:
+        """A hash of what a running cohort rests on."""
+        return _checksum([self.data, self.folds, self.experiments])
 
     def with_cohorts(self, cohorts: Sequence[Cohort]) -> "Manifest":
         """The record with further cohorts at the end."""

@@ -37,6 +37,7 @@ from jaxrank.planning.cohort import Cohort
 from jaxrank.planning.trials import Trial, make_trials
 from jaxrank.runner.options import SearchOptions, make_options, with_options
 from jaxrank.runner.warm_start import begin_from
+from jaxrank.training.jax_settings import require_usable_jax
 from jaxrank.training.state import InitialWeights
 
 MOST_TRIALS = 100_000
@@ -129,6 +130,7 @@ def prepare(pairs: PairsInput = None, features: FeaturesInput = None, **options:
       pairs, features: see `runner.search.search`.
       **options: see `SearchOptions`.
     """
+    require_usable_jax()
     chosen = make_options(options)
     _check_numbers(chosen)
     config = (

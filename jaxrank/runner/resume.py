@@ -27,8 +27,10 @@ from jaxrank.runner.manifest import (
 )
 from jaxrank.runner.prepare import Prepared, describe, prepare
 from jaxrank.runner.trial_archive import read_results
+from jaxrank.training.checkpointing import FOLDER
 
 OUTPUTS = Path("outputs/hyperparameter_search")
+TRAINING_LOG = "training.log"
 
 
 class Workspace(NamedTuple):
@@ -39,12 +41,14 @@ class Workspace(NamedTuple):
       prepared: the launch.
       finished: the results of the cohorts that need no training, by number.
       damaged: a sentence for each result that can't be read.
+      missing: files of a finished search that are gone.
     """
 
     record: Manifest
     prepared: Prepared
     finished: dict[int, list[TrialResult]]
     damaged: list[str]
+    missing: list[str]
 
     @property
     def waiting(self) -> list[PlannedCohort]:
@@ -53,6 +57,11 @@ class Workspace(NamedTuple):
     def describe(self) -> list[str]:
         """The data, the plan and what is left of it in sentences."""
         lines = [*describe(self.prepared), *self.damaged]
+        if self.missing:
+            lines.append(
+                f"files of this search that are missing are written again: {self.missing[0]}"
+                + (f" and {len(self.missing) - 1:,} more" if self.missing[1:] else "")
+            )
         if self.finished:
             waiting = sum(len(cohort.trials) for cohort in self.waiting)
             lines.append(f"resumed: {waiting} of {len(self.prepared.trials)} trials are waiting")
@@ -133,12 +142,13 @@ def plan_search(
         if extend or retry_failed:
             raise UserError(f"--workdir={folder}: there is no search to resume")
         prepared = prepare(**given)
-        return Workspace(new_manifest(prepared), prepared, {}, [])
+        return Workspace(new_manifest(prepared), prepared, {}, [], [])
     prepared = prepare(**resumed_options(record, given, extend=extend))
     check_same(folder, record, prepared, extend=extend)
     trials = {trial.key: trial for trial in prepared.trials}
-    finished, damaged = read_results(folder, [c.number for c in record.cohorts], trials)
-    ready = Workspace(record, prepared, finished, damaged)
+    cohorts = {c.number: [trials[key] for key in c.trials] for c in record.cohorts}
+    finished, damaged = read_results(folder, cohorts, record.data_and_splits)
+    ready = Workspace(record, prepared, finished, damaged, missing_files(folder, record))
     known = set(record.trials)
     results = ready.results if retry_failed else {}
     failed = {key for key, r in results.items() if not r.metrics.completed}
@@ -157,13 +167,31 @@ def plan_search(
         limit = memory_limit(prepared.launch["memory_fraction"])
         cohorts = planner.make_cohorts(more, prepared.split_data, limit, prepared.profile)
         record = extended_manifest(record, prepared, cohorts)
-    elif not tables_are_there(folder) or (ready.waiting and (extend or retry_failed)):
+    elif ready.missing or (ready.waiting and (extend or retry_failed)):
         record = record._replace(finished=False)
     # Files may have moved: what counts is their content.
     moved = {key: prepared.launch[key] for key in ("pairs", "features", "series", "init_from")}
     return ready._replace(record=record._replace(launch=record.launch | moved))
 
 
-def tables_are_there(folder: Path) -> bool:
-    """Whether the last files of a finished search are."""
-    return all((folder / name).is_file() for name in (TRIALS_CSV, SUMMARY_CSV, RESULTS_JSON))
+def list_files(folder: Path) -> list[str]:
+    """The files in a search's folder that can be written again, by their paths below it.
+
+    Not its log, and not the results in `checkpoints/`, of which the others are made: what lacks
+    these is trained again where they are needed.
+    """
+    paths = [path.relative_to(folder) for path in folder.rglob("*") if path.is_file()]
+    return sorted(
+        path.as_posix()
+        for path in paths
+        if not any(part.startswith(".") for part in path.parts)
+        and path.parts[0] not in (PLAN_JSON, TRAINING_LOG, FOLDER)
+    )
+
+
+def missing_files(folder: Path, record: Manifest) -> list[str]:
+    """The files that a finished search had and that are gone."""
+    if not (record.finished or record.files):
+        return []
+    names = dict.fromkeys([*record.files, TRIALS_CSV, SUMMARY_CSV, RESULTS_JSON])
+    return [name for name in names if not os.path.isfile(folder / name)]

@@ -46,11 +46,14 @@ def train_all(
 
     While one trains, the next ones are compiled, and the files of the last one are written. An
     experiment's folder is written when its last trial is done.
+
+    Raises:
+      Stopped: a signal came; all that was done is saved.
     """
     if ready.finished:  # a stopped run may not have written their folders
-        ready = ready._replace(prepared=auditor.beside(ready.prepared))
+        ready = ready._replace(prepared=auditor.beside(ready.prepared, stop_signal))
         names = dict.fromkeys(trial.experiment.name for trial in ready.prepared.trials)
-        _write_experiments(folder, ready, evaluator, names)
+        _write_experiments(folder, ready, evaluator, names, stop_signal)
     with (
         progress_bar(ready.waiting_cohorts, console) as show,
         Prefetcher(ready.prepared) as prefetcher,
@@ -93,8 +96,7 @@ class _Scheduler:
     def run(self) -> Workspace:
         prepared, waiting = self.ready.prepared, self.ready.waiting
         while waiting:
-            if (signal_number := self.stop_signal()) is not None:
-                raise Stopped(self.folder, signal_number)
+            self._stop_if_asked()
             number, cohort = waiting[0].number, cohort_of(waiting[0], prepared)
             self.prefetcher.begin(waiting)
             fitted = _fit(
@@ -113,7 +115,13 @@ class _Scheduler:
             self._finish(number, cohort, fitted)
             waiting = waiting[1:]
         self._collect()
+        self._stop_if_asked()
         return self.ready
+
+    def _stop_if_asked(self) -> None:
+        if (signal_number := self.stop_signal()) is not None:
+            self._collect()
+            raise Stopped(self.folder, signal_number)
 
     def _after_dispatch(self, number: int, cohort: Cohort, progress: state.Progress) -> None:
         self.show(cohort, progress)
@@ -122,11 +130,11 @@ class _Scheduler:
         if self.finishing is not None and self.finishing[1].done():
             # A full disk is an error now, not when this cohort has ended.
             self.finishing[1].result()
-        if (signal_number := self.stop_signal()) is not None:
+        if self.stop_signal() is not None:
             self.saver.save(number, progress)
             log.info("stopped after epoch %d of cohort %d", len(progress.history), number)
             log.info("%s", self.saver.account())
-            raise Stopped(self.folder, signal_number)
+            self._stop_if_asked()
         self.saver.save_if_due(number, progress)
 
     def _halve(self, number: int, cohort: Cohort) -> list[PlannedCohort]:
@@ -140,7 +148,8 @@ class _Scheduler:
     def _finish(self, number: int, cohort: Cohort, fitted: state.FitResult | str) -> None:
         """Has the results of a cohort written, while the next one trains."""
         # Its caveat comes before anything that is written of a cohort.
-        self.ready = self.ready._replace(prepared=self.auditor.beside(self.ready.prepared))
+        prepared = self.auditor.beside(self.ready.prepared, self.stop_signal)
+        self.ready = self.ready._replace(prepared=prepared)
         if isinstance(fitted, state.FitResult):
             last = max(planned.number for planned in self.ready.record.cohorts)
             _log_cohort(number, last, cohort, fitted)
@@ -154,6 +163,7 @@ class _Scheduler:
             fitted,
             self.evaluator,
             self.saver,
+            self.stop_signal,
         )
         self.finishing = number, future
 
@@ -174,8 +184,10 @@ def _finish_cohort(
     fitted: state.FitResult | str,
     evaluator: Evaluator,
     saver: Saver,
+    stop_signal: Callable[[], int | None],
 ) -> list[TrialResult]:
-    """Evaluates a trained cohort, or a trial that does not fit in memory, and writes its files."""
+    """Evaluates a trained cohort, or a trial that does not fit in memory, and writes its files;
+    after a signal only its results, of which the others can be made."""
     if isinstance(fitted, state.FitResult):
         results = evaluate_cohort(cohort, fitted, evaluator)
     else:
@@ -190,10 +202,11 @@ def _finish_cohort(
             )
     results = trial_results.keep_best_weights(results)
     with saver.finishing(number):
-        trial_archive.write_results(folder, number, results)
+        trial_archive.write_results(folder, number, results, ready.record.data_and_splits)
     ready = ready._replace(finished=ready.finished | {number: results})
     with saver.paused():
-        _write_experiments(folder, ready, evaluator, {t.experiment.name for t in cohort.trials})
+        names = {trial.experiment.name for trial in cohort.trials}
+        _write_experiments(folder, ready, evaluator, names, stop_signal)
     return results
 
 
@@ -241,11 +254,18 @@ def _log_cohort(number: int, last: int, cohort: Cohort, fitted: state.FitResult)
 
 
 def _write_experiments(
-    folder: Path, ready: Workspace, evaluator: Evaluator, names: Iterable[str]
+    folder: Path,
+    ready: Workspace,
+    evaluator: Evaluator,
+    names: Iterable[str],
+    stop_signal: Callable[[], int | None],
 ) -> None:
-    """Writes the folders of those of the experiments whose trials are all done."""
+    """Writes the folders of those of the experiments whose trials are all done, until a signal
+    comes."""
     prepared, done = ready.prepared, ready.results
     for name in names:
+        if stop_signal() is not None:
+            return
         mine = [trial.key for trial in prepared.trials if trial.experiment.name == name]
         if all(key in done for key in mine):
             experiment_output.write_experiment(

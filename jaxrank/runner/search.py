@@ -7,7 +7,7 @@ import logging
 import os
 import platform
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,7 +21,7 @@ from jaxrank import baselines
 from jaxrank.audit import checks
 from jaxrank.data import splits
 from jaxrank.data.inputs import FeaturesInput, PairsInput
-from jaxrank.errors import AuditFailed, UserError, did_you_mean
+from jaxrank.errors import AuditFailed, Stopped, UserError, did_you_mean
 from jaxrank.evaluation import leaderboard
 from jaxrank.evaluation.evaluator import (
     Evaluator,
@@ -45,16 +45,19 @@ from jaxrank.reporting.summary import (
 )
 from jaxrank.runner import signals
 from jaxrank.runner.background_audit import Auditor, audit_of
+from jaxrank.runner.experiment_output import TEST_RESULTS_JSON
 from jaxrank.runner.manifest import read_manifest, write_manifest
 from jaxrank.runner.options import with_options
 from jaxrank.runner.prepare import Prepared, describe
 from jaxrank.runner.resume import (
+    TRAINING_LOG,
     Workspace,
     find_workdir,
     has_plan,
+    list_files,
+    missing_files,
     plan_search,
     refuse_occupied,
-    tables_are_there,
 )
 from jaxrank.runner.scheduler import train_all
 from jaxrank.training.checkpointing import Saver
@@ -62,6 +65,7 @@ from jaxrank.training.checkpointing import Saver
 SAVE_BUDGET = 0.05
 # What becomes of the audit.
 WARN, REFUSE, OFF = AUDITS = ("warn", "refuse", "off")
+ENVIRONMENT_JSON = "environment.json"
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "pandas")
 
 log = logging.getLogger("jaxrank")
@@ -122,7 +126,8 @@ def search(
       audit: whether preferences and photos belong together: WARN reports it in every file, REFUSE
         raises where they seem not to, OFF does not look.
       audit_seconds: that looking for a link may take, the longest part of it.
-      catch_signals: upon Ctrl-C or SIGTERM finish the epoch, save, and raise `Stopped`.
+      catch_signals: upon Ctrl-C or SIGTERM during training finish the epoch, save, and raise
+        `Stopped`. When training has ended all is saved, and signals have their usual action.
       console: where log lines and a progress bar are shown; nothing is without it.
       **options: see `SearchOptions`.
 
@@ -158,16 +163,13 @@ def search(
         write_manifest(folder, ready.record)
         if audit == REFUSE:
             checks.write_audit(folder, found)
-        caught = signals.signals_caught() if catch_signals else nullcontext(lambda: None)
-        stop_signal = stack.enter_context(caught)
-        saver = stack.enter_context(closing(Saver(folder, save_budget)))
+        saver = stack.enter_context(closing(Saver(folder, save_budget, ready.record.identity)))
         said = [] if resumed or not goes_on else ["no search to resume: a new one begins"]
-        with progress.logging_to(folder / "training.log", console):
-            # What was found before is reported even where nobody looks again.
-            wanted = audit != OFF or checks.read_audit(folder) is not None
+        with progress.logging_to(folder / TRAINING_LOG, console):
+            wanted = _audit_wanted(folder, ready, audit)
             auditor = Auditor(folder, ready.prepared, audit_seconds, wanted=wanted)
             with auditor:
-                return _run(folder, ready, auditor, said, saver, console, stop_signal)
+                return _run(folder, ready, auditor, said, saver, console, catch_signals)
 
 
 @contextmanager
@@ -189,9 +191,17 @@ def _given(pairs: PairsInput, features: FeaturesInput, options: dict[str, Any]) 
     return {name: value for name, value in inputs.items() if value is not None} | options
 
 
+def _audit_wanted(folder: Path, ready: Workspace, audit: str) -> bool:
+    if ready.record.files and not ready.waiting and audit != REFUSE:
+        # A file that is written again has the caveats of the others.
+        return checks.AUDIT_JSON in ready.record.files
+    # What was found before is reported even where nobody looks again.
+    return audit != OFF or checks.read_audit(folder) is not None
+
+
 def _is_finished(folder: Path) -> bool:
     record = read_manifest(folder)
-    return record is not None and record.finished and tables_are_there(folder)
+    return record is not None and record.finished and not missing_files(folder, record)
 
 
 def _finished_result(folder: Path) -> SearchResult:
@@ -207,7 +217,7 @@ def _run(
     said: list[str],
     saver: Saver,
     console: Console | None,
-    stop_signal: Callable[[], int | None],
+    catch_signals: bool,
 ) -> SearchResult:
     """Trains what is waiting, evaluates and reports; `said` comes first in the log."""
     evaluator = make_evaluator(ready.prepared.split_data)
@@ -216,11 +226,18 @@ def _run(
         log.info(line)
     for number in ready.finished:
         saver.drop(number)  # what a kill may have left
+    for name in {Path(name).parts[0] for name in ready.missing}:
+        if any(name == e.name for e in ready.prepared.experiments):
+            (folder / name / TEST_RESULTS_JSON).unlink(missing_ok=True)  # it says: complete
     _write_records(folder, ready)
-    ready = train_all(folder, ready, evaluator, auditor, saver, console, stop_signal)
+    with signals.signals_caught() if catch_signals else nullcontext(lambda: None) as stop_signal:
+        ready = train_all(folder, ready, evaluator, auditor, saver, console, stop_signal)
+    # From here on all is saved, and a signal has its usual action, which ends a command at once.
+    if (signal_number := stop_signal()) is not None:  # it came after the last time of asking
+        raise Stopped(folder, signal_number)
     ready = ready._replace(prepared=auditor.beside(ready.prepared))
     result = _report(folder, ready, evaluator)
-    write_manifest(folder, ready.record._replace(finished=True))
+    write_manifest(folder, ready.record._replace(finished=True, files=list_files(folder)))
     log.info("%s", saver.account())
     log.info("done in %.1f s", time.perf_counter() - start)
     return result
@@ -277,6 +294,12 @@ def _summarise(prepared: Prepared, trials: pd.DataFrame, evaluator: Evaluator) -
 def _write_records(folder: Path, ready: Workspace) -> None:
     """What is known before training: config, environment, splits."""
     prepared = ready.prepared
+    tables.write_frame(
+        folder / "splits.csv",
+        splits.split_frame(
+            prepared.split_data.splits_FM, prepared.dataset.table, prepared.launch["split"]
+        ),
+    )
     documents.write_json(
         folder / "config.json",
         {
@@ -286,8 +309,10 @@ def _write_records(folder: Path, ready: Workspace) -> None:
             "experiments": [dataclasses.asdict(e) for e in prepared.experiments],
         },
     )
+    if not ready.waiting and (folder / ENVIRONMENT_JSON).is_file():
+        return  # it is that of the training
     documents.write_json(
-        folder / "environment.json",
+        folder / ENVIRONMENT_JSON,
         {
             "time": datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
             "python": platform.python_version(),
@@ -296,10 +321,4 @@ def _write_records(folder: Path, ready: Workspace) -> None:
             "devices": [f"{d.platform}: {d.device_kind}" for d in jax.local_devices()],
             "packages": {name: importlib.metadata.version(name) for name in _PACKAGES},
         },
-    )
-    tables.write_frame(
-        folder / "splits.csv",
-        splits.split_frame(
-            prepared.split_data.splits_FM, prepared.dataset.table, prepared.launch["split"]
-        ),
     )

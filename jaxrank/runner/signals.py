@@ -11,16 +11,19 @@ _SHOW_CURSOR = "\x1b[?25h"  # the progress bar hides it
 
 
 @contextmanager
-def signals_end_at_once() -> Iterator[None]:
+def signals_end_at_once(describe: Callable[[], str] = lambda: "interrupted") -> Iterator[None]:
     """Ends the program in one line upon Ctrl-C or SIGTERM, for as long as there is nothing to save.
 
     An exception would not do: while libraries are loaded it is swallowed, or crashes them.
+
+    Args:
+      describe: called when the signal comes, for the line.
     """
 
     def end(number: int, frame: FrameType | None) -> None:
         del frame
         with suppress(OSError):
-            os.write(_STDERR, b"\njaxrank: interrupted\n")
+            os.write(_STDERR, f"\njaxrank: {describe()}\n".encode(errors="replace"))
         os._exit(128 + number)
 
     with _handled_by(end):
@@ -54,7 +57,7 @@ def signals_caught() -> Iterator[Callable[[], int | None]]:
         came.append(number)
         # The system's own action: Python's would wait for the compiled program to return.
         signal.signal(signal.SIGINT, signal.SIG_DFL)
-        line = "\njaxrank: stopping after this epoch; Ctrl-C now ends at once\n"
+        line = "\njaxrank: stopping when what is done is saved; Ctrl-C now ends at once\n"
         # Not print: the signal may have come in the middle of one.
         with suppress(OSError):
             shown = line + _SHOW_CURSOR if os.isatty(_STDERR) else line

@@ -1,8 +1,9 @@
 """Results of finished cohorts, one NumPy archive each: `checkpoints/7.npz` in a search's folder."""
 
 import dataclasses
+import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,18 +13,26 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 
 from jaxrank.evaluation.trial_results import TrialMetrics, TrialResult
 from jaxrank.io import atomic
-from jaxrank.planning.trials import Trial, TrialKey
+from jaxrank.planning.trials import Trial
 from jaxrank.training.checkpointing import FOLDER
 
 # The parts of a result's weights.
 _WEIGHTS = ("params", "mean", "inv_std")
 
 
-def write_results(folder: Path, number: int, results: Sequence[TrialResult]) -> None:
+def write_results(folder: Path, number: int, results: Sequence[TrialResult], data: str) -> None:
     """Writes a cohort's results as one NumPy archive, without pickle: rows as JSON, the rest as
-    arrays."""
+    arrays.
+
+    Args:
+      folder: of the search.
+      number: of the cohort.
+      results: of its trials, in their order.
+      data: a hash of the pairs, features and splits; see `manifest.Manifest.data_and_splits`.
+    """
     history = pd.concat([r.history for r in results], ignore_index=True)
     arrays: dict[str, Any] = {
+        "identity": np.array(_identity([r.trial for r in results], data)),
         "rows": np.array(json.dumps([dataclasses.asdict(r.metrics) for r in results])),
         "scores": np.stack([r.scores_N for r in results]),
         "epochs": np.array([len(r.history) for r in results]),
@@ -39,15 +48,21 @@ def write_results(folder: Path, number: int, results: Sequence[TrialResult]) -> 
 
 
 def read_results(
-    folder: Path, numbers: Iterable[int], trials: Mapping[TrialKey, Trial]
+    folder: Path, cohorts: Mapping[int, Sequence[Trial]], data: str
 ) -> tuple[dict[int, list[TrialResult]], list[str]]:
     """The results of those cohorts of a search that have finished, by number, and a sentence for
-    each file that can't be read."""
+    each file that can't be read.
+
+    Args:
+      folder: of the search.
+      cohorts: by number, their trials.
+      data: as it was written.
+    """
     found, notes = {}, []
-    for number in numbers:
+    for number, trials in cohorts.items():
         path = folder / FOLDER / f"{number}.npz"
         try:
-            found[number] = _read_archive(path, trials)
+            found[number] = _read_archive(path, trials, data)
         except FileNotFoundError:
             continue
         except Exception as error:  # NumPy raises many kinds for damaged bytes
@@ -55,23 +70,36 @@ def read_results(
     return found, notes
 
 
-def _read_archive(path: Path, trials: Mapping[TrialKey, Trial]) -> list[TrialResult]:
-    """What `write_results` wrote."""
+def _identity(trials: Sequence[Trial], data: str) -> str:
+    """What results belong to: names alone could be those of another search."""
+    described = [[dataclasses.asdict(t.experiment), t.fold, t.seed] for t in trials]
+    text = json.dumps([data, described], sort_keys=True, default=np.generic.item)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _read_archive(path: Path, trials: Sequence[Trial], data: str) -> list[TrialResult]:
+    """What `write_results` wrote of these trials.
+
+    Raises:
+      Exception: of many kinds, for an archive of other trials or of another search, too.
+    """
     with open(path, "rb") as file, np.load(file, allow_pickle=False) as archive:
         arrays = dict(archive)
+    if str(arrays["identity"]) != _identity(trials, data):
+        raise ValueError("it has the results of other trials")
     rows = json.loads(str(arrays["rows"]))
     history = pd.DataFrame(
         {k.removeprefix("history/"): v for k, v in arrays.items() if k.startswith("history/")}
     )
     ends = np.cumsum(arrays["epochs"])
     results = []
-    for place, (row, end) in enumerate(zip(rows, ends, strict=True)):
+    for place, (trial, row, end) in enumerate(zip(trials, rows, ends, strict=True)):
         start = f"{place}/"
         tree = {k.removeprefix(start): v for k, v in arrays.items() if k.startswith(start)}
         parts = unflatten_dict(tree, sep="/")
         results.append(
             TrialResult(
-                trials[row["experiment_name"], row["fold"], row["seed"]],
+                trial,
                 TrialMetrics(**row),
                 history.iloc[end - arrays["epochs"][place] : end].reset_index(drop=True),
                 arrays["scores"][place],

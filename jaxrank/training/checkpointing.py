@@ -42,13 +42,15 @@ class Saver:
     although training continues meanwhile: on a CPU the two share the cores.
     """
 
-    def __init__(self, folder: Path, budget: float):
+    def __init__(self, folder: Path, budget: float, search: str = ""):
         """Args:
         folder: of the search.
         budget: the share of the run's time that saves of running cohorts may take.
+        search: tells its checkpoints from those of other searches.
         """
         self._folder = (folder / FOLDER).absolute()
         self._budget = budget
+        self._search = search
         self._start = time.perf_counter()
         self._saves: list[float] = []  # seconds of each checkpoint; Orbax's thread appends
         self._results: list[float] = []  # and of each cohort's results
@@ -91,7 +93,7 @@ class Saver:
     def _restore(self, number: int, shapes: TrainState) -> Progress | None:
         manager = self._open(number)
         for epoch in sorted(manager.all_steps(), reverse=True):
-            if not _is_sealed(self._folder / str(number) / str(epoch), epoch):
+            if not _is_sealed(self._folder / str(number) / str(epoch), self._name(number, epoch)):
                 log.warning(
                     "the checkpoint of epoch %d of cohort %d is damaged and passed over",
                     epoch,
@@ -196,6 +198,10 @@ class Saver:
         with atomic.disk_errors(self._folder):
             self._open(number).save(epoch, args=ocp.args.StandardSave(saved), force=True)
 
+    def _name(self, number: int, epoch: int) -> dict[str, Any]:
+        """What a checkpoint is of: it may have been moved from another cohort or search."""
+        return {"search": self._search, "cohort": number, "epoch": epoch}
+
     def _wait(self) -> None:
         if self._manager is not None:
             with atomic.disk_errors(self._folder):
@@ -205,7 +211,7 @@ class Saver:
         """Called by Orbax when a checkpoint is complete but for its final name."""
         start, size, number, epoch = self._in_flight
         (temporary,) = (self._folder / str(number)).glob(f"{epoch}.*")
-        _seal(temporary, epoch)
+        _seal(temporary, self._name(number, epoch))
         seconds = time.perf_counter() - start
         self._saves.append(seconds)
         self._last_save = seconds, size
@@ -260,18 +266,18 @@ def _checksums(checkpoint: Path) -> dict[str, int]:
     }
 
 
-def _seal(checkpoint: Path, epoch: int) -> None:
+def _seal(checkpoint: Path, name: dict[str, Any]) -> None:
     """Notes the checksums: what Orbax restores need not be what it has saved, as it does not
     notice a flipped bit."""
-    seal = {"epoch": epoch, "files": _checksums(checkpoint)}
+    seal = name | {"files": _checksums(checkpoint)}
     atomic.write_text(checkpoint / _SEAL, json.dumps(seal))
 
 
-def _is_sealed(checkpoint: Path, epoch: int) -> bool:
-    """Whether a checkpoint is as it was when it was complete."""
+def _is_sealed(checkpoint: Path, name: dict[str, Any]) -> bool:
+    """Whether a checkpoint is of what it should be, and as it was when it was complete."""
     try:
         noted = read_json(checkpoint / _SEAL)
         sums = _checksums(checkpoint)
-        return bool(sums and noted == {"epoch": epoch, "files": sums})
+        return bool(sums and noted == name | {"files": sums})
     except (OSError, ValueError):
         return False

@@ -1,30 +1,61 @@
 """Compiled programs kept on disk, so that a search like an earlier one compiles nothing."""
 
 import os
+import stat
 import sys
 from contextlib import suppress
 from pathlib import Path
 
 import jax
 
+# Compiled programs are code that is run: nobody else may write or replace them.
+_PRIVATE = 0o700
 
-def keep_compiled_programs() -> None:
-    """Has JAX keep what it compiles in the user's cache folder.
+
+def keep_compiled_programs() -> str:
+    """Has JAX keep what it compiles in the user's cache folder, which only the user can enter.
 
     Whoever has set JAX's own option (JAX_COMPILATION_CACHE_DIR, or false for
     JAX_ENABLE_COMPILATION_CACHE) has decided otherwise; a folder that can't be written is done
     without. JAX finds an entry by a hash of the program, the compiler, its flags and the machine.
+
+    Returns:
+      Why the folder is not used, in a sentence, where somebody else has a hand in it; else nothing.
     """
     if jax.config.values["jax_compilation_cache_dir"] is not None:
-        return
+        return ""
     folder = cache_folder() / "jaxrank" / "compiled"
     with suppress(OSError):
-        folder.mkdir(parents=True, exist_ok=True)
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        for private in (folder.parent, folder):
+            private.mkdir(mode=_PRIVATE, exist_ok=True)
+    try:
+        stranger = _not_ours(folder)
+    except OSError:  # not there, or it can't be looked at
+        return ""
+    if stranger is not None:
+        return (
+            f"compiled programs in {folder} are not used: {stranger} is a link or belongs to "
+            "another user; remove it"
+        )
     if not os.access(folder, os.W_OK):
-        return
+        return ""
+    with suppress(OSError):  # earlier versions made them as the umask says
+        for private in (folder.parent, folder):
+            private.chmod(_PRIVATE)
     jax.config.update("jax_compilation_cache_dir", str(folder))
     # Also the small ones: a search compiles some dozens besides those of its cohorts.
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+    return ""
+
+
+def _not_ours(folder: Path) -> Path | None:
+    """The first of the cache's folders and files that is a link or belongs to another user."""
+    for path in (folder.parent, folder, *folder.iterdir()):
+        status = path.lstat()
+        if status.st_uid != os.getuid() or stat.S_ISLNK(status.st_mode):
+            return path
+    return None
 
 
 def cache_folder() -> Path:

@@ -4,7 +4,6 @@ The table runs the command line as a user would; the fuzz tests hand every reade
 nearly right.
 """
 
-import collections
 import csv
 import json
 import shutil
@@ -22,7 +21,9 @@ from small_data import make_data
 import jaxrank
 from jaxrank.cli import main
 from jaxrank.data import feature_store
+from jaxrank.experiments.hyperparameters import Experiment
 from jaxrank.io import atomic
+from jaxrank.planning.trials import Trial
 from jaxrank.reporting import summary
 from jaxrank.runner import trial_archive
 from jaxrank.runner.manifest import PLAN_JSON, read_manifest
@@ -397,7 +398,6 @@ def test_fuzz_of_tables(tmp_path: Path, good: bytes, read: Callable[[Path], obje
     fuzz()
 
 
-TRIALS: Any = collections.defaultdict(lambda: None)
 GOOD = feature_store.Block(["a", "b"], ["x", "y"], np.array([[1, 2], [3, 4]], np.float32))
 
 
@@ -424,13 +424,28 @@ def searched(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return jaxrank.search(table, {"iqa": store["iqa"]}, workdir=workdir, **options).workdir
 
 
+def read_archive(workdir: Path) -> object:
+    record = read_manifest(workdir)
+    assert record is not None
+    values: Any = record.experiments[0].items()
+    experiment = Experiment(**{k: tuple(v) if isinstance(v, list) else v for k, v in values})
+    trials = {1: [Trial(experiment, 0, 0)]}
+    found, notes = trial_archive.read_results(workdir, trials, record.data_and_splits)
+    assert found or notes
+    return found
+
+
+def test_the_archive_that_is_fuzzed_is_that_of_its_trial(searched: Path) -> None:
+    assert read_archive(searched)
+
+
 @pytest.mark.parametrize(
     ("name", "read"),
     [
         ("plan.json", read_manifest),
         ("results.json", lambda workdir: summary.read_results_json(workdir / "results.json")),
         ("iqa_only/model/model.json", lambda w: jaxrank.load_model(w / "iqa_only" / "model")),
-        ("checkpoints/1.npz", lambda workdir: trial_archive.read_results(workdir, [1], TRIALS)),
+        ("checkpoints/1.npz", read_archive),
     ],
 )
 def test_fuzz_of_what_a_search_left(

@@ -20,6 +20,7 @@ from jaxrank.extraction.decoding import BadPhoto, decode
 from jaxrank.extraction.extractors import Extractor, Options, make_extractors
 from jaxrank.extraction.photos import Photo, list_folder, list_table, read_photo
 from jaxrank.extraction.pipeline import extract
+from jaxrank.io import tables
 
 
 @pytest.fixture
@@ -97,6 +98,30 @@ def test_every_broken_and_odd_file_has_its_row_and_none_stops_the_run(tmp_path: 
     block = feature_store.open_feature_store(tmp_path / "store")["iqa"]
     assert set(block.photos) == set(found.good)
     assert np.isfinite(block.values).all()
+
+
+@pytest.mark.parametrize(
+    ("bad", "good"),
+    [
+        ("a\x1b.jpg", "a\\x1b.jpg"),  # an escape character, and the text that shows it
+        ("a\u0301\x85.jpg", "a\u0301\\x85.jpg"),  # a letter with a combining accent
+        (" a.jpg", "a.jpg"),  # a table's cells lose blanks at their ends
+        ("'a.jpg", "a.jpg"),
+    ],
+)
+def test_a_photo_is_not_mistaken_for_one_whose_name_prints_alike(
+    tmp_path: Path, bad: str, good: str
+) -> None:
+    folder = fill(tmp_path / "photos", 1)
+    for name in (bad, good):
+        shutil.copy(folder / "000.jpg", folder / name)
+    for _ in range(2):  # the second run reads the table of the first
+        found = extract(list_folder(folder), tmp_path / "store", IQA)
+        assert sorted(found.good) == sorted(["000.jpg", good])
+        assert len(found.bad) == 1
+        table = tables.read_csv(tmp_path / "store" / "photos.csv")
+        assert len(set(table.texts("image"))) == 3
+    assert good in rows(tmp_path / "store", "iqa")
 
 
 def test_odd_photos_go_through_networks(tmp_path: Path, tiny_clip: str) -> None:

@@ -23,14 +23,16 @@ from small_data import ROOT, make_data
 
 import jaxrank
 from jaxrank import baselines, train
+from jaxrank.audit import checks
 from jaxrank.cli import main
 from jaxrank.data.feature_store import Block
 from jaxrank.data.preferences import Preferences
-from jaxrank.errors import UserError
+from jaxrank.errors import Stopped, UserError
 from jaxrank.evaluation.evaluator import baseline_metrics, make_evaluator, trial_metrics
 from jaxrank.io import atomic
 from jaxrank.planning import planner
-from jaxrank.runner import manifest, prepare, resume
+from jaxrank.runner import experiment_output, manifest, prepare, resume
+from jaxrank.runner.background_audit import Auditor
 from jaxrank.training import checkpointing
 from jaxrank.training.epoch import cohort_epochs
 from jaxrank.training.state import Progress
@@ -211,6 +213,55 @@ def test_a_signal_before_there_is_anything_to_save_ends_in_one_line(
     assert (done.stdout, done.stderr) == ("", "\njaxrank: interrupted\n")
 
 
+def run_until_signal(code: str, *words: str) -> tuple[int, str]:
+    """Exit status and stderr of a command, run after some code, that sends itself SIGTERM."""
+    code = f"import os, signal, sys, time\nfrom jaxrank.cli import main\n{code}"
+    code += "sys.exit(main(['launch.py', *sys.argv[1:]]))"
+    done = subprocess.run(
+        [sys.executable, "-c", code, *words], capture_output=True, text=True, check=False
+    )
+    return done.returncode, done.stderr
+
+
+STOP = "os.kill(os.getpid(), signal.SIGTERM); time.sleep(60); os._exit(1)"
+
+
+def test_a_signal_during_the_report_ends_at_once_and_loses_nothing(
+    small_files: tuple[Path, Path], tmp_path: Path
+) -> None:
+    workdir = tmp_path / "w"
+    words = ["search", f"--pairs={small_files[0]}", f"--features={small_files[1]}"]
+    words += ["--experiments=iqa_only", "--config.max_epochs=2", f"--workdir={workdir}"]
+    code = (
+        "from jaxrank.runner import search\n"
+        "def stop(report):\n"
+        f"    {STOP}\n"
+        "search.write_sections = stop\n"
+    )
+    status, err = run_until_signal(code, *words)
+    assert status == 143
+    resume_words = f"'search --resume --workdir={workdir}'"
+    assert err == f"\njaxrank: interrupted, nothing is lost; resume with {resume_words}\n"
+    saved = state_of(workdir / "checkpoints")
+    assert not jaxrank.search(workdir=workdir, resume=True).nothing_to_do
+    assert state_of(workdir / "checkpoints") == saved  # nothing was trained again
+
+
+def test_a_signal_during_the_audit_ends_at_once(
+    small_files: tuple[Path, Path], tmp_path: Path
+) -> None:
+    words = [f"--pairs={small_files[0]}", f"--features={small_files[1]}"]
+    code = (
+        "from jaxrank.audit import checks\n"
+        "def stop(case, earlier):\n"
+        f"    {STOP}\n"
+        "checks.CHECKS['reference'] = stop\n"
+    )
+    for command in (["audit"], ["search", "--audit=refuse"]):
+        status, err = run_until_signal(code, *command, *words, f"--workdir={tmp_path / 'w'}")
+        assert (status, err) == (143, "\njaxrank: interrupted\n")
+
+
 def test_a_search_goes_on_when_the_reader_of_its_output_has_gone(
     small_files: tuple[Path, Path], tmp_path: Path
 ) -> None:
@@ -288,6 +339,54 @@ def test_finished_trials_are_not_trained_again_and_the_running_cohort_goes_on(
     assert_same_search(whole, workdir)
 
 
+def test_a_signal_while_files_are_written_leaves_the_rest_to_the_next_run(
+    whole: Path, small_data: SmallData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The last cohort has been trained: nothing asks any more but who writes."""
+    workdir = tmp_path / "w"
+    write = experiment_output.write_experiment
+
+    def stop(folder: Path, *arguments: Any) -> None:
+        if folder.name == "shuffled":
+            os.kill(os.getpid(), signal.SIGTERM)
+        write(folder, *arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(experiment_output, "write_experiment", stop)
+        with pytest.raises(Stopped):
+            jaxrank.search(*small_data, workdir=workdir, catch_signals=True, **SMALL)
+    assert not (workdir / "results.json").exists()
+    monkeypatch.setattr(train, "fit", pytest.fail)
+    jaxrank.search(*small_data, workdir=workdir, resume=True)
+    assert_same_search(whole, workdir)
+
+
+def test_a_signal_while_training_waits_for_the_audit_saves_the_cohort(
+    whole: Path, small_data: SmallData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workdir = tmp_path / "w"
+    beside = Auditor.beside
+
+    def endless(*_: Any, go_on: Callable[[], None], **__: Any) -> Any:
+        while True:
+            go_on()
+            time.sleep(0.01)
+
+    def stop(self: Auditor, *arguments: Any) -> Any:
+        os.kill(os.getpid(), signal.SIGTERM)
+        return beside(self, *arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(checks, "audit", endless)
+        patch.setattr(Auditor, "beside", stop)
+        with pytest.raises(Stopped):
+            jaxrank.search(*small_data, workdir=workdir, catch_signals=True, **SMALL)
+    assert [path.name for path in (workdir / "checkpoints").iterdir()] == ["1.npz"]
+    assert not list(workdir.glob("*/history.csv"))  # they have the audit's caveat
+    jaxrank.search(*small_data, workdir=workdir, resume=True)
+    assert_same_search(whole, workdir)
+
+
 @pytest.mark.parametrize("damage", ["half", "bit", "renamed", "both"])
 def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(
     whole: Path,
@@ -334,6 +433,42 @@ def test_a_damaged_result_is_trained_again(
     path.write_bytes(content)
     jaxrank.search(*small_data, workdir=workdir, resume=True)
     assert_same_search(whole, workdir)
+
+
+@pytest.mark.parametrize("of", ["cohort", "search"])
+def test_results_of_other_trials_are_trained_again(
+    whole: Path, small_data: SmallData, tmp_path: Path, of: str
+) -> None:
+    """Results of the same names, but of other hyperparameters, or of another cohort."""
+    workdir = tmp_path / "w"
+    shutil.copytree(whole, workdir)
+    (workdir / "summary.csv").unlink()
+    other = workdir / "checkpoints" / "2.npz"
+    if of == "search":
+        changes = {"experiments": ["tiny_mlp"], "overrides": {**SMALL["overrides"], "dropout": 0.5}}
+        jaxrank.search(*small_data, workdir=tmp_path / "o", audit="off", **(SMALL | changes))
+        other = tmp_path / "o" / "checkpoints" / "1.npz"
+    shutil.copy(other, workdir / "checkpoints" / "1.npz")
+    jaxrank.search(*small_data, workdir=workdir, resume=True)
+    assert (
+        "1.npz can't be read (it has the results of other trials)"
+        in (workdir / "training.log").read_text()
+    )
+    assert_same_search(whole, workdir)
+
+
+def test_a_checkpoint_of_another_search_is_passed_over(
+    whole: Path, small_data: SmallData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    changes = {"overrides": {**SMALL["overrides"], "dropout": 0.5}}
+    search_killed_after(2, small_data, tmp_path / "o", monkeypatch, **changes)
+    search_killed_after(1, small_data, tmp_path / "w", monkeypatch)
+    place = Path("checkpoints") / "1"
+    shutil.rmtree(tmp_path / "w" / place)
+    shutil.copytree(tmp_path / "o" / place, tmp_path / "w" / place)
+    jaxrank.search(*small_data, workdir=tmp_path / "w", resume=True)
+    assert "resumes after" not in (tmp_path / "w" / "training.log").read_text()
+    assert_same_search(whole, tmp_path / "w")
 
 
 def test_a_folder_that_was_half_written_is_written_again(
@@ -397,6 +532,49 @@ def test_tables_that_are_gone_are_written_again_without_training(
         (workdir / name).unlink()
         assert not jaxrank.search(*small_data, workdir=workdir, resume=True).nothing_to_do
         assert_same_search(whole, workdir)
+
+
+def test_every_file_that_is_gone_is_written_again_to_the_same_bits(
+    whole: Path, small_data: SmallData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workdir = tmp_path / "w"
+    shutil.copytree(whole, workdir)
+    monkeypatch.setattr(train, "fit", pytest.fail)
+    files = resume.list_files(workdir)
+    kinds = {Path(name).name for name in files}
+    assert kinds >= {
+        "config.json", "environment.json", "splits.csv", "audit.json", "audit.txt", "errors.csv",
+        "trials.csv", "summary.csv", "results.json", "leaderboard.txt", "leaderboard.png",
+        "reliability.png", "history.csv", "training_curves.png", "predictions.csv",
+        "test_results.json", "model.json", "photos.json",
+    }  # fmt: skip
+    before = {name: (workdir / name).read_bytes() for name in files}
+    # One experiment's file: the others' are left alone.
+    (workdir / "tiny_mlp" / "predictions.csv").unlink()
+    other = (workdir / "iqa_only" / "history.csv").stat().st_mtime_ns
+    assert not jaxrank.search(*small_data, workdir=workdir, resume=True).nothing_to_do
+    log = (workdir / "training.log").read_text()
+    assert "that are missing are written again: tiny_mlp/predictions.csv\n" in log
+    assert (workdir / "iqa_only" / "history.csv").stat().st_mtime_ns == other
+    assert jaxrank.search(*small_data, workdir=workdir, resume=True).nothing_to_do
+    for name in resume.list_files(workdir):
+        (workdir / name).unlink()
+    jaxrank.search(*small_data, workdir=workdir, resume=True, audit="off")  # it was not off
+    assert_same_search(whole, workdir)
+    for name in files:  # weights are compared above, their files have other names
+        if "/params/" not in name and name != "environment.json":  # it has the time
+            assert (workdir / name).read_bytes() == before[name], name
+
+
+def test_what_can_not_be_made_of_saved_results_is_trained_again(
+    whole: Path, small_data: SmallData, tmp_path: Path
+) -> None:
+    workdir = tmp_path / "w"
+    shutil.copytree(whole, workdir)
+    shutil.rmtree(workdir / "checkpoints")
+    shutil.rmtree(workdir / "tiny_mlp")
+    jaxrank.search(*small_data, workdir=workdir, resume=True)
+    assert_same_search(whole, workdir)
 
 
 def test_a_search_whose_checkpoints_were_removed_can_be_extended(

@@ -1,0 +1,25 @@
+"""Settings of JAX, from the environment or a script, with which nothing can be computed."""
+
+import jax
+
+from jaxrank.errors import UserError
+
+
+def require_usable_jax() -> None:
+    """Refuses unusable settings before any work is done.
+
+    Raises:
+      UserError: JAX finds no device, or computes with 64 bits.
+    """
+    try:
+        jax.local_devices()
+    except Exception as error:  # of many kinds, by platform
+        chosen = jax.config.values["jax_platforms"]
+        reason = (str(error).splitlines() or [""])[0][:200]
+        hint = f"; set JAX_PLATFORMS, now '{chosen}', to what is here" if chosen else ""
+        raise UserError(f"JAX can't start ({type(error).__name__}: {reason}){hint}") from None
+    if jax.config.values["jax_enable_x64"]:
+        raise UserError(
+            "JAX_ENABLE_X64 is set: jaxrank computes with 32 bits, with 64 its results would be "
+            "others; unset it"
+        )
