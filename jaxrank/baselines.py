@@ -8,17 +8,32 @@ from jaxrank.data.dataset import Dataset
 
 CHANCE, POSITION = "chance", "position"
 IQA_BLOCK = "iqa"
+# Of a wide block the first columns are baselines: each one is compared with every experiment.
+MOST_HEURISTICS = 64
 
 
 def heuristic_scores(dataset: Dataset) -> dict[str, np.ndarray]:
-    """The one-line rules as scores [N]: chance, and each image-quality number as it is."""
+    """The heuristic baselines as scores [N]: chance, and each image-quality number as it is, of
+    MOST_HEURISTICS at most."""
     scores = {CHANCE: np.zeros(len(dataset.photos), np.float32)}
     if IQA_BLOCK in dataset.block_columns:
         columns = dataset.block_columns[IQA_BLOCK]
-        for name, index in zip(columns, dataset.column_indices([IQA_BLOCK]), strict=True):
+        indices = dataset.column_indices([IQA_BLOCK])
+        for name, index in list(zip(columns, indices, strict=True))[:MOST_HEURISTICS]:
             unique = f"{IQA_BLOCK}:{name}" if name in (CHANCE, POSITION, *REFERENCES) else name
             scores[unique] = dataset.features_ND[:, index]
     return scores
+
+
+def heuristic_notes(dataset: Dataset) -> list[str]:
+    """Which image-quality numbers are no baselines."""
+    columns = dataset.block_columns.get(IQA_BLOCK, ())
+    if len(columns) <= MOST_HEURISTICS:
+        return []
+    return [
+        f"block '{IQA_BLOCK}' has {len(columns):,} columns: only its first {MOST_HEURISTICS} are "
+        f"heuristic baselines, up to '{columns[MOST_HEURISTICS - 1]}'"
+    ]
 
 
 RIDGE, SIGNED_SUM = "ridge", "signed sum"

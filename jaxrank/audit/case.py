@@ -1,6 +1,7 @@
 """What an audit looks at, and what each of its checks returns."""
 
 import dataclasses
+import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeAlias
 
@@ -14,6 +15,7 @@ PASS, WARN, FAIL = VERDICTS = ("pass", "warn", "fail")
 UNVERIFIED = "unverified"
 # From good to bad.
 SEVERITY = (PASS, UNVERIFIED, WARN, FAIL)
+NOT_FINISHED = "audit not finished"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -24,15 +26,19 @@ class AuditCase:
       table: of all pairs.
       data: the pairs whose photos have features, and their splits.
       compared: the pairs with all votes, and a reference.
-      max_seconds: that the permutation test may take.
+      deadline: of the audit, on the clock `time.monotonic`.
       go_on: called between steps; what it raises ends the audit.
     """
 
     table: pd.DataFrame
     data: SplitDataset
     compared: tuple[pd.DataFrame, pd.DataFrame] | None
-    max_seconds: float
+    deadline: float
     go_on: Callable[[], None] = lambda: None
+
+    @property
+    def seconds_left(self) -> float:
+        return max(0.0, self.deadline - time.monotonic())
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -1,5 +1,6 @@
 """The audit as a whole: every check run, and one verdict."""
 
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -24,7 +25,7 @@ from jaxrank.io import atomic, documents
 from jaxrank.io.documents import read_json
 
 AUDIT_JSON, AUDIT_TXT = "audit.json", "audit.txt"
-# Seconds that the permutation test, the longest part of an audit, may take.
+# Seconds that an audit may take; its permutation test is the longest part.
 SECONDS = 30.0
 
 # A check's name stands in the facts of `audit.json`. The headline is that of the worst result, and
@@ -89,12 +90,15 @@ def audit(
     max_seconds: float = SECONDS,
     go_on: Callable[[], None] = lambda: None,
 ) -> Audit:
-    """Runs every check; see `AuditCase` for the arguments."""
+    """Runs every check; see `AuditCase` for the arguments.
+
+    After `max_seconds` no further step begins; what was not looked for is reported.
+    """
     case = AuditCase(
         table=table,
         data=data,
         compared=compared,
-        max_seconds=max_seconds,
+        deadline=time.monotonic() + max_seconds,
         go_on=go_on,
     )
     results: dict[str, CheckResult] = {}
@@ -138,6 +142,9 @@ def read_audit(folder: Path) -> Audit | None:
         sound = all(isinstance(text, str) for text in texts) and content["verdict"] in VERDICTS
         # What was not finished, for want of time, is tried again.
         finished = content["facts"]["permutation_test"]["verdict"] != OUT_OF_TIME
+        finished &= all(
+            content["facts"][name] is not None for name in ("leakage", "feature_quality")
+        )
         return Audit(**content) if sound and finished else None
     except (OSError, ValueError, TypeError, KeyError):
         return None

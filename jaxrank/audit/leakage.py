@@ -11,7 +11,7 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from jaxrank import statistics
-from jaxrank.audit.case import WARN, AuditCase, CheckResult
+from jaxrank.audit.case import NOT_FINISHED, UNVERIFIED, WARN, AuditCase, CheckResult
 from jaxrank.audit.permutation_test import MOST_PAIRS
 from jaxrank.audit.projection import MOST_COMPONENTS, components
 from jaxrank.data import splits
@@ -232,6 +232,14 @@ def _nearest(
 def check(case: AuditCase, earlier: Mapping[str, CheckResult]) -> CheckResult:
     """Do held-out pairs know anything of the training pairs?"""
     del earlier
+    if not case.seconds_left:
+        return CheckResult(
+            verdict=UNVERIFIED,
+            label=NOT_FINISHED,
+            headline="The time was too short to look for leaks between the splits.",
+            advice="Give more --audit_seconds.",
+            evidence=("Leaks: not looked for, for want of time.",),
+        )
     found = find_leaks(case.data)
     judged = CheckResult()
     if found.behaviour.leaks:

@@ -21,7 +21,7 @@ from threadpoolctl import threadpool_limits
 
 from jaxrank import baselines, statistics
 from jaxrank.audit import reference
-from jaxrank.audit.case import FAIL, UNVERIFIED, AuditCase, CheckResult
+from jaxrank.audit.case import FAIL, NOT_FINISHED, UNVERIFIED, AuditCase, CheckResult
 from jaxrank.audit.projection import components
 from jaxrank.baselines import BETTER_WHEN_HIGHER, RIDGE, SIGNED_SUM, ridge_scores
 from jaxrank.data.dataset import Dataset, permuted_rows
@@ -30,7 +30,7 @@ from jaxrank.errors import UserError
 LINKED, INVERTED, UNLINKED = "linked", "inverted", "no link found"
 TOO_FEW, OUT_OF_TIME = "too few pairs", "out of time"
 NOTHING_VARIES = "no feature differs"
-NO_LINK, NOT_FINISHED = "no link found between labels and photos", "audit not finished"
+NO_LINK = "no link found between labels and photos"
 FEWEST_PERMUTATIONS = 99
 # The level of a link. At 5% a real table whose photo numbers are permuted would have passed.
 ALPHA = 0.001
@@ -295,7 +295,7 @@ def _is_inverted(looks: list[TestStatistic], signed_z: float | None, limit_z: fl
 
 def check(case: AuditCase, earlier: Mapping[str, CheckResult]) -> CheckResult:
     """Do preferences and features have anything to do with each other?"""
-    found = run_permutation_test(case.data.dataset, max_seconds=case.max_seconds, go_on=case.go_on)
+    found = run_permutation_test(case.data.dataset, max_seconds=case.seconds_left, go_on=case.go_on)
     judged = CheckResult() if found.verdict == LINKED else _judge(found, earlier)
     return dataclasses.replace(judged, evidence=tuple(_evidence(found)), facts=found)
 

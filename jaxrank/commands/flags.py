@@ -32,9 +32,7 @@ def define_options(values: flags.FlagValues, names: Iterable[str]) -> None:
 
 
 def define_audit_seconds(values: flags.FlagValues) -> None:
-    flags.DEFINE_float(
-        "audit_seconds", 30.0, "seconds that the permutation test may take", flag_values=values
-    )
+    flags.DEFINE_float("audit_seconds", 30.0, "seconds that the audit may take", flag_values=values)
     flags.register_validator(
         "audit_seconds", lambda seconds: seconds > 0, "must be above 0", flag_values=values
     )

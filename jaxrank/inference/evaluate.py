@@ -144,6 +144,7 @@ def _rules(dataset: Dataset, store: Features) -> tuple[dict[str, np.ndarray], li
                 block_columns={baselines.IQA_BLOCK: tuple(block.columns)},
             )
     rules = baselines.heuristic_scores(dataset)
+    notes += baselines.heuristic_notes(dataset)
     if MODEL in rules:  # a column of that name
         rules[f"{baselines.IQA_BLOCK}:{MODEL}"] = rules.pop(MODEL)
     return rules, notes

@@ -242,7 +242,7 @@ def _summarise(inputs: Inputs, dataset: Dataset, split: str) -> DataSummary:
         series=len(dataset.series_ids),
         photos=len(dataset.photos),
         blocks={name: len(columns) for name, columns in dataset.block_columns.items()},
-        notes=list(dataset.notes),
+        notes=[*dataset.notes, *baselines.heuristic_notes(dataset)],
     )
 
 

@@ -125,7 +125,7 @@ def search(
       save_budget: the share of the time that checkpoints may take.
       audit: whether preferences and photos belong together: WARN reports it in every file, REFUSE
         raises where they seem not to, OFF does not look.
-      audit_seconds: that looking for a link may take, the longest part of it.
+      audit_seconds: that the audit may take.
       catch_signals: upon Ctrl-C or SIGTERM during training finish the epoch, save, and raise
         `Stopped`. When training has ended all is saved, and signals have their usual action.
       console: where log lines and a progress bar are shown; nothing is without it.

@@ -268,3 +268,17 @@ def test_series_on_two_sides_of_a_split_warn() -> None:
     )
     assert series == ""
     assert pair in ("series stand on two sides of the split", "the split leaks")
+
+
+def test_an_audit_out_of_time_begins_no_further_check_and_is_done_again(tmp_path: Path) -> None:
+    checked, store = large_data(linked=True)
+    dataset = align(checked, store)
+    data = SplitDataset(dataset=dataset, splits_FM=splits.split_pairs(checked.table))
+    found = checks.audit(checked.table, data, max_seconds=1e-9)
+    assert found.verdict == case.WARN
+    assert found.label == "audit not finished"
+    assert found.facts["leakage"] is None
+    assert found.facts["feature_quality"] is None
+    assert sum("for want of time" in line for line in found.evidence) == 2
+    checks.write_audit(tmp_path, found)
+    assert checks.read_audit(tmp_path) is None

@@ -1,6 +1,10 @@
 """Few numbers in place of many features; permutations inside series."""
 
+from typing import Any
+
 import numpy as np
+import pytest
+import scipy.linalg
 
 from jaxrank.audit import projection
 from jaxrank.data import dataset
@@ -52,3 +56,57 @@ def test_components_keep_the_directions_in_which_photos_of_a_series_differ() -> 
     truth = hidden[::2] - hidden[1::2]
     fitted = shown @ np.linalg.lstsq(shown, truth, rcond=None)[0]
     assert np.corrcoef(fitted, truth)[0, 1] > 0.98
+
+
+def squared_distances(inputs_NK: np.ndarray) -> np.ndarray:
+    return ((inputs_NK[:, None] - inputs_NK[None]) ** 2).sum(axis=-1)
+
+
+@pytest.mark.parametrize(("num_photos", "width"), [(90, 700), (42, 700), (700, 90)])
+def test_components_are_exact_and_cost_the_smaller_side(
+    monkeypatch: pytest.MonkeyPatch, num_photos: int, width: int
+) -> None:
+    """Their distances are those of a singular value decomposition."""
+    rng = np.random.default_rng(3)
+    features = rng.standard_normal((num_photos, width)) * (2 + np.arange(width) % 5)
+    features = features @ (np.eye(width) + 0.3 * rng.standard_normal((width, width)))
+    series = np.arange(num_photos) // 2
+    sizes = []
+    eigh = scipy.linalg.eigh
+
+    def recorded(products: np.ndarray, **options: Any) -> Any:
+        sizes.append(len(products))
+        return eigh(products, **options)
+
+    monkeypatch.setattr(scipy.linalg, "eigh", recorded)
+    blocks = {"clip": [f"c{i}" for i in range(width)]}
+    found = projection.components(features.astype(np.float32), blocks, series)
+    assert found.shape == (num_photos, projection.MOST_COMPONENTS)
+    assert found.dtype == np.float32
+    assert sizes == [min(num_photos, width)]
+    scaled = features.reshape(-1, 2, width)
+    scaled = (scaled - scaled.mean(axis=1, keepdims=True)).reshape(-1, width)
+    scaled /= scaled.std(axis=0)
+    left, singular, _ = np.linalg.svd(scaled, full_matrices=False)
+    exact = (left * singular)[:, : projection.MOST_COMPONENTS]
+    exact /= np.sqrt((exact**2).sum(axis=1).mean())
+    np.testing.assert_allclose(squared_distances(found), squared_distances(exact), atol=2e-4)
+
+
+def test_many_photos_of_many_columns_are_projected_by_a_sample(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It finds the directions that carry the differences, and takes bounded time."""
+    monkeypatch.setattr(projection, "_MOST_EXACT", 200)
+    monkeypatch.setattr(projection, "_SAMPLE", 150)
+    rng = np.random.default_rng(4)
+    hidden = rng.standard_normal((600, 5))
+    features = hidden @ rng.standard_normal((5, 300)) + 0.1 * rng.standard_normal((600, 300))
+    series = np.arange(600) // 3
+    blocks = {"clip": [f"c{i}" for i in range(300)]}
+    shown = projection.components(features.astype(np.float32), blocks, series)
+    assert shown.shape == (600, projection.MOST_COMPONENTS)
+    within = hidden.reshape(-1, 3, 5)
+    truth = (within - within.mean(axis=1, keepdims=True)).reshape(-1, 5)
+    fitted = shown @ np.linalg.lstsq(shown, truth, rcond=None)[0]
+    assert np.corrcoef(fitted.ravel(), truth.ravel())[0, 1] > 0.99

@@ -64,6 +64,20 @@ def accuracy_of(scores: Any, evaluator: Evaluator) -> dict[str, float]:
     return {name: value for name, value in metrics.items() if "accuracy" in name}
 
 
+def test_of_a_wide_block_the_first_numbers_are_baselines_and_a_note_reports_it(
+    hand_made: tuple[Dataset, np.ndarray],
+) -> None:
+    dataset, _ = hand_made
+    assert not baselines.heuristic_notes(dataset)
+    wide = np.random.default_rng(0).standard_normal((len(dataset.photos), 3000))
+    names = tuple(f"q{i}" for i in range(3000))
+    dataset = dataset._replace(features_ND=wide, block_columns={"iqa": names})
+    assert list(baselines.heuristic_scores(dataset)) == ["chance", *names[:64]]
+    (note,) = baselines.heuristic_notes(dataset)
+    assert "3,000 columns" in note
+    assert "'q63'" in note
+
+
 def test_rules_by_hand(hand_made: tuple[Dataset, np.ndarray]) -> None:
     dataset, parts = hand_made
     rules = baselines.heuristic_scores(dataset)
