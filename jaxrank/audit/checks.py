@@ -5,7 +5,14 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from jaxrank.audit import feature_quality, leakage, permutation_test, reference, transitivity
+from jaxrank.audit import (
+    SECONDS,
+    feature_quality,
+    leakage,
+    permutation_test,
+    reference,
+    transitivity,
+)
 from jaxrank.audit.case import (
     FAIL,
     PASS,
@@ -23,8 +30,6 @@ from jaxrank.io import atomic, documents
 from jaxrank.io.documents import read_json
 
 AUDIT_JSON, AUDIT_TXT = "audit.json", "audit.txt"
-# Seconds that the permutation test, the longest part of an audit, may take.
-SECONDS = 30.0
 
 # A check's name stands in the facts of `audit.json`. The headline is that of the worst result, and
 # of the first of equally bad ones; evidence is in this order.
@@ -55,6 +60,11 @@ class Audit(NamedTuple):
     advice: str
     evidence: list[str]
     facts: dict[str, Any]
+
+    @property
+    def notes(self) -> list[str]:
+        """What was found, in sentences: the headline, the advice, then the evidence."""
+        return [*filter(None, [self.headline, self.advice]), *self.evidence]
 
     def page(self) -> str:
         """A page of text."""

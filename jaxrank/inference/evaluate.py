@@ -10,7 +10,7 @@ from jaxrank import baselines, statistics
 from jaxrank.data.dataset import Dataset, align
 from jaxrank.data.feature_store import Features
 from jaxrank.data.inputs import SIMULATED, FeaturesInput, PairsInput, block_caveats, load_inputs
-from jaxrank.errors import UserError
+from jaxrank.errors import UserError, suggests_keywords
 from jaxrank.evaluation import ranking
 from jaxrank.evaluation.evaluator import METRICS, ScoredPairs, loss_of_pairs
 from jaxrank.inference.saved_model import Model, load_model
@@ -37,11 +37,15 @@ class Evaluation(NamedTuple):
     notes: list[str]
 
 
+@suggests_keywords
 def evaluate_model(
     model: Model | Path | str,
     pairs: PairsInput = None,
     features: FeaturesInput = None,
-    **reading: Any,
+    *,
+    photo_name: str | None = None,
+    min_agreement: float | None = None,
+    min_reviewers: int | None = None,
 ) -> Evaluation:
     """Measures a saved model, and one-line rules beside it, on any pairs.
 
@@ -51,7 +55,7 @@ def evaluate_model(
     Args:
       model: from `load_model`, or its folder.
       pairs, features: as `jaxrank.search` takes them; without both the embedded simulated data.
-      **reading: see `preferences.read_preferences`.
+      photo_name, min_agreement, min_reviewers: see `preferences.read_preferences`.
 
     Raises:
       UserError: a block is missing, or its columns are not the model's.
@@ -59,6 +63,11 @@ def evaluate_model(
     model = model if isinstance(model, Model) else load_model(model)
     if pairs is None and features is None:
         _require_embedded(model, "--pairs and --features")
+    reading = {
+        "photo_name": photo_name,
+        "min_agreement": min_agreement,
+        "min_reviewers": min_reviewers,
+    }
     checked, store, _, _, simulated = load_inputs(pairs, features, reading)
     scores = model.score(store)
     dataset = align(checked, {name: store[name] for name in model.block_columns})

@@ -9,7 +9,7 @@ import pandas as pd
 from jaxrank.data.feature_store import Features, open_feature_store
 from jaxrank.data.inputs import SIMULATED, FeaturesInput, block_caveats, load_inputs
 from jaxrank.data.series import read_series, series_from_frame, series_of_pairs
-from jaxrank.errors import UserError
+from jaxrank.errors import UserError, suggests_keywords
 from jaxrank.inference.evaluate import TRAIN, VALIDATION, _caveats, _check_finite, _require_embedded
 from jaxrank.inference.saved_model import Model, load_model
 
@@ -28,6 +28,7 @@ class Ranking(NamedTuple):
     notes: list[str]
 
 
+@suggests_keywords
 def rank_photos(
     model: Model | Path | str,
     features: FeaturesInput = None,

@@ -4,7 +4,7 @@ import dataclasses
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Unpack
 
 import numpy as np
 from ml_collections import ConfigDict
@@ -34,7 +34,7 @@ from jaxrank.inference.saved_model import Model
 from jaxrank.planning import costs, planner
 from jaxrank.planning.cohort import Cohort
 from jaxrank.planning.trials import Trial, make_trials
-from jaxrank.runner.options import SearchOptions, make_options, with_options
+from jaxrank.runner.options import SearchKeywords, SearchOptions, make_options, with_options
 from jaxrank.runner.warm_start import begin_from
 from jaxrank.training.state import InitialWeights
 
@@ -121,7 +121,9 @@ class Prepared(NamedTuple):
 
 
 @with_options
-def prepare(pairs: PairsInput = None, features: FeaturesInput = None, **options: Any) -> Prepared:
+def prepare(
+    pairs: PairsInput = None, features: FeaturesInput = None, **options: Unpack[SearchKeywords]
+) -> Prepared:
     """Reads and checks everything that a search needs, and plans it; writes nothing.
 
     Args:

@@ -3,6 +3,7 @@
 import dataclasses
 import datetime
 import importlib.metadata
+import inspect
 import logging
 import os
 import platform
@@ -10,7 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager, nullcontext
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Unpack
 
 import jax
 import pandas as pd
@@ -18,7 +19,7 @@ from rich.console import Console
 
 import jaxrank
 from jaxrank import baselines
-from jaxrank.audit import checks
+from jaxrank.audit import SECONDS, checks
 from jaxrank.data import splits
 from jaxrank.data.inputs import FeaturesInput, PairsInput
 from jaxrank.errors import AuditFailed, UserError, did_you_mean
@@ -46,7 +47,16 @@ from jaxrank.reporting.summary import (
 from jaxrank.runner import signals
 from jaxrank.runner.background_audit import Auditor, audit_of
 from jaxrank.runner.manifest import read_manifest, write_manifest
-from jaxrank.runner.options import with_options
+from jaxrank.runner.options import (
+    AUDITS,
+    OFF,
+    REFUSE,
+    SAVE_BUDGET,
+    WARN,
+    SearchKeywords,
+    check_keywords,
+    with_options,
+)
 from jaxrank.runner.prepare import Prepared, describe
 from jaxrank.runner.resume import (
     Workspace,
@@ -59,9 +69,6 @@ from jaxrank.runner.resume import (
 from jaxrank.runner.scheduler import train_all
 from jaxrank.training.checkpointing import Saver
 
-SAVE_BUDGET = 0.05
-# What becomes of the audit.
-WARN, REFUSE, OFF = AUDITS = ("warn", "refuse", "off")
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "pandas")
 
 log = logging.getLogger("jaxrank")
@@ -99,10 +106,10 @@ def search(
     retry_failed: bool = False,
     save_budget: float = SAVE_BUDGET,
     audit: str = WARN,
-    audit_seconds: float = checks.SECONDS,
+    audit_seconds: float = SECONDS,
     catch_signals: bool = False,
     console: Console | None = None,
-    **options: Any,
+    **options: Unpack[SearchKeywords],
 ) -> SearchResult:
     """Trains every experiment of a launch side by side and compares them.
 
@@ -125,9 +132,10 @@ def search(
       **options: see `SearchOptions`.
 
     Raises:
-      UserError: a mistake in the input, in one line.
+      UserError: a mistake in the input or an unknown option, in one line.
       AuditFailed: with REFUSE.
     """
+    check_keywords("search", options, inspect.signature(search).parameters)
     if audit not in AUDITS:
         raise UserError(f"--audit={audit}: unknown.{did_you_mean(audit, AUDITS)}")
     if not audit_seconds > 0:
@@ -182,9 +190,9 @@ def _told_about_disks(folder: Path) -> Iterator[None]:
         ) from error
 
 
-def _given(pairs: PairsInput, features: FeaturesInput, options: dict[str, Any]) -> dict[str, Any]:
+def _given(pairs: PairsInput, features: FeaturesInput, options: SearchKeywords) -> dict[str, Any]:
     inputs = {"pairs": pairs, "features": features}
-    return {name: value for name, value in inputs.items() if value is not None} | options
+    return {name: value for name, value in inputs.items() if value is not None} | {**options}
 
 
 def _is_finished(folder: Path) -> bool:
