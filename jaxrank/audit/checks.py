@@ -26,7 +26,7 @@ from jaxrank.audit.case import (
 )
 from jaxrank.audit.permutation_test import OUT_OF_TIME
 from jaxrank.data.dataset import SplitDataset
-from jaxrank.io import atomic, documents
+from jaxrank.io import atomic, documents, notebook
 from jaxrank.io.documents import read_json
 
 AUDIT_JSON, AUDIT_TXT = "audit.json", "audit.txt"
@@ -65,6 +65,13 @@ class Audit(NamedTuple):
     def notes(self) -> list[str]:
         """What was found, in sentences: the headline, the advice, then the evidence."""
         return [*filter(None, [self.headline, self.advice]), *self.evidence]
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows."""
+        first = [] if self.verdict == PASS else [*filter(None, [self.headline, self.advice])]
+        return notebook.result_html(
+            f"Audit: {self.verdict}", caveats=first, notes=self.notes[len(first) :]
+        )
 
     def page(self) -> str:
         """A page of text."""

@@ -14,6 +14,7 @@ from jaxrank.errors import UserError, suggests_keywords
 from jaxrank.evaluation import ranking
 from jaxrank.evaluation.evaluator import METRICS, ScoredPairs, loss_of_pairs
 from jaxrank.inference.saved_model import Model, load_model
+from jaxrank.io import notebook
 from jaxrank.metrics import pair_differences, pair_hits
 from jaxrank.training.step import log_ties
 
@@ -29,12 +30,31 @@ class Evaluation(NamedTuple):
     Attributes:
       metrics: a row for each scorer and each way in which the model has seen photos.
       predictions: a row a pair.
-      notes: what became of the data, and how to read the numbers.
+      notes: the conclusions: the caveats, what became of the data, how to read the numbers.
+      caveats: what a reader of any number must know, such as that the data are simulated.
     """
 
     metrics: pd.DataFrame
     predictions: pd.DataFrame
     notes: list[str]
+    caveats: list[str]
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows; the baselines on the first split only, which says the most."""
+        shown = {metric.name: metric.title for metric in METRICS if metric.title}
+        titles = {"split": "photos", "standard_error": "std. error"} | shown
+        columns = ["scorer", "split", "pairs", "series", "accuracy", "standard_error", *shown]
+        shares = [metric.title for metric in METRICS if metric.is_share]
+        first = self.metrics["split"] == self.metrics["split"].iloc[0]
+        model = self.metrics["scorer"] == MODEL
+        return notebook.result_html(
+            "Evaluation",
+            caveats=self.caveats,
+            table=self.metrics.loc[first | model, columns].rename(columns=titles),
+            shares=("accuracy", "std. error", *shares),
+            rest=".metrics",
+            notes=[line for line in self.notes if line not in self.caveats],
+        )
 
 
 @suggests_keywords
@@ -93,16 +113,15 @@ def evaluate_model(
         correct=np.where(weight > 0, hit, np.nan),
         split=split_M,
     )
+    caveats = _caveats(model, store, simulated is not None)
     notes = [
-        *([SIMULATED] if simulated is not None else []),
-        *_caveats(model),
-        *block_caveats({name: store[name] for name in model.block_columns}),
+        *caveats,
         *dataset.notes,
         *notes,
         *_seen_notes(split_M),
         f"Top-1 and tau measure the order of each series' photos, by {worth}.",
     ]
-    return Evaluation(pd.DataFrame(rows), predictions, notes)
+    return Evaluation(pd.DataFrame(rows), predictions, notes, caveats)
 
 
 def _measured(
@@ -185,8 +204,13 @@ def _require_embedded(model: Model, missing: str) -> None:
         raise UserError(f"{missing} missing: the model was not trained on the embedded data")
 
 
-def _caveats(model: Model) -> list[str]:
-    return [f"the model's training: {caveat}" for caveat in model.card.caveats]
+def _caveats(model: Model, store: Features, simulated: bool) -> list[str]:
+    """What a reader of any number must know of the data and of the model."""
+    return [
+        *([SIMULATED] if simulated else []),
+        *(f"the model's training: {caveat}" for caveat in model.card.caveats),
+        *block_caveats({name: store[name] for name in model.block_columns}),
+    ]
 
 
 def _check_finite(scores: np.ndarray, photos: np.ndarray) -> None:

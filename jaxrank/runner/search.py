@@ -30,7 +30,7 @@ from jaxrank.evaluation.evaluator import (
     make_evaluator,
     position_metrics,
 )
-from jaxrank.io import atomic, documents, tables
+from jaxrank.io import atomic, documents, notebook, tables
 from jaxrank.planning.cohort import num_parameters
 from jaxrank.reporting import progress
 from jaxrank.reporting.leaderboard import with_intervals
@@ -80,7 +80,7 @@ class SearchResult(NamedTuple):
     Attributes:
       workdir: the folder with all files.
       summary, trials: the tables `summary.csv` and `trials.csv`.
-      notes: what follows from the tables, and how to read them.
+      notes: the conclusions: what follows from the tables, and how to read them.
       data_notes: what became of the data, and the plan.
       caveats: what a reader of any result must know, such as that the data are simulated.
       nothing_to_do: the search had been finished before; nothing was trained or written.
@@ -93,6 +93,30 @@ class SearchResult(NamedTuple):
     data_notes: list[str]
     caveats: list[str]
     nothing_to_do: bool = False
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows."""
+        shares = {
+            "val_accuracy": "val acc",
+            "test_accuracy": "test acc",
+            "test_ci_low": "95% from",
+            "test_ci_high": "to",
+            "train_accuracy": "train acc",
+        }
+        counts = {"num_seeds": "seeds", "num_folds": "folds"}
+        texts = {"status": "status", "error": "error"}
+        shown = {"experiment_name": "experiment"} | shares | counts | texts
+        table = self.summary[list(shown)].rename(columns=shown)
+        if not table["error"].any():
+            table = table.drop(columns="error")
+        return notebook.result_html(
+            f"Search in {self.workdir}",
+            caveats=self.caveats,
+            table=table,
+            shares=shares.values(),
+            rest=".summary",
+            notes=self.notes,
+        )
 
 
 @with_options
@@ -128,7 +152,8 @@ def search(
         raises where they seem not to, OFF does not look.
       audit_seconds: that looking for a link may take, the longest part of it.
       catch_signals: upon Ctrl-C or SIGTERM finish the epoch, save, and raise `Stopped`.
-      console: where log lines and a progress bar are shown; nothing is without it.
+      console: where log lines and a progress bar are shown. Without it a notebook shows the bar,
+        and any other program nothing.
       **options: see `SearchOptions`.
 
     Raises:
