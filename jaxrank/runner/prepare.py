@@ -35,6 +35,7 @@ from jaxrank.planning import costs, planner
 from jaxrank.planning.cohort import Cohort
 from jaxrank.planning.trials import Trial, make_trials
 from jaxrank.runner.options import SearchKeywords, SearchOptions, make_options, with_options
+from jaxrank.runner.splitting import split_data
 from jaxrank.runner.warm_start import begin_from
 from jaxrank.training.state import InitialWeights
 
@@ -139,13 +140,7 @@ def prepare(
 
     inputs = load_inputs(pairs, features, chosen.reading)
     dataset = align(inputs.pairs, inputs.features)
-    # The pair table is split, not what the features leave of it: another block in the store must
-    # not move a series to another split.
-    whole = splits.split_pairs(
-        inputs.pairs.table, chosen.split, folds=chosen.folds, split_seed=chosen.split_seed
-    )
-    data = SplitDataset(dataset=dataset, splits_FM=whole[:, dataset.kept_M])
-    _check_splits(data)
+    data = split_data(inputs.pairs.table, dataset, chosen)
 
     _refuse_names_of_baselines(names, dataset)
     resolved = [resolve_blocks(e, list(dataset.block_columns)) for e in wanted]
@@ -272,22 +267,6 @@ def _launch(
 
 def _absolute(given: object, otherwise: Any) -> Any:
     return str(Path(given).absolute()) if isinstance(given, str | Path) else otherwise
-
-
-def _check_splits(data: SplitDataset) -> None:
-    """Every split of every fold needs a pair that can be right or wrong."""
-    dataset = data.dataset
-    directed = dataset.preference_M != 0.5
-    if not directed.any():
-        raise UserError("every preference is exactly 0.5: no pair says which photo is better")
-    for fold in range(data.num_folds):
-        for split in splits.MEASURED:
-            name = splits.SPLIT_NAMES[split]
-            if not directed[data.rows(fold, split)].any():
-                raise UserError(
-                    f"fold {fold} has no {name} pair with features and a preference other than "
-                    f"0.5; {len(dataset.series_ids)} series with features do not fill this split"
-                )
 
 
 def _skipped(
