@@ -29,7 +29,8 @@ dist: $(VENV)/bin/python
 	$(VENV)/bin/python -m pip install --quiet --constraint constraints.txt build
 	$(VENV)/bin/python -m build --outdir dist .
 	$(PYTHON) -m venv build/dist-venv
-	build/dist-venv/bin/python -m pip install --quiet --constraint constraints.txt dist/*.whl
+	build/dist-venv/bin/python -m pip install --quiet --constraint constraints.txt dist/*.whl mypy
+	cd build && dist-venv/bin/mypy --config-file= --strict --no-incremental ../tests/client.py
 	cd build && dist-venv/bin/jaxrank search --experiments=iqa_only --config.max_epochs=1 \
 	  --workdir=$$(mktemp -d)/search
 	rm -rf build/dist-venv

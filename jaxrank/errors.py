@@ -1,8 +1,14 @@
 """User-facing exceptions and did-you-mean suggestions."""
 
 import difflib
-from collections.abc import Iterable
+import functools
+import inspect
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import ParamSpec, TypeVar
+
+Parameters = ParamSpec("Parameters")
+Result = TypeVar("Result")
 
 
 class UserError(Exception):
@@ -32,3 +38,23 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     words = sorted(known)
     near = difflib.get_close_matches(word, words, n=1, cutoff=0.6)
     return f" Did you mean '{near[0]}'?" if near else f" Known: {', '.join(words)}."
+
+
+def refuse_unknown(function: str, given: Iterable[str], known: Iterable[str]) -> None:
+    """Raises a UserError for a keyword that the function does not have, naming the nearest."""
+    names = set(known)
+    for name in given:
+        if name not in names:
+            raise UserError(f"{function} has no option '{name}'.{did_you_mean(name, names)}")
+
+
+def suggests_keywords(function: Callable[Parameters, Result]) -> Callable[Parameters, Result]:
+    """A decorator: an unknown keyword is a UserError that names the nearest, not a TypeError."""
+    known = inspect.signature(function).parameters
+
+    @functools.wraps(function)
+    def checked(*args: Parameters.args, **keywords: Parameters.kwargs) -> Result:
+        refuse_unknown(function.__name__, keywords, known)
+        return function(*args, **keywords)
+
+    return checked

@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from jaxrank.audit.checks import SECONDS, Audit, audit
+from jaxrank.audit import SECONDS
+from jaxrank.audit.checks import Audit, audit
 from jaxrank.data import splits
 from jaxrank.data.dataset import SplitDataset, align
 from jaxrank.data.inputs import (
@@ -17,9 +18,10 @@ from jaxrank.data.inputs import (
     with_series_of,
 )
 from jaxrank.data.preferences import read_all_votes
-from jaxrank.errors import UserError
+from jaxrank.errors import UserError, suggests_keywords
 
 
+@suggests_keywords
 def audit_data(
     pairs: PairsInput,
     features: FeaturesInput,

@@ -7,7 +7,14 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from jaxrank.audit import feature_quality, leakage, permutation_test, reference, transitivity
+from jaxrank.audit import (
+    SECONDS,
+    feature_quality,
+    leakage,
+    permutation_test,
+    reference,
+    transitivity,
+)
 from jaxrank.audit.case import (
     FAIL,
     PASS,
@@ -21,12 +28,10 @@ from jaxrank.audit.case import (
 )
 from jaxrank.audit.permutation_test import OUT_OF_TIME
 from jaxrank.data.dataset import SplitDataset
-from jaxrank.io import atomic, documents
+from jaxrank.io import atomic, documents, notebook
 from jaxrank.io.documents import read_json
 
 AUDIT_JSON, AUDIT_TXT = "audit.json", "audit.txt"
-# Seconds that an audit may take; its permutation test is the longest part.
-SECONDS = 30.0
 
 # A check's name stands in the facts of `audit.json`. The headline is that of the worst result, and
 # of the first of equally bad ones; evidence is in this order.
@@ -57,6 +62,18 @@ class Audit(NamedTuple):
     advice: str
     evidence: list[str]
     facts: dict[str, Any]
+
+    @property
+    def notes(self) -> list[str]:
+        """What was found, in sentences: the headline, the advice, then the evidence."""
+        return [*filter(None, [self.headline, self.advice]), *self.evidence]
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows."""
+        first = [] if self.verdict == PASS else [*filter(None, [self.headline, self.advice])]
+        return notebook.result_html(
+            f"Audit: {self.verdict}", caveats=first, notes=self.notes[len(first) :]
+        )
 
     def page(self) -> str:
         """A page of text."""

@@ -6,6 +6,7 @@ from typing import Any
 
 from absl import flags
 
+from jaxrank.audit import SECONDS
 from jaxrank.commands.terminal import default_workdir
 from jaxrank.errors import UserError
 from jaxrank.runner.options import FLAGS
@@ -32,7 +33,9 @@ def define_options(values: flags.FlagValues, names: Iterable[str]) -> None:
 
 
 def define_audit_seconds(values: flags.FlagValues) -> None:
-    flags.DEFINE_float("audit_seconds", 30.0, "seconds that the audit may take", flag_values=values)
+    flags.DEFINE_float(
+        "audit_seconds", SECONDS, "seconds that the audit may take", flag_values=values
+    )
     flags.register_validator(
         "audit_seconds", lambda seconds: seconds > 0, "must be above 0", flag_values=values
     )

@@ -19,7 +19,7 @@ from jaxrank.commands.terminal import make_console
 from jaxrank.configs import CATALOGUE_KEYS
 from jaxrank.errors import UserError
 from jaxrank.experiments.config_files import check_key, load_config, with_every_key
-from jaxrank.runner.options import FLAGS
+from jaxrank.runner.options import AUDITS, FLAGS, SAVE_BUDGET, WARN
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -76,12 +76,15 @@ def define_training(values: flags.FlagValues) -> None:
     define_strings(values, text)
     define_options(values, FLAGS)
     flags.DEFINE_float(
-        "save_budget", 0.05, "share of the time that checkpoints may take", flag_values=values
+        "save_budget",
+        SAVE_BUDGET,
+        "share of the time that checkpoints may take",
+        flag_values=values,
     )
     flags.DEFINE_enum(
         "audit",
-        "warn",
-        ["warn", "refuse", "off"],
+        WARN,
+        AUDITS,
         "whether preferences and photos belong together: tell it beside every result, refuse to "
         "train where they seem not to, or do not look",
         flag_values=values,

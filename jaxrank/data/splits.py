@@ -27,6 +27,10 @@ CAVEATS = {
 OFFICIAL_COLUMN = "official_split"
 
 
+class TooFewError(UserError):
+    """Too few series or pairs for the split that was asked for."""
+
+
 def split_pairs(
     table: pd.DataFrame, split: str = SERIES, *, folds: int = 0, split_seed: int = 42
 ) -> np.ndarray:
@@ -106,11 +110,8 @@ def _deal(names: Sequence[str] | np.ndarray, what: str, folds: int, split_seed: 
         )
     least = folds or FEWEST_SERIES
     if number < least:
-        raise UserError(
-            f"only {number} {what}: "
-            + (f"--folds={folds} needs {folds}" if folds else "an 80/10/10 split needs 10")
-            + ("; use fewer folds" if folds > 3 else "")
-        )
+        need = f"--folds={folds} needs {folds}" if folds else "an 80/10/10 split needs 10"
+        raise TooFewError(f"only {number} {what}: {need}")
     rank = _ranks(names, split_seed)
     parts = np.full((max(folds, 1), number), TRAIN, np.int8)
     if folds:

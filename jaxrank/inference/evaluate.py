@@ -10,10 +10,11 @@ from jaxrank import baselines, statistics
 from jaxrank.data.dataset import Dataset, align
 from jaxrank.data.feature_store import Features
 from jaxrank.data.inputs import SIMULATED, FeaturesInput, PairsInput, block_caveats, load_inputs
-from jaxrank.errors import UserError
+from jaxrank.errors import UserError, suggests_keywords
 from jaxrank.evaluation import ranking
 from jaxrank.evaluation.evaluator import METRICS, ScoredPairs, loss_of_pairs
 from jaxrank.inference.saved_model import Model, load_model
+from jaxrank.io import notebook
 from jaxrank.metrics import pair_differences, pair_hits
 from jaxrank.training.step import log_ties
 
@@ -29,19 +30,43 @@ class Evaluation(NamedTuple):
     Attributes:
       metrics: a row for each scorer and each way in which the model has seen photos.
       predictions: a row a pair.
-      notes: what became of the data, and how to read the numbers.
+      notes: the conclusions: the caveats, what became of the data, how to read the numbers.
+      caveats: what a reader of any number must know, such as that the data are simulated.
     """
 
     metrics: pd.DataFrame
     predictions: pd.DataFrame
     notes: list[str]
+    caveats: list[str]
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows; the baselines on the first split only, which says the most."""
+        shown = {metric.name: metric.title for metric in METRICS if metric.title}
+        titles = {"split": "photos", "standard_error": "std. error"} | shown
+        columns = ["scorer", "split", "pairs", "series", "accuracy", "standard_error", *shown]
+        shares = [metric.title for metric in METRICS if metric.is_share]
+        first = self.metrics["split"] == self.metrics["split"].iloc[0]
+        model = self.metrics["scorer"] == MODEL
+        return notebook.result_html(
+            "Evaluation",
+            caveats=self.caveats,
+            table=self.metrics.loc[first | model, columns].rename(columns=titles),
+            shares=("accuracy", "std. error", *shares),
+            rest=".metrics",
+            notes=[line for line in self.notes if line not in self.caveats],
+        )
 
 
+@suggests_keywords
 def evaluate_model(
     model: Model | Path | str,
     pairs: PairsInput = None,
     features: FeaturesInput = None,
-    **reading: Any,
+    *,
+    photo_name: str | None = None,
+    min_agreement: float | None = None,
+    min_reviewers: int | None = None,
+    series: str | Path | pd.DataFrame | None = None,
 ) -> Evaluation:
     """Measures a saved model, and one-line rules beside it, on any pairs.
 
@@ -51,7 +76,7 @@ def evaluate_model(
     Args:
       model: from `load_model`, or its folder.
       pairs, features: as `jaxrank.search` takes them; without both the embedded simulated data.
-      **reading: see `preferences.read_preferences`.
+      photo_name, min_agreement, min_reviewers, series: see `preferences.read_preferences`.
 
     Raises:
       UserError: a block is missing, or its columns are not the model's.
@@ -59,6 +84,12 @@ def evaluate_model(
     model = model if isinstance(model, Model) else load_model(model)
     if pairs is None and features is None:
         _require_embedded(model, "--pairs and --features")
+    reading = {
+        "photo_name": photo_name,
+        "min_agreement": min_agreement,
+        "min_reviewers": min_reviewers,
+        "series": series,
+    }
     checked, store, _, _, simulated = load_inputs(pairs, features, reading)
     scores = model.score(store)
     dataset = align(checked, {name: store[name] for name in model.block_columns})
@@ -84,16 +115,15 @@ def evaluate_model(
         correct=np.where(weight > 0, hit, np.nan),
         split=split_M,
     )
+    caveats = _caveats(model, store, simulated is not None)
     notes = [
-        *([SIMULATED] if simulated is not None else []),
-        *_caveats(model),
-        *block_caveats({name: store[name] for name in model.block_columns}),
+        *caveats,
         *dataset.notes,
         *notes,
         *_seen_notes(split_M),
         f"Top-1 and tau measure the order of each series' photos, by {worth}.",
     ]
-    return Evaluation(pd.DataFrame(rows), predictions, notes)
+    return Evaluation(pd.DataFrame(rows), predictions, notes, caveats)
 
 
 def _measured(
@@ -177,8 +207,13 @@ def _require_embedded(model: Model, missing: str) -> None:
         raise UserError(f"{missing} missing: the model was not trained on the embedded data")
 
 
-def _caveats(model: Model) -> list[str]:
-    return [f"the model's training: {caveat}" for caveat in model.card.caveats]
+def _caveats(model: Model, store: Features, simulated: bool) -> list[str]:
+    """What a reader of any number must know of the data and of the model."""
+    return [
+        *([SIMULATED] if simulated else []),
+        *(f"the model's training: {caveat}" for caveat in model.card.caveats),
+        *block_caveats({name: store[name] for name in model.block_columns}),
+    ]
 
 
 def _check_finite(scores: np.ndarray, photos: np.ndarray) -> None:

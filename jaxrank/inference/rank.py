@@ -7,17 +7,12 @@ import numpy as np
 import pandas as pd
 
 from jaxrank.data.feature_store import Features
-from jaxrank.data.inputs import (
-    SIMULATED,
-    FeaturesInput,
-    block_caveats,
-    load_inputs,
-    read_features,
-)
+from jaxrank.data.inputs import FeaturesInput, load_inputs, read_features
 from jaxrank.data.series import read_series, series_from_frame, series_of_pairs
-from jaxrank.errors import UserError
+from jaxrank.errors import UserError, suggests_keywords
 from jaxrank.inference.evaluate import TRAIN, VALIDATION, _caveats, _check_finite, _require_embedded
 from jaxrank.inference.saved_model import Model, load_model
+from jaxrank.io import notebook
 
 ALL_PHOTOS = "all"
 
@@ -27,13 +22,28 @@ class Ranking(NamedTuple):
 
     Attributes:
       table: `series_id,image,score,rank,pick,p_best`, series by series, the best photo first.
-      notes: what became of the photos.
+      notes: the conclusions: the caveats, and what became of the photos.
+      caveats: what a reader of any number must know, such as that the photos are simulated.
     """
 
     table: pd.DataFrame
     notes: list[str]
+    caveats: list[str]
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows."""
+        kinds = {"score": "float64", "rank": "Int64", "pick": "boolean", "p_best": "float64"}
+        return notebook.result_html(
+            "Ranking",
+            caveats=self.caveats,
+            table=self.table.astype(kinds),
+            shares=("p_best",),
+            rest=".table",
+            notes=[line for line in self.notes if line not in self.caveats],
+        )
 
 
+@suggests_keywords
 def rank_photos(
     model: Model | Path | str,
     features: FeaturesInput = None,
@@ -64,10 +74,9 @@ def rank_photos(
     store = read_features(features)
     scores = model.score(store)
     _check_finite(scores.to_numpy(), scores.index.to_numpy())
+    caveats = _caveats(model, store, embedded)
     notes = [
-        *([SIMULATED] if embedded else []),
-        *_caveats(model),
-        *block_caveats({name: store[name] for name in model.block_columns}),
+        *caveats,
         *_unscored_notes(model, store, scores),
         *_seen_photo_notes(model, scores),
     ]
@@ -96,7 +105,7 @@ def rank_photos(
         notes.append(f"{len(alone):,} photos stand in no series: they have a score and no rank")
         rest = pd.DataFrame({"series_id": "", "image": alone.index, "score": alone.to_numpy()})
         table = pd.concat([table.astype(object), rest.astype(object)], ignore_index=True)
-    return Ranking(table[["series_id", "image", "score", "rank", "pick", "p_best"]], notes)
+    return Ranking(table[["series_id", "image", "score", "rank", "pick", "p_best"]], notes, caveats)
 
 
 def _seen_photo_notes(model: Model, scores: pd.Series) -> list[str]:

@@ -1,6 +1,7 @@
 """What a search shows while it runs: a log and a progress bar."""
 
 import logging
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from io import TextIOWrapper
@@ -9,9 +10,12 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from jaxrank.io import atomic
+from jaxrank.io import atomic, notebook
 from jaxrank.planning.cohort import Cohort
 from jaxrank.training import state
+
+# The time between two states of the bar in a notebook.
+_NOTEBOOK_SECONDS = 0.5
 
 log = logging.getLogger("jaxrank")
 
@@ -65,8 +69,11 @@ def progress_bar(
     cohorts: Sequence[Cohort], console: Console | None
 ) -> Iterator[Callable[[Cohort, state.Progress], None]]:
     """A bar over all cohorts, measured in predicted seconds; yields what is called after every
-    dispatch. A cohort that stops early jumps to its end."""
+    dispatch. A cohort that stops early jumps to its end.
 
+    In a notebook the same bar is an output of the cell. rich's own display there would need
+    ipywidgets.
+    """
     bar = Progress(
         TextColumn("training"),
         BarColumn(),
@@ -80,10 +87,13 @@ def progress_bar(
         transient=True,
     )
     task = bar.add_task("", total=sum(cohort.seconds for cohort in cohorts))
+    in_notebook = console is None and notebook.is_notebook()
+    show_again = notebook.show_changing(bar) if in_notebook else lambda: None
+    shown_at = time.monotonic()
     behind = 0.0  # the seconds of the cohorts that have ended
 
     def show(cohort: Cohort, progress: state.Progress) -> None:
-        nonlocal behind
+        nonlocal behind, shown_at
         done, running = len(progress.history), progress.num_running
         share = done / cohort.max_epochs if running else 1.0
         names = dict.fromkeys(trial.experiment.name for trial in cohort.trials)
@@ -94,6 +104,11 @@ def progress_bar(
         )
         if not running:
             behind += cohort.seconds
+        if not running or time.monotonic() > shown_at + _NOTEBOOK_SECONDS:
+            shown_at = time.monotonic()
+            show_again()
 
     with bar:
         yield show
+    bar.update(task, description="")
+    show_again()

@@ -6,13 +6,13 @@ Imports nothing heavy, because the command line defines its flags from it.
 import dataclasses
 import inspect
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypedDict, TypeVar
 
 from ml_collections import ConfigDict
 
-from jaxrank.errors import UserError, did_you_mean
+from jaxrank.errors import refuse_unknown
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -22,6 +22,10 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 # memory leaves out, need the rest.
 MEMORY_FRACTION = 0.5
 SPLIT_SEED = 42
+# The share of the time that checkpoints may take.
+SAVE_BUDGET = 0.05
+# What becomes of the audit.
+WARN, REFUSE, OFF = AUDITS = ("warn", "refuse", "off")
 
 
 def _option(default: Any, help: str = "", *, least: int | None = None) -> Any:
@@ -99,9 +103,37 @@ class SearchOptions:
         return {name: getattr(self, name) for name in READING}
 
 
+class SearchKeywords(TypedDict, total=False):
+    """The fields of `SearchOptions` as keywords, for type checkers.
+
+    Not parameters with defaults: a resumed search keeps each option that is not given, so whether
+    an option was given matters. A test compares names and types with the fields.
+    """
+
+    mode: str
+    experiments: Sequence[str] | str
+    config: ConfigDict | None
+    overrides: Mapping[str, Any] | None
+    split: str
+    folds: int
+    only_folds: Sequence[int]
+    num_seeds: int
+    seed: int
+    split_seed: int
+    photo_name: str | None
+    min_agreement: float | None
+    min_reviewers: int | None
+    series: "str | Path | pd.DataFrame | None"
+    init_from: str | Path | None
+    memory_fraction: float
+    device_profile: Mapping[str, Any] | None
+
+
 # The options of `preferences.read_preferences`.
 READING = ("photo_name", "min_agreement", "min_reviewers", "series")
 _FIELDS = {field.name: field for field in dataclasses.fields(SearchOptions)}
+# Names of version 0.1.
+_RENAMED = {"rates": "device_profile"}
 # Those that are flags of the same name.
 FLAGS = {name: field for name, field in _FIELDS.items() if field.metadata.get("help")}
 
@@ -112,15 +144,19 @@ def make_options(given: Mapping[str, Any]) -> SearchOptions:
     Raises:
       UserError: there is no such option.
     """
+    check_keywords("prepare", given)
     options = dict(given)
-    if "rates" in options:
-        text = "the option rates is now device_profile; the old name goes with the next release"
-        warnings.warn(text, FutureWarning, stacklevel=3)
-        options["device_profile"] = options.pop("rates")
-    for name in options:
-        if name not in _FIELDS:
-            raise UserError(f"search has no option '{name}'.{did_you_mean(name, _FIELDS)}")
+    for old, new in _RENAMED.items():
+        if old in options:
+            text = f"the option {old} is now {new}; the old name goes with the next release"
+            warnings.warn(text, FutureWarning, stacklevel=3)
+            options[new] = options.pop(old)
     return SearchOptions(**options)
+
+
+def check_keywords(function: str, given: Iterable[str], own: Iterable[str] = ()) -> None:
+    """Raises a UserError for a keyword that is no option and none of the function's own."""
+    refuse_unknown(function, [name for name in given if name not in _RENAMED], [*_FIELDS, *own])
 
 
 def with_options(function: Function) -> Function:

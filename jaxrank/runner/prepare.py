@@ -4,7 +4,7 @@ import dataclasses
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Unpack
 
 import numpy as np
 from ml_collections import ConfigDict
@@ -35,7 +35,8 @@ from jaxrank.inference.saved_model import Model
 from jaxrank.planning import costs, planner
 from jaxrank.planning.cohort import Cohort
 from jaxrank.planning.trials import Trial, make_trials
-from jaxrank.runner.options import SearchOptions, make_options, with_options
+from jaxrank.runner.options import SearchKeywords, SearchOptions, make_options, with_options
+from jaxrank.runner.splitting import split_data
 from jaxrank.runner.warm_start import begin_from
 from jaxrank.training.jax_settings import require_usable_jax
 from jaxrank.training.state import InitialWeights
@@ -123,7 +124,9 @@ class Prepared(NamedTuple):
 
 
 @with_options
-def prepare(pairs: PairsInput = None, features: FeaturesInput = None, **options: Any) -> Prepared:
+def prepare(
+    pairs: PairsInput = None, features: FeaturesInput = None, **options: Unpack[SearchKeywords]
+) -> Prepared:
     """Reads and checks everything that a search needs, and plans it; writes nothing.
 
     Args:
@@ -140,13 +143,7 @@ def prepare(pairs: PairsInput = None, features: FeaturesInput = None, **options:
 
     inputs = load_inputs(pairs, features, chosen.reading)
     dataset = align(inputs.pairs, inputs.features)
-    # The pair table is split, not what the features leave of it: another block in the store must
-    # not move a series to another split.
-    whole = splits.split_pairs(
-        inputs.pairs.table, chosen.split, folds=chosen.folds, split_seed=chosen.split_seed
-    )
-    data = SplitDataset(dataset=dataset, splits_FM=whole[:, dataset.kept_M])
-    _check_splits(data)
+    data = split_data(inputs.pairs.table, dataset, chosen)
 
     _refuse_names_of_baselines(names, dataset)
     resolved = [resolve_blocks(e, list(dataset.block_columns)) for e in wanted]
@@ -274,22 +271,6 @@ def _launch(
 
 def _absolute(given: object, otherwise: Any) -> Any:
     return str(Path(given).absolute()) if isinstance(given, str | Path) else otherwise
-
-
-def _check_splits(data: SplitDataset) -> None:
-    """Every split of every fold needs a pair that can be right or wrong."""
-    dataset = data.dataset
-    directed = dataset.preference_M != 0.5
-    if not directed.any():
-        raise UserError("every preference is exactly 0.5: no pair says which photo is better")
-    for fold in range(data.num_folds):
-        for split in splits.MEASURED:
-            name = splits.SPLIT_NAMES[split]
-            if not directed[data.rows(fold, split)].any():
-                raise UserError(
-                    f"fold {fold} has no {name} pair with features and a preference other than "
-                    f"0.5; {len(dataset.series_ids)} series with features do not fill this split"
-                )
 
 
 def _skipped(

@@ -3,6 +3,7 @@
 import dataclasses
 import datetime
 import importlib.metadata
+import inspect
 import logging
 import os
 import platform
@@ -10,7 +11,7 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager, nullcontext
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Unpack
 
 import jax
 import pandas as pd
@@ -18,7 +19,7 @@ from rich.console import Console
 
 import jaxrank
 from jaxrank import baselines
-from jaxrank.audit import checks
+from jaxrank.audit import SECONDS, checks
 from jaxrank.data import splits
 from jaxrank.data.inputs import FeaturesInput, PairsInput
 from jaxrank.errors import AuditFailed, Stopped, UserError, did_you_mean
@@ -29,7 +30,7 @@ from jaxrank.evaluation.evaluator import (
     make_evaluator,
     position_metrics,
 )
-from jaxrank.io import atomic, documents, tables
+from jaxrank.io import atomic, documents, notebook, tables
 from jaxrank.planning.cohort import num_parameters
 from jaxrank.reporting import progress
 from jaxrank.reporting.leaderboard import with_intervals
@@ -47,7 +48,16 @@ from jaxrank.runner import signals
 from jaxrank.runner.background_audit import Auditor, audit_of
 from jaxrank.runner.experiment_output import TEST_RESULTS_JSON
 from jaxrank.runner.manifest import read_manifest, write_manifest
-from jaxrank.runner.options import with_options
+from jaxrank.runner.options import (
+    AUDITS,
+    OFF,
+    REFUSE,
+    SAVE_BUDGET,
+    WARN,
+    SearchKeywords,
+    check_keywords,
+    with_options,
+)
 from jaxrank.runner.prepare import Prepared, describe
 from jaxrank.runner.resume import (
     TRAINING_LOG,
@@ -62,9 +72,6 @@ from jaxrank.runner.resume import (
 from jaxrank.runner.scheduler import train_all
 from jaxrank.training.checkpointing import Saver
 
-SAVE_BUDGET = 0.05
-# What becomes of the audit.
-WARN, REFUSE, OFF = AUDITS = ("warn", "refuse", "off")
 ENVIRONMENT_JSON = "environment.json"
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "pandas")
 
@@ -77,7 +84,7 @@ class SearchResult(NamedTuple):
     Attributes:
       workdir: the folder with all files.
       summary, trials: the tables `summary.csv` and `trials.csv`.
-      notes: what follows from the tables, and how to read them.
+      notes: the conclusions: what follows from the tables, and how to read them.
       data_notes: what became of the data, and the plan.
       caveats: what a reader of any result must know, such as that the data are simulated.
       nothing_to_do: the search had been finished before; nothing was trained or written.
@@ -91,6 +98,30 @@ class SearchResult(NamedTuple):
     caveats: list[str]
     nothing_to_do: bool = False
 
+    def _repr_html_(self) -> str:
+        """What a notebook shows."""
+        shares = {
+            "val_accuracy": "val acc",
+            "test_accuracy": "test acc",
+            "test_ci_low": "95% from",
+            "test_ci_high": "to",
+            "train_accuracy": "train acc",
+        }
+        counts = {"num_seeds": "seeds", "num_folds": "folds"}
+        texts = {"status": "status", "error": "error"}
+        shown = {"experiment_name": "experiment"} | shares | counts | texts
+        table = self.summary[list(shown)].rename(columns=shown)
+        if not table["error"].any():
+            table = table.drop(columns="error")
+        return notebook.result_html(
+            f"Search in {self.workdir}",
+            caveats=self.caveats,
+            table=table,
+            shares=shares.values(),
+            rest=".summary",
+            notes=self.notes,
+        )
+
 
 @with_options
 def search(
@@ -103,10 +134,10 @@ def search(
     retry_failed: bool = False,
     save_budget: float = SAVE_BUDGET,
     audit: str = WARN,
-    audit_seconds: float = checks.SECONDS,
+    audit_seconds: float = SECONDS,
     catch_signals: bool = False,
     console: Console | None = None,
-    **options: Any,
+    **options: Unpack[SearchKeywords],
 ) -> SearchResult:
     """Trains every experiment of a launch side by side and compares them.
 
@@ -128,13 +159,15 @@ def search(
       audit_seconds: that the audit may take.
       catch_signals: upon Ctrl-C or SIGTERM during training finish the epoch, save, and raise
         `Stopped`. When training has ended all is saved, and signals have their usual action.
-      console: where log lines and a progress bar are shown; nothing is without it.
+      console: where log lines and a progress bar are shown. Without it a notebook shows the bar,
+        and any other program nothing.
       **options: see `SearchOptions`.
 
     Raises:
-      UserError: a mistake in the input, in one line.
+      UserError: a mistake in the input or an unknown option, in one line.
       AuditFailed: with REFUSE.
     """
+    check_keywords("search", options, inspect.signature(search).parameters)
     if audit not in AUDITS:
         raise UserError(f"--audit={audit}: unknown.{did_you_mean(audit, AUDITS)}")
     if not audit_seconds > 0:
@@ -186,9 +219,9 @@ def _told_about_disks(folder: Path) -> Iterator[None]:
         ) from error
 
 
-def _given(pairs: PairsInput, features: FeaturesInput, options: dict[str, Any]) -> dict[str, Any]:
+def _given(pairs: PairsInput, features: FeaturesInput, options: SearchKeywords) -> dict[str, Any]:
     inputs = {"pairs": pairs, "features": features}
-    return {name: value for name, value in inputs.items() if value is not None} | options
+    return {name: value for name, value in inputs.items() if value is not None} | {**options}
 
 
 def _audit_wanted(folder: Path, ready: Workspace, audit: str) -> bool:

@@ -181,10 +181,10 @@ CASES: list[tuple[Change, str, str]] = [
     (cell(3, "image_a", ""), PAIRS, "line 5, column 'image_a': the cell is empty"),
     (column("image_b", "s0-0.jpg"), PAIRS, "'s0-0.jpg' is compared with itself"),
     (cell(0, "series_id", "77"), PAIRS, "stands in series"),
-    (column("series_id", "1"), PAIRS, "only 1 series: an 80/10/10 split needs 10"),
+    (column("series_id", "1"), PAIRS, "only 1 series: an 80/10/10 split needs 10; no number of"),
     (column("preference", "0.5"), PAIRS, "every preference is exactly 0.5"),
     (swap("pairs", ".jpg", ".png", -1), PAIRS, "no pair has both photos in the feature store"),
-    (nothing, PAIRS + " --folds=21", "only 20 series: --folds=21 needs 21; use fewer folds"),
+    (nothing, PAIRS + " --folds=21", "only 20 series: --folds=21 needs 21; --folds=10 works"),
     (nothing, PAIRS + " --folds=1", "--folds=1: give at least 3"),
     # The vote table.
     (swap("votes", "RIGHT", "RIGTH"), VOTED, "column 'RIGHT' is missing; known tables are"),
@@ -427,8 +427,11 @@ def searched(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def read_archive(workdir: Path) -> object:
     record = read_manifest(workdir)
     assert record is not None
-    values: Any = record.experiments[0].items()
-    experiment = Experiment(**{k: tuple(v) if isinstance(v, list) else v for k, v in values})
+    values: dict[str, Any] = {
+        name: tuple(value) if isinstance(value, list) else value
+        for name, value in record.experiments[0].items()
+    }
+    experiment = Experiment(**values)
     trials = {1: [Trial(experiment, 0, 0)]}
     found, notes = trial_archive.read_results(workdir, trials, record.data_and_splits)
     assert found or notes
