@@ -4,15 +4,16 @@ Nothing heavy is imported before a command's flags are known to be right.
 """
 
 import importlib
-import inspect
 import re
 import shlex
 import sys
 
 from absl import flags
 
+from jaxrank._version import __version__
 from jaxrank.commands import streams
-from jaxrank.errors import AuditFailed, Stopped, UserError, did_you_mean
+from jaxrank.commands.terminal import define_output
+from jaxrank.errors import AuditFailed, Stopped, UserError, did_you_mean, program
 
 # A new command is a module in commands/ and a row here: what it does, in one line.
 COMMANDS = {
@@ -26,26 +27,11 @@ COMMANDS = {
     "store",
     "profile": "measure this machine, so that plans predict its times",
 }
+# Those whose result can be printed as JSON.
+_WITH_JSON = ("search", "train", "audit", "evaluate", "rank")
 # Commands and flags of version 0.1.
 _RENAMED = {"calibrate": "profile"}
 _RENAMED_FLAGS = {"--calibration": "--device_profile"}
-
-
-def _usage() -> str:
-    rows = [f"  {name:<10} {text}" for name, text in COMMANDS.items()]
-    return "\n".join(
-        [
-            "jaxrank learns which photo of a series people prefer, and says how sure that is.",
-            "",
-            "    launch.py COMMAND --flag=value     (or: jaxrank COMMAND --flag=value)",
-            "",
-            "Commands:",
-            *rows,
-            "",
-            "'launch.py COMMAND --help' lists a command's flags.",
-            "",
-        ]
-    )
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -59,12 +45,11 @@ def main(argv: list[str] | None = None) -> int:
         with streams.printing():
             return status
     except UserError as error:
-        line = " ".join(str(error).split())
-        streams.warn("jaxrank: " + "".join(c if c.isprintable() else "?" for c in line))
+        streams.warn("jaxrank: " + " ".join(str(error).split()))
         return 3 if isinstance(error, AuditFailed) else 2
     except Stopped as stopped:
-        command = shlex.join(["launch.py", "search", "--resume", f"--workdir={stopped.folder}"])
-        streams.warn(f"jaxrank: stopped, nothing is lost; resume with: {command}")
+        command = shlex.join(["search", "--resume", f"--workdir={stopped.folder}"])
+        streams.warn(f"jaxrank: stopped, nothing is lost; resume with: {program()} {command}")
         return 128 + stopped.signal_number
     except KeyboardInterrupt:
         streams.warn("jaxrank: interrupted")
@@ -76,10 +61,8 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _dispatch(words: list[str]) -> int:
-    if not words or words[0] in ("--help", "-h", "help"):
-        with streams.printing():
-            print(_usage(), end="")
-        return 0 if words else 2
+    if not words or words[0].startswith("-") or words[0] == "help":
+        return _about_program(words)
     for word in words:
         if not word.isprintable() and any("\ud800" <= letter <= "\udfff" for letter in word):
             raise UserError(f"{word!r} is not UTF-8 text, and could not be written to the results")
@@ -88,16 +71,17 @@ def _dispatch(words: list[str]) -> int:
     if command not in COMMANDS:
         raise UserError(f"unknown command '{command}'.{did_you_mean(command, COMMANDS)}")
     module = importlib.import_module(f"jaxrank.commands.{command}")
-    define, run = module.define, module.run
     values = flags.FlagValues()
+    define_output(values, json=command in _WITH_JSON)
     if {"--help", "-h", "-help"} & set(words[1:]):
-        define(values, [command])
-        page = f"launch.py {command} --flag=value ...\n\n{inspect.getdoc(run)}\n\n"
+        from jaxrank.commands import help
+
+        module.define(values, [command])
         with streams.printing():
-            print(page + _flag_list(values))
+            print(help.command_page(command, module, values), end="")
         return 0
     try:
-        config = define(values, words)
+        config = module.define(values, words)
         leftover = values(words)[1:]
     except flags.UnrecognizedFlagError as error:
         name = error.flagname.split(".")[0]
@@ -112,7 +96,36 @@ def _dispatch(words: list[str]) -> int:
         near = [flag for flag, word in known.items() if word == leftover[0]]
         hint = f"did you mean {near[0]}?" if near else "flags are written --flag=value"
         raise UserError(f"unexpected word '{leftover[0]}': {hint}")
-    return run(values, config)
+    return module.run(values, config)
+
+
+def _about_program(words: list[str]) -> int:
+    """What needs no command: help, version, completion."""
+    first, _, shell = words[0].partition("=") if words else ("--help", "", "")
+    if first == "--completion":
+        text = _completion_script(shell)
+    elif first in ("--version", "-version"):
+        text = f"jaxrank {__version__}\n"
+    elif first in ("--help", "-help", "-h", "help"):
+        from jaxrank.commands import help
+
+        text = help.usage(COMMANDS)
+    else:
+        raise UserError(f"flags come after a command: {program()} COMMAND {words[0]}")
+    with streams.printing():
+        print(text, end="")
+    return 0 if words else 2
+
+
+def _completion_script(shell: str) -> str:
+    from jaxrank.commands.completion import completion_script
+
+    defined = {}
+    for command in COMMANDS:
+        values = defined[command] = flags.FlagValues()
+        define_output(values, json=command in _WITH_JSON)
+        importlib.import_module(f"jaxrank.commands.{command}").define(values, [command])
+    return completion_script(shell, COMMANDS, defined)
 
 
 def _with_new_names(words: list[str]) -> list[str]:
@@ -138,13 +151,3 @@ def _in_plain_words(message: str) -> str:
     message = re.sub(r"could not convert string to float.*", "not a number", message)
     one_of = re.search(r"Exactly one of \((.*), (.*)\) must have a value", message)
     return f"give one of --{one_of[1]} and --{one_of[2]}" if one_of else message
-
-
-def _flag_list(values: flags.FlagValues) -> str:
-    lines = []
-    for name in sorted(values):
-        flag = values[name]
-        shown = flag.default not in (None, False) and name != "config"
-        note = f" (default: {flag.default})" if shown else ""
-        lines.append(f"  --{name}: {flag.help}{note}")
-    return "\n".join(lines)

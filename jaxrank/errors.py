@@ -3,6 +3,8 @@
 import difflib
 import functools
 import inspect
+import os
+import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import ParamSpec, TypeVar
@@ -31,6 +33,12 @@ class Stopped(Exception):
         super().__init__(f"{folder}: stopped; resume it")
         self.folder = folder
         self.signal_number = signal_number
+
+
+def program() -> str:
+    """How hints name this program: as it was started, or as it is installed."""
+    started = os.path.basename(sys.argv[0] if sys.argv else "")
+    return {"launch.py": "launch.py", "__main__.py": "python -m jaxrank"}.get(started, "jaxrank")
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:

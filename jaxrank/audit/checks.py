@@ -30,6 +30,7 @@ from jaxrank.audit.permutation_test import OUT_OF_TIME
 from jaxrank.data.dataset import SplitDataset
 from jaxrank.io import atomic, documents, notebook
 from jaxrank.io.documents import read_json
+from jaxrank.io.printable import printable
 
 AUDIT_JSON, AUDIT_TXT = "audit.json", "audit.txt"
 
@@ -81,8 +82,7 @@ class Audit(NamedTuple):
         if self.advice:
             lines += ["", f"What to do: {self.advice}"]
         page = "\n".join([*lines, "", *(f"- {line}" for line in self.evidence)]) + "\n"
-        # Names of photos and columns are a user's: no escape sequences for a terminal.
-        return "".join(c if c.isprintable() or c == "\n" else "?" for c in page)
+        return printable(page)
 
     def banner(self) -> list[str]:
         """What must be seen before any result."""

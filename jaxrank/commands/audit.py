@@ -9,9 +9,10 @@ from jaxrank.commands.flags import (
     refuse_empty,
 )
 from jaxrank.commands.streams import printing
-from jaxrank.commands.terminal import default_workdir
+from jaxrank.commands.terminal import default_workdir, make_console, print_json, prints_json
 from jaxrank.runner.options import READING
 
+EXAMPLE = "--pairs=pairs.csv --features=store"
 # The exit status of a failed audit.
 FAILED = 3
 
@@ -48,8 +49,10 @@ def _run(values: flags.FlagValues) -> int:
     from jaxrank.audit import checks
     from jaxrank.audit.api import audit_data
     from jaxrank.io import atomic
+    from jaxrank.reporting.fitted_table import show_lines
     from jaxrank.runner.resume import find_workdir
 
+    console = make_console(values)
     folder = find_workdir(values.workdir or default_workdir("audit"), resume=False)
     reading = {name: values[name].value for name in READING}
     found = audit_data(
@@ -58,6 +61,8 @@ def _run(values: flags.FlagValues) -> int:
     with atomic.written_to(folder):
         checks.write_audit(folder, found)
     with printing(folder):
-        print(found.page())
-        print(f"Results: {folder}")
+        if prints_json(values):
+            print_json(found._asdict() | {"workdir": str(folder)})
+        else:
+            show_lines(console, *found.page().splitlines(), "", f"Results: {folder}")
     return FAILED if found.failed else 0

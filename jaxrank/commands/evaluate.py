@@ -4,8 +4,10 @@ from absl import flags
 
 from jaxrank.commands.flags import define_model, define_options, define_strings, model_workdir
 from jaxrank.commands.streams import printing
-from jaxrank.commands.terminal import make_console
+from jaxrank.commands.terminal import make_console, print_json, prints_json
 from jaxrank.runner.options import READING
+
+EXAMPLE = "--model=outputs/search/simple_mlp/model --pairs=new_pairs.csv --features=store"
 
 
 def define(values: flags.FlagValues, words: list[str]) -> None:
@@ -26,18 +28,22 @@ def run(values: flags.FlagValues, config: None) -> int:
 
     from jaxrank.inference.evaluate import evaluate_model
     from jaxrank.io import atomic, documents, tables
-    from jaxrank.reporting import console
+    from jaxrank.reporting.console import print_metrics
+    from jaxrank.reporting.fitted_table import show_lines
 
     reading = {name: values[name].value for name in READING}
+    console = make_console(values)
     result = evaluate_model(values.model, values.pairs, values.features, **reading)
     metrics = result.metrics.to_dict("records")
     with atomic.written_to(folder):
         tables.write_frame(folder / "predictions.csv", result.predictions)
         facts = {"model": values.model, "pairs": values.pairs, "features": values.features}
-        documents.write_json(
-            folder / "metrics.json", facts | {"notes": result.notes, "metrics": metrics}
-        )
+        document = facts | {"notes": result.notes, "metrics": metrics}
+        documents.write_json(folder / "metrics.json", document)
     with printing(folder):
-        console.print_metrics(make_console(), result.metrics)
-        print(*result.notes, f"\nResults: {folder}", sep="\n")
+        if prints_json(values):
+            print_json(document | {"workdir": str(folder), "caveats": result.caveats})
+        else:
+            print_metrics(console, result.metrics)
+            show_lines(console, *result.notes, "", f"Results: {folder}")
     return 0

@@ -7,13 +7,14 @@ from absl import flags
 
 from jaxrank.commands.flags import refuse_empty
 from jaxrank.commands.streams import announce, printing, warn
-from jaxrank.commands.terminal import make_console
+from jaxrank.commands.terminal import log_console, make_console
 from jaxrank.errors import UserError, did_you_mean
 from jaxrank.extraction.extractors import EXTRACTORS, Options
 
 if TYPE_CHECKING:
     from jaxrank.extraction.pipeline import Extracted
 
+EXAMPLE = "--photos=bursts --features=store --series=folder"
 # Bad photos that are named on the screen; all are in photos.csv.
 _NAMED = 5
 
@@ -83,6 +84,7 @@ def run(values: flags.FlagValues, config: None) -> int:
     from jaxrank.extraction import pipeline
     from jaxrank.extraction.photos import list_folder, list_table
     from jaxrank.extraction.series_table import Grouping
+    from jaxrank.reporting.fitted_table import show_lines
 
     listing = list_table(values.photos_csv) if values.photos is None else list_folder(values.photos)
     chosen = [o for block in values.blocks for o in EXTRACTORS[block].options]
@@ -90,10 +92,16 @@ def run(values: flags.FlagValues, config: None) -> int:
     grouping = None
     if values.series is not None:
         grouping = Grouping(values.series, values.gap_seconds, values.min_similarity)
-    announce(f"{len(listing.photos):,} photos in {values.photos or values.photos_csv}")
+    console = make_console(values)
+    announce(console, f"{len(listing.photos):,} photos in {values.photos or values.photos_csv}")
     wanted = [options.value(o.name) for o in chosen if o.names_weights]
     if any(name != "none" and not os.path.isfile(name) for name in wanted):
-        announce("weights that are not on this machine are fetched")
+        names = ", ".join(name for name in wanted if name != "none" and not os.path.isfile(name))
+        announce(
+            console,
+            f"weights {names}: those that are not on this machine are fetched, which may take a "
+            "minute; --blocks=iqa needs none",
+        )
     try:
         found = pipeline.extract(
             listing,
@@ -102,13 +110,13 @@ def run(values: flags.FlagValues, config: None) -> int:
             grouping=grouping,
             num_workers=values.workers,
             strict=values.strict,
-            console=make_console(),
+            console=log_console(values, console),
         )
     except KeyboardInterrupt:
         warn("jaxrank: stopped; the same command resumes from here")
         return 130
     with printing(values.features):
-        print(*_lines(values.features, found), sep="\n")
+        show_lines(console, *_lines(values.features, found))
     return 0
 
 
@@ -127,9 +135,7 @@ def _lines(store: str, found: "Extracted") -> list[str]:
             lines.append("  ...")
     if found.num_series is not None:
         lines.append(f"{found.num_series:,} series of at least two photos in series.csv")
-    lines += [*found.notes, "", f"Features: {store}, all photos in {store}/photos.csv"]
-    # Names are a user's: no escape sequences for a terminal.
-    return ["".join(c if c.isprintable() else "?" for c in line) for line in lines]
+    return [*lines, *found.notes, "", f"Features: {store}, all photos in {store}/photos.csv"]
 
 
 def _check_flags(values: flags.FlagValues) -> None:

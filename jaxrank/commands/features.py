@@ -6,11 +6,13 @@ from typing import TYPE_CHECKING
 from absl import flags
 
 from jaxrank.commands.streams import printing
+from jaxrank.commands.terminal import make_console
 from jaxrank.errors import UserError
 
 if TYPE_CHECKING:
     from jaxrank.data.feature_store import Block
 
+EXAMPLE = "--from_parquet=embeddings.parquet --block=clip --features=store"
 # By source, the flags that only some sources have.
 _SOURCES = {
     "from_csv": (),
@@ -66,7 +68,9 @@ def run(values: flags.FlagValues, config: None) -> int:
 
     from jaxrank.data.feature_store import write_block, writing_errors
     from jaxrank.io import atomic
+    from jaxrank.reporting.fitted_table import show_lines
 
+    console = make_console(values)
     blocks = _read_blocks(values, source)
     store = Path(values.features)
     for name, block in blocks.items():
@@ -74,10 +78,11 @@ def run(values: flags.FlagValues, config: None) -> int:
             replaced = write_block(store, name, block)
         what = "replaced" if replaced else "new"
         with printing(store):
-            print(
+            show_lines(
+                console,
                 f"{values.features}: {what} block '{name}' of {len(block.photos):,} photos and "
                 f"{len(block.columns):,} columns ({', '.join(block.columns[:4])}"
-                f"{', ...' if len(block.columns) > 4 else ''}) in {block.values.dtype}"
+                f"{', ...' if len(block.columns) > 4 else ''}) in {block.values.dtype}",
             )
     return 0
 
@@ -115,11 +120,13 @@ def _read_blocks(values: flags.FlagValues, source: str) -> "dict[str, Block]":
 
 def _merge(values: flags.FlagValues) -> int:
     from jaxrank.data.merge import merge_stores
+    from jaxrank.reporting.fitted_table import show_lines
 
+    console = make_console(values)
     merged = merge_stores(values.from_store, values.features)
     with printing(values.features):
         for block, new in merged.items():
-            print(f"{values.features}: {new:,} new photos in block '{block}'")
+            show_lines(console, f"{values.features}: {new:,} new photos in block '{block}'")
     return 0
 
 

@@ -5,7 +5,10 @@ from pathlib import Path
 from absl import flags
 
 from jaxrank.commands.streams import printing
+from jaxrank.commands.terminal import make_console
 from jaxrank.errors import UserError
+
+EXAMPLE = "--device_profile=this_machine.json"
 
 
 def define(values: flags.FlagValues, words: list[str]) -> None:
@@ -29,20 +32,25 @@ def run(values: flags.FlagValues, config: None) -> int:
         reason = "is there already" if path.exists() else "its folder does not exist"
         raise UserError(f"--device_profile={path}: {reason}; name a new file")
 
+    from jaxrank.reporting.fitted_table import show_lines
     from jaxrank.runner import device_profile
+
+    console = make_console(values)
 
     profile, timings = device_profile.profile_device()
     device_profile.write_device_profile(path, profile)
     with printing(path):
         for timing in timings:
             predicted = profile.seconds(timing.work)
-            print(
+            show_lines(
+                console,
                 f"{timing.shape}: an epoch takes {timing.epoch_seconds:.3f} s, predicted "
-                f"{predicted:.3f} s; loading and compiling took {timing.compile_seconds:.1f} s"
+                f"{predicted:.3f} s; loading and compiling took {timing.compile_seconds:.1f} s",
             )
-        print(
+        show_lines(
+            console,
             f"{path}: {profile.flops_per_second / 1e9:,.0f} GFLOP/s, "
             f"{profile.bytes_per_second / 1e9:,.0f} GB/s, {1e6 * profile.step_seconds:,.0f} us "
-            f"a step, {profile.compile_seconds:.1f} s a compilation"
+            f"a step, {profile.compile_seconds:.1f} s a compilation",
         )
     return 0

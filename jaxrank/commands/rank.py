@@ -7,10 +7,9 @@ from absl import flags
 
 from jaxrank.commands.flags import define_model, define_strings, model_workdir
 from jaxrank.commands.streams import printing
-from jaxrank.commands.terminal import make_console
+from jaxrank.commands.terminal import make_console, print_json, prints_json
 
-# Rows of a ranking that are shown.
-_SHOWN = 12
+EXAMPLE = "--model=outputs/search/simple_mlp/model --features=store"
 
 
 def define(values: flags.FlagValues, words: list[str]) -> None:
@@ -23,6 +22,9 @@ def define(values: flags.FlagValues, words: list[str]) -> None:
             "store's folder; without it all photos are one series)"
         },
     )
+    flags.DEFINE_boolean(
+        "all", False, "show all series, not only the first ones", flag_values=values
+    )
 
 
 def run(values: flags.FlagValues, config: None) -> int:
@@ -32,25 +34,26 @@ def run(values: flags.FlagValues, config: None) -> int:
 
     from jaxrank.inference.rank import rank_photos
     from jaxrank.io import atomic, tables
-    from jaxrank.reporting import console
+    from jaxrank.reporting.console import print_ranking
+    from jaxrank.reporting.fitted_table import show_lines
 
     series, notes = values.series, []
     if series is None and values.features is not None:
         beside = Path(values.features) / "series.csv"
         if os.path.isfile(beside):
             series, notes = str(beside), [f"series from {beside}"]
+    console = make_console(values)
     result = rank_photos(values.model, values.features, series)
     with atomic.written_to(folder):
         tables.write_frame(folder / "rankings.csv", result.table)
+    notes += result.notes
     ranked = result.table[result.table["series_id"] != ""]
     with printing(folder / "rankings.csv"):
-        console.print_ranking(make_console(), result.table.head(_SHOWN))
-        print(
-            f"{len(result.table):,} photos, {ranked['series_id'].nunique():,} series",
-            *([] if len(result.table) <= _SHOWN else [f"the first {_SHOWN} photos are shown"]),
-            *notes,
-            *result.notes,
-            f"\nResults: {folder / 'rankings.csv'}",
-            sep="\n",
-        )
+        if prints_json(values):
+            document = {"workdir": str(folder), "caveats": result.caveats, "notes": notes}
+            print_json(document | {"ranking": result.table.to_dict("records")})
+        else:
+            print_ranking(console, result.table, everything=values.all)
+            counts = f"{len(result.table):,} photos, {ranked['series_id'].nunique():,} series"
+            show_lines(console, counts, *notes, "", f"Results: {folder / 'rankings.csv'}")
     return 0

@@ -15,7 +15,7 @@ from jaxrank.commands.flags import (
     refuse_empty,
 )
 from jaxrank.commands.streams import printing, warn
-from jaxrank.commands.terminal import make_console
+from jaxrank.commands.terminal import log_console, make_console, print_json, prints_json
 from jaxrank.configs import CATALOGUE_KEYS
 from jaxrank.errors import UserError
 from jaxrank.experiments.config_files import check_key, load_config, with_every_key
@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 
     from jaxrank.runner.search import SearchResult
 
+EXAMPLE = "--pairs=pairs.csv --features=store --folds=5"
+# Experiments that are shown where nobody asks for more.
+TOP = 20
 # Options that are handed over where they were typed: a resumed search has the others.
 _GIVEN = ("pairs", "features", *FLAGS)
 
@@ -97,6 +100,13 @@ def define_training(values: flags.FlagValues) -> None:
         flag_values=values,
     )
     flags.DEFINE_boolean("dry_run", False, "print the plan and end", flag_values=values)
+    flags.DEFINE_integer(
+        "top",
+        TOP,
+        "experiments that are shown, the best by validation",
+        lower_bound=1,
+        flag_values=values,
+    )
 
 
 def _read_catalogue(config: ConfigDict, path: str | None) -> ConfigDict:
@@ -206,10 +216,10 @@ def run_search(
         if reason := compilation_cache.keep_compiled_programs():
             warn(f"jaxrank: {reason}")
         # Orbax logs a traceback of what it then raises, and that we tell in one line.
-        logging.set_verbosity(logging.FATAL)
-        console = make_console()
+        logging.set_verbosity(logging.FATAL if values.verbosity < 1 else logging.INFO)
+        console = make_console(values)
         if values.dry_run:
-            return _print_plan(console, given, workdir, resume, changes)
+            return _print_plan(values, console, given, workdir, resume, changes)
         folder = find_workdir(workdir, resume=resume)
         result = search(
             **given,
@@ -220,12 +230,13 @@ def run_search(
             audit=values.audit,
             audit_seconds=values.audit_seconds,
             catch_signals=True,
-            console=console,
+            console=log_console(values, console),
         )
-        return _print_result(console, result)
+        return _print_result(values, console, result)
 
 
 def _print_plan(
+    values: flags.FlagValues,
     console: "Console",
     given: dict[str, Any],
     workdir: str | None,
@@ -233,28 +244,33 @@ def _print_plan(
     changes: dict[str, Any],
 ) -> int:
     from jaxrank.reporting.console import print_plan
+    from jaxrank.reporting.fitted_table import show_lines
     from jaxrank.runner.resume import find_workdir, plan_search
 
     folder = find_workdir(workdir, resume=resume)
     ready = plan_search(folder, given, **changes)
     with printing():
-        for line in ready.describe():
-            print(line)
-        print_plan(console, ready.waiting_cohorts, ready.prepared.experiments)
+        show_lines(console, *ready.describe())
+        print_plan(console, ready.waiting_cohorts, ready.prepared.experiments, values.top)
     return 0
 
 
-def _print_result(console: "Console", result: "SearchResult") -> int:
+def _print_result(values: flags.FlagValues, console: "Console", result: "SearchResult") -> int:
     from jaxrank.reporting import summary
     from jaxrank.reporting.console import print_summary
+    from jaxrank.reporting.fitted_table import show_lines
 
     with printing(result.workdir):
-        print_summary(console, result.summary, result.caveats)
-        for line in result.notes:
-            print(line)
-        print(f"\nResults: {result.workdir}")
+        if prints_json(values):
+            tables = {
+                name: getattr(result, name).to_dict("records") for name in ("summary", "trials")
+            }
+            print_json(result._asdict() | tables | {"workdir": str(result.workdir)})
+        else:
+            print_summary(console, result.summary, result.experiments, result.caveats, values.top)
+            show_lines(console, *result.notes, "", f"Results: {result.workdir}")
         if result.nothing_to_do:
-            print("The search had been finished before: nothing to do.")
+            show_lines(console, "The search had been finished before: nothing to do.")
     if result.nothing_to_do:
         return 0
     # A script must notice when nothing that it asked for came out.

@@ -5,9 +5,13 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TextIO
+from typing import TYPE_CHECKING, TextIO
 
 from jaxrank.errors import UserError
+from jaxrank.io.printable import printable
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 
 def open_closed_streams() -> None:
@@ -43,15 +47,17 @@ def silence(stream: TextIO) -> None:
 def warn(line: str) -> None:
     """Prints a line on stderr; does without where that can't be written."""
     try:
-        print(line, file=sys.stderr, flush=True)
+        print(printable(line), file=sys.stderr, flush=True)
     except OSError:
         silence(sys.stderr)
 
 
-def announce(line: str) -> None:
+def announce(console: "Console", line: str) -> None:
     """Prints a line before there are results, which are not lost because it can't be printed."""
+    from jaxrank.reporting.fitted_table import show_lines
+
     with suppress(OSError):
-        print(line, flush=True)
+        show_lines(console, line)
 
 
 def give_up_unwritten_text() -> None:

@@ -1,13 +1,38 @@
-"""Where a command prints."""
+"""Where a command prints, and how much."""
 
 import datetime
 import sys
 from typing import TYPE_CHECKING
 
+from absl import flags
+
 from jaxrank.commands.streams import silence
+from jaxrank.errors import UserError
 
 if TYPE_CHECKING:
     from rich.console import Console
+
+
+def define_output(values: flags.FlagValues, *, json: bool) -> None:
+    """The flags on output that every command has; `json` where its result can be a document."""
+    if json:
+        flags.DEFINE_boolean(
+            "json",
+            False,
+            "print the result as one JSON document on stdout, everything else on stderr",
+            flag_values=values,
+        )
+    flags.DEFINE_boolean(
+        "quiet", False, "print errors only, and what --json asks for", flag_values=values
+    )
+    flags.DEFINE_integer(
+        "verbosity",
+        0,
+        "-1: results only; 0: progress and log; 1: the log lines of libraries, too",
+        lower_bound=-1,
+        upper_bound=1,
+        flag_values=values,
+    )
 
 
 def default_workdir(command: str) -> str:
@@ -15,8 +40,11 @@ def default_workdir(command: str) -> str:
     return f"outputs/{command}/{command}_{datetime.datetime.now():%Y%m%d_%H%M%S}"
 
 
-def make_console() -> "Console":
-    """Wide enough for the tables where the output is no terminal, such as a file."""
+def make_console(values: flags.FlagValues) -> "Console":
+    """Where people read: stdout; stderr beside --json; nowhere with --quiet.
+
+    As wide as the terminal, or as COLUMNS says; 80 columns where there is neither.
+    """
     from rich.console import Console
 
     class PatientConsole(Console):
@@ -25,5 +53,22 @@ def make_console() -> "Console":
         def on_broken_pipe(self) -> None:
             silence(sys.stdout)
 
-    console = PatientConsole()
-    return console if console.is_terminal else PatientConsole(width=150)
+    if values.quiet and values.verbosity > 0:
+        raise UserError("--quiet and --verbosity are both given: give one of them")
+    return PatientConsole(stderr=prints_json(values), quiet=values.quiet)
+
+
+def log_console(values: flags.FlagValues, console: "Console") -> "Console | None":
+    """Where progress and log lines go."""
+    return None if values.quiet or values.verbosity < 0 else console
+
+
+def prints_json(values: flags.FlagValues) -> bool:
+    return "json" in values and bool(values.json)
+
+
+def print_json(document: object) -> None:
+    """The result of a command as one document on stdout; numbers that are not finite are null."""
+    from jaxrank.io.documents import strict_json
+
+    print(strict_json(document), end="")

@@ -17,6 +17,7 @@ from jaxrank.commands.terminal import default_workdir
 from jaxrank.configs import default
 from jaxrank.errors import UserError
 
+EXAMPLE = "--pairs=pairs.csv --features=store --mlp_hidden_dims=256,128"
 # The experiment of `train`, and its hyperparameters that have flags of their own.
 TRAINED = "trained"
 CONFIGURATION = (

@@ -17,7 +17,7 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 import numpy as np
 import pandas as pd
 
-from jaxrank.errors import UserError
+from jaxrank.errors import UserError, program
 from jaxrank.io import atomic, tables
 from jaxrank.io.documents import read_json
 
@@ -217,8 +217,8 @@ def open_feature_store(store: Path | str, only: Sequence[str] | None = None) -> 
     if not os.path.isfile(store / MANIFEST):  # Path.is_file raises for some names
         raise UserError(
             f"{store}: not a feature store (no {MANIFEST}); make one with "
-            f"'launch.py features --from_csv=FILE --block=NAME --features={store}', or of photos "
-            f"with 'launch.py extract --photos=FOLDER --features={store}'"
+            f"'{program()} features --from_csv=FILE --block=NAME --features={store}', or of photos "
+            f"with '{program()} extract --photos=FOLDER --features={store}'"
         )
     entries = _read_manifest(store)
     if only is not None:

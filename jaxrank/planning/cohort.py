@@ -23,6 +23,7 @@ from jaxrank.planning.trials import Trial
 # Pairs (validation) or photos (final scores) that a trial holds in memory at a time outside of
 # its training batches.
 SCORING_CHUNK = 512
+_NAMED = 4  # experiments that a log line names
 
 
 # What must be equal for trials to share a program and its data: an experiment without all else.
@@ -65,6 +66,13 @@ class Cohort(NamedTuple):
     epochs_per_dispatch: int
     data_bytes: int
     profile: DeviceProfile
+
+    @property
+    def label(self) -> str:
+        """The names of its experiments, of many only the first ones."""
+        names = list(dict.fromkeys(trial.experiment.name for trial in self.trials))
+        more = len(names) - _NAMED
+        return ", ".join(names[:_NAMED]) + (f" and {more:,} more" if more > 0 else "")
 
     @property
     def program(self) -> dict[str, Any]:

@@ -1,46 +1,132 @@
-"""Tables on the screen: the plan and the summary."""
+"""Tables on the screen: the plan, the summary, metrics and rankings."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import pandas as pd
-from rich import box
 from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
-from jaxrank.configs import default
+from jaxrank.configs import REFERENCES, default
 from jaxrank.evaluation.evaluator import METRICS, Metric
 from jaxrank.evaluation.trial_results import COMPLETED
-from jaxrank.experiments.hyperparameters import Experiment
+from jaxrank.experiments.hyperparameters import HYPERPARAMETERS, Experiment
 from jaxrank.planning.cohort import Cohort
-from jaxrank.reporting.summary import HEURISTIC, PARTIAL, percent
+from jaxrank.reporting.fitted_table import Column, print_fitted, show_lines
+from jaxrank.reporting.summary import HEURISTIC, PARTIAL, SUMMARY_CSV, percent
+
+# Photos that are shown where nobody asks for more.
+_FIRST_PHOTOS = 12
+# What a plan shows of every experiment, and what its first table shows or the search itself says;
+# any other hyperparameter is shown where it is not the default.
+_PLAN_COLUMNS = ("learning_rate", "dropout", "weight_decay", "margin", "max_epochs", "patience")
+_PLAN_ELSEWHERE = "name,blocks,mlp_hidden_dims,batch_size,loss,sampler,notes,init_from".split(",")
+# Hyperparameters that have a column of their own in a summary, or are no choice.
+_NOT_COMPARED = ("name", "notes", "blocks", "seed", "init_from")
+_BASELINE_NOTE = "baseline: nothing is trained for it"
+_SHOWN_METRICS = [metric for metric in METRICS if metric.title]
 
 
-def print_summary(console: Console, summary: pd.DataFrame, caveats: Sequence[str]) -> None:
-    title = "; ".join(caveats) or None
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, title=title, title_justify="left")
-    table.add_column("experiment", no_wrap=True)
-    shown = [metric for metric in METRICS if metric.title]
-    titles = [metric.title for metric in shown]
-    for header in ("val acc", "test acc", "train acc", *titles, "epoch", "parameters", "trials"):
-        table.add_column(header, justify="right", no_wrap=True)
-    table.add_column("blocks")
-    table.add_column("note")
-    for row in summary.astype(object).where(summary.notna(), None).to_dict("records"):
-        trained = row["status"] in (COMPLETED, PARTIAL)
-        note = row["error"] or row["notes"].removesuffix("; ".join(caveats)).removesuffix("; ")
-        cells = [
-            row["experiment_name"],
-            *(percent(row[f"{split}_accuracy"]) for split in ("val", "test", "train")),
-            *(_figure(metric, row[f"test_{metric.name}"]) for metric in shown),
-            f"{row['best_epoch']:.1f}" if trained else "",
-            f"{row['parameters']:,}" if trained else "",
-            str(row["num_seeds"] * row["num_folds"]) if trained else "",
-            row["blocks"] or "",
-            note if row["status"] in (COMPLETED, HEURISTIC) else f"{row['status']}: {note}",
-        ]
-        table.add_row(*map(Text, cells))  # Text: a name may look like markup
-    console.print(table)
+def print_summary(
+    console: Console,
+    summary: pd.DataFrame,
+    experiments: Sequence[Mapping[str, Any]],
+    caveats: Sequence[str],
+    top: int,
+) -> None:
+    """Prints the best experiments and all baselines.
+
+    Columns are left out in this order where they don't fit: blocks, train accuracy, epoch,
+    parameters, trials, the metrics of whole series from the last on, the hyperparameters from the
+    last on.
+
+    Args:
+      console: where.
+      summary: `summary.csv`.
+      experiments: the hyperparameters of each; shown are those in which they differ.
+      caveats: what must be read before any number.
+      top: so many experiments are shown.
+    """
+    trained = summary["status"] != HEURISTIC
+    hidden = summary[trained].iloc[top:]
+    shown = summary.drop(index=hidden.index)
+    rows = shown.astype(object).where(shown.notna(), None).to_dict("records")
+    footnotes: dict[str, int] = {}
+    marks = [_mark(footnotes, _note(row, caveats)) for row in rows]
+    show_lines(console, *caveats)
+    print_fitted(console, _summary_columns(rows, experiments, marks), SUMMARY_CSV)
+    show_lines(console, *(f"[{number}] {text}" for text, number in footnotes.items()), "")
+    if len(hidden):
+        show_lines(console, _hidden_line(hidden, int(trained.sum()), top))
+
+
+def _summary_columns(
+    rows: Sequence[Mapping[str, Any]], experiments: Sequence[Mapping[str, Any]], marks: list[str]
+) -> list[Column]:
+    def of_trained(text: Callable[[Mapping[str, Any]], str]) -> list[str]:
+        return [text(row) if row["status"] in (COMPLETED, PARTIAL) else "" for row in rows]
+
+    return [
+        Column("experiment", [row["experiment_name"] for row in rows], "left"),
+        Column("val acc", [percent(row["val_accuracy"]) for row in rows]),
+        Column("test acc", [percent(row["test_accuracy"]) for row in rows]),
+        *(Column(name, cells, drop=1) for name, cells in _differing(rows, experiments).items()),
+        *(
+            Column(
+                metric.title, [_figure(metric, row[f"test_{metric.name}"]) for row in rows], drop=2
+            )
+            for metric in _SHOWN_METRICS
+        ),
+        Column("trials", of_trained(lambda r: str(r["num_seeds"] * r["num_folds"])), drop=3),
+        Column("parameters", of_trained(lambda r: f"{r['parameters']:,}"), drop=4),
+        Column("epoch", of_trained(lambda r: f"{r['best_epoch']:.1f}"), drop=5),
+        Column("train acc", [percent(row["train_accuracy"]) for row in rows], drop=6),
+        Column("blocks", [row["blocks"] or "" for row in rows], "left", drop=7),
+        Column("note", marks, "left"),
+    ]
+
+
+def _differing(
+    rows: Sequence[Mapping[str, Any]], experiments: Sequence[Mapping[str, Any]]
+) -> dict[str, list[str]]:
+    """By hyperparameter in which the experiments of the rows differ, its value in each row."""
+    by_name = {e["name"]: e for e in experiments if e["name"] not in REFERENCES}
+    chosen = [by_name.get(row["experiment_name"]) for row in rows]
+    differing = {}
+    for key in HYPERPARAMETERS:
+        texts = ["" if e is None else _value(e.get(key)) for e in chosen]
+        known = {text for text, e in zip(texts, chosen, strict=True) if e is not None}
+        if key not in _NOT_COMPARED and len(known) > 1:
+            differing[key] = texts
+    return differing
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, list | tuple):
+        return ",".join(map(str, value)) or "-"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _note(row: Mapping[str, Any], caveats: Sequence[str]) -> str:
+    if row["status"] == HEURISTIC:
+        return _BASELINE_NOTE
+    note = row["error"] or row["notes"].removesuffix("; ".join(caveats)).removesuffix("; ")
+    return str(note) if row["status"] == COMPLETED else f"{row['status']}: {note}"
+
+
+def _mark(footnotes: dict[str, int], note: str) -> str:
+    """The number of a footnote; rows with the same note share one."""
+    return f"[{footnotes.setdefault(note, len(footnotes) + 1)}]" if note else ""
+
+
+def _hidden_line(hidden: pd.DataFrame, num_experiments: int, top: int) -> str:
+    counts = hidden.loc[hidden["status"] != COMPLETED, "status"].value_counts()
+    others = "".join(f", {count:,} {status}" for status, count in counts.items())
+    return (
+        f"The best {top:,} of {num_experiments:,} experiments by validation accuracy; the others "
+        f"({len(hidden):,}{others}) are in {SUMMARY_CSV}, and --top={num_experiments} shows all."
+    )
 
 
 def _figure(metric: Metric, value: float | None) -> str:
@@ -50,109 +136,121 @@ def _figure(metric: Metric, value: float | None) -> str:
 
 
 def print_plan(
-    console: Console, cohorts: Sequence[Cohort], experiments: Sequence[Experiment]
+    console: Console,
+    cohorts: Sequence[Cohort],
+    experiments: Sequence[Experiment],
+    top: int,
 ) -> None:
     """The cohorts with their shapes, then each experiment's traced hyperparameters."""
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    table.add_column("experiments")
-    for header in ("trials", "inputs", "hidden", "batch", "steps", "epochs at once", "memory",
-                   "at most"):  # fmt: skip
-        table.add_column(header, justify="right", no_wrap=True)
-    table.add_column("loss, sampler, and why")
-    for cohort in cohorts:
-        names = dict.fromkeys(trial.experiment.name for trial in cohort.trials)
-        table.add_row(
-            Text(", ".join(names)),
-            str(len(cohort.trials)),
-            str(cohort.input_dim),
-            ",".join(map(str, cohort.program_key.mlp_hidden_dims)) or "-",
-            str(cohort.batch_size),
-            str(cohort.num_batches),
-            str(cohort.epochs_per_dispatch),
-            f"{cohort.memory_bytes / 2**20:,.0f} MiB",
-            f"{cohort.seconds:,.1f} s",
-            Text(
-                "; ".join(
-                    [f"{cohort.program_key.loss}, {cohort.program_key.sampler}", *_why(cohort)]
-                )
-            ),
-        )
-    console.print(table)
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    table.add_column("experiment")
-    keys = ("learning_rate", "dropout", "weight_decay", "margin", "max_epochs", "patience")
-    for key in keys:
-        table.add_column(key, justify="right")
-    table.add_column("and")
-    for experiment in experiments:
-        cells = [experiment.name, *(f"{getattr(experiment, key):g}" for key in keys)]
-        table.add_row(*map(Text, [*cells, _unusual(experiment)]))
-    console.print(table)
+    # What the planner has chosen for a cohort, and its reason, is below the table.
+    whys = [_why(cohort) for cohort in cohorts]
+    footnotes: dict[str, int] = {}
+    keys = [cohort.program_key for cohort in cohorts]
+    columns = [
+        Column("experiments", [cohort.label for cohort in cohorts], "left"),
+        Column("trials", [f"{len(cohort.trials):,}" for cohort in cohorts]),
+        Column("hidden", [_value(key.mlp_hidden_dims) for key in keys]),
+        Column("batch", [str(cohort.batch_size) for cohort in cohorts]),
+        Column("memory", [f"{cohort.memory_bytes / 2**20:,.0f} MiB" for cohort in cohorts]),
+        Column("at most", [f"{cohort.seconds:,.1f} s" for cohort in cohorts]),
+        Column("inputs", [str(cohort.input_dim) for cohort in cohorts], drop=3),
+        Column("steps", [str(cohort.num_batches) for cohort in cohorts], drop=2),
+        Column("epochs at once", [str(c.epochs_per_dispatch) for c in cohorts], drop=4),
+        Column("loss", [key.loss for key in keys], "left", drop=1),
+        Column("sampler", [key.sampler for key in keys], "left", drop=1),
+        Column("note", [_mark(footnotes, why) for why in whys], "left"),
+    ]
+    print_fitted(console, columns, "plan.json")
+    show_lines(console, *(f"[{number}] {text}" for text, number in footnotes.items()), "")
+    shown = experiments[:top]
+    columns = [
+        Column("experiment", [experiment.name for experiment in shown], "left"),
+        *(Column(key, [f"{getattr(e, key):g}" for e in shown], drop=1) for key in _PLAN_COLUMNS),
+        Column("and", [_unusual(experiment) for experiment in shown], "left"),
+    ]
+    print_fitted(console, columns, "config.json")
+    if len(experiments) > top:
+        show_lines(console, f"The first {top:,} of {len(experiments):,} experiments.")
 
 
-def _why(cohort: Cohort) -> list[str]:
-    """What the planner has chosen for a cohort, and its reason."""
+def _why(cohort: Cohort) -> str:
     if not cohort.padded:
-        return []
+        return ""
     widths = ",".join(map(str, cohort.program_key.mlp_hidden_dims))
-    return [f"{', '.join(cohort.padded)} padded to {widths}: cheaper than compiling apart"]
+    return f"{', '.join(cohort.padded)} padded to {widths}: cheaper than compiling apart"
 
 
 def _unusual(experiment: Experiment) -> str:
     """Hyperparameters without a column that are not as in configs/default.py."""
     usual = default.get_config()
-    keys = (
-        "activation,use_layernorm,optimizer,momentum,schedule,warmup_epochs,feature_noise,mixup,"
-        "label_smoothing,seed"
-    ).split(",")
-    values = {key: getattr(experiment, key) for key in keys}
-    words = [f"{key}={value}" for key, value in values.items() if value != usual[key]]
-    if experiment.l2_blocks:
-        words.append(f"l2_blocks={','.join(experiment.l2_blocks)}")
+    words = []
+    for key in HYPERPARAMETERS:
+        value = getattr(experiment, key)
+        text = ",".join(map(str, value)) if isinstance(value, tuple) else value
+        if key not in (*_PLAN_COLUMNS, *_PLAN_ELSEWHERE) and text != usual.get(key, ""):
+            words.append(f"{key}={text}")
     return ", ".join(words)
 
 
 def print_metrics(console: Console, metrics: pd.DataFrame) -> None:
-    """What an evaluation measured; the rules on the first split only, which says the most."""
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    table.add_column("scorer", no_wrap=True)
-    table.add_column("photos", no_wrap=True)
-    shown = [metric for metric in METRICS if metric.title]
-    titles = [metric.title for metric in shown]
-    for header in ("pairs", "series", "accuracy", "std. error", *titles, "loss"):
-        table.add_column(header, justify="right", no_wrap=True)
+    """What an evaluation measured; the baselines on the first split only, which says the most."""
     first = metrics["split"].iloc[0]
     metrics = metrics[(metrics["split"] == first) | (metrics["scorer"] == "model")]
-    for row in metrics.astype(object).where(metrics.notna(), None).to_dict("records"):
-        cells = [
-            row["scorer"],
-            row["split"],
-            f"{row['pairs']:,}",
-            f"{row['series']:,}",
-            percent(row["accuracy"]),
-            percent(row["standard_error"]),
-            *(_figure(metric, row[metric.name]) for metric in shown),
-            "" if row["loss"] is None else f"{row['loss']:.3f}",
-        ]
-        table.add_row(*map(Text, cells))
-    console.print(table)
+    rows = metrics.astype(object).where(metrics.notna(), None).to_dict("records")
+    columns = [
+        Column("scorer", [row["scorer"] for row in rows], "left"),
+        Column("photos", [row["split"] for row in rows], "left"),
+        Column("pairs", [f"{row['pairs']:,}" for row in rows]),
+        Column("series", [f"{row['series']:,}" for row in rows], drop=2),
+        Column("accuracy", [percent(row["accuracy"]) for row in rows]),
+        Column("std. error", [percent(row["standard_error"]) for row in rows]),
+        *(
+            Column(metric.title, [_figure(metric, row[metric.name]) for row in rows], drop=1)
+            for metric in _SHOWN_METRICS
+        ),
+        Column(
+            "loss",
+            ["" if row["loss"] is None else f"{row['loss']:.3f}" for row in rows],
+            drop=3,
+        ),
+    ]
+    print_fitted(console, columns, "metrics.json")
 
 
-def print_ranking(console: Console, ranking: pd.DataFrame) -> None:
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for header in ("series", "image"):
-        table.add_column(header)
-    for header in ("score", "rank", "pick", "p_best"):
-        table.add_column(header, justify="right", no_wrap=True)
-    for row in ranking.astype(object).where(ranking.notna(), None).to_dict("records"):
-        ranked = row["rank"] is not None
-        cells = [
-            row["series_id"],
-            row["image"],
-            f"{row['score']:.3f}",
-            str(row["rank"]) if ranked else "",
-            "*" if row["pick"] else "",
-            f"{row['p_best']:.3f}" if ranked else "",
-        ]
-        table.add_row(*map(Text, cells))
-    console.print(table)
+def print_ranking(console: Console, ranking: pd.DataFrame, *, everything: bool) -> None:
+    """The first series, or all of them; the score is left out first where it does not fit."""
+    shown = ranking if everything else ranking.head(_num_first_photos(ranking))
+    rows = shown.astype(object).where(shown.notna(), None).to_dict("records")
+    ranked = [row["rank"] is not None for row in rows]
+    columns = [
+        Column("series", [row["series_id"] for row in rows], "left"),
+        Column("image", [row["image"] for row in rows], "left"),
+        Column("score", [f"{row['score']:.3f}" for row in rows], drop=2),
+        Column(
+            "rank",
+            [str(row["rank"]) if r else "" for row, r in zip(rows, ranked, strict=True)],
+            drop=1,
+        ),
+        Column("pick", ["*" if row["pick"] else "" for row in rows]),
+        Column(
+            "p_best",
+            [f"{row['p_best']:.3f}" if r else "" for row, r in zip(rows, ranked, strict=True)],
+        ),
+    ]
+    print_fitted(console, columns, "rankings.csv")
+    photos, series = len(ranking) - len(shown), _num_series(ranking) - _num_series(shown)
+    if photos:
+        show_lines(console, f"{photos:,} more photos of {series:,} more series: --all shows them")
+
+
+def _num_first_photos(ranking: pd.DataFrame) -> int:
+    """Rows up to the end of the series in which the last of the first photos is."""
+    ids = ranking["series_id"].to_numpy()
+    end = min(_FIRST_PHOTOS, len(ids))
+    same = [place for place in range(end, len(ids)) if ids[place] != ids[place - 1]]
+    whole = same[0] if same else len(ids)
+    return whole if whole <= 2 * _FIRST_PHOTOS else end  # a long series is cut
+
+
+def _num_series(ranking: pd.DataFrame) -> int:
+    return int(ranking.loc[ranking["series_id"] != "", "series_id"].nunique())

@@ -11,7 +11,9 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from jaxrank.io import atomic, notebook
+from jaxrank.io.printable import printable
 from jaxrank.planning.cohort import Cohort
+from jaxrank.reporting.fitted_table import show_lines
 from jaxrank.training import state
 
 # The time between two states of the bar in a notebook.
@@ -29,7 +31,14 @@ class _ConsoleHandler(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         with suppress(OSError):  # a line that can't be shown is in the file
-            self._console.print(record.getMessage(), markup=False, highlight=False, soft_wrap=True)
+            show_lines(self._console, record.getMessage())
+
+
+class _Formatter(logging.Formatter):
+    """Names in a log are a user's; a log is read in terminals."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return printable(super().format(record))
 
 
 class _FileHandler(logging.FileHandler):
@@ -45,7 +54,7 @@ class _FileHandler(logging.FileHandler):
 @contextmanager
 def logging_to(path: Path, console: Console | None) -> Iterator[None]:
     file = _FileHandler(path)
-    file.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
+    file.setFormatter(_Formatter("%(asctime)s %(message)s"))
     handlers: list[logging.Handler] = [file]
     if console is not None:
         handlers.append(_ConsoleHandler(console))
@@ -96,11 +105,10 @@ def progress_bar(
         nonlocal behind, shown_at
         done, running = len(progress.history), progress.num_running
         share = done / cohort.max_epochs if running else 1.0
-        names = dict.fromkeys(trial.experiment.name for trial in cohort.trials)
         bar.update(
             task,
             completed=behind + share * cohort.seconds,
-            description=f"{', '.join(names)}: epoch {done}, {running} trials running",
+            description=f"{cohort.label}: epoch {done}, {running} trials running",
         )
         if not running:
             behind += cohort.seconds

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 from jaxrank.io import atomic
+from jaxrank.io.printable import printable
 from jaxrank.reporting import agreement, leaderboard, mistakes, sentences
 from jaxrank.reporting.report import Report, Section
 
@@ -37,5 +38,5 @@ def write_sections(report: Report) -> Section:
     for title, table in whole.tables.items():
         shown = table.to_string(index=False, float_format=lambda value: f"{value:.3f}")
         lines += ["", title, "", shown]
-    atomic.write_text(report.folder / LEADERBOARD_TXT, "\n".join(lines) + "\n")
+    atomic.write_text(report.folder / LEADERBOARD_TXT, printable("\n".join(lines) + "\n"))
     return whole

@@ -136,6 +136,7 @@ def read_results_json(path: Path) -> dict[str, Any]:
             "notes": results["notes"],
             "data_notes": results["data_notes"],
             "caveats": results["data"]["caveats"],
+            "experiments": [dict(experiment) for experiment in results["experiments"]],
         }
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise UserError(

@@ -17,7 +17,7 @@ from jaxrank import devices, train
 from jaxrank.configs import default
 from jaxrank.data import splits, synthetic
 from jaxrank.data.dataset import SplitDataset, align
-from jaxrank.errors import UserError
+from jaxrank.errors import UserError, program
 from jaxrank.experiments.hyperparameters import Experiment, read_experiments
 from jaxrank.io import atomic
 from jaxrank.io.documents import read_json
@@ -142,12 +142,12 @@ def read_device_profile(path: Path | str) -> dict[str, Any]:
         sound = False
     if not sound:
         raise UserError(
-            f"--device_profile={path}: not a file of 'launch.py profile'; make a new one"
+            f"--device_profile={path}: not a file of '{program()} profile'; make a new one"
         )
     here = devices.kind()
     if content["device"] != here:
         raise UserError(
             f"--device_profile={path}: measured on '{content['device']}', and this is '{here}': "
-            "run 'launch.py profile' here"
+            f"run '{program()} profile' here"
         )
     return profile

@@ -243,7 +243,7 @@ def _log_cohort(number: int, last: int, cohort: Cohort, fitted: state.FitResult)
         "(predicted %.1f s)",
         number,
         last,
-        ", ".join(dict.fromkeys(trial.experiment.name for trial in cohort.trials)),
+        cohort.label,
         len(cohort.trials),
         len(fitted.history.running),
         cohort.num_batches,

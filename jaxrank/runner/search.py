@@ -87,6 +87,7 @@ class SearchResult(NamedTuple):
       notes: the conclusions: what follows from the tables, and how to read them.
       data_notes: what became of the data, and the plan.
       caveats: what a reader of any result must know, such as that the data are simulated.
+      experiments: the hyperparameters of each experiment, by name.
       nothing_to_do: the search had been finished before; nothing was trained or written.
     """
 
@@ -96,6 +97,7 @@ class SearchResult(NamedTuple):
     notes: list[str]
     data_notes: list[str]
     caveats: list[str]
+    experiments: list[dict[str, Any]]
     nothing_to_do: bool = False
 
     def _repr_html_(self) -> str:
@@ -291,6 +293,7 @@ def _report(folder: Path, ready: Workspace, evaluator: Evaluator) -> SearchResul
     caveats = prepared.data.caveats
     section = write_sections(Report(folder, results, evaluator, ranking, summary, caveats, ceiling))
     data_notes = describe(prepared)
+    experiments = [dataclasses.asdict(e) for e in prepared.experiments]
     tables.write_frame(folder / TRIALS_CSV, trials)
     tables.write_frame(folder / SUMMARY_CSV, summary)
     documents.write_json(
@@ -300,11 +303,12 @@ def _report(folder: Path, ready: Workspace, evaluator: Evaluator) -> SearchResul
             "data_notes": data_notes,
             "notes": section.notes,
             "conclusions": section.facts,
+            "experiments": experiments,
             "summary": summary.to_dict("records"),
             "trials": trials.to_dict("records"),
         },
     )
-    return SearchResult(folder, summary, trials, section.notes, data_notes, caveats)
+    return SearchResult(folder, summary, trials, section.notes, data_notes, caveats, experiments)
 
 
 def _summarise(prepared: Prepared, trials: pd.DataFrame, evaluator: Evaluator) -> pd.DataFrame:

@@ -1,0 +1,105 @@
+"""Help pages: the commands, and a command's flags by purpose."""
+
+import inspect
+import shutil
+import textwrap
+from collections.abc import Mapping
+from types import ModuleType
+
+from absl import flags
+
+from jaxrank.errors import program
+from jaxrank.extraction.extractors import EXTRACTORS
+
+# The flags of all commands by purpose, in the order of the page.
+GROUPS = {
+    "Data": "pairs,features,series,reference,model,photos,photos_csv,photo_name,min_agreement,"
+    "min_reviewers,from_csv,from_parquet,from_npy,from_npz,from_safetensors,from_store,names,"
+    "tensor,block,columns,dtype",
+    "Experiments": "mode,experiments,experiments_csv,config,mlp_hidden_dims,batch_size,"
+    "learning_rate,dropout,max_epochs,use_clip,use_cnn_features,use_iqa_features,"
+    "use_series_sampler,init_from",
+    "Extraction": "blocks,"
+    + ",".join(option.name for kind in EXTRACTORS.values() for option in kind.options)
+    + ",gap_seconds,min_similarity,strict",
+    "Evaluation": "folds,only_folds,num_seeds,seed,split,split_seed,audit,audit_seconds",
+    "Running": "workdir,resume,extend,retry_failed,dry_run,device,workers,device_profile,"
+    "memory_fraction,save_budget",
+    "Output": "all,top,json,quiet,verbosity",
+}
+_WIDEST = 100  # longer lines are hard to read
+_INDENT = 22
+
+
+def usage(commands: Mapping[str, str]) -> str:
+    """The page of `--help` without a command."""
+    width, name = _width(), program()
+    rows = [
+        textwrap.fill(text, width, initial_indent=f"  {command:<10} ", subsequent_indent=13 * " ")
+        for command, text in commands.items()
+    ]
+    return "\n".join(
+        [
+            textwrap.fill(
+                "jaxrank learns which photo of a series people prefer, and says how sure that is.",
+                width,
+            ),
+            "",
+            f"  {name} COMMAND --flag=value",
+            "",
+            "Commands:",
+            *rows,
+            "",
+            f"  {name} COMMAND --help",
+            f"  {name} --version",
+            f"  {name} --completion=bash     (or zsh)",
+            "",
+        ]
+    )
+
+
+def command_page(command: str, module: ModuleType, values: flags.FlagValues) -> str:
+    """The page of `COMMAND --help`: what it does, an example, its flags by purpose."""
+    width = _width()
+    about = " ".join((inspect.getdoc(module.run) or "").split())
+    lines = [f"{program()} {command} --flag=value ...", "", *textwrap.wrap(about, width), ""]
+    lines += ["Example:", f"  {program()} {command} {module.EXAMPLE}"]
+    for title, names in grouped(values).items():
+        lines += ["", f"{title}:"]
+        for name in names:
+            lines += _flag_lines(values[name], width)
+    return "\n".join(lines) + "\n"
+
+
+def grouped(values: flags.FlagValues) -> dict[str, list[str]]:
+    """A command's flags by purpose; what stands in no group comes last."""
+    groups = {
+        title: [name for name in names.split(",") if name in values]
+        for title, names in GROUPS.items()
+    }
+    known = {name for names in groups.values() for name in names}
+    groups["Other"] = sorted(set(values) - known)
+    return {title: names for title, names in groups.items() if names}
+
+
+def _flag_lines(flag: flags.Flag, width: int) -> list[str]:
+    text = str(flag.help)
+    if flag.default not in (None, False) and flag.name != "config" and "default" not in text:
+        text += f" (default: {flag.default_unparsed})"
+    start = f"  --{flag.name}"
+    lines = textwrap.wrap(
+        text,
+        width,
+        initial_indent=" " * _INDENT,
+        subsequent_indent=" " * _INDENT,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+    if len(start) + 2 <= _INDENT:
+        lines[0] = f"{start:<{_INDENT}}{lines[0].lstrip()}"
+        return lines
+    return [start, *lines]
+
+
+def _width() -> int:
+    return min(shutil.get_terminal_size().columns, _WIDEST)

@@ -1,0 +1,83 @@
+"""Text for a terminal: tables that fit its width, and sentences that wrap between words."""
+
+import os
+import textwrap
+from collections.abc import Sequence
+from typing import Literal, NamedTuple
+
+from rich import box
+from rich.console import Console
+from rich.measure import Measurement
+from rich.table import Table
+from rich.text import Text
+
+from jaxrank.io.printable import printable
+
+_UNLIMITED = 100_000  # columns of a terminal
+
+
+class Column(NamedTuple):
+    """A column of a table.
+
+    Attributes:
+      title: above it.
+      cells: one text a row.
+      justify: the side at which cells are aligned.
+      drop: columns of the highest number are left out first where the table is too wide; those of
+        0 never are.
+    """
+
+    title: str
+    cells: Sequence[str]
+    justify: Literal["left", "right"] = "right"
+    drop: int = 0
+
+
+def print_fitted(console: Console, columns: Sequence[Column], where: str) -> None:
+    """Prints a table in the width of the console; whole columns are left out, and named below, and
+    never a part of a cell. Columns without any text are not shown.
+
+    Args:
+      console: its width counts.
+      columns: from left to right.
+      where: what has the columns that are left out, such as a file.
+    """
+    shown = [column for column in columns if any(column.cells)]
+    left_out: list[str] = []
+    while _width(console, _table(shown)) > console.width:
+        most = max(column.drop for column in shown)
+        if not most:
+            break  # what remains is shown in whole; the terminal wraps it
+        # Of equal ones the last goes first.
+        place = max(i for i, column in enumerate(shown) if column.drop == most)
+        left_out.insert(0, shown.pop(place).title)
+    table = _table(shown)
+    width = max(console.width, _width(console, table))
+    console.print(table, width=width, crop=False)
+    if left_out:
+        show_lines(console, f"Not in {console.width} columns: {', '.join(left_out)} (see {where})")
+
+
+def _table(columns: Sequence[Column]) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
+    for column in columns:
+        title = Text(printable(column.title))
+        table.add_column(title, justify=column.justify, no_wrap=True)
+    for row in zip(*(column.cells for column in columns), strict=True):
+        table.add_row(*(Text(printable(cell)) for cell in row))  # Text: it may look like markup
+    return table
+
+
+def _width(console: Console, table: Table) -> int:
+    return Measurement.get(console, console.options.update(width=_UNLIMITED), table).maximum
+
+
+def show_lines(console: Console, *lines: str) -> None:
+    """Prints sentences, wrapped between words where somebody sees the width."""
+    wraps = console.is_terminal or "COLUMNS" in os.environ
+    for line in map(printable, lines):
+        if wraps:
+            line = "\n".join(
+                textwrap.wrap(line, console.width, break_long_words=False, break_on_hyphens=False)
+            )
+        console.print(Text(line), soft_wrap=True)
