@@ -37,8 +37,10 @@ class Stopped(Exception):
 
 def program() -> str:
     """How hints name this program: as it was started, or as it is installed."""
-    started = os.path.basename(sys.argv[0] if sys.argv else "")
-    return {"launch.py": "launch.py", "__main__.py": "python -m jaxrank"}.get(started, "jaxrank")
+    folder, name = os.path.split(sys.argv[0] if sys.argv else "")
+    if name == "__main__.py" and os.path.basename(folder) == "jaxrank":
+        return "python -m jaxrank"
+    return name if name == "launch.py" else "jaxrank"
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:

@@ -52,8 +52,8 @@ def print_fitted(console: Console, columns: Sequence[Column], where: str) -> Non
         place = max(i for i, column in enumerate(shown) if column.drop == most)
         left_out.insert(0, shown.pop(place).title)
     table = _table(shown)
-    width = max(console.width, _width(console, table))
-    console.print(table, width=width, crop=False)
+    table.width = _width(console, table)
+    console.print(table, crop=False)
     if left_out:
         show_lines(console, f"Not in {console.width} columns: {', '.join(left_out)} (see {where})")
 

@@ -161,6 +161,7 @@ def test_a_dry_run_prints_the_plan_and_writes_nothing(
     small_files: tuple[Path, Path],
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "200")
     before = sorted(tmp_path.rglob("*"))
     config = tmp_path / "mine.py"
     config.write_text(
