@@ -146,8 +146,8 @@ def plan_search(
     prepared = prepare(**resumed_options(record, given, extend=extend))
     check_same(folder, record, prepared, extend=extend)
     trials = {trial.key: trial for trial in prepared.trials}
-    cohorts = {c.number: [trials[key] for key in c.trials] for c in record.cohorts}
-    finished, damaged = read_results(folder, cohorts, record.data_and_splits)
+    planned = {c.number: [trials[key] for key in c.trials] for c in record.cohorts}
+    finished, damaged = read_results(folder, planned, record.data_and_splits)
     ready = Workspace(record, prepared, finished, damaged, missing_files(folder, record))
     known = set(record.trials)
     results = ready.results if retry_failed else {}

@@ -422,8 +422,11 @@ def searched(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def read_archive(workdir: Path) -> object:
     record = read_manifest(workdir)
     assert record is not None
-    values: Any = record.experiments[0].items()
-    experiment = Experiment(**{k: tuple(v) if isinstance(v, list) else v for k, v in values})
+    values: dict[str, Any] = {
+        key: tuple(value) if isinstance(value, list) else value
+        for key, value in record.experiments[0].items()
+    }
+    experiment = Experiment(**values)
     trials = {1: [Trial(experiment, 0, 0)]}
     found, notes = trial_archive.read_results(workdir, trials, record.data_and_splits)
     assert found or notes

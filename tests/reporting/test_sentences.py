@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -20,7 +21,12 @@ NAN, INF = float("nan"), float("inf")
 
 
 def strengths(**values: float) -> pd.DataFrame:
-    row = {"agreement": 0.6, "agreement_ceiling": 0.8, "way_to_ceiling": 0.3, "accuracy": 0.7}
+    row: dict[str, Any] = {
+        "agreement": 0.6,
+        "agreement_ceiling": 0.8,
+        "way_to_ceiling": 0.3,
+        "accuracy": 0.7,
+    }
     names = (noise_ceiling.ALL, noise_ceiling.STRONG_PAIRS)
     return pd.DataFrame([{"strength": name} | row | values for name in names])
 
