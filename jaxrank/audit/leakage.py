@@ -247,8 +247,8 @@ def check(case: AuditCase, earlier: Mapping[str, CheckResult]) -> CheckResult:
             verdict=WARN,
             label="the split leaks",
             headline="The split leaks: held-out pairs of renumbered photos are predicted from "
-            f"their nearest training photos ({100 * found.behaviour.accuracy:.1f}%, z = "
-            f"{found.behaviour.z:+.1f}).",
+            f"their nearest training photos ({100 * found.behaviour.accuracy:.1f}%, "
+            f"{_in_words(found.behaviour.z)}).",
             advice="Split by series (--split=series), and put all photos of a scene into one "
             "series.",
         )
@@ -261,6 +261,10 @@ def check(case: AuditCase, earlier: Mapping[str, CheckResult]) -> CheckResult:
             advice="Split by series (--split=series), unless this is meant.",
         )
     return dataclasses.replace(judged, evidence=tuple(_evidence(found)), facts=found)
+
+
+def _in_words(z: float) -> str:
+    return f"z = {z:+.1f}" if np.isfinite(z) else "z beyond any limit, every series alike"
 
 
 def _evidence(leaking: Leaks) -> list[str]:
@@ -278,7 +282,7 @@ def _evidence(leaking: Leaks) -> list[str]:
         lines.append(
             f"Leaks: with renumbered photos, the nearest training photo predicts "
             f"{100 * seen.accuracy:.1f}% ± {196 * seen.standard_error:.1f} of {seen.num_pairs:,} "
-            f"held-out pairs (z = {seen.z:+.1f}; a leak above {LEAK_Z})."
+            f"held-out pairs ({_in_words(seen.z)}; a leak above {LEAK_Z})."
         )
     if near is not None and near.num_near:
         test, train, _ = near.examples[0]

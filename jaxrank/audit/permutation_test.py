@@ -373,10 +373,10 @@ def _evidence(linked: Link) -> list[str]:
     return [
         f"Link between labels and features: {linked.verdict}; {tested}. {linked.num_pairs:,} pairs "
         f"with a direction of {linked.num_series:,} series.",
-        "Accuracy, with its 95% interval and z: "
+        f"Accuracy, with its 95% interval{'' if np.isnan(linked.p_value) else ' and z'}: "
         + "; ".join(
-            f"{look.name} {100 * look.accuracy:.1f}% ± {196 * look.standard_error:.1f} "
-            f"({look.z:+.1f})"
+            f"{look.name} {100 * look.accuracy:.1f}% ± {196 * look.standard_error:.1f}"
+            + ("" if np.isnan(look.z) else f" ({look.z:+.1f})")
             for look in linked.looks
         )
         + ".",

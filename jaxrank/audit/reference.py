@@ -334,6 +334,8 @@ def _sentence(comparison: Comparison) -> str:
             f"{shares.inverted:.0%} inverted, {shares.renumbered:.0%} renumbered)"
         )
     directions = f"Directions agree on {direction.value:.1%} of {direction.num_pairs:,} pairs"
+    if not direction.num_pairs:
+        directions = "No pair has a direction in both tables"
     if np.isfinite(direction.standard_error):
         directions += f" (95% interval {direction.low:.1%} to {direction.high:.1%})"
     if two_photo.num_pairs:

@@ -89,7 +89,10 @@ def _evidence(triads: Triads) -> list[str]:
             f"Voters: none of {triads.num_triples:,} triples is circular, as when preferences are "
             "computed from a ranking: that says nothing of the votes."
         ]
+    # A standard error needs some series.
+    error = triads.standard_error
+    interval = "" if np.isnan(error) else f" ± {196 * error:.1f}"
     return [
-        f"Voters: {100 * triads.circular_share:.1f}% ± {196 * triads.standard_error:.1f} of "
+        f"Voters: {100 * triads.circular_share:.1f}%{interval} of "
         f"{triads.num_triples:,} triples are circular (labels at random: 25%)."
     ]

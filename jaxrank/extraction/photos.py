@@ -78,8 +78,8 @@ def table_names(photos: Sequence[Photo]) -> list[str]:
 
 
 def _with_escaped_ends(name: str) -> str:
-    """A table's cells lose blanks at their ends, and an apostrophe at the beginning."""
-    start = f"\\x{ord(name[0]):02x}" if name[0] in " '" else name[0]
+    """A table's cells lose blanks at their ends."""
+    start = "\\x20" if name.startswith(" ") else name[:1]
     end = "\\x20" if name[1:].endswith(" ") else name[1:][-1:]
     return start + name[1:-1] + end
 

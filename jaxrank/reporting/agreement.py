@@ -56,17 +56,22 @@ def _notes(name: str, strengths: pd.DataFrame, measured: calibration.Reliability
         return []
     rows = strengths.set_index("strength")
     everything = rows.loc[noise_ceiling.ALL]
+    way = everything["way_to_ceiling"]  # there is none where nothing but chance is possible
     lines = [
         f"{name} agrees with {100 * everything['agreement']:.1f}% of single votes, where "
-        f"{100 * everything['agreement_ceiling']:.1f}% is possible: "
-        f"{100 * everything['way_to_ceiling']:.0f}% of the way from chance."
+        f"{100 * everything['agreement_ceiling']:.1f}% is possible"
+        + ("." if np.isnan(way) else f": {100 * way:.0f}% of the way from chance.")
     ]
+    strong = None
     if noise_ceiling.STRONG_PAIRS in rows.index:
         strong = rows.loc[noise_ceiling.STRONG_PAIRS]
+    if strong is not None and np.isfinite(strong["accuracy"]):
         lines[0] += (
             f" On pairs with a majority of 70% and more it is right on "
             f"{100 * strong['accuracy']:.1f}%."
         )
+    if not np.isfinite([measured.log_loss, measured.entropy, measured.calibration_error]).all():
+        return lines
     by_chance = measured.calibration_error_by_chance
     lines.append(
         f"As probabilities: log loss {measured.log_loss:.3f} (chance "

@@ -59,10 +59,13 @@ def _table(ranking: Ranking) -> pd.DataFrame:
     names, validation, test = ranking.test.names, ranking.by_validation, ranking.by_test
 
     def interval(low_X: np.ndarray, high_X: np.ndarray) -> list[str]:
-        return [f"{100 * a:.1f} to {100 * b:.1f}" for a, b in zip(low_X, high_X, strict=True)]
+        return [
+            "" if np.isnan([a, b]).any() else f"{100 * a:.1f} to {100 * b:.1f}"
+            for a, b in zip(low_X, high_X, strict=True)
+        ]
 
     def rounded(values_X: np.ndarray) -> list[str]:
-        return [f"{100 * value:.1f}" for value in values_X]
+        return ["" if np.isnan(value) else f"{100 * value:.1f}" for value in values_X]
 
     columns: dict[str, Any] = {
         "name": names,

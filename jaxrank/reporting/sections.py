@@ -36,7 +36,7 @@ def write_sections(report: Report) -> Section:
         )
     lines = [*report.caveats, *([""] if report.caveats else []), *whole.notes]
     for title, table in whole.tables.items():
-        shown = table.to_string(index=False, float_format=lambda value: f"{value:.3f}")
+        shown = table.to_string(index=False, na_rep="", float_format=lambda value: f"{value:.3f}")
         lines += ["", title, "", shown]
     atomic.write_text(report.folder / LEADERBOARD_TXT, printable("\n".join(lines) + "\n"))
     return whole

@@ -90,6 +90,7 @@ def _about_best(names: Sequence[str], test: Standings) -> list[str]:
     best = int(np.nanargmax(test.mean))
     others_X = test.tied_for_best & (np.arange(len(names)) != best)
     low, high = 100 * test.ci_low[best], 100 * test.ci_high[best]
+    interval = f" ({low:.1f} to {high:.1f})" if np.isfinite([low, high]).all() else ""
     tied = (
         f"statistically tied with {_listed(names[x] for x in _by_mean(others_X, test))}."
         if others_X.any()
@@ -99,9 +100,8 @@ def _about_best(names: Sequence[str], test: Standings) -> list[str]:
     first = sorted(often, key=lambda x: -test.bootstrap_rank1[x])
     shares = _listed(f"{names[x]} {100 * test.bootstrap_rank1[x]:.0f}%" for x in first)
     return [
-        f"Highest on the test pairs: {names[best]}, {100 * test.mean[best]:.1f}% "
-        f"({low:.1f} to {high:.1f}); {tied}",
-        f"Share of resamples ranked first: {shares}.",
+        f"Highest on the test pairs: {names[best]}, {100 * test.mean[best]:.1f}%{interval}; {tied}",
+        *([f"Share of resamples ranked first: {shares}."] if shares else []),
     ]
 
 
@@ -185,7 +185,10 @@ def table_notes(
             )
     elif not (summary["status"] == PARTIAL).any():
         lines.append("Every trial failed: see the column 'error' of summary.csv.")
-    if ceiling is not None:
+    if (
+        ceiling is not None
+        and np.isfinite([ceiling["val_accuracy"], ceiling["test_accuracy"]]).all()
+    ):
         lines.append(
             "The data are SIMULATED, so the ceiling is known: the best possible scorer of these "
             f"features orders {percent(ceiling['val_accuracy'])} of the validation and "
@@ -212,12 +215,16 @@ def _control(results: Sequence[TrialResult], evaluator: Evaluator) -> list[str]:
         return []
     found = (
         f"the control '{SHUFFLED}', trained and tested on renumbered photos, is right on "
-        f"{percent(accuracy)} of the test pairs (z = {z:+.1f}; flagged beyond {CONTROL_LIMIT})"
+        f"{percent(accuracy)} of the test pairs ({_in_words(z)}; flagged beyond {CONTROL_LIMIT})"
     )
     if abs(z) <= CONTROL_LIMIT:
         return [f"Nothing seems to leak: {found}."]
     return [f"{LEAKING}: {found}. The test pairs are known from training, or hold something but "
             "preferences: no accuracy of this table counts."]  # fmt: skip
+
+
+def _in_words(z: float) -> str:
+    return f"z = {z:+.1f}" if np.isfinite(z) else "z beyond any limit, every series alike"
 
 
 def _few_steps(results: Sequence[TrialResult], evaluator: Evaluator) -> list[str]:

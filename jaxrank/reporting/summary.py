@@ -1,5 +1,6 @@
 """The tables of a search: a row for each experiment and baseline, a row for each trial."""
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -152,4 +153,5 @@ def nothing_came_out(summary: pd.DataFrame) -> bool:
 
 
 def percent(share: float | None) -> str:
-    return "" if share is None else f"{100 * share:.1f}%"
+    """A share in percent; empty where there is none."""
+    return "" if share is None or math.isnan(share) else f"{100 * share:.1f}%"

@@ -106,7 +106,6 @@ def test_every_broken_and_odd_file_has_its_row_and_none_stops_the_run(tmp_path: 
         ("a\x1b.jpg", "a\\x1b.jpg"),  # an escape character, and the text that shows it
         ("a\u0301\x85.jpg", "a\u0301\\x85.jpg"),  # a letter with a combining accent
         (" a.jpg", "a.jpg"),  # a table's cells lose blanks at their ends
-        ("'a.jpg", "a.jpg"),
     ],
 )
 def test_a_photo_is_not_mistaken_for_one_whose_name_prints_alike(

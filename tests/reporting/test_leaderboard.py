@@ -1,6 +1,7 @@
 """What a search concludes agrees with its tables."""
 
 import json
+import re
 from typing import Any
 
 import numpy as np
@@ -86,3 +87,5 @@ def test_few_test_series_have_no_intervals(small_data: SmallData, tmp_path: Any)
     )
     assert result.summary[["test_ci_low", "diff_ci_low", "share_first"]].isna().all(axis=None)
     assert any(line.startswith("Only 6 series test") for line in result.notes)
+    page = (result.workdir / "leaderboard.txt").read_text()
+    assert not re.search(r"\b(nan|inf)\b", page, re.IGNORECASE)

@@ -1,0 +1,99 @@
+"""Sentences leave out what is not known, and never print nan or inf."""
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from jaxrank.audit import leakage, permutation_test, reference, transitivity
+from jaxrank.audit.leakage import Behaviour, Leaks, SharedSeries
+from jaxrank.audit.permutation_test import OUT_OF_TIME, Link
+from jaxrank.audit.transitivity import Triads
+from jaxrank.evaluation import noise_ceiling
+from jaxrank.evaluation.calibration import Reliability
+from jaxrank.reporting import agreement, sentences
+from jaxrank.reporting.summary import percent
+
+NAN, INF = float("nan"), float("inf")
+
+
+def strengths(**values: float) -> pd.DataFrame:
+    row: dict[str, Any] = {
+        "agreement": 0.6,
+        "agreement_ceiling": 0.8,
+        "way_to_ceiling": 0.3,
+        "accuracy": 0.7,
+    }
+    names = (noise_ceiling.ALL, noise_ceiling.STRONG_PAIRS)
+    return pd.DataFrame([{"strength": name} | row | values for name in names])
+
+
+def reliability(**values: float) -> Reliability:
+    numbers = {"log_loss": 0.6, "entropy": 0.5, "calibration_error": 0.1,
+               "calibration_error_by_chance": 0.1} | values  # fmt: skip
+    empty = np.zeros(0)
+    return Reliability(
+        num_pairs=9, num_series=9, count_C=empty, confidence_C=empty, agreement_C=empty,
+        error_C=empty, **numbers,
+    )  # fmt: skip
+
+
+def agreed(table: dict[str, float], measured: dict[str, float]) -> list[str]:
+    return agreement._notes("e", strengths(**table), reliability(**measured))
+
+
+def control(z: float, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    monkeypatch.setattr(sentences, "control_z", lambda *_: (1.0, z))
+    return sentences._control([], None)  # type: ignore[arg-type]
+
+
+def out_of_time() -> list[str]:
+    look = permutation_test.TestStatistic("sharpness", 0.6, NAN, NAN, NAN, True, 0.01)
+    return permutation_test._evidence(
+        Link([look], 90, 30, 0, NAN, NAN, 0.05, None, OUT_OF_TIME, 1.0)
+    )
+
+
+def leaking() -> list[str]:
+    seen = Behaviour(90, 30, 1.0, 0.0, INF, True)
+    return leakage._evidence(Leaks(SharedSeries(0, 0.0, ()), seen, None))
+
+
+def without_direction() -> list[str]:
+    photos = [[f"s{s}-{i}.jpg" for i in range(3)] for s in range(3)]
+    rows = [(str(s), names[0], names[1], 0.5) for s, names in enumerate(photos)]
+    table = pd.DataFrame(rows, columns=["series_id", "image_a", "image_b", "preference"])
+    return [reference.compare(table, table).sentence]
+
+
+@pytest.mark.parametrize(
+    ("lines", "told"),
+    [
+        (lambda _: agreed({"way_to_ceiling": NAN}, {}), "80.0% is possible. On pairs"),
+        (lambda _: agreed({"accuracy": NAN}, {}), "30% of the way from chance.$"),
+        (lambda _: agreed({}, {"log_loss": NAN}), "30% of the way"),
+        (lambda _: agreed({}, {"calibration_error_by_chance": NAN}), "10.0 points.$"),
+        (lambda m: control(INF, m), "100.0% of the test pairs .z beyond any limit"),
+        (lambda m: control(-INF, m), "z beyond any limit"),
+        (lambda _: out_of_time(), "interval: sharpness 60.0% ± 2.0.$"),
+        (lambda _: leaking(), "100.0% ± 0.0 of 90 held-out pairs .z beyond any limit"),
+        (
+            lambda _: transitivity._evidence(Triads(8, 3, 0.1, NAN, None)),
+            "Voters: 10.0% of 8 triples",
+        ),
+        (lambda _: without_direction(), "No pair has a direction in both tables"),
+    ],
+)
+def test_what_is_not_known_is_left_out(
+    lines: Callable[[pytest.MonkeyPatch], list[str]], told: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said = lines(monkeypatch)
+    assert any(re.search(told, line) for line in said), said
+    assert not re.search(r"\b(nan|inf)", " ".join(said))
+
+
+def test_no_share_is_no_percentage() -> None:
+    assert [percent(share) for share in (0.5, NAN, None)] == ["50.0%", "", ""]
