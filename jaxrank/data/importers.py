@@ -7,7 +7,7 @@ import numpy as np
 
 from jaxrank.data.feature_store import Block, Dtype, check_block, map_npy
 from jaxrank.errors import UserError
-from jaxrank.io import tables
+from jaxrank.io import reading, tables
 
 # What NumPy can hold of the types in a safetensors file.
 _TENSOR_TYPES = {"F64", "F32", "F16", "I64", "I32", "I16", "I8", "U64", "U32", "U16", "U8", "BOOL"}
@@ -79,6 +79,7 @@ def read_block_safetensors(
             f"{path}: reading it needs safetensors; pip install 'jaxrank[safetensors]'"
         ) from None
     try:
+        reading.check_file(Path(path), reading.ARRAY)
         file = safe_open(path, framework="numpy")
         parts = {name: file.get_slice(name) for name in sorted(file.keys())}
         shapes = {name: list(part.get_shape()) for name, part in parts.items()}

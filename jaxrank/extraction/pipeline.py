@@ -1,6 +1,5 @@
 """Photos in, a feature store out: one pass over the photos for all blocks."""
 
-import os
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack

@@ -11,7 +11,7 @@ import pandas as pd
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from jaxrank.evaluation.trial_results import TrialMetrics, TrialResult
-from jaxrank.io import atomic
+from jaxrank.io import atomic, reading
 from jaxrank.planning.trials import Trial, TrialKey
 from jaxrank.training.checkpointing import FOLDER
 
@@ -57,6 +57,7 @@ def read_results(
 
 def _read_archive(path: Path, trials: Mapping[TrialKey, Trial]) -> list[TrialResult]:
     """What `write_results` wrote."""
+    reading.check_file(path, reading.ARRAY)
     with open(path, "rb") as file, np.load(file, allow_pickle=False) as archive:
         arrays = dict(archive)
     rows = json.loads(str(arrays["rows"]))
