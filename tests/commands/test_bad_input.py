@@ -22,7 +22,7 @@ from small_data import make_data
 import jaxrank
 from jaxrank.cli import main
 from jaxrank.data import feature_store
-from jaxrank.io import atomic
+from jaxrank.io import atomic, seal
 from jaxrank.reporting import summary
 from jaxrank.runner import trial_archive
 from jaxrank.runner.manifest import PLAN_JSON, read_manifest
@@ -419,12 +419,19 @@ def searched(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return jaxrank.search(table, {"iqa": store["iqa"]}, workdir=workdir, **options).workdir
 
 
+def load_resealed(model: Path) -> jaxrank.Model:
+    """Loads a model whose checksums fit its files, so that their readers are reached."""
+    seal.write_seal(model, seal.checksums(model))
+    return jaxrank.load_model(model)
+
+
 @pytest.mark.parametrize(
     ("name", "read"),
     [
         ("plan.json", read_manifest),
         ("results.json", lambda workdir: summary.read_results_json(workdir / "results.json")),
-        ("iqa_only/model/model.json", lambda w: jaxrank.load_model(w / "iqa_only" / "model")),
+        ("iqa_only/model/checksums.json", lambda w: jaxrank.load_model(w / "iqa_only" / "model")),
+        ("iqa_only/model/model.json", lambda w: load_resealed(w / "iqa_only" / "model")),
         ("checkpoints/1.npz", lambda workdir: trial_archive.read_results(workdir, [1], TRIALS)),
     ],
 )
