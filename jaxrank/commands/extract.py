@@ -45,7 +45,7 @@ def define(values: flags.FlagValues, words: list[str]) -> None:
     flags.DEFINE_integer(
         "workers",
         None,
-        "processes that decode photos (default: one a core)",
+        "processes that decode photos (default: one a core, fewer where memory is short)",
         lower_bound=1,
         upper_bound=256,
         flag_values=values,

@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 
 from jaxrank.errors import UserError, program
-from jaxrank.io import atomic, tables
+from jaxrank.io import atomic, reading, tables
 from jaxrank.io.documents import read_json
 
 MANIFEST = "manifest.json"
@@ -276,6 +276,7 @@ def describe_store(store: Path) -> dict[str, Block | None]:
 
 def map_npy(path: Path, advice: str) -> np.ndarray:
     try:
+        reading.check_file(path)
         # Not np.load: it would also open archives. This reads the .npy format and no pickle.
         return np.lib.format.open_memmap(path, mode="r")
     except Exception as error:  # NumPy's header parser raises many kinds for damaged bytes

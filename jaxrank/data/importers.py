@@ -21,7 +21,7 @@ from jaxrank.data.memory_blocks import (
     refuse_series_ids,
 )
 from jaxrank.errors import UserError
-from jaxrank.io import tables
+from jaxrank.io import reading, tables
 
 # The array of an .npz file that holds the photos' names.
 NAMES = "names"
@@ -158,6 +158,7 @@ def read_block_safetensors(
             f"{path}: reading it needs safetensors; pip install 'jaxrank[safetensors]'"
         ) from None
     try:
+        reading.check_file(Path(path), reading.ARRAY)
         file = safe_open(path, framework="numpy")
         parts = {name: file.get_slice(name) for name in sorted(file.keys())}
         shapes = {name: list(part.get_shape()) for name, part in parts.items()}

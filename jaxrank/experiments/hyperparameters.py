@@ -15,7 +15,7 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 from ml_collections import ConfigDict
 
-from jaxrank.configs import CATALOGUE_KEYS, REFERENCES
+from jaxrank.configs import CATALOGUE_KEYS, REFERENCES, default
 from jaxrank.errors import UserError, did_you_mean
 from jaxrank.losses import LOSSES
 from jaxrank.models import ACTIVATIONS
@@ -194,6 +194,13 @@ def read_experiments(
                 )
         experiments.append(make_experiment(name, explicit, defaults, forced))
     return experiments
+
+
+def default_experiment(name: str) -> Experiment:
+    """An experiment with the hyperparameters of configs/default.py."""
+    config = default.get_config()
+    defaults = {key: value for key, value in config.items() if key not in CATALOGUE_KEYS}
+    return make_experiment(name, {}, defaults, {})
 
 
 def _sort_overrides(

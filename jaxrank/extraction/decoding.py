@@ -23,6 +23,11 @@ _DRAFT_MARGIN = 1.5
 # Photos with more pixels are refused: 16 bytes of a bomb can ask for any memory. Cameras have 200
 # million at most.
 MOST_PIXELS = 250_000_000
+# Pixels of 16 bits that are converted at once, as 32-bit numbers.
+_STRIP_PIXELS = 4_000_000
+# What a process takes to decode a photo of so many pixels: Pillow has 4 bytes of each, and the
+# file's bytes are there, too.
+MOST_BYTES = 5 * MOST_PIXELS
 # Formats of photos. Pillow knows more, some of which run other programs (EPS) or hold no pixels.
 FORMATS = ("JPEG", "PNG", "TIFF", "WEBP", "GIF", "BMP", "PPM", "JPEG2000", "AVIF", "HEIF")
 # What the names of their files end with, in lower case.
@@ -189,13 +194,25 @@ def _text(value: object) -> str:
 def _resizable(image: Image.Image) -> Image.Image:
     """In a mode that filters can work on: no palette, 8 bits."""
     if image.mode.startswith("I"):  # 16 bits, which Pillow reads as 32 from some formats
-        values = np.asarray(image, np.float32)
-        return Image.fromarray(np.clip(values / 257, 0, 255).round().astype(np.uint8))
+        return _of_8_bits(image)
     if image.mode == "F":
         raise BadPhoto("its numbers are 32-bit floating point, whose range is not known")
     if image.mode in ("P", "PA"):
         return image.convert("RGBA" if image.has_transparency_data else "RGB")
     return image.convert("L") if image.mode == "1" else image
+
+
+def _of_8_bits(image: Image.Image) -> Image.Image:
+    """A grey image of 16 bits, converted strip by strip: as 32-bit numbers it would take several
+    times the memory of its pixels."""
+    width, height = image.size
+    values = np.empty((height, width), np.uint8)
+    rows = max(1, _STRIP_PIXELS // width)
+    for top in range(0, height, rows):
+        strip = image.crop((0, top, width, min(top + rows, height)))
+        bright = np.asarray(strip, np.float32) / 257
+        values[top : top + rows] = np.clip(bright, 0, 255).round()
+    return Image.fromarray(values)
 
 
 def _flattened(image: Image.Image) -> Image.Image:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from jaxrank.data.feature_store import Extraction, writing_errors
-from jaxrank.io import atomic
+from jaxrank.io import atomic, reading
 
 FOLDER = ".partial"
 # So often rows are written, in seconds.
@@ -45,6 +45,7 @@ class PartialRows:
 
     def _read(self, path: Path) -> None:
         try:
+            reading.check_file(path, reading.ARRAY)
             with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
                 names, values = file["sha256"], file["values"]
         except Exception:  # damaged bytes raise many kinds; these photos are done again

@@ -1,6 +1,5 @@
 """Photos in, a feature store out: one pass over the photos for all blocks."""
 
-import os
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
@@ -73,7 +72,7 @@ def extract(
       listing: the photos, see `photos`.
       store: the store's folder. What it has of other photos stays.
       grouping: how to make series; they are written to `series.csv` there.
-      num_workers: processes that decode; by default one a core.
+      num_workers: processes that decode; by default one a core, or fewer where memory is short.
       strict: an unreadable photo is an error.
       console: shows a progress bar.
 
@@ -90,7 +89,7 @@ def extract(
             stack.enter_context(atomic.sole_writer(store))
         seen = _Pass(listing, store, extractors)
         begun = time.monotonic()
-        seen.run(num_workers or os.cpu_count() or 1, strict, console)
+        seen.run(num_workers or workers.default_workers(), strict, console)
         with feature_store.writing_errors(store):
             made = seen.write_blocks()
         seconds = time.monotonic() - begun

@@ -22,8 +22,16 @@ from pebble import ProcessExpired, ProcessFuture, ProcessPool
 from PIL import Image
 
 from jaxrank.errors import UserError
-from jaxrank.extraction.decoding import BadPhoto, Facts, decode, describe, prepare_pillow
+from jaxrank.extraction.decoding import (
+    MOST_BYTES,
+    BadPhoto,
+    Facts,
+    decode,
+    describe,
+    prepare_pillow,
+)
 from jaxrank.extraction.photos import Photo, read_photo
+from jaxrank.io.memory import available_bytes
 
 # After so many seconds a photo's decoder is ended.
 PATIENCE = 120.0
@@ -109,6 +117,12 @@ def see(photo: Photo, root: Path, views: Views, known: Mapping[str, frozenset[st
     except MemoryError:
         return seen._replace(reason="too large for this machine's memory")
     return seen._replace(facts=facts, inputs=inputs)
+
+
+def default_workers() -> int:
+    """A process for each core, but not more than memory has room for if each decodes a photo of
+    the largest size."""
+    return max(1, int(min(os.cpu_count() or 1, available_bytes() // MOST_BYTES)))
 
 
 def see_all(

@@ -1,7 +1,8 @@
 """Saved models: everything needed to score a photo.
 
 A model folder holds `params/` (an Orbax checkpoint of weights and scaling), `model.json` (the
-experiment and the columns it reads) and `photos.json` (the photos that it has seen).
+experiment and the columns it reads), `photos.json` (the photos that it has seen) and
+`checksums.json` (of all other files).
 """
 
 import dataclasses
@@ -22,15 +23,15 @@ from jaxrank.data.dataset import l2_normalised
 from jaxrank.data.feature_store import Block, refuse_mixed
 from jaxrank.data.inputs import FeaturesInput, read_features
 from jaxrank.errors import UserError
-from jaxrank.experiments.hyperparameters import Experiment
-from jaxrank.io import atomic
+from jaxrank.experiments.hyperparameters import Experiment, default_experiment
+from jaxrank.io import atomic, seal
 from jaxrank.io.documents import read_json
 from jaxrank.losses import LEARN_TIES, LOSSES
 from jaxrank.models import ACTIVATIONS, Scorer
 from jaxrank.training.jax_settings import require_usable_jax
 from jaxrank.training.state import InitialWeights
 
-_FORMAT = 4
+_FORMAT = 5
 _MODEL_JSON, _PHOTOS_JSON = "model.json", "photos.json"
 # The values of its experiment that say which function a model is.
 _FUNCTION_KEYS = ("mlp_hidden_dims", "activation", "use_layernorm", "l2_blocks")
@@ -187,17 +188,19 @@ def save_model(
             checkpointer.save((new / "params").absolute(), weights)
         atomic.write_text(new / _PHOTOS_JSON, json.dumps(seen, indent=1) + "\n")
         atomic.write_text(new / _MODEL_JSON, json.dumps(record, indent=1) + "\n")
+        seal.write_seal(new, seal.checksums(new))
 
 
 def load_model(folder: Path | str) -> Model:
     """Loads what `save_model` wrote.
 
     Raises:
-      UserError: the folder is not a model of this version.
+      UserError: the folder is not a model of this version, or a file in it has changed.
     """
     require_usable_jax()
     folder = Path(folder)
     record = _read(folder / _MODEL_JSON)
+    _check_seal(folder, record)
     card = _read_card(record)
     if card is None:
         inside = folder / "model"
@@ -242,6 +245,30 @@ def load_model(folder: Path | str) -> Model:
     )
 
 
+def _check_seal(folder: Path, record: Any) -> None:
+    """Refuses a model of another version, and one with a file that is not as it was saved: Orbax
+    would restore other weights, or end with an error of its own."""
+    if not os.path.isfile(folder / _MODEL_JSON):
+        return  # no model at all
+    found = record.get("format", _FORMAT) if isinstance(record, dict) else _FORMAT
+    # Formats before 5 had no seal.
+    if found == _FORMAT or (folder / seal.CHECKSUMS).exists():
+        try:
+            damaged = seal.damage(folder, seal.checksums(folder))
+        except OSError as error:
+            damaged = f"{error.filename} can't be read, {error.strerror}"
+        if damaged:
+            raise UserError(
+                f"{folder}: damaged since it was saved ({damaged}); take it from a copy, or train "
+                "it again"
+            )
+    if found != _FORMAT:
+        raise UserError(
+            f"{folder}: a model of another version of jaxrank (format {str(found)[:20]!a}, not "
+            f"{_FORMAT}); train it again"
+        )
+
+
 def _read(path: Path) -> Any:
     """What the file says; None where it says nothing."""
     try:
@@ -256,9 +283,13 @@ def _read_card(record: Any) -> ModelCard | None:
         if record["format"] != _FORMAT or not record["block_columns"]:
             return None
         values = dict(record["card"])
-        experiment: dict[str, Any] = {
+        saved = values.pop("experiment")
+        if not saved.keys() >= {"name", "blocks", "loss", "margin", *_FUNCTION_KEYS}:
+            return None
+        # Hyperparameters that are newer than the model have their defaults, which change nothing.
+        experiment: dict[str, Any] = dataclasses.asdict(default_experiment("default")) | {
             name: tuple(value) if isinstance(value, list) else value
-            for name, value in values.pop("experiment").items()
+            for name, value in saved.items()
         }
         card = ModelCard(experiment=Experiment(**experiment), **values)
         sound = all(_is_names(names) and names for names in record["block_columns"].values())

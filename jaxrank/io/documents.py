@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from jaxrank.io import atomic
+from jaxrank.io import atomic, reading
 
 
 def read_json(path: Path) -> Any:
@@ -19,7 +19,7 @@ def read_json(path: Path) -> Any:
       ValueError: it is not JSON.
     """
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(reading.read_whole(path, reading.TEXT).decode("utf-8"))
     except RecursionError:
         raise ValueError("nested too deeply") from None
 

@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 
 from jaxrank.errors import UserError
-from jaxrank.io import atomic, tables
+from jaxrank.io import atomic, reading, tables
 
 if TYPE_CHECKING:
     import pyarrow
@@ -382,7 +382,7 @@ def reason(error: Exception) -> str:
 
 def _read_bytes(path: Path) -> bytes:
     try:
-        data = path.read_bytes()
+        data = reading.read_whole(path, reading.TEXT, pipes=True)
     except OSError as error:
         raise UserError(f"{path}: can't be read ({error.strerror or error})") from None
     if not data.strip():

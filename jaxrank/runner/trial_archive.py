@@ -12,7 +12,7 @@ import pandas as pd
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from jaxrank.evaluation.trial_results import TrialMetrics, TrialResult
-from jaxrank.io import atomic
+from jaxrank.io import atomic, reading
 from jaxrank.planning.trials import Trial
 from jaxrank.training.checkpointing import FOLDER
 
@@ -83,6 +83,7 @@ def _read_archive(path: Path, trials: Sequence[Trial], data: str) -> list[TrialR
     Raises:
       Exception: of many kinds, for an archive of other trials or of another search, too.
     """
+    reading.check_file(path, reading.ARRAY)
     with open(path, "rb") as file, np.load(file, allow_pickle=False) as archive:
         arrays = dict(archive)
     if str(arrays["identity"]) != _identity(trials, data):

@@ -5,12 +5,10 @@ In the search's folder `checkpoints/`: `7/` holds the last two checkpoints of co
 named by their epochs, as long as it runs; `7.npz` holds its results when it has finished.
 """
 
-import json
 import logging
 import shutil
 import threading
 import time
-import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -21,15 +19,13 @@ import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 
-from jaxrank.io import atomic
-from jaxrank.io.documents import read_json
+from jaxrank.io import atomic, seal
 from jaxrank.training.state import EpochMetrics, Progress, TrainState
 
 FOLDER = "checkpoints"
 # What a save is expected to take until one has been timed: seconds, and the bytes that it writes.
 _FIRST_GUESS = (0.5, 25_000_000)
 
-_SEAL = "checksums.json"
 _PACKED = "packed"
 
 log = logging.getLogger("jaxrank")
@@ -211,7 +207,7 @@ class Saver:
         """Called by Orbax when a checkpoint is complete but for its final name."""
         start, size, number, epoch = self._in_flight
         (temporary,) = (self._folder / str(number)).glob(f"{epoch}.*")
-        _seal(temporary, self._name(number, epoch))
+        seal.write_seal(temporary, _checksums(temporary), **self._name(number, epoch))
         seconds = time.perf_counter() - start
         self._saves.append(seconds)
         self._last_save = seconds, size
@@ -259,25 +255,12 @@ def _unpack(packed: np.ndarray, layout: Any) -> Any:
 
 def _checksums(checkpoint: Path) -> dict[str, int]:
     """Of every file but Orbax's own notes, which change later."""
-    return {
-        str(path.relative_to(checkpoint)): zlib.crc32(path.read_bytes())
-        for path in checkpoint.glob("*/**/*")
-        if path.is_file()
-    }
-
-
-def _seal(checkpoint: Path, name: dict[str, Any]) -> None:
-    """Notes the checksums: what Orbax restores need not be what it has saved, as it does not
-    notice a flipped bit."""
-    seal = name | {"files": _checksums(checkpoint)}
-    atomic.write_text(checkpoint / _SEAL, json.dumps(seal))
+    return seal.checksums(checkpoint, "*/**/*")
 
 
 def _is_sealed(checkpoint: Path, name: dict[str, Any]) -> bool:
     """Whether a checkpoint is of what it should be, and as it was when it was complete."""
     try:
-        noted = read_json(checkpoint / _SEAL)
-        sums = _checksums(checkpoint)
-        return bool(sums and noted == name | {"files": sums})
-    except (OSError, ValueError):
+        return not seal.damage(checkpoint, _checksums(checkpoint), **name)
+    except OSError:
         return False

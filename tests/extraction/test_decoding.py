@@ -1,6 +1,7 @@
 """Decoding: what a photo's file holds, upright, in sRGB; and what is said of broken files."""
 
 import io
+import tracemalloc
 from collections.abc import Iterator
 
 import numpy as np
@@ -72,6 +73,19 @@ def test_a_jpeg_decoded_at_half_its_size_looks_like_one_decoded_whole() -> None:
     assert drafted.size == (2000, 1500)  # else there is nothing to compare
     wanted = whole.resize((1024, SHORT_SIDE), Image.Resampling.BICUBIC)
     assert np.abs(pixels(data) - np.asarray(wanted)).mean() < 1
+
+
+def test_16_bits_are_converted_in_strips(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The strips leave no seams, and no copy of the photo in 32 bits is made."""
+    monkeypatch.setattr(decoding, "_STRIP_PIXELS", 7_000)
+    deep = np.random.default_rng(0).integers(0, 65536, (700, 3000), np.uint16)
+    data = encoded(Image.fromarray(deep), "PNG")
+    tracemalloc.start()
+    image, _ = decode(data)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert np.array_equal(np.asarray(image)[..., 0], (deep.astype(np.float32) / 257).round())
+    assert peak < 2 * deep.size + len(data)
 
 
 def test_grey_16_bit_becomes_the_same_as_8_bit() -> None:

@@ -28,6 +28,7 @@ from jaxrank.errors import UserError
 from jaxrank.inference.evaluate import Evaluation, evaluate_model
 from jaxrank.inference.rank import rank_photos
 from jaxrank.inference.saved_model import Model, load_model, save_model
+from jaxrank.io import seal
 
 
 def save_linear(folder: Path, columns: Mapping[str, Sequence[str]], **changes: Any) -> Path:
@@ -763,6 +764,7 @@ def test_a_model_with_damaged_caveats_is_no_model(
     record = json.loads(path.read_text())
     record["card"]["caveats"] = 3
     path.write_text(json.dumps(record))
+    seal.write_seal(inputs.model, seal.checksums(inputs.model))
     refused(inputs, capsys, inputs.words("rank"), "not a model folder")
 
 

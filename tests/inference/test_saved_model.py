@@ -12,6 +12,7 @@ from jaxrank.data.feature_store import Block, write_block
 from jaxrank.errors import UserError
 from jaxrank.experiments.hyperparameters import read_experiments
 from jaxrank.inference.saved_model import load_model, save_model
+from jaxrank.io import seal
 from jaxrank.models import Scorer
 
 
@@ -75,12 +76,14 @@ def test_a_record_that_contradicts_the_weights_is_refused(saved: Path) -> None:
     for change in ({"mlp_hidden_dims": [5]}, {"mlp_hidden_dims": "4"}, {"mlp_hidden_dims": [-4]}):
         card = record["card"] | {"experiment": record["card"]["experiment"] | change}
         path.write_text(json.dumps(record | {"card": card}))
+        reseal(saved)
         with pytest.raises(
             UserError, match=r"can't be read|not have the shapes|not a model folder"
         ):
             load_model(saved)
     for blocks in ({}, {"iqa": "abc"}, {"iqa": ["a"]}):
         path.write_text(json.dumps(record | {"block_columns": blocks}))
+        reseal(saved)
         with pytest.raises(
             UserError, match=r"can't be read|not have the shapes|not a model folder"
         ):
@@ -106,17 +109,97 @@ def test_features_that_are_not_the_models_are_refused(saved: Path) -> None:
         model.score(features | {"clip": other})
 
 
-@pytest.mark.parametrize("damage", ["folder", "json", "format", "params"])
-def test_a_damaged_model_is_told_in_one_line(saved: Path, damage: str) -> None:
-    if damage == "folder":
-        saved = saved / "none"
-    elif damage == "json":
-        (saved / "model.json").write_text("{")
-    elif damage == "format":
-        (saved / "model.json").write_text('{"format": 0}')
+def reseal(folder: Path) -> None:
+    seal.write_seal(folder, seal.checksums(folder))
+
+
+def refusal(folder: Path) -> str:
+    with pytest.raises(UserError) as error:
+        load_model(folder)
+    assert "\n" not in str(error.value)
+    assert str(folder) in str(error.value)
+    return str(error.value)
+
+
+def test_what_is_no_model_is_told_in_one_line(saved: Path) -> None:
+    assert "not a model folder" in refusal(saved / "none")
+    (saved / "model.json").unlink()
+    assert "not a model folder" in refusal(saved)
+
+
+@pytest.mark.parametrize("is_sealed", [True, False])
+def test_a_model_of_another_version_is_refused(saved: Path, is_sealed: bool) -> None:
+    record = json.loads((saved / "model.json").read_text())
+    (saved / "model.json").write_text(json.dumps(record | {"format": 4}))
+    if is_sealed:
+        reseal(saved)
     else:
-        for file in (saved / "params").rglob("*"):
-            if file.is_file():
-                file.write_bytes(b"")
-    with pytest.raises(UserError, match=r"not a model folder|can't be read"):
-        load_model(saved)
+        (saved / seal.CHECKSUMS).unlink()
+    assert "a model of another version of jaxrank (format '4'" in refusal(saved)
+
+
+def test_a_flipped_bit_in_any_file_is_told_before_orbax_reads_it(
+    saved: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delattr("orbax.checkpoint.StandardCheckpointer")
+    files = [path for path in saved.rglob("*") if path.is_file()]
+    assert len(files) > 6
+    assert all(path.stat().st_size for path in files)
+    for path in files:
+        good = path.read_bytes()
+        for place in {0, len(good) // 2, len(good) - 1}:
+            bad = bytearray(good)
+            bad[place] ^= 1 << (place % 8)
+            path.write_bytes(bad)
+            refused = refusal(saved)
+            assert "damaged since it was saved" in refused
+            if path.name != seal.CHECKSUMS:
+                assert f"(the file {path.relative_to(saved).as_posix()} has changed)" in refused
+        path.write_bytes(good)
+
+
+def test_a_missing_and_an_added_file_are_told(saved: Path) -> None:
+    weights = next(path for path in (saved / "params").rglob("d/*") if path.is_file())
+    weights.rename(saved / "params" / "other")
+    assert "is missing" in refusal(saved) or "was added" in refusal(saved)
+    (saved / "params" / "other").rename(weights)
+    load_model(saved)
+    (saved / "params" / "new").write_text("")
+    assert "(the file params/new was added)" in refusal(saved)
+    (saved / "params" / "new").unlink()
+    (saved / "photos.json").unlink()
+    assert "(the file photos.json is missing)" in refusal(saved)
+
+
+def test_a_seal_that_is_gone_or_no_seal_is_told(saved: Path) -> None:
+    for text in (
+        "{",
+        "[]",
+        "{}",
+        '{"files": {}}',
+        '{"files": 3}',
+        '{"files": {"a": null}, "b": 1}',
+    ):
+        (saved / seal.CHECKSUMS).write_text(text)
+        assert "(checksums.json is damaged)" in refusal(saved)
+    (saved / seal.CHECKSUMS).unlink()
+    assert "(checksums.json is missing)" in refusal(saved)
+
+
+def test_hyperparameters_that_a_model_lacks_have_their_defaults(saved: Path) -> None:
+    """A model outlives a new hyperparameter, but not the loss of one that says what it computes."""
+    before = load_model(saved)
+    path = saved / "model.json"
+    record = json.loads(path.read_text())
+    for name in ("mixup", "patience", "sampler"):
+        del record["card"]["experiment"][name]
+    path.write_text(json.dumps(record))
+    reseal(saved)
+    found = load_model(saved)
+    assert found.card.experiment.patience == default.get_config().patience
+    assert found.card.experiment.mlp_hidden_dims == (4,)
+    assert found.digest == before.digest
+    del record["card"]["experiment"]["activation"]
+    path.write_text(json.dumps(record))
+    reseal(saved)
+    assert "not a model folder" in refusal(saved)

@@ -1,0 +1,44 @@
+"""The memory that this process may still take."""
+
+import math
+import os
+from pathlib import Path
+
+_MEMINFO = Path("/proc/meminfo")
+# A container's own limit and what it has taken: of control groups version 2, then version 1.
+_CONTAINER = (
+    (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory.current")),
+    (
+        Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"),
+        Path("/sys/fs/cgroup/memory/memory.usage_in_bytes"),
+    ),
+)
+
+
+def available_bytes() -> float:
+    """Bytes free for new work, also inside a container; infinite where no system tells."""
+    return max(0.0, min([_of_machine(), *(_of_container(*files) for files in _CONTAINER)]))
+
+
+def _of_machine() -> float:
+    try:
+        for line in _MEMINFO.read_text().splitlines():
+            if line.startswith("MemAvailable:"):
+                return 1024.0 * int(line.split()[1])
+        return math.inf
+    except (OSError, ValueError):  # not Linux
+        return _built_in()
+
+
+def _built_in() -> float:
+    try:
+        return float(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
+    except (AttributeError, OSError, ValueError):
+        return math.inf
+
+
+def _of_container(limit: Path, taken: Path) -> float:
+    try:
+        return float(limit.read_text()) - float(taken.read_text())
+    except (OSError, ValueError):  # no such container, or no limit ("max")
+        return math.inf
