@@ -139,7 +139,7 @@ def _flag_list(values: flags.FlagValues) -> str:
     lines = []
     for name in sorted(values):
         flag = values[name]
-        shown = flag.default not in (None, False) and name != "config"
+        shown = flag.default not in (None, False)
         note = f" (default: {flag.default})" if shown else ""
         lines.append(f"  --{name}: {flag.help}{note}")
     return "\n".join(lines)

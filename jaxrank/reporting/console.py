@@ -11,9 +11,14 @@ from rich.text import Text
 from jaxrank.configs import default
 from jaxrank.evaluation.evaluator import METRICS, Metric
 from jaxrank.evaluation.trial_results import COMPLETED
-from jaxrank.experiments.hyperparameters import Experiment
+from jaxrank.experiments.hyperparameters import HYPERPARAMETERS, Experiment
 from jaxrank.planning.cohort import Cohort
 from jaxrank.reporting.summary import HEURISTIC, PARTIAL, percent
+
+# What a plan shows of every experiment, and what its first table shows or the search itself says;
+# any other hyperparameter is shown where it is not the default.
+_PLAN_COLUMNS = ("learning_rate", "dropout", "weight_decay", "margin", "max_epochs", "patience")
+_PLAN_ELSEWHERE = "name,blocks,mlp_hidden_dims,batch_size,loss,sampler,notes,init_from".split(",")
 
 
 def print_summary(console: Console, summary: pd.DataFrame, caveats: Sequence[str]) -> None:
@@ -80,12 +85,11 @@ def print_plan(
     console.print(table)
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("experiment")
-    keys = ("learning_rate", "dropout", "weight_decay", "margin", "max_epochs", "patience")
-    for key in keys:
+    for key in _PLAN_COLUMNS:
         table.add_column(key, justify="right")
     table.add_column("and")
     for experiment in experiments:
-        cells = [experiment.name, *(f"{getattr(experiment, key):g}" for key in keys)]
+        cells = [experiment.name, *(f"{getattr(experiment, key):g}" for key in _PLAN_COLUMNS)]
         table.add_row(*map(Text, [*cells, _unusual(experiment)]))
     console.print(table)
 
@@ -101,14 +105,12 @@ def _why(cohort: Cohort) -> list[str]:
 def _unusual(experiment: Experiment) -> str:
     """Hyperparameters without a column that are not as in configs/default.py."""
     usual = default.get_config()
-    keys = (
-        "activation,use_layernorm,optimizer,momentum,schedule,warmup_epochs,feature_noise,mixup,"
-        "label_smoothing,seed"
-    ).split(",")
-    values = {key: getattr(experiment, key) for key in keys}
-    words = [f"{key}={value}" for key, value in values.items() if value != usual[key]]
-    if experiment.l2_blocks:
-        words.append(f"l2_blocks={','.join(experiment.l2_blocks)}")
+    words = []
+    for key in HYPERPARAMETERS:
+        value = getattr(experiment, key)
+        text = ",".join(map(str, value)) if isinstance(value, tuple) else value
+        if key not in (*_PLAN_COLUMNS, *_PLAN_ELSEWHERE) and text != usual.get(key, ""):
+            words.append(f"{key}={text}")
     return ", ".join(words)
 
 
