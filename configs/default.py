@@ -52,7 +52,7 @@ def get_config() -> ConfigDict:
 
     config.notes = ""
 
-    # The catalogue: what each experiment changes.
+    # The catalogue: what each experiment changes. A name is that of a folder, and may hold dots.
     experiments = {
         "baseline": {
             "mlp_hidden_dims": "512,256",
@@ -98,7 +98,7 @@ def get_config() -> ConfigDict:
             "learning_rate": 5e-5,
         },
     }
-    config.experiments = experiments
+    config.experiments = ConfigDict(experiments, allow_dotted_keys=True)
     config.modes = {
         "quick": ("simple_mlp", "tiny_mlp", "clip_only"),
         "regularization": ("high_dropout", "larger_batches", "tiny_mlp"),

@@ -1,6 +1,6 @@
 """Flags that several commands share, and what is checked of all flags alike."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,17 @@ def define_options(values: flags.FlagValues, names: Iterable[str]) -> None:
             flags.DEFINE_float(name, default, words, flag_values=values)
         else:
             flags.DEFINE_string(name, default, words, flag_values=values)
+
+
+def define_value(values: flags.FlagValues, name: str, default: Any, meaning: str) -> None:
+    """Defines a flag in the type of its default."""
+    by_type: dict[type, Callable[..., Any]] = {
+        bool: flags.DEFINE_boolean,
+        int: flags.DEFINE_integer,
+        float: flags.DEFINE_float,
+    }
+    define = by_type.get(type(default), flags.DEFINE_string)
+    define(name, default, meaning, flag_values=values)
 
 
 def define_audit_seconds(values: flags.FlagValues) -> None:

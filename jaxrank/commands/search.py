@@ -6,19 +6,25 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from absl import flags
-from ml_collections import ConfigDict, config_flags
+from ml_collections import ConfigDict
 
 from jaxrank.commands.flags import (
     define_audit_seconds,
     define_options,
     define_strings,
+    define_value,
     refuse_empty,
 )
 from jaxrank.commands.streams import printing, warn
 from jaxrank.commands.terminal import log_console, make_console, print_json, prints_json
 from jaxrank.configs import CATALOGUE_KEYS
 from jaxrank.errors import UserError
-from jaxrank.experiments.config_files import check_key, load_config, with_every_key
+from jaxrank.experiments.config_files import (
+    ONE_VALUE,
+    load_config,
+    value_at,
+    with_every_key,
+)
 from jaxrank.runner.options import AUDITS, FLAGS, SAVE_BUDGET, WARN
 
 if TYPE_CHECKING:
@@ -61,6 +67,8 @@ def define(values: flags.FlagValues, words: list[str]) -> Config:
         flags.DEFINE_boolean(name, False, meaning, flag_values=values)
     define_training(values)
     path = _read_flag(words, "experiments_csv")
+    if path == "":
+        raise UserError("--experiments_csv is empty")
     return define_config(values, words, lambda config: _read_catalogue(config, path))
 
 
@@ -125,44 +133,38 @@ def _read_flag(words: list[str], name: str) -> str | None:
         flag, equals, value = word.lstrip("-").partition("=")
         if word.startswith("-") and flag == name:
             found = value if equals else (words[place + 1 : place + 2] or [""])[0]
-            if not found:
-                raise UserError(f"--{name} is empty")
     return found
 
 
 def define_config(
     values: flags.FlagValues, words: list[str], change: Callable[[ConfigDict], ConfigDict]
 ) -> Config:
-    """Runs the config's file, changes the catalogue, defines --config.key=value for its keys and
-    returns it as it was then."""
-    file = _take_config_file(words)
+    """Runs the config's file, changes the catalogue, defines --config.KEY=VALUE for the keys that
+    were typed and returns the config as the file says."""
+    file = _read_flag(words, "config")
     config = change(load_config(file))
-    # A copy: the flags change it, and the linear reference reads what the file says.
-    flagged = with_every_key(config)
+    known = with_every_key(config)
     for word in words:
-        match = re.match(r"--?(?:no)?config\.([^=]*)", word)
-        if match:
-            check_key(flagged, match[1])
+        typed = re.match(r"--?(?:no)?(config\.[^=]*)", word)
+        if typed and typed[1] not in values:
+            default = value_at(known, typed[1].removeprefix("config."))
+            refuse_several(words, typed[1], default)
+            define_value(values, typed[1], default, "see --config")
     meaning = (
         "Python file with a get_config() (default: configs/default.py). --config.KEY=VALUE holds "
         "for every experiment, --config.experiments.NAME.KEY=VALUE for one, --config.linear.KEY="
         "VALUE and --config.shuffled.KEY=VALUE for the references. KEY: "
         + ", ".join(key for key in config if key not in CATALOGUE_KEYS)
     )
-    config_flags.DEFINE_config_dict("config", flagged, meaning, flag_values=values, sys_argv=words)
+    flags.DEFINE_string("config", None, meaning, flag_values=values)
     return Config(config, file)
 
 
-def _take_config_file(words: list[str]) -> str | None:
-    """Removes --config=FILE or --config FILE from the words and returns the file."""
-    for place, word in enumerate(words):
-        name, equals, path = word.partition("=")
-        if name in ("--config", "-config"):
-            if not equals and place + 1 < len(words):
-                path = words.pop(place + 1)
-            del words[place]
-            return path
-    return None
+def refuse_several(words: list[str], name: str, default: Any) -> None:
+    """Refuses several values, such as 1e-3,3e-3, where a number is expected."""
+    text = _read_flag(words, name) or ""
+    if isinstance(default, int | float) and "," in text and not text.startswith("-"):
+        raise UserError(f"--{name}={text}: {ONE_VALUE}")
 
 
 def run(values: flags.FlagValues, config: Config) -> int:
@@ -292,7 +294,10 @@ def options_given(values: flags.FlagValues, config: Config) -> dict[str, Any]:
         if not all(re.fullmatch("[0-9]{1,9}", word.strip()) for word in values.only_folds):
             raise UserError(f"--only_folds={','.join(values.only_folds)}: not whole numbers")
         given["only_folds"] = [int(word) for word in values.only_folds]
-    overrides = config_flags.get_override_values(values["config"])
+    prefix = "config."
+    overrides = {
+        name.removeprefix(prefix): values[name].value for name in values if name.startswith(prefix)
+    }
     if overrides:
         given["overrides"] = overrides
     return given

@@ -1,16 +1,17 @@
 """`train`: one configuration, a search whose only experiment is called 'trained'."""
 
-from collections.abc import Callable
 from typing import Any
 
 from absl import flags
 from ml_collections import ConfigDict
 
+from jaxrank.commands.flags import define_value
 from jaxrank.commands.search import (
     Config,
     define_config,
     define_training,
     options_given,
+    refuse_several,
     run_search,
 )
 from jaxrank.commands.terminal import default_workdir
@@ -24,11 +25,6 @@ CONFIGURATION = (
     "mlp_hidden_dims,batch_size,learning_rate,dropout,max_epochs,use_clip,use_cnn_features,"
     "use_iqa_features,use_series_sampler"
 ).split(",")
-_DEFINE: dict[type, Callable[..., Any]] = {
-    str: flags.DEFINE_string,
-    int: flags.DEFINE_integer,
-    float: flags.DEFINE_float,
-}
 
 
 def define(values: flags.FlagValues, words: list[str]) -> Config:
@@ -41,8 +37,7 @@ def define(values: flags.FlagValues, words: list[str]) -> Config:
         "max_epochs": "at most so many epochs",
     }
     for name, meaning in meanings.items():
-        define = _DEFINE[type(defaults[name])]
-        define(name, defaults[name], meaning, flag_values=values)
+        define_value(values, name, defaults[name], meaning)
     # Not booleans, of which absl would take '--use_clip false' for true.
     for name, meaning in {
         "use_clip": "read the block 'clip'",
@@ -59,6 +54,8 @@ def define(values: flags.FlagValues, words: list[str]) -> Config:
             flag_values=values,
         )
     define_training(values)
+    for name in CONFIGURATION:
+        refuse_several(words, name, defaults[name])
     return define_config(values, words, _only_trained)
 
 

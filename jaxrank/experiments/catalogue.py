@@ -7,6 +7,7 @@ from ml_collections import ConfigDict
 
 from jaxrank.configs import CATALOGUE_KEYS, REFERENCES, default
 from jaxrank.errors import UserError, did_you_mean
+from jaxrank.experiments.config_files import make_config
 from jaxrank.experiments.hyperparameters import (
     BLOCK_SWITCHES,
     HYPERPARAMETERS,
@@ -76,7 +77,7 @@ def read_catalogue(path: Path | str, config: ConfigDict | None = None) -> Config
             raise UserError(f"{table.where(row)}: {error}") from None
         experiments[name] = values
     changed = config.to_dict() | {"experiments": experiments, "modes": {MODE: tuple(experiments)}}
-    return ConfigDict(changed)
+    return make_config(changed)
 
 
 def _cell(table: tables.Table, row: int, column: str) -> str:

@@ -17,6 +17,12 @@ from ml_collections import ConfigDict
 from jaxrank.configs import CATALOGUE_KEYS, REFERENCES, default
 from jaxrank.errors import UserError, did_you_mean
 
+# Said of several values, such as 1e-3,3e-3.
+ONE_VALUE = (
+    "an experiment has one value; to compare several, make an experiment of each: a row of "
+    "search --experiments_csv=FILE, or an entry of 'experiments' in a --config file"
+)
+
 
 def load_config(path: str | None) -> ConfigDict:
     """The default config, or what the file's get_config() returns.
@@ -75,7 +81,12 @@ def check_config(config: Any, where: str) -> ConfigDict:
     hyperparameters = {key: value for key, value in known.items() if key not in CATALOGUE_KEYS}
     for key, wanted in hyperparameters.items():
         values[key] = _as_type_of(wanted, values[key], f"{where}: the key '{key}'")
-    return ConfigDict(values)
+    return make_config(values)
+
+
+def make_config(values: Mapping[str, Any]) -> ConfigDict:
+    """A config in which the names of experiments may hold dots."""
+    return ConfigDict(values, allow_dotted_keys=True)
 
 
 def _read_values(config: ConfigDict, where: str) -> dict[str, Any]:
@@ -142,13 +153,24 @@ def with_every_key(config: ConfigDict) -> ConfigDict:
         values["experiments"][name] = defaults | changes
     for name in REFERENCES:
         values[name] = defaults | values[name]
-    return ConfigDict(values)
+    return make_config(values)
 
 
-def check_key(config: ConfigDict, path: str) -> None:
-    """Refuses a --config.PATH that the config does not have, naming the nearest that it has."""
+def key_parts(path: str) -> list[str]:
+    """KEY, REFERENCE.KEY or experiments.NAME.KEY in parts. A name may hold dots, a key does not."""
+    group, _, rest = path.partition(".")
+    name, dot, key = rest.rpartition(".")
+    return [group, name, key] if group == "experiments" and dot else path.split(".")
+
+
+def value_at(config: ConfigDict, path: str) -> Any:
+    """The value of --config.PATH.
+
+    Raises:
+      UserError: the config has no such key, or a flag can't set it.
+    """
     node: Any = config
-    for key in path.split("."):
+    for key in key_parts(path):
         if not isinstance(node, ConfigDict) or key not in node:
             if path.startswith(tuple(f"experiments.{name}." for name in REFERENCES)):
                 raise UserError(
@@ -162,3 +184,4 @@ def check_key(config: ConfigDict, path: str) -> None:
         raise UserError(f"--config.{path}: set a key below it: --config.{path}.KEY=VALUE")
     if path.startswith("modes."):
         raise UserError(f"--config.{path}: name experiments with --experiments=a,b instead")
+    return node

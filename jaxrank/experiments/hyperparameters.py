@@ -17,6 +17,7 @@ from ml_collections import ConfigDict
 
 from jaxrank.configs import CATALOGUE_KEYS, REFERENCES, default
 from jaxrank.errors import UserError, did_you_mean
+from jaxrank.experiments.config_files import ONE_VALUE, key_parts
 from jaxrank.losses import LOSSES
 from jaxrank.models import ACTIVATIONS
 from jaxrank.sampling import SAMPLERS
@@ -27,7 +28,9 @@ ALL_BLOCKS = "all"
 BLOCK_SWITCHES = {"use_clip": "clip", "use_cnn_features": "cnn", "use_iqa_features": "iqa"}
 OPTIMIZERS = ("adamw", "sgd")
 SCHEDULES = ("constant", "cosine")
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}")
+_NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,98}[A-Za-z0-9_-])?")
+# Files in the folder of a search, where each experiment has a folder, end so.
+_FILE_ENDINGS = (".csv", ".html", ".json", ".log", ".png", ".txt")
 
 # What a hyperparameter does to the compiled program.
 # TRACED: a number in the program; trials that differ in it train together at no cost.
@@ -210,7 +213,7 @@ def _sort_overrides(
     general: dict[str, Any] = {}
     special: dict[str, dict[str, Any]] = {name: {} for name in names}
     for path, value in overrides.items():
-        match path.split("."):
+        match key_parts(path):
             case [key]:
                 general[key] = value
             case ["experiments", name, key] if name in special:
@@ -228,8 +231,13 @@ def check_name(name: str) -> None:
     """An experiment's name is that of a folder."""
     if not _NAME.fullmatch(name):
         raise UserError(
-            f"experiment name {name[:40]!r}: use letters, digits, '_' and '-', "
-            "beginning with a letter or a digit"
+            f"experiment name {name[:40]!r}: use letters, digits, '.', '_' and '-', "
+            "beginning with a letter or a digit and not ending with '.'"
+        )
+    if name.lower().endswith(_FILE_ENDINGS):
+        raise UserError(
+            f"experiment name '{name}': files of a search end so; use a name that does not end "
+            f"with {', '.join(_FILE_ENDINGS)}"
         )
     if name == "checkpoints":
         raise UserError("experiment name 'checkpoints': the folder of that name is taken")
@@ -280,8 +288,8 @@ def _check(name: str, key: str, value: Any) -> None:
         if not passes(value):
             raise HyperparameterError(name, key, value, need)
     if known.choices and value not in known.choices:
-        hint = did_you_mean(value, known.choices)
-        raise HyperparameterError(name, key, value, f"unknown.{hint}")
+        need = ONE_VALUE if "," in value else f"unknown.{did_you_mean(value, known.choices)}"
+        raise HyperparameterError(name, key, value, need)
 
 
 def _typed(name: str, values: dict[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:

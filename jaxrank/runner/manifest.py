@@ -14,13 +14,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from ml_collections import ConfigDict
 
 import jaxrank
 from jaxrank import devices
 from jaxrank.data.inputs import EMBEDDED, IN_MEMORY
 from jaxrank.errors import UserError
-from jaxrank.experiments.config_files import check_config
+from jaxrank.experiments.config_files import check_config, make_config
 from jaxrank.experiments.hyperparameters import choose_names
 from jaxrank.io import atomic
 from jaxrank.io.documents import read_json
@@ -205,7 +204,7 @@ def resumed_options(record: Manifest, given: Mapping[str, Any], *, extend: bool)
     options |= given
     options["overrides"] = record.launch["overrides"] | dict(given.get("overrides", {}))
     options["config"] = check_config(
-        given.get("config", ConfigDict(record.launch["config"])), "config"
+        given.get("config", make_config(record.launch["config"])), "config"
     )
     if extend:  # another catalogue need not hold the experiments that are there already
         for name in record.launch["experiments"]:

@@ -14,10 +14,11 @@ from ml_collections import ConfigDict
 
 from jaxrank import train
 from jaxrank.cli import main
-from jaxrank.configs import default
+from jaxrank.configs import CATALOGUE_KEYS, default
 from jaxrank.errors import UserError
 from jaxrank.experiments.catalogue import MODE, OPTIONAL, REQUIRED, read_catalogue
 from jaxrank.experiments.hyperparameters import Experiment, read_experiments
+from jaxrank.inference.saved_model import load_model
 
 HEADER = ",".join(REQUIRED)
 # Every column, with values that are not the config's.
@@ -72,6 +73,8 @@ def write(path: Path, *rows: dict[str, str]) -> Path:
 
 def test_every_column_reaches_its_experiment(tmp_path: Path) -> None:
     assert set(WHOLE) == {*REQUIRED, *OPTIONAL}
+    hyperparameters = set(default.get_config()) - set(CATALOGUE_KEYS)
+    assert set(WHOLE) == {"experiment_name"} | hyperparameters
     whole = experiments_of(write(tmp_path / "c.csv", WHOLE, EMPTY))["whole"]
     changes = {
         "mlp_hidden_dims": (48, 16),
@@ -134,8 +137,8 @@ def test_the_columns_stand_in_any_order_and_cells_have_blanks(tmp_path: Path) ->
     ("column", "cell", "message"),
     [
         ("experiment_name", "", "the cell is empty"),
-        ("experiment_name", "a b", "use letters, digits, '_' and '-'"),
-        ("experiment_name", "../a", "use letters, digits, '_' and '-'"),
+        ("experiment_name", "a b", "use letters, digits, '.', '_' and '-'"),
+        ("experiment_name", "../a", "use letters, digits, '.', '_' and '-'"),
         ("experiment_name", "checkpoints", "the folder of that name is taken"),
         ("experiment_name", "linear", "the name 'linear' is a reference's"),
         ("experiment_name", "first", "the name 'first' stands twice"),
@@ -487,6 +490,34 @@ def test_a_search_from_a_table_ends_goes_on_and_grows(
     assert main([*resume, "--extend", f"--experiments_csv={elsewhere}"]) == 0
     assert fitted == [[("d", 0, 3), ("d", 0, 4)]]
     assert set(of_trials(workdir)) == {"b", "c", "d", "linear", "shuffled", "z"}
+
+
+def test_names_with_dots_are_searched_overridden_resumed_and_loaded(
+    small_files: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pairs, store = small_files
+    workdir, table, file = tmp_path / "w", tmp_path / "c.csv", tmp_path / "c.py"
+    table.write_text(f"{HEADER},blocks\nv-1.5,32,32,3e-3,3,iqa\n")
+    words = ["launch.py", "search", f"--pairs={pairs}", f"--features={store}", "--audit=off",
+             f"--workdir={workdir}", f"--experiments_csv={table}", "--folds=3",
+             "--config.experiments.v-1.5.max_epochs=2"]  # fmt: skip
+    assert main(words) == 0
+    trained = load_model(workdir / "v-1.5" / "model").card.experiment
+    assert (trained.name, trained.max_epochs) == ("v-1.5", 2)
+
+    # So are those of a config file.
+    file.write_text(
+        "from jaxrank.configs import default\n"
+        "def get_config():\n"
+        "    config = default.get_config()\n"
+        "    config.experiments['v1.6'] = config.experiments.iqa_only\n"
+        "    return config\n"
+    )
+    more = [f"--config={file}", "--experiments=v1.6", "--config.experiments.v1.6.max_epochs=1",
+            "--config.experiments.v1.6.batch_size=32"]  # fmt: skip
+    assert main(["launch.py", "search", "--extend", f"--workdir={workdir}", *more]) == 0
+    capsys.readouterr()
+    assert set(of_trials(workdir)) == {"v-1.5", "v1.6", "linear", "shuffled"}
 
 
 def test_a_block_that_a_row_asks_for_must_be_there(

@@ -3,11 +3,16 @@ from typing import Any
 
 import numpy as np
 import pytest
-from ml_collections import ConfigDict
 
 from jaxrank.configs import default
 from jaxrank.errors import UserError
-from jaxrank.experiments.hyperparameters import Experiment, choose_names, read_experiments
+from jaxrank.experiments.config_files import make_config
+from jaxrank.experiments.hyperparameters import (
+    Experiment,
+    check_name,
+    choose_names,
+    read_experiments,
+)
 
 # The catalogue as it was asked for: dims, batch size, learning rate, blocks, dropout.
 CATALOGUE = {
@@ -135,13 +140,30 @@ def test_unknown_experiments_and_modes_name_the_nearest() -> None:
         choose_names(config, "qick", ())
 
 
-@pytest.mark.parametrize("name", ["", "a/b", "a b", "=1+1", "-x", "x" * 101])
+@pytest.mark.parametrize(
+    "name", ["", "a/b", "a b", "=1+1", "-x", "x" * 101, ".x", "..", "x.", "x/../y", "x\n"]
+)
 def test_an_experiments_name_is_a_safe_name_of_a_folder(name: str) -> None:
     config = default.get_config()
     values = config.to_dict()
     values["experiments"][name] = {}
     with pytest.raises(UserError, match="use letters, digits"):
-        read_experiments(ConfigDict(values), [name], {})
+        read_experiments(make_config(values), [name], {})
+
+
+@pytest.mark.parametrize("name", ["v1.5", "a..b", "x", "1e-3", "0.1", "x.csvs"])
+def test_an_experiments_name_may_hold_dots(name: str) -> None:
+    config = default.get_config()
+    config.experiments[name] = {"dropout": 0.25}
+    overrides = {"dropout": 0.5, f"experiments.{name}.margin": 0.125}
+    found, *_ = read_experiments(config, [name], overrides)
+    assert (found.name, found.dropout, found.margin) == (name, 0.5, 0.125)
+
+
+@pytest.mark.parametrize("name", ["summary.csv", "Plan.JSON", "checkpoints"])
+def test_an_experiments_name_is_not_that_of_a_file_of_the_search(name: str) -> None:
+    with pytest.raises(UserError, match=r"files of a search end so|is taken"):
+        check_name(name)
 
 
 def test_experiments_are_frozen_and_hashable() -> None:

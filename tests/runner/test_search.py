@@ -19,6 +19,7 @@ from jaxrank.data.feature_store import Block
 from jaxrank.data.preferences import Preferences
 from jaxrank.errors import UserError
 from jaxrank.evaluation.evaluator import baseline_metrics, make_evaluator
+from jaxrank.experiments.hyperparameters import check_name
 from jaxrank.reporting.summary import SUMMARY_COLUMNS
 from jaxrank.runner import prepare
 
@@ -45,6 +46,9 @@ def test_every_file_is_there_with_its_columns(searched: Any) -> None:
             "reliability.png"}  # fmt: skip
     experiments = {"tiny_mlp", "clip_only", "iqa_only", "linear", "shuffled"}
     assert {path.name for path in workdir.iterdir()} == tops | experiments
+    for name in tops:  # no experiment can be called so
+        with pytest.raises(UserError, match="experiment name"):
+            check_name(name)
     for name in experiments:
         files = {"history.csv", "training_curves.png", "test_results.json", "predictions.csv"}
         # Nobody should rank photos by a control.

@@ -1,0 +1,25 @@
+"""The plan of `--dry_run`."""
+
+import dataclasses
+
+import pytest
+
+from jaxrank.configs import default
+from jaxrank.experiments.hyperparameters import HYPERPARAMETERS, read_experiments
+from jaxrank.reporting.console import _PLAN_COLUMNS, _PLAN_ELSEWHERE, _unusual
+
+
+@pytest.mark.parametrize("key", [*HYPERPARAMETERS])
+def test_every_hyperparameter_that_is_not_the_default_is_shown(key: str) -> None:
+    """Also one that is new: no list names them all."""
+    usual = read_experiments(default.get_config(), ["simple_mlp"], {})[0]
+    assert _unusual(usual) == ""
+    value = getattr(usual, key)
+    others = [word for word in HYPERPARAMETERS[key].choices if word != value]
+    changed = others[0] if others else ("clip", "iqa") if isinstance(value, tuple) else 3
+    shown = _unusual(dataclasses.replace(usual, **{key: changed}))
+    if key in (*_PLAN_COLUMNS, *_PLAN_ELSEWHERE):
+        assert shown == ""
+    else:
+        text = "clip,iqa" if isinstance(changed, tuple) else changed
+        assert shown == f"{key}={text}"
