@@ -110,7 +110,7 @@ def run(values: flags.FlagValues, config: None) -> int:
             grouping=grouping,
             num_workers=values.workers,
             strict=values.strict,
-            console=log_console(values, console),
+            console=log_console(values),
         )
     except KeyboardInterrupt:
         warn("jaxrank: stopped; the same command resumes from here")

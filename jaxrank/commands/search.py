@@ -232,7 +232,7 @@ def run_search(
             audit=values.audit,
             audit_seconds=values.audit_seconds,
             catch_signals=True,
-            console=log_console(values, console),
+            console=log_console(values),
         )
         return _print_result(values, console, result)
 

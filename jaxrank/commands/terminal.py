@@ -41,26 +41,39 @@ def default_workdir(command: str) -> str:
 
 
 def make_console(values: flags.FlagValues) -> "Console":
-    """Where people read: stdout; stderr beside --json; nowhere with --quiet.
+    """Where people read results: stdout; stderr beside --json; nowhere with --quiet.
 
     As wide as the terminal, or as COLUMNS says; 80 columns where there is neither.
+
+    Raises:
+      UserError: --quiet contradicts --verbosity.
     """
     from rich.console import Console
 
-    class PatientConsole(Console):
-        """Stops printing when its reader has gone, as in '| head'; the search continues."""
+    class EagerConsole(Console):
+        """Without a reader a command ends, as its results are on disk."""
 
         def on_broken_pipe(self) -> None:
-            silence(sys.stdout)
+            raise BrokenPipeError
 
     if values.quiet and values.verbosity > 0:
         raise UserError("--quiet and --verbosity are both given: give one of them")
-    return PatientConsole(stderr=prints_json(values), quiet=values.quiet)
+    return EagerConsole(stderr=prints_json(values), quiet=values.quiet)
 
 
-def log_console(values: flags.FlagValues, console: "Console") -> "Console | None":
-    """Where progress and log lines go."""
-    return None if values.quiet or values.verbosity < 0 else console
+def log_console(values: flags.FlagValues) -> "Console | None":
+    """Where progress and log lines go; None where they are not wanted."""
+    from rich.console import Console
+
+    class PatientConsole(Console):
+        """Stops printing when its reader has gone, as in '| head'; the work continues."""
+
+        def on_broken_pipe(self) -> None:
+            silence(sys.stderr if self.stderr else sys.stdout)
+
+    if values.quiet or values.verbosity < 0:
+        return None
+    return PatientConsole(stderr=prints_json(values))
 
 
 def prints_json(values: flags.FlagValues) -> bool:

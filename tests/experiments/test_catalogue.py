@@ -1,9 +1,11 @@
 """Catalogues in tables: from cells to experiments, and from a file to a search."""
 
 import json
+import os
 import re
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pandas as pd
 import pytest
@@ -333,7 +335,8 @@ def planned(
 ) -> tuple[str, dict[str, list[str]]]:
     """What a dry run prints, and of each experiment its learning rate and what follows."""
     capsys.readouterr()
-    assert main([*words, "--dry_run"]) == 0
+    with mock.patch.dict(os.environ, COLUMNS="200"):
+        assert main([*words, "--dry_run"]) == 0
     out = capsys.readouterr().out
     rows = [line.split() for line in out[out.index("learning_rate") :].splitlines()[2:]]
     return out, {row[0]: row[1:] for row in rows if row}
@@ -371,7 +374,7 @@ def test_experiments_choose_among_those_of_the_table(
         ("--config.experiments.tiny_mlp.dropout=0", "unknown key 'tiny_mlp'"),
         ("--experiments_csv=", "--experiments_csv is empty"),
         ("--experiments_csv=no.csv", "no.csv: can't be read (No such file"),
-        ("--experiments_csv={folder}/store", "can't be read (Is a directory)"),
+        ("--experiments_csv={folder}/store", "can't be read (it is a folder)"),
         ("--experiments_csv={folder}/wrong.csv", "wrong.csv, line 2, column 'batch_size': 'x' is"),
         ("--config={folder}/patience.py", "patience=0: must be a whole number"),
         (

@@ -1,6 +1,7 @@
 """The plan of `--dry_run`."""
 
 import dataclasses
+from typing import Any
 
 import pytest
 
@@ -17,7 +18,8 @@ def test_every_hyperparameter_that_is_not_the_default_is_shown(key: str) -> None
     value = getattr(usual, key)
     others = [word for word in HYPERPARAMETERS[key].choices if word != value]
     changed = others[0] if others else ("clip", "iqa") if isinstance(value, tuple) else 3
-    shown = _unusual(dataclasses.replace(usual, **{key: changed}))
+    changes: dict[str, Any] = {key: changed}
+    shown = _unusual(dataclasses.replace(usual, **changes))
     if key in (*_PLAN_COLUMNS, *_PLAN_ELSEWHERE):
         assert shown == ""
     else:
