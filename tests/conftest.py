@@ -59,6 +59,12 @@ def tiny_clip(tmp_path_factory: pytest.TempPathFactory) -> str:
     return TINY
 
 
+@pytest.fixture(autouse=True)
+def output_is_not_wrapped(monkeypatch: pytest.MonkeyPatch) -> None:
+    """pytest-xdist sets it to the width of the terminal."""
+    monkeypatch.delenv("COLUMNS", raising=False)
+
+
 @pytest.fixture(autouse=True, scope="session")
 def interrupts_reach_commands() -> None:
     """A shell that starts the tests in the background makes them ignore Ctrl-C, and every command

@@ -51,7 +51,7 @@ def test_the_work_of_an_epoch_by_hand() -> None:
 def test_a_file_that_is_no_profile_is_refused(tmp_path: Path, content: str) -> None:
     path = tmp_path / "c.json"
     path.write_text(content)
-    with pytest.raises(UserError, match=r"not a file of 'launch\.py profile'"):
+    with pytest.raises(UserError, match=r"not a file of 'jaxrank profile'"):
         device_profile.read_device_profile(path)
 
 

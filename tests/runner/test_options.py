@@ -6,6 +6,7 @@ import typing
 from collections.abc import Callable
 from typing import Any
 
+import pandas as pd
 import pytest
 from absl import flags
 
@@ -17,7 +18,9 @@ from jaxrank.runner.options import FLAGS, SearchKeywords, SearchOptions
 
 
 def test_the_keywords_of_type_checkers_are_the_options() -> None:
-    assert typing.get_type_hints(SearchKeywords) == typing.get_type_hints(SearchOptions)
+    names = {"pd": pd}  # which the module imports for type checkers only
+    keywords = typing.get_type_hints(SearchKeywords, localns=names)
+    assert keywords == typing.get_type_hints(SearchOptions, localns=names)
     assert not SearchKeywords.__required_keys__
 
 

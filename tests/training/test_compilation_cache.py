@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import jax
@@ -15,11 +16,13 @@ from jaxrank.training import compilation_cache
 
 
 @pytest.fixture
-def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setattr(compilation_cache.sys, "platform", "linux")
-    monkeypatch.setitem(jax.config.values, "jax_compilation_cache_dir", None)
-    return tmp_path / "jaxrank" / "compiled"
+    update, before = jax.config.update, jax.config.values["jax_compilation_cache_dir"]
+    update("jax_compilation_cache_dir", None)
+    yield tmp_path / "jaxrank" / "compiled"
+    update("jax_compilation_cache_dir", before)
 
 
 @pytest.fixture
