@@ -240,13 +240,16 @@ def print_ranking(console: Console, ranking: pd.DataFrame, *, everything: bool) 
     print_fitted(console, columns, "rankings.csv")
     photos, series = len(ranking) - len(shown), _num_series(ranking) - _num_series(shown)
     if photos:
-        show_lines(console, f"{photos:,} more photos of {series:,} more series: --all shows them")
+        of = f" of {series:,} more series" if series else ""
+        show_lines(console, f"{photos:,} more photos{of}: --all shows them")
 
 
 def _num_first_photos(ranking: pd.DataFrame) -> int:
     """Rows up to the end of the series in which the last of the first photos is."""
     ids = ranking["series_id"].to_numpy()
     end = min(_FIRST_PHOTOS, len(ids))
+    if end and ids[end - 1] == "":  # photos in no series may be cut anywhere
+        return end
     same = [place for place in range(end, len(ids)) if ids[place] != ids[place - 1]]
     whole = same[0] if same else len(ids)
     return whole if whole <= 2 * _FIRST_PHOTOS else end  # a long series is cut

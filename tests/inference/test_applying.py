@@ -613,7 +613,7 @@ def test_rank_writes_every_photo_once(inputs: Inputs, capsys: pytest.CaptureFixt
     assert all(row[0] == row[3] == row[4] == row[5] == "" for row in rows[4:])
     assert all(row[2] for row in rows)
     assert "23 photos, 2 series" in out
-    assert "the first 12 photos are shown" in out
+    assert "11 more photos: --all shows them" in out
     assert "1 of 5 photos in the series have no features and are left out, such as 'nowhere'" in out
     assert "19 photos stand in no series: they have a score and no rank" in out
 
