@@ -154,9 +154,7 @@ def read_block_safetensors(
     try:
         from safetensors import safe_open
     except ImportError:
-        raise UserError(
-            f"{path}: reading it needs safetensors; pip install 'jaxrank[safetensors]'"
-        ) from None
+        raise UserError(f"{path}: reading it needs safetensors; pip install safetensors") from None
     try:
         reading.check_file(Path(path), reading.ARRAY)
         file = safe_open(path, framework="numpy")

@@ -119,7 +119,7 @@ def _guarded(read: Callable[[Image.Image], T], data: bytes) -> T:
         raise BadPhoto(f"more than {MOST_PIXELS:,} pixels") from None
     except UnidentifiedImageError:
         if data[4:8] == b"ftyp" and data[8:12] in _HEIF_BRANDS and "HEIF" not in Image.OPEN:
-            raise BadPhoto("HEIC, which needs pillow-heif (the extra 'heif')") from None
+            raise BadPhoto("HEIC; pip install pillow-heif") from None
         raise BadPhoto("not an image in a known format") from None
     except MemoryError:
         raise BadPhoto("too large for this machine's memory") from None

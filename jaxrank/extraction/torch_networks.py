@@ -21,7 +21,7 @@ from jaxrank.errors import UserError
 from jaxrank.extraction.extractors import Extractor
 from jaxrank.extraction.preprocessing import Preprocessing, network_input
 
-INSTALL = "pip install 'jaxrank[features]'"
+INSTALL = "pip install torch torchvision open_clip_torch timm"
 # What stands in place of a file or a tag for weights that are drawn, not learned.
 NO_WEIGHTS = "none"
 RANDOM_WEIGHTS = "random weights"
@@ -140,15 +140,15 @@ def cant_load(
     Args:
       remote: where they would come from, as open_clip and timm describe it.
     """
-    why = " ".join(str(error).split())[:200] or type(error).__name__
+    why = " ".join(str(error).split()) or type(error).__name__
     if os.path.isfile(weights):
         return UserError(f"--{flag}={weights}: not weights of '{model}' ({why})")
     places = (remote.get(key) for key in ("hf_hub", "hf_hub_id", "url"))
     place = next(filter(None, places), "no known place")
     return UserError(
         f"the weights '{weights}' of '{model}' ({place}) are not on this machine and could not be "
-        f"fetched ({why}); give a local file by --{flag}=FILE, or "
-        f"--{flag}={NO_WEIGHTS} for {RANDOM_WEIGHTS}"
+        f"fetched ({why}); give a local file by --{flag}=FILE, "
+        f"--{flag}={NO_WEIGHTS} for {RANDOM_WEIGHTS}, or --blocks=iqa, which needs none"
     )
 
 

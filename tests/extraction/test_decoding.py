@@ -175,7 +175,7 @@ def test_reasons(name: str, reason: str) -> None:
 
 def test_heic_without_its_reader_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delitem(Image.OPEN, "HEIF")
-    with pytest.raises(BadPhoto, match="HEIC, which needs pillow-heif"):
+    with pytest.raises(BadPhoto, match="HEIC; pip install pillow-heif"):
         decode(odd_photos()["plain.heic"])
 
 

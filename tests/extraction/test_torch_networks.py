@@ -232,7 +232,7 @@ def test_a_missing_extra_is_a_line_with_the_command(monkeypatch: pytest.MonkeyPa
         raise ImportError(f"No module named '{name}'", name=name)
 
     monkeypatch.setattr(torch_networks.importlib, "import_module", refuse)
-    with pytest.raises(UserError, match=r"'timm' is missing\): pip install 'jaxrank\[features\]'"):
+    with pytest.raises(UserError, match=r"'timm' is missing\): pip install torch .* timm"):
         torch_networks.import_libraries("timm")
 
 
