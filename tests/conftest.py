@@ -11,6 +11,7 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, settings
 from small_data import PHOTO_TRIAGE, TINY, TINY_CONFIG, make_data
 
 from jaxrank.data import feature_store, splits
@@ -19,6 +20,9 @@ from jaxrank.data.feature_store import Block
 from jaxrank.data.preferences import Preferences
 
 _COMPILED = pytest.StashKey[str]()
+# No test fails because the machine is busy.
+settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("patient")
 
 
 def pytest_configure(config: pytest.Config) -> None:
