@@ -86,7 +86,7 @@ class Audit(NamedTuple):
 
     def banner(self) -> list[str]:
         """What must be seen before any result."""
-        rule = "=" * 88
+        rule = "=" * 80
         return [rule, f"AUDIT: {self.verdict.upper()}. {self.headline}", self.advice, rule]
 
     @property

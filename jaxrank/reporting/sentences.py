@@ -198,7 +198,7 @@ def table_notes(
     few = _few_steps(results, evaluator)
     if few:
         lines.append(
-            f"Hardly trained, with fewer than {FEWEST_STEPS} steps a trial: {', '.join(few)}. With "
+            f"Hardly trained, with fewer than {FEWEST_STEPS} steps a trial: {_listed(few)}. With "
             "so few pairs make batch_size smaller, and learning_rate and patience larger."
         )
     lines.append(
