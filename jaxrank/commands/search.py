@@ -16,7 +16,13 @@ from jaxrank.commands.flags import (
     refuse_empty,
 )
 from jaxrank.commands.streams import printing, warn
-from jaxrank.commands.terminal import log_console, make_console, print_json, prints_json
+from jaxrank.commands.terminal import (
+    log_console,
+    make_console,
+    print_json,
+    prints_json,
+    set_verbosity_of_libraries,
+)
 from jaxrank.configs import CATALOGUE_KEYS
 from jaxrank.errors import UserError
 from jaxrank.experiments.config_files import (
@@ -209,16 +215,13 @@ def run_search(
         return f"interrupted, nothing is lost; resume with 'search --resume --workdir={folder}'"
 
     with signals.signals_end_at_once(describe_end):
-        from absl import logging
-
         from jaxrank.runner.resume import find_workdir, has_plan
         from jaxrank.runner.search import search
         from jaxrank.training import compilation_cache
 
         if reason := compilation_cache.keep_compiled_programs():
             warn(f"jaxrank: {reason}")
-        # Orbax logs a traceback of what it then raises, and that we tell in one line.
-        logging.set_verbosity(logging.FATAL if values.verbosity < 1 else logging.INFO)
+        set_verbosity_of_libraries(values)
         console = make_console(values)
         if values.dry_run:
             return _print_plan(values, console, given, workdir, resume, changes)

@@ -1,6 +1,7 @@
 """Where a command prints, and how much."""
 
 import datetime
+import logging
 import sys
 from typing import TYPE_CHECKING
 
@@ -74,6 +75,15 @@ def log_console(values: flags.FlagValues) -> "Console | None":
     if values.quiet or values.verbosity < 0:
         return None
     return PatientConsole(stderr=prints_json(values))
+
+
+def set_verbosity_of_libraries(values: flags.FlagValues) -> None:
+    """By default only what libraries raise is told: Orbax also logs a traceback of that."""
+    from absl import logging as absl_logging
+
+    talkative = values.verbosity > 0
+    absl_logging.set_verbosity("INFO" if talkative else "FATAL")
+    logging.getLogger().setLevel("INFO" if talkative else "CRITICAL")
 
 
 def prints_json(values: flags.FlagValues) -> bool:
