@@ -93,8 +93,9 @@ def tied_work() -> Work:
     batches of the sampler `distinct`, small enough that it ties in all pairs of some unit."""
     rng = np.random.default_rng(1)
     series = np.arange(80) // 2
-    features = rng.standard_normal((len(series), 4)).astype(np.float32)
-    features[:, 0] = np.where(np.repeat(rng.random(40) < 0.8, 2), 0.7, features[:, 0])
+    features = rng.standard_normal((40, 4))[series] + 0.3 * rng.standard_normal((80, 4))
+    features[:, 0] = np.where(np.repeat(rng.random(40) < 0.9, 2), 0.7, features[:, 0])
+    features = features.astype(np.float32)
     pairs = np.arange(80).reshape(-1, 2)
     preference = rng.choice([0.1, 0.25, 0.75, 0.9], size=40).astype(np.float32)
     epochs = [distinct_batches(np.arange(40), 10, 4, rng) for _ in range(STEPS // 10)]
