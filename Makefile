@@ -4,7 +4,7 @@ VENV := .venv
 .PHONY: search example test test-long bench lint dist clean
 
 search: $(VENV)/.installed
-	$(VENV)/bin/python launch.py search --mode=quick
+	$(VENV)/bin/python launch.py search --mode=quick --folds=5
 
 # From photographs to picks, with real photographs and made-up preferences; nothing is downloaded.
 example: $(VENV)/.installed-example

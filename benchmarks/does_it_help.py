@@ -3,11 +3,18 @@
     python benchmarks/does_it_help.py samplers --seeds=10     # some minutes on two cores
     python benchmarks/does_it_help.py losses --seeds=10
     python benchmarks/does_it_help.py aids --seeds=10
+    python benchmarks/does_it_help.py losses --experiment=iqa_only --pairs=FILE --features=STORE
 
-For each seed a new simulated data set, split into five folds, and one experiment with every change.
-The data sets are independent, so the intervals are Student's over their differences to the
-experiment as it is; inside a data set all share folds, seeds and, where shapes allow, first weights
-and batches. A reader who looks for the best of many rows should widen them.
+One experiment with every change. In a data set all share folds, seeds and, where shapes allow,
+first weights and batches.
+
+- Without `--pairs`: for each seed a new simulated data set, split into five folds. The data sets
+  are independent, so the intervals are Student's over their differences to the experiment as it is.
+- With `--pairs` and `--features`, which take what `launch.py search` takes: one data set, five
+  folds, `--seeds` trainings in each fold. The difference to the experiment as it is, of each test
+  pair, is a mean over the seeds; the interval is that of 4,000 resamples of the series.
+
+A reader who looks for the best of many rows should widen the intervals.
 """
 
 import argparse
@@ -18,10 +25,11 @@ import jax
 import numpy as np
 from scipy import stats
 
-from jaxrank import train
-from jaxrank.configs import default
+from jaxrank import metrics, train
+from jaxrank.configs import REFERENCES, default
 from jaxrank.data import splits, synthetic
 from jaxrank.data.dataset import Dataset, SplitDataset, align
+from jaxrank.data.inputs import load_inputs
 from jaxrank.devices import memory_limit
 from jaxrank.evaluation import trial_results
 from jaxrank.evaluation.evaluator import Evaluator, evaluate_cohort, make_evaluator
@@ -31,8 +39,10 @@ from jaxrank.planning import planner
 from jaxrank.planning.trials import make_trials
 from jaxrank.runner.options import MEMORY_FRACTION
 from jaxrank.sampling import SAMPLERS
+from jaxrank.statistics import resamples
 
 FOLDS = 5
+DRAWS = 4000  # of the bootstrap over series
 METRICS = {"test_accuracy": "test accuracy", "test_top1_hit": "top-1", "test_kendall_tau": "tau"}
 PLAIN = "as it is"
 PRETRAINED = "pretrained on a random split"
@@ -64,17 +74,81 @@ def main() -> None:
     parser.add_argument("group", choices=GROUPS)
     parser.add_argument("--seeds", type=int, default=10)
     parser.add_argument("--experiment", default="tiny_mlp")
+    parser.add_argument("--pairs", help="real preferences; without them simulated data")
+    parser.add_argument("--features", help="of these photos: a file or a feature store")
     given = parser.parse_args()
     changes = GROUPS[given.group]
+    if given.pairs is not None or given.features is not None:
+        print_one_data_set(given.pairs, given.features, given.experiment, given.seeds, changes)
+        return
+    print_simulated(given.experiment, given.seeds, changes)
+
+
+def print_one_data_set(
+    pairs: str, features: str, name: str, seeds: int, changes: dict[str, dict[str, Any]]
+) -> None:
+    inputs = load_inputs(pairs, features, {})
+    dataset = align(inputs.pairs, inputs.features)
+    parts = splits.split_pairs(dataset.table, folds=FOLDS)
+    evaluator = make_evaluator(SplitDataset(dataset=dataset, splits_FM=parts))
+    experiment = find_experiment(name, dataset)
+    series = f"{len(dataset.series_ids):,} series"
+    print(f"{len(dataset.table):,} pairs of {series}, {FOLDS} folds, {seeds} seeds, {name}\n")
+    print("| | test accuracy | against it |\n|---|---|---|")
+    plain_M = None
+    for label, change in changes.items():
+        blocks = change.get("l2_blocks", ())
+        if label == PRETRAINED or not set(blocks) <= set(experiment.blocks):
+            continue  # needs a model for each fold and seed; names a block that is not there
+        changed = dataclasses.replace(experiment, **change)
+        results = fit(changed, range(FOLDS), 0, evaluator, num_seeds=seeds)
+        hits_M, weight_M = mean_hits(results, dataset, parts)
+        against = ""
+        if plain_M is None:
+            plain_M = hits_M
+        else:
+            low, high = interval(hits_M - plain_M, weight_M, dataset.series_M)
+            mean = 100 * np.average(hits_M - plain_M, weights=weight_M)
+            against = f"{mean:+.2f} ({low:+.2f} to {high:+.2f})"
+        print(f"| {label} | {100 * np.average(hits_M, weights=weight_M):.2f} | {against} |")
+
+
+def mean_hits(
+    results: list[trial_results.TrialResult], dataset: Dataset, parts: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Of each pair the mean hit over the seeds of the fold that tests it; and its weight, 0 where
+    the preference is one half. Both [M]."""
+    total_M, count_M = np.zeros(len(dataset.table)), np.zeros(len(dataset.table))
+    for result in results:
+        difference_M = metrics.pair_differences(result.scores_N, dataset.pair_rows_M2)
+        hits_M, weight_M = metrics.pair_hits(difference_M, dataset.preference_M)
+        tested_M = parts[result.trial.fold] == splits.TEST
+        total_M += hits_M * tested_M
+        count_M += tested_M
+    return total_M / count_M, weight_M
+
+
+def interval(gain_M: np.ndarray, weight_M: np.ndarray, series_M: np.ndarray) -> tuple:
+    """The 95% percentile interval of the weighted mean, in points, over resampled series."""
+    gain_S, weight_S = np.bincount(series_M, gain_M * weight_M), np.bincount(series_M, weight_M)
+    rng = np.random.default_rng(0)
+    means = [
+        (drawn_BS @ gain_S) / (drawn_BS @ weight_S)
+        for drawn_BS in resamples(len(gain_S), DRAWS, rng)
+    ]
+    return tuple(100 * np.quantile(np.concatenate(means), [0.025, 0.975]))
+
+
+def print_simulated(name: str, seeds: int, changes: dict[str, dict[str, Any]]) -> None:
     per_seed = []
-    for seed in range(given.seeds):
-        per_seed.append(means_of_changes(given.experiment, seed, changes))
+    for seed in range(seeds):
+        per_seed.append(means_of_changes(name, seed, changes))
         print(f"seed {seed}:", *(f"{row[0]:.4f}" for row in per_seed[-1]), flush=True)
     values = np.array(per_seed)  # [seeds, changes, metrics]
-    print(f"\nSIMULATED data, {given.seeds} sets of {FOLDS} folds, {given.experiment}\n")
-    print("| |", " | ".join(f"{name} | against it" for name in METRICS.values()), "|")
+    print(f"\nSIMULATED data, {seeds} sets of {FOLDS} folds, {name}\n")
+    print("| |", " | ".join(f"{title} | against it" for title in METRICS.values()), "|")
     print("|---|" + "---|" * 2 * len(METRICS))
-    for place, name in enumerate(changes):
+    for place, label in enumerate(changes):
         cells = []
         for metric in range(len(METRICS)):
             mine = 100 * values[:, place, metric]
@@ -82,7 +156,14 @@ def main() -> None:
             half = stats.sem(difference) * stats.t.ppf(0.975, len(difference) - 1)
             against = f"{difference.mean():+.2f} \u00b1 {half:.2f}" if place else ""
             cells += [f"{mine.mean():.2f}", against]
-        print(f"| {name} |", " | ".join(cells), "|")
+        print(f"| {label} |", " | ".join(cells), "|")
+
+
+def find_experiment(name: str, dataset: Dataset) -> Experiment:
+    named = [] if name in REFERENCES else [name]
+    experiments = read_experiments(default.get_config(), named, {})
+    (experiment,) = [e for e in experiments if e.name == name]
+    return resolve_blocks(experiment, list(dataset.block_columns))
 
 
 def means_of_changes(name: str, seed: int, changes: dict[str, dict[str, Any]]) -> np.ndarray:
@@ -91,8 +172,7 @@ def means_of_changes(name: str, seed: int, changes: dict[str, dict[str, Any]]) -
     dataset = align(simulated.pairs, simulated.features)
     parts = splits.split_pairs(dataset.table, folds=FOLDS, split_seed=seed)
     evaluator = make_evaluator(SplitDataset(dataset=dataset, splits_FM=parts))
-    (experiment, *_) = read_experiments(default.get_config(), [name], {})
-    experiment = resolve_blocks(experiment, list(dataset.block_columns))
+    experiment = find_experiment(name, dataset)
     rows = []
     for label, change in changes.items():
         changed = dataclasses.replace(experiment, **change)
@@ -123,10 +203,11 @@ def fit(
     seed: int,
     evaluator: Evaluator,
     start: Model | None = None,
+    num_seeds: int = 1,
 ) -> list[trial_results.TrialResult]:
     if start is not None:
         experiment = dataclasses.replace(experiment, init_from=start.digest)
-    trials = make_trials([experiment], folds, seed, 1)
+    trials = make_trials([experiment], folds, seed, num_seeds)
     data = evaluator.data
     (cohort,) = planner.make_cohorts(trials, data, memory_limit(MEMORY_FRACTION))
     fitted = train.fit(cohort, data, start=None if start is None else start.weights)

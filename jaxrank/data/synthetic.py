@@ -3,12 +3,16 @@
 Each photo's appeal has a part that its features show and a part that they do not. A model can
 only learn the first part for new series; the second can be memorised photo by photo, which is
 what a split that puts one series on two sides rewards. Nothing here is measured data.
+
+The shown part is not linear: one factor of the block `clip` saturates, and two factors, one of
+`clip` and one of `cnn`, act together. A linear scorer misses both.
 """
 
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
+from scipy.special import ndtr
 
 from jaxrank.data.feature_store import Block
 from jaxrank.data.preferences import Preferences
@@ -17,23 +21,21 @@ NUM_SERIES = 4300
 # Shares of series with 2, 3, ... 8 photos: near those of Photo Triage (2.7 photos a series, all
 # pairs of a series compared: 2.8 pairs a series).
 _SIZE_SHARES = (0.600, 0.225, 0.110, 0.040, 0.016, 0.005, 0.004)
-_DIMS = {"clip": 512, "cnn": 1024}
 
-# Standard deviations, in units of the appeal's log-odds: what each block or image-quality number
-# shows, and what no feature shows. Contrast shows nothing.
-_SHOWN = {
-    "clip": 0.46,
-    "cnn": 0.34,
-    "sharpness": 0.26,
-    "exposure": 0.20,
-    "colorfulness": 0.20,
-    "contrast": 0.0,
-}
-_HIDDEN = 0.65
 # A block's vector: noise of 1 in every direction, a series mean of this standard deviation, and
-# the shown part, times this signal, along one direction.
-_SERIES_SPREAD = 2.0
-_SIGNAL = 2.0
+# factors of standard deviation 1, each times the block's signal along a direction of its own, in
+# which the series mean has no part. The weaker signal is the noisier block.
+_DIMS = {"clip": 512, "cnn": 1024}
+_SERIES_SPREAD = 1.0
+_SIGNAL = {"clip": 12.0, "cnn": 8.0}
+# In units of the appeal's log-odds. `clip_0` saturates: beyond its mean, more adds nothing.
+# `clip_1` and `cnn_0` add to the appeal by their product.
+_SATURATION = 1.0
+_INTERACTION = 0.5
+# Standard deviations: what each image-quality number shows, and what no feature shows. Contrast
+# shows nothing.
+_SHOWN = {"sharpness": 0.36, "exposure": 0.20, "colorfulness": 0.20, "contrast": 0.0}
+_HIDDEN = 0.65
 # An image-quality number: the shown part, a series mean of standard deviation 1, and this noise.
 _IQA_NOISE = 0.9
 _MEAN_VOTES = 3.0
@@ -64,26 +66,29 @@ def simulate(seed: int = 0, num_series: int = NUM_SERIES) -> Simulated:
     number = np.arange(len(series)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
     photos = [f"{s + 1:06d}-{n + 1:02d}.JPG" for s, n in zip(series, number, strict=True)]
 
-    parts = {name: rng.standard_normal(len(series)) for name in _SHOWN}
-    shown = np.sum([_SHOWN[name] * part for name, part in parts.items()], axis=0)
-    appeal = shown + _HIDDEN * rng.standard_normal(len(series))
-
-    # The expectation of a part, given a reading of signal * part + noise + series mean, is in
-    # differences inside the series: reading * signal / (signal^2 + noise^2).
+    appeal = _HIDDEN * rng.standard_normal(len(series))
     best_score = np.zeros(len(series))
-    blocks = {}
+    blocks, seen = {}, {}
+    factors = {
+        "clip": rng.standard_normal((len(series), 2)),
+        "cnn": rng.standard_normal((len(series), 1)),
+    }
     for name, dim in _DIMS.items():
-        values, reading = _embedding(rng, series, parts[name], dim)
+        values, seen[name] = _embedding(rng, series, factors[name], dim, _SIGNAL[name])
         blocks[name] = Block(photos, [f"{name}_{i}" for i in range(dim)], values)
-        best_score += _SHOWN[name] * reading * _SIGNAL / (_SIGNAL**2 + 1)
-    columns = [name for name in _SHOWN if name not in _DIMS]
-    signal = np.stack([parts[name] * (_SHOWN[name] > 0) for name in columns], axis=1)
-    noise = _IQA_NOISE * rng.standard_normal(signal.shape)
-    series_means = rng.standard_normal((num_series, len(columns)))[series]
-    iqa = (signal + noise + series_means).astype(np.float32)
-    blocks["iqa"] = Block(photos, columns, iqa)
-    for name, reading in zip(columns, iqa.T, strict=True):
-        best_score += _SHOWN[name] * reading / (1 + _IQA_NOISE**2)
+    appeal += _embeddings_appeal(factors["clip"], factors["cnn"])
+    best_score += _expected_embeddings_appeal(seen["clip"], seen["cnn"])
+
+    parts = rng.standard_normal((len(series), len(_SHOWN)))
+    weights = np.array(list(_SHOWN.values()))
+    noise = _IQA_NOISE * rng.standard_normal(parts.shape)
+    series_means = rng.standard_normal((num_series, len(weights)))[series]
+    iqa = (parts * (weights > 0) + noise + series_means).astype(np.float32)
+    blocks["iqa"] = Block(photos, list(_SHOWN), iqa)
+    appeal += parts @ weights
+    # The expectation of a part given part + noise + series mean is, in differences inside the
+    # series, the number / (1 + noise^2).
+    best_score += iqa @ weights / (1 + _IQA_NOISE**2)
 
     first, second = _all_pairs(sizes)
     votes = 1 + rng.poisson(_MEAN_VOTES - 1, len(first))
@@ -108,17 +113,39 @@ def simulate(seed: int = 0, num_series: int = NUM_SERIES) -> Simulated:
 
 
 def _embedding(
-    rng: np.random.Generator, series: np.ndarray, shown: np.ndarray, dim: int
+    rng: np.random.Generator, series: np.ndarray, factors: np.ndarray, dim: int, signal: float
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Vectors float32 [N, dim]: a mean of the series, the shown part along one direction, noise;
-    and their reading along that direction [N]."""
-    direction = rng.standard_normal(dim)
-    direction /= np.linalg.norm(direction)
+    """Vectors float32 [N, dim], a mean of the series, the factors [N, R] along orthonormal
+    directions, and noise; and their readings along these directions [N, R]."""
+    directions = np.linalg.qr(rng.standard_normal((dim, factors.shape[1])))[0].astype(np.float32)
     values = rng.standard_normal((len(series), dim), dtype=np.float32)
     means = rng.standard_normal((series[-1] + 1, dim), dtype=np.float32)
+    means -= means @ directions @ directions.T
     values += np.float32(_SERIES_SPREAD) * means[series]
-    values += (_SIGNAL * shown[:, None] * direction).astype(np.float32)
-    return values, values @ direction.astype(np.float32)
+    values += (signal * factors).astype(np.float32) @ directions.T
+    return values, values @ directions
+
+
+def _embeddings_appeal(clip: np.ndarray, cnn: np.ndarray) -> np.ndarray:
+    """What the factors [N, 2] and [N, 1] add to the appeal [N]."""
+    return _SATURATION * np.minimum(clip[:, 0], 0.0) + _INTERACTION * clip[:, 1] * cnn[:, 0]
+
+
+def _expected_embeddings_appeal(clip: np.ndarray, cnn: np.ndarray) -> np.ndarray:
+    """The expectation of `_embeddings_appeal` given readings [N, 2] and [N, 1].
+
+    A factor f ~ N(0, 1) read as signal * f + N(0, 1) is N(m, v), m = reading * signal * v and
+    v = 1 / (signal^2 + 1). Factors are independent, so the product's expectation is that of the
+    means; and E min(f, 0) = m Phi(-m / sd) - sd phi(m / sd), sd = sqrt(v).
+    """
+    variance = {name: 1 / (signal**2 + 1) for name, signal in _SIGNAL.items()}
+    clip = clip * (_SIGNAL["clip"] * variance["clip"])
+    cnn = cnn * (_SIGNAL["cnn"] * variance["cnn"])
+    sd = np.sqrt(variance["clip"])
+    z = clip[:, 0] / sd
+    density = np.exp(-(z**2) / 2) / np.sqrt(2 * np.pi)
+    saturated = clip[:, 0] * ndtr(-z) - sd * density
+    return _SATURATION * saturated + _INTERACTION * clip[:, 1] * cnn[:, 0]
 
 
 def _all_pairs(sizes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -1,8 +1,9 @@
 import numpy as np
 import pandas as pd
+import pytest
 
 from jaxrank import baselines
-from jaxrank.data import splits
+from jaxrank.data import splits, synthetic
 from jaxrank.data.dataset import SplitDataset, align
 from jaxrank.data.synthetic import NUM_SERIES, simulate
 from jaxrank.evaluation.evaluator import baseline_metrics, make_evaluator
@@ -23,13 +24,67 @@ def test_the_embedded_data_have_the_real_sets_size_and_known_truth() -> None:
         SplitDataset(dataset=dataset, splits_FM=splits.split_pairs(dataset.table, folds=3))
     )
     rules = baselines.heuristic_scores(dataset)
-    sharpness = baseline_metrics(rules["sharpness"], evaluator)
-    assert 0.53 < sharpness["test_accuracy"] < 0.59
+    accuracy = {
+        name: baseline_metrics(scores, evaluator)["test_accuracy"] for name, scores in rules.items()
+    }
+    assert accuracy["sharpness"] == pytest.approx(0.56, abs=0.012)
+    assert accuracy["contrast"] == pytest.approx(0.5, abs=0.015)
+    assert min(accuracy["exposure"], accuracy["colorfulness"]) > 0.515
     possible = simulated.best_score[dataset.photos].to_numpy()
     ceiling = baseline_metrics(possible, evaluator)["test_accuracy"]
     appeal = simulated.appeal[dataset.photos].to_numpy()
     best = baseline_metrics(appeal, evaluator)["test_accuracy"]
-    assert sharpness["test_accuracy"] < 0.65 < ceiling < 0.69 < best < 0.9
+    assert 0.70 < ceiling < 0.74 < best < 0.9
+
+
+def regression(inputs_XN: list[np.ndarray], target_N: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Least-squares coefficients and their standard errors."""
+    x = np.stack(inputs_XN, axis=1)
+    gram = np.linalg.inv(x.T @ x)
+    coefficients = gram @ x.T @ target_N
+    residual = target_N - x @ coefficients
+    return coefficients, np.sqrt(np.diag(gram) * residual.var())
+
+
+def test_no_other_use_of_the_features_adds_to_the_best_score() -> None:
+    """The best score is the conditional expectation: nothing that the features give predicts
+    what it leaves of the appeal. First in whole data, then by the factors of the embeddings."""
+    simulated = simulate(1, 1500)
+    table = simulated.pairs.table
+    first, second = table["image_a"], table["image_b"]
+
+    def difference(of_photos: pd.Series) -> np.ndarray:
+        return of_photos[first].to_numpy() - of_photos[second].to_numpy()
+
+    iqa = simulated.features["iqa"]
+    others = [
+        difference(pd.Series(transform(column), iqa.photos))
+        for column in iqa.values.T
+        for transform in (np.asarray, np.abs)
+    ]
+    columns = [difference(simulated.best_score), *others]
+    coefficients, errors = regression(columns, difference(simulated.appeal))
+    # The pairs of a series share photos, so the true errors are some 1.5 times these.
+    assert np.all(np.abs(coefficients - np.eye(len(columns))[0]) < 6 * errors)
+    assert errors[0] < 0.03
+
+    rng = np.random.default_rng(2)
+    clip, cnn = rng.standard_normal((200_000, 2)), rng.standard_normal((200_000, 1))
+    appeal = synthetic._embeddings_appeal(clip, cnn)
+    read = {
+        name: synthetic._SIGNAL[name] * factors + rng.standard_normal(factors.shape)
+        for name, factors in {"clip": clip, "cnn": cnn}.items()
+    }
+    expected = synthetic._expected_embeddings_appeal(read["clip"], read["cnn"])
+    a, b, c = read["clip"][:, 0], read["clip"][:, 1], read["cnn"][:, 0]
+    ones = np.ones(len(a))
+    columns = [ones, a, b, c, np.minimum(a, 0), np.abs(a) < 1, b * c, b * np.abs(c)]
+    coefficients, errors = regression(columns, appeal - expected)
+    assert np.all(np.abs(coefficients) < 4 * errors)
+    # A linear scorer of the factors misses much of it.
+    linear, _ = regression([ones, a, b, c], expected)
+    missed = expected - np.stack([ones, a, b, c], axis=1) @ linear
+    assert 0.45 < missed.var() / expected.var() < 0.65
 
 
 def test_the_seed_decides_everything() -> None:
