@@ -24,12 +24,26 @@ def define_options(values: flags.FlagValues, names: Iterable[str]) -> None:
         field = FLAGS[name]
         default: Any = field.default
         words, least = field.metadata["help"], field.metadata["least"]
-        if "int" in str(field.type):
+        if word := field.metadata["word"]:
+            parser = _NumberOrWord(word, least)
+            flags.DEFINE(parser, name, default, words, flag_values=values)
+        elif "int" in str(field.type):
             flags.DEFINE_integer(name, default, words, lower_bound=least, flag_values=values)
         elif "float" in str(field.type):
             flags.DEFINE_float(name, default, words, flag_values=values)
         else:
             flags.DEFINE_string(name, default, words, flag_values=values)
+
+
+class _NumberOrWord(flags.IntegerParser):
+    """A whole number, or one word."""
+
+    def __init__(self, word: str, least: int | None):
+        super().__init__(lower_bound=least)
+        self._word = word
+
+    def parse(self, argument: Any) -> Any:
+        return argument if argument == self._word else super().parse(argument)
 
 
 def define_value(values: flags.FlagValues, name: str, default: Any, meaning: str) -> None:
