@@ -17,11 +17,14 @@ from scipy import stats
 from jaxrank import train
 from jaxrank.data import splits, synthetic
 from jaxrank.data.dataset import SplitDataset, fit_scaling
+from jaxrank.devices import memory_limit
 from jaxrank.evaluation import leaderboard
 from jaxrank.evaluation.evaluator import evaluate_cohort, make_evaluator
 from jaxrank.evaluation.trial_results import TrialResult
 from jaxrank.experiments.few_pairs import FEWEST_STEPS
 from jaxrank.metrics import pair_hits
+from jaxrank.planning import planner
+from jaxrank.runner.options import MEMORY_FRACTION
 from jaxrank.runner.prepare import Prepared, prepare
 
 INNER_FOLDS = 5
@@ -63,13 +66,14 @@ def prepared_set(seed: int, num_series: int, num_photos: int) -> Prepared:
 
 
 def trained(prepared: Prepared) -> list[TrialResult]:
-    evaluator = make_evaluator(prepared.split_data)
+    """The results of all trials but those of the permutation control."""
+    data = prepared.split_data
+    trials = [trial for trial in prepared.trials if not trial.experiment.is_control]
     results = []
-    for cohort in prepared.cohorts:
-        fitted = train.fit(cohort, prepared.split_data)
-        results += evaluate_cohort(cohort, fitted, evaluator)
+    for cohort in planner.make_cohorts(trials, data, memory_limit(MEMORY_FRACTION)):
+        results += evaluate_cohort(cohort, train.fit(cohort, data), make_evaluator(data))
     by_key = {result.trial.key: result for result in results}
-    return [by_key[trial.key] for trial in prepared.trials]
+    return [by_key[trial.key] for trial in trials]
 
 
 def accuracies(prepared: Prepared) -> tuple[dict[str, float], str]:
