@@ -1,5 +1,6 @@
 """Flags that several commands share, and what is checked of all flags alike."""
 
+import re
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -43,7 +44,11 @@ class _NumberOrWord(flags.IntegerParser):
         self._word = word
 
     def parse(self, argument: Any) -> Any:
-        return argument if argument == self._word else super().parse(argument)
+        if argument == self._word:
+            return argument
+        if isinstance(argument, str) and not re.fullmatch(r"\s*[+-]?[0-9]+\s*", argument):
+            raise ValueError(f"not a whole number, nor '{self._word}'")
+        return super().parse(argument)
 
 
 def define_value(values: flags.FlagValues, name: str, default: Any, meaning: str) -> None:
