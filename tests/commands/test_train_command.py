@@ -54,7 +54,7 @@ def test_every_flag_reaches_the_files(
                   "sampler": "balanced", "margin": 0.5}  # fmt: skip
     # The reference is what it always is.
     assert (linear["name"], linear["blocks"]) == ("linear", ["clip", "cnn", "iqa"])
-    assert (linear["batch_size"], linear["margin"], linear["max_epochs"]) == (256, 1.0, 1)
+    assert (linear["learning_rate"], linear["margin"], linear["max_epochs"]) == (1e-4, 1.0, 1)
     launch = config["launch"]
     assert (launch["folds"], launch["num_seeds"], launch["seed"], launch["split_seed"]) == (
         3, 2, 5, 1)  # fmt: skip
@@ -122,7 +122,10 @@ def test_every_flag_reaches_the_files(
 def test_without_flags_the_configs_values_hold(
     words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    shapes, numbers = plan_of(capsys, words)
+    of_config = ["--batch_size=64", "--config.patience=6", "--max_epochs=30"]
+    shapes, numbers = plan_of(capsys, [*words, "--config.patience=6", "--max_epochs=30"])
+    assert int(shapes[3]) < 64  # few pairs
+    assert plan_of(capsys, [*words, *of_config])[0][3] == "64"
     assert shapes[:3] == ["1", "15", "256"]
     assert shapes[-2:] == ["margin_ranking", "random"]
     assert numbers == ["0.0001", "0.3", "0.0001", "1", "30", "6"]
