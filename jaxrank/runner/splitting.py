@@ -29,34 +29,31 @@ def split_data(
     Raises:
       UserError: a split would be empty; names a number of folds that works.
     """
-    series = _directed_series(dataset)
-    if not len(series):
+    if not (dataset.preference_M != 0.5).any():
         raise UserError("every preference is exactly 0.5: no pair says which photo is better")
     if isinstance(options.folds, str):
-        return _each_series(table, dataset, options, series), []
+        return _each_series(table, dataset, options), []
     found, reason = None, ""
     try:
         found = _split(table, dataset, options, options.folds)
     except splits.TooFewError as error:
         reason = str(error)
-    by_series = options.split == splits.SERIES
-    if found is not None and (options.folds or not by_series or len(series) >= _FEWEST_SERIES):
+    num_series = table["series_id"].nunique()
+    few = options.split == splits.SERIES and not options.folds and num_series < _FEWEST_SERIES
+    if found is not None and not few:
         return found, []
     folds = _most_folds(table, dataset, options)
     if folds and not options.folds and options.split in (splits.SERIES, splits.RANDOM):
-        return _split(table, dataset, options, folds), [_switch_note(len(series), folds, by_series)]
+        if few:
+            reason = (
+                f"{num_series} series are too few for an 80/10/10 split, of which "
+                f"{FEWEST_VALIDATING} validate and {FEWEST_VALIDATING} test"
+            )
+        note = f"{reason}: {folds} folds instead, as with --folds={folds}"
+        return _split(table, dataset, options, folds), [note]
     if found is None:
         raise UserError(f"{reason}{_advice(dataset, options, folds)}")
     return found, []
-
-
-def _switch_note(num_series: int, folds: int, by_series: bool) -> str:
-    if not by_series:
-        return f"too few pairs for an 80/10/10 split: {folds} folds, as with --folds={folds}"
-    return (
-        f"{num_series} series are too few for an 80/10/10 split, of which {FEWEST_VALIDATING} "
-        f"validate and test: {folds} folds, as with --folds={folds}; every series is tested once"
-    )
 
 
 def _directed_series(dataset: Dataset) -> np.ndarray:
@@ -64,16 +61,15 @@ def _directed_series(dataset: Dataset) -> np.ndarray:
     return np.asarray(dataset.series_ids[np.unique(dataset.series_M[dataset.preference_M != 0.5])])
 
 
-def _each_series(
-    table: pd.DataFrame, dataset: Dataset, options: SearchOptions, series: np.ndarray
-) -> SplitDataset:
-    """Leave one series out: each of `series` tests one fold and validates another. One series is
-    few to validate a fold, but the choice among experiments is made by all folds together."""
+def _each_series(table: pd.DataFrame, dataset: Dataset, options: SearchOptions) -> SplitDataset:
+    """Leave one series out: each tests one fold and validates another. One series is few to
+    validate a fold, but the choice among experiments is made by all folds together."""
     if options.folds != EACH_SERIES or options.split != splits.SERIES:
         raise UserError(
             f"--folds={options.folds}: give a number of folds, or '{EACH_SERIES}' with "
             f"--split={splits.SERIES}"
         )
+    series = _directed_series(dataset)
     if not _FEWEST_FOLDS <= len(series) <= _MOST_SERIES:
         way = f"--folds={_MOST_FOLDS} tests every series too"
         need = way if len(series) > _MOST_SERIES else f"at least {_FEWEST_FOLDS} are needed"

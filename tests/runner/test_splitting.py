@@ -7,6 +7,7 @@ import pytest
 from small_data import make_data
 
 from jaxrank.data import splits
+from jaxrank.data.feature_store import Block
 from jaxrank.data.preferences import Preferences
 from jaxrank.errors import UserError
 from jaxrank.runner.prepare import Prepared, prepare
@@ -60,8 +61,22 @@ def test_too_few_series_for_one_split_are_split_into_folds(
     np.testing.assert_array_equal(found.split_data.splits_FM, asked.split_data.splits_FM)
     assert found.split_data.num_folds == folds
     (note,) = set(found.data.notes) - set(asked.data.notes)
-    assert "for an 80/10/10 split" in note
-    assert f"{folds} folds, as with --folds={folds}" in note
+    assert "80/10/10 split" in note
+    assert note.endswith(f": {folds} folds instead, as with --folds={folds}")
+
+
+def test_series_that_features_leave_empty_are_split_into_folds() -> None:
+    """Whether series are many is for the pairs to say: features move none to another part."""
+    pairs, store = make_data(60)
+    block = store["iqa"]
+    for number, folds in ((30, 1), (4, 3)):
+        kept = [i for i, p in enumerate(block.photos) if int(p[1:].split("-")[0]) < number]
+        iqa = Block([block.photos[i] for i in kept], block.columns, block.values[kept])
+        found = prepare(pairs, {"iqa": iqa}, experiments=["iqa_only"])
+        assert found.split_data.num_folds == folds
+        said = [note for note in found.data.notes if "folds instead" in note]
+        assert len(said) == (folds > 1)
+        assert all("4 series with features do not fill this split" in note for note in said)
 
 
 def test_fifty_series_are_one_split() -> None:
