@@ -228,7 +228,7 @@ def _worth_keeping(trained: Cohort, progress: Progress) -> np.ndarray:
     limits = [(trained.trials[q].experiment.patience, trained.trials[q].experiment.max_epochs)
               for q in running]  # fmt: skip
     needs = [
-        min(patience - stale[q], most - epoch[q])
+        min(patience - stale[q], most - epoch[q]) if patience else most - epoch[q]
         for q, (patience, most) in zip(running, limits, strict=True)
     ]
     size = trained.compacted_size(len(running), int(max(needs)))

@@ -1,5 +1,6 @@
 """Flags that several commands share, and what is checked of all flags alike."""
 
+import re
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -24,12 +25,30 @@ def define_options(values: flags.FlagValues, names: Iterable[str]) -> None:
         field = FLAGS[name]
         default: Any = field.default
         words, least = field.metadata["help"], field.metadata["least"]
-        if "int" in str(field.type):
+        if word := field.metadata["word"]:
+            parser = _NumberOrWord(word, least)
+            flags.DEFINE(parser, name, default, words, flag_values=values)
+        elif "int" in str(field.type):
             flags.DEFINE_integer(name, default, words, lower_bound=least, flag_values=values)
         elif "float" in str(field.type):
             flags.DEFINE_float(name, default, words, flag_values=values)
         else:
             flags.DEFINE_string(name, default, words, flag_values=values)
+
+
+class _NumberOrWord(flags.IntegerParser):
+    """A whole number, or one word."""
+
+    def __init__(self, word: str, least: int | None):
+        super().__init__(lower_bound=least)
+        self._word = word
+
+    def parse(self, argument: Any) -> Any:
+        if argument == self._word:
+            return argument
+        if isinstance(argument, str) and not re.fullmatch(r"\s*[+-]?[0-9]+\s*", argument):
+            raise ValueError(f"not a whole number, nor '{self._word}'")
+        return super().parse(argument)
 
 
 def define_value(values: flags.FlagValues, name: str, default: Any, meaning: str) -> None:

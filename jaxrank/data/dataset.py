@@ -14,6 +14,8 @@ from jaxrank.errors import UserError
 
 # Columns of a pair table that say in which order people put the photos of a series.
 RANK_COLUMNS = ("rank_a", "rank_b")
+# Of a table of votes: how many a pair has.
+VOTES_COLUMN = "votes"
 
 
 class Dataset(NamedTuple):
@@ -220,6 +222,16 @@ def fit_scaling(features_ND: np.ndarray, train_photos: np.ndarray) -> tuple[np.n
     return mean.astype(np.float32), inv_std.astype(np.float32)
 
 
+def vote_numbers(table: pd.DataFrame) -> np.ndarray | None:
+    """The number of votes of each pair, float64 [M]; None for preferences that are no votes.
+
+    A column of that name in a table without votes is text, like all its further columns.
+    """
+    if VOTES_COLUMN not in table or not pd.api.types.is_numeric_dtype(table[VOTES_COLUMN]):
+        return None
+    return table[VOTES_COLUMN].to_numpy(np.float64)
+
+
 def content_hash(dataset: Dataset) -> str:
     """SHA-256 of the data, whatever their files are called: it shows whether data changed."""
     digest = hashlib.sha256(repr(dataset.block_columns).encode())
@@ -235,4 +247,7 @@ def content_hash(dataset: Dataset) -> str:
     for column in RANK_COLUMNS:  # metrics depend on them
         if column in dataset.table.columns:
             digest.update("\n".join([column, *map(str, dataset.table[column])]).encode())
+    votes_M = vote_numbers(dataset.table)
+    if votes_M is not None:
+        digest.update(votes_M.data)
     return digest.hexdigest()

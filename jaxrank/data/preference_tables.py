@@ -27,6 +27,7 @@ from jaxrank.errors import UserError
 from jaxrank.io import tables
 
 PAIRS, VOTES, RATINGS, PICKS, WINNERS = "pairs", "votes", "ratings", "picks", "winners"
+VOTE_COUNTS = "vote counts"
 
 
 class Kind(NamedTuple):
@@ -41,9 +42,10 @@ class Kind(NamedTuple):
     photos: tuple[str, ...]
 
 
-# A table of PAIRS or VOTES may have further columns, also those of another kind.
+# A table of PAIRS, VOTE_COUNTS or VOTES may have further columns, also those of another kind.
 KINDS = {
     PAIRS: Kind(("image_a", "image_b", "preference"), ("image_a", "image_b")),
+    VOTE_COUNTS: Kind(("image_a", "image_b", "votes_a", "votes_b"), ("image_a", "image_b")),
     VOTES: Kind(
         ("series_id", "compareFile1", "compareFile2", "LEFT", "RIGHT"),
         ("compareFile1", "compareFile2"),
@@ -71,6 +73,8 @@ def kind_of(table: tables.Table) -> str:
     kinds = recognises(table.columns)
     if not kinds:
         raise tables.missing_column(table.path, *_missing(table.columns), table.columns)
+    if VOTE_COUNTS in kinds:  # votes say more than a preference beside them
+        return VOTE_COUNTS
     if len(kinds) > 1 and kinds[0] not in (PAIRS, VOTES):
         both = " and ".join(f"{kind} ({','.join(KINDS[kind].columns)})" for kind in kinds)
         raise UserError(f"{table.path}: can be read as {both}; leave the columns of one out")

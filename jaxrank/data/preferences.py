@@ -3,6 +3,8 @@
 The kinds of table, CSV, JSONL, parquet or a data frame, are recognised by their columns:
 
 - pairs, the canonical table: `series_id,image_a,image_b,preference`; further columns are kept;
+- vote counts: `series_id,image_a,image_b,votes_a,votes_b`; the preference is the share of votes for
+  `image_a`, also where the table has another one;
 - raw votes, as Photo Triage ships them: `series_id,compareFile1,compareFile2,LEFT,RIGHT`, where
   LEFT counts the votes for `compareFile1` and a pair can stand in both orders;
 - ratings, picks and winners: see `preference_tables`.
@@ -29,6 +31,7 @@ from jaxrank.data.preference_tables import (
     KINDS,
     PAIRS,
     RATINGS,
+    VOTE_COUNTS,
     VOTES,
     WINNERS,
     counted,
@@ -47,6 +50,7 @@ VOTE_COLUMNS = KINDS[VOTES].columns
 MIN_AGREEMENT = 0.7
 MIN_REVIEWERS = 2
 
+COUNT_COLUMNS = ("votes_a", "votes_b")
 _CATEGORY = "label"  # ends the names of columns of votes that say what a pair is about
 _MOST_VOTES = 1e9  # far above any real number; sums of more would not be exact
 
@@ -56,7 +60,8 @@ class Preferences(NamedTuple):
 
     Attributes:
       table: `series_id` (text), `image_a`, `image_b`, `preference` (float in [0, 1], the share
-        that prefers `image_a`), then the further columns of the file.
+        that prefers `image_a`), then the further columns of the file. Of a file with votes, the
+        whole numbers `votes` are those of each pair.
       notes: sentences about what was merged, contradicted or left out, for the log.
     """
 
@@ -80,8 +85,9 @@ def read_preferences(
         from which one a row comes.
       photo_name: for votes and pair lists, how a photo's name is built; by default PHOTO_NAME.
       min_agreement: for votes, the least share of a pair's votes on its majority's side; by
-        default MIN_AGREEMENT.
-      min_reviewers: for votes, the least number of votes for a pair; by default MIN_REVIEWERS.
+        default MIN_AGREEMENT, and none for vote counts.
+      min_reviewers: for votes, the least number of votes for a pair; by default MIN_REVIEWERS, and
+        1 for vote counts.
       series: for tables without `series_id`: a table with `series_id,image`, its file, or the
         folder of a feature store that has a series.csv.
 
@@ -126,12 +132,14 @@ def _from_table(
             MIN_AGREEMENT if min_agreement is None else min_agreement,
             MIN_REVIEWERS if min_reviewers is None else min_reviewers,
         )
-    refuse_vote_options(
-        where, photo_name=photo_name, min_agreement=min_agreement, min_reviewers=min_reviewers
-    )
+    refuse_vote_options(where, photo_name=photo_name)
+    if kind != VOTE_COUNTS:
+        refuse_vote_options(where, min_agreement=min_agreement, min_reviewers=min_reviewers)
     table, notes = with_series_ids(table, kind, series)
     if kind == PAIRS:
         found = _from_canonical(table)
+    elif kind == VOTE_COUNTS:
+        found = _from_counts(table, min_agreement or 0.0, min_reviewers or 1)
     elif kind == WINNERS:
         found = _from_winners(table)
     else:
@@ -227,8 +235,6 @@ def _from_votes(
     table: tables.Table, photo_name: str, min_agreement: float, min_reviewers: int
 ) -> Preferences:
     check_pattern(photo_name)
-    if not 0 <= min_agreement <= 1:
-        raise UserError(f"--min_agreement={min_agreement:g} is not a share between 0 and 1")
     series_ids = [canonical_series_id(text) for text in table.texts("series_id")]
     frame = pd.DataFrame(
         {
@@ -240,13 +246,46 @@ def _from_votes(
     for place, name in enumerate(table.columns):
         if name.endswith(_CATEGORY):
             frame[name] = [cells[place] for cells in table.rows]
-    votes = table.numbers(["LEFT", "RIGHT"])
+    return _merged_votes(table, frame, ("LEFT", "RIGHT"), min_agreement, min_reviewers)
+
+
+def _from_counts(table: tables.Table, min_agreement: float, min_reviewers: int) -> Preferences:
+    """Rows with the numbers of votes for either photo."""
+    further = [c for c in table.columns if c not in (*CANONICAL_COLUMNS, *COUNT_COLUMNS, "votes")]
+    frame = pd.DataFrame(
+        {
+            "series_id": [canonical_series_id(text) for text in table.texts("series_id")],
+            "image_a": table.texts("image_a"),
+            "image_b": table.texts("image_b"),
+            "preference": 0.5,
+        }
+        | {c: [cells[table.columns.index(c)] for cells in table.rows] for c in further}
+    )
+    found = _merged_votes(table, frame, COUNT_COLUMNS, min_agreement, min_reviewers)
+    if "preference" not in table.columns:
+        return found
+    note = (
+        "preference is the share of votes (votes_a, votes_b); the column 'preference' is not read"
+    )
+    return Preferences(found.table, (note, *found.notes))
+
+
+def _merged_votes(
+    table: tables.Table,
+    frame: pd.DataFrame,
+    columns: tuple[str, str],
+    min_agreement: float,
+    min_reviewers: int,
+) -> Preferences:
+    """The pairs of a table's rows with votes for either photo in two columns."""
+    if not 0 <= min_agreement <= 1:
+        raise UserError(f"--min_agreement={min_agreement:g} is not a share between 0 and 1")
+    votes = table.numbers(columns)
     wrong = np.argwhere((votes < 0) | (votes > _MOST_VOTES) | (votes != np.floor(votes)))
     if len(wrong):
         row, column = (int(index) for index in wrong[0])
         raise UserError(
-            f"{table.where(row, ('LEFT', 'RIGHT')[column])}: {votes[row, column]:g} is not a "
-            "number of votes"
+            f"{table.where(row, columns[column])}: {votes[row, column]:g} is not a number of votes"
         )
     _check_photos(frame, table)
 
@@ -261,10 +300,9 @@ def _from_votes(
             "agreement; lower --min_reviewers or --min_agreement"
         )
     if not kept.all():
-        notes.append(
-            f"{int((~kept).sum()):,} of {len(kept):,} pairs left out: fewer than {min_reviewers} "
-            f"votes or agreement below {min_agreement:g}"
-        )
+        fewer = f"fewer than {min_reviewers} votes" if min_reviewers > 1 else "no vote"
+        below = f" or agreement below {min_agreement:g}" if min_agreement else ""
+        notes.append(f"{int((~kept).sum()):,} of {len(kept):,} pairs left out: {fewer}{below}")
     merged["votes"] = reviewers.astype(int)
     return Preferences(merged[kept].reset_index(drop=True), tuple(notes))
 

@@ -58,10 +58,20 @@ class Simulated(NamedTuple):
     appeal: pd.Series
 
 
-def simulate(seed: int = 0, num_series: int = NUM_SERIES) -> Simulated:
-    """Draws series, photos, features and votes; the same seed gives the same data."""
+def simulate(
+    seed: int = 0, num_series: int = NUM_SERIES, num_photos: int | None = None
+) -> Simulated:
+    """Draws series, photos, features and votes; the same seed gives the same data.
+
+    Args:
+      seed: of everything.
+      num_series: S.
+      num_photos: of every series; by default 2 to 8, in the shares of Photo Triage.
+    """
     rng = np.random.default_rng(seed)
     sizes = rng.choice(np.arange(2, 9), size=num_series, p=_SIZE_SHARES)
+    if num_photos is not None:
+        sizes = np.full(num_series, num_photos)
     series = np.repeat(np.arange(num_series), sizes)
     number = np.arange(len(series)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
     photos = [f"{s + 1:06d}-{n + 1:02d}.JPG" for s, n in zip(series, number, strict=True)]

@@ -45,7 +45,7 @@ class _Graph:
 
     Attributes:
       rows_M2: the photos of each pair; no two pairs are of the same photos.
-      votes_M, preferred_M: how many preferences a pair has, and their sum.
+      votes_M, preferred_M: how many votes (or preferences) a pair has, and the sum for its first.
       component_N: which component a photo is in, from 0.
       starts_C: where each component begins in N.
     """
@@ -114,23 +114,29 @@ class _Graph:
 _Solver = Callable[[_Graph, np.ndarray, np.ndarray], np.ndarray]
 
 
-def fit(rows_M2: np.ndarray, preference_M: np.ndarray, num_photos: int) -> Strengths:
+def fit(
+    rows_M2: np.ndarray,
+    preference_M: np.ndarray,
+    num_photos: int,
+    votes_M: np.ndarray | None = None,
+) -> Strengths:
     """Fits the strengths s of photos.
 
-    They maximise the sum of p log g(d) + (1-p) log g(-d) - RIDGE/2 d^2 over the pairs, with p the
-    preference, d = s_a - s_b and g the logistic function (Bradley and Terry 1952). The ridge is on
-    d and not on s: it is zero at d = 0, so that it makes no difference between photos that are
-    equal.
+    They maximise the sum of v (p log g(d) + (1-p) log g(-d) - RIDGE/2 d^2) over the pairs, with p
+    the preference, v the number of votes, d = s_a - s_b and g the logistic function (Bradley and
+    Terry 1952). The ridge is on d and not on s: it is zero at d = 0, so that it makes no difference
+    between photos that are equal.
 
     Args:
       rows_M2: the photos of each pair, from 0.
       preference_M: the share that prefers the first one.
       num_photos: N; photos in no pair have strength 0.
+      votes_M: how many votes a share is of, above 0; by default one each.
     """
     # In threads the sums of long vectors would depend on the number of cores.
     with threadpool_limits(limits=1, user_api="blas"):
         strength_N = np.zeros(num_photos)
-        whole, photos = _graph(rows_M2, preference_M, num_photos)
+        whole, photos = _graph(rows_M2, preference_M, num_photos, votes_M)
         converged = True
         thin_C = _thin(whole)
         for chosen_C, solver in ((~thin_C, _conjugate_gradients), (thin_C, _factorised)):
@@ -142,7 +148,7 @@ def fit(rows_M2: np.ndarray, preference_M: np.ndarray, num_photos: int) -> Stren
 
 
 def _graph(
-    rows_M2: np.ndarray, preference_M: np.ndarray, num_photos: int
+    rows_M2: np.ndarray, preference_M: np.ndarray, num_photos: int, votes_M: np.ndarray | None
 ) -> tuple[_Graph, np.ndarray]:
     """The graph of all pairs, and which photos it has."""
     ones = np.ones(len(rows_M2))
@@ -156,9 +162,10 @@ def _graph(
     low_M, high_M = np.sort(place_N[rows_M2], axis=1).T
     keys, pair_M = np.unique(low_M * num_photos + high_M, return_inverse=True)
     is_low_M = place_N[rows_M2[:, 0]] == low_M
-    preferred = np.bincount(pair_M, np.where(is_low_M, preference_M, 1 - preference_M))
+    toward_low_M = np.where(is_low_M, preference_M, 1 - preference_M)
+    preferred = np.bincount(pair_M, toward_low_M if votes_M is None else votes_M * toward_low_M)
     pairs = np.stack(np.divmod(keys, num_photos), axis=1)
-    return _Graph(pairs, np.bincount(pair_M), preferred, component_N[photos]), photos
+    return _Graph(pairs, np.bincount(pair_M, votes_M), preferred, component_N[photos]), photos
 
 
 def _newton(graph: _Graph, solver: _Solver) -> tuple[np.ndarray, bool]:

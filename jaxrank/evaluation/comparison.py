@@ -34,7 +34,8 @@ class Hits(NamedTuple):
     Attributes:
       names: X of them.
       is_baseline_X: it was not trained, so its seeds are all the same.
-      is_candidate_X: it may be chosen: trained, and no control.
+      is_candidate_X: it may be chosen: trained, no control and no ensemble, of which no model is
+        saved.
       hits_XFKS: pairs ordered right (a tie of scores is one half), summed over each series; NaN
         for a trial that failed or does not exist.
       weight_FS: pairs with a direction.
@@ -173,9 +174,13 @@ def from_results(
         hit_M, _ = pair_hits(difference_M, dataset.preference_M)
         for fold, in_split_M in enumerate(in_split_FM):
             hits_XFKS[x, fold] = by_series(hit_M * directed_M * in_split_M)
-    controls = {r.trial.experiment.name for r in results if r.trial.experiment.is_control}
+    # An ensemble has one seed, so `standings` gives it the seed variance of one trained model. Its
+    # own is unknown, and smaller: with it, an interval is too wide and no claim too bold.
+    others = {
+        r.trial.experiment.name for r in results if r.trial.experiment.is_control or r.ensemble_of
+    }
     is_baseline_X = np.arange(len(hits_XFKS)) >= len(names)
-    is_candidate_X = ~is_baseline_X & ~np.isin([*names, *heuristics], list(controls))
+    is_candidate_X = ~is_baseline_X & ~np.isin([*names, *heuristics], list(others))
     return Hits((*names, *heuristics), is_baseline_X, is_candidate_X, hits_XFKS, weight_FS)
 
 

@@ -12,7 +12,7 @@ import pandas as pd
 from scipy.special import expit
 
 from jaxrank.baselines import CHANCE, heuristic_scores
-from jaxrank.data.dataset import RANK_COLUMNS, Dataset
+from jaxrank.data.dataset import RANK_COLUMNS, VOTES_COLUMN, Dataset
 from jaxrank.data.preferences import CANONICAL_COLUMNS, VOTE_COLUMNS
 from jaxrank.data.splits import OFFICIAL_COLUMN
 from jaxrank.evaluation.calibration import Judgements, judgements
@@ -29,7 +29,7 @@ ERROR_COLUMNS = (
     "right_alone"
 ).split(",")
 # Columns of a pair table that are no categories of pairs.
-_KNOWN_COLUMNS = (*CANONICAL_COLUMNS, *VOTE_COLUMNS, *RANK_COLUMNS, OFFICIAL_COLUMN, "votes")
+_KNOWN_COLUMNS = (*CANONICAL_COLUMNS, *VOTE_COLUMNS, *RANK_COLUMNS, OFFICIAL_COLUMN, VOTES_COLUMN)
 # A column of fewer different cells tells nothing apart, one of more is text or a number.
 _FEWEST_CATEGORIES, _MOST_CATEGORIES = 2, 20
 

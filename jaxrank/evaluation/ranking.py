@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from jaxrank.data.dataset import RANK_COLUMNS, Dataset
+from jaxrank.data.dataset import RANK_COLUMNS, Dataset, vote_numbers
 from jaxrank.evaluation import bradley_terry
 
 # So that photos of equal strength are equal. Of 20,000 series with five votes a pair the least
@@ -66,8 +66,10 @@ def _strengths(dataset: Dataset) -> tuple[np.ndarray, str]:
     that no chain of pairs joins can't be compared: each such group has mean zero.
     """
     preference_M = dataset.table["preference"].to_numpy(np.float64)
-    fitted = bradley_terry.fit(dataset.pair_rows_M2, preference_M, len(dataset.photos))
-    source = "Bradley-Terry strengths fitted to the preferences"
+    votes_M = vote_numbers(dataset.table)
+    fitted = bradley_terry.fit(dataset.pair_rows_M2, preference_M, len(dataset.photos), votes_M)
+    source = "Bradley-Terry strengths fitted to the "
+    source += "preferences" if votes_M is None else "votes"
     if not fitted.converged:
         source += " (the fit has not converged: Top-1 and tau may be wrong; please report it)"
     return np.round(fitted.strength_N, STRENGTH_DIGITS), source

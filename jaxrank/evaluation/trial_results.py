@@ -77,6 +77,7 @@ class TrialResult(NamedTuple):
       history: of `history.csv`, a row an epoch; epochs count from 1.
       scores_N: of all photos; NaN for a failed trial.
       weights: params, mean and inv_std; None where another trial's are kept.
+      ensemble_of: for the mean of several seeds' scores, the experiment; see `ensembles`.
     """
 
     trial: Trial
@@ -84,6 +85,7 @@ class TrialResult(NamedTuple):
     history: pd.DataFrame
     scores_N: np.ndarray
     weights: tuple[Any, np.ndarray, np.ndarray] | None
+    ensemble_of: str = ""
 
 
 def out_of_memory(trial: Trial, reason: str, num_photos: int) -> TrialResult:

@@ -10,6 +10,7 @@ from jaxrank.evaluation.comparison import UNKNOWN, Standings
 from jaxrank.evaluation.evaluator import Evaluator, control_z
 from jaxrank.evaluation.selection import POWER, Chosen, Needed, needed
 from jaxrank.evaluation.trial_results import COMPLETED, TrialResult
+from jaxrank.experiments.few_pairs import FEWEST_STEPS
 from jaxrank.experiments.hyperparameters import SHUFFLED
 from jaxrank.reporting.summary import HEURISTIC, PARTIAL, percent
 from jaxrank.statistics import FEWEST_SERIES
@@ -147,8 +148,6 @@ def _listed(words: Iterable[str], most: int = 8) -> str:
     return ", ".join(everything[:most]) + (f" and {more} more" if more > 0 else "")
 
 
-# Below this, early stopping has judged first weights, not training.
-FEWEST_STEPS = 100
 # Standard errors by which the control may be off one half. Folds that share training series are
 # dependent, so an interval of 95% is left more often than it says (Bates et al. 2023): wide.
 CONTROL_LIMIT = 4

@@ -11,7 +11,7 @@ from jaxrank.baselines import CHANCE, POSITION
 from jaxrank.configs import REFERENCES
 from jaxrank.errors import UserError
 from jaxrank.evaluation.evaluator import METRICS
-from jaxrank.evaluation.trial_results import COMPLETED, FAILED
+from jaxrank.evaluation.trial_results import COMPLETED, FAILED, TrialResult
 from jaxrank.experiments.hyperparameters import Experiment
 from jaxrank.io.documents import read_json
 
@@ -50,6 +50,8 @@ TRIAL_COLUMNS = [
 _MEANS = ["epochs_run", "best_epoch", *_SUMMARY_METRICS, "duration_seconds"]
 # The status of an experiment, besides COMPLETED and FAILED: PARTIAL where some trials failed.
 PARTIAL, SKIPPED, HEURISTIC = "partial", "skipped", "rule"
+# Of the mean of several seeds' scores.
+ENSEMBLE = "ensemble"
 _RULE_NOTES = {CHANCE: "rule: all scores equal", POSITION: "rule: image_a wins"}
 TRIALS_CSV, SUMMARY_CSV, RESULTS_JSON = "trials.csv", "summary.csv", "results.json"
 
@@ -61,8 +63,9 @@ def summarise(
     parameters: Mapping[str, int],
     rules: Mapping[str, Mapping[str, float]],
     caveats: Sequence[str],
+    ensembles: Sequence[TrialResult] = (),
 ) -> pd.DataFrame:
-    """One row an experiment or rule, sorted by validation accuracy and never by test.
+    """One row an experiment, ensemble or rule, sorted by validation accuracy and never by test.
 
     Args:
       experiments: all that the launch named, in order.
@@ -71,6 +74,7 @@ def summarise(
       parameters: by experiment.
       rules: by rule, its metrics.
       caveats: what stands in the notes of every row.
+      ensembles: a result a fold, from `ensembles.ensemble_results`.
     """
     rows: list[dict[str, Any]] = []
     for e in experiments:
@@ -99,6 +103,7 @@ def summarise(
         if len(done):
             row |= done[_MEANS].mean().to_dict()
         rows.append(row)
+        rows += _ensemble_rows(row, [r for r in ensembles if r.ensemble_of == e.name])
     for name, metrics in rules.items():
         note = _RULE_NOTES.get(name, f"rule: more {name} wins")
         rows.append({"experiment_name": name, "status": HEURISTIC, "notes": note} | dict(metrics))
@@ -108,6 +113,24 @@ def summarise(
     return _typed(summary.reindex(columns=SUMMARY_COLUMNS)).sort_values(
         "val_accuracy", ascending=False, na_position="last", kind="stable", ignore_index=True
     )
+
+
+def _ensemble_rows(row: Mapping[str, Any], results: Sequence[TrialResult]) -> list[dict[str, Any]]:
+    """The row of an experiment's ensemble, if it has one, with the experiment's hyperparameters."""
+    if not results:
+        return []
+    kept = "mlp_hidden_dims,batch_size,learning_rate,dropout,blocks,num_seeds".split(",")
+    parameters = row["parameters"]
+    own = {
+        "experiment_name": results[0].trial.experiment.name,
+        "status": ENSEMBLE,
+        "error": "",
+        "num_folds": len(results),
+        "parameters": None if parameters is None else row["num_seeds"] * parameters,
+        "notes": "mean of the standardised scores of the seeds of each fold; no model is saved",
+    }
+    measured = pd.DataFrame([r.metrics.measured for r in results])
+    return [{key: row[key] for key in kept} | own | measured.mean().to_dict()]
 
 
 def _typed(summary: pd.DataFrame) -> pd.DataFrame:

@@ -24,13 +24,16 @@ MEMORY_FRACTION = 0.5
 SPLIT_SEED = 42
 # The share of the time that checkpoints may take.
 SAVE_BUDGET = 0.05
+# Of --folds: leave one series out.
+EACH_SERIES = "series"
 # What becomes of the audit.
 WARN, REFUSE, OFF = AUDITS = ("warn", "refuse", "off")
 
 
-def _option(default: Any, help: str = "", *, least: int | None = None) -> Any:
-    """A field. With a help text it is a flag, too; `least` bounds a whole number."""
-    return dataclasses.field(default=default, metadata={"help": help, "least": least})
+def _option(default: Any, help: str = "", *, least: int | None = None, word: str = "") -> Any:
+    """A field. With a help text it is a flag, too; `least` bounds a whole number, in place of which
+    there may be a `word`."""
+    return dataclasses.field(default=default, metadata={"help": help, "least": least, "word": word})
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -43,7 +46,8 @@ class SearchOptions:
       config: as configs/default.py returns it, which is the default.
       overrides: hyperparameters of this search; see `hyperparameters.read_experiments`.
       split: the split strategy, see `splits.split_pairs`.
-      folds: 0 for one 80/10/10 split, or K >= 3.
+      folds: 0 for one 80/10/10 split, or folds where the series are too few for it; K >= 3; or
+        EACH_SERIES.
       only_folds: train these folds, which count from 0; by default all.
       num_seeds: trials of each experiment and fold; their seeds are seed, seed + 1, ...
       seed: of training only.
@@ -63,11 +67,13 @@ class SearchOptions:
         "series; official: the val list tests; random: by pair, which leaks; pretrain: the "
         "training series by pair",
     )
-    folds: int = _option(
+    folds: int | str = _option(
         0,
-        "cross-validation by series: so many folds, each tested once, the next one validating; 0, "
-        "the default, is one 80/10/10 split",
+        "cross-validation by series: so many folds, each tested once, the next one validating; "
+        "series: a fold for each series; 0, the default, is one 80/10/10 split, or folds where "
+        "series are too few for it",
         least=0,
+        word=EACH_SERIES,
     )
     only_folds: Sequence[int] = ()
     num_seeds: int = _option(1, "trials of each experiment and fold", least=1)
@@ -115,7 +121,7 @@ class SearchKeywords(TypedDict, total=False):
     config: ConfigDict | None
     overrides: Mapping[str, Any] | None
     split: str
-    folds: int
+    folds: int | str
     only_folds: Sequence[int]
     num_seeds: int
     seed: int

@@ -2,7 +2,7 @@
 
 import dataclasses
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Unpack
 
@@ -24,6 +24,7 @@ from jaxrank.data.inputs import (
 )
 from jaxrank.errors import UserError
 from jaxrank.experiments.config_files import check_config
+from jaxrank.experiments.few_pairs import automatic, follow_steps
 from jaxrank.experiments.hyperparameters import (
     ALL_BLOCKS,
     Experiment,
@@ -143,10 +144,11 @@ def prepare(
 
     inputs = load_inputs(pairs, features, chosen.reading)
     dataset = align(inputs.pairs, inputs.features)
-    data = split_data(inputs.pairs.table, dataset, chosen)
+    data, split_notes = split_data(inputs.pairs.table, dataset, chosen)
 
     _refuse_names_of_baselines(names, dataset)
     resolved = [resolve_blocks(e, list(dataset.block_columns)) for e in wanted]
+    resolved, step_notes = _with_enough_steps(resolved, config, chosen.overrides or {}, data)
     skipped = _skipped(resolved, wanted, dataset)
     if set(names) <= set(skipped):
         reasons = "; ".join(f"{name}: {reason}" for name, reason in skipped.items())
@@ -163,7 +165,7 @@ def prepare(
     best = inputs.best_score
     return Prepared(
         split_data=data,
-        data=_summarise(inputs, dataset, chosen.split),
+        data=_summarise(inputs, dataset, chosen.split, [*split_notes, *step_notes]),
         experiments=resolved,
         skipped=skipped,
         trials=trials,
@@ -197,6 +199,34 @@ def _read_catalogue(
     return names, read_experiments(config, names, options.overrides or {})
 
 
+def _with_enough_steps(
+    experiments: Sequence[Experiment],
+    config: ConfigDict,
+    overrides: Mapping[str, Any],
+    data: SplitDataset,
+) -> tuple[list[Experiment], list[str]]:
+    """The experiments with values that fit the number of pairs, and a note where that changed any.
+
+    Of all folds the fewest pairs and series count: trials of several folds share a program, and
+    training more folds later changes none.
+    """
+    series_M = data.dataset.series_M
+    folds = range(data.num_folds)
+    num_pairs = min(len(data.rows(fold, splits.TRAIN)) for fold in folds)
+    validating = min(len(np.unique(series_M[data.rows(f, splits.VALIDATION)])) for f in folds)
+    fitting = [
+        follow_steps(e, automatic(config, e.name, overrides), num_pairs, validating)
+        for e in experiments
+    ]
+    if fitting == list(experiments):
+        return fitting, []
+    note = f"few data: {num_pairs:,} training pairs and {validating} validation series in a fold"
+    return fitting, [
+        f"{note}; batch_size, max_epochs and patience follow from steps, where they are not given "
+        "(config.json has them; a patience of 0 trains max_epochs without early stopping)"
+    ]
+
+
 def _refuse_names_of_baselines(names: Sequence[str], dataset: Dataset) -> None:
     heuristics = baselines.heuristic_scores(dataset)
     for name in names:
@@ -225,7 +255,7 @@ def _make_trials(
     return make_trials(trained, folds, options.seed, options.num_seeds)
 
 
-def _summarise(inputs: Inputs, dataset: Dataset, split: str) -> DataSummary:
+def _summarise(inputs: Inputs, dataset: Dataset, split: str, notes: Sequence[str]) -> DataSummary:
     simulated = inputs.best_score is not None
     caveats = [SIMULATED] * simulated + [splits.CAVEATS[split], *block_caveats(inputs.features)]
     return DataSummary(
@@ -239,7 +269,7 @@ def _summarise(inputs: Inputs, dataset: Dataset, split: str) -> DataSummary:
         series=len(dataset.series_ids),
         photos=len(dataset.photos),
         blocks={name: len(columns) for name, columns in dataset.block_columns.items()},
-        notes=[*dataset.notes, *baselines.heuristic_notes(dataset)],
+        notes=[*dataset.notes, *baselines.heuristic_notes(dataset), *notes],
     )
 
 

@@ -8,7 +8,7 @@ import logging
 import os
 import platform
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, NamedTuple, Unpack
@@ -24,12 +24,14 @@ from jaxrank.data import splits
 from jaxrank.data.inputs import FeaturesInput, PairsInput
 from jaxrank.errors import AuditFailed, Stopped, UserError, did_you_mean
 from jaxrank.evaluation import leaderboard
+from jaxrank.evaluation.ensembles import ensemble_results
 from jaxrank.evaluation.evaluator import (
     Evaluator,
     baseline_metrics,
     make_evaluator,
     position_metrics,
 )
+from jaxrank.evaluation.trial_results import TrialResult
 from jaxrank.io import atomic, documents, notebook, tables
 from jaxrank.planning.cohort import num_parameters
 from jaxrank.reporting import progress
@@ -286,8 +288,10 @@ def _report(folder: Path, ready: Workspace, evaluator: Evaluator) -> SearchResul
     names = [
         e.name for e in prepared.experiments if e.name not in prepared.skipped and not e.is_control
     ]
-    ranking = leaderboard.rank(results, evaluator, names)
-    summary = with_intervals(_summarise(prepared, trials, evaluator), ranking)
+    ensembles = ensemble_results(results, evaluator)
+    names += dict.fromkeys(result.trial.experiment.name for result in ensembles)
+    ranking = leaderboard.rank([*results, *ensembles], evaluator, names)
+    summary = with_intervals(_summarise(prepared, trials, evaluator, ensembles), ranking)
     best = prepared.ceiling_scores_N
     ceiling = None if best is None else baseline_metrics(best, evaluator, prepared.trained_folds)
     caveats = prepared.data.caveats
@@ -311,7 +315,12 @@ def _report(folder: Path, ready: Workspace, evaluator: Evaluator) -> SearchResul
     return SearchResult(folder, summary, trials, section.notes, data_notes, caveats, experiments)
 
 
-def _summarise(prepared: Prepared, trials: pd.DataFrame, evaluator: Evaluator) -> pd.DataFrame:
+def _summarise(
+    prepared: Prepared,
+    trials: pd.DataFrame,
+    evaluator: Evaluator,
+    ensembles: Sequence[TrialResult],
+) -> pd.DataFrame:
     """The table `summary.csv` without its intervals."""
     rules = {
         name: baseline_metrics(scores_N, evaluator, prepared.trained_folds)
@@ -324,7 +333,13 @@ def _summarise(prepared: Prepared, trials: pd.DataFrame, evaluator: Evaluator) -
         for trial in cohort.trials
     }
     return summarise(
-        prepared.experiments, prepared.skipped, trials, parameters, rules, prepared.data.caveats
+        prepared.experiments,
+        prepared.skipped,
+        trials,
+        parameters,
+        rules,
+        prepared.data.caveats,
+        ensembles,
     )
 
 

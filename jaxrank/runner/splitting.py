@@ -1,5 +1,5 @@
-"""The split of a search's pairs: every split has pairs, or a number of folds is named with which
-every one does."""
+"""The split of a search's pairs: every split has pairs, or a number of folds is taken or named with
+which every one does."""
 
 import numpy as np
 import pandas as pd
@@ -7,14 +7,21 @@ import pandas as pd
 from jaxrank.data import splits
 from jaxrank.data.dataset import Dataset, SplitDataset
 from jaxrank.errors import UserError
-from jaxrank.runner.options import SearchOptions
+from jaxrank.experiments.few_pairs import FEWEST_VALIDATING
+from jaxrank.runner.options import EACH_SERIES, SearchOptions
 
 # With 10 folds a model trains on 80%, as without folds.
 _MOST_FOLDS, _FEWEST_FOLDS = 10, 3
+# Of an 80/10/10 split, so that enough validate, and as many test.
+_FEWEST_SERIES = 10 * FEWEST_VALIDATING
+# Of folds of one series: each is a training of every experiment.
+_MOST_SERIES = 200
 
 
-def split_data(table: pd.DataFrame, dataset: Dataset, options: SearchOptions) -> SplitDataset:
-    """The aligned pairs with their splits.
+def split_data(
+    table: pd.DataFrame, dataset: Dataset, options: SearchOptions
+) -> tuple[SplitDataset, list[str]]:
+    """The aligned pairs with their splits, and a note where there are folds that nobody asked for.
 
     The pair table is split, not what the features leave of it: another block in the store must not
     move a series to another split.
@@ -22,13 +29,63 @@ def split_data(table: pd.DataFrame, dataset: Dataset, options: SearchOptions) ->
     Raises:
       UserError: a split would be empty; names a number of folds that works.
     """
-    directed_M = dataset.preference_M != 0.5
-    if not directed_M.any():
+    if not (dataset.preference_M != 0.5).any():
         raise UserError("every preference is exactly 0.5: no pair says which photo is better")
+    if isinstance(options.folds, str):
+        return _each_series(table, dataset, options), []
+    found, reason = None, ""
     try:
-        return _split(table, dataset, options, options.folds)
+        found = _split(table, dataset, options, options.folds)
     except splits.TooFewError as error:
-        raise UserError(f"{error}{_advice(table, dataset, options)}") from None
+        reason = str(error)
+    num_series = table["series_id"].nunique()
+    few = options.split == splits.SERIES and not options.folds and num_series < _FEWEST_SERIES
+    if found is not None and not few:
+        return found, []
+    folds = _most_folds(table, dataset, options)
+    if folds and not options.folds and options.split in (splits.SERIES, splits.RANDOM):
+        if few:
+            reason = (
+                f"{num_series} series are too few for an 80/10/10 split, of which "
+                f"{FEWEST_VALIDATING} validate and {FEWEST_VALIDATING} test"
+            )
+        note = f"{reason}: {folds} folds instead, as with --folds={folds}"
+        return _split(table, dataset, options, folds), [note]
+    if found is None:
+        raise UserError(f"{reason}{_advice(dataset, options, folds)}")
+    return found, []
+
+
+def _directed_series(dataset: Dataset) -> np.ndarray:
+    """The ids of series with a pair that can be right or wrong."""
+    return np.asarray(dataset.series_ids[np.unique(dataset.series_M[dataset.preference_M != 0.5])])
+
+
+def _each_series(table: pd.DataFrame, dataset: Dataset, options: SearchOptions) -> SplitDataset:
+    """Leave one series out: each tests one fold and validates another. One series is few to
+    validate a fold, but the choice among experiments is made by all folds together."""
+    if options.folds != EACH_SERIES or options.split != splits.SERIES:
+        raise UserError(
+            f"--folds={options.folds}: give a number of folds, or '{EACH_SERIES}' with "
+            f"--split={splits.SERIES}"
+        )
+    series = _directed_series(dataset)
+    if not _FEWEST_FOLDS <= len(series) <= _MOST_SERIES:
+        way = f"--folds={_MOST_FOLDS} tests every series too"
+        need = way if len(series) > _MOST_SERIES else f"at least {_FEWEST_FOLDS} are needed"
+        raise UserError(
+            f"--folds={EACH_SERIES}: {len(series):,} series with features and a preference other "
+            f"than 0.5 would be as many folds (at most {_MOST_SERIES}); {need}"
+        )
+    # A series that can't test trains every fold.
+    whole = np.full((len(series), len(table)), splits.TRAIN, np.int8)
+    chosen_M = table["series_id"].isin(set(series)).to_numpy()
+    whole[:, chosen_M] = splits.split_pairs(
+        table[chosen_M], folds=len(series), split_seed=options.split_seed
+    )
+    data = SplitDataset(dataset=dataset, splits_FM=whole[:, dataset.kept_M])
+    _check_splits(data)
+    return data
 
 
 def _split(
@@ -54,20 +111,28 @@ def _check_splits(data: SplitDataset) -> None:
                 )
 
 
-def _advice(table: pd.DataFrame, dataset: Dataset, options: SearchOptions) -> str:
-    """The largest usual number of folds with which every split has pairs, or what is lacking."""
+def _most_folds(table: pd.DataFrame, dataset: Dataset, options: SearchOptions) -> int | None:
+    """The largest usual number of folds with which every split has pairs."""
     if options.split == splits.OFFICIAL:  # of which there are no folds
-        return ""
+        return None
     for folds in range(_MOST_FOLDS, _FEWEST_FOLDS - 1, -1):
         try:
             _split(table, dataset, options, folds)
         except splits.TooFewError:
             continue
+        return folds
+    return None
+
+
+def _advice(dataset: Dataset, options: SearchOptions, folds: int | None) -> str:
+    """A number of folds that works, or what is lacking."""
+    if options.split == splits.OFFICIAL:
+        return ""
+    if folds is not None:
         return f"; --folds={folds} works (cross-validation)"
-    directed_M = dataset.preference_M != 0.5
-    what, number = "series", len(np.unique(dataset.series_M[directed_M]))
+    what, number = "series", len(_directed_series(dataset))
     if options.split == splits.RANDOM:
-        what, number = "pairs", int(directed_M.sum())
+        what, number = "pairs", int((dataset.preference_M != 0.5).sum())
     need = f"at least {_FEWEST_FOLDS}" if number < _FEWEST_FOLDS else "more"
     return (
         f"; no number of folds works either: {need} {what} with features and a preference other "

@@ -122,10 +122,12 @@ def trial_epoch(
 
     running = state.status == RUNNING
     finite = jnp.isfinite(train_loss) & jnp.isfinite(val_loss)
-    better = running & finite & (val_accuracy > state.best_score)
+    # Without early stopping the last epoch counts, whatever its validation accuracy.
+    stops_early = trial.hyperparameters["patience"] > 0
+    better = running & finite & ((val_accuracy > state.best_score) | ~stops_early)
     stale = jnp.where(better, 0, state.stale + 1)
     epoch = state.epoch + running
-    done = (stale >= trial.hyperparameters["patience"]) | (
+    done = (stops_early & (stale >= trial.hyperparameters["patience"])) | (
         epoch >= trial.hyperparameters["max_epochs"]
     )
     status = jnp.where(finite, jnp.where(done, STOPPED, RUNNING), FAILED)

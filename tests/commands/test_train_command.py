@@ -54,7 +54,7 @@ def test_every_flag_reaches_the_files(
                   "sampler": "balanced", "margin": 0.5}  # fmt: skip
     # The reference is what it always is.
     assert (linear["name"], linear["blocks"]) == ("linear", ["clip", "cnn", "iqa"])
-    assert (linear["batch_size"], linear["margin"], linear["max_epochs"]) == (256, 1.0, 1)
+    assert (linear["learning_rate"], linear["margin"], linear["max_epochs"]) == (1e-4, 1.0, 1)
     launch = config["launch"]
     assert (launch["folds"], launch["num_seeds"], launch["seed"], launch["split_seed"]) == (
         3, 2, 5, 1)  # fmt: skip
@@ -78,7 +78,9 @@ def test_every_flag_reaches_the_files(
     assert trained["epochs_run"].le(2).all()
     summary = pd.read_csv(workdir / "summary.csv").set_index("experiment_name")
     assert set(summary.index) == {"trained", "linear", "shuffled", "chance", "position",
-                                  "sharpness", "exposure", "colorfulness", "contrast"}  # fmt: skip
+                                  "sharpness", "exposure", "colorfulness", "contrast",
+                                  "trained (mean of 2 seeds)",
+                                  "linear (mean of 2 seeds)"}  # fmt: skip
     assert (summary.loc["trained", "blocks"], summary.loc["trained", "mlp_hidden_dims"]) == (
         "cnn", "6,4")  # fmt: skip
     assert summary.loc["trained", "parameters"] == (5 + 1) * 6 + (6 + 1) * 4 + 4
@@ -122,7 +124,10 @@ def test_every_flag_reaches_the_files(
 def test_without_flags_the_configs_values_hold(
     words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    shapes, numbers = plan_of(capsys, words)
+    of_config = ["--batch_size=64", "--config.patience=6", "--max_epochs=30"]
+    shapes, numbers = plan_of(capsys, [*words, "--config.patience=6", "--max_epochs=30"])
+    given = plan_of(capsys, [*words, *of_config])[0]
+    assert int(shapes[3]) < 32 < int(given[3]) <= 64  # few pairs
     assert shapes[:3] == ["1", "15", "256"]
     assert shapes[-2:] == ["margin_ranking", "random"]
     assert numbers == ["0.0001", "0.3", "0.0001", "1", "30", "6"]

@@ -151,8 +151,9 @@ def test_winners_with_a_series_say_which_photos_are_a_series(tmp_path: Path) -> 
     [
         ("series_id,image,ratng\n1,a,2\n",
          "column 'rating' is missing; known tables are pairs (series_id,image_a,image_b,"
-         "preference), votes (series_id,compareFile1,compareFile2,LEFT,RIGHT), ratings (series_id,"
-         "image,rating), picks (series_id,image,pick), winners (series_id,winner,loser), this one "
+         "preference), vote counts (series_id,image_a,image_b,votes_a,votes_b), votes (series_id,"
+         "compareFile1,compareFile2,LEFT,RIGHT), ratings (series_id,image,rating), picks "
+         "(series_id,image,pick), winners (series_id,winner,loser), this one "
          "has series_id,image,ratng. Is 'ratng' meant?"),
         ("series_id,image\n1,a\n", "column 'rating' is missing; known tables are"),
         ("winer,loser\na,b\n", "column 'winner' is missing; known tables are"),

@@ -46,6 +46,63 @@ def test_a_further_column_may_have_any_name(tmp_path: Path) -> None:
     assert pairs.table.values.tolist() == [["1", "a", "b", 0.8, "12", "x"]]
 
 
+COUNTS = "series_id,image_a,image_b,votes_a,votes_b\n"
+
+
+def test_vote_counts_are_summed_over_both_orders_and_shares_are_preferences(
+    tmp_path: Path,
+) -> None:
+    rows = "1,a,b,3,1\n1,b,a,2,4\n1,a,c,2,2\n1,c,b,0,0\n2,d,e,0,5\n"
+    pairs = read_preferences(written(tmp_path, COUNTS + rows))
+    columns = ["series_id", "image_a", "image_b", "preference", "votes"]
+    assert list(pairs.table.columns) == columns
+    assert pairs.table.values.tolist() == [
+        ["1", "a", "b", 0.7, 10],
+        ["1", "a", "c", 0.5, 4],
+        ["2", "d", "e", 0.0, 5],
+    ]
+    assert pairs.notes == (
+        "5 vote rows merged to 4 pairs; 0 of them were given in contradictory directions",
+        "1 of 4 pairs left out: no vote",
+    )
+
+
+def test_votes_beat_a_preference_beside_them_and_are_no_category(tmp_path: Path) -> None:
+    header = HEADER.replace("\n", ",votes_b,votes_a,place\n")
+    pairs = read_preferences(written(tmp_path, header + "1,a,b,0.9,1,3,in\n1,a,c,0.1,0,2,out\n"))
+    assert pairs.table.values.tolist() == [
+        ["1", "a", "b", 0.75, "in", 4],
+        ["1", "a", "c", 1.0, "out", 2],
+    ]
+    assert pairs.notes == (
+        "preference is the share of votes (votes_a, votes_b); the column 'preference' is not read",
+    )
+
+
+def test_vote_counts_can_be_filtered_as_votes_can(tmp_path: Path) -> None:
+    path = written(tmp_path, COUNTS + "1,a,b,3,1\n1,a,c,1,0\n1,b,c,1,1\n")
+    assert len(read_preferences(path).table) == 3
+    assert len(read_preferences(path, min_reviewers=2).table) == 2
+    kept = read_preferences(path, min_reviewers=2, min_agreement=0.75)
+    assert kept.table[["image_a", "image_b"]].values.tolist() == [["a", "b"]]
+    assert kept.notes == ("2 of 3 pairs left out: fewer than 2 votes or agreement below 0.75",)
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ("1,a,b,1.5,1", "line 2, column 'votes_a': 1.5 is not a number of votes"),
+        ("1,a,b,1,-1", "line 2, column 'votes_b': -1 is not a number of votes"),
+        ("1,a,b,0,0", "no pair has at least 1 votes and 0 agreement"),
+        ("1,a,a,1,0", "photo 'a' is compared with itself"),
+    ],
+)
+def test_what_can_not_be_votes_is_refused(tmp_path: Path, row: str, message: str) -> None:
+    with pytest.raises(UserError) as error:
+        read_preferences(written(tmp_path, COUNTS + row + "\n"))
+    assert message in str(error.value)
+
+
 def test_a_pair_given_twice_is_merged_and_contradictions_are_counted(tmp_path: Path) -> None:
     rows = "1,a,b,0.9\n1,b,a,0.3\n1,a,c,0.8\n1,c,a,0.6\n1,b,c,0.5\n1,b,c,0.7\n"
     pairs = read_preferences(written(tmp_path, HEADER + rows))

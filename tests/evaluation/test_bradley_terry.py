@@ -6,9 +6,9 @@ import pytest
 from scipy.optimize import brentq
 from scipy.special import expit
 
-from jaxrank.data.dataset import align
+from jaxrank.data.dataset import align, content_hash
 from jaxrank.data.feature_store import Block
-from jaxrank.data.preferences import Preferences
+from jaxrank.data.preferences import Preferences, from_frame
 from jaxrank.evaluation import bradley_terry, ranking
 from jaxrank.evaluation.bradley_terry import RIDGE, fit
 
@@ -104,3 +104,33 @@ def test_a_fit_that_has_not_converged_is_reported(monkeypatch: pytest.MonkeyPatc
     assert "converged" not in ranking.ground_truth_strength(dataset)[1]
     monkeypatch.setattr(bradley_terry, "_MOST_STEPS", 1)
     assert "has not converged" in ranking.ground_truth_strength(dataset)[1]
+
+
+def test_votes_weigh_pairs_as_so_many_rows_would() -> None:
+    rows = random_pairs(40, 150, 3)
+    counts = np.random.default_rng(3).integers(1, 7, size=len(rows))
+    for_a = np.random.default_rng(4).binomial(counts, 0.6)
+    single = np.concatenate(
+        [np.r_[np.ones(a), np.zeros(n - a)] for a, n in zip(for_a, counts, strict=True)]
+    )
+    by_vote = fit(np.repeat(rows, counts, axis=0), single, 40).strength_N
+    by_pair = fit(rows, for_a / counts, 40, counts.astype(float)).strength_N
+    np.testing.assert_allclose(by_pair, by_vote, atol=1e-6)
+    assert np.abs(by_pair - fit(rows, for_a / counts, 40).strength_N).max() > 0.1
+
+
+def test_the_strengths_of_a_table_of_votes_are_weighted() -> None:
+    """A triangle in which one pair has all the votes."""
+    votes = pd.DataFrame(
+        [("1", "a", "b", 90, 10), ("1", "b", "c", 1, 0), ("1", "a", "c", 0, 1)],
+        columns=["series_id", "image_a", "image_b", "votes_a", "votes_b"],
+    )
+    block = Block(["a", "b", "c"], ["x"], np.arange(3, dtype=np.float32)[:, None])
+    dataset = align(from_frame(votes), {"iqa": block})
+    strength_N, source = ranking.ground_truth_strength(dataset)
+    assert source == "Bradley-Terry strengths fitted to the votes"
+    a, b, _ = strength_N[[list(dataset.photos).index(name) for name in "abc"]]
+    assert a - b == pytest.approx(np.log(9), abs=0.1)  # unweighted: the circle evens it out
+    fewer = align(from_frame(votes.assign(votes_a=[9, 1, 0], votes_b=[1, 0, 1])), {"iqa": block})
+    assert (fewer.preference_M == dataset.preference_M).all()
+    assert content_hash(fewer) != content_hash(dataset)

@@ -6,7 +6,7 @@ import pytest
 from scipy.integrate import quad
 from scipy.stats import beta
 
-from jaxrank.data.preferences import read_preferences
+from jaxrank.data.preferences import from_frame, read_preferences
 from jaxrank.evaluation import noise_ceiling
 from jaxrank.evaluation.noise_ceiling import (
     by_strength,
@@ -96,6 +96,23 @@ def test_the_corrected_ceilings_of_photo_triage(photo_triage: Path) -> None:
         (found.entropy, plain.entropy, (0.543, 0.483)),
     ):
         assert (round(few, 3), round(many, 3)) == expected
+
+
+def test_the_same_of_vote_counts(photo_triage: Path) -> None:
+    """Columns votes_a, votes_b give the ceilings that LEFT and RIGHT give, ties and all."""
+    raw = pd.read_csv(photo_triage / "votes.csv")
+    counts = raw[["series_id", "LEFT", "RIGHT"]].set_axis(
+        ["series_id", "votes_a", "votes_b"], axis=1
+    )
+    names = raw[["compareFile1", "compareFile2"]].set_axis(["image_a", "image_b"], axis=1)
+    table = from_frame(counts.join(names)).table
+    votes = read_preferences(photo_triage / "votes.csv", min_agreement=0, min_reviewers=1).table
+    found, expected = (
+        few_votes(t["preference"].to_numpy(), t["votes"].to_numpy()) for t in (table, votes)
+    )
+    assert found == expected
+    assert found is not None
+    assert found.one_vote < ceilings_of_table(table).one_vote
 
 
 def test_expectations_under_a_beta_distribution() -> None:

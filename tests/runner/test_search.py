@@ -70,11 +70,57 @@ def test_every_file_is_there_with_its_columns(searched: Any) -> None:
     assert not [path for path in workdir.rglob("*") if path.name.endswith(".tmp")]
 
 
+def test_the_mean_of_seeds_is_a_row_without_a_model(searched: Any) -> None:
+    rows = searched.summary.set_index("experiment_name")
+    one, mean = rows.loc["tiny_mlp"], rows.loc["tiny_mlp (mean of 2 seeds)"]
+    assert (mean["status"], mean["num_seeds"], mean["num_folds"]) == ("ensemble", 2, 3)
+    assert mean["notes"].startswith("mean of the standardised scores of the seeds")
+    assert mean["parameters"] == 2 * one["parameters"]
+    for name in ("mlp_hidden_dims", "batch_size", "learning_rate", "blocks"):
+        assert mean[name] == one[name]
+    figures = ["val_accuracy", "test_accuracy", "test_top1_hit", "test_ci_low", "share_first"]
+    assert np.isfinite(mean[figures].astype(float)).all()
+    assert len(searched.trials) == 5 * 3 * 2  # none of an ensemble
+    assert not any("mean of" in line for line in searched.notes if line.startswith("Chosen"))
+
+
+def test_48_pairs_are_not_hardly_trained(tmp_path: Path) -> None:
+    """Nobody has asked for folds, epochs or batches."""
+    names = [[f"{s}-{i}.jpg" for i in range(4)] for s in range(8)]
+    rng = np.random.default_rng(0)
+    rows = [
+        (str(s), photos[a], photos[b], rng.uniform())
+        for s, photos in enumerate(names)
+        for a in range(4)
+        for b in range(a)
+    ]
+    table = pd.DataFrame(rows, columns=["series_id", "image_a", "image_b", "preference"])
+    values = rng.standard_normal((32, 4)).astype(np.float32)
+    photos = [photo for series in names for photo in series]
+    store = {"iqa": Block(photos, ["sharpness", "exposure", "colorfulness", "contrast"], values)}
+    found = jaxrank.search(
+        table, store, workdir=tmp_path / "w", experiments=["iqa_only"], audit="off"
+    )
+    assert len(table) == 48
+    assert not any("Hardly trained" in line for line in found.notes)
+    assert any("8 series are too few for an 80/10/10 split" in n for n in found.data_notes)
+    iqa_only = found.trials[found.trials["experiment_name"] == "iqa_only"]
+    assert iqa_only["fold"].tolist() == list(range(8))
+    assert (iqa_only["epochs_run"] == 48).all()  # 5 steps each, as 8 of 2,000 pairs
+    assert (iqa_only["best_epoch"] == 48).all()
+    config = json.loads((tmp_path / "w" / "config.json").read_text())
+    assert config["experiments"][0]["batch_size"] == 8
+    again = jaxrank.search(workdir=tmp_path / "w", resume=True)
+    assert again.nothing_to_do
+
+
 def test_rules_and_the_linear_reference_stand_in_the_same_table(searched: Any) -> None:
     summary = pd.read_csv(searched.workdir / "summary.csv")
     assert set(summary["experiment_name"]) == {
         "tiny_mlp", "clip_only", "iqa_only", "linear", "shuffled", "chance", "position",
-        "sharpness", "exposure", "colorfulness", "contrast"}  # fmt: skip
+        "sharpness", "exposure", "colorfulness", "contrast", "tiny_mlp (mean of 2 seeds)",
+        "clip_only (mean of 2 seeds)", "iqa_only (mean of 2 seeds)",
+        "linear (mean of 2 seeds)"}  # fmt: skip
     assert summary["val_accuracy"].is_monotonic_decreasing
     linear = summary[summary["experiment_name"] == "linear"].iloc[0]
     assert (linear["parameters"], linear["blocks"]) == (15, "clip,cnn,iqa")

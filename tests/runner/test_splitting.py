@@ -1,10 +1,13 @@
-"""Too few series: the error names a number of folds that works, or what is lacking."""
+"""Too few series: folds that work are taken, or the error names them, or what is lacking."""
 
 from typing import Any
 
+import numpy as np
 import pytest
 from small_data import make_data
 
+from jaxrank.data import splits
+from jaxrank.data.feature_store import Block
 from jaxrank.data.preferences import Preferences
 from jaxrank.errors import UserError
 from jaxrank.runner.prepare import Prepared, prepare
@@ -22,13 +25,8 @@ def prepared(num_series: int, undirected: int = 0, **options: Any) -> Prepared:
 @pytest.mark.parametrize(
     ("num_series", "undirected", "options", "named"),
     [
-        (3, 0, {}, 3),
-        (9, 0, {}, 9),
-        (9, 1, {}, 5),
-        (10, 2, {}, 5),  # enough series, too few of them with a direction
         (12, 0, {"folds": 13}, 10),
         (6, 1, {"folds": 6}, 5),
-        (5, 3, {"split": "random"}, 4),
         (9, 1, {"split": "pretrain"}, 5),
     ],
 )
@@ -42,6 +40,98 @@ def test_the_largest_number_of_folds_that_works_is_named(
     for more in range(named + 1, 11):
         with pytest.raises(UserError):
             prepared(num_series, undirected, **options | {"folds": more})
+
+
+@pytest.mark.parametrize(
+    ("num_series", "undirected", "split", "folds"),
+    [
+        (3, 0, "series", 3),
+        (9, 0, "series", 9),
+        (9, 1, "series", 5),
+        (10, 2, "series", 5),  # enough series, too few of them with a direction
+        (49, 0, "series", 10),
+        (5, 3, "random", 4),
+    ],
+)
+def test_too_few_series_for_one_split_are_split_into_folds(
+    num_series: int, undirected: int, split: str, folds: int
+) -> None:
+    found = prepared(num_series, undirected, split=split)
+    asked = prepared(num_series, undirected, split=split, folds=folds)
+    np.testing.assert_array_equal(found.split_data.splits_FM, asked.split_data.splits_FM)
+    assert found.split_data.num_folds == folds
+    (note,) = set(found.data.notes) - set(asked.data.notes)
+    assert note.endswith(f": {folds} folds instead, as with --folds={folds}")
+
+
+def test_series_that_features_leave_empty_are_split_into_folds() -> None:
+    """Whether series are many is for the pairs to say: features move none to another part."""
+    pairs, store = make_data(60)
+    block = store["iqa"]
+    for number, folds in ((30, 1), (4, 3)):
+        kept = [i for i, p in enumerate(block.photos) if int(p[1:].split("-")[0]) < number]
+        iqa = Block([block.photos[i] for i in kept], block.columns, block.values[kept])
+        found = prepare(pairs, {"iqa": iqa}, experiments=["iqa_only"])
+        assert found.split_data.num_folds == folds
+        said = [note for note in found.data.notes if "folds instead" in note]
+        assert len(said) == (folds > 1)
+        assert all("4 series with features do not fill this split" in note for note in said)
+
+
+def test_fifty_series_are_one_split() -> None:
+    found = prepared(50)
+    assert found.split_data.num_folds == 1
+    assert not any("80/10/10" in note for note in found.data.notes)
+
+
+def test_each_series_tests_once_where_it_can() -> None:
+    """A series without a direction can't: it trains every model."""
+    found = prepared(7, 2, folds="series")
+    splits_FM, series_M = found.split_data.splits_FM, found.dataset.series_M
+    assert len(splits_FM) == 5
+    for fold, parts_M in enumerate(splits_FM):
+        for split in (splits.TEST, splits.VALIDATION):
+            assert len(np.unique(series_M[parts_M == split])) == 1
+        tested = series_M[parts_M == splits.TEST]
+        after = series_M[splits_FM[fold - 1] == splits.VALIDATION]
+        assert set(tested) == set(after)
+    tests_M = (splits_FM == splits.TEST).sum(axis=0)
+    undirected = np.isin(found.dataset.series_ids[series_M], ["0", "1"])
+    np.testing.assert_array_equal(tests_M, ~undirected)
+    assert (splits_FM[:, undirected] == splits.TRAIN).all()
+    assert {e.patience for e in found.experiments} == {0}
+
+
+@pytest.mark.parametrize(
+    ("num_series", "options", "message"),
+    [
+        (201, {}, "201 series with features and a preference other than 0.5 would be as many folds "
+         "(at most 200); --folds=10 tests every series too"),
+        (2, {}, "at least 3 are needed"),
+        (9, {"split": "random"}, "give a number of folds, or 'series' with --split=series"),
+        (9, {"folds": "photo"}, "--folds=photo: give a number of folds, or 'series'"),
+    ],
+)  # fmt: skip
+def test_folds_of_one_series_that_can_not_be(
+    num_series: int, options: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(UserError) as caught:
+        prepared(num_series, **{"folds": "series"} | options)
+    assert message in str(caught.value)
+
+
+def test_epochs_follow_from_the_smallest_fold_and_a_note_says_so() -> None:
+    """Whichever folds are trained: training the others later must not change a program."""
+    found = prepared(60, folds=3)
+    counts = [len(found.split_data.rows(fold, splits.TRAIN)) for fold in range(3)]
+    assert len(set(counts)) > 1
+    (note,) = (n for n in found.data.notes if n.startswith("few data"))
+    assert f"{min(counts)} training pairs and 20 validation series" in note
+    one = prepared(60, folds=3, only_folds=[int(np.argmax(counts))])
+    assert one.experiments == found.experiments
+    given = prepared(60, folds=3, overrides={"batch_size": 256, "max_epochs": 30, "patience": 6})
+    assert given.experiments[0].batch_size == 256
+    assert (given.experiments[0].max_epochs, given.experiments[0].patience) == (30, 6)
 
 
 @pytest.mark.parametrize(

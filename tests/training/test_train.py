@@ -311,6 +311,23 @@ def test_the_loss_has_the_trials_own_margin(dataset: Dataset, parts: np.ndarray)
     assert wide - narrow == pytest.approx(5.0, abs=1e-4)
 
 
+def test_a_patience_of_zero_keeps_the_last_epoch(dataset: Dataset, parts: np.ndarray) -> None:
+    """With early stopping the same training keeps an earlier one."""
+    trials = [Trial(experiment("a", learning_rate=1e-2, max_epochs=12, patience=p), 0, 0)
+              for p in (0, 99)]  # fmt: skip
+    results = [
+        train.fit(cohort, SplitDataset(dataset=dataset, splits_FM=parts))
+        for trial in trials
+        for cohort in cohorts_of([trial], dataset, parts)
+    ]
+    fixed, stopping = results
+    np.testing.assert_array_equal(fixed.history.val_accuracy, stopping.history.val_accuracy)
+    assert fixed.epochs_run_P[0] == 12
+    assert fixed.best_epoch_P[0] == 11
+    assert stopping.best_epoch_P[0] < 11
+    assert (fixed.scores_PN != stopping.scores_PN).any()
+
+
 def test_every_epoch_has_batches_of_its_own(
     dataset: Dataset, parts: np.ndarray, monkeypatch: pytest.MonkeyPatch
 ) -> None:

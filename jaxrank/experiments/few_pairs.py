@@ -1,0 +1,83 @@
+"""Few pairs: `max_epochs`, `patience` and `batch_size` that follow from steps.
+
+The catalogue's values are for thousands of pairs. Fewer pairs make fewer steps an epoch, and
+weights then stop near their first values. So an experiment takes the steps that it would take on
+ENOUGH_PAIRS, whatever the number of pairs.
+"""
+
+import dataclasses
+from collections.abc import Collection, Mapping
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from jaxrank.configs import REFERENCES, default
+from jaxrank.experiments.config_files import key_parts
+from jaxrank.experiments.hyperparameters import Experiment
+
+# What follows from steps, unless it is given.
+AUTOMATIC = ("batch_size", "max_epochs", "patience")
+# With so many training pairs an epoch has enough steps: 8 of the catalogue's largest batches.
+ENOUGH_PAIRS = 2_000
+SMALLEST_BATCH = 8
+# Early stopping takes the best of many epochs. On fewer series that is the luckiest one: a series
+# of 28 pairs leaves the accuracy of an epoch uncertain by 10 points and more.
+FEWEST_VALIDATING = 5
+# With fewer steps, early stopping has judged first weights, not training.
+FEWEST_STEPS = 100
+
+
+def automatic(config: ConfigDict, name: str, overrides: Mapping[str, Any]) -> list[str]:
+    """Which of AUTOMATIC nobody has given for an experiment.
+
+    Given is what an override says, a value of the config that is not as in configs/default.py, and
+    what the experiment's entry of the catalogue says where that entry is not as there: all of it in
+    a catalogue from a table.
+
+    Args:
+      config: checked.
+      name: of an experiment of its catalogue, or of a reference.
+      overrides: see `hyperparameters.read_experiments`.
+    """
+    usual = default.get_config()
+    own = config if name in REFERENCES else config.experiments
+    others = usual if name in REFERENCES else usual.experiments
+    given = {key for key in AUTOMATIC if config[key] != usual[key]}
+    if name not in others or own[name].to_dict() != others[name].to_dict():
+        given |= set(own[name])
+    for path in overrides:
+        *group, key = key_parts(path)
+        if group[-1:] == [name] or (not group and name not in REFERENCES):
+            given.add(key)
+    return [key for key in AUTOMATIC if key not in given]
+
+
+def follow_steps(
+    experiment: Experiment, free: Collection[str], num_pairs: int, num_validating: int
+) -> Experiment:
+    """The experiment with values that fit the number of pairs; unchanged where these are enough.
+
+    Args:
+      experiment: with the catalogue's values.
+      free: the names of those that may change, see `automatic`.
+      num_pairs: training pairs of the fold that has fewest.
+      num_validating: validation series of the fold that has fewest. Below FEWEST_VALIDATING a
+        number of steps is trained and nothing stops early, which `patience` 0 says.
+    """
+    few = num_pairs < ENOUGH_PAIRS
+    stops_early = num_validating >= FEWEST_VALIDATING or "patience" not in free
+    if stops_early and not few:
+        return experiment
+    wanted = -(-ENOUGH_PAIRS // experiment.batch_size)  # steps an epoch
+    values = {name: getattr(experiment, name) for name in AUTOMATIC}
+    if few and "batch_size" in free:
+        least = min(SMALLEST_BATCH, experiment.batch_size)
+        values["batch_size"] = max(least, experiment.batch_size * num_pairs // ENOUGH_PAIRS)
+    steps = -(-num_pairs // values["batch_size"])
+    if "max_epochs" in free:
+        least = experiment.max_epochs if few else 1
+        values["max_epochs"] = max(least, -(-experiment.max_epochs * wanted // steps))
+    if "patience" in free:
+        patience = -(-max(experiment.patience * wanted, FEWEST_STEPS) // steps)
+        values["patience"] = patience if stops_early else 0
+    return dataclasses.replace(experiment, **values)
