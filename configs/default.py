@@ -16,12 +16,15 @@ from ml_collections import ConfigDict
 def get_config() -> ConfigDict:
     config = ConfigDict()
 
-    # Inputs: the columns of these blocks, side by side, standardised on the training photos.
+    # Inputs: the columns of these blocks, side by side, scaled on the training photos.
     config.blocks = "all"  # comma separated, such as "clip,iqa"; "all" is what the store has
     config.use_clip = True  # False takes a block out of "all"
     config.use_cnn_features = True
     config.use_iqa_features = True
     config.l2_blocks = ""  # blocks whose vectors are divided by their length first; "all" too
+    # "auto": blocks of at most 32 columns as normal scores (the normal quantile of a number's rank
+    # among the training photos), others standardised; "standard", "normal_scores": every block so
+    config.input_scaling = "auto"
 
     # Model: [Dense, activation, dropout]* -> Dense(1).
     config.mlp_hidden_dims = "256"  # comma separated; empty is a linear scorer

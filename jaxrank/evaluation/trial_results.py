@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from jaxrank.planning.trials import Trial
+from jaxrank.training.state import InitialWeights
 
 # The status of a trial in the tables.
 COMPLETED, FAILED = "completed", "failed"
@@ -76,14 +77,14 @@ class TrialResult(NamedTuple):
       metrics: the row of `trials.csv`.
       history: of `history.csv`, a row an epoch; epochs count from 1.
       scores_N: of all photos; NaN for a failed trial.
-      weights: params, mean and inv_std; None where another trial's are kept.
+      weights: parameters and scaling; None where another trial's are kept.
     """
 
     trial: Trial
     metrics: TrialMetrics
     history: pd.DataFrame
     scores_N: np.ndarray
-    weights: tuple[Any, np.ndarray, np.ndarray] | None
+    weights: InitialWeights | None
 
 
 def out_of_memory(trial: Trial, reason: str, num_photos: int) -> TrialResult:

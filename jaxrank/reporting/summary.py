@@ -7,7 +7,6 @@ from typing import Any
 
 import pandas as pd
 
-from jaxrank.baselines import CHANCE, POSITION
 from jaxrank.configs import REFERENCES
 from jaxrank.errors import UserError
 from jaxrank.evaluation.evaluator import METRICS
@@ -50,7 +49,6 @@ TRIAL_COLUMNS = [
 _MEANS = ["epochs_run", "best_epoch", *_SUMMARY_METRICS, "duration_seconds"]
 # The status of an experiment, besides COMPLETED and FAILED: PARTIAL where some trials failed.
 PARTIAL, SKIPPED, HEURISTIC = "partial", "skipped", "rule"
-_RULE_NOTES = {CHANCE: "rule: all scores equal", POSITION: "rule: image_a wins"}
 TRIALS_CSV, SUMMARY_CSV, RESULTS_JSON = "trials.csv", "summary.csv", "results.json"
 
 
@@ -59,7 +57,7 @@ def summarise(
     skipped: Mapping[str, str],
     trials: pd.DataFrame,
     parameters: Mapping[str, int],
-    rules: Mapping[str, Mapping[str, float]],
+    rules: Mapping[str, Mapping[str, Any]],
     caveats: Sequence[str],
 ) -> pd.DataFrame:
     """One row an experiment or rule, sorted by validation accuracy and never by test.
@@ -69,7 +67,7 @@ def summarise(
       skipped: by experiment, why it was not trained.
       trials: the rows of `trials.csv`.
       parameters: by experiment.
-      rules: by rule, its metrics.
+      rules: by baseline, its metrics and `notes`.
       caveats: what stands in the notes of every row.
     """
     rows: list[dict[str, Any]] = []
@@ -100,8 +98,7 @@ def summarise(
             row |= done[_MEANS].mean().to_dict()
         rows.append(row)
     for name, metrics in rules.items():
-        note = _RULE_NOTES.get(name, f"rule: more {name} wins")
-        rows.append({"experiment_name": name, "status": HEURISTIC, "notes": note} | dict(metrics))
+        rows.append({"experiment_name": name, "status": HEURISTIC} | dict(metrics))
     summary = pd.DataFrame(rows)
     summary["notes"] = ["; ".join(filter(None, [n, *caveats])) for n in summary["notes"]]
     summary["train_val_gap"] = summary["train_accuracy"] - summary["val_accuracy"]

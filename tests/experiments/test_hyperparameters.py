@@ -50,6 +50,7 @@ def make_trial_arrays(dim: int, **changes: Any) -> arrays.TrialArrays:
         log_ties=jnp.float32(0.0),
         mean_D=jnp.zeros(dim),
         inv_std_D=jnp.ones(dim),
+        first_photo=jnp.int32(0),
         val_rows_CB=jnp.zeros((1, 1), jnp.int32),
     )
 
@@ -68,6 +69,7 @@ def test_the_losses_of_fifty_steps_are_pytorchs(name: str) -> None:
         jnp.asarray(RECORDED["features"], jnp.float32),
         jnp.asarray(RECORDED["pairs"], jnp.int32),
         jnp.asarray(RECORDED["preference"], jnp.float32),
+        normal_scores=jnp.zeros((0, 0)),
     )
     steps = len(RECORDED["batches"])
     trial_arrays = make_trial_arrays(

@@ -29,6 +29,8 @@ from jaxrank.inference.evaluate import Evaluation, evaluate_model
 from jaxrank.inference.rank import rank_photos
 from jaxrank.inference.saved_model import Model, load_model, save_model
 from jaxrank.io import seal
+from jaxrank.scaling import fit_scaling
+from jaxrank.training.state import InitialWeights
 
 
 def save_linear(folder: Path, columns: Mapping[str, Sequence[str]], **changes: Any) -> Path:
@@ -42,14 +44,15 @@ def save_linear(folder: Path, columns: Mapping[str, Sequence[str]], **changes: A
         params["loss"] = {"log_ties": np.float32(changes.pop("log_ties"))}
     seen |= {how: changes.pop(how) for how in ("train", "val") if how in changes}
     facts |= {key: changes.pop(key) for key in ("slope", "caveats") if key in changes}
+    changes = {"input_scaling": "standard"} | changes
     e = experiment("e", mlp_hidden_dims=(), blocks=tuple(columns), **changes)
+    scaling = fit_scaling(np.zeros((1, width), np.float32), np.zeros(1, int))
+    mean = np.ones(width, np.float32)
     save_model(
         folder,
         card_of(e, **facts),
         {name: tuple(names) for name, names in columns.items()},
-        params,
-        np.full(width, 1, np.float32),
-        np.full(width, 0.5, np.float32),
+        InitialWeights(params, scaling._replace(mean_D=mean, inv_std_D=mean / 2)),
         seen,
     )
     return folder
@@ -746,11 +749,9 @@ def test_scores_that_are_no_numbers_are_told(
     saved = load_model(model)
     save_model(
         model,
-        card_of(experiment("e", mlp_hidden_dims=(), blocks=("clip",))),
+        card_of(saved.card.experiment),
         saved.block_columns,
-        {"params": {"kernel_0": np.full((1, 1), 1e3, np.float32)}},
-        saved.mean_D,
-        saved.inv_std_D,
+        InitialWeights({"params": {"kernel_0": np.full((1, 1), 1e3, np.float32)}}, saved.scaling),
         {"train": [], "val": []},
     )
     words = [*without(inputs.words("rank"), "features"), f"--features={inputs.folder / 'huge'}"]
