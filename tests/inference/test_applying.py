@@ -785,3 +785,47 @@ def test_without_pairs_and_features_the_embedded_data_are_meant(
     assert main(["launch.py", "rank", "--model=model"]) == 0
     assert f"{len(photos)} photos, 30 series" in capsys.readouterr().out
     assert len(list((tmp_path / "outputs" / "rank").glob("rank_*/rankings.csv"))) == 1
+
+
+IQA_ALONE = Block(
+    ["a", "b", "c", "d"],
+    ["sharpness", "exposure", "contrast"],
+    np.array([[1, 5, 0], [2, 9, 0], [3, 7, 0], [9, 6, 1]], np.float32),
+)
+
+
+def test_without_preferences_a_baseline_gives_an_order() -> None:
+    found = rank_photos(features={"iqa": IQA_ALONE}, baseline="signed_sum")
+    assert (
+        found.table["image"].tolist() == ["d", "b", "c", "a"]
+        or found.table["rank"].is_monotonic_increasing
+    )
+    assert found.table["p_best"].isna().all()
+    assert any("no preference was used" in note for note in found.notes)
+    assert any("p_best is unknown" in note for note in found.notes)
+    by_number = rank_photos(features={"iqa": IQA_ALONE}, baseline="sharpness").table
+    assert by_number["image"].tolist() == ["d", "c", "b", "a"]
+
+
+def test_a_baseline_is_measured_as_a_model_is() -> None:
+    pairs = frame([("1", "a", "b", 0.9), ("1", "c", "d", 0.2), ("1", "a", "d", 0.8)])
+    found = evaluate_model(pairs=pairs, features={"iqa": IQA_ALONE}, baseline="sharpness")
+    assert row_of(found, "sharpness")["accuracy"] == pytest.approx(1 / 3)
+    assert set(found.metrics["scorer"]) == {
+        "sharpness", "chance", "exposure", "contrast", "signed_sum"
+    }  # fmt: skip
+    assert len(found.metrics) == 5
+    assert found.predictions["score_a"].tolist() == [1, 3, 1]
+
+
+def test_a_model_or_a_baseline_is_given_and_not_both(
+    linear: Model, inputs: Inputs, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(UserError, match="give one of --model and --baseline"):
+        rank_photos(linear, {"iqa": IQA_ALONE}, baseline="sharpness")
+    with pytest.raises(UserError, match="give one of --model and --baseline"):
+        evaluate_model(pairs=TABLE, features={"iqa": IQA_ALONE})
+    with pytest.raises(UserError, match="the features have no block 'iqa' \\(they have clip\\)"):
+        rank_photos(features={"clip": IQA_ALONE}, baseline="sharpness")
+    words = [*without(inputs.words("rank"), "model"), "--baseline=ridge"]
+    refused(inputs, capsys, words, "--baseline=ridge: ")

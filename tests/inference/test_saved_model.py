@@ -205,3 +205,33 @@ def test_hyperparameters_that_a_model_lacks_have_their_defaults(saved: Path) -> 
     path.write_text(json.dumps(record))
     reseal(saved)
     assert "not a model folder" in refusal(saved)
+
+
+def test_a_model_without_normal_scores_is_one_of_before_them(saved: Path) -> None:
+    """Its record lacks `input_scaling`, and its arrays the knots; it scores as it did."""
+    model = load_model(saved)
+    plain = fit_scaling(np.eye(3, dtype=np.float32), np.arange(3))
+    old = dataclasses.replace(model.card.experiment, input_scaling="standard")
+    card = dataclasses.replace(model.card, experiment=old)
+    weights = InitialWeights(model.params, plain)
+    save_model(saved, card, model.block_columns, weights, {"train": [], "val": []})
+    record = json.loads((saved / "model.json").read_text())
+    del record["card"]["experiment"]["input_scaling"]
+    (saved / "model.json").write_text(json.dumps(record))
+    (saved / seal.CHECKSUMS).unlink()
+    seal.write_seal(saved, seal.checksums(saved))
+    loaded = load_model(saved)
+    assert loaded.card.experiment.input_scaling == "standard"
+    features = store(["p", "q", "r"])
+    expected = load_model(saved)._replace(scaling=plain).score(features)
+    np.testing.assert_array_equal(loaded.score(features), expected)
+    assert loaded.digest != model.digest
+
+
+def test_the_knots_are_part_of_the_model(saved: Path) -> None:
+    model = load_model(saved)
+    assert model.scaling.knots_JK.shape == (3, 256)
+    moved = model._replace(scaling=model.scaling._replace(knots_JK=model.scaling.knots_JK + 1))
+    assert moved.digest != model.digest
+    features = store(["p", "q", "r"])
+    assert not np.array_equal(moved.score(features), model.score(features))
