@@ -48,6 +48,7 @@ def test_baselines_see_training_pairs_only(data: SplitDataset) -> None:
             np.testing.assert_array_equal(baseline.scores_FN[1, train], moved[1, train])
     ridges = [found["ridge"].scores_FN for found in (before, after)]
     assert ridges[0] is not None
+    assert ridges[1] is not None
     assert not np.array_equal(ridges[0][0], ridges[1][0])  # other folds train on what changed
 
 
@@ -85,7 +86,8 @@ def test_the_signed_sum_looks_at_no_preference(data: SplitDataset) -> None:
     )
     sums = [baselines.fit_baselines(d, FOLDS)["signed_sum"].scores_FN for d in (data, other)]
     assert sums[0] is not None
-    np.testing.assert_array_equal(*sums)
+    assert sums[1] is not None
+    np.testing.assert_array_equal(sums[0], sums[1])
     assert not np.array_equal(sums[0][0], sums[0][1])  # but at each fold's training photos
 
 

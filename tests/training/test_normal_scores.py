@@ -1,6 +1,7 @@
 """Blocks of few columns are read as normal scores, beside others that are standardised."""
 
 import dataclasses
+from typing import Any
 
 import jax
 import numpy as np
@@ -39,7 +40,7 @@ def test_scores_are_the_models_of_the_scaled_inputs_of_its_fold(data: SplitDatas
         photos = np.unique(dataset.pair_rows_M2[data.rows(trial.fold, splits.TRAIN)])
         scaling = fit_scaling(raw, photos, narrow)
         params = jax.tree.map(lambda leaf, p=p: leaf[p], fitted.best_params)
-        expected = train.make_program_spec(cohort).model.apply(params, scaling.apply(raw))
+        expected: Any = train.make_program_spec(cohort).model.apply(params, scaling.apply(raw))
         np.testing.assert_allclose(fitted.scores_PN[p], expected, atol=1e-5)
         np.testing.assert_array_equal(fitted.scaling_P[p].knots_JK, scaling.knots_JK)
     assert not np.array_equal(fitted.scaling_P[0].knots_JK, fitted.scaling_P[1].knots_JK)
