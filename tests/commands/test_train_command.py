@@ -78,7 +78,8 @@ def test_every_flag_reaches_the_files(
     assert trained["epochs_run"].le(2).all()
     summary = pd.read_csv(workdir / "summary.csv").set_index("experiment_name")
     assert set(summary.index) == {"trained", "linear", "shuffled", "chance", "position",
-                                  "sharpness", "exposure", "colorfulness", "contrast"}  # fmt: skip
+                                  "sharpness", "exposure", "colorfulness", "contrast",
+                                  "best_heuristic", "signed_sum", "ridge"}  # fmt: skip
     assert (summary.loc["trained", "blocks"], summary.loc["trained", "mlp_hidden_dims"]) == (
         "cnn", "6,4")  # fmt: skip
     assert summary.loc["trained", "parameters"] == (5 + 1) * 6 + (6 + 1) * 4 + 4
