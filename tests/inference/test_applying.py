@@ -790,16 +790,13 @@ def test_without_pairs_and_features_the_embedded_data_are_meant(
 IQA_ALONE = Block(
     ["a", "b", "c", "d"],
     ["sharpness", "exposure", "contrast"],
-    np.array([[1, 5, 0], [2, 9, 0], [3, 7, 0], [9, 6, 1]], np.float32),
+    np.array([[1, 5, 0], [2, 9, 0], [3, 7, 0], [9, 8, 1]], np.float32),
 )
 
 
 def test_without_preferences_a_baseline_gives_an_order() -> None:
     found = rank_photos(features={"iqa": IQA_ALONE}, baseline="signed_sum")
-    assert (
-        found.table["image"].tolist() == ["d", "b", "c", "a"]
-        or found.table["rank"].is_monotonic_increasing
-    )
+    assert found.table["image"].tolist() == ["d", "b", "c", "a"]
     assert found.table["p_best"].isna().all()
     assert any("no preference was used" in note for note in found.notes)
     assert any("p_best is unknown" in note for note in found.notes)
