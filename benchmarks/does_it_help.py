@@ -229,8 +229,7 @@ def pretrained(
         ),
         {name: dataset.block_columns[name] for name in experiment.blocks},
         jax.tree.map(lambda leaf: leaf[0], fitted.best_params),
-        fitted.mean_PD[0],
-        fitted.inv_std_PD[0],
+        fitted.scaling_P[0],
         {},
     )
 

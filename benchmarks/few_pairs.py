@@ -3,8 +3,7 @@
     python benchmarks/few_pairs.py --sets=20     # half an hour on two busy cores
 
 For each set 16 simulated series of 8 photos, all 448 pairs: the search that `search` runs without
-flags, and a ridge regression on all blocks, fitted on the training pairs of the same folds, whose
-penalty is chosen by inner folds of whole series. The sets are independent, so the interval of the
+flags, and the baseline `ridge`, which is fitted on the training pairs of the same folds. The sets are independent, so the interval of the
 mean difference is Student's. Then 8 series of 4 photos, 48 pairs: the steps of every trial.
 """
 
@@ -15,22 +14,18 @@ import numpy as np
 from scipy import stats
 
 from jaxrank import train
+from jaxrank.baselines import RIDGE, fit_baselines
 from jaxrank.data import splits, synthetic
-from jaxrank.data.dataset import SplitDataset, fit_scaling
 from jaxrank.devices import memory_limit
 from jaxrank.evaluation import leaderboard
 from jaxrank.evaluation.evaluator import evaluate_cohort, make_evaluator
 from jaxrank.evaluation.trial_results import TrialResult
 from jaxrank.experiments.few_pairs import FEWEST_STEPS
-from jaxrank.metrics import pair_hits
 from jaxrank.planning import planner
 from jaxrank.runner.options import MEMORY_FRACTION
 from jaxrank.runner.prepare import Prepared, prepare
 
-INNER_FOLDS = 5
-# Times the mean squared length of the inputs: from nearly none to nothing but the mean difference.
-PENALTIES = np.geomspace(1e-3, 1e3, 13)
-CHOSEN, HIGHEST, RIDGE = "chosen by validation", "highest on test", "ridge"
+CHOSEN, HIGHEST = "chosen by validation", "highest on test"
 
 
 def main() -> None:
@@ -79,59 +74,13 @@ def trained(prepared: Prepared) -> list[TrialResult]:
 def accuracies(prepared: Prepared) -> tuple[dict[str, float], str]:
     """Test accuracies of all test pairs together by entry, and the name of the chosen one."""
     names = [e.name for e in prepared.experiments if not e.is_control]
-    ranking = leaderboard.rank(trained(prepared), make_evaluator(prepared.split_data), names)
+    beside = fit_baselines(prepared.split_data, prepared.trained_folds)
+    evaluator = make_evaluator(prepared.split_data)
+    ranking = leaderboard.rank(trained(prepared), evaluator, names, beside)
     means = dict(zip(ranking.test.names, ranking.by_test.mean, strict=True))
     assert ranking.chosen_name is not None
     best = {CHOSEN: means[ranking.chosen_name], HIGHEST: max(means[name] for name in names)}
-    found = best | {name: means[name] for name in names}
-    return found | {RIDGE: ridge_accuracy(prepared.split_data)}, ranking.chosen_name
-
-
-def ridge_accuracy(data: SplitDataset) -> float:
-    dataset = data.dataset
-    hits = count = 0.0
-    for fold in range(data.num_folds):
-        train_rows, test_rows = data.rows(fold, splits.TRAIN), data.rows(fold, splits.TEST)
-        photos = np.unique(dataset.pair_rows_M2[train_rows])
-        mean_D, inv_std_D = fit_scaling(dataset.features_ND, photos)
-        inputs_ND = (dataset.features_ND - mean_D) * inv_std_D
-        rows_a, rows_b = dataset.pair_rows_M2.T
-        difference_MD = inputs_ND[rows_a] - inputs_ND[rows_b]
-        scores = ridge_scores(
-            difference_MD[train_rows],
-            dataset.preference_M[train_rows] - 0.5,
-            dataset.series_M[train_rows],
-            difference_MD[test_rows],
-        )
-        hit_M, weight_M = pair_hits(scores, dataset.preference_M[test_rows])
-        hits, count = hits + float(hit_M @ weight_M), count + float(weight_M.sum())
-    return hits / count
-
-
-def ridge_scores(
-    difference_MD: np.ndarray, target_M: np.ndarray, series_M: np.ndarray, asked_LD: np.ndarray
-) -> np.ndarray:
-    """Score differences of the pairs asked for, with the penalty that is right on most pairs of the
-    inner folds."""
-    kernel_MM = difference_MD @ difference_MD.T
-    scale = np.trace(kernel_MM) / len(target_M)
-
-    def weights(rows: np.ndarray, penalty: float) -> np.ndarray:
-        inner = kernel_MM[np.ix_(rows, rows)] + penalty * scale * np.eye(len(rows))
-        return np.asarray(np.linalg.solve(inner, target_M[rows]))
-
-    inner_M = np.unique(series_M, return_inverse=True)[1] % INNER_FOLDS
-    right = []
-    for penalty in PENALTIES:
-        found_M = np.zeros(len(target_M))
-        for fold in range(INNER_FOLDS):
-            fitted, held_out = np.flatnonzero(inner_M != fold), np.flatnonzero(inner_M == fold)
-            found_M[held_out] = kernel_MM[np.ix_(held_out, fitted)] @ weights(fitted, penalty)
-        hit_M, weight_M = pair_hits(found_M, target_M + 0.5)
-        right.append(float(hit_M @ weight_M))
-    best = PENALTIES[int(np.argmax(right))]
-    everything = np.arange(len(target_M))
-    return np.asarray(asked_LD @ (difference_MD.T @ weights(everything, best)))
+    return best | {name: means[name] for name in [*names, RIDGE]}, ranking.chosen_name
 
 
 def steps_of(prepared: Prepared, results: list[TrialResult]) -> dict[str, int]:

@@ -16,12 +16,15 @@ from ml_collections import ConfigDict
 def get_config() -> ConfigDict:
     config = ConfigDict()
 
-    # Inputs: the columns of these blocks, side by side, standardised on the training photos.
+    # Inputs: the columns of these blocks, side by side, scaled on the training photos.
     config.blocks = "all"  # comma separated, such as "clip,iqa"; "all" is what the store has
     config.use_clip = True  # False takes a block out of "all"
     config.use_cnn_features = True
     config.use_iqa_features = True
     config.l2_blocks = ""  # blocks whose vectors are divided by their length first; "all" too
+    # "auto": blocks of at most 32 columns as normal scores (the normal quantile of a number's rank
+    # among the training photos), others standardised; "standard", "normal_scores": every block so
+    config.input_scaling = "auto"
 
     # Model: [Dense, activation, dropout]* -> Dense(1).
     config.mlp_hidden_dims = "256"  # comma separated; empty is a linear scorer
@@ -107,13 +110,15 @@ def get_config() -> ConfigDict:
         "full": tuple(experiments),
     }
 
-    # The linear scorer that stands in every table as something to beat; overrides of the launch
-    # leave it alone.
+    # The linear scorer that stands in every table as something to beat: logistic regression, in
+    # small batches, as the epoch that validates best is found among many small steps. Overrides of
+    # the launch leave it alone.
     config.linear = {
         "mlp_hidden_dims": "",
         "dropout": 0.0,
-        "batch_size": 256,
+        "batch_size": 64,
         "learning_rate": 1e-4,
+        "loss": "logistic",
         "notes": "reference: linear, all blocks",
     }
     # The control: photos in each other's places inside each series. It has nothing to learn, so

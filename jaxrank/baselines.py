@@ -1,26 +1,113 @@
-"""Scorers that nothing was trained for: chance, position and the image-quality
-heuristics. NumPy only."""
+"""What a trained experiment should beat: chance, position, image-quality heuristics, a sum of them
+with nothing fitted, and a ridge regression. NumPy and scikit-learn only.
+
+Axis letters: F folds, M pairs, N photos, D features, J image-quality numbers.
+"""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 
+from jaxrank import metrics
 from jaxrank.configs import REFERENCES
-from jaxrank.data.dataset import Dataset
+from jaxrank.data import splits
+from jaxrank.data.dataset import Dataset, SplitDataset
+from jaxrank.errors import UserError, did_you_mean
+from jaxrank.ridge import ridge_scores
+from jaxrank.scaling import AUTO, fit_scaling, normal_score_columns
 
-CHANCE, POSITION = "chance", "position"
+CHANCE, POSITION, RIDGE = "chance", "position", "ridge"
+BEST_HEURISTIC, SIGNED_SUM = "best_heuristic", "signed_sum"
+# Names that no image-quality number and no experiment may have.
+RESERVED = (CHANCE, POSITION, BEST_HEURISTIC, SIGNED_SUM, RIDGE, *REFERENCES)
 IQA_BLOCK = "iqa"
 # Of a wide block the first columns are baselines: each one is compared with every experiment.
 MOST_HEURISTICS = 64
 
 
+class Direction(NamedTuple):
+    """Which way people prefer an image-quality number, known before any preference is seen.
+
+    Attributes:
+      sign: 1 where more is better, -1 where less is.
+      source: who found it.
+    """
+
+    sign: int
+    source: str
+
+
+# A number that is not here has its direction from training pairs only. Contrast is not: within a
+# series more of it is as often worse. Neither is noise, as its estimate grows with fine detail.
+KNOWN_DIRECTIONS: dict[str, Direction] = {
+    "sharpness": Direction(1, "Ke, Tang and Jing (2006): blur tells snapshots from good photos"),
+    "exposure": Direction(1, "Datta et al. (2006), feature 1; Chang et al. (2016)"),
+    "colorfulness": Direction(1, "Hasler and Suesstrunk (2003); Datta et al. (2006), feature 2"),
+}
+
+
+class Baseline(NamedTuple):
+    """A scorer in each of some folds; one that fits nothing is the same in all of them.
+
+    Attributes:
+      note: what it does, in a few words.
+      scores_FN: float32, of all photos; None for POSITION, which looks at no photo.
+    """
+
+    note: str
+    scores_FN: np.ndarray | None
+
+    def differences(self, pair_rows_M2: np.ndarray, num_folds: int) -> np.ndarray:
+        """score_a - score_b of every pair, [F, M]."""
+        if self.scores_FN is None:
+            return np.ones((num_folds, len(pair_rows_M2)), np.float32)
+        return metrics.pair_differences(self.scores_FN, pair_rows_M2)
+
+
+def fit_baselines(data: SplitDataset, folds: Sequence[int]) -> dict[str, Baseline]:
+    """All baselines by name, fitted on the training pairs of each of these folds."""
+    dataset = data.dataset
+    numbers = heuristic_scores(dataset)
+    everywhere = np.zeros((len(folds), len(dataset.photos)), np.float32)
+    found = {CHANCE: Baseline("rule: all scores equal", everywhere + numbers.pop(CHANCE))}
+    accuracies = {name: _training_accuracies(n, data, folds) for name, n in numbers.items()}
+    signed: dict[str, np.ndarray] = {}
+    for name, number_N in numbers.items():
+        sign_F = np.where(accuracies[name] < 0.5, np.float32(-1), np.float32(1))
+        signed[name] = sign_F[:, None] * number_N
+        found[name] = Baseline(_note_of_sign(name, sign_F), signed[name])
+    if len(numbers) > 1:
+        names = list(numbers)
+        # A number without training pairs that say anything is NaN, and no best one.
+        distance_JF = np.nan_to_num(np.abs(np.array(list(accuracies.values())) - 0.5))
+        best_F = [names[j] for j in distance_JF.argmax(axis=0)]
+        scores_FN = np.stack([signed[name][f] for f, name in enumerate(best_F)])
+        found[BEST_HEURISTIC] = Baseline(_note_of_best(best_F), scores_FN)
+    train_photos = [
+        np.unique(dataset.pair_rows_M2[data.rows(fold, splits.TRAIN)]) for fold in folds
+    ]
+    columns = dataset.block_columns.get(IQA_BLOCK, ())
+    if len(summed := known_columns(columns)) > 1:
+        values_NJ = dataset.inputs([IQA_BLOCK])
+        sums = [signed_sum(columns, values_NJ, photos) for photos in train_photos]
+        note = f"nothing fitted to preferences: normal scores of {', '.join(summed)} added up"
+        found[SIGNED_SUM] = Baseline(note, np.stack(sums))
+    note = "ridge regression on all blocks, its penalty chosen inside the training pairs"
+    ridges = [_fit_ridge(data, *each) for each in zip(folds, train_photos, strict=True)]
+    found[RIDGE] = Baseline(note, np.stack(ridges))
+    return found | {POSITION: Baseline("rule: image_a wins", None)}
+
+
 def heuristic_scores(dataset: Dataset) -> dict[str, np.ndarray]:
-    """The heuristic baselines as scores [N]: chance, and each image-quality number as it is, of
-    MOST_HEURISTICS at most."""
+    """Chance, and each image-quality number as it is, [N]; of MOST_HEURISTICS at most."""
     scores = {CHANCE: np.zeros(len(dataset.photos), np.float32)}
     if IQA_BLOCK in dataset.block_columns:
         columns = dataset.block_columns[IQA_BLOCK]
         indices = dataset.column_indices([IQA_BLOCK])
         for name, index in list(zip(columns, indices, strict=True))[:MOST_HEURISTICS]:
-            unique = f"{IQA_BLOCK}:{name}" if name in (CHANCE, POSITION, *REFERENCES) else name
+            unique = f"{IQA_BLOCK}:{name}" if name in RESERVED else name
             scores[unique] = dataset.features_ND[:, index]
     return scores
 
@@ -36,34 +123,94 @@ def heuristic_notes(dataset: Dataset) -> list[str]:
     ]
 
 
-RIDGE, SIGNED_SUM = "ridge", "signed sum"
-# Of these image-quality numbers more is better, on average.
-BETTER_WHEN_HIGHER = ("sharpness", "exposure", "colorfulness")
-# The ridge expects its inputs to explain this share of the preferences' variance: small, as it is
-# in this field, and fixed in advance, so that nothing is tuned on what is tested.
-_EXPLAINED = 0.05
+def known_columns(columns: Sequence[str]) -> list[str]:
+    """Those whose direction is known beforehand."""
+    return [name for name in columns if name in KNOWN_DIRECTIONS]
 
 
-def ridge_scores(
-    difference_MK: np.ndarray, target_M: np.ndarray, fold_starts: np.ndarray
+def signed_sum(
+    columns: Sequence[str], values_NJ: np.ndarray, fitted_photos: np.ndarray
 ) -> np.ndarray:
-    """Score differences of every pair from a ridge regression on the pairs of the other folds.
+    """The sum, with equal weights, of the normal scores of all numbers of known direction, [N].
 
-    The penalty is that of a Bayesian whose inputs explain a share s of the target's variance before
-    any is seen: (1 - s) / s times the sum of squares of all inputs, a pair. It has no scale of its
-    own. There is no intercept, so no side of a pair is special.
+    Args:
+      columns: names of the J numbers.
+      values_NJ: float32.
+      fitted_photos: rows that the normal scores are fitted on; no preference is looked at.
     """
-    differences = np.split(difference_MK, fold_starts)
-    grams_FKK = np.stack([part.T @ part for part in differences]).astype(np.float64)
-    targets = np.split(target_M, fold_starts)
-    moments_FK = np.stack([t @ d for t, d in zip(targets, differences, strict=True)])
-    sizes_F = np.array([len(part) for part in differences])
-    grams_FKK = grams_FKK.sum(axis=0) - grams_FKK
-    moments_FK = moments_FK.sum(axis=0) - moments_FK
-    squares_F = np.trace(grams_FKK, axis1=1, axis2=2) / (len(target_M) - sizes_F)
-    penalty_F = (1 - _EXPLAINED) / _EXPLAINED * squares_F
-    # Where all inputs are zero in the other folds, so are the weights.
-    penalty_F = np.maximum(penalty_F, np.finfo(np.float64).tiny)
-    grams_FKK += penalty_F[:, None, None] * np.eye(difference_MK.shape[1])
-    weights_FK = np.linalg.solve(grams_FKK, moments_FK[..., None])[..., 0]
-    return np.concatenate([d @ w for d, w in zip(differences, weights_FK, strict=True)])
+    names = known_columns(columns)
+    values = values_NJ[:, [list(columns).index(name) for name in names]]
+    scaled = fit_scaling(values, fitted_photos, range(len(names))).apply(values)
+    return scaled @ np.array([KNOWN_DIRECTIONS[name].sign for name in names], np.float32)
+
+
+def scores_without_preferences(
+    name: str, columns: Sequence[str], values_NJ: np.ndarray
+) -> tuple[np.ndarray, str]:
+    """Scores [N] of a baseline that needs no preferences, and what it does.
+
+    Args:
+      name: SIGNED_SUM, or a number of known direction.
+      columns, values_NJ: the photos' image-quality numbers.
+
+    Raises:
+      UserError: the baseline needs preferences, or the photos lack its numbers.
+    """
+    known = known_columns(columns)
+    usable = [*([SIGNED_SUM] if len(known) > 1 else []), *known]
+    if name not in usable:
+        raise UserError(f"--baseline={name}: {_why_not(name, columns, usable)}")
+    if name == SIGNED_SUM:
+        note = f"{name}: normal scores, among these photos, of {', '.join(known)}, added up"
+        return signed_sum(columns, values_NJ, np.arange(len(values_NJ))), note
+    sign = KNOWN_DIRECTIONS[name].sign
+    return sign * values_NJ[:, list(columns).index(name)], _note_of_sign(name, np.array([sign]))
+
+
+def _why_not(name: str, columns: Sequence[str], usable: Sequence[str]) -> str:
+    instead = f"; without preferences: {', '.join(usable)}" if usable else ""
+    if name in (RIDGE, BEST_HEURISTIC) or name in columns:
+        return f"it is fitted to preferences, and a search has it in its table{instead}"
+    if name in (CHANCE, POSITION):
+        return f"it says nothing about photos{instead}"
+    if name == SIGNED_SUM or name in KNOWN_DIRECTIONS:
+        lacking = " and ".join([*KNOWN_DIRECTIONS][:2]) if name == SIGNED_SUM else name
+        return f"block '{IQA_BLOCK}' lacks {lacking}; 'extract' measures it{instead}"
+    return f"unknown.{did_you_mean(name, [*usable, RIDGE, BEST_HEURISTIC])}"
+
+
+def _training_accuracies(
+    number_N: np.ndarray, data: SplitDataset, folds: Sequence[int]
+) -> np.ndarray:
+    """Accuracy [F] of a number as it is on the training pairs."""
+    difference_M = metrics.pair_differences(number_N, data.dataset.pair_rows_M2)
+    train = [data.rows(fold, splits.TRAIN) for fold in folds]
+    preference_M = data.dataset.preference_M
+    return np.array([metrics.accuracy(difference_M[t], preference_M[t]) for t in train])
+
+
+def _note_of_sign(name: str, sign_F: np.ndarray) -> str:
+    less = int((sign_F < 0).sum())
+    if less in (0, len(sign_F)):
+        return f"rule: {'less' if less else 'more'} {name} wins"
+    return f"rule: more {name} wins, but less in {less} of {len(sign_F)} folds"
+
+
+def _note_of_best(best_F: Sequence[str]) -> str:
+    counts = Counter(best_F).most_common()
+    shown = counts[0][0] if len(counts) == 1 else ", ".join(f"{name} {n}" for name, n in counts)
+    return f"the best of the rules on training pairs: {shown}"
+
+
+def _fit_ridge(data: SplitDataset, fold: int, train_photos: np.ndarray) -> np.ndarray:
+    """Scores [N] of a ridge that reads what a network would read."""
+    dataset, train = data.dataset, data.rows(fold, splits.TRAIN)
+    blocks: Mapping[str, Sequence[str]] = dataset.block_columns
+    columns_J = normal_score_columns(blocks, list(blocks), AUTO)
+    scaling = fit_scaling(dataset.features_ND, train_photos, columns_J)
+    return ridge_scores(
+        scaling.apply(dataset.features_ND),
+        dataset.pair_rows_M2[train],
+        dataset.preference_M[train] - np.float32(0.5),
+        dataset.series_M[train],
+    )

@@ -68,17 +68,12 @@ def compile_cohort(
     Args:
       cohort: from `planner.make_cohorts`.
       data: the aligned pairs; test rows are never looked at.
-      start: where trials begin whose experiment names it in `init_from`; its scaling is kept, so
-        that they begin as the same function.
+      start: where trials begin whose experiment names it in `init_from`.
       feed: from `make_inputs`, of these columns; by default it is made.
     """
     static = make_program_spec(cohort)
     if feed is None:
-        feed = make_inputs(cohort, data, _folds(cohort))
-    if cohort.program_key.init_from:
-        assert start is not None, "an experiment begins from a model that was not handed over"
-        scaling = dict.fromkeys(_folds(cohort), (start.mean_D, start.inv_std_D))
-        feed = feed._replace(scaling=scaling)
+        feed = make_inputs(cohort, data, sorted({trial.fold for trial in cohort.trials}), start)
     arrays = make_trial_arrays(cohort, data, feed.scaling)
     if cohort.program_key.init_from:
         assert start is not None
@@ -92,10 +87,6 @@ def compile_cohort(
     _compile_epochs(cohort, static, feed, arrays, state)
     cohort_scores.lower(static, feed.data, arrays, state.best_params).compile()
     return CompiledCohort(static, arrays, feed, init)
-
-
-def _folds(cohort: Cohort) -> list[int]:
-    return sorted({trial.fold for trial in cohort.trials})
 
 
 def _compile_epochs(
@@ -139,7 +130,7 @@ def fit(
     for after in _dispatches(cohort, data, loaded, progress, begun):
         progress = after
         on_dispatch(progress)
-    return _finished(loaded, progress, begun)
+    return _finished(cohort, loaded, progress, begun)
 
 
 def _dispatches(
@@ -185,7 +176,9 @@ def _dispatches(
         yield progress
 
 
-def _finished(loaded: CompiledCohort, progress: Progress, begun: float) -> FitResult:
+def _finished(
+    cohort: Cohort, loaded: CompiledCohort, progress: Progress, begun: float
+) -> FitResult:
     """Scores all photos by the chosen parameters, and fetches the result from the device."""
     state = progress.whole_state()
     scores = cohort_scores(loaded.static, loaded.feed.data, loaded.arrays, state.best_params)
@@ -194,8 +187,7 @@ def _finished(loaded: CompiledCohort, progress: Progress, begun: float) -> FitRe
     scores_PN[status_P == FAILED] = np.nan
     return FitResult(
         best_params=jax.device_get(state.best_params),
-        mean_PD=np.asarray(loaded.arrays.mean_D),
-        inv_std_PD=np.asarray(loaded.arrays.inv_std_D),
+        scaling_P=[loaded.feed.scaling[trial.fold] for trial in cohort.trials],
         scores_PN=scores_PN,
         status_P=status_P,
         epochs_run_P=np.asarray(state.epoch),

@@ -1,4 +1,4 @@
-"""`evaluate`: a saved model measured on any pairs."""
+"""`evaluate`: a saved model or a baseline measured on any pairs."""
 
 from absl import flags
 
@@ -33,11 +33,18 @@ def run(values: flags.FlagValues, config: None) -> int:
 
     reading = {name: values[name].value for name in READING}
     console = make_console(values)
-    result = evaluate_model(values.model, values.pairs, values.features, **reading)
+    result = evaluate_model(
+        values.model, values.pairs, values.features, baseline=values.baseline, **reading
+    )
     metrics = result.metrics.to_dict("records")
     with atomic.written_to(folder):
         tables.write_frame(folder / "predictions.csv", result.predictions)
-        facts = {"model": values.model, "pairs": values.pairs, "features": values.features}
+        facts = {
+            "model": values.model,
+            "baseline": values.baseline,
+            "pairs": values.pairs,
+            "features": values.features,
+        }
         document = facts | {"notes": result.notes, "metrics": metrics}
         documents.write_json(folder / "metrics.json", document)
     with printing(folder):

@@ -84,6 +84,8 @@ def define_model(values: flags.FlagValues) -> None:
         values,
         {
             "model": "folder of a saved model: EXPERIMENT/model in the folder of a search",
+            "baseline": "in place of a model: signed_sum, or an image-quality number whose "
+            "direction is known, such as sharpness; needs no preferences",
             "features": "folder of a feature store, or a file: .parquet, .npz or .csv; without "
             "it the embedded simulated photos",
             "workdir": "new folder for the results (default: one named by the time, in outputs/)",
@@ -93,10 +95,11 @@ def define_model(values: flags.FlagValues) -> None:
 
 def model_workdir(values: flags.FlagValues, command: str) -> Path:
     """The folder for the results of such a command; it is not made yet."""
-    refuse_empty(values, ("model", "pairs", "features", "series", "workdir"))
-    if values.model is None:
+    refuse_empty(values, ("model", "baseline", "pairs", "features", "series", "workdir"))
+    if values.model is None and values.baseline is None:
         raise UserError(
-            "--model is missing: give the folder of a saved model, EXPERIMENT/model of a search"
+            "--model is missing: give the folder of a saved model, EXPERIMENT/model of a search, "
+            "or --baseline=signed_sum, which needs none"
         )
 
     from jaxrank.runner.resume import find_workdir

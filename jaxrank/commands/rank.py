@@ -1,4 +1,4 @@
-"""`rank`: the photos of each series in the order of a saved model."""
+"""`rank`: the photos of each series in the order of a saved model or a baseline."""
 
 import os
 from pathlib import Path
@@ -43,7 +43,7 @@ def run(values: flags.FlagValues, config: None) -> int:
         if os.path.isfile(beside):
             series, notes = str(beside), [f"series from {beside}"]
     console = make_console(values)
-    result = rank_photos(values.model, values.features, series)
+    result = rank_photos(values.model, values.features, series, baseline=values.baseline)
     with atomic.written_to(folder):
         tables.write_frame(folder / "rankings.csv", result.table)
     notes += result.notes

@@ -1,4 +1,4 @@
-"""Pairs and features that belong together: aligned by photo name, hashed, scaled."""
+"""Pairs and features that belong together: aligned by photo name, hashed."""
 
 import dataclasses
 import hashlib
@@ -205,21 +205,6 @@ def permutation_control(dataset: Dataset) -> Dataset:
     rows_M2 = place_N[dataset.pair_rows_M2].astype(np.int32)
     images = dict(zip(("image_a", "image_b"), dataset.photos[rows_M2].T, strict=True))
     return dataset._replace(table=dataset.table.assign(**images), pair_rows_M2=rows_M2)
-
-
-def fit_scaling(features_ND: np.ndarray, train_photos: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and 1/standard deviation per column over the training photos, float32 [D] each.
-
-    A column that does not vary over the training photos gets the factor 0: it says nothing there,
-    and dividing by a deviation of rounding errors would blow up what it says elsewhere.
-    """
-    values = features_ND[train_photos].astype(np.float64)
-    mean, deviation = values.mean(axis=0), values.std(axis=0)
-    # Equal 32-bit numbers have a deviation of about 1e-16 of their size in 64 bits; numbers that
-    # differ at all, one of more than 1e-8 of it divided by the root of their count.
-    varies = deviation > 1e-12 * np.abs(mean)
-    inv_std = np.divide(1.0, deviation, out=np.zeros_like(deviation), where=varies)
-    return mean.astype(np.float32), inv_std.astype(np.float32)
 
 
 def vote_numbers(table: pd.DataFrame) -> np.ndarray | None:

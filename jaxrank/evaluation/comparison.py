@@ -138,7 +138,7 @@ def from_results(
 
     Args:
       results: of all trials.
-      heuristics: by name, score_a - score_b of every pair [M], as `metrics.pair_differences` gives.
+      heuristics: by name, score_a - score_b of every pair in each trained fold, [F, M].
       evaluator: that the trials were measured with.
       split: splits.VALIDATION or splits.TEST.
       names: of the experiments, in the order of the entries; the heuristics come after them.
@@ -170,9 +170,9 @@ def from_results(
             )
             place = list(names).index(name), fold, seeds[name].index(trial.seed)
             hits_XFKS[place] = by_series(hit_M * directed_M * in_split_FM[fold])
-    for x, difference_M in enumerate(heuristics.values(), start=len(names)):
-        hit_M, _ = pair_hits(difference_M, dataset.preference_M)
-        for fold, in_split_M in enumerate(in_split_FM):
+    for x, difference_FM in enumerate(heuristics.values(), start=len(names)):
+        hit_FM, _ = pair_hits(difference_FM, dataset.preference_M)
+        for fold, (hit_M, in_split_M) in enumerate(zip(hit_FM, in_split_FM, strict=True)):
             hits_XFKS[x, fold] = by_series(hit_M * directed_M * in_split_M)
     # An ensemble has one seed, so `standings` gives it the seed variance of one trained model. Its
     # own is unknown, and smaller: with it, an interval is too wide and no claim too bold.

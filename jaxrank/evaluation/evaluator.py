@@ -206,12 +206,22 @@ def position_metrics(evaluator: Evaluator, folds: Sequence[int]) -> dict[str, fl
 
 
 def baseline_metrics(
-    scores_N: np.ndarray, evaluator: Evaluator, folds: Sequence[int] | None = None
+    scores: np.ndarray, evaluator: Evaluator, folds: Sequence[int] | None = None
 ) -> dict[str, float]:
-    """The metrics of a baseline's scores [N], means over folds, by default over all."""
+    """The metrics of a baseline, means over folds.
+
+    Args:
+      scores: [N], or [F, N] where each fold has its own.
+      evaluator: the pairs.
+      folds: F of them, by default all.
+    """
     chosen = range(len(evaluator.splits_FM)) if folds is None else folds
-    difference_M = pair_differences(scores_N, evaluator.dataset.pair_rows_M2)
-    per_fold = [_measure(difference_M, evaluator, fold, scores_N) for fold in chosen]
+    scores_FN = np.broadcast_to(scores, (len(chosen), len(evaluator.dataset.photos)))
+    difference_FM = pair_differences(scores_FN, evaluator.dataset.pair_rows_M2)
+    per_fold = [
+        _measure(difference_M, evaluator, fold, scores_N)
+        for difference_M, fold, scores_N in zip(difference_FM, chosen, scores_FN, strict=True)
+    ]
     return pd.DataFrame(per_fold).mean().to_dict()
 
 
@@ -236,7 +246,7 @@ def evaluate_cohort(
         own_dims = trial.experiment.mlp_hidden_dims
         if own_dims != cohort.program_key.mlp_hidden_dims:
             params = narrowed(Scorer(own_dims), cohort.input_dim, params)
-        weights = (params, fitted.mean_PD[p], fitted.inv_std_PD[p])
+        weights = state.InitialWeights(params, fitted.scaling_P[p])
         results.append(TrialResult(trial, metrics, history, fitted.scores_PN[p], weights))
     return results
 

@@ -1,9 +1,9 @@
 """Experiments and baselines compared on validation and test pairs."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from jaxrank import baselines, metrics
+from jaxrank.baselines import Baseline
 from jaxrank.data import splits
 from jaxrank.evaluation import comparison, selection
 from jaxrank.evaluation.comparison import Hits, Standings
@@ -29,12 +29,18 @@ class Ranking(NamedTuple):
         return None if self.chosen is None else self.test.names[self.chosen.entry]
 
 
-def rank(results: Sequence[TrialResult], evaluator: Evaluator, names: Sequence[str]) -> Ranking:
-    """Compares the experiments of these names, and the baselines."""
-    dataset = evaluator.dataset
+def rank(
+    results: Sequence[TrialResult],
+    evaluator: Evaluator,
+    names: Sequence[str],
+    baselines: Mapping[str, Baseline],
+) -> Ranking:
+    """Compares the experiments of these names, and the baselines, fitted in the folds that were
+    trained."""
+    num_folds = len({result.trial.fold for result in results})
     heuristics = {
-        name: metrics.pair_differences(scores_N, dataset.pair_rows_M2)
-        for name, scores_N in baselines.heuristic_scores(dataset).items()
+        name: baseline.differences(evaluator.dataset.pair_rows_M2, num_folds)
+        for name, baseline in baselines.items()
     }
     validation, test = (
         comparison.from_results(results, heuristics, evaluator, split, names)

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from jaxrank.planning.trials import Trial
+from jaxrank.training.state import InitialWeights
 
 # The status of a trial in the tables.
 COMPLETED, FAILED = "completed", "failed"
@@ -76,7 +77,7 @@ class TrialResult(NamedTuple):
       metrics: the row of `trials.csv`.
       history: of `history.csv`, a row an epoch; epochs count from 1.
       scores_N: of all photos; NaN for a failed trial.
-      weights: params, mean and inv_std; None where another trial's are kept.
+      weights: parameters and scaling; None where another trial's are kept.
       ensemble_of: for the mean of several seeds' scores, the experiment; see `ensembles`.
     """
 
@@ -84,7 +85,7 @@ class TrialResult(NamedTuple):
     metrics: TrialMetrics
     history: pd.DataFrame
     scores_N: np.ndarray
-    weights: tuple[Any, np.ndarray, np.ndarray] | None
+    weights: InitialWeights | None
     ensemble_of: str = ""
 
 

@@ -21,6 +21,7 @@ from jaxrank.experiments.config_files import ONE_VALUE, key_parts
 from jaxrank.losses import LOSSES
 from jaxrank.models import ACTIVATIONS
 from jaxrank.sampling import SAMPLERS
+from jaxrank.scaling import INPUT_SCALINGS
 
 LINEAR, SHUFFLED = REFERENCES
 ALL_BLOCKS = "all"
@@ -108,6 +109,7 @@ class Experiment:
     name: str = _field(LABEL)
     blocks: tuple[str, ...] = _field(COHORT)
     l2_blocks: tuple[str, ...] = _field(COHORT)
+    input_scaling: str = _field(COHORT, choices=INPUT_SCALINGS)
     mlp_hidden_dims: tuple[int, ...] = _field(PROGRAM)
     activation: str = _field(PROGRAM, choices=ACTIVATIONS)
     use_layernorm: bool = _field(PROGRAM)

@@ -1,4 +1,4 @@
-"""What a saved model says of pairs (`evaluate`) and of photos (`rank`)."""
+"""What a saved model, or a baseline that needs no preferences, says of pairs."""
 
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -9,19 +9,25 @@ import pandas as pd
 from jaxrank import baselines, statistics
 from jaxrank.data.dataset import Dataset, align
 from jaxrank.data.feature_store import Features
-from jaxrank.data.inputs import SIMULATED, FeaturesInput, PairsInput, block_caveats, load_inputs
-from jaxrank.errors import UserError, suggests_keywords
+from jaxrank.data.inputs import FeaturesInput, PairsInput, load_inputs
+from jaxrank.errors import suggests_keywords
 from jaxrank.evaluation import ranking
 from jaxrank.evaluation.evaluator import METRICS, ScoredPairs, loss_of_pairs
-from jaxrank.inference.saved_model import Model, load_model
+from jaxrank.inference.saved_model import Model
+from jaxrank.inference.scored import (
+    MODEL,
+    Scored,
+    check_finite,
+    open_scorer,
+    require_embedded,
+    score,
+)
 from jaxrank.io import notebook
 from jaxrank.metrics import pair_differences, pair_hits
 from jaxrank.training.step import log_ties
 
 # How a pair's photos were seen by the model.
 NEW, VALIDATION, TRAIN = "new", "val", "train"
-# The name of the model among the scorers.
-MODEL = "model"
 
 
 class Evaluation(NamedTuple):
@@ -46,7 +52,7 @@ class Evaluation(NamedTuple):
         columns = ["scorer", "split", "pairs", "series", "accuracy", "standard_error", *shown]
         shares = [metric.title for metric in METRICS if metric.is_share]
         first = self.metrics["split"] == self.metrics["split"].iloc[0]
-        model = self.metrics["scorer"] == MODEL
+        model = self.metrics["scorer"] == self.metrics["scorer"].iloc[0]
         return notebook.result_html(
             "Evaluation",
             caveats=self.caveats,
@@ -59,10 +65,11 @@ class Evaluation(NamedTuple):
 
 @suggests_keywords
 def evaluate_model(
-    model: Model | Path | str,
+    model: Model | Path | str | None = None,
     pairs: PairsInput = None,
     features: FeaturesInput = None,
     *,
+    baseline: str | None = None,
     photo_name: str | None = None,
     min_agreement: float | None = None,
     min_reviewers: int | None = None,
@@ -76,14 +83,15 @@ def evaluate_model(
     Args:
       model: from `load_model`, or its folder.
       pairs, features: as `jaxrank.search` takes them; without both the embedded simulated data.
+      baseline: in place of a model, see `rank_photos`.
       photo_name, min_agreement, min_reviewers, series: see `preferences.read_preferences`.
 
     Raises:
       UserError: a block is missing, or its columns are not the model's.
     """
-    model = model if isinstance(model, Model) else load_model(model)
+    scorer = open_scorer(model, baseline)
     if pairs is None and features is None:
-        _require_embedded(model, "--pairs and --features")
+        require_embedded(scorer, "--pairs and --features")
     reading = {
         "photo_name": photo_name,
         "min_agreement": min_agreement,
@@ -91,22 +99,24 @@ def evaluate_model(
         "series": series,
     }
     checked, store, _, _, simulated = load_inputs(pairs, features, reading)
-    scores = model.score(store)
-    dataset = align(checked, {name: store[name] for name in model.block_columns})
-    scores_N = scores[dataset.photos].to_numpy()
-    _check_finite(scores_N, dataset.photos)
+    scored = score(scorer, store, simulated=simulated is not None)
+    dataset = align(checked, {name: store[name] for name in scored.blocks})
+    check_finite(scored.scores[dataset.photos])
+    scores_N = scored.scores[dataset.photos].to_numpy()
     rules, notes = _rules(dataset, store)
-    split_M = _how_seen(model, dataset)
+    rules.pop(scored.name, None)
+    split_M = _how_seen(scored, dataset)
     strength_N, worth = ranking.ground_truth_strength(dataset)
     rows = []
     for split in (NEW, VALIDATION, TRAIN):
         chosen = np.flatnonzero(split_M == split)
         if len(chosen):
             photos = ranking.series_photos(dataset, strength_N, chosen)
-            for name, rule_N in {MODEL: scores_N, **rules}.items():
+            for name, rule_N in {scored.name: scores_N, **rules}.items():
                 row = _measured(rule_N, dataset, chosen, photos)
                 rows.append({"scorer": name, "split": split} | row)
-            rows[-len(rules) - 1]["loss"] = _mean_loss(model, scores_N, dataset, chosen)
+            if isinstance(scorer, Model):
+                rows[-len(rules) - 1]["loss"] = _mean_loss(scorer, scores_N, dataset, chosen)
     rows_a, rows_b = dataset.pair_rows_M2.T
     hit, weight = pair_hits(pair_differences(scores_N, dataset.pair_rows_M2), dataset.preference_M)
     predictions = dataset.table[["series_id", "image_a", "image_b", "preference"]].assign(
@@ -115,9 +125,10 @@ def evaluate_model(
         correct=np.where(weight > 0, hit, np.nan),
         split=split_M,
     )
-    caveats = _caveats(model, store, simulated is not None)
+    caveats = scored.caveats
     notes = [
         *caveats,
+        *scored.notes,
         *dataset.notes,
         *notes,
         *_seen_notes(split_M),
@@ -174,16 +185,21 @@ def _rules(dataset: Dataset, store: Features) -> tuple[dict[str, np.ndarray], li
                 block_columns={baselines.IQA_BLOCK: tuple(block.columns)},
             )
     rules = baselines.heuristic_scores(dataset)
+    columns = dataset.block_columns.get(baselines.IQA_BLOCK, ())
+    if len(baselines.known_columns(columns)) > 1:
+        values = dataset.inputs([baselines.IQA_BLOCK])
+        everything = np.arange(len(dataset.photos))
+        rules[baselines.SIGNED_SUM] = baselines.signed_sum(columns, values, everything)
     notes += baselines.heuristic_notes(dataset)
     if MODEL in rules:  # a column of that name
         rules[f"{baselines.IQA_BLOCK}:{MODEL}"] = rules.pop(MODEL)
     return rules, notes
 
 
-def _how_seen(model: Model, dataset: Dataset) -> np.ndarray:
+def _how_seen(scored: Scored, dataset: Dataset) -> np.ndarray:
     """Of every pair, the worst way in which the model has seen one of its photos."""
     in_train, in_val = (
-        np.array([photo in model.seen[how] for photo in dataset.photos])[dataset.pair_rows_M2].any(
+        np.array([photo in scored.seen[how] for photo in dataset.photos])[dataset.pair_rows_M2].any(
             axis=1
         )
         for how in (TRAIN, VALIDATION)
@@ -199,26 +215,3 @@ def _seen_notes(split_M: np.ndarray) -> list[str]:
         f"the model has seen photos of {int(seen.sum()):,} of {len(seen):,} pairs: only the rows "
         f"'{NEW}' say how good it is"
     ]
-
-
-def _require_embedded(model: Model, missing: str) -> None:
-    """The embedded data stand in for a user's own where the model was trained on them, only."""
-    if SIMULATED not in model.card.caveats:
-        raise UserError(f"{missing} missing: the model was not trained on the embedded data")
-
-
-def _caveats(model: Model, store: Features, simulated: bool) -> list[str]:
-    """What a reader of any number must know of the data and of the model."""
-    return [
-        *([SIMULATED] if simulated else []),
-        *(f"the model's training: {caveat}" for caveat in model.card.caveats),
-        *block_caveats({name: store[name] for name in model.block_columns}),
-    ]
-
-
-def _check_finite(scores: np.ndarray, photos: np.ndarray) -> None:
-    wrong = np.flatnonzero(~np.isfinite(scores))
-    if len(wrong):
-        raise UserError(
-            f"the score of photo '{photos[wrong[0]]}' is not a finite number; look at its features"
-        )

@@ -1,4 +1,4 @@
-"""Photos of each series ordered by a saved model."""
+"""Photos of each series ordered by a saved model, or by a baseline that needs no preferences."""
 
 from pathlib import Path
 from typing import NamedTuple
@@ -10,8 +10,8 @@ from jaxrank.data.feature_store import Features
 from jaxrank.data.inputs import FeaturesInput, load_inputs, read_features
 from jaxrank.data.series import read_series, series_from_frame, series_of_pairs
 from jaxrank.errors import UserError, suggests_keywords
-from jaxrank.inference.evaluate import TRAIN, VALIDATION, _caveats, _check_finite, _require_embedded
-from jaxrank.inference.saved_model import Model, load_model
+from jaxrank.inference.saved_model import SEEN, Model
+from jaxrank.inference.scored import Scored, check_finite, open_scorer, require_embedded, score
 from jaxrank.io import notebook
 
 ALL_PHOTOS = "all"
@@ -45,40 +45,46 @@ class Ranking(NamedTuple):
 
 @suggests_keywords
 def rank_photos(
-    model: Model | Path | str,
+    model: Model | Path | str | None = None,
     features: FeaturesInput = None,
     series: pd.DataFrame | Path | str | None = None,
+    *,
+    baseline: str | None = None,
 ) -> Ranking:
     """Scores every photo, and orders the photos of each series.
 
     `rank` is 1 for the highest score and equal for equal scores; `pick` is true for one photo of
     a series, of equally good ones the first. `p_best` is the probability that the photo is
     preferred to all others of its series, by Luce's choice axiom (1959): proportional to
-    exp(slope * score), with the slope that fits the model's validation pairs.
+    exp(slope * score), with the slope that fits the model's validation pairs; NaN by a baseline.
 
     Args:
       model: from `load_model`, or its folder.
       features: as `jaxrank.search` takes them; without them the embedded simulated photos.
       series: a table with `series_id,image`, or its file; a pair table serves too. Without it all
         photos are one series.
+      baseline: in place of a model, 'signed_sum' or an image-quality number whose direction is
+        known beforehand (`baselines.KNOWN_DIRECTIONS`): an order without any preferences.
 
     Raises:
-      UserError: the features are not those that the model reads, or the table is no such table.
+      UserError: the features are not those that the model reads, the table is no such table, or
+        the baseline needs preferences.
     """
-    model = model if isinstance(model, Model) else load_model(model)
+    scorer = open_scorer(model, baseline)
     embedded = features is None
     if features is None:
-        _require_embedded(model, "--features")
+        require_embedded(scorer, "--features")
         simulated, features, *_ = load_inputs(None, None, {})
         series = series_of_pairs(simulated.table) if series is None else series
     store = read_features(features)
-    scores = model.score(store)
-    _check_finite(scores.to_numpy(), scores.index.to_numpy())
-    caveats = _caveats(model, store, embedded)
+    scored = score(scorer, store, simulated=embedded)
+    scores, caveats = scored.scores, scored.caveats
+    check_finite(scores)
     notes = [
         *caveats,
-        *_unscored_notes(model, store, scores),
-        *_seen_photo_notes(model, scores),
+        *scored.notes,
+        *_unscored_notes(scored, store),
+        *_seen_photo_notes(scored),
     ]
     if series is None:
         table = pd.DataFrame({"series_id": ALL_PHOTOS, "image": scores.index})
@@ -86,19 +92,19 @@ def rank_photos(
         table = (
             series_from_frame(series) if isinstance(series, pd.DataFrame) else read_series(series)
         )
-    scored = table["image"].isin(scores.index)
-    if not scored.any():
+    has_score = table["image"].isin(scores.index)
+    if not has_score.any():
         raise UserError(
             f"no photo of the series has features: the series name photos such as "
             f"'{table['image'].iloc[0]}', the features such as '{scores.index[0]}'"
         )
-    if not scored.all():
+    if not has_score.all():
         notes.append(
-            f"{int((~scored).sum()):,} of {len(table):,} photos in the series have no features and "
-            f"are left out, such as '{table['image'][~scored].iloc[0]}'"
+            f"{int((~has_score).sum()):,} of {len(table):,} photos in the series have no features "
+            f"and are left out, such as '{table['image'][~has_score].iloc[0]}'"
         )
-    table = table[scored].assign(score=scores[table["image"][scored]].to_numpy())
-    table, order_notes = _ordered(table, model.card.slope)
+    table = table[has_score].assign(score=scores[table["image"][has_score]].to_numpy())
+    table, order_notes = _ordered(table, scored.slope)
     notes += order_notes
     alone = scores[~scores.index.isin(table["image"])]
     if len(alone):
@@ -108,26 +114,27 @@ def rank_photos(
     return Ranking(table[["series_id", "image", "score", "rank", "pick", "p_best"]], notes, caveats)
 
 
-def _seen_photo_notes(model: Model, scores: pd.Series) -> list[str]:
+def _seen_photo_notes(scored: Scored) -> list[str]:
     """What is said of photos that trained the model or chose its epoch."""
-    seen = int(scores.index.isin(model.seen[TRAIN] | model.seen[VALIDATION]).sum())
+    known = frozenset().union(*(scored.seen[how] for how in SEEN))
+    seen = int(scored.scores.index.isin(known).sum())
     if not seen:
         return []
     return [
-        f"the model has seen {seen:,} of {len(scores):,} photos in training, and knows more of "
-        "them than of new ones"
+        f"the model has seen {seen:,} of {len(scored.scores):,} photos in training, and knows "
+        "more of them than of new ones"
     ]
 
 
-def _unscored_notes(model: Model, store: Features, scores: pd.Series) -> list[str]:
+def _unscored_notes(scored: Scored, store: Features) -> list[str]:
     """What is said of photos that lack a row in some block that the model reads."""
-    photos = set().union(*(store[name].photos for name in model.block_columns))
-    lacking = sorted(photos - set(scores.index))
+    photos = set().union(*(store[name].photos for name in scored.blocks))
+    lacking = sorted(photos - set(scored.scores.index))
     if not lacking:
         return []
     return [
         f"{len(lacking):,} of {len(photos):,} photos lack a row in one of the blocks "
-        f"{','.join(model.block_columns)} and have no score, such as '{lacking[0]}'"
+        f"{','.join(scored.blocks)} and have no score, such as '{lacking[0]}'"
     ]
 
 
@@ -148,6 +155,8 @@ def _ordered(table: pd.DataFrame, slope: float) -> tuple[pd.DataFrame, list[str]
             "the model's higher scores were not preferred in its validation pairs: p_best is the "
             "same for all photos of a series"
         )
+    if np.isnan(slope):
+        notes.append("p_best is unknown: it takes preferences to know how much a score says")
     best = table["rank"] == 1
     tied = int((best & (best.groupby(table["series_id"]).transform("sum") > 1)).sum())
     if tied:

@@ -28,6 +28,13 @@ from jaxrank.io import atomic, seal
 from jaxrank.io.documents import read_json
 from jaxrank.losses import LEARN_TIES, LOSSES
 from jaxrank.models import ACTIVATIONS, Scorer
+from jaxrank.scaling import (
+    INPUT_SCALINGS,
+    STANDARD,
+    Scaling,
+    fit_scaling,
+    normal_score_columns,
+)
 from jaxrank.training.jax_settings import require_usable_jax
 from jaxrank.training.state import InitialWeights
 
@@ -74,7 +81,7 @@ class Model(NamedTuple):
       card: what it is.
       block_columns: the blocks it reads, in order, with their column names.
       params: of a `models.Scorer`.
-      mean_D, inv_std_D: the scaling fitted on its training photos.
+      scaling: fitted on its training photos.
       seen: names of the photos that trained it and of those that chose its epoch; when it began
         from another model, that one's too.
     """
@@ -82,8 +89,7 @@ class Model(NamedTuple):
     card: ModelCard
     block_columns: dict[str, tuple[str, ...]]
     params: Any
-    mean_D: np.ndarray
-    inv_std_D: np.ndarray
+    scaling: Scaling
     seen: dict[str, frozenset[str]]
 
     def __repr__(self) -> str:
@@ -92,7 +98,7 @@ class Model(NamedTuple):
     @property
     def weights(self) -> InitialWeights:
         """Parameters and scaling, for training that begins from this model."""
-        return InitialWeights(self.params, self.mean_D, self.inv_std_D)
+        return InitialWeights(self.params, self.scaling)
 
     def score(self, features: FeaturesInput) -> pd.Series:
         """Scores of the photos that have a row in every block that the model reads, by name.
@@ -133,7 +139,7 @@ class Model(NamedTuple):
         l2_blocks = self.card.experiment.l2_blocks
         raw_ND = l2_normalised(raw_ND, self.block_columns, l2_blocks)
         scorer = self.card.scorer
-        scores = jax.jit(scorer.apply)(self.params, (raw_ND - self.mean_D) * self.inv_std_D)
+        scores = jax.jit(scorer.apply)(self.params, self.scaling.apply(raw_ND))
         return pd.Series(np.asarray(scores), index=common, name="score")
 
     def _check_recipe(self, name: str, block: Block) -> None:
@@ -153,7 +159,8 @@ class Model(NamedTuple):
             self.block_columns,
         )
         digest = hashlib.sha256(json.dumps(described, sort_keys=True).encode())
-        for leaf in (*jax.tree.leaves(self.params), self.mean_D, self.inv_std_D):
+        scaling = _stored(self.scaling).values()
+        for leaf in (*jax.tree.leaves(self.params), *scaling):
             digest.update(np.ascontiguousarray(leaf).data)
         return digest.hexdigest()
 
@@ -170,25 +177,32 @@ def save_model(
     folder: Path,
     card: ModelCard,
     block_columns: dict[str, tuple[str, ...]],
-    params: Any,
-    mean_D: np.ndarray,
-    inv_std_D: np.ndarray,
+    weights: InitialWeights,
     seen: Mapping[str, Sequence[str]],
 ) -> None:
     """Writes a model folder, in place of the one that is there; `seen` are photos by how they were
     seen."""
     described = dataclasses.asdict(card)
     record = {"format": _FORMAT, "card": described, "block_columns": block_columns}
-    weights = {"params": params, "mean": mean_D, "inv_std": inv_std_D}
-    size = sum(leaf.nbytes for leaf in jax.tree.leaves(weights))
+    arrays = {"params": weights.params} | _stored(weights.scaling)
+    size = sum(leaf.nbytes for leaf in jax.tree.leaves(arrays))
     with atomic.atomic_folder(folder) as new, atomic.disk_errors(folder):
         # Asked beforehand: on a full disk TensorStore's threads print a traceback for each array.
         atomic.require_space(new, size + _ORBAX_NOTES)
         with ocp.StandardCheckpointer() as checkpointer:
-            checkpointer.save((new / "params").absolute(), weights)
+            checkpointer.save((new / "params").absolute(), arrays)
         atomic.write_text(new / _PHOTOS_JSON, json.dumps(seen, indent=1) + "\n")
         atomic.write_text(new / _MODEL_JSON, json.dumps(record, indent=1) + "\n")
         seal.write_seal(new, seal.checksums(new))
+
+
+def _stored(scaling: Scaling) -> dict[str, np.ndarray]:
+    """A scaling by the names that its arrays have in a model folder; an array of no columns can't
+    be stored, and models without normal scores are as those before them."""
+    stored = {"mean": scaling.mean_D, "inv_std": scaling.inv_std_D}
+    if len(scaling.columns_J):
+        stored |= {"knots": scaling.knots_JK, "normal_scores": scaling.scores_JK}
+    return stored
 
 
 def load_model(folder: Path | str) -> Model:
@@ -215,7 +229,6 @@ def load_model(folder: Path | str) -> Model:
         raise UserError(f"{folder / _PHOTOS_JSON}: missing or damaged; train the model again")
     columns = {name: tuple(names) for name, names in record["block_columns"].items()}
     input_dim = sum(map(len, columns.values()))
-    vector = jax.ShapeDtypeStruct((input_dim,), np.float32)
     params = jax.eval_shape(
         card.scorer.init,
         jax.random.key(0),
@@ -223,7 +236,9 @@ def load_model(folder: Path | str) -> Model:
     )
     if card.experiment.loss in LEARN_TIES:
         params |= {"loss": {"log_ties": jax.ShapeDtypeStruct((), np.float32)}}
-    target = {"params": params, "mean": vector, "inv_std": vector}
+    columns_J = normal_score_columns(columns, list(columns), card.experiment.input_scaling)
+    blank = fit_scaling(np.zeros((1, input_dim), np.float32), np.zeros(1, int), columns_J)
+    target = {"params": params} | _stored(blank)
     shapes = jax.tree.map(lambda leaf: leaf.shape, target)
     path = (folder / "params").absolute()
     try:
@@ -239,8 +254,13 @@ def load_model(folder: Path | str) -> Model:
         card,
         columns,
         saved["params"],
-        np.asarray(saved["mean"]),
-        np.asarray(saved["inv_std"]),
+        Scaling(
+            np.asarray(saved["mean"]),
+            np.asarray(saved["inv_std"]),
+            columns_J,
+            np.asarray(saved.get("knots", blank.knots_JK)),
+            np.asarray(saved.get("normal_scores", blank.scores_JK)),
+        ),
         {how: frozenset(seen[how]) for how in SEEN},
     )
 
@@ -286,8 +306,10 @@ def _read_card(record: Any) -> ModelCard | None:
         saved = values.pop("experiment")
         if not saved.keys() >= {"name", "blocks", "loss", "margin", *_FUNCTION_KEYS}:
             return None
-        # Hyperparameters that are newer than the model have their defaults, which change nothing.
-        experiment: dict[str, Any] = dataclasses.asdict(default_experiment("default")) | {
+        # Hyperparameters that are newer than the model have their defaults, which change nothing;
+        # models before there were normal scores have none.
+        defaults = dataclasses.asdict(default_experiment("default")) | {"input_scaling": STANDARD}
+        experiment: dict[str, Any] = defaults | {
             name: tuple(value) if isinstance(value, list) else value
             for name, value in saved.items()
         }
@@ -307,6 +329,7 @@ def _is_sound(card: ModelCard) -> bool:
         and isinstance(e.use_layernorm, bool)
         and isinstance(e.l2_blocks, tuple)
         and _is_names(list(e.l2_blocks))
+        and e.input_scaling in INPUT_SCALINGS
         and e.loss in tuple(LOSSES)
         and isinstance(e.margin, float)
         and all(isinstance(number, int) for number in (card.fold, card.seed, card.best_epoch))

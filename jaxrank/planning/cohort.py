@@ -54,6 +54,8 @@ class Cohort(NamedTuple):
       epochs_per_dispatch: E, the epochs that the device runs before the host looks.
       data_bytes: memory of what all trials read.
       profile: that its costs are predicted with.
+      column_runs: of the D columns from left to right, whether those next to each other have normal
+        scores, and how many they are; empty where none has.
     """
 
     trials: tuple[Trial, ...]
@@ -66,6 +68,7 @@ class Cohort(NamedTuple):
     epochs_per_dispatch: int
     data_bytes: int
     profile: DeviceProfile
+    column_runs: tuple[tuple[bool, int], ...] = ()
 
     @property
     def label(self) -> str:

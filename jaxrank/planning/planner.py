@@ -5,6 +5,7 @@ the machine (costs.py), which are built in or read from a file: never of the hou
 """
 
 import dataclasses
+import itertools
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -17,6 +18,7 @@ from jaxrank.errors import UserError
 from jaxrank.planning.cohort import SCORING_CHUNK, Cohort, ProgramKey, program_key
 from jaxrank.planning.costs import DeviceProfile, built_in_profile
 from jaxrank.planning.trials import Trial
+from jaxrank.scaling import normal_score_columns
 
 # A dispatch is long enough for its overhead not to matter, and short enough for a progress bar, a
 # Ctrl-C, and a cohort that stops in the middle of it.
@@ -77,6 +79,9 @@ def make_cohort(
     val_chunks = -(-folds.most_val // SCORING_CHUNK)
     val_width = -(-folds.most_val // val_chunks)
     input_dim = len(dataset.column_indices(common.blocks))
+    columns_J = normal_score_columns(dataset.block_columns, common.blocks, common.input_scaling)
+    # Of normal scores each fold has its own.
+    num_columns = input_dim + (len(folds.train_series) - 1) * len(columns_J)
     cohort = Cohort(
         trials=tuple(trials),
         program_key=common,
@@ -87,10 +92,19 @@ def make_cohort(
         or min(map(len, folds.train_series)) < num_batches,
         input_dim=input_dim,
         epochs_per_dispatch=1,
-        data_bytes=4 * (len(dataset.photos) * input_dim + 6 * len(dataset.preference_M)),
+        data_bytes=4 * (len(dataset.photos) * num_columns + 6 * len(dataset.preference_M)),
         profile=profile,
+        column_runs=_runs(columns_J, input_dim),
     )
     return _shaped(cohort, trials, hidden_dims, epochs_per_dispatch)
+
+
+def _runs(columns_J: np.ndarray, num_columns: int) -> tuple[tuple[bool, int], ...]:
+    """See `Cohort.column_runs`."""
+    if not len(columns_J):
+        return ()
+    chosen_D = np.isin(np.arange(num_columns), columns_J).tolist()
+    return tuple((has, len(list(run))) for has, run in itertools.groupby(chosen_D))
 
 
 def _shaped(

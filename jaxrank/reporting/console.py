@@ -197,7 +197,8 @@ def _unusual(experiment: Experiment) -> str:
 def print_metrics(console: Console, metrics: pd.DataFrame) -> None:
     """What an evaluation measured; the baselines on the first split only, which says the most."""
     first = metrics["split"].iloc[0]
-    metrics = metrics[(metrics["split"] == first) | (metrics["scorer"] == "model")]
+    named = metrics["scorer"] == metrics["scorer"].iloc[0]
+    metrics = metrics[(metrics["split"] == first) | named]
     rows = metrics.astype(object).where(metrics.notna(), None).to_dict("records")
     columns = [
         Column("scorer", [row["scorer"] for row in rows], "left"),
@@ -236,7 +237,7 @@ def print_ranking(console: Console, ranking: pd.DataFrame, *, everything: bool) 
         Column("pick", ["*" if row["pick"] else "" for row in rows]),
         Column(
             "p_best",
-            [f"{row['p_best']:.3f}" if r else "" for row, r in zip(rows, ranked, strict=True)],
+            ["" if row["p_best"] is None else f"{row['p_best']:.3f}" for row in rows],
         ),
     ]
     print_fitted(console, columns, "rankings.csv")

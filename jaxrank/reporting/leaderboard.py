@@ -31,6 +31,7 @@ def section(report: Report) -> Section:
     notes = sentences.comparison_notes(
         names, test, ranking.test.is_candidate_X, ranking.baseline, ranking.chosen
     )
+    notes += sentences.position_notes(names, test)
     return Section(notes=notes, tables={_TITLE: _table(ranking)})
 
 

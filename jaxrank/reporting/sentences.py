@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 import pandas as pd
 
+from jaxrank.baselines import POSITION
 from jaxrank.data import splits
 from jaxrank.evaluation.comparison import UNKNOWN, Standings
 from jaxrank.evaluation.evaluator import Evaluator, control_z
@@ -55,6 +56,21 @@ def comparison_notes(
     if need is not None:
         lines.append(_about_power(need, test))
     return lines
+
+
+def position_notes(names: Sequence[str], test: Standings) -> list[str]:
+    """Whether the first photo of a pair is the preferred one more or less often than by chance."""
+    if POSITION not in names:
+        return []
+    x = list(names).index(POSITION)
+    if not (test.ci_low[x] > 0.5 or test.ci_high[x] < 0.5):  # nor where there is no interval
+        return []
+    mean, low, high = (100 * share[x] for share in (test.mean, test.ci_low, test.ci_high))
+    return [
+        f"Position predicts: image_a is preferred in {mean:.1f}% of the test pairs ({low:.1f} to "
+        f"{high:.1f}). A scorer of photos can't use that, but the labels may lean to one side: "
+        "check how the pairs were shown."
+    ]
 
 
 def _against_baseline(

@@ -7,7 +7,6 @@ from typing import Any
 
 import pandas as pd
 
-from jaxrank.baselines import CHANCE, POSITION
 from jaxrank.configs import REFERENCES
 from jaxrank.errors import UserError
 from jaxrank.evaluation.evaluator import METRICS
@@ -52,7 +51,6 @@ _MEANS = ["epochs_run", "best_epoch", *_SUMMARY_METRICS, "duration_seconds"]
 PARTIAL, SKIPPED, HEURISTIC = "partial", "skipped", "rule"
 # Of the mean of several seeds' scores.
 ENSEMBLE = "ensemble"
-_RULE_NOTES = {CHANCE: "rule: all scores equal", POSITION: "rule: image_a wins"}
 TRIALS_CSV, SUMMARY_CSV, RESULTS_JSON = "trials.csv", "summary.csv", "results.json"
 
 
@@ -61,7 +59,7 @@ def summarise(
     skipped: Mapping[str, str],
     trials: pd.DataFrame,
     parameters: Mapping[str, int],
-    rules: Mapping[str, Mapping[str, float]],
+    rules: Mapping[str, Mapping[str, Any]],
     caveats: Sequence[str],
     ensembles: Sequence[TrialResult] = (),
 ) -> pd.DataFrame:
@@ -72,7 +70,7 @@ def summarise(
       skipped: by experiment, why it was not trained.
       trials: the rows of `trials.csv`.
       parameters: by experiment.
-      rules: by rule, its metrics.
+      rules: by baseline, its metrics and `notes`.
       caveats: what stands in the notes of every row.
       ensembles: a result a fold, from `ensembles.ensemble_results`.
     """
@@ -105,8 +103,7 @@ def summarise(
         rows.append(row)
         rows += _ensemble_rows(row, [r for r in ensembles if r.ensemble_of == e.name])
     for name, metrics in rules.items():
-        note = _RULE_NOTES.get(name, f"rule: more {name} wins")
-        rows.append({"experiment_name": name, "status": HEURISTIC, "notes": note} | dict(metrics))
+        rows.append({"experiment_name": name, "status": HEURISTIC} | dict(metrics))
     summary = pd.DataFrame(rows)
     summary["notes"] = ["; ".join(filter(None, [n, *caveats])) for n in summary["notes"]]
     summary["train_val_gap"] = summary["train_accuracy"] - summary["val_accuracy"]

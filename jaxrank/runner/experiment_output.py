@@ -94,7 +94,7 @@ def _save_best(
         recipes={name: key for name, key in dataset.recipes.items() if name in experiment.blocks},
     )
     columns = {name: dataset.block_columns[name] for name in experiment.blocks}
-    save_model(folder, card, columns, *best.weights, _photos_seen(dataset, split_M, seen_before))
+    save_model(folder, card, columns, best.weights, _photos_seen(dataset, split_M, seen_before))
 
 
 def _photos_seen(

@@ -29,7 +29,7 @@ from jaxrank.planning.trials import TrialKey
 from jaxrank.runner.prepare import Prepared
 
 PLAN_JSON = "plan.json"
-_FORMAT = 3
+_FORMAT = 4
 # Another version of one of these may train other bits.
 _PACKAGES_THAT_MATTER = ("jax", "jaxlib", "flax", "optax", "numpy")
 

@@ -56,7 +56,12 @@ class Prefetcher:
         with self._lock:
             key = _columns(cohort.program_key)
             if key not in self._feeds:
-                self._feeds[key] = make_inputs(cohort, prepared.split_data, prepared.trained_folds)
+                self._feeds[key] = make_inputs(
+                    cohort,
+                    prepared.split_data,
+                    prepared.trained_folds,
+                    prepared.initial_weights,
+                )
             feed = self._feeds[key]
         return train.compile_cohort(
             cohort,
@@ -67,5 +72,5 @@ class Prefetcher:
 
 
 def _columns(key: ProgramKey) -> tuple:
-    """What of the features a cohort reads."""
-    return key.blocks, key.l2_blocks
+    """What of the features a cohort reads, and how they are scaled."""
+    return key.blocks, key.l2_blocks, key.input_scaling, key.init_from

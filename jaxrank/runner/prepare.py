@@ -228,9 +228,9 @@ def _with_enough_steps(
 
 
 def _refuse_names_of_baselines(names: Sequence[str], dataset: Dataset) -> None:
-    heuristics = baselines.heuristic_scores(dataset)
+    taken = {*baselines.RESERVED, *baselines.heuristic_scores(dataset)}
     for name in names:
-        if name in heuristics:
+        if name in taken:
             raise UserError(
                 f"experiment '{name}' has the name of a baseline in the table; rename it"
             )

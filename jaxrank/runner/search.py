@@ -8,7 +8,7 @@ import logging
 import os
 import platform
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, NamedTuple, Unpack
@@ -20,6 +20,7 @@ from rich.console import Console
 import jaxrank
 from jaxrank import baselines
 from jaxrank.audit import SECONDS, checks
+from jaxrank.baselines import Baseline
 from jaxrank.data import splits
 from jaxrank.data.inputs import FeaturesInput, PairsInput
 from jaxrank.errors import AuditFailed, Stopped, UserError, did_you_mean
@@ -288,10 +289,11 @@ def _report(folder: Path, ready: Workspace, evaluator: Evaluator) -> SearchResul
     names = [
         e.name for e in prepared.experiments if e.name not in prepared.skipped and not e.is_control
     ]
+    beside = baselines.fit_baselines(prepared.split_data, prepared.trained_folds)
     ensembles = ensemble_results(results, evaluator)
     names += dict.fromkeys(result.trial.experiment.name for result in ensembles)
-    ranking = leaderboard.rank([*results, *ensembles], evaluator, names)
-    summary = with_intervals(_summarise(prepared, trials, evaluator, ensembles), ranking)
+    ranking = leaderboard.rank([*results, *ensembles], evaluator, names, beside)
+    summary = with_intervals(_summarise(prepared, trials, evaluator, ensembles, beside), ranking)
     best = prepared.ceiling_scores_N
     ceiling = None if best is None else baseline_metrics(best, evaluator, prepared.trained_folds)
     caveats = prepared.data.caveats
@@ -320,13 +322,19 @@ def _summarise(
     trials: pd.DataFrame,
     evaluator: Evaluator,
     ensembles: Sequence[TrialResult],
+    beside: Mapping[str, Baseline],
 ) -> pd.DataFrame:
     """The table `summary.csv` without its intervals."""
-    rules = {
-        name: baseline_metrics(scores_N, evaluator, prepared.trained_folds)
-        for name, scores_N in baselines.heuristic_scores(prepared.dataset).items()
+    folds = prepared.trained_folds
+    rules: dict[str, dict[str, Any]] = {
+        name: {"notes": baseline.note}
+        | (
+            position_metrics(evaluator, folds)
+            if baseline.scores_FN is None
+            else baseline_metrics(baseline.scores_FN, evaluator, folds)
+        )
+        for name, baseline in beside.items()
     }
-    rules[baselines.POSITION] = position_metrics(evaluator, prepared.trained_folds)
     parameters = {
         trial.experiment.name: num_parameters(cohort.input_dim, trial.experiment)
         for cohort in prepared.cohorts

@@ -14,10 +14,9 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from jaxrank.evaluation.trial_results import TrialMetrics, TrialResult
 from jaxrank.io import atomic, reading
 from jaxrank.planning.trials import Trial
+from jaxrank.scaling import Scaling
 from jaxrank.training.checkpointing import FOLDER
-
-# The parts of a result's weights.
-_WEIGHTS = ("params", "mean", "inv_std")
+from jaxrank.training.state import InitialWeights
 
 
 def write_results(folder: Path, number: int, results: Sequence[TrialResult], data: str) -> None:
@@ -40,7 +39,10 @@ def write_results(folder: Path, number: int, results: Sequence[TrialResult], dat
     arrays |= {f"history/{column}": history[column].to_numpy() for column in history}
     for place, result in enumerate(results):
         if result.weights is not None:
-            tree = dict(zip(_WEIGHTS, result.weights, strict=True))
+            tree = {
+                "params": result.weights.params,
+                "scaling": result.weights.scaling._asdict(),
+            }
             arrays |= {f"{place}/{k}": leaf for k, leaf in flatten_dict(tree, sep="/").items()}
     atomic.make_folder(folder / FOLDER)
     with atomic.atomic_file(folder / FOLDER / f"{number}.npz", "wb") as file:
@@ -104,7 +106,7 @@ def _read_archive(path: Path, trials: Sequence[Trial], data: str) -> list[TrialR
                 TrialMetrics(**row),
                 history.iloc[end - arrays["epochs"][place] : end].reset_index(drop=True),
                 arrays["scores"][place],
-                tuple(parts[name] for name in _WEIGHTS) if parts else None,
+                InitialWeights(parts["params"], Scaling(**parts["scaling"])) if parts else None,
             )
         )
     return results

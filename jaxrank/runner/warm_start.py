@@ -55,7 +55,7 @@ def check_start(
     for e in experiments:
         if e.name in REFERENCES:
             continue
-        for key in ("mlp_hidden_dims", "activation", "use_layernorm", "l2_blocks"):
+        for key in ("mlp_hidden_dims", "activation", "use_layernorm", "l2_blocks", "input_scaling"):
             its, wanted = getattr(start.card.experiment, key), getattr(e, key)
             if its != wanted:
                 raise UserError(

@@ -5,7 +5,7 @@ Axis letters as in train.py: P trials, S steps, B pairs of a batch, C validation
 
 import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
-from typing import NamedTuple, TypeAlias
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +13,7 @@ import numpy as np
 
 from jaxrank import losses, sampling
 from jaxrank.data import splits
-from jaxrank.data.dataset import Dataset, SplitDataset, fit_scaling, permutation_control
+from jaxrank.data.dataset import Dataset, SplitDataset, permutation_control
 from jaxrank.experiments.hyperparameters import (
     COHORT,
     HYPERPARAMETERS,
@@ -25,18 +25,22 @@ from jaxrank.experiments.hyperparameters import (
 from jaxrank.models import Scorer
 from jaxrank.planning.cohort import Cohort, ProgramKey
 from jaxrank.planning.trials import Trial
-from jaxrank.training.state import Array
-
-# Mean and 1/standard deviation of each input, [D].
-Scaling: TypeAlias = tuple[np.ndarray, np.ndarray]
+from jaxrank.scaling import Scaling, fit_scaling, normal_score_columns
+from jaxrank.training.state import Array, InitialWeights
 
 
 class DeviceData(NamedTuple):
-    """What all trials share."""
+    """What all trials share.
 
-    features_ND: Array  # float32, raw
+    Attributes:
+      features_ND: float32, raw, of the columns without normal scores only.
+      normal_scores: float32 [folds * N, J], one fold after the other: a fold is row numbers.
+    """
+
+    features_ND: Array
     pairs_M2: Array  # int32, rows of features_ND; every pair twice, see `make_inputs`
     preference_M: Array  # float32
+    normal_scores: Array
 
 
 class TrialArrays(NamedTuple):
@@ -45,6 +49,7 @@ class TrialArrays(NamedTuple):
     Attributes:
       hyperparameters: those that are traced, by name; a word is its place among its choices.
       log_ties: where a loss that learns it starts from.
+      first_photo: where its fold's rows of `DeviceData.normal_scores` begin.
       val_rows_CB: int32, rows of pairs_M2, EMPTY where there is none.
     """
 
@@ -53,6 +58,7 @@ class TrialArrays(NamedTuple):
     log_ties: Array
     mean_D: Array
     inv_std_D: Array
+    first_photo: Array
     val_rows_CB: Array
 
 
@@ -64,11 +70,13 @@ class ProgramSpec(NamedTuple):
       skip_empty: some trial has fewer pairs than the cohort has steps, so steps must be skipped;
         otherwise that choice, which costs a tenth of the time, is left out of the program.
       side_by_side: see `costs.DeviceProfile`.
+      column_runs: see `Cohort`.
     """
 
     key: ProgramKey
     skip_empty: bool = False
     side_by_side: bool = True
+    column_runs: tuple[tuple[bool, int], ...] = ()
 
     @property
     def model(self) -> Scorer:
@@ -79,7 +87,7 @@ def make_program_spec(cohort: Cohort) -> ProgramSpec:
     # Cohorts that differ in their data or batches, but not in shapes, share a program.
     blank = {name: type(getattr(cohort.program_key, name))() for name in with_effect(COHORT)}
     key = dataclasses.replace(cohort.program_key, **blank)
-    return ProgramSpec(key, cohort.skip_empty, cohort.profile.side_by_side)
+    return ProgramSpec(key, cohort.skip_empty, cohort.profile.side_by_side, cohort.column_runs)
 
 
 class CohortInputs(NamedTuple):
@@ -94,21 +102,37 @@ class CohortInputs(NamedTuple):
     scaling: dict[int, Scaling]
 
 
-def make_inputs(cohort: Cohort, data: SplitDataset, folds: Iterable[int]) -> CohortInputs:
-    """The columns that a cohort reads, and their scaling in these folds.
+def make_inputs(
+    cohort: Cohort,
+    data: SplitDataset,
+    folds: Iterable[int],
+    start: InitialWeights | None = None,
+) -> CohortInputs:
+    """The columns that a cohort reads, and their scaling in these folds; that of `start` where the
+    cohort begins from it, so that its trials begin as the same function.
 
     After the pairs come the same with renumbered photos, which a control learns from: for its
     program, that is a matter of row numbers too.
     """
     dataset = data.dataset
     inputs_ND = dataset.inputs(cohort.program_key.blocks, cohort.program_key.l2_blocks)
+    key = cohort.program_key
+    columns_J = normal_score_columns(dataset.block_columns, key.blocks, key.input_scaling)
     scaling = {}
     for fold in folds:
-        train = data.rows(fold, splits.TRAIN)
-        scaling[fold] = fit_scaling(inputs_ND, np.unique(dataset.pair_rows_M2[train]))
+        if cohort.program_key.init_from:
+            assert start is not None, "an experiment begins from a model that was not handed over"
+            scaling[fold] = start.scaling
+        else:
+            photos = np.unique(dataset.pair_rows_M2[data.rows(fold, splits.TRAIN)])
+            scaling[fold] = fit_scaling(inputs_ND, photos, columns_J)
+    scores = [scaling[fold].normal_scores(inputs_ND) for fold in scaling]
     pairs = np.concatenate([dataset.pair_rows_M2, permutation_control(dataset).pair_rows_M2])
     on_device = DeviceData(
-        jnp.asarray(inputs_ND), jnp.asarray(pairs), jnp.asarray(np.tile(dataset.preference_M, 2))
+        jnp.asarray(np.delete(inputs_ND, columns_J, axis=1) if len(columns_J) else inputs_ND),
+        jnp.asarray(pairs),
+        jnp.asarray(np.tile(dataset.preference_M, 2)),
+        jnp.asarray(np.concatenate(scores)),
     )
     return CohortInputs(on_device, scaling)
 
@@ -126,7 +150,7 @@ def make_trial_arrays(
     Args:
       cohort: the trials.
       data: their pairs.
-      scaling: of each fold's trials.
+      scaling: of each fold's trials, from `make_inputs`.
     """
     dataset = data.dataset
     folds = sorted({trial.fold for trial in cohort.trials})
@@ -152,8 +176,11 @@ def make_trial_arrays(
         key=jax.random.wrap_key_data(jnp.asarray(key_data), impl="threefry2x32"),
         hyperparameters={name: _traced(name, experiments) for name in names},
         log_ties=jnp.asarray([log_ties[t.fold] for t in trials], jnp.float32),
-        mean_D=jnp.asarray([scaling[t.fold][0] for t in trials]),
-        inv_std_D=jnp.asarray([scaling[t.fold][1] for t in trials]),
+        mean_D=jnp.asarray([scaling[t.fold].mean_D for t in trials]),
+        inv_std_D=jnp.asarray([scaling[t.fold].inv_std_D for t in trials]),
+        first_photo=jnp.asarray(
+            [len(dataset.photos) * list(scaling).index(t.fold) for t in trials], jnp.int32
+        ),
         val_rows_CB=jnp.asarray([padded(val_rows[t.fold] + first_row(t, dataset)) for t in trials]),
     )
 

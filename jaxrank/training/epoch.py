@@ -36,9 +36,9 @@ from jaxrank.training.step import (
     Moment,
     Params,
     batch_sums,
+    inputs_of,
     learning_rate_factor,
     make_optimizer,
-    standardise,
 )
 
 # What a trial's key is folded with for its first weights; step.py has the others.
@@ -155,7 +155,9 @@ def _ratio(total_X2: Array, count_X2: Array) -> Array:
     return jnp.sum(total_X2, axis=0) / jnp.maximum(jnp.sum(count_X2, axis=0), 1.0)
 
 
-def trial_scores(model: Scorer, data: DeviceData, trial: TrialArrays, params: Params) -> Array:
+def trial_scores(
+    static: ProgramSpec, data: DeviceData, trial: TrialArrays, params: Params
+) -> Array:
     """Scores [N] of all photos, a chunk at a time to bound the memory.
 
     Every chunk has the same size, so that equal photos meet the same program and tie.
@@ -164,7 +166,7 @@ def trial_scores(model: Scorer, data: DeviceData, trial: TrialArrays, params: Pa
     chunk = min(2 * SCORING_CHUNK, num_photos)
     rows_CB = jnp.arange(-(-num_photos // chunk) * chunk).reshape(-1, chunk) % num_photos
     scores_CB: Any = jax.lax.map(
-        lambda rows_B: model.apply(params, standardise(trial, data.features_ND[rows_B])), rows_CB
+        lambda rows_B: static.model.apply(params, inputs_of(static, data, trial, rows_B)), rows_CB
     )
     return scores_CB.reshape(-1)[:num_photos]
 
@@ -206,7 +208,7 @@ def cohort_scores(
     static: ProgramSpec, data: DeviceData, trial: TrialArrays, params: Params
 ) -> Array:
     """Scores [P, N] of all photos."""
-    score = partial(trial_scores, static.model, data)
+    score = partial(trial_scores, static, data)
     if static.side_by_side:
         return jax.vmap(score)(trial, params)
     return jax.lax.map(lambda own: score(*own), (trial, params))

@@ -9,6 +9,8 @@ import jax
 import numpy as np
 import optax
 
+from jaxrank.scaling import Scaling
+
 Array = jax.Array
 # Of a Scorer, as Flax has them, and of a loss that learns something.
 Params = Any
@@ -45,8 +47,7 @@ class InitialWeights(NamedTuple):
     """A trained model's parameters and scaling, for training that begins from them."""
 
     params: Params
-    mean_D: np.ndarray
-    inv_std_D: np.ndarray
+    scaling: Scaling
 
 
 class Progress(NamedTuple):
@@ -90,7 +91,7 @@ class FitResult(NamedTuple):
 
     Attributes:
       best_params: of the chosen epoch; every leaf has a leading axis P.
-      mean_PD, inv_std_PD: the scaling of each trial.
+      scaling_P: of each trial.
       scores_PN: of all photos, by the chosen parameters; NaN for a failed trial.
       status_P: STOPPED or FAILED.
       epochs_run_P, best_epoch_P: int; epochs count from 0.
@@ -99,8 +100,7 @@ class FitResult(NamedTuple):
     """
 
     best_params: Params
-    mean_PD: np.ndarray
-    inv_std_PD: np.ndarray
+    scaling_P: list[Scaling]
     scores_PN: np.ndarray
     status_P: np.ndarray
     epochs_run_P: np.ndarray

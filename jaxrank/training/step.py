@@ -71,7 +71,17 @@ def learning_rate_factor(trial: TrialArrays, num_steps: int, moment: Moment) -> 
     return rise * jnp.where(trial.hyperparameters["schedule"] == _COSINE, fall, 1.0)
 
 
-def standardise(trial: TrialArrays, raw_BD: Array) -> Array:
+def inputs_of(static: ProgramSpec, data: DeviceData, trial: TrialArrays, photos_B: Array) -> Array:
+    """What the model reads of these photos, [B, D]."""
+    raw_BD = data.features_ND[photos_B]
+    if static.column_runs:
+        scores_BJ = data.normal_scores[trial.first_photo + photos_B]
+        pieces, begun = [], {True: 0, False: 0}
+        for has_scores, length in static.column_runs:
+            source, first = scores_BJ if has_scores else raw_BD, begun[has_scores]
+            pieces.append(source[:, first : first + length])
+            begun[has_scores] += length
+        raw_BD = jnp.concatenate(pieces, axis=1)
     return (raw_BD - trial.mean_D) * trial.inv_std_D
 
 
@@ -123,7 +133,7 @@ def batch_sums(
     filled_B = jnp.where(rows_B == EMPTY, spare, rows_B)
     # One pass through the model: every pair's photo a, then every pair's photo b.
     photos = data.pairs_M2[filled_B].T.reshape(-1)
-    inputs = standardise(trial, data.features_ND[photos])
+    inputs = inputs_of(static, data, trial, photos)
     dropout, mix, loss = None, None, losses.LOSSES[static.key.loss]
     if moment is not None:
         dropout = Dropout(trial.hyperparameters["dropout"], _key(trial, _DROPOUT, moment))

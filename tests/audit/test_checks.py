@@ -9,7 +9,6 @@ import pandas as pd
 import pytest
 
 import jaxrank
-from jaxrank import baselines
 from jaxrank.audit import case, checks, permutation_test
 from jaxrank.cli import main
 from jaxrank.data import feature_store, splits
@@ -175,7 +174,7 @@ def test_any_names_and_numbers_of_columns_are_looked_at(columns: int) -> None:
     table, store = large_data(linked=True)
     block = store["iqa"]
     values = np.tile(block.values, (1, 5))[:, :columns]
-    names = [*block.columns[:3], *(f"more_{i}" for i in range(columns - 4)), baselines.RIDGE]
+    names = [*block.columns[:3], *(f"more_{i}" for i in range(columns - 4)), permutation_test.RIDGE]
     assert len(names) == columns
     dataset = align(table, {"iqa": Block(block.photos, names, values)})
     found = permutation_test.run_permutation_test(dataset)

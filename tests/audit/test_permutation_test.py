@@ -10,8 +10,7 @@ import pytest
 from sklearn.linear_model import Ridge
 
 import jaxrank
-from jaxrank import baselines
-from jaxrank.audit import permutation_test
+from jaxrank.audit import grouped_ridge, permutation_test
 from jaxrank.data.dataset import Dataset, align, permuted_rows
 from jaxrank.data.feature_store import Block
 from jaxrank.data.preferences import Preferences, read_preferences
@@ -112,7 +111,7 @@ def test_the_null_keeps_the_ties_inside_series() -> None:
 
 def test_p_value_and_detectable_effect_follow_from_the_looks() -> None:
     found = permutation_test.run_permutation_test(tasteful(60, seed=3, signal=0.0))
-    assert names_of(found) == [*IQA, baselines.SIGNED_SUM, baselines.RIDGE]
+    assert names_of(found) == [*IQA, permutation_test.SIGNED_SUM, permutation_test.RIDGE]
     assert [look.two_sided for look in found.looks] == [True] * 5 + [False]
     sizes = [abs(look.z) if look.two_sided else look.z for look in found.looks]
     assert found.max_z == max(sizes)
@@ -129,7 +128,7 @@ def test_ridge_is_that_of_scikit_learn_on_the_other_folds() -> None:
     rng = np.random.default_rng(0)
     difference, target = rng.standard_normal((40, 3)), rng.uniform(-0.5, 0.5, 40)
     starts = np.array([8, 16, 24, 32])
-    scores = baselines.ridge_scores(difference, target, starts)
+    scores = grouped_ridge.ridge_scores(difference, target, starts)
     for fold in np.split(np.arange(40), starts):
         others = np.setdiff1d(np.arange(40), fold)
         # (1 - 0.05) / 0.05 times the inputs' sum of squares a pair.
@@ -139,7 +138,7 @@ def test_ridge_is_that_of_scikit_learn_on_the_other_folds() -> None:
 
 
 def test_ridge_of_zero_differences_is_zero() -> None:
-    scores = baselines.ridge_scores(np.zeros((20, 2)), np.ones(20), np.array([4, 8, 12, 16]))
+    scores = grouped_ridge.ridge_scores(np.zeros((20, 2)), np.ones(20), np.array([4, 8, 12, 16]))
     assert (scores == 0).all()
 
 
@@ -149,14 +148,14 @@ def test_columns_that_never_differ_in_a_pair_are_no_looks() -> None:
     values[:, 3] = 1e6 + 0.1
     assert names_of(permutation_test.run_permutation_test(with_features(dataset, values))) == [
         *IQA[:3],
-        baselines.SIGNED_SUM,
-        baselines.RIDGE,
+        permutation_test.SIGNED_SUM,
+        permutation_test.RIDGE,
     ]
     values[dataset.pair_rows_M2, 0] = dataset.series_M[:, None]  # differs between series only
     assert names_of(permutation_test.run_permutation_test(with_features(dataset, values))) == [
         *IQA[1:3],
-        baselines.SIGNED_SUM,
-        baselines.RIDGE,
+        permutation_test.SIGNED_SUM,
+        permutation_test.RIDGE,
     ]
     nothing = permutation_test.run_permutation_test(with_features(dataset, np.ones_like(values)))
     assert (nothing.looks, nothing.verdict, nothing.p_value) == (
@@ -177,7 +176,7 @@ def test_a_wide_block_is_looked_at_by_the_ridge_alone() -> None:
         block_columns={"clip": tuple(f"c{i}" for i in range(70))},
     )
     found = permutation_test.run_permutation_test(wide)
-    assert names_of(found) == [baselines.RIDGE]
+    assert names_of(found) == [permutation_test.RIDGE]
     assert found.signed_sum_z is None
     assert found.verdict == permutation_test.LINKED
     # Without a number of known direction an inversion can't be seen.
@@ -191,7 +190,7 @@ def test_a_wide_block_is_looked_at_by_the_ridge_alone() -> None:
 def test_numbers_of_other_narrow_blocks_are_named_by_their_block() -> None:
     dataset = tasteful(60, seed=6)._replace(block_columns={"depth": tuple(IQA)})
     found = permutation_test.run_permutation_test(dataset)
-    assert names_of(found) == [*(f"depth:{name}" for name in IQA), baselines.RIDGE]
+    assert names_of(found) == [*(f"depth:{name}" for name in IQA), permutation_test.RIDGE]
 
 
 def test_units_of_features_do_not_matter() -> None:
@@ -367,8 +366,8 @@ def test_real_pairs_pass(photo_triage: Path, iqa: dict[str, Block]) -> None:
     expected = {"sharpness": 0.556, "exposure": 0.568, "colorfulness": 0.559, "contrast": 0.488}
     for name, value in expected.items():
         assert accuracy[name] == pytest.approx(value, abs=5e-4)
-    assert accuracy[baselines.SIGNED_SUM] == pytest.approx(0.585, abs=0.002)
-    assert accuracy[baselines.RIDGE] == pytest.approx(0.58, abs=0.005)
+    assert accuracy[permutation_test.SIGNED_SUM] == pytest.approx(0.585, abs=0.002)
+    assert accuracy[permutation_test.RIDGE] == pytest.approx(0.58, abs=0.005)
     assert found.max_z == pytest.approx(9.4, abs=1.5)
     assert found.verdict == permutation_test.LINKED
 

@@ -79,6 +79,7 @@ def test_every_flag_reaches_the_files(
     summary = pd.read_csv(workdir / "summary.csv").set_index("experiment_name")
     assert set(summary.index) == {"trained", "linear", "shuffled", "chance", "position",
                                   "sharpness", "exposure", "colorfulness", "contrast",
+                                  "best_heuristic", "signed_sum", "ridge",
                                   "trained (mean of 2 seeds)",
                                   "linear (mean of 2 seeds)"}  # fmt: skip
     assert (summary.loc["trained", "blocks"], summary.loc["trained", "mlp_hidden_dims"]) == (

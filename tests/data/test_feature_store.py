@@ -6,11 +6,12 @@ import pandas as pd
 import pytest
 
 from jaxrank.data import feature_store, importers
-from jaxrank.data.dataset import align, content_hash, fit_scaling
+from jaxrank.data.dataset import align, content_hash
 from jaxrank.data.feature_store import Block
 from jaxrank.data.preferences import Preferences
 from jaxrank.errors import UserError
 from jaxrank.io import atomic
+from jaxrank.scaling import fit_scaling
 
 IQA = Block(
     ["a", "b", "c"], ["sharpness", "contrast"], np.arange(6, dtype=np.float32).reshape(3, 2)
@@ -146,7 +147,7 @@ def test_no_known_photo_is_an_error_that_shows_both_spellings() -> None:
 
 def test_scaling_is_that_of_the_training_photos() -> None:
     values = np.array([[1, 5, 3], [3, 5, 1e6], [99, 7, 3]], np.float32)
-    mean, inv_std = fit_scaling(values, np.array([0, 1]))
+    mean, inv_std, *_ = fit_scaling(values, np.array([0, 1]))
     np.testing.assert_allclose(mean, [2, 5, 500001.5])
     # The second column does not vary over the training photos: factor 0, not a huge one.
     np.testing.assert_allclose(inv_std, [1, 0, 1 / 499998.5])
@@ -249,7 +250,7 @@ def test_a_damaged_entry_is_mended_by_making_that_block_again(tmp_path: Path) ->
 
 def test_a_column_with_a_large_offset_is_kept_and_a_constant_one_is_told() -> None:
     values = np.array([[1e6, 7], [1e6 + 0.5, 7], [1e6 + 1, 7]], np.float32)
-    mean, inv_std = fit_scaling(values, np.arange(3))
+    mean, inv_std, *_ = fit_scaling(values, np.arange(3))
     scaled = (values - mean) * inv_std
     assert scaled[:, 0].std() == pytest.approx(1, rel=0.1)
     assert inv_std[1] == 0

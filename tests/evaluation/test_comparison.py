@@ -359,10 +359,10 @@ def test_hits_come_from_the_results_of_a_search() -> None:
         result("two", 2, 3, up),
         result("shuffled", 0, 0, up),
     ]
-    always_a = np.ones(6, np.float32)
+    in_each_fold = np.array([np.ones(6), -np.ones(6)], np.float32)
     names = ["two", "one", "shuffled"]
-    hits = comparison.from_results(results, {"position": always_a}, evaluator, splits.TEST, names)
-    assert hits.names == ("two", "one", "shuffled", "position")
+    hits = comparison.from_results(results, {"fitted": in_each_fold}, evaluator, splits.TEST, names)
+    assert hits.names == ("two", "one", "shuffled", "fitted")
     np.testing.assert_array_equal(hits.is_baseline_X, [False, False, False, True])
     np.testing.assert_array_equal(hits.is_candidate_X, [True, True, False, False])
     # Fold 0 tests series c, fold 2 tests b and c; the pair of one half has no direction.
@@ -371,7 +371,7 @@ def test_hits_come_from_the_results_of_a_search() -> None:
     np.testing.assert_array_equal(hits.hits_XFKS[0], [[absent, absent], [[0, 1, 1], absent]])
     expected = [[[0, 0, 1], [0, 0, 2]], [[0, 0.5, 1.5], absent]]
     np.testing.assert_array_equal(hits.hits_XFKS[1], expected)
-    np.testing.assert_array_equal(hits.hits_XFKS[3], [[[0, 0, 2]] * 2, [[0, 0, 2]] * 2])
+    np.testing.assert_array_equal(hits.hits_XFKS[3], [[[0, 0, 2]] * 2, [[0, 1, 1]] * 2])
     # The control is measured by the pairs that it was trained on.
     control = evaluator.control
     assert control is not None

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from small_data import experiment, result_of
 
+from jaxrank.baselines import fit_baselines
 from jaxrank.data import splits
 from jaxrank.data.dataset import Dataset, SplitDataset
 from jaxrank.evaluation import leaderboard
@@ -72,7 +73,8 @@ def test_it_stands_beside_its_seeds_and_can_not_be_chosen(evaluator: Evaluator) 
     results = noisy("e", evaluator)
     found = ensemble_results(results, evaluator)
     names = ["e", found[0].trial.experiment.name]
-    ranking = leaderboard.rank([*results, *found], evaluator, names)
+    beside = fit_baselines(evaluator.data, range(3))
+    ranking = leaderboard.rank([*results, *found], evaluator, names, beside)
     assert ranking.test.names[:2] == ("e", "e (mean of 3 seeds)")
     assert ranking.test.is_candidate_X[:2].tolist() == [True, False]
     assert ranking.chosen_name == "e"

@@ -174,7 +174,10 @@ def test_the_summary_takes_means_over_completed_trials_and_sorts_by_validation()
         {"e": "no block"},
         trials,
         dict.fromkeys("abcd", 7),
-        {"chance": dict.fromkeys(("train_accuracy", "val_accuracy", "test_accuracy"), 0.5)},
+        {
+            "chance": {"notes": "says nothing"}
+            | dict.fromkeys(("train_accuracy", "val_accuracy", "test_accuracy"), 0.5)
+        },
         ["a caveat"],
     )
     assert list(summary.columns) == SUMMARY_COLUMNS

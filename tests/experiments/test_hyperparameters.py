@@ -50,6 +50,7 @@ def make_trial_arrays(dim: int, **changes: Any) -> arrays.TrialArrays:
         log_ties=jnp.float32(0.0),
         mean_D=jnp.zeros(dim),
         inv_std_D=jnp.ones(dim),
+        first_photo=jnp.int32(0),
         val_rows_CB=jnp.zeros((1, 1), jnp.int32),
     )
 
@@ -66,6 +67,7 @@ def torch_run(work: dict[str, Any], run: dict[str, Any]) -> tuple[list[float], d
         jnp.asarray(work["features"], jnp.float32),
         jnp.asarray(work["pairs"], jnp.int32),
         jnp.asarray(work["preference"], jnp.float32),
+        normal_scores=jnp.zeros((0, 0)),
     )
     trial_arrays = make_trial_arrays(
         data.features_ND.shape[1],

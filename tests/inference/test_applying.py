@@ -29,6 +29,8 @@ from jaxrank.inference.evaluate import Evaluation, evaluate_model
 from jaxrank.inference.rank import rank_photos
 from jaxrank.inference.saved_model import Model, load_model, save_model
 from jaxrank.io import seal
+from jaxrank.scaling import fit_scaling
+from jaxrank.training.state import InitialWeights
 
 
 def save_linear(folder: Path, columns: Mapping[str, Sequence[str]], **changes: Any) -> Path:
@@ -42,14 +44,15 @@ def save_linear(folder: Path, columns: Mapping[str, Sequence[str]], **changes: A
         params["loss"] = {"log_ties": np.float32(changes.pop("log_ties"))}
     seen |= {how: changes.pop(how) for how in ("train", "val") if how in changes}
     facts |= {key: changes.pop(key) for key in ("slope", "caveats") if key in changes}
+    changes = {"input_scaling": "standard"} | changes
     e = experiment("e", mlp_hidden_dims=(), blocks=tuple(columns), **changes)
+    scaling = fit_scaling(np.zeros((1, width), np.float32), np.zeros(1, int))
+    mean = np.ones(width, np.float32)
     save_model(
         folder,
         card_of(e, **facts),
         {name: tuple(names) for name, names in columns.items()},
-        params,
-        np.full(width, 1, np.float32),
-        np.full(width, 0.5, np.float32),
+        InitialWeights(params, scaling._replace(mean_D=mean, inv_std_D=mean / 2)),
         seen,
     )
     return folder
@@ -746,11 +749,9 @@ def test_scores_that_are_no_numbers_are_told(
     saved = load_model(model)
     save_model(
         model,
-        card_of(experiment("e", mlp_hidden_dims=(), blocks=("clip",))),
+        card_of(saved.card.experiment),
         saved.block_columns,
-        {"params": {"kernel_0": np.full((1, 1), 1e3, np.float32)}},
-        saved.mean_D,
-        saved.inv_std_D,
+        InitialWeights({"params": {"kernel_0": np.full((1, 1), 1e3, np.float32)}}, saved.scaling),
         {"train": [], "val": []},
     )
     words = [*without(inputs.words("rank"), "features"), f"--features={inputs.folder / 'huge'}"]
@@ -784,3 +785,44 @@ def test_without_pairs_and_features_the_embedded_data_are_meant(
     assert main(["launch.py", "rank", "--model=model"]) == 0
     assert f"{len(photos)} photos, 30 series" in capsys.readouterr().out
     assert len(list((tmp_path / "outputs" / "rank").glob("rank_*/rankings.csv"))) == 1
+
+
+IQA_ALONE = Block(
+    ["a", "b", "c", "d"],
+    ["sharpness", "exposure", "contrast"],
+    np.array([[1, 5, 0], [2, 9, 0], [3, 7, 0], [9, 8, 1]], np.float32),
+)
+
+
+def test_without_preferences_a_baseline_gives_an_order() -> None:
+    found = rank_photos(features={"iqa": IQA_ALONE}, baseline="signed_sum")
+    assert found.table["image"].tolist() == ["d", "b", "c", "a"]
+    assert found.table["p_best"].isna().all()
+    assert any("no preference was used" in note for note in found.notes)
+    assert any("p_best is unknown" in note for note in found.notes)
+    by_number = rank_photos(features={"iqa": IQA_ALONE}, baseline="sharpness").table
+    assert by_number["image"].tolist() == ["d", "c", "b", "a"]
+
+
+def test_a_baseline_is_measured_as_a_model_is() -> None:
+    pairs = frame([("1", "a", "b", 0.9), ("1", "c", "d", 0.2), ("1", "a", "d", 0.8)])
+    found = evaluate_model(pairs=pairs, features={"iqa": IQA_ALONE}, baseline="sharpness")
+    assert row_of(found, "sharpness")["accuracy"] == pytest.approx(1 / 3)
+    assert set(found.metrics["scorer"]) == {
+        "sharpness", "chance", "exposure", "contrast", "signed_sum"
+    }  # fmt: skip
+    assert len(found.metrics) == 5
+    assert found.predictions["score_a"].tolist() == [1, 3, 1]
+
+
+def test_a_model_or_a_baseline_is_given_and_not_both(
+    linear: Model, inputs: Inputs, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(UserError, match="give one of --model and --baseline"):
+        rank_photos(linear, {"iqa": IQA_ALONE}, baseline="sharpness")
+    with pytest.raises(UserError, match="give one of --model and --baseline"):
+        evaluate_model(pairs=TABLE, features={"iqa": IQA_ALONE})
+    with pytest.raises(UserError, match="the features have no block 'iqa' \\(they have clip\\)"):
+        rank_photos(features={"clip": IQA_ALONE}, baseline="sharpness")
+    words = [*without(inputs.words("rank"), "model"), "--baseline=ridge"]
+    refused(inputs, capsys, words, "--baseline=ridge: ")

@@ -14,6 +14,8 @@ from jaxrank.experiments.hyperparameters import read_experiments
 from jaxrank.inference.saved_model import load_model, save_model
 from jaxrank.io import seal
 from jaxrank.models import Scorer
+from jaxrank.scaling import fit_scaling
+from jaxrank.training.state import InitialWeights
 
 
 @pytest.fixture
@@ -21,15 +23,15 @@ def saved(tmp_path: Path) -> Path:
     experiment = read_experiments(default.get_config(), ["tiny_mlp"], {})[0]
     experiment = dataclasses.replace(experiment, mlp_hidden_dims=(4,), blocks=("clip", "iqa"))
     params = Scorer((4,)).init(jax.random.key(0), np.zeros((1, 3), np.float32))
+    fitted_on = np.random.default_rng(0).standard_normal((20, 3)).astype(np.float32)
+    scaling = fit_scaling(fitted_on, np.arange(20), [0, 1, 2])
     folder = tmp_path / "mod\u00e8le 1"
     folder.mkdir()
     save_model(
         folder,
         card_of(experiment, fold=2, seed=1),
         {"clip": ("c0", "c1"), "iqa": ("sharpness",)},
-        params,
-        np.array([1, 2, 3], np.float32),
-        np.array([1, 0.5, 2], np.float32),
+        InitialWeights(params, scaling),
         {"train": ["p"], "val": ["q"]},
     )
     return folder
@@ -53,7 +55,7 @@ def test_a_loaded_model_scores_as_the_formula_says(saved: Path) -> None:
     for photo, score in scores.items():
         clip = features["clip"].values[features["clip"].photos.index(photo)]
         iqa = features["iqa"].values[features["iqa"].photos.index(photo)]
-        x = (np.concatenate([clip, iqa]) - model.mean_D) * model.inv_std_D
+        x = model.scaling.apply(np.concatenate([clip, iqa])[None])[0]
         weights = model.params["params"]
         hidden = np.maximum(x @ weights["kernel_0"].T + weights["bias_0"], 0)
         expected = hidden @ weights["kernel_1"].T
@@ -203,3 +205,33 @@ def test_hyperparameters_that_a_model_lacks_have_their_defaults(saved: Path) -> 
     path.write_text(json.dumps(record))
     reseal(saved)
     assert "not a model folder" in refusal(saved)
+
+
+def test_a_model_without_normal_scores_is_one_of_before_them(saved: Path) -> None:
+    """Its record lacks `input_scaling`, and its arrays the knots; it scores as it did."""
+    model = load_model(saved)
+    plain = fit_scaling(np.eye(3, dtype=np.float32), np.arange(3))
+    old = dataclasses.replace(model.card.experiment, input_scaling="standard")
+    card = dataclasses.replace(model.card, experiment=old)
+    weights = InitialWeights(model.params, plain)
+    save_model(saved, card, model.block_columns, weights, {"train": [], "val": []})
+    record = json.loads((saved / "model.json").read_text())
+    del record["card"]["experiment"]["input_scaling"]
+    (saved / "model.json").write_text(json.dumps(record))
+    (saved / seal.CHECKSUMS).unlink()
+    seal.write_seal(saved, seal.checksums(saved))
+    loaded = load_model(saved)
+    assert loaded.card.experiment.input_scaling == "standard"
+    features = store(["p", "q", "r"])
+    expected = load_model(saved)._replace(scaling=plain).score(features)
+    np.testing.assert_array_equal(loaded.score(features), expected)
+    assert loaded.digest != model.digest
+
+
+def test_the_knots_are_part_of_the_model(saved: Path) -> None:
+    model = load_model(saved)
+    assert model.scaling.knots_JK.shape == (3, 256)
+    moved = model._replace(scaling=model.scaling._replace(knots_JK=model.scaling.knots_JK + 1))
+    assert moved.digest != model.digest
+    features = store(["p", "q", "r"])
+    assert not np.array_equal(moved.score(features), model.score(features))

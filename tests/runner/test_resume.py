@@ -66,7 +66,7 @@ def tables_of(workdir: Path) -> list[pd.DataFrame]:
 def weights_of(workdir: Path) -> dict[str, list[np.ndarray]]:
     models = {path.parent.name: jaxrank.load_model(path) for path in workdir.glob("*/model")}
     return {
-        name: [*map(np.asarray, jax.tree.leaves(m.params)), m.mean_D, m.inv_std_D]
+        name: [*map(np.asarray, jax.tree.leaves(m.params)), *m.scaling]
         for name, m in models.items()
     }
 

@@ -118,9 +118,13 @@ def test_rules_and_the_linear_reference_stand_in_the_same_table(searched: Any) -
     summary = pd.read_csv(searched.workdir / "summary.csv")
     assert set(summary["experiment_name"]) == {
         "tiny_mlp", "clip_only", "iqa_only", "linear", "shuffled", "chance", "position",
-        "sharpness", "exposure", "colorfulness", "contrast", "tiny_mlp (mean of 2 seeds)",
+        "sharpness", "exposure", "colorfulness", "contrast", "best_heuristic", "signed_sum",
+        "ridge", "tiny_mlp (mean of 2 seeds)",
         "clip_only (mean of 2 seeds)", "iqa_only (mean of 2 seeds)",
         "linear (mean of 2 seeds)"}  # fmt: skip
+    ridge = summary[summary["experiment_name"] == "ridge"].iloc[0]
+    assert ridge["status"] == "rule"
+    assert ridge["test_accuracy"] > 0.6  # the data have a linear quality
     assert summary["val_accuracy"].is_monotonic_decreasing
     linear = summary[summary["experiment_name"] == "linear"].iloc[0]
     assert (linear["parameters"], linear["blocks"]) == (15, "clip,cnn,iqa")

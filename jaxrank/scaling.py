@@ -1,0 +1,108 @@
+"""What is done to a photo's numbers before a model sees them: normal scores, then standardisation.
+
+Axis letters: N photos, D columns, J of them with normal scores, K knots.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from scipy.special import ndtri
+
+# The choices of the hyperparameter `input_scaling`. AUTO: normal scores for blocks of at most
+# MOST_COLUMNS columns, such as image-quality numbers, whose units and tails are accidents;
+# embeddings, whose directions mean something together, are standardised.
+AUTO, STANDARD, NORMAL_SCORES = INPUT_SCALINGS = ("auto", "standard", "normal_scores")
+MOST_COLUMNS = 32
+# Between two knots lie at most 0.4% of the training photos, or one value.
+NUM_KNOTS = 256
+
+
+class Scaling(NamedTuple):
+    """Fitted on training photos, and kept with the model.
+
+    Attributes:
+      mean_D, inv_std_D: float32, after the normal scores; see `fit_scaling`.
+      columns_J: int32, the columns that become normal scores.
+      knots_JK: float32, values of those columns, rising; short of NUM_KNOTS the last is repeated.
+      scores_JK: float32, the normal scores of these values.
+    """
+
+    mean_D: np.ndarray
+    inv_std_D: np.ndarray
+    columns_J: np.ndarray
+    knots_JK: np.ndarray
+    scores_JK: np.ndarray
+
+    def normal_scores(self, raw_ND: np.ndarray) -> np.ndarray:
+        """The columns `columns_J` as normal scores, float32 [N, J].
+
+        Linear between knots; below the first and above the last as these, so that a photo unlike
+        all training photos is no more extreme than the most extreme of them.
+        """
+        scores = np.empty((len(raw_ND), len(self.columns_J)), np.float32)
+        for j, column in enumerate(self.columns_J):
+            scores[:, j] = np.interp(raw_ND[:, column], self.knots_JK[j], self.scores_JK[j])
+        return scores
+
+    def apply(self, raw_ND: np.ndarray) -> np.ndarray:
+        """What the model reads, float32 [N, D]."""
+        if len(self.columns_J):
+            raw_ND = raw_ND.copy()
+            raw_ND[:, self.columns_J] = self.normal_scores(raw_ND)
+        return (raw_ND - self.mean_D) * self.inv_std_D
+
+
+def normal_score_columns(
+    block_columns: Mapping[str, Sequence[str]], blocks: Sequence[str], input_scaling: str
+) -> np.ndarray:
+    """Which columns become normal scores, int32 [J], as positions in the columns of `blocks`."""
+    chosen = [
+        input_scaling == NORMAL_SCORES
+        or (input_scaling == AUTO and len(block_columns[name]) <= MOST_COLUMNS)
+        for name in blocks
+        for _ in block_columns[name]
+    ]
+    return np.flatnonzero(chosen).astype(np.int32)
+
+
+def fit_scaling(
+    raw_ND: np.ndarray, train_photos: np.ndarray, columns_J: Sequence[int] | np.ndarray = ()
+) -> Scaling:
+    """Normal scores of some columns; then mean and 1/standard deviation of all.
+
+    A column that does not vary over the training photos gets the factor 0: it says nothing there,
+    and dividing by a deviation of rounding errors would blow up what it says elsewhere.
+
+    Args:
+      raw_ND: float32.
+      train_photos: rows of it.
+      columns_J: those that become normal scores.
+    """
+    values = raw_ND[train_photos].astype(np.float64)
+    columns_J = np.asarray(columns_J, np.int32)
+    knots_JK, scores_JK = np.zeros((2, len(columns_J), NUM_KNOTS), np.float32)
+    for j, column in enumerate(columns_J):
+        knots_JK[j], scores_JK[j] = _fit_knots(values[:, column])
+        values[:, column] = np.interp(values[:, column], knots_JK[j], scores_JK[j])
+    mean, deviation = values.mean(axis=0), values.std(axis=0)
+    # Equal 32-bit numbers have a deviation of about 1e-16 of their size in 64 bits; numbers that
+    # differ at all, one of more than 1e-8 of it divided by the root of their count.
+    varies = deviation > 1e-12 * np.abs(mean)
+    inv_std = np.divide(1.0, deviation, out=np.zeros_like(deviation), where=varies)
+    return Scaling(
+        mean.astype(np.float32), inv_std.astype(np.float32), columns_J, knots_JK, scores_JK
+    )
+
+
+def _fit_knots(values_N: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Values [K] and their normal scores [K]: the normal quantile of the average rank, less one
+    half, as a share of the photos. Equal values have one rank (a clipped number ties on its limit).
+    """
+    distinct, counts = np.unique(values_N, return_counts=True)
+    share = (np.cumsum(counts) - counts / 2) / len(values_N)
+    if len(distinct) > NUM_KNOTS:
+        chosen = np.searchsorted(share, np.linspace(share[0], share[-1], NUM_KNOTS))
+    else:
+        chosen = np.minimum(np.arange(NUM_KNOTS), len(distinct) - 1)
+    return distinct[chosen], ndtri(share[chosen])
