@@ -3,8 +3,9 @@
     python benchmarks/few_pairs.py --sets=20     # half an hour on two busy cores
 
 For each set 16 simulated series of 8 photos, all 448 pairs: the search that `search` runs without
-flags, and the baseline `ridge`, which is fitted on the training pairs of the same folds. The sets are independent, so the interval of the
-mean difference is Student's. Then 8 series of 4 photos, 48 pairs: the steps of every trial.
+flags, and the baseline `ridge`, which is fitted on the training pairs of the same folds. The sets
+are independent, so the interval of the mean difference is Student's. Then 8 series of 4 photos, 48
+pairs: the steps of every trial.
 """
 
 import argparse
