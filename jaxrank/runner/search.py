@@ -8,12 +8,13 @@ import logging
 import os
 import platform
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, NamedTuple, Unpack
 
 import jax
+import numpy as np
 import pandas as pd
 from rich.console import Console
 
@@ -25,12 +26,16 @@ from jaxrank.data.inputs import FeaturesInput, PairsInput
 from jaxrank.errors import AuditFailed, Stopped, UserError, did_you_mean
 from jaxrank.evaluation import leaderboard
 from jaxrank.evaluation.evaluator import (
+    ORDERED_SPLITS,
     Evaluator,
     baseline_metrics,
     make_evaluator,
     position_metrics,
 )
+from jaxrank.evaluation.hits import baseline_accuracy
+from jaxrank.evaluation.yardstick import Baseline
 from jaxrank.io import atomic, documents, notebook, tables
+from jaxrank.metrics import pair_differences
 from jaxrank.planning.cohort import num_parameters
 from jaxrank.reporting import progress
 from jaxrank.reporting.leaderboard import with_intervals
@@ -286,10 +291,14 @@ def _report(folder: Path, ready: Workspace, evaluator: Evaluator) -> SearchResul
     names = [
         e.name for e in prepared.experiments if e.name not in prepared.skipped and not e.is_control
     ]
-    ranking = leaderboard.rank(results, evaluator, names)
-    summary = with_intervals(_summarise(prepared, trials, evaluator), ranking)
-    best = prepared.ceiling_scores_N
-    ceiling = None if best is None else baseline_metrics(best, evaluator, prepared.trained_folds)
+    parameters = {
+        trial.experiment.name: num_parameters(cohort.input_dim, trial.experiment)
+        for cohort in prepared.cohorts
+        for trial in cohort.trials
+    }
+    ranking = leaderboard.rank(results, evaluator, names, _baselines(prepared), parameters)
+    summary = with_intervals(_summarise(prepared, trials, parameters, evaluator), ranking)
+    ceiling = _ceiling(prepared, evaluator)
     caveats = prepared.data.caveats
     section = write_sections(Report(folder, results, evaluator, ranking, summary, caveats, ceiling))
     data_notes = describe(prepared)
@@ -311,18 +320,44 @@ def _report(folder: Path, ready: Workspace, evaluator: Evaluator) -> SearchResul
     return SearchResult(folder, summary, trials, section.notes, data_notes, caveats, experiments)
 
 
-def _summarise(prepared: Prepared, trials: pd.DataFrame, evaluator: Evaluator) -> pd.DataFrame:
-    """The table `summary.csv` without its intervals."""
+def _baselines(prepared: Prepared) -> list[Baseline]:
+    dataset = prepared.dataset
+    scorers = [
+        Baseline(name=name, difference_FM=pair_differences(scores_N, dataset.pair_rows_M2))
+        for name, scores_N in baselines.heuristic_scores(dataset).items()
+    ]
+    first_wins_M = np.ones(len(dataset.preference_M), np.float32)
+    return [
+        *scorers,
+        Baseline(name=baselines.POSITION, difference_FM=first_wins_M, competes=False),
+    ]
+
+
+def _ceiling(prepared: Prepared, evaluator: Evaluator) -> dict[str, float] | None:
+    """For simulated data, the pooled accuracies of the best possible scorer."""
+    if prepared.ceiling_scores_N is None:
+        return None
+    difference_M = pair_differences(prepared.ceiling_scores_N, prepared.dataset.pair_rows_M2)
+    return {
+        f"{splits.SPLIT_NAMES[split]}_accuracy": baseline_accuracy(
+            difference_M, evaluator, split, prepared.trained_folds
+        )
+        for split in ORDERED_SPLITS
+    }
+
+
+def _summarise(
+    prepared: Prepared,
+    trials: pd.DataFrame,
+    parameters: Mapping[str, int],
+    evaluator: Evaluator,
+) -> pd.DataFrame:
+    """The table `summary.csv` with means over trials and without its intervals."""
     rules = {
         name: baseline_metrics(scores_N, evaluator, prepared.trained_folds)
         for name, scores_N in baselines.heuristic_scores(prepared.dataset).items()
     }
     rules[baselines.POSITION] = position_metrics(evaluator, prepared.trained_folds)
-    parameters = {
-        trial.experiment.name: num_parameters(cohort.input_dim, trial.experiment)
-        for cohort in prepared.cohorts
-        for trial in cohort.trials
-    }
     return summarise(
         prepared.experiments, prepared.skipped, trials, parameters, rules, prepared.data.caveats
     )
