@@ -75,10 +75,9 @@ def examine(seed: int, design: Design, seeds: str, deviation: float) -> dict[str
         found[f"{rule}: regret"] = true_X.max() - true_X[x]
         found[f"{rule}: best"] = x == true_X.argmax()
         found[f"{rule}: bias"] = tested_X[x] - models_X[x]
-    for rule, by in (("validation", validation), ("out of fold", test)):
-        corrected = selection.chosen_score(by, test)
-        found[f"{rule}: corrected"] = corrected.corrected - models_X[corrected.entry]
-        found[f"{rule}: printed"] = (
+    printed = selection.chosen_score(validation, test, np.arange(len(test.names)))
+    assert printed is not None
+    found["printed: bias"] = printed.accuracy - models_X[printed.entry]
             min(corrected.corrected, corrected.raw) - models_X[corrected.entry]
         )
     return {key: float(value) for key, value in found.items()}

@@ -190,12 +190,18 @@ def _seeds(hits: Hits) -> SeedVariance:
     """Seed variances of all entries: an ensemble has that of its experiment's trainings."""
     single_X = ~hits.is_baseline_X & (hits.trained_as_X == np.arange(len(hits.names)))
     of_singles = seed_variance.estimate(hits.hits_XFKS[single_X], hits.weight_FS)
-    spread = []
-    for value_Y in of_singles[:3]:
+
+    def of_all(value_Y: np.ndarray) -> np.ndarray:
         value_X = np.zeros(len(single_X))
         value_X[single_X] = value_Y
-        spread.append(np.where(hits.is_baseline_X, 0.0, value_X[hits.trained_as_X]))
-    return SeedVariance(*spread, of_singles.source)
+        return np.where(hits.is_baseline_X, 0.0, value_X[hits.trained_as_X])
+
+    return SeedVariance(
+        of_all(of_singles.measured_X),
+        of_all(of_singles.series_X),
+        of_all(of_singles.freedom_X),
+        of_singles.source,
+    )
 
 
 def _deviations(
@@ -365,7 +371,7 @@ def _truly_best(draws: Draws, factors_X: np.ndarray) -> tuple[np.ndarray, np.nda
         return tied_X, low_X, high_X
     for x in draws.alive:
         tied_X[x] = not _with_intervals(draws, x, factors_X[x]).better.any()
-    for x in np.flatnonzero(tied_X):
+    for x in np.flatnonzero(tied_X).tolist():
         to_x = _with_intervals(draws, x, factors_X[x])
         low_X, high_X = np.fmin(low_X, to_x.low), np.fmax(high_X, to_x.high)
     high_X[tied_X] = 0.0

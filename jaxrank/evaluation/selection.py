@@ -72,13 +72,12 @@ def chosen_score(
         corrected = float("nan")
     elif num_shared and len(candidates) > 1:
         used_S = selecting_S | measuring_S
-        corrected = _bootstrap_bias_corrected(
-            *(
-                (s.hits_XS[candidates][:, used_S].T, s.weight_XS[candidates][:, used_S].T)
-                for s in (selecting, measuring)
-            ),
-            resamples(int(used_S.sum()), num_draws, np.random.default_rng(seed)),
+        selecting_SX, measuring_SX = (
+            (s.hits_XS[candidates][:, used_S].T, s.weight_XS[candidates][:, used_S].T)
+            for s in (selecting, measuring)
         )
+        drawn = resamples(int(used_S.sum()), num_draws, np.random.default_rng(seed))
+        corrected = _bootstrap_bias_corrected(selecting_SX, measuring_SX, drawn)
     return Chosen(
         int(candidates[best]),
         len(candidates),

@@ -129,7 +129,7 @@ def _about_best(names: Sequence[str], test: Standings) -> list[str]:
     lines = []
     if tied_X.any():
         listed = _listed(
-            f"{names[x]} (at most {-100 * test.best_ci_low[x]:.1f} points below the best)"
+            f"{names[x]} (at most {abs(100 * test.best_ci_low[x]):.1f} points below the best)"
             for x in _by_mean(tied_X, test)
         )
         lines.append(f"May be as good as {names[best]} or better: {listed}.")
@@ -137,11 +137,11 @@ def _about_best(names: Sequence[str], test: Standings) -> list[str]:
         lines.append(f"Nothing else may be as good as {names[best]}.")
     if lower_X.any():
         first, *more = _by_mean(lower_X, test)
-        low, high = -100 * test.best_ci_high[first], -100 * test.best_ci_low[first]
+        low, high = abs(100 * test.best_ci_high[first]), abs(100 * test.best_ci_low[first])
         also = f", and {len(more)} more" if more else ""
         lines.append(
-            f"Not the best: {names[first]}, {-100 * test.to_best.difference[first]:.1f} points "
-            f"lower ({low:.1f} to {high:.1f}){also}."
+            f"Below the best: {names[first]} by {-100 * test.to_best.difference[first]:.1f} points "
+            f"({low:.1f} to {high:.1f}){also}."
         )
     return lines
 

@@ -255,7 +255,7 @@ def test_the_command_line_gives_what_python_gives(
     out = capsys.readouterr().out
     assert status == 0
     assert str(workdir) in out
-    assert "Chosen by validation:" in out
+    assert "Selected by validation from " in out
     pd.testing.assert_frame_equal(
         without_times(workdir / "summary.csv"), without_times(searched.workdir / "summary.csv")
     )
@@ -361,8 +361,6 @@ def test_a_rule_that_wins_and_experiments_that_hardly_trained_are_said(
     rule, best = rows.loc["sharpness"], rows[rows["status"] == "completed"].iloc[0]
     assert rule["val_accuracy"] > best["val_accuracy"]
     said = "\n".join(result.notes)
-    shares = f"{100 * rule['val_accuracy']:.1f}% against {100 * best['val_accuracy']:.1f}%"
-    assert f"The baseline 'sharpness' is right on more of the validation pairs, {shares}" in said
     pairs = small_data[0].table
     in_train = splits.split_pairs(pairs)[0] == splits.TRAIN
     steps = 2 * -(-int(in_train.sum()) // 64)
@@ -376,7 +374,7 @@ def test_a_search_that_learned_says_neither(small_data: SmallData, tmp_path: Pat
         *small_data, experiments=["tiny_mlp"], overrides=overrides, workdir=tmp_path / "w"
     )
     assert result.summary["status"].iloc[0] == "completed"  # the best row is a trained one
-    assert not any(line.startswith(("The baseline", "Hardly")) for line in result.notes)
+    assert not any(line.startswith("Hardly") for line in result.notes)
 
 
 def test_resume_says_that_there_was_nothing_to_go_on_with(
