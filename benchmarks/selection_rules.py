@@ -78,8 +78,6 @@ def examine(seed: int, design: Design, seeds: str, deviation: float) -> dict[str
     printed = selection.chosen_score(validation, test, np.arange(len(test.names)))
     assert printed is not None
     found["printed: bias"] = printed.accuracy - models_X[printed.entry]
-            min(corrected.corrected, corrected.raw) - models_X[corrected.entry]
-        )
     return {key: float(value) for key, value in found.items()}
 
 
