@@ -1,10 +1,10 @@
 """Does the leaderboard keep its word? Simulated searches of ten experiments of known accuracy.
 
-    python benchmarks/identical_searches.py --searches=1000 --power_searches=200
+    python benchmarks/identical_searches.py --searches=1000 --power_searches=300
 
-It took 23 minutes on two busy cores. Nothing is trained: what trained models get right is drawn, at
-the real size (4,300 series), so that the true accuracy of every model is known exactly. The
-generative model, by photo i of series s:
+A search takes a tenth of a second. Nothing is trained: what trained models get right is drawn, so
+that the true accuracy of every model is known exactly. The generative model, by photo i of series
+s:
 
     appeal      u_i ~ N(0, 1)
     people      prefer i to j where u_i - u_j + noise > 0, noise ~ N(0, 2)
@@ -16,18 +16,19 @@ an experiment x (two configurations err on different photos), and own to one tra
 answers of two experiments are correlated, and so are those of the pairs of a series. E_m is solved
 for the model's true accuracy on new series, an integral over b_s:
 
-    accuracy_m = 62% + shift of the experiment + 0.5 points fold + 0.5 points seed, each x N(0, 1).
+    accuracy_m = 62% + shift of the experiment + 0.5 points fold + deviation of the seed.
 
-The fold's deviation is common to all experiments. The baseline has errors of its own and 62%.
+Seeds deviate by 0.5 points in all experiments (equal), by 0.1 to 2.5 (unequal), or by 0.3 in nine
+and 2.5 in one (one_noisy). The fold's deviation is common to all experiments. The baseline has
+errors of its own and 62%.
 
-Printed, for one split and five folds, one seed and three:
-- of ten equally good experiments (no shift): searches that call any two different, that call one
-  better than the equal baseline; the same with 1.96 standard errors a difference ("unadjusted");
-- coverage of the 95% intervals for the mean accuracy of the trained models on new series;
-- of ten where one is better by a stated difference: how often it is told apart from another, and
-  the mean of the predicted power;
-- how much too good the score of the chosen experiment is, against the true mean of its models:
-  raw; corrected (`selection.chosen_score`); and chosen inside each fold.
+Printed, in percent of searches, for one split and five folds, one seed and three:
+- of each family of intervals, searches in which an interval misses the truth; the goal is 2.5%. The
+  truth is that of experiments, or of the trained models where there is one of each;
+- searches that leave the truly best, or any that is as good, out of the set tied for best;
+- coverage of the 95% intervals for the accuracy of the trained models on new series; goal 93 to 97;
+- of ten where the first is better by 3 points: how often it is found better than the baseline, by
+  its family and by all pairs, which was the rule before.
 """
 
 import argparse
@@ -248,7 +249,7 @@ def examine(seed: int, design: Design, seeds: str, better: float) -> dict[str, f
         wrong_X = (low_X > truth_X + 1e-12) | (high_X < truth_X - 1e-12)
         return bool(wrong_X[mine].any())
 
-    found = {}
+    found: dict[str, float | bool] = {}
     for role, reference in (("baseline", BASELINE), ("chance", CHANCE)):
         to = table.to[role]
         found[f"{role}: an interval misses"] = misses(to.low, to.high, true_X - true_X[reference])
@@ -271,10 +272,6 @@ def examine(seed: int, design: Design, seeds: str, better: float) -> dict[str, f
         low > 0 for x, y, _, low, _ in pairs if (x, y) == (0, BASELINE)
     )
     found["others left out of the set"] = (~table.tied_for_best[1:NUM_EXPERIMENTS]).mean()
-    found["others lower by all pairs"] = np.mean(
-        [low > 0 for x, y, _, low, _ in pairs if x == 0 and 0 < y < NUM_EXPERIMENTS]
-    )
-    found["others lower (interval)"] = (table.best_ci_high[1:NUM_EXPERIMENTS] < 0).mean()
     found["error"] = np.median(to.error[mine])
     found["seconds"] = seconds
     return {key: float(value) for key, value in found.items()}

@@ -28,6 +28,7 @@ def evaluator() -> Evaluator:
 
 
 def baseline(name: str, *rows: list[float], judged: list[list[float]] | None = None) -> Baseline:
+    """One row for all folds, or a row a fold."""
     return Baseline(
         name=name,
         difference_FM=np.array(rows if len(rows) > 1 else rows[0]),
@@ -50,12 +51,15 @@ def test_each_fold_has_its_own_and_test_pairs_say_nothing(evaluator: Evaluator) 
 
 def test_a_fitted_baseline_is_not_judged_by_what_it_was_fitted_on(evaluator: Evaluator) -> None:
     """It is right on every training pair, and wrong on validation pairs."""
-    rows = [[1, 1, -1, 1], [1, -1, 1, 1]]
+    rows: list[list[float]] = [[1, 1, -1, 1], [1, -1, 1, 1]]
     rule = baseline("rule", [1, -1, 1, 1])
     judged = [[NAN, NAN, -1, 1], [NAN, -1, NAN, NAN]]
     fitted = baseline("ridge", *rows, judged=judged)
     assert yardstick.strongest([fitted, rule, CHANCE], evaluator, [0]).names == ("rule",)
-    inner = [[1, 1, 1, 1], [1, 1, 1, 1]]  # inner out-of-fold predictions are right
+    inner: list[list[float]] = [
+        [1, 1, 1, 1],
+        [1, 1, 1, 1],
+    ]  # inner out-of-fold predictions are right
     fitted = baseline("ridge", *rows, judged=inner)
     found = yardstick.strongest([fitted, rule, CHANCE], evaluator, [0])
     assert found.names == ("ridge",)
