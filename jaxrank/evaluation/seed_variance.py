@@ -107,9 +107,12 @@ def _over_seeds(hits_XFKS: np.ndarray, weight_FS: np.ndarray) -> _Own:
 def _over_folds(hits_XFKS: np.ndarray, weight_FS: np.ndarray) -> _Own:
     """Variances over folds, less the means of folds and of experiments; of complete experiments
     with one seed a fold."""
-    first_XFS = np.array([_first_seed(hits_FKS) for hits_FKS in hits_XFKS], np.float64)
+    num_folds, _, num_series = hits_XFKS.shape[1:]
+    first_XFS = np.zeros((len(hits_XFKS), num_folds, num_series))
+    for x, hits_FKS in enumerate(hits_XFKS):
+        first_XFS[x] = _first_seed(hits_FKS)
     complete_X = ~np.isnan(first_XFS).any(axis=(1, 2))
-    num_entries, num_folds = int(complete_X.sum()), len(weight_FS)
+    num_entries = int(complete_X.sum())
     measured_X, series_X, freedom_X = np.zeros((3, len(hits_XFKS)))
     if num_entries < 2 or num_folds < 2:
         return _Own(measured_X, series_X, freedom_X)

@@ -3,14 +3,17 @@
 import numpy as np
 import pandas as pd
 import pytest
+from small_data import experiment, result_of
 
 from jaxrank.data import splits
 from jaxrank.data.dataset import SplitDataset, align
 from jaxrank.data.feature_store import Block
 from jaxrank.data.preferences import Preferences
-from jaxrank.evaluation import yardstick
+from jaxrank.evaluation import leaderboard, yardstick
 from jaxrank.evaluation.evaluator import Evaluator, make_evaluator
+from jaxrank.evaluation.leaderboard import Ranking
 from jaxrank.evaluation.yardstick import Baseline
+from jaxrank.planning.trials import Trial
 
 NAN = np.nan
 
@@ -73,3 +76,29 @@ def test_worse_than_chance_and_position_are_never_the_yardstick(evaluator: Evalu
     assert found.label == "chance"
     even = baseline("even", [1, 1, -1, -1])  # fold 1: one of three right
     assert yardstick.strongest([even, CHANCE], evaluator, [1]).label == "chance"
+
+
+def ranked(evaluator: Evaluator, *baselines: Baseline) -> Ranking:
+    """One experiment that is right everywhere, in both folds."""
+    scores = np.arange(8, 0, -1).astype(np.float32)
+    results = [result_of(Trial(experiment("one"), fold, 0), scores) for fold in (0, 1)]
+    return leaderboard.rank(results, evaluator, ["one"], [*baselines, CHANCE], {"one": 9})
+
+
+def test_the_yardstick_of_several_folds_is_one_entry(evaluator: Evaluator) -> None:
+    first, last = baseline("first", [1, 1, 1, 0]), baseline("last", [0, 1, 1, 1])
+    found = ranked(evaluator, first, last)
+    assert found.names == ("one", "first", "last", "chance", leaderboard.MIXED)
+    assert found.yardstick_label == "strongest baseline (first in 1, last in 1 of 2 folds)"
+    # Fold 0 tests the fourth pair with the first baseline, fold 1 the first pair with the last.
+    np.testing.assert_allclose(found.by_test.mean, [1, 0.75, 0.75, 0.5, 0.5])
+    alone = ranked(evaluator, last, baseline("poor", [-1, -1, -1, 1]))
+    assert alone.names[alone.yardstick] == alone.yardstick_label == "last"
+
+
+def test_a_yardstick_that_tests_below_chance_is_replaced_by_chance(evaluator: Evaluator) -> None:
+    rule = baseline("rule", [1, 1, 1, -1], [-1, 1, 1, 1])
+    found = ranked(evaluator, rule)
+    assert found.by_test.mean[found.names.index("rule")] == 0
+    assert found.yardstick_label == found.names[found.yardstick] == "chance"
+    assert found.by_test.to["yardstick"].reference == found.by_test.to["chance"].reference

@@ -545,8 +545,8 @@ def test_every_file_that_is_gone_is_written_again_to_the_same_bits(
     assert kinds >= {
         "config.json", "environment.json", "splits.csv", "audit.json", "audit.txt", "errors.csv",
         "trials.csv", "summary.csv", "results.json", "leaderboard.txt", "leaderboard.png",
-        "reliability.png", "comparisons.csv", "history.csv", "training_curves.png", "predictions.csv",
-        "test_results.json", "model.json", "photos.json",
+        "reliability.png", "comparisons.csv", "history.csv", "training_curves.png",
+        "predictions.csv", "test_results.json", "model.json", "photos.json",
     }  # fmt: skip
     before = {name: (workdir / name).read_bytes() for name in files}
     # One experiment's file: the others' are left alone.
