@@ -56,7 +56,7 @@ class Yardstick:
         if len(counts) == 1:
             return self.names[0]
         chosen = ", ".join(f"{name} in {count}" for name, count in counts)
-        return f"strongest baseline ({chosen} of {len(self.names)} folds)"
+        return f"{chosen} of {len(self.names)} folds"
 
 
 def strongest(

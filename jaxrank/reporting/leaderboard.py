@@ -128,7 +128,7 @@ def _table(ranking: Ranking) -> pd.DataFrame:
         "test 95%": _intervals(test.ci_low, test.ci_high),
         "weighted": _rounded(weighted.mean),
         "weighted 95%": _intervals(weighted.low, weighted.high),
-        **differences(ranking.yardstick_label, test.to[YARDSTICK]),
+        **differences("strongest baseline", test.to[YARDSTICK]),
         **differences(CHANCE, test.to[CHANCE]),
         "to best": _rounded(test.to_best.difference),
         "to best, interval": _intervals(test.best_ci_low, test.best_ci_high),

@@ -9,13 +9,17 @@ from jaxrank.baselines import CHANCE
 from jaxrank.data import splits
 from jaxrank.evaluation.comparison import Differences, Standings
 from jaxrank.evaluation.evaluator import Evaluator, control_z
-from jaxrank.evaluation.leaderboard import YARDSTICK
+from jaxrank.evaluation.leaderboard import MIXED, YARDSTICK
 from jaxrank.evaluation.seed_variance import UNKNOWN
 from jaxrank.evaluation.selection import POWER, Chosen, Needed, needed
 from jaxrank.evaluation.trial_results import COMPLETED, FAILED, TrialResult
 from jaxrank.experiments.hyperparameters import SHUFFLED
 from jaxrank.reporting.summary import PARTIAL, percent
 from jaxrank.statistics import FEWEST_SERIES
+
+
+# Nobody trains more seeds than this.
+_MOST_SEEDS = 20
 
 
 def comparison_notes(
@@ -48,7 +52,7 @@ def comparison_notes(
         *_about_best(names, test),
         "In brackets: 95% intervals of accuracies, and intervals of differences that hold for all "
         "experiments at once in 97.5% of searches.",
-        *_about_next(names, test, trained_X, yardstick_label, chosen.entry, difference),
+        *_about_next(names, test, trained_X, chosen.entry, difference),
     ]
 
 
@@ -93,7 +97,7 @@ def _about_yardstick(
     to, to_chance = test.to[YARDSTICK], test.to[CHANCE]
     is_chance = to.reference == to_chance.reference
     share = percent(test.mean[to.reference])
-    against = "chance (no baseline beats it)" if is_chance else f"the strongest baseline, {label}"
+    against = "chance (no baseline beats it)" if is_chance else f"the strongest baseline ({label})"
     better_X, worse_X = trained_X & to.better, trained_X & to.worse
     if better_X.any():
         order = _by_mean(better_X, test)
@@ -125,6 +129,7 @@ def _about_best(names: Sequence[str], test: Standings) -> list[str]:
     """Which entries may be the best on new series, and how far the others are below it."""
     best = test.to_best.reference
     others_X = np.isfinite(test.mean) & (np.arange(len(names)) != best)
+    others_X &= np.array(names) != MIXED  # its parts are listed
     tied_X, lower_X = others_X & test.tied_for_best, others_X & ~test.tied_for_best
     lines = []
     if tied_X.any():
@@ -150,7 +155,6 @@ def _about_next(
     names: Sequence[str],
     test: Standings,
     trained_X: np.ndarray,
-    label: str,
     selected: int,
     difference: float,
 ) -> list[str]:
@@ -165,7 +169,7 @@ def _about_next(
     rivals_X = trained_X & test.tied_for_best
     rivals_X[selected] = False
     if not to.better[selected]:
-        need, whom = needed(test, to, trained_X, difference), f"to {label}"
+        need, whom = needed(test, to, trained_X, difference), "to the strongest baseline"
     elif rivals_X.any():
         need, whom = needed(test, test.to_best, trained_X, difference), "between two experiments"
     else:
@@ -190,7 +194,7 @@ def _ways(need: Needed, test: Standings) -> str:
         hint = "; with --folds every series tests" if test.num_folds == 1 else ""
         number = float(f"{need.num_series:.2g}")  # it is an estimate
         ways.append(f"about {number:,.0f} test series (now {test.num_series:,}{hint})")
-    if need.num_seeds is not None:
+    if need.num_seeds is not None and need.num_seeds <= _MOST_SEEDS:
         ways.append(f"--num_seeds={need.num_seeds} (now {test.num_seeds:,})")
     if not ways:
         return "Next: more series and more seeds together."

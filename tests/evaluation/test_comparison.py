@@ -538,7 +538,7 @@ def test_sentences_say_what_is_best_how_sure_and_what_next() -> None:
         r"Expect 79.0%: the best of several looks too good.", best,
     )  # fmt: skip
     share = f"{100 * table.mean[3]:.1f}%"
-    assert better.startswith(f"Better than the strongest baseline, sharpness, {share}: ")
+    assert better.startswith(f"Better than the strongest baseline (sharpness), {share}: ")
     to = table.to[YARDSTICK]
     for x, name in enumerate(["good", "fine"]):
         middle, low, high = (100 * v[x] for v in (to.difference, to.low, to.high))
@@ -569,7 +569,7 @@ def test_the_selected_of_one_split_may_not_be_the_highest() -> None:
     assert lines[1].startswith("Highest on the test pairs: fine, ")
     assert any(line.startswith("The difference of poor to it: ") for line in lines)
     assert "poor is not shown to be better than chance either." in lines
-    assert any("points to sharpness is found by" in line for line in lines)
+    assert any("points to the strongest baseline is found by" in line for line in lines)
 
 
 def test_nothing_is_said_of_a_correction_that_changes_nothing() -> None:
@@ -594,7 +594,7 @@ def test_sentences_where_nothing_is_better() -> None:
     lines = sentences.comparison_notes(
         ["a", "b", "rule", "chance"], table, np.arange(4) < 2, "rule", chosen
     )
-    expected = "No experiment is shown to be better than the strongest baseline, rule, 100.0%."
+    expected = "No experiment is shown to be better than the strongest baseline (rule), 100.0%."
     assert expected in lines
     assert "The difference of a to it: -100.0 points (-100.0 to -100.0)." in lines
     assert "Worse than it: b by 100.0 points (100.0 to 100.0)." in lines

@@ -48,7 +48,7 @@ def test_each_fold_has_its_own_and_test_pairs_say_nothing(evaluator: Evaluator) 
     found = yardstick.strongest([first, last, CHANCE], evaluator, [0, 1])
     assert found.names == ("first", "last")
     np.testing.assert_array_equal(found.difference_FM, [[1, 1, 1, -1], [-1, 1, 1, 1]])
-    assert found.label == "strongest baseline (first in 1, last in 1 of 2 folds)"
+    assert found.label == "first in 1, last in 1 of 2 folds"
     assert yardstick.strongest([first, last, CHANCE], evaluator, [1]).label == "last"
 
 
@@ -89,7 +89,7 @@ def test_the_yardstick_of_several_folds_is_one_entry(evaluator: Evaluator) -> No
     first, last = baseline("first", [1, 1, 1, 0]), baseline("last", [0, 1, 1, 1])
     found = ranked(evaluator, first, last)
     assert found.names == ("one", "first", "last", "chance", leaderboard.MIXED)
-    assert found.yardstick_label == "strongest baseline (first in 1, last in 1 of 2 folds)"
+    assert found.yardstick_label == "first in 1, last in 1 of 2 folds"
     # Fold 0 tests the fourth pair with the first baseline, fold 1 the first pair with the last.
     np.testing.assert_allclose(found.by_test.mean, [1, 0.75, 0.75, 0.5, 0.5])
     alone = ranked(evaluator, last, baseline("poor", [-1, -1, -1, 1]))
