@@ -17,7 +17,6 @@ from jaxrank.experiments.hyperparameters import SHUFFLED
 from jaxrank.reporting.summary import PARTIAL, percent
 from jaxrank.statistics import FEWEST_SERIES
 
-
 # Nobody trains more seeds than this.
 _MOST_SEEDS = 20
 

@@ -50,7 +50,7 @@ def test_the_table_ends_in_a_paragraph_to_act_on(searched: Any) -> None:
     text = (searched.workdir / "leaderboard.txt").read_text()
     results = json.loads((searched.workdir / "results.json").read_text())
     chosen = results["conclusions"]["chosen"]
-    against = ("Better than ", "No experiment is shown to be better than ")
+    against = ("Better than the strongest", "Better than chance (", "No experiment is shown")
     for beginning in (against, f"Best of 3 experiments: {chosen}", "May be as good as ",
                       "In brackets", "A true difference of 3 points", f"{chosen} agrees with",
                       "As probabilities"):  # fmt: skip
