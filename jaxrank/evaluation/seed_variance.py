@@ -109,8 +109,8 @@ def _over_folds(hits_XFKS: np.ndarray, weight_FS: np.ndarray) -> _Own:
     with one seed a fold."""
     num_folds, _, num_series = hits_XFKS.shape[1:]
     first_XFS = np.zeros((len(hits_XFKS), num_folds, num_series))
-    for x, hits_FKS in enumerate(hits_XFKS):
-        first_XFS[x] = _first_seed(hits_FKS)
+    for first_FS, hits_FKS in zip(first_XFS, hits_XFKS, strict=True):
+        first_FS[:] = _first_seed(hits_FKS)
     complete_X = ~np.isnan(first_XFS).any(axis=(1, 2))
     num_entries = int(complete_X.sum())
     measured_X, series_X, freedom_X = np.zeros((3, len(hits_XFKS)))
