@@ -21,7 +21,7 @@ import numpy as np
 from scipy.special import ndtr, ndtri, stdtrit
 
 from jaxrank.evaluation import seed_variance
-from jaxrank.evaluation.hits import Hits, pooled
+from jaxrank.evaluation.hits import Hits, Pooled, pooled
 from jaxrank.evaluation.seed_variance import SeedVariance
 from jaxrank.statistics import FEWEST_SERIES, ratio, resamples
 
@@ -113,10 +113,10 @@ class Draws(NamedTuple):
     """Resamples of one split.
 
     Attributes:
-      mean_X: the accuracies.
+      accuracy: of the entries.
       is_baseline_X: see `Hits`.
       trained_as_X: see `Hits`.
-      deviation_BX: accuracies of resampled series less `mean_X`; without rows where there are too
+      deviation_BX: accuracies of resampled series less those of all; no rows where there are too
         few series.
       series_XX: covariance of `deviation_BX`.
       seeds_BX: standard normal variables, of the seeds.
@@ -125,7 +125,7 @@ class Draws(NamedTuple):
       num_series, num_pairs, num_folds, num_seeds: see `Standings`.
     """
 
-    mean_X: np.ndarray
+    accuracy: Interval
     is_baseline_X: np.ndarray
     trained_as_X: np.ndarray
     deviation_BX: np.ndarray
@@ -137,6 +137,10 @@ class Draws(NamedTuple):
     num_pairs: int
     num_folds: int
     num_seeds: int
+
+    @property
+    def mean_X(self) -> np.ndarray:
+        return self.accuracy.mean
 
     @property
     def alive(self) -> np.ndarray:
@@ -172,7 +176,7 @@ def resample(hits: Hits, *, num_draws: int = 2000, seed: int = 0) -> Draws:
         deviation_BX = _deviations(sums.hits_XS, sums.weight_XS, num_draws, rng)
         deviation_BX -= deviation_BX.mean(axis=0)
     return Draws(
-        sums.accuracy_X,
+        _intervals(sums, num_series),
         hits.is_baseline_X,
         hits.trained_as_X,
         deviation_BX,
@@ -222,16 +226,21 @@ def _deviations(
     return np.nan_to_num(drawn_BX - mean_X) * (1 - 1 / num_series) ** -0.5
 
 
-def intervals(draws: Draws) -> Interval:
-    """The accuracies with an interval each, over series."""
-    half_width_X = np.full(len(draws.mean_X), np.nan)
-    if len(draws.alive):
-        factor = stdtrit(draws.num_series - 1, (1 + LEVEL) / 2)
-        half_width_X[draws.alive] = factor * np.sqrt(np.diag(draws.series_XX))[draws.alive]
+def intervals(hits: Hits) -> Interval:
+    """Pooled accuracies with an interval each, over series (linearised ratio, Cochran 1977)."""
+    return _intervals(pooled(hits), int((hits.weight_FS.sum(axis=0) > 0).sum()))
+
+
+def _intervals(sums: Pooled, num_series: int) -> Interval:
+    mean_X = sums.accuracy_X
+    half_width_X = np.full(len(mean_X), np.nan)
+    if num_series >= FEWEST_SERIES:
+        residual_XS = sums.hits_XS - mean_X[:, None] * sums.weight_XS
+        variance_X = (residual_XS**2).sum(axis=1) * num_series / (num_series - 1)
+        error_X = ratio(np.sqrt(variance_X), sums.weight_XS.sum(axis=1))
+        half_width_X = stdtrit(num_series - 1, (1 + LEVEL) / 2) * error_X
     return Interval(
-        draws.mean_X,
-        np.clip(draws.mean_X - half_width_X, 0.0, 1.0),
-        np.clip(draws.mean_X + half_width_X, 0.0, 1.0),
+        mean_X, np.clip(mean_X - half_width_X, 0.0, 1.0), np.clip(mean_X + half_width_X, 0.0, 1.0)
     )
 
 
@@ -242,7 +251,7 @@ def standings(draws: Draws, references: Mapping[str, int]) -> Standings:
       draws: of `resample`.
       references: by role, the entry that all others are compared with.
     """
-    mean, low, high = intervals(draws)
+    mean, low, high = draws.accuracy
     best = int(np.argmax(np.where(np.isfinite(mean), mean, -1.0)))
     factors_X = _factors_of_references(draws)
     to_best = _with_intervals(draws, best, factors_X[best])

@@ -125,7 +125,7 @@ def _measured(
 ) -> Measured:
     def of(split: int, *, by_votes: bool = False) -> Interval:
         entries = hits.from_results(results, baselines, evaluator, split, names, by_votes=by_votes)
-        return comparison.intervals(comparison.resample(entries))
+        return comparison.intervals(entries)
 
     return Measured(
         names=(*names, *baselines),
