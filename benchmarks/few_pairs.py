@@ -21,6 +21,7 @@ from jaxrank.devices import memory_limit
 from jaxrank.evaluation import leaderboard
 from jaxrank.evaluation.evaluator import evaluate_cohort, make_evaluator
 from jaxrank.evaluation.trial_results import TrialResult
+from jaxrank.evaluation.yardstick import competitors
 from jaxrank.experiments.few_pairs import FEWEST_STEPS
 from jaxrank.planning import planner
 from jaxrank.runner.options import MEMORY_FRACTION
@@ -75,10 +76,10 @@ def trained(prepared: Prepared) -> list[TrialResult]:
 def accuracies(prepared: Prepared) -> tuple[dict[str, float], str]:
     """Test accuracies of all test pairs together by entry, and the name of the chosen one."""
     names = [e.name for e in prepared.experiments if not e.is_control]
-    beside = fit_baselines(prepared.split_data, prepared.trained_folds)
-    evaluator = make_evaluator(prepared.split_data)
-    ranking = leaderboard.rank(trained(prepared), evaluator, names, beside)
-    means = dict(zip(ranking.test.names, ranking.by_test.mean, strict=True))
+    folds, evaluator = prepared.trained_folds, make_evaluator(prepared.split_data)
+    beside = competitors(fit_baselines(prepared.split_data, folds), evaluator, folds)
+    ranking = leaderboard.rank(trained(prepared), evaluator, names, beside, {})
+    means = dict(zip(ranking.names, ranking.draws.mean_X, strict=True))
     assert ranking.chosen_name is not None
     best = {CHOSEN: means[ranking.chosen_name], HIGHEST: max(means[name] for name in names)}
     return best | {name: means[name] for name in [*names, RIDGE]}, ranking.chosen_name

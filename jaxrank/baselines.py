@@ -15,7 +15,7 @@ from jaxrank.configs import REFERENCES
 from jaxrank.data import splits
 from jaxrank.data.dataset import Dataset, SplitDataset
 from jaxrank.errors import UserError, did_you_mean
-from jaxrank.ridge import ridge_scores
+from jaxrank.ridge import fit_ridge
 from jaxrank.scaling import AUTO, fit_scaling, normal_score_columns
 
 CHANCE, POSITION, RIDGE = "chance", "position", "ridge"
@@ -54,10 +54,14 @@ class Baseline(NamedTuple):
     Attributes:
       note: what it does, in a few words.
       scores_FN: float32, of all photos; None for POSITION, which looks at no photo.
+      held_out_FM: of one that is fitted to preferences, score_a - score_b of a fold's training
+        pairs by fits that have not seen their series, NaN for all other pairs; None: nothing is
+        fitted but a sign.
     """
 
     note: str
     scores_FN: np.ndarray | None
+    held_out_FM: np.ndarray | None = None
 
     def differences(self, pair_rows_M2: np.ndarray, num_folds: int) -> np.ndarray:
         """score_a - score_b of every pair, [F, M]."""
@@ -96,7 +100,8 @@ def fit_baselines(data: SplitDataset, folds: Sequence[int]) -> dict[str, Baselin
         found[SIGNED_SUM] = Baseline(note, np.stack(sums))
     note = "ridge regression on all blocks, its penalty chosen inside the training pairs"
     ridges = [_fit_ridge(data, *each) for each in zip(folds, train_photos, strict=True)]
-    found[RIDGE] = Baseline(note, np.stack(ridges))
+    scores, held_out = zip(*ridges, strict=True)
+    found[RIDGE] = Baseline(note, np.stack(scores), np.stack(held_out))
     return found | {POSITION: Baseline("rule: image_a wins", None)}
 
 
@@ -202,15 +207,20 @@ def _note_of_best(best_F: Sequence[str]) -> str:
     return f"the best of the rules on training pairs: {shown}"
 
 
-def _fit_ridge(data: SplitDataset, fold: int, train_photos: np.ndarray) -> np.ndarray:
-    """Scores [N] of a ridge that reads what a network would read."""
+def _fit_ridge(
+    data: SplitDataset, fold: int, train_photos: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Scores [N] of a ridge that reads what a network would read, and `Baseline.held_out_FM`."""
     dataset, train = data.dataset, data.rows(fold, splits.TRAIN)
     blocks: Mapping[str, Sequence[str]] = dataset.block_columns
     columns_J = normal_score_columns(blocks, list(blocks), AUTO)
     scaling = fit_scaling(dataset.features_ND, train_photos, columns_J)
-    return ridge_scores(
+    fitted = fit_ridge(
         scaling.apply(dataset.features_ND),
         dataset.pair_rows_M2[train],
         dataset.preference_M[train] - np.float32(0.5),
         dataset.series_M[train],
     )
+    held_out_M = np.full(len(dataset.preference_M), np.nan, np.float32)
+    held_out_M[train] = fitted.held_out_M
+    return fitted.scores_N, held_out_M

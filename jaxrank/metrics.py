@@ -22,6 +22,20 @@ def pair_hits(difference: np.ndarray, preference: np.ndarray) -> tuple[np.ndarra
     return np.float32(0.5) * (1 + order * direction), np.abs(direction)
 
 
+def vote_weights(preference: np.ndarray) -> np.ndarray:
+    """|2 preference - 1|, float64: what a pair's majority is worth beyond an equal vote."""
+    return np.abs(2.0 * np.asarray(preference, np.float64) - 1.0)
+
+
+def weighted_accuracy(difference_M: np.ndarray, preference_M: np.ndarray) -> float:
+    """Accuracy of pairs weighted by |2 preference - 1|: agreement with the votes, rescaled so
+    that the majority's direction is 1. NaN where no pair has a weight."""
+    hit_M, directed_M = pair_hits(difference_M, preference_M)
+    weight_M = vote_weights(preference_M) * directed_M
+    total = float(weight_M.sum())
+    return float((hit_M * weight_M).sum()) / total if total > 0 else float("nan")
+
+
 def accuracy(difference_M: np.ndarray, preference_M: np.ndarray) -> float:
     """The share of pairs with a direction that the scores order as people do; a tie of scores
     counts one half. NaN without such pairs."""

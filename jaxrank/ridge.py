@@ -9,6 +9,7 @@ for each penalty and fold, where those of the inner folds, which add up, need to
 
 import functools
 from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
 import scipy.linalg
@@ -24,10 +25,23 @@ FACTORS = (1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0, 3000.0)
 _UNCHOSEN = 19.0
 
 
-def ridge_scores(
+class Fitted(NamedTuple):
+    """A ridge fitted on some pairs.
+
+    Attributes:
+      scores_N: float32, of all photos.
+      held_out_M: float32, score_a - score_b of the fitted pairs from the fits on the inner folds
+        without their series; NaN where there is one series only.
+    """
+
+    scores_N: np.ndarray
+    held_out_M: np.ndarray
+
+
+def fit_ridge(
     inputs_ND: np.ndarray, pair_rows_M2: np.ndarray, target_M: np.ndarray, series_M: np.ndarray
-) -> np.ndarray:
-    """Scores of all photos, float32 [N], fitted on some pairs.
+) -> Fitted:
+    """Fits a ridge on some pairs.
 
     The penalty has the least squared error on the series of inner folds that a fit on the others
     has not seen. No intercept, so no side of a pair is special.
@@ -40,9 +54,9 @@ def ridge_scores(
     """
     used, rows_M2 = np.unique(pair_rows_M2, return_inverse=True)
     reduced, basis = _reduced(inputs_ND[used])
-    weights = _fit(reduced, rows_M2.reshape(-1, 2), target_M, series_M)
+    weights, held_out_M = _fit(reduced, rows_M2.reshape(-1, 2), target_M, series_M)
     weights = weights if basis is None else basis @ weights
-    return (inputs_ND.astype(np.float64) @ weights).astype(np.float32)
+    return Fitted((inputs_ND.astype(np.float64) @ weights).astype(np.float32), held_out_M)
 
 
 def _reduced(inputs_ND: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
@@ -56,8 +70,8 @@ def _reduced(inputs_ND: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
 
 def _fit(
     inputs_ND: np.ndarray, rows_M2: np.ndarray, target_M: np.ndarray, series_M: np.ndarray
-) -> np.ndarray:
-    """The weights [D]."""
+) -> tuple[np.ndarray, np.ndarray]:
+    """The weights [D], and the score differences of `Fitted.held_out_M`."""
     num_folds = min(NUM_FOLDS, len(np.unique(series_M)))
     if num_folds < 2:
         parts = [np.arange(len(target_M))]
@@ -69,20 +83,29 @@ def _fit(
     moment_D = np.sum([moment for _, moment in products], axis=0)
     unit = float(np.trace(gram_DD)) / len(target_M)
     if not unit:  # no input differs
-        return np.zeros_like(moment_D)
+        return np.zeros_like(moment_D), np.zeros(len(target_M), np.float32)
+
+    @functools.cache
+    def inner_weights(place: int) -> list[np.ndarray]:
+        penalty = FACTORS[place] * unit
+        return [_solve(gram_DD - gram, moment_D - moment, penalty) for gram, moment in products]
 
     @functools.cache
     def error(place: int) -> float:
-        penalty = FACTORS[place] * unit
-        fitted = [_solve(gram_DD - gram, moment_D - moment, penalty) for gram, moment in products]
-        # Up to the sum of squared targets.
+        """Up to the sum of squared targets."""
         return sum(
             float(weights @ gram @ weights - 2 * moment @ weights)
-            for weights, (gram, moment) in zip(fitted, products, strict=True)
+            for weights, (gram, moment) in zip(inner_weights(place), products, strict=True)
         )
 
-    factor = FACTORS[_lowest(error, len(FACTORS))] if num_folds > 1 else _UNCHOSEN
-    return _solve(gram_DD, moment_D, factor * unit)
+    held_out_M = np.full(len(target_M), np.nan, np.float32)
+    if num_folds < 2:
+        return _solve(gram_DD, moment_D, _UNCHOSEN * unit), held_out_M
+    best = _lowest(error, len(FACTORS))
+    for part, weights in zip(parts, inner_weights(best), strict=True):
+        rows_a, rows_b = rows_M2[part].T
+        held_out_M[part] = (inputs_ND[rows_a] - inputs_ND[rows_b]) @ weights
+    return _solve(gram_DD, moment_D, FACTORS[best] * unit), held_out_M
 
 
 def _lowest(error: Callable[[int], float], number: int) -> int:

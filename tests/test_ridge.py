@@ -38,13 +38,19 @@ def test_it_is_scikit_learns_of_the_penalty_that_predicts_other_series(
     best = int(np.argmin(errors))
     assert errors[best] < 0.999 * max(errors)
     expected = inputs @ fitted(ridge.FACTORS[best], np.arange(len(x)))
-    found = ridge.ridge_scores(inputs, rows, target, series)
-    np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-5)
+    found = ridge.fit_ridge(inputs, rows, target, series)
+    np.testing.assert_allclose(found.scores_N, expected, rtol=1e-3, atol=1e-5)
+    for kept, out in folds:
+        unseen = x[out] @ fitted(ridge.FACTORS[best], kept)
+        np.testing.assert_allclose(found.held_out_M[out], unseen, rtol=1e-3, atol=1e-5)
 
 
 def test_inputs_that_never_differ_and_a_single_series_are_no_error() -> None:
     inputs, rows, target, series = make_pairs(10, 4, 0.1)
-    assert not ridge.ridge_scores(np.ones_like(inputs), rows, target, series).any()
-    alone = ridge.ridge_scores(inputs[:3], rows[:3], target[:3], series[:3])
-    assert np.isfinite(alone).all()
-    assert alone.any()
+    same = ridge.fit_ridge(np.ones_like(inputs), rows, target, series)
+    assert not same.scores_N.any()
+    assert not same.held_out_M.any()
+    alone = ridge.fit_ridge(inputs[:3], rows[:3], target[:3], series[:3])
+    assert np.isfinite(alone.scores_N).all()
+    assert alone.scores_N.any()
+    assert np.isnan(alone.held_out_M).all()

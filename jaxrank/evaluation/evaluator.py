@@ -25,7 +25,13 @@ from jaxrank.evaluation.trial_results import (
     metrics_of,
 )
 from jaxrank.experiments.hyperparameters import Experiment
-from jaxrank.metrics import accuracy, masked_mean, pair_differences, pair_hits
+from jaxrank.metrics import (
+    accuracy,
+    masked_mean,
+    pair_differences,
+    pair_hits,
+    weighted_accuracy,
+)
 from jaxrank.models import Scorer, narrowed
 from jaxrank.planning.cohort import Cohort
 from jaxrank.planning.trials import Trial
@@ -147,6 +153,12 @@ METRICS = (
     Metric("loss", splits.MEASURED, _loss),
     Metric("top1_hit", ORDERED_SPLITS, _of_series(ranking.top1_hit), "top-1"),
     Metric("kendall_tau", ORDERED_SPLITS, _of_series(ranking.kendall_tau), "tau", is_share=False),
+    Metric(
+        "weighted_accuracy",
+        ORDERED_SPLITS,
+        lambda scored: weighted_accuracy(scored.difference_M, scored.preference_M),
+        "weighted",
+    ),
 )
 
 

@@ -1,58 +1,136 @@
 """Experiments and baselines compared on validation and test pairs."""
 
+import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
 
-from jaxrank.baselines import Baseline
+import numpy as np
+
+from jaxrank.baselines import CHANCE
 from jaxrank.data import splits
-from jaxrank.evaluation import comparison, selection
-from jaxrank.evaluation.comparison import Hits, Standings
+from jaxrank.evaluation import comparison, hits, selection, yardstick
+from jaxrank.evaluation.comparison import Draws, Interval, Standings
 from jaxrank.evaluation.evaluator import Evaluator
 from jaxrank.evaluation.trial_results import TrialResult
+from jaxrank.evaluation.yardstick import Competitor
 
-# The heuristic baseline that every experiment is compared with, where the store has it.
-SHARPNESS = "sharpness"
+# The references that experiments are compared with.
+YARDSTICK, SHARPNESS = "yardstick", "sharpness"
+# The yardstick's entry, where folds have different ones.
+MIXED = "strongest baseline"
 
 
-class Ranking(NamedTuple):
-    """Experiments and heuristics compared on both splits."""
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Measured:
+    """Pooled accuracies of some entries, with their intervals.
 
-    validation: Hits
-    test: Hits
-    by_validation: Standings
+    Attributes:
+      names: of the entries.
+      validation, test: of pairs with a direction.
+      weighted_validation, weighted_test: of pairs weighted by |2 preference - 1|.
+    """
+
+    names: tuple[str, ...]
+    validation: Interval
+    test: Interval
+    weighted_validation: Interval
+    weighted_test: Interval
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Ranking:
+    """Experiments and baselines compared.
+
+    Attributes:
+      entries: all that are compared; the last may be the mixed yardstick.
+      apart: the control and what describes the table of pairs: measured, but not compared.
+      by_test: the entries' standings on the test pairs.
+      draws: that they rest on.
+      is_candidate_X: see `Hits`.
+      yardstick: the entry of the strongest baseline; chance where that is below one half.
+      yardstick_label: what it is called in sentences.
+      chosen: the selected experiment.
+    """
+
+    entries: Measured
+    apart: Measured
     by_test: Standings
-    baseline: int | None
+    draws: Draws
+    is_candidate_X: np.ndarray
+    yardstick: int
+    yardstick_label: str
     chosen: selection.Chosen | None
 
     @property
+    def names(self) -> tuple[str, ...]:
+        return self.entries.names
+
+    @property
     def chosen_name(self) -> str | None:
-        return None if self.chosen is None else self.test.names[self.chosen.entry]
+        return None if self.chosen is None else self.names[self.chosen.entry]
 
 
 def rank(
     results: Sequence[TrialResult],
     evaluator: Evaluator,
     names: Sequence[str],
-    baselines: Mapping[str, Baseline],
+    baselines: Sequence[Competitor],
+    parameters: Mapping[str, int],
 ) -> Ranking:
-    """Compares the experiments of these names, and the baselines, fitted in the folds that were
-    trained."""
-    num_folds = len({result.trial.fold for result in results})
-    heuristics = {
-        name: baseline.differences(evaluator.dataset.pair_rows_M2, num_folds)
-        for name, baseline in baselines.items()
-    }
+    """Compares the experiments of these names with each other and with baselines.
+
+    Args:
+      results: of all trials.
+      evaluator: that they were measured with.
+      names: of the experiments, without the control.
+      baselines: chance among them.
+      parameters: of one model of each experiment; of equals the smaller one is selected.
+    """
+    folds = hits.trained_folds(results)
+    strongest = yardstick.strongest(baselines, evaluator, folds)
+    compared = {b.name: b.difference_FM for b in baselines if b.competes}
+    label = strongest.label
+    if label not in compared:
+        compared[MIXED] = strongest.difference_FM
     validation, test = (
-        comparison.from_results(results, heuristics, evaluator, split, names)
+        hits.from_results(results, compared, evaluator, split, names)
         for split in (splits.VALIDATION, splits.TEST)
     )
-    baseline = test.names.index(SHARPNESS) if SHARPNESS in heuristics else None
-    by_validation, by_test = (
-        comparison.standings(
-            hits.hits_XFKS, hits.weight_FS, is_baseline_X=hits.is_baseline_X, baseline=baseline
-        )
-        for hits in (validation, test)
-    )
+    draws = comparison.resample(test)
+    reference = test.names.index(label if label in compared else MIXED)
+    if draws.mean_X[reference] < 0.5:
+        label, reference = CHANCE, test.names.index(CHANCE)
+    references = {YARDSTICK: reference, CHANCE: test.names.index(CHANCE)}
+    if SHARPNESS in test.names:
+        references[SHARPNESS] = test.names.index(SHARPNESS)
+    sizes_X = np.array([parameters.get(name, 0) for name in test.names])
+    control = sorted({r.trial.experiment.name for r in results} - set(names))
+    described = {b.name: b.difference_FM for b in baselines if not b.competes}
     return Ranking(
-        validation, test, by_validation, by_test, baseline, selection.chosen_score(validation, test)
+        entries=_measured(results, compared, evaluator, names),
+        apart=_measured(results, described, evaluator, control),
+        by_test=comparison.standings(draws, references),
+        draws=draws,
+        is_candidate_X=test.is_candidate_X,
+        yardstick=reference,
+        yardstick_label=label,
+        chosen=selection.chosen_score(validation, test, sizes_X),
+    )
+
+
+def _measured(
+    results: Sequence[TrialResult],
+    baselines: Mapping[str, np.ndarray],
+    evaluator: Evaluator,
+    names: Sequence[str],
+) -> Measured:
+    def of(split: int, *, by_votes: bool = False) -> Interval:
+        entries = hits.from_results(results, baselines, evaluator, split, names, by_votes=by_votes)
+        return comparison.intervals(entries)
+
+    return Measured(
+        names=(*names, *baselines),
+        validation=of(splits.VALIDATION),
+        test=of(splits.TEST),
+        weighted_validation=of(splits.VALIDATION, by_votes=True),
+        weighted_test=of(splits.TEST, by_votes=True),
     )

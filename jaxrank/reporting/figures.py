@@ -8,7 +8,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from jaxrank.evaluation.calibration import CHANCE_LOG_LOSS, Reliability
-from jaxrank.evaluation.comparison import Standings
+from jaxrank.evaluation.comparison import Interval, Standings
 from jaxrank.io import atomic
 
 # Half the width of a 95% interval, in standard errors.
@@ -60,7 +60,7 @@ _MOST_DRAWN = 80
 def draw_leaderboard(
     path: Path,
     names: Sequence[str],
-    validation: Standings,
+    validation: Interval,
     test: Standings,
     baseline: int | None,
     caveats: Sequence[str],
@@ -83,10 +83,10 @@ def draw_leaderboard(
     axes = figure.subplots()
     for split, colour, label, offset in (
         (validation, "tab:orange", "validation", 0.14),
-        (test, "tab:blue", "test", -0.14),
+        (Interval(test.mean, test.ci_low, test.ci_high), "tab:blue", "test", -0.14),
     ):
         for row, x in enumerate(order):
-            mean, low, high = 100 * split.mean[x], 100 * split.ci_low[x], 100 * split.ci_high[x]
+            mean, low, high = (100 * values[x] for values in split)
             filled = colour if test.tied_for_best[x] else "white"
             axes.plot([low, high], [row + offset] * 2, color=colour, linewidth=1.5)
             axes.plot(mean, row + offset, "o", color=colour, markerfacecolor=filled, markersize=5)

@@ -5,85 +5,147 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from jaxrank.evaluation.leaderboard import SHARPNESS, Ranking
+from jaxrank.baselines import CHANCE, POSITION
+from jaxrank.evaluation import comparison
+from jaxrank.evaluation.comparison import Differences
+from jaxrank.evaluation.leaderboard import SHARPNESS, YARDSTICK, Measured, Ranking
+from jaxrank.io.tables import write_frame
 from jaxrank.reporting import figures, sentences
 from jaxrank.reporting.report import Report, Section
-from jaxrank.reporting.summary import INTERVAL_COLUMNS, TIED
+from jaxrank.reporting.summary import INTERVAL_COLUMNS, TIED, by_validation
 
-LEADERBOARD_PNG = "leaderboard.png"
+LEADERBOARD_PNG, COMPARISONS_CSV = "leaderboard.png", "comparisons.csv"
+# All pairs of so many entries are written, the first by validation accuracy.
+_MOST_IN_PAIRS = 100
 _TITLE = (
-    "Accuracy of these trained models in percent, with 95% intervals; intervals of differences are "
-    "wider, hold all at once, and hold the seed variance"
+    "Accuracy on new series in percent, with 95% intervals, of these trained models. Differences "
+    "in points; their intervals hold for all experiments at once, in 97.5% of searches"
 )
 
 
 def section(report: Report) -> Section:
     ranking = report.ranking
-    test, names = ranking.by_test, ranking.test.names
     figures.draw_leaderboard(
         report.folder / LEADERBOARD_PNG,
-        names,
-        ranking.by_validation,
-        test,
-        ranking.baseline,
+        ranking.names,
+        ranking.entries.validation,
+        ranking.by_test,
+        ranking.yardstick,
         report.caveats,
     )
+    write_frame(report.folder / COMPARISONS_CSV, comparisons(ranking))
     notes = sentences.comparison_notes(
-        names, test, ranking.test.is_candidate_X, ranking.baseline, ranking.chosen
+        ranking.names,
+        ranking.by_test,
+        ranking.is_candidate_X,
+        ranking.yardstick_label,
+        ranking.chosen,
     )
-    notes += sentences.position_notes(names, test)
-    return Section(notes=notes, tables={_TITLE: _table(ranking)})
+    if POSITION in ranking.apart.names:
+        place = ranking.apart.names.index(POSITION)
+        notes += sentences.position_notes(*(bound[place] for bound in ranking.apart.test))
+    facts = {"yardstick": ranking.yardstick_label}
+    return Section(notes=notes, tables={_TITLE: _table(ranking)}, facts=facts)
 
 
 def with_intervals(summary: pd.DataFrame, ranking: Ranking) -> pd.DataFrame:
-    """The summary with its columns of intervals, of the test split where not said otherwise."""
-    validation, test = ranking.by_validation, ranking.by_test
-    values = [
-        validation.ci_low,
-        validation.ci_high,
-        test.ci_low,
-        test.ci_high,
-        test.diff_to_baseline,
-        test.diff_ci_low,
-        test.diff_ci_high,
-        test.bootstrap_rank1,
+    """The summary with pooled accuracies, intervals and differences."""
+    test = ranking.by_test
+    entries, apart = _accuracies(ranking.entries), _accuracies(ranking.apart)
+    for name, column, to in (
+        (SHARPNESS, "", test.to.get(SHARPNESS)),
+        (YARDSTICK, "yardstick_", test.to[YARDSTICK]),
+        (CHANCE, "chance_", test.to[CHANCE]),
+    ):
+        if to is not None:
+            entries[f"diff_to_{name}"] = to.difference
+            entries[f"{column or 'diff_'}ci_low"] = to.low
+            entries[f"{column or 'diff_'}ci_high"] = to.high
+    entries["diff_to_best"] = test.to_best.difference
+    entries["best_ci_low"], entries["best_ci_high"] = test.best_ci_low, test.best_ci_high
+    entries["share_first"] = test.bootstrap_rank1
+    entries[TIED] = pd.array(test.tied_for_best, dtype="boolean")
+    known = pd.concat([entries, apart]).reindex(summary["experiment_name"]).reset_index(drop=True)
+    known = known.reindex(columns=known.columns.union([*INTERVAL_COLUMNS, TIED]))
+    summary = summary.assign(**{column: known[column] for column in known})
+    summary["train_val_gap"] = summary["train_accuracy"] - summary["val_accuracy"]
+    return by_validation(summary)
+
+
+def _accuracies(measured: Measured) -> pd.DataFrame:
+    columns = {
+        "val_accuracy": measured.validation.mean,
+        "val_ci_low": measured.validation.low,
+        "val_ci_high": measured.validation.high,
+        "test_accuracy": measured.test.mean,
+        "test_ci_low": measured.test.low,
+        "test_ci_high": measured.test.high,
+        "val_weighted_accuracy": measured.weighted_validation.mean,
+        "test_weighted_accuracy": measured.weighted_test.mean,
+        "test_weighted_ci_low": measured.weighted_test.low,
+        "test_weighted_ci_high": measured.weighted_test.high,
+    }
+    return pd.DataFrame(columns, index=list(measured.names))
+
+
+def comparisons(ranking: Ranking) -> pd.DataFrame:
+    """The rows of `comparisons.csv`: differences of test accuracy, by family."""
+    names, test = ranking.names, ranking.by_test
+    alive = np.flatnonzero(np.isfinite(test.mean))
+    families = [(role, to, to.low, to.high) for role, to in test.to.items()]
+    families.append(("best", test.to_best, test.best_ci_low, test.best_ci_high))
+    rows: list[tuple[Any, ...]] = [
+        (family, names[x], names[to.reference], to.difference[x], low_X[x], high_X[x])
+        for family, to, low_X, high_X in families
+        for x in alive
+        if x != to.reference
     ]
-    columns = dict(zip(INTERVAL_COLUMNS, values, strict=True))
-    columns[TIED] = pd.array(test.tied_for_best, dtype="boolean")
-    table = pd.DataFrame(columns, index=list(ranking.test.names))
-    known = table.reindex(summary["experiment_name"]).reset_index(drop=True)
-    return summary.assign(**{column: known[column] for column in known})
+    order = np.argsort(-np.nan_to_num(ranking.entries.validation.mean), kind="stable")
+    rows += [
+        ("all pairs", names[x], names[y], *interval)
+        for x, y, *interval in comparison.all_pairs(ranking.draws, order[:_MOST_IN_PAIRS].tolist())
+    ]
+    columns = ["family", "name", "against", "difference", "ci_low", "ci_high"]
+    return pd.DataFrame(rows, columns=columns)
 
 
 def _table(ranking: Ranking) -> pd.DataFrame:
-    """Entries by validation mean; in percent and points, as text."""
-    names, validation, test = ranking.test.names, ranking.by_validation, ranking.by_test
+    """Entries by validation accuracy; in percent and points, as text."""
+    validation, test = ranking.entries.validation, ranking.by_test
 
-    def interval(low_X: np.ndarray, high_X: np.ndarray) -> list[str]:
-        return [
-            "" if np.isnan([a, b]).any() else f"{100 * a:.1f} to {100 * b:.1f}"
-            for a, b in zip(low_X, high_X, strict=True)
-        ]
+    def differences(title: str, to: Differences) -> dict[str, list[str]]:
+        return {
+            f"to {title}": _rounded(to.difference),
+            f"to {title}, interval": _intervals(to.low, to.high),
+        }
 
-    def rounded(values_X: np.ndarray) -> list[str]:
-        return ["" if np.isnan(value) else f"{100 * value:.1f}" for value in values_X]
-
+    weighted = ranking.entries.weighted_test
     columns: dict[str, Any] = {
-        "name": names,
-        "val": rounded(validation.mean),
-        "val 95%": interval(validation.ci_low, validation.ci_high),
-        "test": rounded(test.mean),
-        "test 95%": interval(test.ci_low, test.ci_high),
-    }
-    if ranking.baseline is not None:
-        columns[f"to {SHARPNESS}"] = rounded(test.diff_to_baseline)
-        columns[f"to {SHARPNESS}, interval"] = interval(test.diff_ci_low, test.diff_ci_high)
-    columns |= {
-        "to best": rounded(test.diff_to_best),
-        "to best, interval": interval(test.best_ci_low, test.best_ci_high),
-        "ranked first": rounded(test.bootstrap_rank1),
+        "name": ranking.names,
+        "val": _rounded(validation.mean),
+        "val 95%": _intervals(validation.low, validation.high),
+        "test": _rounded(test.mean),
+        "test 95%": _intervals(test.ci_low, test.ci_high),
+        "weighted": _rounded(weighted.mean),
+        "weighted 95%": _intervals(weighted.low, weighted.high),
+        **differences("strongest baseline", test.to[YARDSTICK]),
+        **differences(CHANCE, test.to[CHANCE]),
+        "to best": _rounded(test.to_best.difference),
+        "to best, interval": _intervals(test.best_ci_low, test.best_ci_high),
+        "ranked first": _rounded(test.bootstrap_rank1),
         "tied": np.where(test.tied_for_best, "tied", ""),
     }
     order = np.argsort(-np.nan_to_num(validation.mean), kind="stable")
     table = pd.DataFrame(columns).iloc[order]
     return table[np.isfinite(validation.mean[order])].reset_index(drop=True)
+
+
+def _intervals(low_X: np.ndarray, high_X: np.ndarray) -> list[str]:
+    return [
+        "" if np.isnan([a, b]).any() else f"{100 * a:.1f} to {100 * b:.1f}"
+        for a, b in zip(low_X, high_X, strict=True)
+    ]
+
+
+def _rounded(values_X: np.ndarray) -> list[str]:
+    return ["" if np.isnan(value) else f"{100 * value:.1f}" for value in values_X]

@@ -5,151 +5,227 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 import pandas as pd
 
-from jaxrank.baselines import POSITION
+from jaxrank.baselines import CHANCE
 from jaxrank.data import splits
-from jaxrank.evaluation.comparison import UNKNOWN, Standings
+from jaxrank.evaluation.comparison import Differences, Standings
 from jaxrank.evaluation.evaluator import Evaluator, control_z
+from jaxrank.evaluation.leaderboard import MIXED, YARDSTICK
+from jaxrank.evaluation.seed_variance import UNKNOWN
 from jaxrank.evaluation.selection import POWER, Chosen, Needed, needed
-from jaxrank.evaluation.trial_results import COMPLETED, TrialResult
+from jaxrank.evaluation.trial_results import COMPLETED, FAILED, TrialResult
 from jaxrank.experiments.few_pairs import FEWEST_STEPS
 from jaxrank.experiments.hyperparameters import SHUFFLED
-from jaxrank.reporting.summary import HEURISTIC, PARTIAL, percent
+from jaxrank.reporting.summary import PARTIAL, percent
 from jaxrank.statistics import FEWEST_SERIES
+
+# Nobody trains more seeds than this.
+_MOST_SEEDS = 20
 
 
 def comparison_notes(
     names: Sequence[str],
     test: Standings,
     is_candidate_X: np.ndarray,
-    baseline: int | None,
+    yardstick_label: str,
     chosen: Chosen | None,
     difference: float = 0.03,
 ) -> list[str]:
-    """What the standings of the test split say, in words.
+    """The paragraph below the table: what is best, how sure that is, and what to run next.
 
     Args:
       names: of the entries.
-      test: their standings on the test pairs, compared with `baseline`.
+      test: their standings on the test pairs.
       is_candidate_X: see `Hits`.
-      baseline: the entry that experiments should beat.
-      chosen: from `chosen_score`.
-      difference: between two experiments, that a reader would care about.
+      yardstick_label: what the strongest baseline is called.
+      chosen: from `selection.chosen_score`.
+      difference: of accuracy, that a reader would care about.
     """
-    lines = []
+    if chosen is None:
+        return []
+    selected = _about_selected(names, test, chosen)
     if test.num_series < FEWEST_SERIES:
-        lines.append(
-            f"Only {test.num_series} series test: too few to tell experiments apart or to say how "
-            f"sure a figure is; at least {FEWEST_SERIES} are needed, hundreds are useful."
-        )
-    elif np.isfinite(test.mean[is_candidate_X]).any():
-        if baseline is not None:
-            lines += _against_baseline(names, test, is_candidate_X, baseline)
-        lines += _about_best(names, test)
-        if test.seed_noise.source == UNKNOWN:
-            lines.append(
-                "One seed and one fold: this holds for these trained models; trained again, the "
-                "order may change. Several seeds (--num_seeds) would tell."
-            )
-    if chosen is not None:
-        lines.append(_about_choice(names[chosen.entry], chosen))
-    need = needed(test, is_candidate_X, difference)
-    if need is not None:
-        lines.append(_about_power(need, test))
-    return lines
-
-
-def position_notes(names: Sequence[str], test: Standings) -> list[str]:
-    """Whether the first photo of a pair is the preferred one more or less often than by chance."""
-    if POSITION not in names:
-        return []
-    x = list(names).index(POSITION)
-    if not (test.ci_low[x] > 0.5 or test.ci_high[x] < 0.5):  # nor where there is no interval
-        return []
-    mean, low, high = (100 * share[x] for share in (test.mean, test.ci_low, test.ci_high))
+        return [*selected, _too_few(test)]
+    trained_X = is_candidate_X & np.isfinite(test.mean)
     return [
-        f"Position predicts: image_a is preferred in {mean:.1f}% of the test pairs ({low:.1f} to "
-        f"{high:.1f}). A scorer of photos can't use that, but the labels may lean to one side: "
-        "check how the pairs were shown."
+        *selected,
+        *_about_yardstick(names, test, trained_X, yardstick_label, chosen.entry),
+        *_about_best(names, test),
+        "In brackets: 95% intervals of accuracies, and intervals of differences that hold for all "
+        "experiments at once in 97.5% of searches.",
+        *_about_next(names, test, trained_X, chosen.entry, difference),
     ]
 
 
-def _against_baseline(
-    names: Sequence[str], test: Standings, is_candidate_X: np.ndarray, baseline: int
+def _about_selected(names: Sequence[str], test: Standings, chosen: Chosen) -> list[str]:
+    x = chosen.entry
+    right = (
+        f"{names[x]}, right on {percent(chosen.raw)} of {test.num_pairs:,} test pairs"
+        f"{_bracket(test.ci_low[x], test.ci_high[x], '%')}"
+    )
+    if chosen.num_candidates == 1:
+        return [f"The only experiment: {right}."]
+    if not chosen.out_of_fold:
+        lines = [f"Selected by validation from {chosen.num_candidates} experiments: {right}."]
+        best = int(np.nanargmax(test.mean))
+        if test.mean[best] > test.mean[x]:
+            lines.append(
+                f"Highest on the test pairs: {names[best]}, {percent(test.mean[best])}. The test "
+                "pairs of one split only measure; with --folds=5 all pairs take part in the "
+                "selection."
+            )
+        return lines
+    line = f"Best of {chosen.num_candidates} experiments: {right}."
+    if np.isnan(chosen.accuracy):
+        line += " The best of several looks too good; with so few series nobody knows by how much."
+    elif percent(chosen.accuracy) != percent(chosen.raw):
+        line += f" Expect {percent(chosen.accuracy)}: the best of several looks too good."
+    return [line]
+
+
+def _too_few(test: Standings) -> str:
+    hint = " With --folds every series tests." if test.num_folds == 1 else ""
+    return (
+        f"Only {test.num_series} series test: too few for intervals or comparisons, so the order "
+        f"may be luck. At least {FEWEST_SERIES} are needed, hundreds are useful.{hint}"
+    )
+
+
+def _about_yardstick(
+    names: Sequence[str], test: Standings, trained_X: np.ndarray, label: str, selected: int
 ) -> list[str]:
-    trained_X = is_candidate_X & np.isfinite(test.mean)
-    apart_X = test.separated_XX[baseline]
-    better_X = trained_X & apart_X & (test.diff_to_baseline > 0)
-    worse_X = trained_X & apart_X & (test.diff_to_baseline < 0)
-
-    def described(x: int) -> str:
-        figures = (test.diff_to_baseline[x], test.diff_ci_low[x], test.diff_ci_high[x])
-        middle, low, high = (100 * figure for figure in figures)
-        return f"{names[x]} by {middle:.1f} points ({low:.1f} to {high:.1f})"
-
-    lines = []
+    """Differences to the strongest baseline, and to chance where these do not imply it."""
+    to, to_chance = test.to[YARDSTICK], test.to[CHANCE]
+    is_chance = to.reference == to_chance.reference
+    share = percent(test.mean[to.reference])
+    against = "chance (no baseline beats it)" if is_chance else f"the strongest baseline ({label})"
+    better_X, worse_X = trained_X & to.better, trained_X & to.worse
     if better_X.any():
         order = _by_mean(better_X, test)
+        listed = _listed(f"{names[x]} by {_points(to, x)}" for x in order)
+        lines = [f"Better than {against}, {share}: {listed}."]
+    else:
+        lines = [f"No experiment is shown to be better than {against}, {share}."]
+    if not better_X[selected]:
+        lines.append(f"The difference of {names[selected]} to it: {_points(to, selected)}.")
+    worse_X[selected] = False
+    if worse_X.any():
+        order = _by_mean(worse_X, test)
         lines.append(
-            f"Better than the baseline '{names[baseline]}': {_listed(map(described, order))}."
+            f"Worse than it: {_listed(f'{names[x]} by {_points(to, x, -1)}' for x in order)}."
+        )
+    if is_chance or better_X[selected]:
+        return lines
+    if to_chance.better[selected]:
+        lines.append(
+            f"Better than chance, all the same: {names[selected]} by "
+            f"{_points(to_chance, selected)}."
         )
     else:
-        lines.append(f"No experiment is shown to be better than the baseline '{names[baseline]}'.")
-    for entries_X, claim in (
-        (worse_X, "Worse than the baseline"),
-        (trained_X & ~apart_X, "Statistically tied with the baseline"),
-    ):
-        if entries_X.any():
-            lines.append(f"{claim}: {_listed(names[x] for x in _by_mean(entries_X, test))}.")
+        lines.append(f"{names[selected]} is not shown to be better than chance either.")
     return lines
 
 
 def _about_best(names: Sequence[str], test: Standings) -> list[str]:
-    best = int(np.nanargmax(test.mean))
-    others_X = test.tied_for_best & (np.arange(len(names)) != best)
-    low, high = 100 * test.ci_low[best], 100 * test.ci_high[best]
-    interval = f" ({low:.1f} to {high:.1f})" if np.isfinite([low, high]).all() else ""
-    tied = (
-        f"statistically tied with {_listed(names[x] for x in _by_mean(others_X, test))}."
-        if others_X.any()
-        else "better than every other."
-    )
-    often = np.flatnonzero(test.bootstrap_rank1 >= 0.05).tolist()
-    first = sorted(often, key=lambda x: -test.bootstrap_rank1[x])
-    shares = _listed(f"{names[x]} {100 * test.bootstrap_rank1[x]:.0f}%" for x in first)
-    return [
-        f"Highest on the test pairs: {names[best]}, {100 * test.mean[best]:.1f}%{interval}; {tied}",
-        *([f"Share of resamples ranked first: {shares}."] if shares else []),
-    ]
+    """Which entries may be the best on new series, and how far the others are below it."""
+    best = test.to_best.reference
+    others_X = np.isfinite(test.mean) & (np.arange(len(names)) != best)
+    others_X &= np.array(names) != MIXED  # its parts are listed
+    tied_X, lower_X = others_X & test.tied_for_best, others_X & ~test.tied_for_best
+    lines = []
+    if tied_X.any():
+        listed = _listed(
+            f"{names[x]} (at most {abs(100 * test.best_ci_low[x]):.1f} points below the best)"
+            for x in _by_mean(tied_X, test)
+        )
+        lines.append(f"May be as good as {names[best]} or better: {listed}.")
+    else:
+        lines.append(f"Nothing else may be as good as {names[best]}.")
+    if lower_X.any():
+        first, *more = _by_mean(lower_X, test)
+        low, high = abs(100 * test.best_ci_high[first]), abs(100 * test.best_ci_low[first])
+        also = f", and {len(more)} more" if more else ""
+        lines.append(
+            f"Below the best: {names[first]} by {-100 * test.to_best.difference[first]:.1f} points "
+            f"({low:.1f} to {high:.1f}){also}."
+        )
+    return lines
 
 
-def _about_choice(name: str, chosen: Chosen) -> str:
-    raw, corrected = 100 * chosen.raw, 100 * chosen.corrected
-    line = f"Chosen by validation: {name}, right on {raw:.1f}% of the test pairs"
-    if chosen.corrected == chosen.raw or chosen.num_candidates == 1:
-        return f"{line}; the choice saw none of them, so nothing is to be corrected."
-    if np.isnan(corrected):
-        return f"{line}; too few series to correct that for the choice."
-    return f"{line}, {corrected:.1f}% corrected for the choice among {chosen.num_candidates}."
-
-
-def _about_power(need: Needed, test: Standings) -> str:
+def _about_next(
+    names: Sequence[str],
+    test: Standings,
+    trained_X: np.ndarray,
+    selected: int,
+    difference: float,
+) -> list[str]:
+    """What would settle what is still open."""
+    lines = []
+    if test.seed_source == UNKNOWN:
+        lines.append(
+            "One seed and one fold: all of this is about these trained models; trained again, the "
+            "order may change. Next: --folds=5 --num_seeds=3."
+        )
+    to = test.to[YARDSTICK]
+    rivals_X = trained_X & test.tied_for_best
+    rivals_X[selected] = False
+    if not to.better[selected]:
+        need, whom = needed(test, to, trained_X, difference), "to the strongest baseline"
+    elif rivals_X.any():
+        need, whom = needed(test, test.to_best, trained_X, difference), "between two experiments"
+    else:
+        return [*lines, f"No further run is needed to prefer {names[selected]}."]
+    if need is None:
+        return lines
     points = f"{100 * need.difference:g} points"
     line = (
-        f"A true difference of {points} between two experiments would be found in "
-        f"{100 * need.power:.0f} of 100 such searches"
+        f"A true difference of {points} {whom} is found by {100 * need.power:.0f} of 100 such "
+        "searches"
     )
     if need.power >= POWER:
-        return f"{line}."
+        return [*lines, f"{line}: more series or seeds would tell little more. Next: other "
+                "features or experiments."]  # fmt: skip
+    return [*lines, f"{line}. {_ways(need, test)}"]
+
+
+def _ways(need: Needed, test: Standings) -> str:
+    """What a search needs to find the difference with probability POWER."""
     ways = []
     if need.num_series is not None:
         hint = "; with --folds every series tests" if test.num_folds == 1 else ""
         number = float(f"{need.num_series:.2g}")  # it is an estimate
         ways.append(f"about {number:,.0f} test series (now {test.num_series:,}{hint})")
-    if need.num_seeds is not None:
-        ways.append(f"{need.num_seeds:,} seeds (now {test.num_seeds:,})")
+    if need.num_seeds is not None and need.num_seeds <= _MOST_SEEDS:
+        ways.append(f"--num_seeds={need.num_seeds} (now {test.num_seeds:,})")
     if not ways:
-        return f"{line}; more seeds and more series would be needed together."
-    return f"{line}; {100 * POWER:.0f} take {' or '.join(ways)}."
+        return "Next: more series and more seeds together."
+    return f"For {100 * POWER:.0f} of 100: {' or '.join(ways)}."
+
+
+def position_notes(accuracy: float, low: float, high: float) -> list[str]:
+    """A warning where the place of a photo in its pair predicts the preference.
+
+    Args:
+      accuracy, low, high: of the rule "the first photo wins" on the test pairs, with its interval.
+    """
+    if not (low > 0.5 or high < 0.5):
+        return []
+    return [
+        f"Position predicts: the first photo of a pair wins {percent(accuracy)} of the test pairs"
+        f"{_bracket(low, high, '%')}. No score of photos can use that, but the table is not in "
+        "random order: check how its pairs were made."
+    ]
+
+
+def _bracket(low: float, high: float, unit: str = "") -> str:
+    if not np.isfinite([low, high]).all():
+        return ""
+    return f" ({100 * low:.1f} to {100 * high:.1f}{unit})"
+
+
+def _points(to: Differences, x: int, sign: int = 1) -> str:
+    """A difference with its interval; sign -1 turns it round."""
+    low, high = sorted((sign * to.low[x], sign * to.high[x]))
+    return f"{100 * sign * to.difference[x]:.1f} points{_bracket(low, high)}"
 
 
 def _by_mean(chosen_X: np.ndarray, table: Standings) -> list[int]:
@@ -186,20 +262,19 @@ def table_notes(
     """
     lines = []
     trained = summary[(summary["status"] == COMPLETED) & (summary["experiment_name"] != SHUFFLED)]
-    if len(trained):
-        best = trained.iloc[0]
-        heuristics = summary[summary["status"] == HEURISTIC]
-        # By more than 32-bit means are rounded.
-        better = heuristics[heuristics["val_accuracy"] > best["val_accuracy"] + 1e-6]
-        if len(better):
-            baseline = better.iloc[0]
-            lines.append(
-                f"The baseline '{baseline['experiment_name']}' is right on more of the validation "
-                f"pairs, {percent(baseline['val_accuracy'])} against "
-                f"{percent(best['val_accuracy'])}: on these, nothing that was trained beats it."
-            )
-    elif not (summary["status"] == PARTIAL).any():
+    if not len(trained) and not (summary["status"] == PARTIAL).any():
         lines.append("Every trial failed: see the column 'error' of summary.csv.")
+    partial = summary.loc[summary["status"] == PARTIAL, "experiment_name"]
+    failed = summary.loc[summary["status"] == FAILED, "experiment_name"]
+    if len(partial):
+        lines.append(
+            f"Some trials failed: {_listed(partial)}. Their figures are of the other trials; "
+            "--retry_failed trains these again."
+        )
+    if len(failed) and len(trained):
+        lines.append(
+            f"All trials failed: {_listed(failed)}. See the column 'error' of summary.csv."
+        )
     if (
         ceiling is not None
         and np.isfinite([ceiling["val_accuracy"], ceiling["test_accuracy"]]).all()

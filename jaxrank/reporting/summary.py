@@ -17,7 +17,9 @@ from jaxrank.io.documents import read_json
 # Of `leaderboard.with_intervals`: shares and differences, then whether it is tied for best.
 INTERVAL_COLUMNS = (
     "val_ci_low,val_ci_high,test_ci_low,test_ci_high,diff_to_sharpness,diff_ci_low,diff_ci_high,"
-    "share_first"
+    "share_first,test_weighted_ci_low,test_weighted_ci_high,diff_to_yardstick,yardstick_ci_low,"
+    "yardstick_ci_high,diff_to_chance,chance_ci_low,chance_ci_high,diff_to_best,best_ci_low,"
+    "best_ci_high"
 ).split(",")
 TIED = "tied_for_best"
 # By split, not by metric as in trials.csv: the columns of a metric that is new come after these.
@@ -107,7 +109,12 @@ def summarise(
     summary = pd.DataFrame(rows)
     summary["notes"] = ["; ".join(filter(None, [n, *caveats])) for n in summary["notes"]]
     summary["train_val_gap"] = summary["train_accuracy"] - summary["val_accuracy"]
-    return _typed(summary.reindex(columns=SUMMARY_COLUMNS)).sort_values(
+    return by_validation(_typed(summary.reindex(columns=SUMMARY_COLUMNS)))
+
+
+def by_validation(summary: pd.DataFrame) -> pd.DataFrame:
+    """The rows from the highest validation accuracy to the lowest."""
+    return summary.sort_values(
         "val_accuracy", ascending=False, na_position="last", kind="stable", ignore_index=True
     )
 

@@ -10,6 +10,7 @@ from jaxrank.data import splits
 from jaxrank.data.dataset import Dataset
 from jaxrank.evaluation.calibration import fit_slope
 from jaxrank.evaluation.evaluator import Evaluator, predictions
+from jaxrank.evaluation.hits import pooled_accuracy
 from jaxrank.evaluation.trial_results import TrialResult, best_trial
 from jaxrank.inference.saved_model import SEEN, ModelCard, save_model
 from jaxrank.io import atomic, documents
@@ -46,7 +47,7 @@ def write_experiment(
         {
             "experiment_name": experiment.name,
             "caveats": list(caveats),
-            "test_accuracy": rows["test_accuracy"].mean(),
+            "test_accuracy": pooled_accuracy(results, evaluator, splits.TEST, experiment.name),
             "test_loss": rows["test_loss"].mean(),
             "trials": rows.to_dict("records"),
         }

@@ -24,16 +24,19 @@ from jaxrank.baselines import Baseline
 from jaxrank.data import splits
 from jaxrank.data.inputs import FeaturesInput, PairsInput
 from jaxrank.errors import AuditFailed, Stopped, UserError, did_you_mean
-from jaxrank.evaluation import leaderboard
+from jaxrank.evaluation import leaderboard, yardstick
 from jaxrank.evaluation.ensembles import ensemble_results
 from jaxrank.evaluation.evaluator import (
+    ORDERED_SPLITS,
     Evaluator,
     baseline_metrics,
     make_evaluator,
     position_metrics,
 )
+from jaxrank.evaluation.hits import baseline_accuracy
 from jaxrank.evaluation.trial_results import TrialResult
 from jaxrank.io import atomic, documents, notebook, tables
+from jaxrank.metrics import pair_differences
 from jaxrank.planning.cohort import num_parameters
 from jaxrank.reporting import progress
 from jaxrank.reporting.leaderboard import with_intervals
@@ -289,13 +292,20 @@ def _report(folder: Path, ready: Workspace, evaluator: Evaluator) -> SearchResul
     names = [
         e.name for e in prepared.experiments if e.name not in prepared.skipped and not e.is_control
     ]
+    parameters = {
+        trial.experiment.name: num_parameters(cohort.input_dim, trial.experiment)
+        for cohort in prepared.cohorts
+        for trial in cohort.trials
+    }
     beside = baselines.fit_baselines(prepared.split_data, prepared.trained_folds)
     ensembles = ensemble_results(results, evaluator)
     names += dict.fromkeys(result.trial.experiment.name for result in ensembles)
-    ranking = leaderboard.rank([*results, *ensembles], evaluator, names, beside)
-    summary = with_intervals(_summarise(prepared, trials, evaluator, ensembles, beside), ranking)
-    best = prepared.ceiling_scores_N
-    ceiling = None if best is None else baseline_metrics(best, evaluator, prepared.trained_folds)
+    competitors = yardstick.competitors(beside, evaluator, prepared.trained_folds)
+    ranking = leaderboard.rank([*results, *ensembles], evaluator, names, competitors, parameters)
+    summary = with_intervals(
+        _summarise(prepared, trials, parameters, evaluator, ensembles, beside), ranking
+    )
+    ceiling = _ceiling(prepared, evaluator)
     caveats = prepared.data.caveats
     section = write_sections(Report(folder, results, evaluator, ranking, summary, caveats, ceiling))
     data_notes = describe(prepared)
@@ -317,14 +327,28 @@ def _report(folder: Path, ready: Workspace, evaluator: Evaluator) -> SearchResul
     return SearchResult(folder, summary, trials, section.notes, data_notes, caveats, experiments)
 
 
+def _ceiling(prepared: Prepared, evaluator: Evaluator) -> dict[str, float] | None:
+    """For simulated data, the pooled accuracies of the best possible scorer."""
+    if prepared.ceiling_scores_N is None:
+        return None
+    difference_M = pair_differences(prepared.ceiling_scores_N, prepared.dataset.pair_rows_M2)
+    return {
+        f"{splits.SPLIT_NAMES[split]}_accuracy": baseline_accuracy(
+            difference_M, evaluator, split, prepared.trained_folds
+        )
+        for split in ORDERED_SPLITS
+    }
+
+
 def _summarise(
     prepared: Prepared,
     trials: pd.DataFrame,
+    parameters: Mapping[str, int],
     evaluator: Evaluator,
     ensembles: Sequence[TrialResult],
     beside: Mapping[str, Baseline],
 ) -> pd.DataFrame:
-    """The table `summary.csv` without its intervals."""
+    """The table `summary.csv` with means over trials and without its intervals."""
     folds = prepared.trained_folds
     rules: dict[str, dict[str, Any]] = {
         name: {"notes": baseline.note}
@@ -334,11 +358,6 @@ def _summarise(
             else baseline_metrics(baseline.scores_FN, evaluator, folds)
         )
         for name, baseline in beside.items()
-    }
-    parameters = {
-        trial.experiment.name: num_parameters(cohort.input_dim, trial.experiment)
-        for cohort in prepared.cohorts
-        for trial in cohort.trials
     }
     return summarise(
         prepared.experiments,

@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 from small_data import experiment, result_of
 
-from jaxrank.baselines import fit_baselines
 from jaxrank.data import splits
 from jaxrank.data.dataset import Dataset, SplitDataset
-from jaxrank.evaluation import leaderboard
+from jaxrank.evaluation import hits, leaderboard
 from jaxrank.evaluation.ensembles import ensemble_results
 from jaxrank.evaluation.evaluator import Evaluator, make_evaluator
 from jaxrank.evaluation.trial_results import FAILED, TrialResult
+from jaxrank.evaluation.yardstick import Competitor
 from jaxrank.metrics import accuracy, pair_differences
 from jaxrank.planning.trials import Trial
 
@@ -73,11 +73,13 @@ def test_it_stands_beside_its_seeds_and_can_not_be_chosen(evaluator: Evaluator) 
     results = noisy("e", evaluator)
     found = ensemble_results(results, evaluator)
     names = ["e", found[0].trial.experiment.name]
-    beside = fit_baselines(evaluator.data, range(3))
-    ranking = leaderboard.rank([*results, *found], evaluator, names, beside)
-    assert ranking.test.names[:2] == ("e", "e (mean of 3 seeds)")
-    assert ranking.test.is_candidate_X[:2].tolist() == [True, False]
+    chance = Competitor(name="chance", difference_FM=np.zeros(len(evaluator.dataset.preference_M)))
+    ranking = leaderboard.rank([*results, *found], evaluator, names, [chance], {})
+    assert ranking.names[:2] == ("e", "e (mean of 3 seeds)")
+    assert ranking.is_candidate_X[:2].tolist() == [True, False]
     assert ranking.chosen_name == "e"
-    assert ranking.by_test.mean[1] > ranking.by_test.mean[0] + 0.02  # less noise
-    done = ~np.isnan(ranking.test.hits_XFKS).any(axis=(1, 3))
-    assert done[:2].sum(axis=1).tolist() == [SEEDS, 1]
+    assert ranking.draws.mean_X[1] > ranking.draws.mean_X[0] + 0.02  # less noise
+    tested = hits.from_results([*results, *found], {}, evaluator, splits.TEST, names)
+    assert tested.trained_as_X.tolist() == [0, 0]
+    np.testing.assert_array_equal(tested.hits_XFKS[1, :, 0], tested.hits_XFKS[1, :, -1])
+    assert not np.isnan(tested.hits_XFKS).any()

@@ -1,0 +1,121 @@
+"""The yardstick: the strongest baseline, chosen in each fold without its test pairs.
+
+Axis letters: F folds, M pairs.
+"""
+
+import dataclasses
+from collections import Counter
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from jaxrank.baselines import BEST_HEURISTIC, CHANCE, POSITION, Baseline
+from jaxrank.data import splits
+from jaxrank.evaluation.evaluator import Evaluator
+from jaxrank.metrics import accuracy
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Competitor:
+    """A baseline, as score differences of all pairs.
+
+    Attributes:
+      name: of its row in the tables.
+      difference_FM: score_a - score_b of every pair, in every fold of the split; the rows of a
+        baseline that fits nothing are equal, and [M] is enough.
+      judged_FM: the differences by which the baseline is judged on a fold's training and validation
+        pairs; NaN for pairs that do not count. A baseline that is fitted on training pairs gives
+        inner out-of-fold predictions for them, or NaN, and is judged on validation pairs alone.
+        None: nothing is fitted, and `difference_FM` is judged.
+      competes: it stands in the leaderboard and may be the yardstick. `position` does not: it
+        describes the table of pairs, and no score of photos can be like it.
+    """
+
+    name: str
+    difference_FM: np.ndarray
+    judged_FM: np.ndarray | None = None
+    competes: bool = True
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Yardstick:
+    """The strongest baseline of each fold, as one entry.
+
+    Attributes:
+      names: the baseline of each trained fold.
+      difference_FM: its score differences, in every fold of the split.
+    """
+
+    names: tuple[str, ...]
+    difference_FM: np.ndarray
+
+    @property
+    def label(self) -> str:
+        """Its name, or how often each baseline was chosen."""
+        counts = Counter(self.names).most_common()
+        if len(counts) == 1:
+            return self.names[0]
+        chosen = ", ".join(f"{name} in {count}" for name, count in counts)
+        return f"{chosen} of {len(self.names)} folds"
+
+
+def competitors(
+    baselines: Mapping[str, Baseline], evaluator: Evaluator, folds: Sequence[int]
+) -> list[Competitor]:
+    """Baselines that were fitted in these folds."""
+    pair_rows_M2, shape = evaluator.dataset.pair_rows_M2, evaluator.splits_FM.shape
+    found = []
+    for name, baseline in baselines.items():
+        difference_FM = np.zeros(shape, np.float32)
+        difference_FM[folds] = baseline.differences(pair_rows_M2, len(folds))
+        judged_FM = None
+        if name == BEST_HEURISTIC:  # the heuristics compete themselves
+            judged_FM = np.full(shape, np.nan, np.float32)
+        elif baseline.held_out_FM is not None:
+            judged_FM = np.where(evaluator.splits_FM == splits.TRAIN, np.nan, difference_FM)
+            held_out_FM = np.full(shape, np.nan, np.float32)
+            held_out_FM[folds] = baseline.held_out_FM
+            judged_FM = np.where(np.isnan(judged_FM), held_out_FM, judged_FM)
+        found.append(
+            Competitor(
+                name=name,
+                difference_FM=difference_FM,
+                judged_FM=judged_FM,
+                competes=name != POSITION,
+            )
+        )
+    return found
+
+
+def strongest(
+    baselines: Sequence[Competitor], evaluator: Evaluator, folds: Sequence[int]
+) -> Yardstick:
+    """The baseline of highest accuracy on each fold's training and validation pairs.
+
+    Chance competes, so no baseline that is right on less than half of these is chosen. Of equals it
+    is chance, then the first.
+
+    Args:
+      baselines: all, chance among them.
+      evaluator: holds the pairs and their folds.
+      folds: that were trained.
+    """
+    competing = sorted((b for b in baselines if b.competes), key=lambda b: b.name != CHANCE)
+    shape = evaluator.splits_FM.shape
+    names = []
+    difference_FM = np.zeros(shape, np.float32)
+    for fold in folds:
+        scores = [_judged(baseline, evaluator, fold) for baseline in competing]
+        best = competing[int(np.argmax(np.nan_to_num(scores, nan=-1.0)))]
+        names.append(best.name)
+        difference_FM[fold] = np.broadcast_to(best.difference_FM, shape)[fold]
+    return Yardstick(names=tuple(names), difference_FM=difference_FM)
+
+
+def _judged(baseline: Competitor, evaluator: Evaluator, fold: int) -> float:
+    """Accuracy on the pairs of a fold by which a baseline may be chosen."""
+    judged = baseline.difference_FM if baseline.judged_FM is None else baseline.judged_FM
+    difference_M = np.broadcast_to(judged, evaluator.splits_FM.shape)[fold]
+    seen_M = np.isin(evaluator.splits_FM[fold], (splits.TRAIN, splits.VALIDATION))
+    mine_M = seen_M & np.isfinite(difference_M)
+    return accuracy(difference_M[mine_M], evaluator.dataset.preference_M[mine_M])
