@@ -86,8 +86,15 @@ def test_rules_by_hand(hand_made: tuple[Dataset, np.ndarray]) -> None:
     accuracies = accuracy_of(rules["sharpness"], evaluator)
     # train: 3 > 2, right. validation: 1 < 2 right, the pair of one half does not count.
     # test: 5 = 5 is half, 5 > 4 right, 5 > 4 right.
+    # Weighted by |2 preference - 1|, test: 0.6 for the tie, 0.6 and 0.2 for the others.
     assert accuracies == pytest.approx(
-        {"train_accuracy": 1.0, "val_accuracy": 1.0, "test_accuracy": 2.5 / 3}
+        {
+            "train_accuracy": 1.0,
+            "val_accuracy": 1.0,
+            "test_accuracy": 2.5 / 3,
+            "val_weighted_accuracy": 1.0,
+            "test_weighted_accuracy": (0.6 / 2 + 0.6 + 0.2) / 1.4,
+        }
     )
     chance = accuracy_of(rules["chance"], evaluator)
     assert set(chance.values()) == {0.5}
@@ -157,7 +164,8 @@ def test_the_summary_takes_means_over_completed_trials_and_sorts_by_validation()
 
     metrics = ("epochs_run", "best_epoch", "train_accuracy", "val_accuracy", "val_loss",
                "test_accuracy", "test_loss", "val_top1_hit", "test_top1_hit", "val_kendall_tau",
-               "test_kendall_tau", "duration_seconds")  # fmt: skip
+               "test_kendall_tau", "val_weighted_accuracy", "test_weighted_accuracy",
+               "duration_seconds")  # fmt: skip
     trials = pd.DataFrame(
         [
             row("a", 0, **dict.fromkeys(metrics, 0.6)),
