@@ -22,7 +22,7 @@ _PLAN_COLUMNS = ("learning_rate", "dropout", "weight_decay", "margin", "max_epoc
 _PLAN_ELSEWHERE = "name,blocks,mlp_hidden_dims,batch_size,loss,sampler,notes,init_from".split(",")
 # Hyperparameters that have a column of their own in a summary, or are no choice.
 _NOT_COMPARED = ("name", "notes", "blocks", "seed", "init_from")
-_BASELINE_NOTE = "baseline: nothing is trained for it"
+_BASELINE_NOTE = "baseline; summary.csv says what it does"
 _SHOWN_METRICS = [metric for metric in METRICS if metric.title]
 
 

@@ -134,10 +134,12 @@ def _about_best(names: Sequence[str], test: Standings) -> list[str]:
     lines = []
     if tied_X.any():
         listed = _listed(
-            f"{names[x]} (at most {abs(100 * test.best_ci_low[x]):.1f} points below the best)"
-            for x in _by_mean(tied_X, test)
+            f"{names[x]} {abs(100 * test.best_ci_low[x]):.1f}" for x in _by_mean(tied_X, test)
         )
-        lines.append(f"May be as good as {names[best]} or better: {listed}.")
+        lines.append(
+            f"May be as good as {names[best]} or better, with at most so many points to the best: "
+            f"{listed}."
+        )
     else:
         lines.append(f"Nothing else may be as good as {names[best]}.")
     if lower_X.any():

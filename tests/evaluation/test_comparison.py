@@ -545,7 +545,8 @@ def test_sentences_say_what_is_best_how_sure_and_what_next() -> None:
         assert f"{name} by {middle:.1f} points ({low:.1f} to {high:.1f})" in better
     assert "poor" not in better
     leader, other = ("good", "fine") if table.mean[0] > table.mean[1] else ("fine", "good")
-    assert tied.startswith(f"May be as good as {leader} or better: {other} (at most ")
+    assert tied.startswith(f"May be as good as {leader} or better, with at most so many points")
+    assert re.search(rf": {other} \d+\.\d\b", tied)
     assert below.startswith("Below the best: ")
     assert below.endswith(", and 2 more.")
     assert brackets.startswith("In brackets: 95% intervals")
