@@ -112,57 +112,35 @@ def test_a_path_that_is_no_config_is_refused(attack: Attack, inputs: Inputs, nam
     attack.refused("search", "--dry_run", *inputs.words, f"--config={name}")
 
 
-VALUES: dict[str, Any] = {
-    "null": None,
-    "list": [1],
-    "object": {"a": 1},
-    "bytes": b"x",
-    "complex": 1j,
-    "nan": float("nan"),
-    "inf": float("inf"),
-    "minus-inf": float("-inf"),
-    "huge": 10**400,
-    "2^63": 2**63,
-    "-2^63": -(2**63),
-    "denormal": 5e-324,
+VALUES = {
+    "null": "None",
+    "list": "[1]",
+    "bytes": "b'x'",
+    "nan": "float('nan')",
+    "huge": "10**400",
+    "2^63": "2**63",
 }
 KEYS = [key for key in HYPERPARAMETERS if key not in ("name", "init_from")]
 HYPER: dict[int | str, str] = {
-    11: "blocks-null blocks-list blocks-object blocks-bytes blocks-complex blocks-nan "
-    "blocks-inf blocks-minus-inf blocks-huge blocks-2^63 blocks--2^63 blocks-denormal "
-    "l2_blocks-null l2_blocks-list l2_blocks-object l2_blocks-bytes l2_blocks-complex "
-    "l2_blocks-nan l2_blocks-inf l2_blocks-minus-inf l2_blocks-huge l2_blocks-2^63 "
-    "l2_blocks--2^63 l2_blocks-denormal activation-null activation-list "
-    "activation-object activation-complex activation-nan activation-inf "
-    "activation-minus-inf activation-huge activation-2^63 activation--2^63 "
-    "activation-denormal use_layernorm-null dropout-null dropout-list dropout-object "
-    "dropout-bytes dropout-complex dropout-huge batch_size-null batch_size-list "
-    "batch_size-object batch_size-bytes batch_size-complex optimizer-null "
-    "optimizer-complex optimizer-nan optimizer-inf optimizer-minus-inf optimizer-huge "
-    "optimizer-2^63 optimizer--2^63 optimizer-denormal learning_rate-null "
-    "learning_rate-list learning_rate-object learning_rate-bytes "
-    "learning_rate-complex learning_rate-huge weight_decay-null weight_decay-list "
-    "weight_decay-object weight_decay-bytes weight_decay-complex weight_decay-huge "
-    "momentum-null momentum-list momentum-object momentum-bytes momentum-complex "
-    "momentum-huge schedule-null schedule-complex schedule-nan schedule-inf "
-    "schedule-minus-inf schedule-huge schedule-2^63 schedule--2^63 schedule-denormal "
-    "warmup_epochs-null warmup_epochs-list warmup_epochs-object warmup_epochs-bytes "
-    "warmup_epochs-complex warmup_epochs-huge loss-null loss-list loss-object "
-    "loss-complex loss-nan loss-inf loss-minus-inf loss-huge loss-2^63 loss--2^63 "
-    "loss-denormal margin-null margin-list margin-object margin-bytes margin-complex "
-    "margin-huge sampler-null sampler-list sampler-object sampler-complex sampler-nan "
-    "sampler-inf sampler-minus-inf sampler-huge sampler-2^63 sampler--2^63 "
-    "sampler-denormal max_epochs-null max_epochs-list max_epochs-object "
-    "max_epochs-bytes max_epochs-complex patience-null patience-list patience-object "
-    "patience-bytes patience-complex seed-null seed-list seed-object seed-bytes "
-    "seed-complex seed-denormal feature_noise-null feature_noise-list "
-    "feature_noise-object feature_noise-bytes feature_noise-complex "
-    "feature_noise-huge mixup-null mixup-list mixup-object mixup-bytes mixup-complex "
-    "mixup-huge label_smoothing-null label_smoothing-list label_smoothing-object "
-    "label_smoothing-bytes label_smoothing-complex label_smoothing-huge",
+    11: "blocks-null blocks-list blocks-bytes blocks-nan blocks-huge blocks-2^63 "
+    "l2_blocks-null l2_blocks-list l2_blocks-bytes l2_blocks-nan l2_blocks-huge "
+    "l2_blocks-2^63 activation-null activation-list activation-nan activation-huge "
+    "activation-2^63 use_layernorm-null dropout-null dropout-list dropout-bytes "
+    "dropout-huge batch_size-null batch_size-list batch_size-bytes optimizer-null "
+    "optimizer-nan optimizer-huge optimizer-2^63 learning_rate-null "
+    "learning_rate-list learning_rate-bytes learning_rate-huge weight_decay-null "
+    "weight_decay-list weight_decay-bytes weight_decay-huge momentum-null "
+    "momentum-list momentum-bytes momentum-huge schedule-null schedule-nan "
+    "schedule-huge schedule-2^63 warmup_epochs-null warmup_epochs-list "
+    "warmup_epochs-bytes warmup_epochs-huge loss-null loss-list loss-nan loss-huge "
+    "loss-2^63 margin-null margin-list margin-bytes margin-huge sampler-null "
+    "sampler-list sampler-nan sampler-huge sampler-2^63 max_epochs-null "
+    "max_epochs-list max_epochs-bytes patience-null patience-list patience-bytes "
+    "seed-null seed-list seed-bytes feature_noise-null feature_noise-list "
+    "feature_noise-bytes feature_noise-huge mixup-null mixup-list mixup-bytes "
+    "mixup-huge label_smoothing-null label_smoothing-list label_smoothing-bytes "
+    "label_smoothing-huge",
 }
-# Values that a hyperparameter may have.
-ALLOWED = "weight_decay margin warmup_epochs feature_noise mixup dropout momentum label_smoothing"
 
 
 @pytest.mark.parametrize(
@@ -177,17 +155,16 @@ def test_a_hyperparameter_of_another_kind_is_refused(
     attack: Attack, inputs: Inputs, key: str, value: str
 ) -> None:
     """As a config file can set it, past the types of flags."""
-    text = "float('nan')" if value == "nan" else repr(VALUES[value])
-    text = text.replace("-inf", "float('-inf')") if "inf" in text else text
-    text = "float('inf')" if value == "inf" else text
     path = inputs.folder / "c.py"
-    path.write_text(FILE.format(f"config = ConfigDict(config.to_dict() | {{'{key}': {text}}})"))
+    path.write_text(
+        FILE.format(f"config = ConfigDict(config.to_dict() | {{'{key}': {VALUES[value]}}})")
+    )
     words = ["search", *inputs.words, "--dry_run", f"--config={path}", "--experiments=iqa_only"]
     answer = attack.answers(*words)
     if answer.status == 0:
         numeric = isinstance(default.get_config()[key], float)
         assert numeric
-        assert value in ("denormal", "2^63")
+        assert value == "2^63"
 
 
 def test_the_default_config_is_refused_nowhere(attack: Attack, inputs: Inputs) -> None:

@@ -106,7 +106,12 @@ def test_no_escape_sequence_is_on_a_stream(
     assert is_clean(shown.err), repr(shown.err)
 
 
-PLACES: dict[int | str, str] = {}
+PLACES: dict[int | str, str] = {
+    10: "column-escape column-title column-csi-of-8-bits column-bell column-backspace "
+    "column-right-to-left path-escape path-title path-csi-of-8-bits path-bell "
+    "path-backspace path-right-to-left photo-escape photo-title photo-csi-of-8-bits "
+    "photo-bell photo-backspace photo-right-to-left",
+}
 
 
 @pytest.mark.parametrize(
