@@ -1,8 +1,4 @@
-"""The contract of every answer to hostile input, and how the hostile suite attacks.
-
-A case that fails on the code of today carries the number of its fault in the issue: `case(...,
-fault=8)` is a strict xfail, which turns red as soon as the fault is fixed; delete `fault=8` then.
-"""
+"""The contract of every answer to hostile input, and how the hostile suite attacks."""
 
 import contextlib
 import os
@@ -11,7 +7,7 @@ import stat
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -37,21 +33,9 @@ ESCAPES = {
 }
 
 
-# A failure that the issue does not list.
-NEW = "that the issue does not list"
-
-
-def case(name: str, *values: Any, fault: int | str = 0, marks: Any = ()) -> Any:
-    """A parameterised case; with a fault, one that fails until the fault is fixed."""
-    marks = list(marks)
-    if fault:
-        marks.append(pytest.mark.xfail(strict=True, reason=f"fault {fault}"))
-    return pytest.param(*values, id=name, marks=marks)
-
-
-def failing(faults: Mapping[int | str, str], name: str) -> int | str:
-    """The fault in whose words `name` stands, for cases that are generated; else 0."""
-    return next((fault for fault, names in faults.items() if name in names.split()), 0)
+def case(name: str, *values: Any) -> Any:
+    """A parameterised case with a name."""
+    return pytest.param(*values, id=name)
 
 
 class Inputs(NamedTuple):

@@ -1,9 +1,7 @@
 """Config files: Python that returns anything."""
 
-from typing import Any
-
 import pytest
-from attack import Attack, Inputs, case, failing
+from attack import Attack, Inputs, case
 from ml_collections import ConfigDict
 
 from jaxrank.configs import default
@@ -63,18 +61,11 @@ CHANGES = {
     "class": "return ConfigDict",
     "numpy": "import numpy; config.dropout = numpy.float64(1)",
 }
-CONFIGS: dict[int | str, str] = {
-    11: "placeholder required-placeholder none-value integer-key integer-experiment "
-    "integer-key-of-experiment integer-mode tuple-key surrogate exception-that-fails "
-    "base-exception generator-exit",
-}
 # What may be meant.
 FINE = ("reference",)
 
 
-@pytest.mark.parametrize(
-    "name", [case(name, name, fault=failing(CONFIGS, name)) for name in CHANGES]
-)
+@pytest.mark.parametrize("name", [case(name, name) for name in CHANGES])
 def test_a_config_that_is_none_is_refused(attack: Attack, inputs: Inputs, name: str) -> None:
     path = inputs.folder / "c.py"
     path.write_text(FILE.format(CHANGES[name]))
@@ -121,35 +112,11 @@ VALUES = {
     "2^63": "2**63",
 }
 KEYS = [key for key in HYPERPARAMETERS if key not in ("name", "init_from")]
-HYPER: dict[int | str, str] = {
-    11: "blocks-null blocks-list blocks-bytes blocks-nan blocks-huge blocks-2^63 "
-    "l2_blocks-null l2_blocks-list l2_blocks-bytes l2_blocks-nan l2_blocks-huge "
-    "l2_blocks-2^63 activation-null activation-list activation-nan activation-huge "
-    "activation-2^63 use_layernorm-null dropout-null dropout-list dropout-bytes "
-    "dropout-huge batch_size-null batch_size-list batch_size-bytes optimizer-null "
-    "optimizer-nan optimizer-huge optimizer-2^63 learning_rate-null "
-    "learning_rate-list learning_rate-bytes learning_rate-huge weight_decay-null "
-    "weight_decay-list weight_decay-bytes weight_decay-huge momentum-null "
-    "momentum-list momentum-bytes momentum-huge schedule-null schedule-nan "
-    "schedule-huge schedule-2^63 warmup_epochs-null warmup_epochs-list "
-    "warmup_epochs-bytes warmup_epochs-huge loss-null loss-list loss-nan loss-huge "
-    "loss-2^63 margin-null margin-list margin-bytes margin-huge sampler-null "
-    "sampler-list sampler-nan sampler-huge sampler-2^63 max_epochs-null "
-    "max_epochs-list max_epochs-bytes patience-null patience-list patience-bytes "
-    "seed-null seed-list seed-bytes feature_noise-null feature_noise-list "
-    "feature_noise-bytes feature_noise-huge mixup-null mixup-list mixup-bytes "
-    "mixup-huge label_smoothing-null label_smoothing-list label_smoothing-bytes "
-    "label_smoothing-huge",
-}
 
 
 @pytest.mark.parametrize(
     ("key", "value"),
-    [
-        case(f"{key}-{value}", key, value, fault=failing(HYPER, f"{key}-{value}"))
-        for key in KEYS
-        for value in VALUES
-    ],
+    [case(f"{key}-{value}", key, value) for key in KEYS for value in VALUES],
 )
 def test_a_hyperparameter_of_another_kind_is_refused(
     attack: Attack, inputs: Inputs, key: str, value: str

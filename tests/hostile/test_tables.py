@@ -11,7 +11,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet
 import pytest
-from attack import NEW, Attack, Inputs, case, fed_fifo, good_frame, little_memory, refuses, sparse
+from attack import Attack, Inputs, case, fed_fifo, good_frame, little_memory, refuses, sparse
 
 import jaxrank
 from jaxrank.data.series import read_series
@@ -107,7 +107,7 @@ WORKS = [
     case("path as a name", first("0,../../../etc/passwd,s0-1.jpg,0.2")),
     case("absolute path as a name", first("0,/etc/passwd,s0-1.jpg,0.2")),
     case("007 and 7 are one series", GOOD.replace(b"7,s7-0.jpg,s7-1", b"007,s7-0.jpg,s7-1")),
-    case("names that print alike", first("0,s0\u200b-0.jpg,s0-1.jpg,0.2"), fault=10),
+    case("names that print alike", first("0,s0\u200b-0.jpg,s0-1.jpg,0.2")),
     case("composed and decomposed", first("0,\u00e9.jpg,e\u0301.jpg,0.2")),
     case("huge series id", GOOD.replace(b"\n7,", b"\n" + b"9" * 5000 + b",")),
     case("negative series id", GOOD.replace(b"\n7,", b"\n-7,")),
@@ -344,7 +344,7 @@ def test_a_file_that_is_none_is_refused(tmp_path: Path, reader: str, kind: str) 
     refuses(lambda: read(path), str(tmp_path))
 
 
-@pytest.mark.parametrize("reader", [case(name, name, fault=7) for name in READERS])
+@pytest.mark.parametrize("reader", [case(name, name) for name in READERS])
 def test_a_table_of_8_gb_is_refused(tmp_path: Path, reader: str) -> None:
     name, read, good = READERS[reader]
     sparse(tmp_path / name, head=good)
@@ -352,7 +352,7 @@ def test_a_table_of_8_gb_is_refused(tmp_path: Path, reader: str) -> None:
         refuses(lambda: read(tmp_path / name), name)
 
 
-@pytest.mark.parametrize("path", [case("zeros", "/dev/zero", fault=7)])
+@pytest.mark.parametrize("path", [case("zeros", "/dev/zero")])
 def test_a_table_without_an_end_is_refused(path: str) -> None:
     with little_memory():
         refuses(lambda: jaxrank.read_preferences(path), path)
@@ -361,8 +361,8 @@ def test_a_table_without_an_end_is_refused(path: str) -> None:
 @pytest.mark.parametrize(
     "name",
     [
-        case("zero byte", "a\0b", fault=NEW),
-        case("half a letter", "\ud800", fault=NEW),
+        case("zero byte", "a\0b"),
+        case("half a letter", "\ud800"),
         case("300 letters", "a" * 300),
         case("home of nobody", "~nobody/x"),
         case("empty", ""),
