@@ -56,7 +56,7 @@ def inputs(tmp_path: Path) -> Inputs:
 
 
 @pytest.fixture(scope="session")
-def _finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished search, which no test may change."""
     folder = tmp_path_factory.mktemp("finished")
     made = make_inputs(folder)
@@ -71,9 +71,9 @@ SMALL: dict[str, Any] = {
 
 
 @pytest.fixture
-def searched(_finished: Path, tmp_path: Path) -> Inputs:
+def searched(finished: Path, tmp_path: Path) -> Inputs:
     """Copies of a finished search and its inputs: the same content in another folder."""
-    for path in _finished.iterdir():
+    for path in finished.iterdir():
         copy = shutil.copytree if path.is_dir() else shutil.copy2
         copy(path, tmp_path / path.name)
     return Inputs(tmp_path, tmp_path / "pairs.csv", tmp_path / "store", tmp_path / "w")

@@ -65,7 +65,7 @@ CHANGES = {
 FINE = ("reference",)
 
 
-@pytest.mark.parametrize("name", [case(name, name) for name in CHANGES])
+@pytest.mark.parametrize("name", CHANGES)
 def test_a_config_that_is_none_is_refused(attack: Attack, inputs: Inputs, name: str) -> None:
     path = inputs.folder / "c.py"
     path.write_text(FILE.format(CHANGES[name]))
@@ -116,7 +116,11 @@ KEYS = [key for key in HYPERPARAMETERS if key not in ("name", "init_from")]
 
 @pytest.mark.parametrize(
     ("key", "value"),
-    [case(f"{key}-{value}", key, value) for key in KEYS for value in VALUES],
+    [
+        case(f"{key}-{value}", key, value, long=value not in ("null", "huge"))
+        for key in KEYS
+        for value in VALUES
+    ],
 )
 def test_a_hyperparameter_of_another_kind_is_refused(
     attack: Attack, inputs: Inputs, key: str, value: str

@@ -54,7 +54,7 @@ def test_a_plan_that_was_changed_is_refused(attack: Attack, searched: Inputs, ke
 
 @pytest.mark.parametrize(
     ("key", "value"),
-    [case(f"{key}-{value}", key, value) for key in KEYS for value in VALUES],
+    [case(f"{key}-{value}", key, value, long=value == "lists") for key in KEYS for value in VALUES],
 )
 def test_a_plan_that_was_forged_is_no_traceback(
     attack: Attack, searched: Inputs, key: str, value: str
@@ -63,7 +63,7 @@ def test_a_plan_that_was_forged_is_no_traceback(
     resumes_or_refuses(attack, searched, "--dry_run")
 
 
-@pytest.mark.parametrize("key", [case(key, key) for key in (*KEYS, "more")])
+@pytest.mark.parametrize("key", [*KEYS, "more"])
 def test_a_plan_with_other_keys_is_no_traceback(attack: Attack, searched: Inputs, key: str) -> None:
     def edit(plan: dict[str, Any]) -> None:
         if plan.pop(key, None) is None:
@@ -92,7 +92,8 @@ def test_a_plan_that_is_none_is_refused(attack: Attack, searched: Inputs, data: 
 @pytest.mark.parametrize(
     ("name", "kind"),
     [
-        case(f"{name}-{kind}", name, kind)
+        # The results are written again, which takes seconds.
+        case(f"{name}-{kind}", name, kind, long=name == "results.json" and kind != "pipe")
         for name in ("plan.json", "results.json", "checkpoints/1.npz")
         for kind in ("pipe", "8-GB", "folder", "circle")
     ],
@@ -181,7 +182,7 @@ ARCHIVES: dict[str, Callable[[Path], object]] = {
 }
 
 
-@pytest.mark.parametrize("damage", [case(name, name) for name in ARCHIVES])
+@pytest.mark.parametrize("damage", ARCHIVES)
 def test_a_damaged_archive_is_reported(attack: Attack, searched: Inputs, damage: str) -> None:
     path = searched.workdir / "checkpoints" / "1.npz"
     ARCHIVES[damage](path)
@@ -194,16 +195,13 @@ def test_a_damaged_archive_is_reported(attack: Attack, searched: Inputs, damage:
 
 # Content that depends on the clock, or is appended to.
 TIMED = ("environment.json", "training.log", "audit.json")
-GROUPS = {
-    "tables": "trials.csv summary.csv results.json leaderboard.txt errors.csv splits.csv",
-    "figures": "leaderboard.png reliability.png iqa_only/training_curves.png",
-    "records": "config.json environment.json training.log",
-    "audit": "audit.json audit.txt",
-    "experiment": "iqa_only/history.csv iqa_only/predictions.csv iqa_only/test_results.json",
-    "control": "shuffled/history.csv shuffled/predictions.csv shuffled/test_results.json",
-    "model": "iqa_only/model/model.json",
-    "weights": "linear/model/params",
-}
+DELETED = (
+    "trials.csv summary.csv results.json leaderboard.txt errors.csv splits.csv leaderboard.png "
+    "reliability.png iqa_only/training_curves.png config.json environment.json training.log "
+    "audit.json audit.txt iqa_only/history.csv iqa_only/predictions.csv "
+    "iqa_only/test_results.json shuffled/history.csv shuffled/predictions.csv "
+    "shuffled/test_results.json iqa_only/model/model.json linear/model/params"
+).split()
 
 
 def deleted_and_resumed(attack: Attack, searched: Inputs, names: list[str]) -> None:
@@ -225,22 +223,23 @@ def deleted_and_resumed(attack: Attack, searched: Inputs, names: list[str]) -> N
             assert path.read_bytes() == content, path
 
 
-@pytest.mark.parametrize("group", [case(name, name) for name in GROUPS])
 def test_deleted_files_of_a_finished_search_are_written_again(
-    attack: Attack, searched: Inputs, group: str
+    attack: Attack, searched: Inputs
 ) -> None:
-    deleted_and_resumed(attack, searched, GROUPS[group].split())
+    deleted_and_resumed(attack, searched, DELETED)
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("name", " ".join(GROUPS.values()).split())
+@pytest.mark.parametrize("name", DELETED)
 def test_each_deleted_file_of_a_finished_search_is_written_again(
     attack: Attack, searched: Inputs, name: str
 ) -> None:
     deleted_and_resumed(attack, searched, [name])
 
 
-@pytest.mark.parametrize("kept", ["summary.csv", "iqa_only/predictions.csv"])
+@pytest.mark.parametrize(
+    "kept", ["summary.csv", case("predictions", "iqa_only/predictions.csv", long=True)]
+)
 def test_links_in_place_of_all_files_lead_nowhere(
     attack: Attack, searched: Inputs, kept: str
 ) -> None:

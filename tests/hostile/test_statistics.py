@@ -14,10 +14,9 @@ from jaxrank.audit.projection import components
 from jaxrank.data.dataset import Dataset, align
 from jaxrank.data.feature_store import Block
 from jaxrank.data.preferences import Preferences
-from jaxrank.evaluation import ranking
+from jaxrank.evaluation import bradley_terry
 
-# Strengths are rounded to three digits.
-CLOSE = 2e-3
+CLOSE = 1e-6
 # Heuristic baselines beside which there may be chance and position.
 MOST_HEURISTICS = 70
 
@@ -33,7 +32,10 @@ def dataset_of(edges: list[tuple[int, int, float]], series: str = "1") -> Datase
 
 def strengths(edges: list[tuple[int, int, float]]) -> np.ndarray:
     data = dataset_of(edges)
-    found = ranking.bradley_terry(data)
+    preference = data.table["preference"].to_numpy(float)
+    fitted = bradley_terry.fit(data.pair_rows_M2, preference, len(data.photos))
+    assert fitted.converged
+    found = fitted.strength_N
     by_photo = dict(zip(data.photos, found, strict=True))
     return np.array([by_photo[name] for name in sorted(by_photo)])
 
@@ -42,7 +44,7 @@ def difference(preference: float) -> float:
     """Of two photos that nothing else joins: where the slope of the penalised likelihood is 0."""
 
     def slope(d: float) -> float:
-        return preference - 1 / (1 + np.exp(-d)) - ranking.RIDGE * d
+        return preference - 1 / (1 + np.exp(-d)) - bradley_terry.RIDGE * d
 
     return float(brentq(slope, -50, 50, xtol=1e-12))
 
@@ -89,8 +91,8 @@ def newton(edges: list[tuple[int, int, float]]) -> np.ndarray:
     for _ in range(200):
         d = incidence @ strength
         share = 1 / (1 + np.exp(-d))
-        slope = incidence.T @ (preference - share - ranking.RIDGE * d)
-        curvature = (incidence.T * (share * (1 - share) + ranking.RIDGE)) @ incidence
+        slope = incidence.T @ (preference - share - bradley_terry.RIDGE * d)
+        curvature = (incidence.T * (share * (1 - share) + bradley_terry.RIDGE)) @ incidence
         step = np.linalg.lstsq(curvature, slope, rcond=1e-12)[0]
         strength = strength + step / max(1.0, np.abs(step).max() / 2)
         if np.abs(step).max() < 1e-10:

@@ -344,7 +344,7 @@ def test_a_file_that_is_none_is_refused(tmp_path: Path, reader: str, kind: str) 
     refuses(lambda: read(path), str(tmp_path))
 
 
-@pytest.mark.parametrize("reader", [case(name, name) for name in READERS])
+@each_reader
 def test_a_table_of_8_gb_is_refused(tmp_path: Path, reader: str) -> None:
     name, read, good = READERS[reader]
     sparse(tmp_path / name, head=good)

@@ -54,7 +54,7 @@ def searched_names(tmp_path_factory: pytest.TempPathFactory) -> Path:
 FILES = ("training.log", "leaderboard.txt", "audit.txt", "html")
 
 
-@pytest.mark.parametrize("name", [case(n, n) for n in FILES])
+@pytest.mark.parametrize("name", FILES)
 def test_no_escape_sequence_is_in_a_page(searched_names: Path, name: str) -> None:
     pages = [p for p in (searched_names / "w").rglob("*") if p.suffix in PAGES]
     for page in pages:
@@ -101,7 +101,7 @@ def test_no_escape_sequence_is_on_a_stream(
 @pytest.mark.parametrize(
     ("place", "kind"),
     [
-        case(f"{place}-{kind}".replace(" ", "-"), place, kind)
+        case(f"{place}-{kind}".replace(" ", "-"), place, kind, long=kind in ("bell", "backspace"))
         for place in ("column", "path", "caveat", "photo", "series", "name")
         for kind in ESCAPES
     ],
