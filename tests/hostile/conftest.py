@@ -22,8 +22,8 @@ _FUZZ: dict[str, Any] = {
     "database": None,
     "suppress_health_check": list(HealthCheck),
 }
-settings.register_profile("short", max_examples=60, derandomize=True, **_FUZZ)
-settings.register_profile("long", max_examples=3000, **_FUZZ)
+settings.register_profile("hostile-short", max_examples=60, derandomize=True, **_FUZZ)
+settings.register_profile("hostile-long", max_examples=3000, **_FUZZ)
 
 
 @pytest.fixture(autouse=True)
