@@ -69,6 +69,7 @@ def good_block(frame: pd.DataFrame, columns: tuple[str, ...] = ("sharpness", "co
 
 def make_inputs(folder: Path, frame: pd.DataFrame | None = None) -> Inputs:
     frame = good_frame() if frame is None else frame
+    folder.mkdir(exist_ok=True)
     made = Inputs(folder, folder / "pairs.csv", folder / "store", folder / "w")
     frame.to_csv(made.pairs, index=False)
     feature_store.write_block(made.store, "iqa", good_block(frame))

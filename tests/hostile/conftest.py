@@ -1,5 +1,6 @@
 """Fixtures of the hostile suite: small inputs, one finished search, a watchdog for each case."""
 
+import os
 import shutil
 import signal
 from collections.abc import Iterator
@@ -9,6 +10,7 @@ from typing import Any
 
 import pytest
 from attack import Attack, Hung, Inputs, make_inputs
+from filelock import FileLock
 from hypothesis import HealthCheck, settings
 
 import jaxrank
@@ -57,10 +59,14 @@ def inputs(tmp_path: Path) -> Inputs:
 
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A finished search, which no test may change."""
-    folder = tmp_path_factory.mktemp("finished")
-    made = make_inputs(folder)
-    jaxrank.search(made.pairs, made.store, workdir=folder / "w", **SMALL)
+    """A finished search, which no test may change; the workers of pytest-xdist share it."""
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "finished"
+    with FileLock(folder.with_suffix(".lock")):
+        if not folder.exists():
+            made = make_inputs(folder.with_suffix(".new"))
+            jaxrank.search(made.pairs, made.store, workdir=made.workdir, **SMALL)
+            made.folder.rename(folder)
     return folder
 
 

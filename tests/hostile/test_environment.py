@@ -166,7 +166,7 @@ sys.exit(main(["launch.py", *sys.argv[3:]]))
     [
         case("ctrl-c-audit", signal.SIGINT, "audit"),
         case("term-audit", signal.SIGTERM, "audit", long=True),
-        case("ctrl-c-report", signal.SIGINT, "report"),
+        case("ctrl-c-report", signal.SIGINT, "report", long=True),
         case("term-report", signal.SIGTERM, "report", long=True),
     ],
 )

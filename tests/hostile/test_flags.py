@@ -21,7 +21,7 @@ VALUES = {
     "escape": "a\x1b[31mb",
 }
 # The rest goes the same ways through the code.
-SHORT = ("nonsense", "digits", "escape")
+SHORT = ("nonsense", "escape")
 # `train` has the flags of `search` and those of its own; `profile` only names a file.
 _OWN = {"train"}
 # Folders and files that a command makes by any name.
