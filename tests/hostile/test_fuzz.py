@@ -51,18 +51,18 @@ pytestmark = [
 fuzzed = settings(settings.get_profile(f"hostile-{os.environ.get('JAXRANK_FUZZ', 'short')}"))
 
 
-def check(read: Callable[[], object], *refusals: type[Exception]) -> None:
+def check(read: Callable[[], object]) -> None:
     """A value, or a refusal that makes one printable line."""
     try:
         read()
-    except (UserError, *refusals) as error:
+    except (UserError, BadPhoto) as error:
         line = printable(" ".join(str(error).split()))
         assert line
         assert line.isprintable()
         line.encode()
 
 
-def fuzz(path: Path, good: bytes, read: Callable[[], object], *refusals: type[Exception]) -> None:
+def fuzz(path: Path, good: bytes, read: Callable[[], object]) -> None:
     """Tries a reader on what is nearly the good file, and on any bytes."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(good)
@@ -72,7 +72,7 @@ def fuzz(path: Path, good: bytes, read: Callable[[], object], *refusals: type[Ex
     @given(data=nearly(good) | st.binary(max_size=64))
     def attempt(data: bytes) -> None:
         path.write_bytes(data)
-        check(read, *refusals)
+        check(read)
 
     attempt()
 
@@ -308,4 +308,4 @@ IMAGES: Mapping[str, Callable[[Image.Image], bytes]] = {
 def test_fuzz_of_photos(tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1_000_000)
     path = tmp_path / "photo"
-    fuzz(path, IMAGES[kind](scene(0, 24, 16)), lambda: decode(path.read_bytes()), BadPhoto)
+    fuzz(path, IMAGES[kind](scene(0, 24, 16)), lambda: decode(path.read_bytes()))

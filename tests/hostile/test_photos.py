@@ -83,14 +83,16 @@ def linked_out(path: Path) -> None:
     path.symlink_to(outside)
 
 
+def linked_out_by_a_folder(path: Path) -> None:
+    linked_out(path)
+    path.unlink()
+    path.with_name("folder").symlink_to(path.parents[1])
+    path.symlink_to(path.parent / "folder" / "secret.jpg")
+
+
 SPECIAL: dict[str, Callable[[Path], object]] = {
     "link out": linked_out,
-    "link out by a folder": lambda path: (
-        linked_out(path),
-        path.unlink(),
-        path.with_name("folder").symlink_to(path.parents[1]),
-        path.symlink_to(path.parent / "folder" / "secret.jpg"),
-    ),
+    "link out by a folder": linked_out_by_a_folder,
     "circle": lambda path: path.symlink_to(path),
     "dangling": lambda path: path.symlink_to(path.parent / "nothing.jpg"),
     "folder": lambda path: path.mkdir(),

@@ -150,15 +150,18 @@ def pickled(path: Path) -> None:
     np.savez(path, rows=np.array([None], dtype=object), allow_pickle=True)
 
 
+def no_archive(path: Path) -> None:
+    with path.open("wb") as file:
+        np.save(file, 1)
+
+
 ARCHIVES: dict[str, Callable[[Path], object]] = {
     "empty": lambda path: path.write_bytes(b""),
     "cut": cut,
     "flipped": lambda path: flip(path, 0.4),
     "swapped": swapped,
     "pickle": pickled,
-    "no-archive": lambda path: (
-        np.save(path.with_suffix(".npy"), 1) or path.with_suffix(".npy").replace(path)
-    ),
+    "no-archive": no_archive,
     "no-rows": archive(lambda a: a.pop("rows")),
     "no-scores": archive(lambda a: a.pop("scores")),
     "no-epochs": archive(lambda a: a.pop("epochs")),
