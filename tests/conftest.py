@@ -11,12 +11,17 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
+from hypothesis import settings
 from small_data import PHOTO_TRIAGE, TINY, TINY_CONFIG, make_data
 
 from jaxrank.data import feature_store, splits
 from jaxrank.data.dataset import Dataset, align
 from jaxrank.data.feature_store import Block
 from jaxrank.data.preferences import Preferences
+
+# Hypothesis's own limit of 200 ms an example fails on a busy machine: timings are never asserted.
+settings.register_profile("jaxrank", deadline=None)
+settings.load_profile("jaxrank")
 
 _COMPILED = pytest.StashKey[str]()
 
