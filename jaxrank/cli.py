@@ -66,6 +66,9 @@ def _dispatch(words: list[str]) -> int:
     for word in words:
         if not word.isprintable() and any("\ud800" <= letter <= "\udfff" for letter in word):
             raise UserError(f"{word!r} is not UTF-8 text, and could not be written to the results")
+    for word in words:  # a flag of absl's, which would hide misspelt ones
+        if word.lstrip("-").partition("=")[0] == "undefok" and word.startswith("-"):
+            raise UserError("unknown flag '--undefok'")
     words = _with_new_names(words)
     command = words[0]
     if command not in COMMANDS:

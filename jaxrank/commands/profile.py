@@ -28,8 +28,12 @@ def run(values: flags.FlagValues, config: None) -> int:
     if not values.device_profile:
         raise UserError("--device_profile is missing: name the file to write")
     path = Path(values.device_profile)
-    if path.exists() or not path.parent.is_dir():
-        reason = "is there already" if path.exists() else "its folder does not exist"
+    try:
+        is_there = path.exists()
+    except OSError as error:
+        raise UserError(f"--device_profile={path}: can't be used ({error.strerror})") from None
+    if is_there or not path.parent.is_dir():
+        reason = "is there already" if is_there else "its folder does not exist"
         raise UserError(f"--device_profile={path}: {reason}; name a new file")
 
     from jaxrank.reporting.fitted_table import show_lines

@@ -117,6 +117,9 @@ def check_block(where: str, block: Block, dtype: Dtype | None = None) -> Block:
             raise UserError(f"{where}: there is no {what}")
         if not all(isinstance(name, str) for name in names):
             raise UserError(f"{where}: the {what} names must be text")
+        if not tables.is_text("".join(names)):  # all at once, which is fast
+            no_text = next(name for name in names if not tables.is_text(name))
+            raise UserError(f"{where}: {what} {no_text[:80]!a} is not text")
         twice = pd.Index(names).duplicated()
         if twice.any():
             raise UserError(f"{where}: {what} '{names[int(np.argmax(twice))]}' stands twice")

@@ -9,6 +9,7 @@ import os
 import runpy
 import traceback
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -130,13 +131,22 @@ def _as_type_of(wanted: Any, value: Any, where: str) -> Any:
     if isinstance(value, np.generic):
         value = value.item()
     if type(wanted) is float and type(value) is int:
-        return float(value)
+        with suppress(OverflowError):
+            return float(value)
     if type(value) is not type(wanted):
         raise UserError(
-            f"{where} is {str(value)[:40]!r} of type {type(value).__name__}; it must be of type "
+            f"{where} is {shown(value)!r} of type {type(value).__name__}; it must be of type "
             f"{type(wanted).__name__}, such as {wanted!r}"
         )
     return value
+
+
+def shown(value: object) -> str:
+    """A value as text of at most 80 letters."""
+    try:
+        return str(value)[:80]
+    except ValueError:  # Python spells out no number of more than 4,300 digits
+        return "a huge number"
 
 
 def _is_names(names: Any) -> bool:

@@ -17,7 +17,8 @@ from ml_collections import ConfigDict
 
 from jaxrank.configs import CATALOGUE_KEYS, REFERENCES, default
 from jaxrank.errors import UserError, did_you_mean
-from jaxrank.experiments.config_files import ONE_VALUE, key_parts
+from jaxrank.experiments.config_files import ONE_VALUE, key_parts, shown
+from jaxrank.io.tables import is_text
 from jaxrank.losses import LOSSES
 from jaxrank.models import ACTIVATIONS
 from jaxrank.sampling import SAMPLERS
@@ -90,7 +91,7 @@ class HyperparameterError(UserError):
     """A hyperparameter that can't be; who knows where it was written can say so."""
 
     def __init__(self, name: str, key: str, value: object, need: str):
-        super().__init__(f"experiment '{name}', {key}={value}: {need}")
+        super().__init__(f"experiment '{name}', {key}={shown(value)}: {need}")
         self.key, self.need = key, need
 
 
@@ -300,10 +301,15 @@ def _typed(name: str, values: dict[str, Any], defaults: Mapping[str, Any]) -> di
         kind = type(defaults[key])
         number = isinstance(value, numbers.Real) and not isinstance(value, bool | np.bool_)
         if number and (kind is float or (kind is int and isinstance(value, numbers.Integral))):
-            values[key] = kind(value)
+            try:
+                values[key] = kind(value)
+            except OverflowError:
+                raise HyperparameterError(name, key, value, "is too large") from None
         elif type(value) is not kind:
             need = f"must be of type {kind.__name__}, as in the config"
             raise HyperparameterError(name, key, value, need)
+        elif kind is str and not is_text(value):
+            raise HyperparameterError(name, key, repr(value[:40]), "must be text")
     return values
 
 

@@ -316,7 +316,7 @@ def _read_card(record: Any) -> ModelCard | None:
         card = ModelCard(experiment=Experiment(**experiment), **values)
         sound = all(_is_names(names) and names for names in record["block_columns"].values())
         return card if sound and _is_sound(card) else None
-    except (TypeError, KeyError, AttributeError):
+    except (TypeError, KeyError, AttributeError, ValueError):
         return None
 
 

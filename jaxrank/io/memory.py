@@ -4,7 +4,7 @@ import math
 import os
 from pathlib import Path
 
-_MEMINFO = Path("/proc/meminfo")
+_MEMINFO, _STATM = Path("/proc/meminfo"), Path("/proc/self/statm")
 # A container's own limit and what it has taken: of control groups version 2, then version 1.
 _CONTAINER = (
     (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory.current")),
@@ -16,8 +16,10 @@ _CONTAINER = (
 
 
 def available_bytes() -> float:
-    """Bytes free for new work, also inside a container; infinite where no system tells."""
-    return max(0.0, min([_of_machine(), *(_of_container(*files) for files in _CONTAINER)]))
+    """Bytes free for new work, also inside a container or under `ulimit -v`; infinite where no
+    system tells."""
+    containers = (_of_container(*files) for files in _CONTAINER)
+    return max(0.0, min([_of_machine(), _of_process(), *containers]))
 
 
 def _of_machine() -> float:
@@ -28,6 +30,17 @@ def _of_machine() -> float:
         return math.inf
     except (OSError, ValueError):  # not Linux
         return _built_in()
+
+
+def _of_process() -> float:
+    try:
+        import resource  # not on Windows
+
+        limit = resource.getrlimit(resource.RLIMIT_AS)[0]
+        taken = int(_STATM.read_text().split()[0]) * resource.getpagesize()
+    except (ImportError, OSError, ValueError):
+        return math.inf
+    return math.inf if limit == resource.RLIM_INFINITY else float(limit - taken)
 
 
 def _built_in() -> float:

@@ -35,13 +35,13 @@ def check_file(path: Path, expansion: float = 0.0) -> None:
     Raises:
       OSError: it is not there, not a file, or too large for the free memory. `strerror` says which.
     """
-    _check(path, os.stat(path), expansion)
+    _check(path, _look_at(path), expansion)
 
 
 def read_whole(path: Path, expansion: float, *, pipes: bool = False) -> bytes:
     """The bytes of a file, looked at as `check_file` does; with `pipes` a pipe's, too, as the
     shell's `<(command)` gives one."""
-    status = os.stat(path)
+    status = _look_at(path)
     if not (pipes and stat.S_ISFIFO(status.st_mode)):
         _check(path, status, expansion)
         return path.read_bytes()
@@ -52,6 +52,13 @@ def read_whole(path: Path, expansion: float, *, pipes: bool = False) -> bytes:
             size += len(piece)
             _check_size(path, size, most)
     return b"".join(pieces)
+
+
+def _look_at(path: Path) -> os.stat_result:
+    try:
+        return os.stat(path)
+    except ValueError:  # a zero byte, or half of a letter
+        raise OSError(errno.EINVAL, "no file can have such a name", str(path)) from None
 
 
 def _check(path: Path, status: os.stat_result, expansion: float) -> None:

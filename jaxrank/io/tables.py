@@ -256,7 +256,7 @@ def _parse_object(where: str, line: str) -> dict[str, str]:
         if not isinstance(value, str):
             kind = _NO_CELLS.get(type(value), "null")
             raise UserError(f"{where}, key '{key[:80]}': {kind} is neither text nor a number")
-        if not (_is_text(key) and _is_text(value)):  # escapes can spell what no text file holds
+        if not (is_text(key) and is_text(value)):  # escapes can spell what no text file holds
             raise UserError(f"{where}, key {key[:80]!a}: {value[:40]!a} is not text")
         cells[key] = value
     return cells
@@ -285,7 +285,7 @@ def read_parquet(path: Path | str) -> Table:
                 f"({reason(error)}); leave it out or convert it"
             ) from None
         for row, text in enumerate(texts, start=1):
-            if not _is_text(text):
+            if not is_text(text):
                 raise UserError(
                     f"{path}, row {row}, column '{name[:80]}': {text[:40]!a} is not text"
                 )
@@ -343,9 +343,12 @@ def read_table(path: Path | str) -> Table:
     return READERS.get(Path(path).suffix.lower(), read_csv)(path)
 
 
-def _is_text(text: str) -> bool:
+def is_text(text: str) -> bool:
     """Whether a text file could hold it: no zero bytes, no halves of characters."""
-    return "\0" not in text and not any("\ud800" <= letter <= "\udfff" for letter in text)
+    try:
+        return b"\0" not in text.encode()
+    except UnicodeEncodeError:
+        return False
 
 
 def _check_columns(path: Path, columns: list[str]) -> None:

@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from jaxrank.evaluation.calibration import CHANCE_LOG_LOSS, Reliability
 from jaxrank.evaluation.comparison import Interval, Standings
 from jaxrank.io import atomic
+from jaxrank.io.printable import printable
 
 # Half the width of a 95% interval, in standard errors.
 _INTERVAL = 1.96
@@ -18,7 +19,7 @@ _INTERVAL = 1.96
 def draw_reliability(path: Path, title: str, measured: Reliability) -> None:
     """Agreement with one vote by confidence, with the 95% interval of each bin, as a PNG file."""
     figure = Figure(figsize=(7, 6), layout="constrained")
-    figure.suptitle(title)
+    _entitle(figure, title)
     axes = figure.subplots()
     end = min(1.0, float(measured.confidence_C.max(initial=0.6)) + 0.02)
     axes.plot([0.5, end], [0.5, end], color="grey", linestyle=":", label="as promised")
@@ -39,6 +40,11 @@ def draw_reliability(path: Path, title: str, measured: Reliability) -> None:
     axes.legend(loc="upper left")
     with atomic.atomic_file(path, "wb") as file:
         figure.savefig(file, dpi=110, format="png")
+
+
+def _entitle(figure: Figure, *lines: str) -> None:
+    """Names and caveats are a user's: no formulae, and no letters that move others."""
+    figure.suptitle("\n".join(map(printable, lines)), parse_math=False)
 
 
 def _in_words(measured: Reliability) -> str:
@@ -79,7 +85,7 @@ def draw_leaderboard(
         order = order[-_MOST_DRAWN:]
         caveats = [*caveats, f"{left_out:,} entries with a lower validation mean are not drawn"]
     figure = Figure(figsize=(9, 1.8 + 0.32 * len(order)), layout="constrained")
-    figure.suptitle("\n".join(["Accuracy on new series, with 95% intervals", *caveats]))
+    _entitle(figure, "Accuracy on new series, with 95% intervals", *caveats)
     axes = figure.subplots()
     for split, colour, label, offset in (
         (validation, "tab:orange", "validation", 0.14),
@@ -99,8 +105,7 @@ def draw_leaderboard(
             linestyle="--",
             label=f"baseline {names[baseline]} (test)",
         )
-    # Names of columns are a user's.
-    labels = ["".join(c if c.isprintable() else "?" for c in names[x]) for x in order]
+    labels = [printable(names[x]) for x in order]
     axes.set_yticks(range(len(order)), labels, parse_math=False)
     axes.set_ylim(-0.6, len(order) - 0.4)
     axes.set_xlabel("pairs ordered as people do, %")
@@ -113,7 +118,7 @@ def draw_leaderboard(
 def draw_curves(path: Path, title: str, history: pd.DataFrame) -> None:
     """Loss and accuracy by epoch: a thin line a trial, a thick one their mean while all run."""
     figure = Figure(figsize=(10, 4), layout="constrained")
-    figure.suptitle(title)
+    _entitle(figure, title)
     trials = history.groupby(["fold", "seed"])
     shared = history[history["epoch"] <= trials["epoch"].max().min()].groupby("epoch").mean()
     for axes, metric in zip(figure.subplots(1, 2), ("loss", "accuracy"), strict=True):

@@ -30,6 +30,11 @@ from jaxrank.runner.prepare import Prepared
 
 PLAN_JSON = "plan.json"
 _FORMAT = 4
+# Of the fields of `Manifest` in JSON.
+_TYPES = {
+    "versions": dict, "device": str, "data": str, "folds": list, "launch": dict,
+    "experiments": list, "cohorts": list, "finished": bool, "files": list,
+}  # fmt: skip
 # Another version of one of these may train other bits.
 _PACKAGES_THAT_MATTER = ("jax", "jaxlib", "flax", "optax", "numpy")
 
@@ -168,20 +173,33 @@ def read_manifest(folder: Path) -> Manifest | None:
         raise UserError(f"{path}: can't be read ({error.strerror or error})") from None
     except ValueError:
         whole = None
-    if (
-        not isinstance(whole, dict)
-        or whole.get("format") != _FORMAT
-        or whole.get("sha256") != _checksum(whole.get("search"))
-    ):
+    record = _parse(whole)
+    if record is None:
         raise UserError(
             f"{path}: damaged, changed by hand, or of another version of jaxrank; this search "
             "can't go on: start it again in a new --workdir"
         )
-    content = whole["search"]
-    cohorts = [
-        PlannedCohort(c["number"], c["program"], [(n, f, s) for n, f, s in c["trials"]])
-        for c in content["cohorts"]
-    ]
+    return record
+
+
+def _parse(whole: Any) -> Manifest | None:
+    """The record in a whole document; None where it is none."""
+    if not isinstance(whole, dict) or whole.get("format") != _FORMAT:
+        return None
+    content = whole.get("search")
+    if not isinstance(content, dict) or whole.get("sha256") != _checksum(content):
+        return None
+    if {key: type(value) for key, value in content.items()} != _TYPES:
+        return None
+    try:
+        cohorts = [
+            PlannedCohort(c["number"], c["program"], [(n, f, s) for n, f, s in c["trials"]])
+            for c in content["cohorts"]
+        ]
+    except (KeyError, TypeError, ValueError):
+        return None
+    if not all(isinstance(experiment, dict) for experiment in content["experiments"]):
+        return None
     return Manifest(**content | {"cohorts": cohorts})
 
 

@@ -44,6 +44,7 @@ def write_results(folder: Path, number: int, results: Sequence[TrialResult], dat
                 "scaling": result.weights.scaling._asdict(),
             }
             arrays |= {f"{place}/{k}": leaf for k, leaf in flatten_dict(tree, sep="/").items()}
+    arrays["content"] = np.array(_content(arrays))
     atomic.make_folder(folder / FOLDER)
     with atomic.atomic_file(folder / FOLDER / f"{number}.npz", "wb") as file:
         np.savez(file, **arrays)
@@ -79,6 +80,17 @@ def _identity(trials: Sequence[Trial], data: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
+def _content(arrays: Mapping[str, np.ndarray]) -> str:
+    """A hash of all arrays of an archive; ZIP's own checksums don't see an array that is replaced
+    as a whole."""
+    found = hashlib.sha256()
+    for name in sorted(arrays):
+        array = arrays[name]
+        found.update(f"{name} {array.dtype.str} {array.shape}".encode())
+        found.update(np.ascontiguousarray(array).tobytes())
+    return found.hexdigest()
+
+
 def _read_archive(path: Path, trials: Sequence[Trial], data: str) -> list[TrialResult]:
     """What `write_results` wrote of these trials.
 
@@ -88,6 +100,8 @@ def _read_archive(path: Path, trials: Sequence[Trial], data: str) -> list[TrialR
     reading.check_file(path, reading.ARRAY)
     with open(path, "rb") as file, np.load(file, allow_pickle=False) as archive:
         arrays = dict(archive)
+    if str(arrays.pop("content")) != _content(arrays):
+        raise ValueError("its content has changed")
     if str(arrays["identity"]) != _identity(trials, data):
         raise ValueError("it has the results of other trials")
     rows = json.loads(str(arrays["rows"]))

@@ -24,7 +24,10 @@ def keep_compiled_programs() -> str:
     """
     if jax.config.values["jax_compilation_cache_dir"] is not None:
         return ""
-    folder = cache_folder() / "jaxrank" / "compiled"
+    try:
+        folder = cache_folder() / "jaxrank" / "compiled"
+    except RuntimeError:  # a user without a home
+        return ""
     with suppress(OSError):
         folder.parent.mkdir(parents=True, exist_ok=True)
         for private in (folder.parent, folder):
