@@ -13,9 +13,9 @@ from jaxrank.extraction.extractors import EXTRACTORS
 
 # The flags of all commands by purpose, in the order of the page.
 GROUPS = {
-    "Data": "pairs,features,series,reference,model,photos,photos_csv,photo_name,min_agreement,"
-    "min_reviewers,from_csv,from_parquet,from_npy,from_npz,from_safetensors,from_store,names,"
-    "tensor,block,columns,dtype",
+    "Data": "pairs,features,series,reference,model,baseline,photos,photos_csv,photo_name,"
+    "min_agreement,min_reviewers,from_csv,from_parquet,from_npy,from_npz,from_safetensors,"
+    "from_store,names,tensor,block,columns,dtype",
     "Experiments": "mode,experiments,experiments_csv,config,mlp_hidden_dims,batch_size,"
     "learning_rate,dropout,max_epochs,use_clip,use_cnn_features,use_iqa_features,"
     "use_series_sampler,init_from",

@@ -109,11 +109,12 @@ def working_bytes(
     batch_size: int,
     val_width: int,
     num_inputs: int,
+    num_val_inputs: int,
 ) -> int:
     """Memory of what a trial has beside its state: in a step the gradient, the inputs (as often as
     `num_inputs`, for the random bits of noise) and, forwards and backwards, the hidden layers; in a
-    chunk of validation pairs the inputs and hidden layers."""
+    chunk of validation pairs the inputs (as often as `num_val_inputs`) and hidden layers."""
     hidden = sum(hidden_dims)
     step = 2 * batch_size * (num_inputs * input_dim + 4 * hidden)
     step += num_weights(input_dim, hidden_dims)
-    return 4 * max(step, 2 * val_width * (input_dim + hidden))
+    return 4 * max(step, 2 * val_width * (num_val_inputs * input_dim + hidden))

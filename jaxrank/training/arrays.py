@@ -33,7 +33,8 @@ class DeviceData(NamedTuple):
     """What all trials share.
 
     Attributes:
-      features_ND: float32, raw, of the columns without normal scores only.
+      features_ND: float32, raw; zero in columns that have normal scores, and without any column
+        where all have.
       normal_scores: float32 [folds * N, J], one fold after the other: a fold is row numbers.
     """
 
@@ -128,8 +129,13 @@ def make_inputs(
             scaling[fold] = fit_scaling(inputs_ND, photos, columns_J)
     scores = [scaling[fold].normal_scores(inputs_ND) for fold in scaling]
     pairs = np.concatenate([dataset.pair_rows_M2, permutation_control(dataset).pair_rows_M2])
+    if len(columns_J) == inputs_ND.shape[1]:
+        inputs_ND = inputs_ND[:, :0]
+    elif len(columns_J):
+        inputs_ND = inputs_ND.copy()
+        inputs_ND[:, columns_J] = 0
     on_device = DeviceData(
-        jnp.asarray(np.delete(inputs_ND, columns_J, axis=1) if len(columns_J) else inputs_ND),
+        jnp.asarray(inputs_ND),
         jnp.asarray(pairs),
         jnp.asarray(np.tile(dataset.preference_M, 2)),
         jnp.asarray(np.concatenate(scores)),

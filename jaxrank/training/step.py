@@ -73,16 +73,22 @@ def learning_rate_factor(trial: TrialArrays, num_steps: int, moment: Moment) -> 
 
 def inputs_of(static: ProgramSpec, data: DeviceData, trial: TrialArrays, photos_B: Array) -> Array:
     """What the model reads of these photos, [B, D]."""
-    raw_BD = data.features_ND[photos_B]
-    if static.column_runs:
-        scores_BJ = data.normal_scores[trial.first_photo + photos_B]
-        pieces, begun = [], {True: 0, False: 0}
-        for has_scores, length in static.column_runs:
-            source, first = scores_BJ if has_scores else raw_BD, begun[has_scores]
-            pieces.append(source[:, first : first + length])
-            begun[has_scores] += length
-        raw_BD = jnp.concatenate(pieces, axis=1)
-    return (raw_BD - trial.mean_D) * trial.inv_std_D
+    if not static.column_runs:
+        return (data.features_ND[photos_B] - trial.mean_D) * trial.inv_std_D
+    scores_BJ = data.normal_scores[trial.first_photo + photos_B]
+    if all(has_scores for has_scores, _ in static.column_runs):
+        return (scores_BJ - trial.mean_D) * trial.inv_std_D
+    inputs_BD = (data.features_ND[photos_B] - trial.mean_D) * trial.inv_std_D
+    column = used = 0
+    for has_scores, length in static.column_runs:
+        if has_scores:  # written in place: putting the columns together would copy them all
+            run = slice(column, column + length)
+            scores = scores_BJ[:, used : used + length]
+            scaled = (scores - trial.mean_D[run]) * trial.inv_std_D[run]
+            inputs_BD = jax.lax.dynamic_update_slice(inputs_BD, scaled, (0, column))
+            used += length
+        column += length
+    return inputs_BD
 
 
 def log_ties(params: Params) -> Array:

@@ -243,7 +243,7 @@ CASES: list[tuple[Change, str, str]] = [
     (nothing, FLAGS + "--fold=3", "unknown flag '--fold'. Did you mean 'folds'?"),
     (nothing, FLAGS + "--num_seeds=many", "--num_seeds=many: not a whole number"),
     (nothing, FLAGS + "--only_folds=0,x", "--only_folds=0,x: not whole numbers"),
-    (nothing, FLAGS + "--only_folds=1", "--only_folds: there is no fold 1"),
+    (nothing, FLAGS + "--only_folds=11", "--only_folds: there is no fold 11"),
     (nothing, FLAGS + "--save_budget=1.5", "--save_budget=1.5 is not a share"),
     (nothing, FLAGS + "--save_budget=nan", "--save_budget=nan is not a share"),
     (nothing, FLAGS + "--config.droput=0.1", "Did you mean 'dropout'?"),
@@ -432,7 +432,7 @@ def read_archive(workdir: Path) -> object:
         for name, value in record.experiments[0].items()
     }
     experiment = Experiment(**values)
-    trials = {1: [Trial(experiment, 0, 0)]}
+    trials = {1: [Trial(experiment, fold, 0) for fold in range(len(record.folds))]}
     found, notes = trial_archive.read_results(workdir, trials, record.data_and_splits)
     assert found or notes
     return found

