@@ -100,8 +100,8 @@ class Cohort(NamedTuple):
             self.batch_size,
             self.val_shape[1],
             num_inputs=1 + round(4 * self.program_key.feature_noise + self.program_key.mixup),
-            # XLA keeps the rows that it has gathered beside the inputs that they are merged into.
-            num_val_inputs=1 + (len(self.column_runs) > 1),
+            # Of one trial XLA keeps the rows that it gathers, beside the inputs that they become.
+            num_val_inputs=1 + (len(self.column_runs) > 1 and len(self.trials) == 1),
         )
 
     @property
