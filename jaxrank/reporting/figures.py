@@ -110,7 +110,9 @@ def draw_leaderboard(
     axes.set_ylim(-0.6, len(order) - 0.4)
     axes.set_xlabel("pairs ordered as people do, %")
     axes.grid(axis="x", alpha=0.3)
-    figure.legend(loc="outside lower center", ncols=4, frameon=False)
+    legend = figure.legend(loc="outside lower center", ncols=4, frameon=False)
+    for text in legend.get_texts():  # it is laid out when the figure is drawn
+        text.set_parse_math(False)
     with atomic.atomic_file(path, "wb") as file:
         figure.savefig(file, dpi=110, format="png")
 

@@ -178,9 +178,11 @@ ARCHIVES: dict[str, Callable[[Path], object]] = {
     "epochs-negative": archive(lambda a: a.update(epochs=-a["epochs"])),
     "epochs-huge": archive(lambda a: a.update(epochs=a["epochs"] + 2**40)),
     "epochs-float": archive(lambda a: a.update(epochs=a["epochs"] + 0.5)),
-    "weights-cut": archive(lambda a: a.update({"0/mean": a["0/mean"][:1]})),
-    "weights-text": archive(lambda a: a.update({"0/mean": a["0/mean"].astype("U9")})),
-    "weights-none": archive(lambda a: a.pop("0/mean")),
+    "weights-cut": archive(lambda a: a.update({"0/scaling/mean_D": a["0/scaling/mean_D"][:1]})),
+    "weights-text": archive(
+        lambda a: a.update({"0/scaling/mean_D": a["0/scaling/mean_D"].astype("U9")})
+    ),
+    "weights-none": archive(lambda a: a.pop("0/scaling/mean_D")),
     "history-short": archive(lambda a: a.update({"history/epoch": np.zeros(0)})),
 }
 

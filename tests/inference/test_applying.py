@@ -591,7 +591,7 @@ def test_evaluate_writes_predictions_and_metrics(
     assert measured == ["model", "new", "11", "9", "77.3%", "83.3%", "0.33"]
     assert weighted == percent(rows_by["model", "new"]["weighted_accuracy"])
     assert loss == "0.455"
-    assert ["model", "train", "1", "1", "100.0%", "100.0%", "0.000"] in lines
+    assert ["model", "train", "1", "1", "100.0%", "100.0%", "100.0%", "0.000"] in lines
     # The rules are shown beside the photos that say the most.
     assert [line[:2] for line in lines if line[:1] == ["sharpness"]] == [["sharpness", "new"]]
     assert "seen photos of 1 of 13 pairs" in out
