@@ -155,6 +155,11 @@ def no_archive(path: Path) -> None:
         np.save(file, 1)
 
 
+def mean_of(arrays: dict[str, Any]) -> str:
+    """The name of an array of the only weights that an archive has."""
+    return next(name for name in arrays if name.endswith("/scaling/mean_D"))
+
+
 ARCHIVES: dict[str, Callable[[Path], object]] = {
     "empty": lambda path: path.write_bytes(b""),
     "cut": cut,
@@ -178,11 +183,9 @@ ARCHIVES: dict[str, Callable[[Path], object]] = {
     "epochs-negative": archive(lambda a: a.update(epochs=-a["epochs"])),
     "epochs-huge": archive(lambda a: a.update(epochs=a["epochs"] + 2**40)),
     "epochs-float": archive(lambda a: a.update(epochs=a["epochs"] + 0.5)),
-    "weights-cut": archive(lambda a: a.update({"0/scaling/mean_D": a["0/scaling/mean_D"][:1]})),
-    "weights-text": archive(
-        lambda a: a.update({"0/scaling/mean_D": a["0/scaling/mean_D"].astype("U9")})
-    ),
-    "weights-none": archive(lambda a: a.pop("0/scaling/mean_D")),
+    "weights-cut": archive(lambda a: a.update({mean_of(a): a[mean_of(a)][:1]})),
+    "weights-text": archive(lambda a: a.update({mean_of(a): a[mean_of(a)].astype("U9")})),
+    "weights-none": archive(lambda a: a.pop(mean_of(a))),
     "history-short": archive(lambda a: a.update({"history/epoch": np.zeros(0)})),
 }
 
