@@ -119,6 +119,8 @@ class Draws(NamedTuple):
       deviation_BX: accuracies of resampled series less those of all; no rows where there are too
         few series.
       series_XX: covariance of `deviation_BX`.
+      complete_X: has a completed trial in every tested fold. Others are not compared: folds differ
+        in difficulty.
       seeds_BX: standard normal variables, of the seeds.
       seeds: of one training of each entry; zero for baselines.
       per_model_X: see `hits.Pooled`.
@@ -130,6 +132,7 @@ class Draws(NamedTuple):
     trained_as_X: np.ndarray
     deviation_BX: np.ndarray
     series_XX: np.ndarray
+    complete_X: np.ndarray
     seeds_BX: np.ndarray
     seeds: SeedVariance
     per_model_X: np.ndarray
@@ -144,8 +147,8 @@ class Draws(NamedTuple):
 
     @property
     def alive(self) -> np.ndarray:
-        """The entries with a mean, if there are intervals."""
-        return np.flatnonzero(np.isfinite(self.mean_X) & (len(self.deviation_BX) > 0))
+        """The complete entries, if there are intervals."""
+        return np.flatnonzero(self.complete_X & (len(self.deviation_BX) > 0))
 
     @property
     def variance_X(self) -> np.ndarray:
@@ -181,6 +184,7 @@ def resample(hits: Hits, *, num_draws: int = 2000, seed: int = 0) -> Draws:
         hits.trained_as_X,
         deviation_BX,
         deviation_BX.T @ deviation_BX / max(len(deviation_BX), 1),
+        sums.weight_XS.sum(axis=1) == hits.weight_FS.sum(),
         rng.standard_normal(deviation_BX.shape),
         _seeds(hits),
         sums.per_model_X,
@@ -252,7 +256,8 @@ def standings(draws: Draws, references: Mapping[str, int]) -> Standings:
       references: by role, the entry that all others are compared with.
     """
     mean, low, high = draws.accuracy
-    best = int(np.argmax(np.where(np.isfinite(mean), mean, -1.0)))
+    comparable_X = draws.complete_X if draws.complete_X.any() else np.isfinite(mean)
+    best = int(np.argmax(np.where(comparable_X, mean, -1.0)))
     factors_X = _factors_of_references(draws)
     to_best = _with_intervals(draws, best, factors_X[best])
     tied_X, best_low_X, best_high_X = _truly_best(draws, factors_X)
@@ -378,6 +383,7 @@ def _truly_best(draws: Draws, factors_X: np.ndarray) -> tuple[np.ndarray, np.nda
     low_X, high_X = np.full((2, len(tied_X)), np.nan)
     if not len(draws.alive):
         return tied_X, low_X, high_X
+    tied_X &= draws.complete_X
     for x in draws.alive:
         tied_X[x] = not _with_intervals(draws, x, factors_X[x]).better.any()
     for x in np.flatnonzero(tied_X).tolist():

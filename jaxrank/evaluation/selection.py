@@ -63,6 +63,9 @@ def chosen_score(
     candidates = np.flatnonzero(complete_X & test.is_candidate_X)
     if not len(candidates):
         return None
+    # Folds differ in difficulty: one that failed in some is not compared with those that did not.
+    num_pairs_X = measuring.weight_XS.sum(axis=1)
+    candidates = candidates[num_pairs_X[candidates] == num_pairs_X[candidates].max()]
     candidates = candidates[np.argsort(parameters_X[candidates], kind="stable")]
     best = int(np.argmax(selecting.accuracy_X[candidates]))
     raw = corrected = float(measuring.accuracy_X[candidates[best]])

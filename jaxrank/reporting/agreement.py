@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from jaxrank.data.dataset import vote_numbers
 from jaxrank.evaluation import calibration, noise_ceiling
 from jaxrank.reporting import figures
 from jaxrank.reporting.report import Report, Section
@@ -39,10 +40,9 @@ def section(report: Report) -> Section:
 
 def _ceilings(table: pd.DataFrame) -> dict[str, Any]:
     facts: dict[str, Any] = {"ceilings": noise_ceiling.ceilings_of_table(table)._asdict()}
-    if "votes" in table:
-        fewer = noise_ceiling.few_votes(
-            table["preference"].to_numpy(np.float64), table["votes"].to_numpy(np.float64)
-        )
+    votes_M = vote_numbers(table)
+    if votes_M is not None:
+        fewer = noise_ceiling.few_votes(table["preference"].to_numpy(np.float64), votes_M)
         facts["few_votes"] = None if fewer is None else fewer._asdict()
     return facts
 

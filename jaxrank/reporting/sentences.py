@@ -97,7 +97,11 @@ def _about_yardstick(
     to, to_chance = test.to[YARDSTICK], test.to[CHANCE]
     is_chance = to.reference == to_chance.reference
     share = percent(test.mean[to.reference])
-    against = "chance (no baseline beats it)" if is_chance else f"the strongest baseline ({label})"
+    against = (
+        "chance (the baseline chosen is no better)"
+        if is_chance
+        else f"the strongest baseline ({label})"
+    )
     better_X, worse_X = trained_X & to.better, trained_X & to.worse
     if better_X.any():
         order = _by_mean(better_X, test)
@@ -163,8 +167,9 @@ def _about_next(
     """What would settle what is still open."""
     lines = []
     if test.seed_source == UNKNOWN:
+        once = "One seed and one fold" if test.num_folds == 1 else "One seed"
         lines.append(
-            "One seed and one fold: all of this is about these trained models; trained again, the "
+            f"{once}: all of this is about these trained models; trained again, the "
             "order may change. Next: --folds=5 --num_seeds=3."
         )
     to = test.to[YARDSTICK]
@@ -175,7 +180,7 @@ def _about_next(
     elif rivals_X.any():
         need, whom = needed(test, test.to_best, trained_X, difference), "between two experiments"
     else:
-        return [*lines, f"No further run is needed to prefer {names[selected]}."]
+        return lines or [f"No further run is needed to prefer {names[selected]}."]
     if need is None:
         return lines
     points = f"{100 * need.difference:g} points"

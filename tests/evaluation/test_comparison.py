@@ -607,7 +607,8 @@ def test_where_no_baseline_beats_chance_the_yardstick_is_chance() -> None:
     to_chance = table._replace(to={YARDSTICK: table.to["chance"], "chance": table.to["chance"]})
     lines = paragraph(to_chance, candidates)
     assert any(
-        line.startswith("Better than chance (no baseline beats it), 50.0%: ") for line in lines
+        line.startswith("Better than chance (the baseline chosen is no better), 50.0%: ")
+        for line in lines
     )
     assert not any("either" in line or "all the same" in line for line in lines)
 
@@ -676,3 +677,24 @@ def test_a_figure_of_many_entries_stays_readable_and_says_what_it_leaves_out(
     draw_leaderboard(tmp_path / "f.png", names, interval(table), table, None, [])
     assert heights[0] < 30
     assert titles[0].endswith("220 entries with a lower validation mean are not drawn")
+
+
+def test_an_experiment_that_failed_in_some_folds_is_not_compared() -> None:
+    """It is worse everywhere, and has completed in the one easy fold only."""
+    rng = np.random.default_rng(0)
+    share_F = np.array([0.9, 0.6, 0.6])
+    hits_XFKS = np.full((2, 3, 1, 90), np.nan)
+    weight_FS = np.kron(np.eye(3), np.full(30, 4.0))
+    for fold in range(3):
+        hits_XFKS[0, fold, 0] = rng.binomial(4, share_F[fold], 90) * (weight_FS[fold] > 0)
+    hits_XFKS[1, 0, 0] = rng.binomial(4, 0.85, 90) * (weight_FS[0] > 0)
+    yes = np.array([True, True])
+    both = hits.Hits(("whole", "partial"), ~yes, yes, np.arange(2), hits_XFKS, weight_FS)
+    table = comparison.standings(comparison.resample(both), {})
+    assert table.mean[1] > table.mean[0] + 0.05
+    assert table.to_best.reference == 0
+    assert table.tied_for_best.tolist() == [True, False]
+    assert np.isnan(table.to_best.low[1])
+    chosen = selection.chosen_score(both, both, np.zeros(2))
+    assert chosen is not None
+    assert chosen.entry == 0

@@ -114,3 +114,12 @@ def test_position_is_reported_where_its_interval_leaves_chance_out(
     notes = sentences.position_notes(mean, low, high)
     assert len(notes) == bool(words)
     assert words in "".join(notes)
+
+
+@pytest.mark.parametrize("votes", [["many", ""], ["3", "4"]])
+def test_a_column_of_text_called_votes_is_no_number_of_votes(votes: list[str]) -> None:
+    names = {"series_id": ["1", "1"], "image_a": ["a", "b"], "image_b": ["b", "c"]}
+    table = pd.DataFrame(names | {"preference": [0.75, 0.25], "votes": votes})
+    assert "few_votes" not in agreement._ceilings(table)
+    counted = agreement._ceilings(table.assign(votes=[4, 8]))
+    assert "few_votes" in counted
