@@ -110,7 +110,7 @@ def get_config() -> ConfigDict:
         "full": tuple(experiments),
     }
 
-    # The linear scorer that stands in every table as something to beat: logistic regression, in
+    # The linear scorer, in every table as a reference: logistic regression, in
     # small batches, as the epoch that validates best is found among many small steps. Overrides of
     # the launch leave it alone.
     config.linear = {

@@ -15,13 +15,15 @@ from jaxrank.configs import REFERENCES
 from jaxrank.data import splits
 from jaxrank.data.dataset import Dataset, SplitDataset
 from jaxrank.errors import UserError, did_you_mean
-from jaxrank.ridge import fit_ridge
+from jaxrank.ridge import fit_ridge, inner_folds
 from jaxrank.scaling import AUTO, fit_scaling, normal_score_columns
 
 CHANCE, POSITION, RIDGE = "chance", "position", "ridge"
 BEST_HEURISTIC, SIGNED_SUM = "best_heuristic", "signed_sum"
+# The strongest baseline of each fold, where folds have different ones.
+MIXED = "strongest baseline"
 # Names that no image-quality number and no experiment may have.
-RESERVED = (CHANCE, POSITION, BEST_HEURISTIC, SIGNED_SUM, RIDGE, *REFERENCES)
+RESERVED = (CHANCE, POSITION, BEST_HEURISTIC, SIGNED_SUM, RIDGE, MIXED, *REFERENCES)
 IQA_BLOCK = "iqa"
 # Of a wide block the first columns are baselines: each one is compared with every experiment.
 MOST_HEURISTICS = 64
@@ -56,7 +58,7 @@ class Baseline(NamedTuple):
       scores_FN: float32, of all photos; None for POSITION, which looks at no photo.
       held_out_FM: of one that is fitted to preferences, score_a - score_b of a fold's training
         pairs by fits that have not seen their series, NaN for all other pairs; None: nothing is
-        fitted but a sign.
+        fitted.
     """
 
     note: str
@@ -81,7 +83,8 @@ def fit_baselines(data: SplitDataset, folds: Sequence[int]) -> dict[str, Baselin
     for name, number_N in numbers.items():
         sign_F = np.where(accuracies[name] < 0.5, np.float32(-1), np.float32(1))
         signed[name] = sign_F[:, None] * number_N
-        found[name] = Baseline(_note_of_sign(name, sign_F), signed[name])
+        held_out_FM = np.stack([_held_out_signs(number_N, data, fold) for fold in folds])
+        found[name] = Baseline(_note_of_sign(name, sign_F), signed[name], held_out_FM)
     if len(numbers) > 1:
         names = list(numbers)
         # A number without training pairs that say anything is NaN, and no best one.
@@ -192,6 +195,18 @@ def _training_accuracies(
     train = [data.rows(fold, splits.TRAIN) for fold in folds]
     preference_M = data.dataset.preference_M
     return np.array([metrics.accuracy(difference_M[t], preference_M[t]) for t in train])
+
+
+def _held_out_signs(number_N: np.ndarray, data: SplitDataset, fold: int) -> np.ndarray:
+    """`Baseline.held_out_FM` of a number: each inner fold has the sign that the others choose."""
+    dataset, train = data.dataset, data.rows(fold, splits.TRAIN)
+    difference_M = metrics.pair_differences(number_N, dataset.pair_rows_M2)
+    held_out_M = np.full(len(difference_M), np.nan, np.float32)
+    for part in inner_folds(dataset.series_M[train]):
+        kept = np.delete(train, part)
+        share = metrics.accuracy(difference_M[kept], dataset.preference_M[kept])
+        held_out_M[train[part]] = difference_M[train[part]] * (-1 if share < 0.5 else 1)
+    return held_out_M
 
 
 def _note_of_sign(name: str, sign_F: np.ndarray) -> str:

@@ -23,8 +23,7 @@ COMMANDS = {
     "evaluate": "measure a saved model on any pairs",
     "rank": "order the photos of each series by a saved model, and pick the best",
     "extract": "make a feature store of photos: CLIP, a CNN, image-quality numbers",
-    "features": "make or extend a feature store, from a CSV, .npy or safetensors file, or another "
-    "store",
+    "features": "make or extend a feature store, from files of features or another store",
     "profile": "measure this machine, so that plans predict its times",
 }
 # Those whose result can be printed as JSON.

@@ -38,6 +38,14 @@ class Fitted(NamedTuple):
     held_out_M: np.ndarray
 
 
+def inner_folds(series_M: np.ndarray) -> list[np.ndarray]:
+    """Pairs dealt to at most NUM_FOLDS folds by whole series; none where there is one series."""
+    num_folds = min(NUM_FOLDS, len(np.unique(series_M)))
+    if num_folds < 2:
+        return []
+    return [part for _, part in GroupKFold(num_folds).split(series_M, groups=series_M)]
+
+
 def fit_ridge(
     inputs_ND: np.ndarray, pair_rows_M2: np.ndarray, target_M: np.ndarray, series_M: np.ndarray
 ) -> Fitted:
@@ -72,12 +80,7 @@ def _fit(
     inputs_ND: np.ndarray, rows_M2: np.ndarray, target_M: np.ndarray, series_M: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """The weights [D], and the score differences of `Fitted.held_out_M`."""
-    num_folds = min(NUM_FOLDS, len(np.unique(series_M)))
-    if num_folds < 2:
-        parts = [np.arange(len(target_M))]
-    else:
-        deal = GroupKFold(num_folds).split(target_M, groups=series_M)
-        parts = [held_out for _, held_out in deal]
+    parts = inner_folds(series_M) or [np.arange(len(target_M))]
     products = [_products(inputs_ND, rows_M2[part], target_M[part]) for part in parts]
     gram_DD = np.sum([gram for gram, _ in products], axis=0)
     moment_D = np.sum([moment for _, moment in products], axis=0)
@@ -99,7 +102,7 @@ def _fit(
         )
 
     held_out_M = np.full(len(target_M), np.nan, np.float32)
-    if num_folds < 2:
+    if len(parts) < 2:
         return _solve(gram_DD, moment_D, _UNCHOSEN * unit), held_out_M
     best = _lowest(error, len(FACTORS))
     for part, weights in zip(parts, inner_weights(best), strict=True):

@@ -72,7 +72,7 @@ def command_page(command: str, module: ModuleType, values: flags.FlagValues) -> 
 
 
 def grouped(values: flags.FlagValues) -> dict[str, list[str]]:
-    """A command's flags by purpose; what stands in no group comes last."""
+    """A command's flags by purpose; flags without a group come last."""
     groups = {
         title: [name for name in names.split(",") if name in values]
         for title, names in GROUPS.items()

@@ -78,7 +78,7 @@ def log_console(values: flags.FlagValues) -> "Console | None":
 
 
 def set_verbosity_of_libraries(values: flags.FlagValues) -> None:
-    """By default only what libraries raise is told: Orbax also logs a traceback of that."""
+    """By default libraries log nothing: what they raise is reported, and Orbax logs it too."""
     from absl import logging as absl_logging
 
     talkative = values.verbosity > 0

@@ -139,7 +139,11 @@ def _from_table(
     if kind == PAIRS:
         found = _from_canonical(table)
     elif kind == VOTE_COUNTS:
-        found = _from_counts(table, min_agreement or 0.0, min_reviewers or 1)
+        found = _from_counts(
+            table,
+            0.0 if min_agreement is None else min_agreement,
+            1 if min_reviewers is None else min_reviewers,
+        )
     elif kind == WINNERS:
         found = _from_winners(table)
     else:
@@ -280,6 +284,8 @@ def _merged_votes(
     """The pairs of a table's rows with votes for either photo in two columns."""
     if not 0 <= min_agreement <= 1:
         raise UserError(f"--min_agreement={min_agreement:g} is not a share between 0 and 1")
+    if min_reviewers < 1:
+        raise UserError(f"--min_reviewers={min_reviewers}: a pair needs at least one vote")
     votes = table.numbers(columns)
     wrong = np.argwhere((votes < 0) | (votes > _MOST_VOTES) | (votes != np.floor(votes)))
     if len(wrong):
@@ -293,11 +299,11 @@ def _merged_votes(
     notes = list(merge_notes)
     agreement = np.maximum(merged["preference"], 1 - merged["preference"])
     # Shares such as 7/10 must not fall under 0.7 by rounding.
-    kept = (reviewers >= max(min_reviewers, 1)) & (agreement >= min_agreement - 1e-9)
+    kept = (reviewers >= min_reviewers) & (agreement >= min_agreement - 1e-9)
     if not kept.any():
         raise UserError(
-            f"{table.path}: no pair has at least {min_reviewers} votes and {min_agreement:g} "
-            "agreement; lower --min_reviewers or --min_agreement"
+            f"{table.path}: no pair has at least {counted(min_reviewers, 'vote')} and "
+            f"{min_agreement:g} agreement; lower --min_reviewers or --min_agreement"
         )
     if not kept.all():
         fewer = f"fewer than {min_reviewers} votes" if min_reviewers > 1 else "no vote"

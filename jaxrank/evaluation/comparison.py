@@ -248,19 +248,22 @@ def _intervals(sums: Pooled, num_series: int) -> Interval:
     )
 
 
-def standings(draws: Draws, references: Mapping[str, int]) -> Standings:
+def standings(draws: Draws, references: Mapping[str, int], apart: Sequence[int] = ()) -> Standings:
     """Accuracies, intervals and comparisons of all entries in one split.
 
     Args:
       draws: of `resample`.
       references: by role, the entry that all others are compared with.
+      apart: entries that can't be the best, as they consist of others.
     """
     mean, low, high = draws.accuracy
-    comparable_X = draws.complete_X if draws.complete_X.any() else np.isfinite(mean)
+    apart_X = np.isin(np.arange(len(mean)), apart)
+    contenders = draws._replace(complete_X=draws.complete_X & ~apart_X)
+    comparable_X = contenders.complete_X if contenders.complete_X.any() else np.isfinite(mean)
     best = int(np.argmax(np.where(comparable_X, mean, -1.0)))
-    factors_X = _factors_of_references(draws)
-    to_best = _with_intervals(draws, best, factors_X[best])
-    tied_X, best_low_X, best_high_X = _truly_best(draws, factors_X)
+    factors_X = _factors_of_references(contenders)
+    to_best = _with_intervals(contenders, best, factors_X[best])
+    tied_X, best_low_X, best_high_X = _truly_best(contenders, factors_X)
     return Standings(
         mean=mean,
         ci_low=low,
@@ -270,7 +273,7 @@ def standings(draws: Draws, references: Mapping[str, int]) -> Standings:
         best_ci_low=best_low_X,
         best_ci_high=best_high_X,
         tied_for_best=tied_X,
-        bootstrap_rank1=_rank1(draws),
+        bootstrap_rank1=_rank1(contenders),
         variance_X=draws.variance_X,
         spread_X=draws.per_model_X
         * (draws.seeds.measured_X if draws.seeds.source == seed_variance.SEEDS else np.nan),
@@ -383,7 +386,7 @@ def _truly_best(draws: Draws, factors_X: np.ndarray) -> tuple[np.ndarray, np.nda
     low_X, high_X = np.full((2, len(tied_X)), np.nan)
     if not len(draws.alive):
         return tied_X, low_X, high_X
-    tied_X &= draws.complete_X
+    tied_X = draws.complete_X.copy()
     for x in draws.alive:
         tied_X[x] = not _with_intervals(draws, x, factors_X[x]).better.any()
     for x in np.flatnonzero(tied_X).tolist():

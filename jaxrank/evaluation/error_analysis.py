@@ -267,7 +267,7 @@ def mistake_tables(
     """The mistakes of one experiment of a search.
 
     Args:
-      name: of the experiment, such as the one chosen by validation.
+      name: of the experiment, such as the selected one.
       results: the trials of the search.
       evaluator: that they were measured with.
     """

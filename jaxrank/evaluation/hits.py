@@ -6,6 +6,7 @@ and series, divided by the pairs with a direction.
 Axis letters: X entries (experiments and baselines), F folds, K seeds, S series, M pairs.
 """
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
@@ -96,6 +97,7 @@ def from_results(
         num_series,
     )
     hits_XFKS = np.full(shape, np.nan, np.float32)
+    completed = Counter(r.trial.key[:2] for r in results if r.metrics.completed)
     places = {name: x for x, name in enumerate(names)}
     trained_as_X = np.arange(shape[0])
     others = [
@@ -117,7 +119,7 @@ def from_results(
             x = places[name]
             if result.ensemble_of in places:
                 trained_as_X[x] = places[result.ensemble_of]
-                hits_XFKS[x, fold, : len(seeds[result.ensemble_of])] = found_S
+                hits_XFKS[x, fold, : completed[result.ensemble_of, trial.fold]] = found_S
             else:
                 hits_XFKS[x, fold, seeds[name].index(trial.seed)] = found_S
     for x, difference in enumerate(baselines.values(), start=len(names)):

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from jaxrank.baselines import CHANCE
+from jaxrank.baselines import CHANCE, MIXED
 from jaxrank.data import splits
 from jaxrank.evaluation import comparison, hits, selection, yardstick
 from jaxrank.evaluation.comparison import Draws, Interval, Standings
@@ -15,8 +15,6 @@ from jaxrank.evaluation.yardstick import Competitor
 
 # The references that experiments are compared with.
 YARDSTICK, SHARPNESS = "yardstick", "sharpness"
-# The yardstick's entry, where folds have different ones.
-MIXED = "strongest baseline"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -108,7 +106,9 @@ def rank(
     return Ranking(
         entries=_measured(results, compared, evaluator, names),
         apart=_measured(results, described, evaluator, control),
-        by_test=comparison.standings(draws, references),
+        by_test=comparison.standings(
+            draws, references, [x for x, name in enumerate(test.names) if name == MIXED]
+        ),
         draws=draws,
         is_candidate_X=test.is_candidate_X,
         yardstick=reference,

@@ -27,7 +27,7 @@ class Competitor:
         pairs; NaN for pairs that do not count. A baseline that is fitted on training pairs gives
         inner out-of-fold predictions for them, or NaN, and is judged on validation pairs alone.
         None: nothing is fitted, and `difference_FM` is judged.
-      competes: it stands in the leaderboard and may be the yardstick. `position` does not: it
+      competes: it is in the leaderboard and may be the yardstick. `position` does not: it
         describes the table of pairs, and no score of photos can be like it.
     """
 

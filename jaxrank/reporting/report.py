@@ -34,7 +34,7 @@ class Report(NamedTuple):
 
     @property
     def chosen_results(self) -> list[TrialResult]:
-        """Of the experiment that validation chose."""
+        """Of the selected experiment."""
         name = self.ranking.chosen_name
         return [result for result in self.results if result.trial.experiment.name == name]
 

@@ -5,11 +5,11 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 import pandas as pd
 
-from jaxrank.baselines import CHANCE
+from jaxrank.baselines import CHANCE, MIXED
 from jaxrank.data import splits
 from jaxrank.evaluation.comparison import Differences, Standings
 from jaxrank.evaluation.evaluator import Evaluator, control_z
-from jaxrank.evaluation.leaderboard import MIXED, YARDSTICK
+from jaxrank.evaluation.leaderboard import YARDSTICK
 from jaxrank.evaluation.seed_variance import UNKNOWN
 from jaxrank.evaluation.selection import POWER, Chosen, Needed, needed
 from jaxrank.evaluation.trial_results import COMPLETED, FAILED, TrialResult
@@ -50,8 +50,8 @@ def comparison_notes(
         *selected,
         *_about_yardstick(names, test, trained_X, yardstick_label, chosen.entry),
         *_about_best(names, test),
-        "In brackets: 95% intervals of accuracies, and intervals of differences that hold for all "
-        "experiments at once in 97.5% of searches.",
+        "In brackets: 95% intervals of accuracies, of each entry by itself and before selection, "
+        "and intervals of differences that hold for all experiments at once in 97.5% of searches.",
         *_about_next(names, test, trained_X, chosen.entry, difference),
     ]
 
@@ -133,7 +133,7 @@ def _about_best(names: Sequence[str], test: Standings) -> list[str]:
     """Which entries may be the best on new series, and how far the others are below it."""
     best = test.to_best.reference
     others_X = np.isfinite(test.mean) & (np.arange(len(names)) != best)
-    others_X &= np.array(names) != MIXED  # its parts are listed
+    others_X &= np.array(names) != MIXED  # its parts are there themselves
     tied_X, lower_X = others_X & test.tied_for_best, others_X & ~test.tied_for_best
     lines = []
     if tied_X.any():

@@ -103,7 +103,8 @@ def summarise(
         if len(done):
             row |= done[_MEANS].mean().to_dict()
         rows.append(row)
-        rows += _ensemble_rows(row, [r for r in ensembles if r.ensemble_of == e.name])
+        ensemble = [r for r in ensembles if r.ensemble_of == e.name]
+        rows += _ensemble_rows(row, ensemble, done["seed"].nunique())
     for name, metrics in rules.items():
         rows.append({"experiment_name": name, "status": HEURISTIC} | dict(metrics))
     summary = pd.DataFrame(rows)
@@ -119,18 +120,22 @@ def by_validation(summary: pd.DataFrame) -> pd.DataFrame:
     )
 
 
-def _ensemble_rows(row: Mapping[str, Any], results: Sequence[TrialResult]) -> list[dict[str, Any]]:
-    """The row of an experiment's ensemble, if it has one, with the experiment's hyperparameters."""
+def _ensemble_rows(
+    row: Mapping[str, Any], results: Sequence[TrialResult], num_seeds: int
+) -> list[dict[str, Any]]:
+    """The row of an experiment's ensemble of so many seeds, if it has one, with the experiment's
+    hyperparameters."""
     if not results:
         return []
-    kept = "mlp_hidden_dims,batch_size,learning_rate,dropout,blocks,num_seeds".split(",")
+    kept = "mlp_hidden_dims,batch_size,learning_rate,dropout,blocks".split(",")
     parameters = row["parameters"]
     own = {
         "experiment_name": results[0].trial.experiment.name,
         "status": ENSEMBLE,
         "error": "",
+        "num_seeds": num_seeds,
         "num_folds": len(results),
-        "parameters": None if parameters is None else row["num_seeds"] * parameters,
+        "parameters": None if parameters is None else num_seeds * parameters,
         "notes": "mean of the standardised scores of the seeds of each fold; no model is saved",
     }
     measured = pd.DataFrame([r.metrics.measured for r in results])

@@ -85,10 +85,11 @@ class SearchOptions:
         "{series:06d}-{number:02d}.JPG)",
     )
     min_agreement: float | None = _option(
-        None, "votes: leave out pairs with a smaller majority (default: 0.7)"
+        None,
+        "votes: leave out pairs with a smaller majority (default: 0.7; none for votes_a,votes_b)",
     )
     min_reviewers: int | None = _option(
-        None, "votes: leave out pairs with fewer votes (default: 2)", least=1
+        None, "votes: leave out pairs with fewer votes (default: 2; 1 for votes_a,votes_b)", least=1
     )
     series: "str | Path | pd.DataFrame | None" = _option(
         None,

@@ -39,7 +39,13 @@ def split_data(
     except splits.TooFewError as error:
         reason = str(error)
     num_series = table["series_id"].nunique()
-    few = options.split == splits.SERIES and not options.folds and num_series < _FEWEST_SERIES
+    # A model to begin from was trained on one split, and must not have seen what tests here.
+    few = (
+        options.split == splits.SERIES
+        and not options.folds
+        and options.init_from is None
+        and num_series < _FEWEST_SERIES
+    )
     if found is not None and not few:
         return found, []
     folds = _most_folds(table, dataset, options)

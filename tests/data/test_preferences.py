@@ -93,7 +93,7 @@ def test_vote_counts_can_be_filtered_as_votes_can(tmp_path: Path) -> None:
     [
         ("1,a,b,1.5,1", "line 2, column 'votes_a': 1.5 is not a number of votes"),
         ("1,a,b,1,-1", "line 2, column 'votes_b': -1 is not a number of votes"),
-        ("1,a,b,0,0", "no pair has at least 1 votes and 0 agreement"),
+        ("1,a,b,0,0", "no pair has at least 1 vote and 0 agreement"),
         ("1,a,a,1,0", "photo 'a' is compared with itself"),
     ],
 )
@@ -391,3 +391,10 @@ def test_the_real_tables_have_the_known_sizes(photo_triage: Path) -> None:
     agree = (merged["preference"] > 0.5) == (merged["preference_v"] > 0.5)
     assert len(merged) > 4000
     assert 0.47 < agree.mean() < 0.52
+
+
+@pytest.mark.parametrize("fewest", [0, -3])
+def test_a_pair_needs_a_vote(tmp_path: Path, fewest: int) -> None:
+    path = written(tmp_path, COUNTS + "1,a,b,1,0\n")
+    with pytest.raises(UserError, match=f"--min_reviewers={fewest}: a pair needs at least one"):
+        read_preferences(path, min_reviewers=fewest)

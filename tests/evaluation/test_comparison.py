@@ -698,3 +698,11 @@ def test_an_experiment_that_failed_in_some_folds_is_not_compared() -> None:
     chosen = selection.chosen_score(both, both, np.zeros(2))
     assert chosen is not None
     assert chosen.entry == 0
+
+
+def test_an_entry_that_consists_of_others_is_not_the_best() -> None:
+    table = comparison.standings(drawn(*one_fold(alternating(400))), {}, apart=[0])
+    assert table.to_best.reference != 0
+    assert not table.tied_for_best[0]
+    assert np.isnan(table.bootstrap_rank1[0])
+    assert np.isfinite(table.bootstrap_rank1[1:]).all()

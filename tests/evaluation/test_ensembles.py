@@ -83,3 +83,16 @@ def test_it_stands_beside_its_seeds_and_can_not_be_chosen(evaluator: Evaluator) 
     assert tested.trained_as_X.tolist() == [0, 0]
     np.testing.assert_array_equal(tested.hits_XFKS[1, :, 0], tested.hits_XFKS[1, :, -1])
     assert not np.isnan(tested.hits_XFKS).any()
+
+
+def test_a_fold_with_a_failed_seed_is_the_mean_of_fewer(evaluator: Evaluator) -> None:
+    results = noisy("e", evaluator)
+    failed = next(i for i, r in enumerate(results) if r.trial.key == ("e", 1, 2))
+    scores = np.full_like(results[failed].scores_N, np.nan)
+    results[failed] = result_of(results[failed].trial, scores, FAILED)
+    found = ensemble_results(results, evaluator)
+    names = ["e", found[0].trial.experiment.name]
+    tested = hits.from_results([*results, *found], {}, evaluator, splits.TEST, names)
+    done = ~np.isnan(tested.hits_XFKS).any(axis=3)
+    assert done[1].sum(axis=1).tolist() == [3, 2, 3]
+    np.testing.assert_array_equal(done[1].sum(axis=1), done[0].sum(axis=1))

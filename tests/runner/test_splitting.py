@@ -7,10 +7,13 @@ import pytest
 from small_data import make_data
 
 from jaxrank.data import splits
+from jaxrank.data.dataset import align
 from jaxrank.data.feature_store import Block
 from jaxrank.data.preferences import Preferences
 from jaxrank.errors import UserError
+from jaxrank.runner.options import SearchOptions
 from jaxrank.runner.prepare import Prepared, prepare
+from jaxrank.runner.splitting import split_data
 
 
 def prepared(num_series: int, undirected: int = 0, **options: Any) -> Prepared:
@@ -82,6 +85,14 @@ def test_fifty_series_are_one_split() -> None:
     found = prepared(50)
     assert found.split_data.num_folds == 1
     assert not any("80/10/10" in note for note in found.data.notes)
+
+
+def test_training_from_a_model_keeps_the_split_that_the_model_was_trained_on() -> None:
+    pairs, store = make_data(30)
+    dataset = align(pairs, store)
+    for options, folds in ((SearchOptions(), 10), (SearchOptions(init_from="model"), 1)):
+        found, notes = split_data(pairs.table, dataset, options)
+        assert (found.num_folds, len(notes)) == (folds, int(folds > 1))
 
 
 def test_each_series_tests_once_where_it_can() -> None:
