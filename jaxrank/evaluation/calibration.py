@@ -5,6 +5,7 @@ fitted on validation pairs, so test pairs tell whether the probabilities hold. A
 M pairs; R judgements, one a pair and trial; C bins; N photos, S series, J places in a series.
 """
 
+import dataclasses
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -21,6 +22,39 @@ from jaxrank.metrics import pair_differences
 from jaxrank.statistics import clustered_error
 
 NUM_BINS = 10
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Calibration:
+    """What a model's scores say of people's preferences; saved with the model.
+
+    Attributes:
+      slope: the factor that makes score differences log-odds of being preferred.
+      slope_low, slope_high: its 95% interval, by series; NaN where there is none.
+      pick_slope: the factor by which the softmax of a series' scores is the probability of being
+        the best of it.
+      log_loss: of pairs that neither trained the model nor fitted the slope; NaN without any.
+      num_pairs, num_series: that the slope is fitted to.
+      keep_gap: photos of scores at most so far below the highest of their series are kept, so that
+        `keep_share` of series keep their best; infinite: all are kept.
+      keep_share: promised.
+      keep_size: mean photos kept of a calibration series.
+      keep_series: series that `keep_gap` is fitted to.
+      source: which pairs these are, in a few words.
+    """
+
+    slope: float
+    slope_low: float = float("nan")
+    slope_high: float = float("nan")
+    pick_slope: float = float("nan")
+    log_loss: float = float("nan")
+    num_pairs: int = 0
+    num_series: int = 0
+    keep_gap: float = float("inf")
+    keep_share: float = 0.9
+    keep_size: float = float("nan")
+    keep_series: int = 0
+    source: str = ""
 
 
 class Judgements(NamedTuple):
