@@ -247,7 +247,7 @@ def test_a_photo_without_image_quality_numbers_takes_the_rules_and_no_pair(linea
     found = evaluate_model(linear, TABLE, store)
     assert found.metrics["scorer"].tolist() == ["model", "chance"]
     assert row_of(found)["pairs"] == 12
-    assert "no image-quality rules: 1 photos have no row in block 'iqa'" in found.notes
+    assert "no image-quality baselines: 1 photos have no row in block 'iqa'" in found.notes
 
 
 def test_a_number_called_model_does_not_take_the_models_place(linear: Model) -> None:

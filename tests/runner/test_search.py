@@ -127,7 +127,7 @@ def test_rules_and_the_linear_reference_stand_in_the_same_table(searched: Any) -
         "clip_only (mean of 2 seeds)", "iqa_only (mean of 2 seeds)",
         "linear (mean of 2 seeds)"}  # fmt: skip
     ridge = summary[summary["experiment_name"] == "ridge"].iloc[0]
-    assert ridge["status"] == "rule"
+    assert ridge["status"] == "baseline"
     assert ridge["test_accuracy"] > 0.6  # the data have a linear quality
     assert summary["val_accuracy"].is_monotonic_decreasing
     linear = summary[summary["experiment_name"] == "linear"].iloc[0]

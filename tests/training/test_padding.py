@@ -42,7 +42,11 @@ def padded_cohort(dataset: Dataset, parts: np.ndarray, **changes: Any) -> Cohort
 
 @pytest.mark.parametrize(
     "changes",
-    [{"learning_rate": 5e-3}, EVERYTHING | {"learning_rate": 0.05}, {"activation": "tanh"}],
+    [
+        pytest.param({"learning_rate": 5e-3}, marks=pytest.mark.long),
+        EVERYTHING | {"learning_rate": 0.05},
+        {"activation": "tanh"},
+    ],
     ids=["plain", "everything", "tanh"],
 )
 def test_a_padded_trial_is_the_trial_alone(
