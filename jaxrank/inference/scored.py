@@ -24,7 +24,7 @@ class Scored(NamedTuple):
       name: MODEL, or of the baseline.
       scores: by photo, of those that have a row in all `blocks`.
       blocks: that were read.
-      slope: see `ModelCard`; NaN for a baseline, whose scores are no log-odds.
+      slope: `Calibration.pick_slope`; NaN for a baseline, whose scores are no log-odds.
       seen: see `Model`; a baseline has seen no photo.
       caveats: of the data and of the model.
       notes: what a baseline does.
@@ -71,7 +71,7 @@ def score(scorer: Model | str, store: Features, *, simulated: bool) -> Scored:
     seen: Mapping[str, frozenset[str]] = {how: frozenset() for how in SEEN}
     if isinstance(scorer, Model):
         name, scores, seen = MODEL, scorer.score(store), scorer.seen
-        blocks, slope = tuple(scorer.block_columns), scorer.card.slope
+        blocks, slope = tuple(scorer.block_columns), scorer.card.calibration.pick_slope
         trained = [f"the model's training: {caveat}" for caveat in scorer.card.caveats]
     else:
         name, blocks = scorer, (baselines.IQA_BLOCK,)
