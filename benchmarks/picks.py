@@ -18,6 +18,7 @@ import argparse
 import itertools
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -55,14 +56,14 @@ def main() -> None:
         report(size, given.experiment, found)
 
 
-def measured(seed: int, num_series: int, experiment: str) -> dict[str, object]:
+def measured(seed: int, num_series: int, experiment: str) -> dict[str, Any]:
     """One set: picks of new series, and accuracies on their pairs."""
     simulated = synthetic.simulate(seed, num_series + NEW_SERIES)
     table = simulated.pairs.table
     is_new = table["series_id"].astype(int) > num_series
     known = Preferences(table[~is_new].reset_index(drop=True))
     new = align(Preferences(table[is_new].reset_index(drop=True)), simulated.features)
-    options = {"experiments": experiment, "folds": 5, "seed": 0}
+    options: dict[str, Any] = {"experiments": experiment, "folds": 5, "seed": 0}
     with tempfile.TemporaryDirectory() as folder:
         workdir = Path(folder) / "search"
         search(known, simulated.features, workdir=workdir, audit="off", **options)
@@ -89,7 +90,7 @@ def _accuracy(scores_N: np.ndarray, new: Dataset) -> float:
 
 
 def fold_accuracies(
-    known: Preferences, features: dict, new: Dataset, options: dict[str, object]
+    known: Preferences, features: dict, new: Dataset, options: dict[str, Any]
 ) -> list[float]:
     """On the new pairs, of each fold's model: the same training as in the search."""
     prepared = prepare(known, features, **options)

@@ -296,7 +296,7 @@ def _note_of_sign(name: str, sign_F: np.ndarray) -> str:
 def _note_of_best(best_F: Sequence[str]) -> str:
     counts = Counter(best_F).most_common()
     shown = counts[0][0] if len(counts) == 1 else ", ".join(f"{name} {n}" for name, n in counts)
-    return f"the best of the image-quality numbers on training pairs: {shown}"
+    return f"the best number on training pairs: {shown}"
 
 
 def _fit_ridge(

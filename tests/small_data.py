@@ -12,9 +12,10 @@ from jaxrank.configs import default
 from jaxrank.data.dataset import Dataset, SplitDataset
 from jaxrank.data.feature_store import Block
 from jaxrank.data.preferences import Preferences
+from jaxrank.evaluation.calibration import Calibration
 from jaxrank.evaluation.trial_results import COMPLETED, TrialResult, metrics_of
 from jaxrank.experiments.hyperparameters import Experiment, read_experiments
-from jaxrank.inference.saved_model import ModelCard
+from jaxrank.inference.model_card import ModelCard
 from jaxrank.planning import planner
 from jaxrank.planning.cohort import Cohort
 from jaxrank.planning.costs import DeviceProfile
@@ -161,6 +162,7 @@ def result_of(trial: Trial, scores: Any, status: str = COMPLETED, **measured: fl
 def card_of(experiment: Experiment, **changes: Any) -> ModelCard:
     """The card of a model that was never trained."""
     values: dict[str, Any] = {
-        "fold": 0, "seed": 0, "best_epoch": 1, "val_accuracy": 0.5, "slope": 1.0
+        "fold": 0, "seeds": (0,), "epochs": (1,), "val_accuracy": 0.5,
+        "calibration": Calibration(slope=1.0, pick_slope=1.0),
     }  # fmt: skip
     return ModelCard(experiment=experiment, **values | changes)

@@ -65,7 +65,7 @@ def test_signs_and_the_best_rule_are_those_of_the_training_pairs(data: SplitData
     np.testing.assert_array_equal(
         found["sharpness"].scores_FN, -features[None, :, place] + [[0]] * 3
     )
-    assert found["best_heuristic"].note == "the best of the image-quality numbers on training pairs: sharpness"
+    assert found["best_heuristic"].note == "the best number on training pairs: sharpness"
     np.testing.assert_array_equal(found["best_heuristic"].scores_FN, found["sharpness"].scores_FN)
     assert list(found) == [
         "chance", "sharpness", "exposure", "colorfulness", "contrast", "best_heuristic",

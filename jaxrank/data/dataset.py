@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from jaxrank.data.feature_store import Features, refuse_mixed
+from jaxrank.data.feature_store import Features, Recipe, recipe_of, refuse_mixed
 from jaxrank.data.preferences import Preferences
 from jaxrank.errors import UserError
 
@@ -32,7 +32,7 @@ class Dataset(NamedTuple):
       series_M: int32, index into `series_ids`.
       series_ids: sorted array of text.
       notes: sentences about what was left out, for the log.
-      recipes: of blocks that were made of photos, how (see `feature_store.Extraction.key`).
+      recipes: of blocks that were made of photos, how.
     """
 
     table: pd.DataFrame
@@ -45,7 +45,7 @@ class Dataset(NamedTuple):
     series_M: np.ndarray
     series_ids: np.ndarray
     notes: tuple[str, ...]
-    recipes: Mapping[str, str] = {}
+    recipes: Mapping[str, Recipe] = {}
 
     def column_indices(self, blocks: Sequence[str]) -> np.ndarray:
         """The positions in D of the columns of these blocks."""
@@ -147,7 +147,7 @@ def align(pairs: Preferences, features: Features) -> Dataset:
             *_missing_notes(photos, block_rows, kept),
             *_constant_notes(features, features_ND),
         ),
-        recipes={n: b.extraction.key for n, b in features.items() if b.extraction is not None},
+        recipes={n: r for n, b in features.items() if (r := recipe_of(b)) is not None},
     )
 
 

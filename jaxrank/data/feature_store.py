@@ -46,7 +46,28 @@ class Extraction(NamedTuple):
     @property
     def key(self) -> str:
         """The recipe, as a hash."""
-        return hashlib.sha256(json.dumps(self.recipe, sort_keys=True).encode()).hexdigest()
+        return _recipe_key(self.recipe)
+
+
+class Recipe(NamedTuple):
+    """How a block was made, whatever the photos.
+
+    Attributes:
+      source: in a few words.
+      recipe: all that decides its rows; see `Extraction`.
+    """
+
+    source: str
+    recipe: Mapping[str, Any]
+
+    @property
+    def key(self) -> str:
+        """The recipe, as a hash."""
+        return _recipe_key(self.recipe)
+
+
+def _recipe_key(recipe: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest()
 
 
 class Block(NamedTuple):
@@ -66,6 +87,11 @@ class Block(NamedTuple):
     sha256: str = ""
     caveat: str = ""
     extraction: Extraction | None = None
+
+
+def recipe_of(block: Block) -> Recipe | None:
+    """How the block was made of photos; None where it was not."""
+    return None if block.extraction is None else Recipe(block.source, block.extraction.recipe)
 
 
 # The blocks of a store by name, in the order in which a photo's vector concatenates them.

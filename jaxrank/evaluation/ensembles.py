@@ -5,7 +5,7 @@ Axis letters: N photos.
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -18,17 +18,32 @@ from jaxrank.planning.trials import Trial
 
 
 class Combination(NamedTuple):
-    """How the scores of K members become one: each is standardised, their mean is standardised.
+    """How the scores of K members become one:
+
+        (mean_k((s_k - member_mean_k) / member_deviation_k) - mean) / deviation.
 
     Attributes:
-      member_mean_K, member_deviation_K: of each member's scores.
-      mean, deviation: of the mean of the standardised scores.
+      member_mean_K, member_deviation_K: float64.
+      mean, deviation: of the members' mean.
     """
 
     member_mean_K: np.ndarray
     member_deviation_K: np.ndarray
     mean: float
     deviation: float
+
+    def mean_of_members(self, scores_KN: np.ndarray) -> np.ndarray:
+        """The mean of the standardised scores, float64 [N]."""
+        centred_KN = scores_KN.astype(np.float64) - self.member_mean_K[:, None]
+        return (centred_KN / self.member_deviation_K[:, None]).mean(axis=0)
+
+    def apply(self, scores_KN: np.ndarray) -> np.ndarray:
+        """The combined scores, float32 [N]."""
+        return ((self.mean_of_members(scores_KN) - self.mean) / self.deviation).astype(np.float32)
+
+
+# Of one member: its score as it is.
+SINGLE = Combination(np.zeros(1), np.ones(1), 0.0, 1.0)
 
 
 def ensemble_results(results: Sequence[TrialResult], evaluator: Evaluator) -> list[TrialResult]:
@@ -83,16 +98,14 @@ def combine(scores_KN: np.ndarray, photos: np.ndarray) -> tuple[np.ndarray, Comb
       photos: those over which mean and deviation are taken. Equal scores become zero.
     """
     chosen_KN = scores_KN[:, photos].astype(np.float64)
-    member_mean_K, member_deviation_K = chosen_KN.mean(axis=1), _deviations(chosen_KN)
-    mean_N = _standardised(scores_KN.T, member_mean_K, member_deviation_K).mean(axis=1)
-    chosen = mean_N[photos]
-    mean, deviation = chosen.mean(), _deviations(chosen[None])[0]
-    combination = Combination(member_mean_K, member_deviation_K, float(mean), float(deviation))
-    return _standardised(mean_N, mean, deviation), combination
-
-
-def _standardised(values: np.ndarray, mean: Any, deviation: Any) -> np.ndarray:
-    return np.asarray((values - mean) / deviation)
+    members = SINGLE._replace(
+        member_mean_K=chosen_KN.mean(axis=1), member_deviation_K=_deviations(chosen_KN)
+    )
+    mean_N = members.mean_of_members(chosen_KN)
+    combination = members._replace(
+        mean=float(mean_N.mean()), deviation=float(_deviations(mean_N[None])[0])
+    )
+    return combination.apply(scores_KN), combination
 
 
 def _deviations(values_KN: np.ndarray) -> np.ndarray:

@@ -115,7 +115,7 @@ def evaluate_model(
             for name, scores_of_N in {scored.name: scores_N, **beside}.items():
                 row = _measured(scores_of_N, dataset, chosen, photos)
                 rows.append({"scorer": name, "split": split} | row)
-            if isinstance(scorer, Model):
+            if isinstance(scorer, Model) and len(scorer.members) == 1:
                 rows[-len(beside) - 1]["loss"] = _mean_loss(scorer, scores_N, dataset, chosen)
     rows_a, rows_b = dataset.pair_rows_M2.T
     hit, weight = pair_hits(pair_differences(scores_N, dataset.pair_rows_M2), dataset.preference_M)
@@ -163,7 +163,7 @@ def _mean_loss(model: Model, scores_N: np.ndarray, dataset: Dataset, chosen: np.
         pair_differences(scores_N, dataset.pair_rows_M2)[chosen],
         dataset.preference_M[chosen],
         model.card.experiment.margin,
-        log_ties(model.params),
+        log_ties(model.weights.params),
     )
     return float(value[weight > 0].mean()) if (weight > 0).any() else float("nan")
 

@@ -12,7 +12,7 @@ from jaxrank.evaluation.trial_results import COMPLETED
 from jaxrank.experiments.hyperparameters import HYPERPARAMETERS, Experiment
 from jaxrank.planning.cohort import Cohort
 from jaxrank.reporting.fitted_table import Column, print_fitted, show_lines
-from jaxrank.reporting.summary import ENSEMBLE, BASELINE, PARTIAL, SUMMARY_CSV, percent
+from jaxrank.reporting.summary import BASELINE, ENSEMBLE, PARTIAL, SUMMARY_CSV, percent
 
 # Photos that are shown where nobody asks for more.
 _FIRST_PHOTOS = 12

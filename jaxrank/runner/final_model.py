@@ -37,6 +37,7 @@ from jaxrank.planning import planner
 from jaxrank.planning.cohort import Cohort
 from jaxrank.planning.trials import Trial
 from jaxrank.runner import trial_archive
+from jaxrank.runner.experiment_output import photos_seen
 from jaxrank.runner.options import ALL_SERIES
 from jaxrank.runner.prepare import Prepared
 from jaxrank.training import state
@@ -203,7 +204,7 @@ def _final_of_experiment(
         members=weights,
         combination=combination,
         scores_N=scores_N,
-        seen=_seen(prepared, usable.splits_FM[0], begun),
+        seen=photos_seen(prepared.dataset, usable.splits_FM[0], begun),
     )
 
 
@@ -226,7 +227,7 @@ def _best_of_search(
         members=[best.weights],
         combination=combination,
         scores_N=scores_N,
-        seen=_seen(prepared, evaluator.splits_FM[best.trial.fold], begun),
+        seen=photos_seen(prepared.dataset, evaluator.splits_FM[best.trial.fold], begun),
     )
 
 
@@ -306,7 +307,7 @@ def _final_of_baseline(name: str, prepared: Prepared) -> Trained:
         members=[InitialWeights({"params": {"kernel_0": linear.weights_D[None]}}, linear.scaling)],
         combination=combination,
         scores_N=scores_N,
-        seen=_seen(prepared, usable.splits_FM[0], {}),
+        seen=photos_seen(prepared.dataset, usable.splits_FM[0], {}),
     )
 
 
@@ -394,17 +395,6 @@ def _card(
         caveats=list(facts.caveats),
         recipes={block: recipes[block] for block in trained.experiment.blocks if block in recipes},
     )
-
-
-def _seen(
-    prepared: Prepared, split_M: np.ndarray, seen_before: Mapping[str, frozenset[str]]
-) -> dict[str, frozenset[str]]:
-    """Names of the photos that trained a model, and of those that chose its epoch."""
-    dataset, seen = prepared.dataset, {}
-    for how, split in zip(SEEN, (splits.TRAIN, splits.VALIDATION), strict=True):
-        photos = dataset.photos[np.unique(dataset.pair_rows_M2[split_M == split])]
-        seen[how] = frozenset(photos.tolist()) | seen_before.get(how, frozenset())
-    return seen
 
 
 def _notes(name: str, trained: Trained, card: ModelCard) -> list[str]:

@@ -111,7 +111,8 @@ def test_the_log_loss_of_noise_is_not_below_chance_and_is_said(
     """Each part has the slope of the others: noise can't fit itself."""
     evaluator = make_evaluator(SplitDataset(dataset=dataset, splits_FM=parts))
     rng = np.random.default_rng(3)
-    losses, good = [], []
+    losses: list[calibration.Calibration] = []
+    good: list[calibration.Calibration] = []
     truth_N = dataset.features_ND[:, 0]
     for _ in range(10):
         for found, noise in ((losses, 1.0), (good, 0.0)):

@@ -25,6 +25,8 @@ from jaxrank.data.inputs import FeaturesInput
 from jaxrank.data.series import read_series
 from jaxrank.data.synthetic import simulate
 from jaxrank.errors import UserError
+from jaxrank.evaluation.calibration import Calibration
+from jaxrank.evaluation.ensembles import SINGLE
 from jaxrank.inference.evaluate import Evaluation, evaluate_model
 from jaxrank.inference.rank import rank_photos
 from jaxrank.inference.saved_model import Model, load_model, save_model
@@ -32,6 +34,15 @@ from jaxrank.io import seal
 from jaxrank.reporting.summary import percent
 from jaxrank.scaling import fit_scaling
 from jaxrank.training.state import InitialWeights
+
+
+def facts_of_card(changes: dict[str, Any]) -> dict[str, Any]:
+    """What of the changes is of a card, taken out of them."""
+    facts = {"caveats": changes.pop("caveats")} if "caveats" in changes else {}
+    if "slope" in changes:
+        slope = changes.pop("slope")
+        facts["calibration"] = Calibration(slope=slope, pick_slope=slope)
+    return facts
 
 
 def save_linear(folder: Path, columns: Mapping[str, Sequence[str]], **changes: Any) -> Path:
@@ -44,18 +55,20 @@ def save_linear(folder: Path, columns: Mapping[str, Sequence[str]], **changes: A
     if "log_ties" in changes:
         params["loss"] = {"log_ties": np.float32(changes.pop("log_ties"))}
     seen |= {how: changes.pop(how) for how in ("train", "val") if how in changes}
-    facts |= {key: changes.pop(key) for key in ("slope", "caveats") if key in changes}
+    facts |= facts_of_card(changes)
     changes = {"input_scaling": "standard"} | changes
     e = experiment("e", mlp_hidden_dims=(), blocks=tuple(columns), **changes)
     scaling = fit_scaling(np.zeros((1, width), np.float32), np.zeros(1, int))
     mean = np.ones(width, np.float32)
-    save_model(
-        folder,
+    weights = InitialWeights(params, scaling._replace(mean_D=mean, inv_std_D=mean / 2))
+    model = Model(
         card_of(e, **facts),
         {name: tuple(names) for name, names in columns.items()},
-        InitialWeights(params, scaling._replace(mean_D=mean, inv_std_D=mean / 2)),
-        seen,
+        (weights,),
+        SINGLE,
+        {how: frozenset(names) for how, names in seen.items()},
     )
+    save_model(folder, model, np.ones((1, width), np.float32))
     return folder
 
 
@@ -75,7 +88,7 @@ def linear(tmp_path_factory: pytest.TempPathFactory) -> Model:
 
 def described(model: Model, **changes: Any) -> Model:
     """The model with another card, or other hyperparameters on it."""
-    of_card = {key: changes.pop(key) for key in ("slope", "caveats") if key in changes}
+    of_card = facts_of_card(changes)
     changed = dataclasses.replace(model.card.experiment, **changes)
     return model._replace(card=dataclasses.replace(model.card, experiment=changed, **of_card))
 
@@ -276,7 +289,7 @@ def test_what_the_model_is_warned_of_is_said(linear: Model) -> None:
 
 def test_scores_that_are_no_numbers_are_refused(linear: Model) -> None:
     params = {"params": {"kernel_0": np.full((1, 1), 3e38, np.float32)}}
-    broken = linear._replace(params=params)
+    broken = linear._replace(members=(linear.weights._replace(params=params),))
     store = {"clip": block(NUMBERS)}
     for act in (lambda: evaluate_model(broken, TABLE, store), lambda: rank_photos(broken, store)):
         with pytest.raises(UserError, match=r"the score of photo '\d+a' is not a finite number"):
@@ -752,13 +765,9 @@ def test_scores_that_are_no_numbers_are_told(
     write_block(inputs.folder / "huge", "clip", block(huge))
     model = save_linear(inputs.folder / "model", {"clip": ["c"]})
     saved = load_model(model)
-    save_model(
-        model,
-        card_of(saved.card.experiment),
-        saved.block_columns,
-        InitialWeights({"params": {"kernel_0": np.full((1, 1), 1e3, np.float32)}}, saved.scaling),
-        {"train": [], "val": []},
-    )
+    large = {"params": {"kernel_0": np.full((1, 1), 1e3, np.float32)}}
+    members = (saved.weights._replace(params=large),)
+    save_model(model, saved._replace(members=members), np.ones((1, 1), np.float32))
     words = [*without(inputs.words("rank"), "features"), f"--features={inputs.folder / 'huge'}"]
     refused(inputs, capsys, words, "the score of photo '9a' is not a finite number")
 

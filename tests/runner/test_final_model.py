@@ -1,4 +1,4 @@
-"""The final model: the selected configuration on all series, the same bits however it came about."""
+"""The final model: the selected configuration on all series, the same bits on every way."""
 
 import dataclasses
 from pathlib import Path
@@ -19,7 +19,7 @@ from jaxrank.runner.search import SearchResult
 from jaxrank.training.checkpointing import Saver
 
 Data = tuple[Preferences, dict[str, Block]]
-CHANGES = {"mlp_hidden_dims": (4,), "max_epochs": 6, "batch_size": 16, "learning_rate": 5e-3}
+CHANGES = {"mlp_hidden_dims": "4", "max_epochs": 6, "batch_size": 16, "learning_rate": 5e-3}
 OPTIONS: dict[str, Any] = {
     "experiments": "tiny_mlp",
     "overrides": CHANGES,
@@ -61,7 +61,9 @@ def test_it_is_the_mean_of_all_seeds_trained_on_all_series(
     assert not final.seen["val"]
     scores = final.score(small_data[1])
     members = [
-        final._replace(members=(member,), combination=load_model(workdir / "tiny_mlp/model").combination)
+        final._replace(
+            members=(member,), combination=load_model(workdir / "tiny_mlp/model").combination
+        )
         for member in final.members
     ]
     alone = np.stack([member.score(small_data[1]).to_numpy() for member in members])
@@ -126,9 +128,13 @@ def test_a_search_that_is_killed_at_its_final_model_ends_with_the_same_bits(
     assert not (folder / "final").exists()
     begun = list((folder / "checkpoints").glob("0/*"))
     assert bool(begun) == (moment == "within")
-    trained: list[int] = []
-    real = train.fit
-    monkeypatch.setattr(train, "fit", lambda cohort, *a, **k: trained.append(1) or real(cohort, *a, **k))  # type: ignore[func-returns-value]
+    trained, real = [], train.fit
+
+    def counted(*arguments: Any, **options: Any) -> Any:
+        trained.append(1)
+        return real(*arguments, **options)
+
+    monkeypatch.setattr(train, "fit", counted)
     searched(small_data, folder, resume=True)
     assert trained == [1]  # nothing but the final model
     assert files_of(folder / "final") == files_of(workdir / "final")
@@ -159,11 +165,11 @@ def test_an_extension_and_another_wish_update_it(small_data: Data, tmp_path: Pat
 
 
 @pytest.mark.parametrize("name", ["ridge", "sharpness", "signed_sum", "best_heuristic"])
-def test_a_baseline_is_saved_in_the_same_way(
-    small_data: Data, tmp_path: Path, name: str
-) -> None:
+def test_a_baseline_is_saved_in_the_same_way(small_data: Data, tmp_path: Path, name: str) -> None:
     folder = tmp_path / "search"
-    result = searched(small_data, folder, num_seeds=1, overrides=CHANGES | {"max_epochs": 1}, final=name)
+    result = searched(
+        small_data, folder, num_seeds=1, overrides=CHANGES | {"max_epochs": 1}, final=name
+    )
     model, summary = load_model(folder), result.summary.set_index("experiment_name")
     assert model.card.experiment.name == name
     assert model.card.evidence.accuracy == pytest.approx(summary.loc[name, "test_accuracy"])
@@ -191,7 +197,7 @@ def test_without_folds_it_is_the_model_of_the_search_and_leaves_the_test_series_
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ({"final": "tiny_mpl"}, "--final=tiny_mpl: neither an experiment.*did you mean 'tiny_mlp'"),
+        ({"final": "tiny_mpl"}, "--final=tiny_mpl: neither an experiment.*Did you mean 'tiny_mlp'"),
         ({"final": "chance"}, "--final=chance: neither"),
         ({"final": "shuffled"}, "--final=shuffled: neither"),
         ({"final_on": "some"}, "--final_on=some: unknown"),

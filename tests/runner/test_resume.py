@@ -66,7 +66,7 @@ def tables_of(workdir: Path) -> list[pd.DataFrame]:
 def weights_of(workdir: Path) -> dict[str, list[np.ndarray]]:
     models = {path.parent.name: jaxrank.load_model(path) for path in workdir.glob("*/model")}
     return {
-        name: [*map(np.asarray, jax.tree.leaves(m.params)), *m.scaling]
+        name: [*map(np.asarray, jax.tree.leaves(m.weights.params)), *m.weights.scaling]
         for name, m in models.items()
     }
 
@@ -814,7 +814,7 @@ def test_of_equally_good_trials_the_first_of_the_tables_has_its_model_kept(
         jaxrank.search(*small_data, workdir=tmp_path / "w", extend=True, num_seeds=2)
     jaxrank.search(*small_data, workdir=tmp_path / "w", retry_failed=True)
     model = jaxrank.load_model(tmp_path / "w" / "iqa_only" / "model")
-    assert (model.card.fold, model.card.seed) == (0, 0)
+    assert (model.card.fold, model.card.seeds) == (0, (0,))
 
 
 def out_of_memory(*_: Any, **__: Any) -> Any:

@@ -169,7 +169,7 @@ def test_a_saved_model_gives_the_scores_of_the_predictions(
     model = jaxrank.load_model(searched.workdir / "tiny_mlp" / "model")
     scores = model.score(small_data[1])
     frame = pd.read_csv(searched.workdir / "tiny_mlp" / "predictions.csv")
-    mine = frame[(frame["fold"] == model.card.fold) & (frame["seed"] == model.card.seed)]
+    mine = frame[(frame["fold"] == model.card.fold) & (frame["seed"] == model.card.seeds[0])]
     assert len(mine) > 20
     np.testing.assert_allclose(scores[mine["image_a"]], mine["score_a"], atol=1e-5)
     np.testing.assert_allclose(scores[mine["image_b"]], mine["score_b"], atol=1e-5)
@@ -185,7 +185,7 @@ def test_train_accuracy_and_losses_are_those_of_the_chosen_parameters(
     parts = pd.read_csv(searched.workdir / "splits.csv", dtype={"series_id": str})
     for name in ("tiny_mlp", "iqa_only"):
         model = jaxrank.load_model(searched.workdir / name / "model")
-        fold, seed = model.card.fold, model.card.seed
+        fold, seed = model.card.fold, model.card.seeds[0]
         rows = searched.trials[searched.trials["experiment_name"] == name]
         row = rows[(rows["fold"] == fold) & (rows["seed"] == seed)].iloc[0]
         scores = model.score(small_data[1])
