@@ -34,6 +34,9 @@ _TYPICAL_LOG_ODDS = 0.5
 _LOG_DEVIATION = 1.0
 # The share of series whose best photo a keep set holds.
 KEEP_SHARE = 0.9
+# The share of picks that are right among those that are sure enough; of at least so many series.
+CONFIDENT_SHARE = 0.8
+_FEWEST_CONFIDENT = 10
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -45,6 +48,9 @@ class Calibration:
       slope_low, slope_high: its 95% interval, by series; NaN where there is none.
       pick_slope: the factor by which the softmax of a series' scores is the probability of being
         the best of it.
+      confidence: of the series whose pick is at least so probable, CONFIDENT_SHARE had the right
+        one; infinite where no such share is reached, and where the series are too few.
+      decided: the share of series whose pick is so probable.
       log_loss: of pairs that neither trained the model nor fitted the slope; NaN without any.
       num_pairs, num_series: that the slope is fitted to.
       keep_gap: photos of scores at most so far below the highest of their series are kept, so that
@@ -59,6 +65,8 @@ class Calibration:
     slope_low: float = float("nan")
     slope_high: float = float("nan")
     pick_slope: float = float("nan")
+    confidence: float = float("inf")
+    decided: float = float("nan")
     log_loss: float = float("nan")
     num_pairs: int = 0
     num_series: int = 0
@@ -304,12 +312,17 @@ def calibrate(parts: Sequence[Part], evaluator: Evaluator, source: str) -> Calib
     low, high = _slope_interval(
         slope, np.concatenate(differences), np.concatenate(preferences), dataset.series_M[pairs]
     )
-    gap, size, num_series = keep_set([(part.scores_N, part.photos) for part in parts])
+    scored = [(part.scores_N, part.photos) for part in parts]
+    pick_slope = fit_pick_slope(scored)
+    confidence, decided = confidence_of_picks(scored, pick_slope)
+    gap, size, num_series = keep_set(scored)
     return Calibration(
         slope=slope,
         slope_low=low,
         slope_high=high,
-        pick_slope=fit_pick_slope([(part.scores_N, part.photos) for part in parts]),
+        pick_slope=pick_slope,
+        confidence=confidence,
+        decided=decided,
         log_loss=_held_out_log_loss(differences, preferences),
         num_pairs=len(pairs),
         num_series=len(np.unique(dataset.series_M[pairs])),
@@ -391,6 +404,40 @@ def fit_pick_slope(scored: Sequence[tuple[np.ndarray, SeriesPhotos]]) -> float:
         return total
 
     return _most_likely(loss, float(np.median(different)))
+
+
+def confidence_of_picks(
+    scored: Sequence[tuple[np.ndarray, SeriesPhotos]], pick_slope: float
+) -> tuple[float, float]:
+    """How probable a pick must be so that CONFIDENT_SHARE of such picks are right; and the share of
+    series that have such a pick.
+
+    The lowest probability that does it: as many series as possible are decided.
+    """
+    probable, right = [np.zeros(0)], [np.zeros(0)]
+    for scores_N, photos in scored:
+        if not len(photos.starts):
+            continue
+        score_G = scores_N[photos.photos_G].astype(np.float64)
+        behind_G = score_G - np.maximum.reduceat(score_G, photos.starts)[photos.series_G]
+        picked_G = behind_G == 0
+        num_picked_S, num_right_S = (
+            np.add.reduceat(chosen_G.astype(np.float64), photos.starts)
+            for chosen_G in (picked_G, picked_G & photos.best_G)
+        )
+        probable.append(1 / np.add.reduceat(np.exp(pick_slope * behind_G), photos.starts))
+        right.append(num_right_S / num_picked_S)
+    probable_S, right_S = np.concatenate(probable), np.concatenate(right)
+    order = np.argsort(-probable_S, kind="stable")
+    sorted_S = probable_S[order]
+    share_S = np.cumsum(right_S[order]) / np.arange(1, len(order) + 1)
+    # Equal probabilities are decided together.
+    last_of_equals_S = np.r_[sorted_S[1:] < sorted_S[:-1], True][: len(order)]
+    enough_S = np.arange(1, len(order) + 1) >= _FEWEST_CONFIDENT
+    good = np.flatnonzero((share_S >= CONFIDENT_SHARE) & last_of_equals_S & enough_S)
+    if not len(good):
+        return math.inf, 0.0 if len(order) else math.nan
+    return float(sorted_S[good[-1]]), float((good[-1] + 1) / len(order))
 
 
 def _most_likely(loss: Callable[[float], float], scale: float) -> float:
