@@ -284,7 +284,8 @@ def test_what_the_model_is_warned_of_is_said(linear: Model) -> None:
     store = {"clip": block(NUMBERS)}
     assert "the model's training: SIMULATED data" in evaluate_model(warned, TABLE, store).notes
     assert "the model's training: SIMULATED data" in rank_photos(warned, store).notes
-    assert rank_photos(described(linear, caveats=[]), store).notes == []
+    plain = rank_photos(described(linear, caveats=[]), store).notes
+    assert plain == [KEPT]
 
 
 def test_scores_that_are_no_numbers_are_refused(linear: Model) -> None:
@@ -298,13 +299,15 @@ def test_scores_that_are_no_numbers_are_refused(linear: Model) -> None:
 
 # A photo's number is its score plus one.
 SCORES = {"a": 3.0, "b": 1.0, "c": 2.0, "d": 5.0, "e": 5.0, "f": 4.0, "g": 9.0, "h": 7.0}
+KEPT = "all photos are kept: 0 series to calibrate by are too few to keep the best of 90% of series"
 SERIES = pd.DataFrame({"series_id": list("2221113"), "image": ["a", "b", "c", "f", "e", "d", "g"]})
 
 
 def test_p_best_by_hand(linear: Model) -> None:
     found = rank_photos(described(linear, slope=0.5), {"clip": block(SCORES)}, SERIES)
     table = found.table.set_index("image")
-    assert list(found.table.columns) == ["series_id", "image", "score", "rank", "pick", "p_best"]
+    columns = ["series_id", "image", "score", "rank", "pick", "p_best", "keep"]
+    assert list(found.table.columns) == columns
     assert table["score"].to_dict() == {name: score - 1 for name, score in SCORES.items()}
     total = math.exp(1.5) + math.exp(0.5) + math.exp(1.0)
     for name in "abc":
@@ -331,7 +334,7 @@ def test_the_order_of_a_series_is_that_of_its_scores(linear: Model) -> None:
     assert "2 photos share the best score of their series: the first is the pick" in found.notes
     last = found.table.iloc[7]
     assert (last["series_id"], last["image"], last["score"]) == ("", "h", 6)
-    assert last[["rank", "pick", "p_best"]].isna().all()
+    assert last[["rank", "pick", "p_best", "keep"]].isna().all()
     assert "1 photos stand in no series: they have a score and no rank" in found.notes
 
 
@@ -342,11 +345,25 @@ def test_huge_differences_do_not_overflow(linear: Model) -> None:
     assert table["image"].tolist() == ["a", "c", "b"]
 
 
-def test_a_slope_of_zero_is_said(linear: Model) -> None:
-    found = rank_photos(described(linear, slope=0.0), {"clip": block(SCORES)}, SERIES)
-    assert found.table["p_best"].iloc[:3].tolist() == [pytest.approx(1 / 3)] * 3
+def test_photos_near_the_best_are_kept(linear: Model) -> None:
+    known = dataclasses.replace(
+        linear.card.calibration, keep_gap=1.0, keep_size=1.5, keep_series=40, keep_share=0.9
+    )
+    model = linear._replace(card=dataclasses.replace(linear.card, calibration=known))
+    found = rank_photos(model, {"clip": block(SCORES)}, SERIES)
+    assert found.table["keep"].iloc[:7].tolist() == [True, True, False, True, True, True, True]
+    (note,) = (note for note in found.notes if note.startswith("keep: "))
+    assert "at least 90% of series" in note
+    assert "1.5 were kept on average" in note
+
+
+def test_probabilities_that_were_worse_than_chance_are_not_shown(linear: Model) -> None:
+    known = dataclasses.replace(linear.card.calibration, log_loss=0.872)
+    model = linear._replace(card=dataclasses.replace(linear.card, calibration=known))
+    found = rank_photos(model, {"clip": block(SCORES)}, SERIES)
+    assert found.table["p_best"].isna().all()
     assert found.table["pick"].iloc[0]
-    assert any("p_best is the same for all photos of a series" in note for note in found.notes)
+    assert any("worse than chance (log loss 0.872, chance 0.693)" in n for n in found.notes)
 
 
 def test_without_series_all_photos_are_one(linear: Model) -> None:
@@ -376,7 +393,8 @@ def test_photos_that_lack_one_of_the_models_blocks_are_counted(tmp_path: Path) -
     found = rank_photos(folder, store)
     assert found.table["image"].tolist() == ["p"]
     assert found.notes == [
-        "3 of 4 photos lack a row in one of the blocks clip,cnn and have no score, such as 'q'"
+        "3 of 4 photos lack a row in one of the blocks clip,cnn and have no score, such as 'q'",
+        KEPT,
     ]
 
 
@@ -620,7 +638,7 @@ def test_rank_writes_every_photo_once(inputs: Inputs, capsys: pytest.CaptureFixt
     out = capsys.readouterr().out
     assert [path.name for path in workdir.iterdir()] == ["rankings.csv"]
     header, *rows = cells_of(workdir / "rankings.csv")
-    assert header == "series_id,image,score,rank,pick,p_best".split(",")
+    assert header == "series_id,image,score,rank,pick,p_best,keep".split(",")
     assert len(rows) == len(NUMBERS)
     total = math.exp(2) + 2  # the scores are 2, 0 and 0
     assert [row[:5] for row in rows[:4]] == [
@@ -813,7 +831,7 @@ def test_without_preferences_a_baseline_gives_an_order() -> None:
     assert found.table["image"].tolist() == ["d", "b", "c", "a"]
     assert found.table["p_best"].isna().all()
     assert any("no preference was used" in note for note in found.notes)
-    assert any("p_best is unknown" in note for note in found.notes)
+    assert any("p_best and keep are unknown" in note for note in found.notes)
     by_number = rank_photos(features={"iqa": IQA_ALONE}, baseline="sharpness").table
     assert by_number["image"].tolist() == ["d", "c", "b", "a"]
 
