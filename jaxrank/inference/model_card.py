@@ -5,7 +5,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from jaxrank.data.feature_store import Recipe
+from jaxrank.data.feature_store import Recipe, are_options
 from jaxrank.evaluation.calibration import Calibration
 from jaxrank.experiments.hyperparameters import Experiment, default_experiment
 from jaxrank.losses import LOSSES
@@ -141,7 +141,9 @@ def _read_experiment(saved: Any) -> Experiment:
 
 
 def _read_recipe(saved: Any) -> Recipe:
-    return Recipe(_as(str, saved["source"]), _as(dict, saved["recipe"]))
+    if not are_options(saved["options"]):
+        raise ValueError("the options of a block are damaged")
+    return Recipe(_as(str, saved["source"]), _as(dict, saved["recipe"]), saved["options"])
 
 
 def _read_flat(kind: Any, saved: Any) -> Any:

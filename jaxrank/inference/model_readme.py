@@ -140,11 +140,15 @@ def _input(name: str, columns: Sequence[str], card: ModelCard) -> str:
     ends = columns[0] if len(columns) == 1 else f"{columns[0]} to {columns[-1]}"
     count = "1 column" if len(columns) == 1 else f"{len(columns):,} columns"
     recipe = card.recipes.get(name)
-    return f"{_text(name)}: {count}, {_text(ends)}{_made(recipe)}."
+    return f"{_text(name)}: {count}, {_text(ends)}{_made(name, recipe)}."
 
 
-def _made(recipe: Recipe | None) -> str:
-    return "" if recipe is None else f"; made of photos by {_text(recipe.source)}"
+def _made(name: str, recipe: Recipe | None) -> str:
+    if recipe is None:
+        return ""
+    flags = recipe.flags(name)
+    how = f" (jaxrank extract {_text(flags)})" if flags else ""
+    return f"; made of photos by {_text(recipe.source)}{how}"
 
 
 def _share(value: float) -> str:

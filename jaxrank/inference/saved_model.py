@@ -24,7 +24,7 @@ import safetensors.numpy
 from jaxrank.data.dataset import l2_normalised
 from jaxrank.data.feature_store import Block, refuse_mixed
 from jaxrank.data.inputs import FeaturesInput, read_features
-from jaxrank.errors import UserError
+from jaxrank.errors import UserError, program
 from jaxrank.inference.model_card import FUNCTION_KEYS, ModelCard, card_document, read_card
 from jaxrank.inference.model_formula import architecture_of, formula_of
 from jaxrank.inference.model_readme import readme
@@ -93,12 +93,15 @@ class Model(NamedTuple):
         common: pd.Index | None = None
         for name, columns in self.block_columns.items():
             if name not in store:
-                raise UserError(f"the model reads block '{name}', which the features lack")
+                raise UserError(
+                    f"the model reads block '{name}', which the features lack{self._advice(name)}"
+                )
             block = store[name]
             if tuple(block.columns) != columns:
                 raise UserError(
                     f"block '{name}' does not have the columns of the model's: "
-                    f"{_difference(block.columns, columns)}; make it as for the training"
+                    f"{_difference(block.columns, columns)}"
+                    f"{self._advice(name) or '; make it as for the training'}"
                 )
             self._check_recipe(name, block)
             photos = pd.Index(block.photos)
@@ -129,10 +132,17 @@ class Model(NamedTuple):
         wanted = self.card.recipes.get(name)
         if wanted is None or block.extraction is None or block.extraction.key == wanted.key:
             return
+        advice = self._advice(name) or "; extract it with the same model, weights and options"
         raise UserError(
             f"block '{name}' ({block.source}) was not made as the one that the model was "
-            "trained on: extract it with the same model, weights and options"
+            f"trained on ({wanted.source}){advice}"
         )
+
+    def _advice(self, name: str) -> str:
+        """How to make a block that the model can read; empty where that is unknown."""
+        recipe = self.card.recipes.get(name)
+        flags = "" if recipe is None else recipe.flags(name)
+        return f"; make it by: {program()} extract {flags}" if flags else ""
 
     @property
     def digest(self) -> str:

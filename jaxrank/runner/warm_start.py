@@ -84,7 +84,7 @@ def check_start(
             if recipes[name].key != data.dataset.recipes[name].key:
                 raise UserError(
                     f"--init_from={folder}: block '{name}' was not made as the one that the model "
-                    "was trained on"
+                    f"was trained on ({recipes[name].source})"
                 )
     train, val = (start.seen[how] for how in SEEN)
     for split, known in ((splits.TEST, train | val), (splits.VALIDATION, train)):
