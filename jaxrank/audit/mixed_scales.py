@@ -3,7 +3,8 @@
 Where a part of the photos is measured in another unit, the sizes of a column's numbers form two
 groups of one and the same shape, a well-known factor apart, with a gap between. Heavy tails have no
 gap; bimodal data have two shapes, or another factor; counts and categories have few values. Two
-natural groups of one shape, by accident such a factor apart, look the same.
+natural groups of one shape, by accident such a factor apart, look the same. Of numbers about zero
+the smaller unit can't be seen in few photos: the smallest numbers of the others fill the gap.
 
 Axis letters: N photos, D columns.
 """

@@ -4,7 +4,8 @@ A copy that was saved again has nearly the same features. Its nearest photo of a
 then much nearer than the nearest photo of a third series. By chance the ratio of the two distances
 is below r with a probability of r^d where photos spread over d dimensions, however densely they lie
 (Facco et al. 2017, "Estimating the intrinsic dimension of datasets by a minimal neighborhood
-information").
+information"). A photo that shares its number in a column with many others, as where the column is
+clipped, has a dimension less there.
 
 Axis letters: N photos, K inputs, B photos of one block of distances.
 """
@@ -18,6 +19,8 @@ from threadpoolctl import threadpool_limits
 
 from jaxrank import statistics
 from jaxrank.audit.case import TOO_FEW_PHOTOS, UNVERIFIED, WARN, AuditCase, CheckResult, out_of_time
+from jaxrank.audit.equal_rows import shared_size
+from jaxrank.audit.projection import MOST_COMPONENTS
 from jaxrank.data import splits
 from jaxrank.data.dataset import Dataset, SplitDataset
 
@@ -47,7 +50,7 @@ class NearDuplicates(NamedTuple):
       num_across_splits: of those, how many have their near photo on the other side of a split,
         training or held out, in some fold.
       dimension: d.
-      largest_ratio: of the two distances, below which a photo is near.
+      largest_ratio: of the two distances, below which a photo with all dimensions is near.
       num_inputs: K, that distances are taken over.
       examples: photo, near photo, ratio; the nearest first.
     """
@@ -85,13 +88,12 @@ def find_near_duplicates(
         return None
     nearest_N, ratio_N = found
     dimension = _dimension(ratio_N)
-    limit = min(_LARGEST_RATIO, _CHANCE ** (1 / dimension))
-    near = np.flatnonzero(ratio_N < limit)
-    features_ND = dataset.features_ND
-    near = np.array(
-        [i for i in near if (features_ND[photos[i]] != features_ND[photos[nearest_N[i]]]).any()],
-        np.int64,
-    )
+    features_ND = dataset.features_ND[photos]
+    dimension_N = np.minimum(dimension, _free_columns(features_ND))
+    with np.errstate(divide="ignore"):  # without a dimension no ratio is small
+        limit_N = np.minimum(_LARGEST_RATIO, _CHANCE ** (1 / dimension_N))
+    near = np.flatnonzero(ratio_N < limit_N)
+    near = near[[(features_ND[i] != features_ND[nearest_N[i]]).any() for i in near]]
     near = near[np.argsort(ratio_N[near], kind="stable")]
     partner = photos[nearest_N[near]]
     return NearDuplicates(
@@ -99,7 +101,7 @@ def find_near_duplicates(
         num_near=len(near),
         num_across_splits=int(_across_splits(data, photos[near], partner).sum()),
         dimension=dimension,
-        largest_ratio=limit,
+        largest_ratio=float(limit_N.max()),
         num_inputs=inputs_NK.shape[1],
         examples=tuple(
             (str(dataset.photos[photos[i]]), str(dataset.photos[j]), float(ratio_N[i]))
@@ -150,6 +152,20 @@ def _dimension(ratio_N: np.ndarray) -> float:
     # With rounding, or a draw, the second distance may be the shorter by a bit.
     quantile = float(np.quantile(known_N, _QUANTILE)) if len(known_N) else 1.0
     return float(np.log(_QUANTILE) / np.log(np.clip(quantile, 1e-6, 1 - 1e-6)))
+
+
+def _free_columns(features_ND: np.ndarray) -> np.ndarray:
+    """In how many columns each photo has a number that few others have, [N].
+
+    Of many columns all count: there the limit does not depend on some.
+    """
+    num_photos, width = features_ND.shape
+    free_N = np.full(num_photos, width)
+    if width <= MOST_COMPONENTS:
+        for column_N in features_ND.T:
+            _, place_N, count = np.unique(column_N, return_inverse=True, return_counts=True)
+            free_N -= count[place_N] >= shared_size(num_photos)
+    return free_N
 
 
 def _across_splits(data: SplitDataset, photos: np.ndarray, others: np.ndarray) -> np.ndarray:
