@@ -66,13 +66,13 @@ def real_samples(folder: Path) -> Iterator[Sample]:
     table = table[table[["image_a", "image_b"]].isin(blocks["iqa"].photos).all(axis=1)]
     ids = table["series_id"].unique()
     for seed in range(10**9):
-        half = np.random.default_rng([1, seed]).choice(ids, len(ids) // 2, replace=False)
+        half = np.random.default_rng([4, seed]).choice(ids, len(ids) // 2, replace=False)
         yield table[table["series_id"].isin(half)].reset_index(drop=True), blocks
 
 
 def simulated_samples(sizes: tuple[int, ...], *names: str) -> Iterator[Sample]:
     for seed in range(10**9):
-        simulated = simulate(seed + 1000, sizes[seed % len(sizes)])
+        simulated = simulate(seed + 3000, sizes[seed % len(sizes)])
         yield simulated.pairs.table, {name: simulated.features[name] for name in names}
 
 

@@ -64,11 +64,12 @@ def test_pairs_of_one_series_are_not_independent() -> None:
     assert few < 0.8 < many
 
 
-@pytest.mark.parametrize(("num_series", "width"), [(30, 4), (80, 500)])
+@pytest.mark.parametrize(("num_series", "width"), [(21, 4), (9, 400)])
 def test_few_pairs_are_unverified_whatever_the_columns_say(num_series: int, width: int) -> None:
     result = checked(ordered(1.0, num_series, width))
     assert result.verdict == UNVERIFIED
     assert result.label == "too few pairs to tell"
+    assert checked(ordered(1.0, num_series=22, width=width)).verdict == WARN
 
 
 def test_a_tie_counts_one_half_and_a_pair_without_a_direction_nothing() -> None:
