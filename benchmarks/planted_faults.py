@@ -37,6 +37,7 @@ import pandas as pd
 import scipy.stats
 
 from jaxrank.audit import leakage, permutation_test, reference
+from jaxrank.audit.case import AuditCase
 from jaxrank.data import splits
 from jaxrank.data.dataset import Dataset, SplitDataset, align, permuted_rows
 from jaxrank.data.feature_store import Block
@@ -173,13 +174,10 @@ def as_dataset(table: Table, block: Block) -> Dataset:
 
 def find_leak(dataset: Dataset, split: str, seed: int) -> str:
     splits_FM = splits.split_pairs(dataset.table, split, split_seed=seed)
-    return (
-        LEAKS
-        if leakage.find_leaks(
-            SplitDataset(dataset=dataset, splits_FM=splits_FM), seed=seed
-        ).behaviour.leaks
-        else NO_LEAK
-    )
+    data = SplitDataset(dataset=dataset, splits_FM=splits_FM)
+    case = AuditCase(table=dataset.table, data=data, compared=None, deadline=np.inf)
+    leaks = leakage.find_leaks(data, case.inputs_NK, seed=seed).behaviour.leaks
+    return LEAKS if leaks else NO_LEAK
 
 
 class Counts(NamedTuple):
