@@ -18,10 +18,10 @@ from small_data import card_of
 from jaxrank.cli import main
 from jaxrank.configs import default
 from jaxrank.errors import UserError
+from jaxrank.evaluation.ensembles import SINGLE, Combination
 from jaxrank.experiments.hyperparameters import read_experiments
 from jaxrank.inference import numpy_scorer
 from jaxrank.inference.export import export_numpy
-from jaxrank.inference.model_weights import SINGLE, Combination
 from jaxrank.inference.saved_model import Model, load_model, save_model
 from jaxrank.io import seal
 from jaxrank.scaling import fit_scaling

@@ -14,9 +14,9 @@ from small_data import card_of, experiment
 from jaxrank.data.feature_store import Recipe
 from jaxrank.errors import UserError
 from jaxrank.evaluation.calibration import Calibration
+from jaxrank.evaluation.ensembles import SINGLE
 from jaxrank.experiments.hyperparameters import default_experiment
 from jaxrank.inference.model_card import Evidence, ModelCard
-from jaxrank.inference.model_weights import SINGLE
 from jaxrank.inference.saved_model import Model, load_model, save_model
 from jaxrank.io import seal
 from jaxrank.scaling import fit_scaling

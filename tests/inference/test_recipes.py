@@ -13,10 +13,10 @@ from jaxrank.cli import main
 from jaxrank.data.feature_store import Block, Recipe, open_feature_store, recipe_of, write_block
 from jaxrank.data.merge import merge_stores
 from jaxrank.errors import UserError
+from jaxrank.evaluation.ensembles import SINGLE
 from jaxrank.extraction.extractors import Options
 from jaxrank.extraction.photos import list_folder
 from jaxrank.extraction.pipeline import extract
-from jaxrank.inference.model_weights import SINGLE
 from jaxrank.inference.saved_model import Model, load_model, save_model
 from jaxrank.scaling import fit_scaling
 from jaxrank.training.state import InitialWeights
