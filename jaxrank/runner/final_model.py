@@ -182,8 +182,10 @@ def _final_of_experiment(
     members = found.get(_NUMBER)
     if members is None:
         log.info(
-            "final model: %s on all %d series, %d epochs, seeds %s",
-            *(experiment.name, len(prepared.dataset.series_ids), num_epochs),
+            "final model: %s on all %s series, %s, seeds %s",
+            experiment.name,
+            f"{len(prepared.dataset.series_ids):,}",
+            _epochs(num_epochs),
             ", ".join(map(str, seeds)),
         )
         members = _train(trials, usable, prepared, num_epochs, saver.of(key))
@@ -397,13 +399,17 @@ def _card(
     )
 
 
+def _epochs(number: int) -> str:
+    return f"{number} epoch" if number == 1 else f"{number} epochs"
+
+
 def _notes(name: str, trained: Trained, card: ModelCard) -> list[str]:
     evidence, found = card.evidence, card.calibration
     if trained.fold is not None:
         how = f"{name} as trained on the training series"
     elif any(trained.epochs):
         seeds = f", {len(trained.seeds)} seeds" if len(trained.seeds) > 1 else ""
-        how = f"{name}, trained on all series for {trained.epochs[0]} epochs{seeds}"
+        how = f"{name}, trained on all series for {_epochs(trained.epochs[0])}{seeds}"
     else:
         how = f"the baseline {name}, fitted on all series"
     lines = [f"Final model: {how}; {FINAL}/ has it and its card."]
