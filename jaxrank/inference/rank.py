@@ -128,8 +128,8 @@ def _seen_photo_notes(scored: Scored) -> list[str]:
     if not seen:
         return []
     return [
-        f"the model has seen {seen:,} of {len(scored.scores):,} photos in training, and knows "
-        "more of them than of new ones"
+        f"the model has seen {seen:,} of {len(scored.scores):,} photos in training: it knows more "
+        "of them than of new ones, and is too sure of them"
     ]
 
 
