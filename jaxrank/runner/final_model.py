@@ -296,7 +296,8 @@ def _final_of_baseline(name: str, prepared: Prepared) -> Trained:
     photos = np.unique(dataset.pair_rows_M2[usable.rows(0, splits.TRAIN)])
     scores_N, combination = ensembles.combine((inputs_ND @ linear.weights_D)[None], photos)
     experiment = dataclasses.replace(
-        default_experiment(name),
+        default_experiment("default"),
+        name=name,  # of a column, it need not be a possible name of an experiment
         blocks=linear.blocks,
         mlp_hidden_dims=(),
         input_scaling=linear.input_scaling,

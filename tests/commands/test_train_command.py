@@ -64,7 +64,7 @@ def test_every_flag_reaches_the_files(
         "config.json", "environment.json", "splits.csv", "trials.csv", "summary.csv",
         "results.json", "training.log", "plan.json", "checkpoints", ".lock", "trained", "linear",
         "shuffled", "audit.json", "audit.txt", "leaderboard.txt", "leaderboard.png", "errors.csv",
-        "reliability.png", "comparisons.csv",
+        "reliability.png", "comparisons.csv", "final",
     }  # fmt: skip
     for name in ("trained", "linear"):
         assert {path.name for path in (workdir / name).iterdir()} == {

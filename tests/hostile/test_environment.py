@@ -123,7 +123,9 @@ def test_a_cache_that_is_nobodys_or_anothers_is_not_used(
     assert "jax_compilation_cache_dir" not in no_cache_chosen
 
 
-@pytest.mark.parametrize("command", ["search", "audit", "rank", "evaluate", "features", "extract"])
+@pytest.mark.parametrize(
+    "command", ["search", "audit", "rank", "evaluate", "export", "features", "extract"]
+)
 def test_a_folder_that_can_not_be_written_is_one_line(
     attack: Attack, searched: Inputs, command: str
 ) -> None:
@@ -137,6 +139,7 @@ def test_a_folder_that_can_not_be_written_is_one_line(
         "audit": [*searched.words, out],
         "rank": [f"--features={searched.store}", f"--model={model}", out],
         "evaluate": [*searched.words, f"--model={model}", out],
+        "export": [f"--model={model}", "--out=/proc/self/scorer.py"],
         "features": [f"--from_store={searched.store}", store],
         "extract": [f"--photos={photos}", store, "--blocks=iqa"],
     }[command]

@@ -320,7 +320,6 @@ def test_an_edited_card_is_refused(model: Path) -> None:
         case("no folder", "no folder"),
         case("file", "file"),
         case("circle", "circle"),
-        case("the search", "the search"),
         case("empty", "empty"),
         case("json nested", "json nested"),
     ],
@@ -331,8 +330,6 @@ def test_no_model_is_one_line(attack: Attack, searched: Inputs, command: str, ki
         path.write_text("x")
     elif kind == "circle":
         path.symlink_to(path)
-    elif kind == "the search":
-        path = searched.workdir
     elif kind == "empty":
         path.mkdir()
     elif kind == "json nested":

@@ -692,7 +692,7 @@ def without(words: list[str], name: str) -> list[str]:
 @pytest.mark.parametrize(
     ("drop", "words", "message"),
     [
-        ("model", "", "--model is missing: give the folder of a saved model"),
+        ("model", "", "--model is missing: give the folder of a search or of a saved model"),
         ("model", "--model=", "--model is empty"),
         ("model", "--model={folder}/nowhere", "nowhere: not a model folder"),
         ("model", "--model={store}", "store: not a model folder"),
