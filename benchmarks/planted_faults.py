@@ -18,6 +18,8 @@ drawn series has a new id each time, so that it is renumbered or inverted by its
 - half renumbered, half inverted: in half of the series;
 - pair-level leak: pairs and not series dealt to the sides of the split.
 
+Faults of features and of photos' names are planted by `planted_data_faults.py`.
+
 Caught: the link audit says inverted or no link found; of a leak, the behaviour audit says so.
 Named: the comparison with the clean table names the fault. Half of the series renumbered leaves a
 weaker link, so only a reference can tell it: the last lines say how often the best possible test

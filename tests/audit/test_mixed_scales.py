@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
+from scipy.stats import norm
 from small_data import paired
 
 from jaxrank.audit import mixed_scales
@@ -53,6 +54,7 @@ ODD: dict[str, Draw] = {
     "normal": lambda rng, z, second: z,
     "cauchy": lambda rng, z, second: rng.standard_cauchy(len(z)),
     "wide lognormal": lambda rng, z, second: np.exp(6 * z),
+    "loguniform": lambda rng, z, second: 255 ** rng.uniform(0, 2, len(z)),
     "pareto": lambda rng, z, second: rng.pareto(0.3, len(z)),
     "two means": lambda rng, z, second: z + np.where(second, 1000, 10),
     "two widths": lambda rng, z, second: (
@@ -85,6 +87,13 @@ def test_too_few_photos_to_tell_the_factor_are_unverified() -> None:
     assert not result.facts.mixed[0].is_sure
     assert "too few to be sure" in result.evidence[0]
     assert checked(paired(values[:60])).verdict == UNVERIFIED
+
+
+@pytest.mark.parametrize(("excess", "found"), [(0.0, True), (0.1, True), (0.25, False)])
+def test_the_factor_is_a_known_one(excess: float, found: bool) -> None:
+    quantiles = norm.ppf((np.arange(900) + 0.5) / 900)
+    sizes = np.exp(np.concatenate([quantiles, quantiles + np.log(255) + excess]))
+    assert (mixed_scales.two_scales(sizes) is not None) == found
 
 
 def test_the_cut_of_least_variance() -> None:

@@ -51,13 +51,16 @@ def test_a_block_is_looked_at_whatever_the_others_have() -> None:
     assert [vector.block for vector in result.facts.shared] == ["clip"]
 
 
-@pytest.mark.parametrize("kind", ["clipped", "counts", "categories", "tags", "narrow", "distinct"])
+@pytest.mark.parametrize(
+    "kind", ["clipped", "counts", "categories", "encoded", "tags", "narrow", "distinct"]
+)
 def test_what_is_shared_by_its_nature_passes(kind: str) -> None:
     rng = np.random.default_rng(1)
     values = {
         "clipped": np.minimum(numbers(), 0.0),
         "counts": rng.poisson(1, (400, 4)),
         "categories": np.eye(6)[rng.integers(0, 6, 400)],
+        "encoded": rng.standard_normal((6, 4))[rng.integers(0, 6, 400)],
         "tags": rng.random((400, 8)) < 0.1,
         "narrow": numbers(2) * (np.arange(400)[:, None] % 2),
         "distinct": numbers(),
