@@ -199,7 +199,7 @@ def test_the_file_reads_safetensors_and_no_damaged_ones(name: str) -> None:
     found = numpy_scorer.read_tensors(GOOD)
     assert {k: v.tolist() for k, v in found.items()} == {"a": [1, 1], "b": [1]}
     is_short = name in ("cut", "no numbers", "another size")
-    with pytest.raises((ValueError, KeyError), match="have its size" if is_short else ""):
+    with pytest.raises((ValueError, KeyError), match="have its size" if is_short else None):
         numpy_scorer.read_tensors(BAD[name])
 
 

@@ -1,5 +1,6 @@
 """Nothing is lost: searches that are killed, stopped, extended, retried, or refused."""
 
+import errno
 import json
 import os
 import random
@@ -1005,10 +1006,13 @@ def test_a_disk_too_full_for_a_model_loses_nothing(
     whole: Path, small_data: SmallData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     workdir = tmp_path / "w"
-    usage = shutil.disk_usage(tmp_path)
+
+    def full(path: Path, data: bytes) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+
     with monkeypatch.context() as patch:
-        patch.setattr(atomic.shutil, "disk_usage", lambda path: usage._replace(free=100_000))
-        with pytest.raises(UserError, match=r"model: can't be written \(No space left on device"):
+        patch.setattr(Path, "write_bytes", full)
+        with pytest.raises(UserError, match=r"safetensors: can't be written \(No space left on"):
             jaxrank.search(*small_data, workdir=workdir, **SMALL)
     jaxrank.search(*small_data, workdir=workdir, resume=True)
     assert_same_search(whole, workdir)
