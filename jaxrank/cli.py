@@ -23,12 +23,15 @@ COMMANDS = {
     "evaluate": "measure a saved model on any pairs",
     "rank": "order the photos of each series by a saved model, and pick the best",
     "export": "write a saved model's scorer as one file that needs NumPy alone",
+    "cull": "pick the best photos of a folder's bursts, and write them where you work",
     "extract": "make a feature store of photos: CLIP, a CNN, image-quality numbers",
     "features": "make or extend a feature store, from files of features or another store",
     "profile": "measure this machine, so that plans predict its times",
 }
 # Those whose result can be printed as JSON.
-_WITH_JSON = ("search", "train", "audit", "evaluate", "rank")
+_WITH_JSON = ("search", "train", "audit", "evaluate", "rank", "cull")
+# The flag of a command that may stand without its name.
+_NAMED_BY_PLACE = {"cull": "photos"}
 # Commands and flags of version 0.1.
 _RENAMED = {"calibrate": "profile"}
 _RENAMED_FLAGS = {"--calibration": "--device_profile"}
@@ -91,6 +94,10 @@ def _dispatch(words: list[str]) -> int:
         raise UserError(f"unknown flag '--{error.flagname}'.{did_you_mean(name, values)}") from None
     except (flags.Error, ValueError) as error:
         raise UserError(_in_plain_words(str(error))) from None
+    if len(leftover) == 1 and command in _NAMED_BY_PLACE:
+        named = values[_NAMED_BY_PLACE[command]]
+        if not named.present:
+            named.parse(leftover.pop())
     if leftover:
         known = {}
         if "mode" in values:

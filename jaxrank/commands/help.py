@@ -15,13 +15,14 @@ from jaxrank.extraction.extractors import EXTRACTORS
 GROUPS = {
     "Data": "pairs,features,series,reference,model,baseline,photos,photos_csv,photo_name,"
     "min_agreement,min_reviewers,from_csv,from_parquet,from_npy,from_npz,from_safetensors,"
-    "from_store,names,tensor,block,columns,dtype",
+    "from_store,names,tensor,block,columns,dtype,changes,out",
     "Experiments": "mode,experiments,experiments_csv,config,mlp_hidden_dims,batch_size,"
     "learning_rate,dropout,max_epochs,use_clip,use_cnn_features,use_iqa_features,"
     "use_series_sampler,init_from",
     "Extraction": "blocks,"
     + ",".join(option.name for kind in EXTRACTORS.values() for option in kind.options)
     + ",gap_seconds,min_similarity,strict",
+    "Culling": "confidence,write,sidecar,reject",
     "Evaluation": "folds,only_folds,num_seeds,seed,split,split_seed,final,final_on,"
     "audit,audit_seconds",
     "Running": "workdir,resume,extend,retry_failed,dry_run,device,workers,device_profile,"

@@ -1,0 +1,194 @@
+"""`cull`: from a folder of photos to picks, a contact sheet, sidecars."""
+
+import hashlib
+import os
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from absl import flags
+
+from jaxrank.commands.flags import MODEL_HELP, define_strings, refuse_empty
+from jaxrank.commands.streams import announce, printing, warn
+from jaxrank.commands.terminal import log_console, make_console, print_json, prints_json
+from jaxrank.errors import UserError
+
+if TYPE_CHECKING:
+    from jaxrank.culling.grouping import Group
+
+EXAMPLE = "bursts --model=outputs/search --write=xmp"
+CULL_CSV, CULL_HTML = "cull.csv", "cull.html"
+# Unread photos that are named on the screen.
+_NAMED = 5
+
+
+def define(values: flags.FlagValues, words: list[str]) -> None:
+    del words  # no config here
+    define_strings(
+        values,
+        {
+            "photos": "folder of photos, with sub-folders; may stand without its name",
+            "model": MODEL_HELP,
+            "baseline": "in place of a model (default without one: signed_sum); it knows no "
+            "probabilities",
+            "series": "table with series_id,image, in place of grouping by time and likeness",
+            "workdir": "folder for cull.csv, cull.html and what was read (default: one for these "
+            "photos, in outputs/cull/)",
+            "changes": "table of decisions and ratings, as the contact sheet exports it; those "
+            "stay",
+            "out": "--write=copies, links: new folder for the picks",
+        },
+    )
+    flags.DEFINE_enum(
+        "write",
+        None,
+        ["xmp", "copies", "links"],
+        "also writes: XMP sidecars beside the photos, or a folder of picks (--out)",
+        flag_values=values,
+    )
+    flags.DEFINE_enum(
+        "sidecar", "adobe", ["adobe", "full"], "IMG_1.xmp, or IMG_1.CR3.xmp", flag_values=values
+    )
+    flags.DEFINE_boolean(
+        "reject",
+        False,
+        "--write=xmp: candidates for rejection get the rating -1",
+        flag_values=values,
+    )
+    flags.DEFINE_float(
+        "confidence",
+        None,
+        "how probable a pick must be (default: so that four of five were right on series that the "
+        "model had not seen)",
+        flag_values=values,
+    )
+    flags.DEFINE_float(
+        "gap_seconds", 10.0, "the longest pause inside a burst", flag_values=values
+    )
+    flags.DEFINE_integer(
+        "workers",
+        None,
+        "processes that decode photos (default: one a core, fewer where memory is short)",
+        lower_bound=1,
+        upper_bound=256,
+        flag_values=values,
+    )
+    flags.mark_flags_as_mutual_exclusive(["model", "baseline"], flag_values=values)
+    flags.register_validator(
+        "gap_seconds", lambda seconds: seconds > 0, "must be above 0", flag_values=values
+    )
+
+
+def run(values: flags.FlagValues, config: None) -> int:
+    """Groups the photos of a folder into bursts, picks the best of each, and writes cull.csv and the
+    contact sheet cull.html. Brackets, focus stacks and panoramas are set aside. No photo is
+    changed, moved or deleted. A second run reads only new photos."""
+    del config
+    refuse_empty(values, values)
+    if values.photos is None:
+        raise UserError("--photos is missing: the folder of the photos")
+    _check_writing(values)
+    folder = Path(values.photos)
+    workdir = Path(values.workdir) if values.workdir else _default_workdir(folder)
+
+    from jaxrank.culling import actions
+    from jaxrank.culling.api import cull
+    from jaxrank.culling.contact_sheet import make_thumbnail, write_sheet
+    from jaxrank.io import atomic, tables
+    from jaxrank.reporting.fitted_table import show_lines
+
+    console = make_console(values)
+    with atomic.written_to(workdir):
+        workdir.mkdir(parents=True, exist_ok=True)
+    try:
+        found = cull(
+            folder,
+            workdir,
+            model=values.model,
+            baseline=values.baseline,
+            series=values.series,
+            confidence=values.confidence,
+            changes=values.changes,
+            gap_seconds=values.gap_seconds,
+            num_workers=values.workers,
+            console=log_console(values),
+            on_groups=lambda groups: announce(console, "\n".join(_about_groups(groups))),
+        )
+    except KeyboardInterrupt:
+        warn("jaxrank: stopped; the same command goes on from here")
+        return 130
+    with atomic.written_to(workdir):
+        tables.write_frame(workdir / CULL_CSV, found.table)
+        write_sheet(
+            workdir / CULL_HTML,
+            found.table,
+            lambda name: make_thumbnail(folder / name),
+            title=folder.name or str(folder),
+            notes=found.notes,
+        )
+    lines = [*_about_unread(found.unread), *found.notes]
+    if values.write == actions.XMP:
+        full, rejects = values.sidecar == "full", values.reject
+        done = actions.write_sidecars(
+            found.table, found.files, folder, full=full, rejects=rejects
+        )
+        lines += [f"{done.written:,} sidecars written or changed", *done.notes]
+    elif values.write:
+        done = actions.write_picks(
+            found.table, found.files, folder, Path(values.out), values.write
+        )
+        lines.append(f"{done.written:,} files of picks in {values.out}")
+    with printing(workdir / CULL_CSV):
+        if prints_json(values):
+            document = {"workdir": str(workdir), "notes": lines}
+            print_json(document | {"photos": found.table.to_dict("records")})
+        else:
+            counts = Counter(found.table["decision"].dropna())
+            decided = ", ".join(f"{number:,} {name}" for name, number in counts.items() if name)
+            photos = f"{len(found.table):,} photos, {found.num_new:,} read now"
+            results = f"Results: {workdir / CULL_CSV}, {workdir / CULL_HTML}"
+            show_lines(console, f"{photos}: {decided or 'nothing to decide'}", *lines, "", results)
+    return 0
+
+
+def _check_writing(values: flags.FlagValues) -> None:
+    if values.write in ("copies", "links") and not values.out:
+        raise UserError(f"--write={values.write} needs --out: a new folder for the picks")
+    if values.out and values.write not in ("copies", "links"):
+        raise UserError("--out goes with --write=copies or --write=links")
+    for name in ("reject", "sidecar"):
+        if values[name].present and values.write != "xmp":
+            raise UserError(f"--{name} goes with --write=xmp")
+
+
+def _default_workdir(folder: Path) -> Path:
+    """The same for the same photos, so that a second run knows what the first one read."""
+    absolute = os.path.abspath(folder)
+    short = hashlib.sha256(absolute.encode()).hexdigest()[:8]
+    return Path("outputs/cull") / f"{os.path.basename(absolute)}_{short}"
+
+
+def _about_groups(groups: "Sequence[Group]") -> list[str]:
+    counts = Counter(group.kind for group in groups)
+    names = {
+        "burst": ("burst", "bursts"),
+        "single": ("photo alone", "photos alone"),
+        "bracket": ("exposure bracket", "exposure brackets"),
+        "focus_stack": ("focus stack", "focus stacks"),
+        "panorama": ("panorama", "panoramas"),
+    }
+    parts = [f"{counts[kind]:,} {names[kind][counts[kind] > 1]}" for kind in names if counts[kind]]
+    photos = sum(len(group.photos) for group in groups)
+    lines = [f"{photos:,} photos: {', '.join(parts)}"]
+    if {"bracket", "focus_stack", "panorama"} & counts.keys():
+        lines.append("brackets, focus stacks and panoramas are set aside: nothing of them is culled")
+    return lines
+
+
+def _about_unread(unread: dict[str, str]) -> list[str]:
+    if not unread:
+        return []
+    lines = [f"{len(unread):,} photos can't be used:"]
+    lines += [f"  {name}: {reason}" for name, reason in list(unread.items())[:_NAMED]]
+    return [*lines, "  ..."] if len(unread) > _NAMED else lines

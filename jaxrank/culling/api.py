@@ -1,0 +1,237 @@
+"""A folder of photos in, a decision on each of them out.
+
+Read, grouped, described by the blocks that the model reads, ranked, decided. What was read before
+is kept in the working folder, so that a second run reads only new photos.
+"""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+from rich.console import Console
+
+from jaxrank import baselines
+from jaxrank.culling.changes import read_changes
+from jaxrank.culling.decisions import decide, reasons
+from jaxrank.culling.grouping import Group, group_photos
+from jaxrank.culling.records import PhotoRecord, read_records
+from jaxrank.data import feature_store
+from jaxrank.data.series import read_series
+from jaxrank.errors import UserError
+from jaxrank.extraction import pipeline
+from jaxrank.extraction.extractors import EXTRACTORS, Options
+from jaxrank.extraction.photos import Listing, Photo
+from jaxrank.inference.rank import rank_photos
+from jaxrank.inference.saved_model import Model
+from jaxrank.inference.scored import open_scorer
+
+BURST, SINGLE = "burst", "single"
+COLUMNS = ("path", "series", "kind", "rank", "score", "p_best", "keep", "decision", "rating",
+           "reasons", "changed")  # fmt: skip
+STORE, RECORDS = "features", "photos.json"
+
+
+class Culled(NamedTuple):
+    """What came of culling a folder.
+
+    Attributes:
+      table: a row a photo, of COLUMNS, series by series and the best photo first; photos that are
+        not culled have no rank and no decision.
+      files: the files of each photo by the one that was read, RAW files among them.
+      unread: why photos could not be used, by name.
+      num_new: photos that were read now.
+      confidence: how probable a pick had to be; infinite by a baseline.
+      notes: the conclusions, and what a reader must know.
+    """
+
+    table: pd.DataFrame
+    files: dict[str, tuple[str, ...]]
+    unread: dict[str, str]
+    num_new: int
+    confidence: float
+    notes: list[str]
+
+
+def cull(
+    folder: Path | str,
+    workdir: Path | str,
+    *,
+    model: Model | Path | str | None = None,
+    baseline: str | None = None,
+    series: Path | str | None = None,
+    confidence: float | None = None,
+    changes: Path | str | None = None,
+    gap_seconds: float = 10.0,
+    num_workers: int | None = None,
+    console: Console | None = None,
+    on_groups: Callable[[Sequence[Group]], None] = lambda groups: None,
+) -> Culled:
+    """Decides on the photos of each burst of a folder; no photo is changed.
+
+    Args:
+      folder: the photos, with its sub-folders.
+      workdir: where features and records are kept.
+      model: as `rank_photos` takes it; without it the baseline.
+      baseline: without a model, by default 'signed_sum'.
+      series: a table with `series_id,image` in place of the grouping by time and likeness.
+      confidence: how probable a pick must be; by default such that four of five picks were right on
+        series that the model had not seen.
+      changes: a table with `path` and `decision` or `rating`, as the contact sheet exports it: what
+        a person decided stays.
+      gap_seconds: see `group_photos`.
+      num_workers: processes that decode photos.
+      console: shows progress.
+      on_groups: is handed the groups before anything is ranked.
+
+    Raises:
+      UserError: there is no photo, or the model can't be used for these.
+    """
+    scorer = open_scorer(model, baseline or (None if model is not None else baselines.SIGNED_SUM))
+    if confidence is not None and not 0 < confidence <= 1:
+        raise UserError(f"--confidence={confidence:g} is not a share above 0, up to 1")
+    folder, workdir = Path(folder), Path(workdir)
+    said = {} if changes is None else read_changes(changes)
+    found = read_records(folder, workdir / RECORDS, num_workers=num_workers)
+    groups = (
+        group_photos(found.records, gap_seconds=gap_seconds)
+        if series is None
+        else _given_groups(series, found.records)
+    )
+    on_groups(groups)
+    for options in _recipes(scorer):
+        pipeline.extract(
+            _listing(folder, found.records),
+            workdir / STORE,
+            options,
+            num_workers=num_workers,
+            console=console,
+        )
+    table = _of_groups(groups)
+    least, notes = math.inf, []
+    bursts = table[table["kind"] == BURST]
+    if len(bursts):
+        least = _confidence(scorer, confidence)
+        ranked, notes = _ranked(bursts, scorer, workdir / STORE)
+        ranked["decision"] = decide(ranked, least)
+        table = table.set_index("image")
+        for column in ("rank", "score", "p_best", "keep", "decision", "reasons"):
+            table[column] = ranked.set_index("image")[column].reindex(table.index)
+        table = table.reset_index()
+        place = pd.factorize(table["series_id"])[0]
+        table = table.iloc[np.lexsort((table["rank"].fillna(0), place))]
+    table = table.rename(columns={"image": "path", "series_id": "series"}).reindex(columns=COLUMNS)
+    table = _with_changes(table.reset_index(drop=True), said)
+    return Culled(
+        table,
+        {record.name: record.files for record in found.records},
+        found.unread,
+        found.num_new,
+        least,
+        [*notes, *_notes(scorer, least, table)],
+    )
+
+
+def _given_groups(series: Path | str, records: Sequence[PhotoRecord]) -> list[Group]:
+    table = read_series(series)
+    names = {record.name for record in records}
+    known = table[table["image"].isin(names)]
+    if known.empty:
+        raise UserError(
+            f"--series={series}: no photo of the folder stands there; it names photos such as "
+            f"'{table['image'].iloc[0]}', the folder has '{min(names)}'"
+        )
+    groups = [
+        Group(BURST if len(rows) > 1 else SINGLE, tuple(rows["image"]), "as given")
+        for _, rows in known.groupby("series_id", sort=False)
+    ]
+    alone = sorted(names - {*known["image"]})
+    return groups + [Group(SINGLE, (name,), "in no series of the table") for name in alone]
+
+
+def _listing(folder: Path, records: Sequence[PhotoRecord]) -> Listing:
+    return Listing([Photo(r.name, folder / r.name) for r in records], root=folder, notes=[])
+
+
+def _recipes(scorer: Model | str) -> list[Options]:
+    """What `extract` must make: the model's blocks by its own recipes, and the image-quality
+    numbers, which name the reasons."""
+    if isinstance(scorer, str):
+        return [Options(blocks=[baselines.IQA_BLOCK])]
+    recipes, found = scorer.card.recipes, []
+    for block in scorer.block_columns:
+        if block not in EXTRACTORS or block not in recipes or not recipes[block].options:
+            raise UserError(
+                f"the model reads block '{block}', and how it was made of photos is unknown: make "
+                "a store with 'extract', search with that, and cull by that model"
+            )
+        values: Mapping[str, Any] = recipes[block].options
+        device = values.get("device", "cpu")
+        own = {name: value for name, value in values.items() if name != "device"}
+        found.append(Options(blocks=[block], device=device, values=own))
+    if baselines.IQA_BLOCK not in scorer.block_columns:
+        found.append(Options(blocks=[baselines.IQA_BLOCK]))
+    return found
+
+
+def _confidence(scorer: Model | str, wanted: float | None) -> float:
+    if wanted is not None:
+        return wanted
+    return math.inf if isinstance(scorer, str) else scorer.card.calibration.confidence
+
+
+def _of_groups(groups: Sequence[Group]) -> pd.DataFrame:
+    rows = [
+        {"series_id": str(number), "image": name, "kind": group.kind}
+        for number, group in enumerate(groups, 1)
+        for name in group.photos
+    ]
+    return pd.DataFrame(rows)
+
+
+def _ranked(
+    bursts: pd.DataFrame, scorer: Model | str, store: Path
+) -> tuple[pd.DataFrame, list[str]]:
+    """The photos of bursts as `rank_photos` orders them, with the reasons; notes."""
+    features = feature_store.open_feature_store(store)
+    named = {"baseline": scorer} if isinstance(scorer, str) else {"model": scorer}
+    found = rank_photos(features=features, series=bursts[["series_id", "image"]], **named)
+    ranked = found.table[found.table["series_id"] != ""].copy()
+    iqa = features[baselines.IQA_BLOCK]
+    values = pd.DataFrame(np.asarray(iqa.values), index=list(iqa.photos), columns=iqa.columns)
+    numbers = [name for name in baselines.KNOWN_DIRECTIONS if name in values]
+    for name in numbers:
+        ranked[name] = values[name].reindex(ranked["image"]).to_numpy()
+    ranked["reasons"] = reasons(ranked, numbers)
+    told = [note for note in found.notes if "stand in no series" not in note]
+    return ranked, told
+
+
+def _with_changes(table: pd.DataFrame, said: Mapping[str, Mapping[str, Any]]) -> pd.DataFrame:
+    """The table with what a person decided, marked as such."""
+    table["changed"] = table["path"].isin(list(said))
+    for column in ("decision", "rating"):
+        own = table["path"].map({path: row.get(column) for path, row in said.items()})
+        table[column] = own.where(own.notna(), table[column])
+    return table
+
+
+def _notes(scorer: Model | str, confidence: float, table: pd.DataFrame) -> list[str]:
+    series = table.loc[table["kind"] == BURST].groupby("series")["decision"]
+    decided = int(series.apply(lambda decisions: (decisions == "pick").any()).sum())
+    lines = [f"{decided:,} of {series.ngroups:,} bursts have a pick"]
+    if isinstance(scorer, str):
+        lines.append(
+            f"picks by the baseline {scorer}: it knows no probabilities, so every burst has a pick, "
+            "and no photo is a candidate for rejection"
+        )
+    elif math.isinf(confidence):
+        lines.append(
+            "the model is sure of no pick: on series that it had not seen, no share of its picks "
+            "was right in four of five; --confidence sets another limit"
+        )
+    else:
+        lines.append(f"a pick is sure where it is the best with at least {100 * confidence:.0f}%")
+    return lines
