@@ -17,8 +17,8 @@ Kind = Literal["burst", "single", "bracket", "focus_stack", "panorama"]
 
 # Photos are of one scene where their difference hashes differ in so many bits at most, or their
 # details correlate by so much (benchmarks/grouping.py).
-_MOST_BITS, _LEAST_CORRELATION = 18, 0.5
-# The same for photos whose exposure or focus differs.
+_MOST_BITS, _LEAST_CORRELATION = 18, 0.45
+# The same for photos of which something else says so, too.
 _MOST_BITS_ROUGHLY, _LEAST_CORRELATION_ROUGHLY = 24, 0.3
 # Brackets: EV by which exposures differ, and seconds inside which photos need not be alike.
 _LEAST_EV, _BRACKET_SECONDS = 0.25, 3.0
@@ -46,17 +46,9 @@ class Group(NamedTuple):
     reason: str
 
 
-class _Step(NamedTuple):
-    """From a photo to the next one of its camera, shortly after.
+class _Likeness(NamedTuple):
+    """How alike two photos are; `bits` is in how many their difference hashes differ."""
 
-    Attributes:
-      seconds: between their times.
-      open_seconds: of these, how many a shutter may have been open.
-      bits: in how many the difference hashes differ.
-    """
-
-    seconds: float
-    open_seconds: float
     bits: int
     alignment: Alignment
 
@@ -66,7 +58,22 @@ class _Step(NamedTuple):
 
     @property
     def is_roughly_same_scene(self) -> bool:
-        return self.bits <= _MOST_BITS_ROUGHLY or self.alignment.same >= _LEAST_CORRELATION_ROUGHLY
+        correlates = self.alignment.same >= _LEAST_CORRELATION_ROUGHLY
+        return self.bits <= _MOST_BITS_ROUGHLY or correlates
+
+
+class _Step(NamedTuple):
+    """From a photo to the next one of its camera, shortly after.
+
+    Attributes:
+      seconds: between their times.
+      open_seconds: of these, how many a shutter may have been open.
+      likeness: of the two.
+    """
+
+    seconds: float
+    open_seconds: float
+    likeness: _Likeness
 
 
 class _Piece(NamedTuple):
@@ -87,6 +94,7 @@ class _Span(NamedTuple):
     reason: str
 
 
+_UNLIKE = _Likeness(64, Alignment(0.0, 0.0, 0.0, 0.0))
 _Finder: TypeAlias = Callable[[_Piece], list[_Span]]
 
 
@@ -127,11 +135,16 @@ def _step(a: PhotoRecord, b: PhotoRecord, gap_seconds: float) -> _Step | None:
     seconds = _time(b) - _time(a)
     if seconds > gap_seconds + open_seconds and not _of_one_burst(a, b):
         return None
-    comparable = (a.thumbnail[:2] == b.thumbnail[:2]) and not (
-        is_flat(a.thumbnail) or is_flat(b.thumbnail)
-    )
-    bits = hash_distance(a.thumbnail, b.thumbnail) if comparable else 64
-    return _Step(seconds, open_seconds, bits, align(a.thumbnail, b.thumbnail))
+    return _Step(seconds, open_seconds, _likeness(a, b))
+
+
+def _likeness(a: PhotoRecord, b: PhotoRecord) -> _Likeness:
+    one, other = a.thumbnail, b.thumbnail
+    # A portrait and a landscape are two framings; of a flat image there is nothing to compare.
+    differ = (one.width, one.height) != (other.width, other.height)
+    if differ or is_flat(one) or is_flat(other):
+        return _UNLIKE
+    return _Likeness(hash_distance(one, other), align(one, other))
 
 
 def _of_one_burst(a: PhotoRecord, b: PhotoRecord) -> bool:
@@ -176,7 +189,10 @@ def _brackets(piece: _Piece) -> list[_Span]:
     photos = piece.photos
     linked = [
         step is not None
-        and (step.seconds <= _BRACKET_SECONDS + step.open_seconds or step.is_roughly_same_scene)
+        and (
+            step.seconds <= _BRACKET_SECONDS + step.open_seconds
+            or step.likeness.is_roughly_same_scene
+        )
         for step in piece.steps
     ]
     marked = [photo.capture.drive == "exposure bracket" for photo in photos]
@@ -255,9 +271,9 @@ def _focus_stacks(piece: _Piece) -> list[_Span]:
 def _focus_factor(piece: _Piece, i: int) -> float:
     """The ratio of the next photo's focus distance to a photo's; 0 where no stack goes on."""
     a, b, step = piece.photos[i].capture, piece.photos[i + 1].capture, piece.steps[i]
-    if step is None or not step.is_roughly_same_scene:
+    if step is None or not step.likeness.is_roughly_same_scene:
         return 0.0
-    if max(abs(step.alignment.right), abs(step.alignment.down)) > _STILL:
+    if max(abs(step.likeness.alignment.right), abs(step.likeness.alignment.down)) > _STILL:
         return 0.0
     if "continuous" in (a.drive, b.drive) or a.burst_id or a.exposure_bias != b.exposure_bias:
         return 0.0
@@ -288,7 +304,7 @@ def _move(step: _Step | None, drive: Drive, burst_id: str) -> str:
     """Where the frame moves in a step of a panorama, or nothing."""
     if step is None or step.seconds < _PANORAMA_SECONDS or drive == "continuous" or burst_id:
         return ""
-    _, overlapping, right, down = step.alignment
+    _, overlapping, right, down = step.likeness.alignment
     if overlapping < _OVERLAP_CORRELATION or max(abs(right), abs(down)) < _LEAST_MOVE:
         return ""
     if abs(right) >= abs(down):
@@ -298,23 +314,35 @@ def _move(step: _Step | None, drive: Drive, burst_id: str) -> str:
 
 def _bursts(piece: _Piece) -> list[_Span]:
     """At least two photos, each of the scene of the one before it or of its camera's burst."""
-    photos = piece.photos
-    linked = [
-        step is not None and (step.is_same_scene or _of_one_burst(photos[i], photos[i + 1]))
-        for i, step in enumerate(piece.steps)
-    ]
+    linked = [_is_one_scene(piece, i) for i in range(len(piece.steps))]
     spans = []
-    for start, stop in _runs([True] * len(photos), linked):
+    for start, stop in _runs([True] * len(piece.photos), linked):
         if stop - start > 1:
-            seconds = _time(photos[stop - 1]) - _time(photos[start])
-            spans.append(_Span(start, stop, _burst_reason(photos[start:stop], seconds)))
+            reason = _burst_reason(piece.photos[start:stop])
+            spans.append(_Span(start, stop, reason))
     return spans
 
 
-def _burst_reason(photos: Sequence[PhotoRecord], seconds: float) -> str:
+def _is_one_scene(piece: _Piece, i: int) -> bool:
+    """Whether a photo and the next one show one scene. One that is blurred, or in which something
+    moved, may be only roughly like both its neighbours: then these have to be like each other."""
+    step, photos = piece.steps[i], piece.photos
+    if step is None:
+        return False
+    if step.likeness.is_same_scene or _of_one_burst(photos[i], photos[i + 1]):
+        return True
+    if not step.likeness.is_roughly_same_scene:
+        return False
+    pairs = [(a, a + 2) for a in (i - 1, i) if a >= 0 and a + 2 < len(photos)]
+    return any(
+        all(piece.steps[a:b]) and _likeness(photos[a], photos[b]).is_same_scene for a, b in pairs
+    )
+
+
+def _burst_reason(photos: Sequence[PhotoRecord]) -> str:
     if all(_of_one_burst(photos[0], photo) for photo in photos):
         return "a burst, by its camera"
-    return f"one scene, within {max(seconds, 0.1):.1f} s"
+    return f"one scene, within {max(_time(photos[-1]) - _time(photos[0]), 0.1):.1f} s"
 
 
 def _runs(marked: Sequence[bool], linked: Sequence[bool]) -> list[tuple[int, int]]:

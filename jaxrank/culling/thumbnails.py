@@ -20,7 +20,7 @@ _DETAIL = 4.0
 # Grey levels of deviation below which an image shows nothing that could be compared.
 _FLAT = 2.0
 # Shares of the frame that two photos have in common: of one framing, and of any overlap.
-SAME_FRAMING, LEAST_OVERLAP = 0.6, 0.25
+SAME_FRAMING, LEAST_OVERLAP = 0.7, 0.25
 
 
 class Thumbnail(NamedTuple):
@@ -44,9 +44,6 @@ class Alignment(NamedTuple):
     overlapping: float
     right: float
     down: float
-
-
-_NO_FIT = Alignment(0.0, 0.0, 0.0, 0.0)
 
 
 def make_thumbnail(image: Image.Image) -> Thumbnail:
@@ -78,10 +75,9 @@ def difference_hash(thumbnail: Thumbnail) -> np.ndarray:
 
 
 def align(a: Thumbnail, b: Thumbnail) -> Alignment:
-    """Correlates two photos at every shift, each time where they overlap (Padfield 2012)."""
+    """Correlates two photos of one size at every shift, each time where they overlap (Padfield
+    2012)."""
     height, width = a.height, a.width
-    if (b.height, b.width) != (height, width) or is_flat(a) or is_flat(b):
-        return _NO_FIT
     ones, count = _overlaps(height, width)
     one, other = _transforms(a), _transforms(b)
     sum_a, sum_b = _correlated(one.values, ones), _correlated(ones, other.values)
