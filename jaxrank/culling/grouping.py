@@ -9,7 +9,6 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from typing import Literal, NamedTuple, TypeAlias
 
-from jaxrank.culling.maker_notes import Drive
 from jaxrank.culling.records import PhotoRecord
 from jaxrank.culling.thumbnails import Alignment, align, hash_distance, is_flat
 
@@ -27,7 +26,7 @@ _LEAST_EV, _BRACKET_SECONDS = 0.25, 3.0
 _FOCUS_FACTOR, _FOCUS_FACTOR_OF_MANY, _MANY, _STILL = 1.1, 1.005, 6, 0.035
 # Panoramas: by how much of the frame it moves, how well the rest correlates, and the least pause:
 # a burst that follows a moving subject is faster.
-_LEAST_MOVE, _OVERLAP_CORRELATION, _PANORAMA_SECONDS = 0.2, 0.65, 0.5
+_LEAST_MOVE, _OVERLAP_CORRELATION, _PANORAMA_SECONDS = 0.2, 0.5, 0.5
 # A shutter that is said to be open for longer is not believed.
 _LONGEST_EXPOSURE = 3600.0
 
@@ -285,10 +284,7 @@ def _focus_factor(piece: _Piece, i: int) -> float:
 
 def _panoramas(piece: _Piece) -> list[_Span]:
     """At least three photos whose frames move the same way and overlap."""
-    moves = [
-        _move(step, piece.photos[i].capture.drive, piece.photos[i].capture.burst_id)
-        for i, step in enumerate(piece.steps)
-    ]
+    moves = [_move(piece, i) for i in range(len(piece.steps))]
     marked = [False] * len(piece.photos)
     for i in range(len(moves) - 1):
         if moves[i] and moves[i] == moves[i + 1]:
@@ -300,9 +296,12 @@ def _panoramas(piece: _Piece) -> list[_Span]:
     ]
 
 
-def _move(step: _Step | None, drive: Drive, burst_id: str) -> str:
-    """Where the frame moves in a step of a panorama, or nothing."""
-    if step is None or step.seconds < _PANORAMA_SECONDS or drive == "continuous" or burst_id:
+def _move(piece: _Piece, i: int) -> str:
+    """Where the frame moves from a photo to the next one of a panorama, or nothing."""
+    step, capture = piece.steps[i], piece.photos[i].capture
+    if step is None or step.seconds < _PANORAMA_SECONDS:
+        return ""
+    if capture.drive == "continuous" or capture.burst_id:
         return ""
     _, overlapping, right, down = step.likeness.alignment
     if overlapping < _OVERLAP_CORRELATION or max(abs(right), abs(down)) < _LEAST_MOVE:

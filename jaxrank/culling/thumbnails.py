@@ -20,7 +20,7 @@ _DETAIL = 4.0
 # Grey levels of deviation below which an image shows nothing that could be compared.
 _FLAT = 2.0
 # Shares of the frame that two photos have in common: of one framing, and of any overlap.
-SAME_FRAMING, LEAST_OVERLAP = 0.7, 0.25
+SAME_FRAMING, LEAST_OVERLAP = 0.6, 0.25
 
 
 class Thumbnail(NamedTuple):
