@@ -32,7 +32,7 @@ _NAMED_BURSTS = tuple(
         re.compile,
         (
             r"\w*_(BURST\d{10,})",
-            r"(\w+)_BURST\d{3}\b",
+            r"(\w+)_BURST\d{3}(?!\d)",
             r"(\w+)\.BURST-\d\d",
             r"(\d{8}_\d{6})_\d{3}$",
         ),

@@ -66,8 +66,8 @@ def read_maker_note(tiff: bytes, start: int, maker: str) -> MakerNote:
 
 def _apple(entries: dict[int, tuple]) -> MakerNote:
     value = entries.get(0x0B, (b"",))[0]
-    text = value.decode("ascii", "replace") if isinstance(value, bytes) else ""
-    return MakerNote(burst_id=text.rstrip("\0") if text.isprintable() else "")
+    text = value.decode("ascii", "replace").rstrip("\0") if isinstance(value, bytes) else ""
+    return MakerNote(burst_id=text if text.isprintable() else "")
 
 
 def _nikon(entries: dict[int, tuple]) -> MakerNote:
