@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from jaxrank.errors import UserError
 from jaxrank.extraction.decoding import SUFFIXES, BadPhoto
+from jaxrank.extraction.raw_previews import RAW_SUFFIXES, read_preview
 from jaxrank.io import tables
 
 # No photo's file is larger; it is read into memory as a whole.
@@ -23,10 +24,11 @@ class Photo(NamedTuple):
 
 
 def read_photo(photo: Photo, root: Path) -> bytes:
-    """The bytes of a photo's file.
+    """The bytes of a photo's file; of a RAW file, those of the preview in it.
 
     Raises:
-      BadPhoto: it is not a readable file below `root`, or its name can't stand in a table.
+      BadPhoto: it is not a readable file below `root`, its name can't stand in a table, or a RAW
+        file's preview can't be had.
     """
     check_name(photo.name)
     try:
@@ -38,6 +40,8 @@ def read_photo(photo: Photo, root: Path) -> bytes:
             raise BadPhoto("not a file")
         if status.st_size > _MOST_BYTES:
             raise BadPhoto(f"more than {_MOST_BYTES // 10**9} GB")
+        if photo.path.suffix.lower() in RAW_SUFFIXES:
+            return read_preview(photo.path)
         return photo.path.read_bytes()
     except OSError as error:
         raise BadPhoto(f"can't be read ({error.strerror or error})") from None
@@ -116,7 +120,7 @@ def list_folder(folder: Path | str) -> Listing:
     if not os.path.isdir(folder):
         raise UserError(f"--photos={folder}: there is no such folder")
     photos, others = [], []
-    for path in _files_below(folder):
+    for path in files_below(folder):
         name = path.relative_to(folder).as_posix()
         if path.suffix.lower() in SUFFIXES:
             photos.append(Photo(name, path))
@@ -135,7 +139,9 @@ def list_folder(folder: Path | str) -> Listing:
     return Listing(folder, sorted(photos), notes)
 
 
-def _files_below(folder: Path) -> Iterator[Path]:
+def files_below(folder: Path) -> Iterator[Path]:
+    """All files in a folder and its sub-folders, without hidden ones and links to folders."""
+
     def refuse(error: OSError) -> None:
         raise UserError(f"{error.filename}: can't be read ({error.strerror})") from None
 

@@ -10,12 +10,13 @@ import signal
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import TimeoutError
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from pebble import ProcessExpired, ProcessFuture, ProcessPool
@@ -48,6 +49,7 @@ _NO_START = (
     "a script that calls extract needs 'if __name__ == \"__main__\":' before its work"
 )
 
+T = TypeVar("T")
 # By block, what becomes of a decoded photo: an array for a network, or numbers already.
 Views = Mapping[str, Callable[[Image.Image], np.ndarray]]
 
@@ -70,22 +72,14 @@ class Seen(NamedTuple):
     inputs: Mapping[str, np.ndarray] = {}
 
 
-class _Task(NamedTuple):
-    """What is the same for all photos of a run."""
-
-    root: Path
-    views: Views
-    known: Mapping[str, frozenset[str]]
+# Of this process: what it makes of a photo.
+_work: Callable[[Photo], Any]
 
 
-# Of this process.
-_task: _Task
-
-
-def _begin(task: _Task, parent: int) -> None:
+def _begin(work: Callable[[Photo], Any], parent: int) -> None:
     """Prepares a process."""
-    global _task
-    _task = task
+    global _work
+    _work = work
     prepare_pillow()
     threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
 
@@ -97,8 +91,8 @@ def _end_with(parent: int) -> None:
     os._exit(1)
 
 
-def _see(photo: Photo) -> Seen:
-    return see(photo, _task.root, _task.views, _task.known)
+def _work_on(photo: Photo) -> Any:
+    return _work(photo)
 
 
 def see(photo: Photo, root: Path, views: Views, known: Mapping[str, frozenset[str]]) -> Seen:
@@ -134,13 +128,25 @@ def see_all(
     patience: float = PATIENCE,
 ) -> Iterator[Seen]:
     """Yields what becomes of each photo, in their order, whichever is ready first."""
-    task = _Task(root, views, known)
+    work = partial(see, root=root, views=views, known=known)
+    for seen in work_on_all(photos, work, workers, patience):
+        yield Seen(str(seen)) if isinstance(seen, BadPhoto) else seen
+
+
+def work_on_all(
+    photos: Sequence[Photo],
+    work: Callable[[Photo], T],
+    workers: int,
+    patience: float = PATIENCE,
+) -> Iterator[T | BadPhoto]:
+    """Yields what `work` makes of each photo, in their order, whichever is ready first; BadPhoto
+    where its process crashes or does not end."""
     coming = iter(photos)
     ahead: deque[Photo] = deque()  # begun, and not yielded yet
     num_seen, failures = 0, 0
     while num_seen < len(photos):
         try:
-            for seen in _seen_by_pool(ahead, coming, task, min(workers, len(photos)), patience):
+            for seen in _seen_by_pool(ahead, coming, work, min(workers, len(photos)), patience):
                 ahead.popleft()
                 num_seen, failures = num_seen + 1, 0
                 yield seen
@@ -151,14 +157,18 @@ def see_all(
 
 
 def _seen_by_pool(
-    ahead: deque[Photo], coming: Iterator[Photo], task: _Task, workers: int, patience: float
-) -> Iterator[Seen]:
+    ahead: deque[Photo],
+    coming: Iterator[Photo],
+    work: Callable[[Photo], Any],
+    workers: int,
+    patience: float,
+) -> Iterator[Any]:
     """The same, by processes of their own, until all is done or they break down."""
     # Not forked: PyTorch and JAX have threads by now, and a copy of a locked lock stays locked.
     with ProcessPool(
         workers,
         initializer=_begin,
-        initargs=(task, os.getpid()),
+        initargs=(work, os.getpid()),
         context=multiprocessing.get_context("spawn"),
     ) as pool:
         try:
@@ -178,7 +188,7 @@ def _seen_by_pool(
 
 def _schedule(pool: ProcessPool, photo: Photo, patience: float) -> ProcessFuture:
     try:
-        return pool.schedule(_see, args=(photo,), timeout=patience)
+        return pool.schedule(_work_on, args=(photo,), timeout=patience)
     except RuntimeError as error:  # of a pool that has broken down
         raise BrokenProcessPool from error
 
@@ -194,12 +204,12 @@ def _no_interrupts() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _result(pool: ProcessPool, photo: Photo, future: ProcessFuture, patience: float) -> Seen:
+def _result(pool: ProcessPool, photo: Photo, future: ProcessFuture, patience: float) -> Any:
     for crashes in range(_MOST_CRASHES):
         try:
             return (_schedule(pool, photo, patience) if crashes else future).result()
         except TimeoutError:
-            return Seen(f"its decoder had not ended after {patience:g} seconds")
+            return BadPhoto(f"its decoder had not ended after {patience:g} seconds")
         except ProcessExpired:
             continue
-    return Seen("its decoder crashed")
+    return BadPhoto("its decoder crashed")

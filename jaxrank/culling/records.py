@@ -1,0 +1,246 @@
+"""What grouping needs to know of the photos of a folder, read once and kept in a file."""
+
+import base64
+import math
+import os
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import asdict, dataclass, fields
+from functools import partial
+from pathlib import Path, PurePosixPath
+from typing import Any, NamedTuple, get_args
+
+from jaxrank.culling.capture import RAW_HEAD, Capture, read_capture
+from jaxrank.culling.maker_notes import Drive
+from jaxrank.culling.thumbnails import SIDE, Thumbnail, make_thumbnail
+from jaxrank.errors import UserError
+from jaxrank.extraction import workers
+from jaxrank.extraction.decoding import SUFFIXES, BadPhoto, decode, read_image
+from jaxrank.extraction.photos import Photo, files_below, read_photo, table_names
+from jaxrank.extraction.raw_previews import RAW_SUFFIXES
+from jaxrank.io import atomic, documents
+
+# Of files with one stem: which one is read, the first kind first. Other formats stand alone.
+_KINDS = ((".jpg", ".jpeg", ".jpe", ".jfif", ".mpo"), (".heic", ".heif", ".hif", ".avif"),
+          tuple(RAW_SUFFIXES))  # fmt: skip
+# Of the file that keeps records; a program that reads otherwise has another number.
+_VERSION = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class PhotoRecord:
+    """A photo, which may be several files.
+
+    Attributes:
+      name: of the file that is read, with `/` between folders.
+      files: the names of all its files, that one first.
+      size: of the file that is read, in bytes.
+      modified: when that file was, in nanoseconds since 1970.
+      capture: how the photo was taken.
+      thumbnail: what it looks like.
+    """
+
+    name: str
+    files: tuple[str, ...]
+    size: int
+    modified: int
+    capture: Capture
+    thumbnail: Thumbnail
+
+
+class Records(NamedTuple):
+    """The photos of a folder.
+
+    Attributes:
+      records: in the order of their names.
+      unread: why the others can't be used, by their names.
+      num_new: how many photos were read now, readable or not.
+    """
+
+    records: list[PhotoRecord]
+    unread: dict[str, str]
+    num_new: int
+
+
+class PhotoFiles(NamedTuple):
+    """The file of a photo that is read, and the names of its other files."""
+
+    photo: Photo
+    others: tuple[str, ...]
+
+
+class _Look(NamedTuple):
+    capture: Capture
+    thumbnail: Thumbnail
+
+
+def list_photos(folder: Path) -> list[PhotoFiles]:
+    """The photos of a folder and its sub-folders, by name.
+
+    RAW, HEIC and JPEG files with one stem are one photo, of which the JPEG is read, or the HEIC
+    where there is no JPEG.
+
+    Raises:
+      UserError: there is no such folder, or no photo in it.
+    """
+    if not folder.is_dir():
+        raise UserError(f"{folder}: there is no such folder")
+    of_stem: dict[str, list[Photo]] = {}
+    for path in files_below(folder):
+        if path.suffix.lower() in (*SUFFIXES, *RAW_SUFFIXES):
+            photo = Photo(path.relative_to(folder).as_posix(), path)
+            stem = PurePosixPath(photo.name).with_suffix("").as_posix().casefold()
+            of_stem.setdefault(stem, []).append(photo)
+    photos = [one for files in of_stem.values() for one in _photos_of_stem(sorted(files))]
+    if not photos:
+        raise UserError(f"{folder}: no photo there ({', '.join(SUFFIXES[:3])}, ...)")
+    return sorted(photos)
+
+
+def _photos_of_stem(files: list[Photo]) -> Iterator[PhotoFiles]:
+    kinds = [[f for f in files if f.path.suffix.lower() in kind] for kind in _KINDS]
+    joined = [file for kind in kinds for file in kind]
+    # Two JPEGs of one stem, such as a.jpg and a.jpeg, are two photos.
+    alone = [file for file in files if file not in joined] + kinds[0][1:]
+    if joined:
+        others = (file.name for file in joined[1:] if file not in alone)
+        yield PhotoFiles(joined[0], tuple(others))
+    yield from (PhotoFiles(file, ()) for file in alone)
+
+
+def read_records(
+    folder: Path, cache: Path | None = None, *, num_workers: int | None = None
+) -> Records:
+    """Reads the photos of a folder; those that `cache` knows by name, size and time are not read.
+
+    Args:
+      folder: with the photos.
+      cache: the file that keeps records. A damaged one is as good as none. It is also written
+        where the reading is interrupted.
+      num_workers: processes that decode; by default one a core, or fewer where memory is short.
+
+    Raises:
+      UserError: there is no photo, or the cache can't be written.
+    """
+    photos = list_photos(folder)
+    names = table_names([photo for photo, _ in photos])
+    known = _read_cache(cache) if cache else {}
+    records: dict[str, PhotoRecord] = {}
+    unread: dict[str, str] = {}
+    new: list[tuple[PhotoFiles, str, int, int]] = []
+    for files, name in zip(photos, names, strict=True):
+        try:
+            status = os.stat(files.photo.path)
+        except OSError as error:
+            unread[name] = f"can't be read ({error.strerror or error})"
+            continue
+        found = known.get((files.photo.name, status.st_size, status.st_mtime_ns))
+        if found is None:
+            new.append((files, name, status.st_size, status.st_mtime_ns))
+        else:
+            records[name] = _record(files, status.st_size, status.st_mtime_ns, found)
+    try:
+        looks = workers.work_on_all(
+            [files.photo for files, *_ in new],
+            partial(look, root=folder),
+            num_workers or workers.default_workers(),
+        )
+        for (files, name, size, modified), seen in zip(new, looks, strict=True):
+            if isinstance(seen, BadPhoto):
+                unread[name] = str(seen)
+            else:
+                records[name] = _record(files, size, modified, seen)
+    finally:  # what is read is kept, also where Ctrl-C came
+        if cache is not None and new:
+            _write_cache(cache, list(records.values()))
+    return Records([records[name] for name in sorted(records)], unread, len(new))
+
+
+def _record(files: PhotoFiles, size: int, modified: int, seen: _Look) -> PhotoRecord:
+    return PhotoRecord(
+        name=files.photo.name,
+        files=(files.photo.name, *files.others),
+        size=size,
+        modified=modified,
+        capture=seen.capture,
+        thumbnail=seen.thumbnail,
+    )
+
+
+def look(photo: Photo, root: Path) -> _Look | BadPhoto:
+    """How a photo was taken and what it looks like, or why it can't be used."""
+    try:
+        data = read_photo(photo, root)
+        raw_head = b""
+        if photo.path.suffix.lower() in RAW_SUFFIXES:
+            with suppress(OSError), photo.path.open("rb") as file:
+                raw_head = file.read(RAW_HEAD)
+        image, _ = decode(data, SIDE)
+        read = partial(read_capture, name=photo.name, raw_head=raw_head)
+        return _Look(read_image(read, data), make_thumbnail(image))
+    except BadPhoto as error:
+        return error
+    except MemoryError:
+        return BadPhoto("too large for this machine's memory")
+
+
+def _write_cache(path: Path, records: list[PhotoRecord]) -> None:
+    photos = [
+        {
+            "name": record.name,
+            "size": record.size,
+            "modified": record.modified,
+            "capture": asdict(record.capture),
+            "width": record.thumbnail.width,
+            "height": record.thumbnail.height,
+            "pixels": base64.b64encode(record.thumbnail.pixels).decode(),
+        }
+        for record in records
+    ]
+    with atomic.written_to(path.parent):
+        documents.write_json(path, {"version": _VERSION, "photos": photos})
+
+
+def _read_cache(path: Path) -> dict[tuple[str, int, int], _Look]:
+    """What a file of records holds, by name, size and time; nothing of what is damaged."""
+    try:
+        found = documents.read_json(path)
+    except (OSError, ValueError):
+        return {}
+    if not isinstance(found, dict) or found.get("version") != _VERSION:
+        return {}
+    known = {}
+    photos = found.get("photos")
+    for entry in photos if isinstance(photos, list) else ():
+        with suppress(KeyError, TypeError, ValueError):
+            key = (_typed(entry["name"], str), _typed(entry["size"], int), entry["modified"])
+            known[key] = _Look(_capture(entry["capture"]), _thumbnail(entry))
+    return known
+
+
+def _capture(found: dict[str, Any]) -> Capture:
+    """Raises TypeError or ValueError for what `Capture` can't hold."""
+    capture = Capture(**found)
+    for field in fields(Capture):
+        value, default = found[field.name], field.default
+        if default is not None:
+            _typed(value, type(default))
+        elif value is not None and not math.isfinite(_typed(value, float)):
+            raise ValueError
+    if capture.drive not in get_args(Drive):
+        raise ValueError
+    return capture
+
+
+def _thumbnail(entry: dict[str, Any]) -> Thumbnail:
+    width, height = _typed(entry["width"], int), _typed(entry["height"], int)
+    pixels = base64.b64decode(_typed(entry["pixels"], str), validate=True)
+    if max(width, height) != SIDE or min(width, height) < 1 or len(pixels) != width * height:
+        raise ValueError
+    return Thumbnail(width, height, pixels)
+
+
+def _typed(value: Any, kind: type) -> Any:
+    if type(value) is not kind:
+        raise TypeError
+    return value

@@ -1,0 +1,73 @@
+"""The preview that a camera puts into a RAW file: a JPEG of its own, no development of the data.
+
+It is read by rawpy (LibRaw) or, where that is not installed or finds none, by the program exiftool.
+"""
+
+import io
+import shutil
+import subprocess
+from pathlib import Path
+
+from PIL import Image
+
+from jaxrank.extraction.decoding import BadPhoto
+
+# What the names of RAW files end with, in lower case.
+RAW_SUFFIXES = (".3fr .arw .cr2 .cr3 .crw .dng .erf .iiq .kdc .mef .mos .mrw .nef .nrw .orf .pef "
+    ".raf .raw .rw2 .rwl .sr2 .srf .srw .x3f").split()  # fmt: skip
+# exiftool's names of previews, the largest one first.
+_PREVIEWS = ("-JpgFromRaw", "-PreviewImage", "-OtherImage")
+_PATIENCE = 60.0
+
+
+def read_preview(path: Path) -> bytes:
+    """The bytes of an image file with a RAW file's preview.
+
+    Raises:
+      BadPhoto: there is none, or nothing that reads it.
+    """
+    exiftool = shutil.which("exiftool")
+    preview, reason = _by_rawpy(path)
+    if not preview and exiftool:
+        preview, reason = _by_exiftool(exiftool, path), "no preview in the RAW file"
+    if not preview:
+        raise BadPhoto(reason)
+    return preview
+
+
+def _by_rawpy(path: Path) -> tuple[bytes, str]:
+    """The preview, or why there is none."""
+    try:
+        import rawpy
+    except ImportError:
+        return b"", "RAW; its preview needs pip install rawpy, or exiftool"
+    try:
+        with rawpy.imread(str(path)) as raw:
+            preview = raw.extract_thumb()
+    except rawpy.LibRawError as error:
+        return b"", f"no preview in the RAW file ({str(error)[:100]})"
+    if preview.format == rawpy.ThumbFormat.JPEG:
+        return bytes(preview.data), ""
+    file = io.BytesIO()
+    Image.fromarray(preview.data).save(file, "PPM")
+    return file.getvalue(), ""
+
+
+def _by_exiftool(exiftool: str, path: Path) -> bytes:
+    """The largest preview, or nothing."""
+    for preview in _PREVIEWS:
+        # An absolute path is never taken for an option.
+        command = [exiftool, "-b", preview, str(path.absolute())]
+        try:
+            found = subprocess.run(
+                command,
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                timeout=_PATIENCE,
+                check=False,
+            )
+        except subprocess.TimeoutExpired:
+            raise BadPhoto(f"exiftool had not ended after {_PATIENCE:g} seconds") from None
+        if found.stdout:
+            return found.stdout
+    return b""
