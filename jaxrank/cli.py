@@ -24,6 +24,7 @@ COMMANDS = {
     "rank": "order the photos of each series by a saved model, and pick the best",
     "extract": "make a feature store of photos: CLIP, a CNN, image-quality numbers",
     "features": "make or extend a feature store, from files of features or another store",
+    "preferences": "make pairs of the stars and flags of photos, or of another tool's comparisons",
     "profile": "measure this machine, so that plans predict its times",
 }
 # Those whose result can be printed as JSON.

@@ -123,7 +123,9 @@ def test_a_cache_that_is_nobodys_or_anothers_is_not_used(
     assert "jax_compilation_cache_dir" not in no_cache_chosen
 
 
-@pytest.mark.parametrize("command", ["search", "audit", "rank", "evaluate", "features", "extract"])
+@pytest.mark.parametrize(
+    "command", ["search", "audit", "rank", "evaluate", "features", "extract", "preferences"]
+)
 def test_a_folder_that_can_not_be_written_is_one_line(
     attack: Attack, searched: Inputs, command: str
 ) -> None:
@@ -131,6 +133,8 @@ def test_a_folder_that_can_not_be_written_is_one_line(
     photos = searched.folder / "photos"
     photos.mkdir()
     (photos / "a.jpg").write_bytes(b"x")
+    winners = searched.folder / "winners.csv"
+    winners.write_text("winner,loser\na,b\n")
     out, store = "--workdir=/proc/self/w", "--features=/proc/self/s"
     words = {
         "search": [*searched.words, out],
@@ -139,6 +143,7 @@ def test_a_folder_that_can_not_be_written_is_one_line(
         "evaluate": [*searched.words, f"--model={model}", out],
         "features": [f"--from_store={searched.store}", store],
         "extract": [f"--photos={photos}", store, "--blocks=iqa"],
+        "preferences": [f"--from_winners={winners}", "--out=/proc/self/s/p.csv"],
     }[command]
     attack.refused(command, *words, names="/proc/self")
 
