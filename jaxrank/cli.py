@@ -26,6 +26,7 @@ COMMANDS = {
     "cull": "pick the best photos of a folder's bursts, and write them where you work",
     "extract": "make a feature store of photos: CLIP, a CNN, image-quality numbers",
     "features": "make or extend a feature store, from files of features or another store",
+    "preferences": "make pairs of the stars and flags of photos, or of another tool's comparisons",
     "profile": "measure this machine, so that plans predict its times",
 }
 # Those whose result can be printed as JSON.

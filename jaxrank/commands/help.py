@@ -15,7 +15,8 @@ from jaxrank.extraction.extractors import EXTRACTORS
 GROUPS = {
     "Data": "pairs,features,series,reference,model,baseline,photos,photos_csv,photo_name,"
     "min_agreement,min_reviewers,from_csv,from_parquet,from_npy,from_npz,from_safetensors,"
-    "from_store,names,tensor,block,columns,dtype,changes,out",
+    "from_store,names,tensor,block,columns,dtype,from_ratings,changes,from_winners,"
+    "from_label_studio,from_pick_a_pic,from_hpd",
     "Experiments": "mode,experiments,experiments_csv,config,mlp_hidden_dims,batch_size,"
     "learning_rate,dropout,max_epochs,use_clip,use_cnn_features,use_iqa_features,"
     "use_series_sampler,init_from",
@@ -37,7 +38,7 @@ def usage(commands: Mapping[str, str]) -> str:
     """The page of `--help` without a command."""
     width, name = _width(), program()
     rows = [
-        textwrap.fill(text, width, initial_indent=f"  {command:<10} ", subsequent_indent=13 * " ")
+        textwrap.fill(text, width, initial_indent=f"  {command:<11} ", subsequent_indent=14 * " ")
         for command, text in commands.items()
     ]
     return "\n".join(

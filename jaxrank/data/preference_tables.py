@@ -11,6 +11,7 @@ make the baseline `position` look good.
 import hashlib
 import itertools
 from collections.abc import Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -203,7 +204,8 @@ def pairs_of_ratings(table: tables.Table) -> tuple[pd.DataFrame, list[str]]:
     table.distinct_photos("image")
     ratings = rated.numbers(["rating"], named_by="image")[:, 0]
     photos, ids = _photos_and_series(rated)
-    frame = _pairs_by_worth(table, photos, ids, ratings)
+    frame = pairs_by_worth(table.path, photos, ids, ratings)
+    _refuse_none(table.path, frame)
     sizes = ids.value_counts()
     equal = int((sizes * (sizes - 1) // 2).sum()) - len(frame)
     notes = [
@@ -235,7 +237,8 @@ def pairs_of_picks(table: tables.Table) -> tuple[pd.DataFrame, list[str]]:
     table.distinct_photos("image")
     picked = np.array([_PICKED[cell] for cell in cells])
     photos, ids = _photos_and_series(table)
-    frame = _pairs_by_worth(table, photos, ids, picked)
+    frame = pairs_by_worth(table.path, photos, ids, picked)
+    _refuse_none(table.path, frame)
     notes = [
         f"{counted(int(picked.sum()), 'pick')} among {counted(len(picked), 'photo')} in "
         f"{ids.nunique():,} series read as {counted(len(frame), 'pair')}: a pick beats every photo "
@@ -249,15 +252,28 @@ def _photos_and_series(table: tables.Table) -> tuple[list[str], pd.Series]:
     return table.texts("image"), pd.Series(ids, dtype=object)
 
 
-def _pairs_by_worth(
-    table: tables.Table, photos: list[str], ids: pd.Series, worth_N: np.ndarray
+def pairs_by_worth(
+    path: Path, photos: Sequence[str], ids: pd.Series, worth_N: np.ndarray
 ) -> pd.DataFrame:
-    """The pairs of a series whose photos are not worth the same; the worthier one wins."""
+    """The pairs of a series whose photos are not worth the same; the worthier one wins.
+
+    Args:
+      path: where they are from, for errors.
+      photos: N names.
+      ids: N series.
+      worth_N: float [N].
+
+    Returns:
+      `series_id,image_a,image_b,preference`, each pair once; `image_a` by a hash of the names.
+
+    Raises:
+      UserError: there would be more than MOST_PAIRS.
+    """
     series_N, names = pd.factorize(ids)
-    _check_number(table, series_N, names, worth_N)
+    _check_number(path, series_N, names, worth_N)
     order_N = np.lexsort((np.array([_hash(photo) for photo in photos]), series_N))
     bounds = np.searchsorted(series_N[order_N], np.arange(len(names) + 1))
-    rows = []
+    rows = [np.empty((2, 0), np.intp)]
     for start, end in itertools.pairwise(bounds):
         a, b = np.triu_indices(end - start, 1)
         pair_rows = order_N[start:end][np.stack([a, b])]
@@ -274,25 +290,24 @@ def _pairs_by_worth(
     )
 
 
-def _check_number(
-    table: tables.Table, series_N: np.ndarray, names: pd.Index, worth_N: np.ndarray
-) -> None:
-    """Raises UserError for no pair at all, and for more pairs than fit."""
+def _check_number(path: Path, series_N: np.ndarray, names: pd.Index, worth_N: np.ndarray) -> None:
+    """Raises UserError for more pairs than fit."""
     size_S = np.bincount(series_N).astype(np.float64)
-    same = pd.DataFrame({"series": series_N, "worth": worth_N}).value_counts().to_numpy(float)
-    number = (np.sum(size_S**2) - np.sum(same**2)) / 2
-    if number == 0:
-        raise UserError(
-            f"{table.path}: no series has two photos that are rated or picked differently, so "
-            "there is no pair"
-        )
     # All pairs of a series are looked at before those of equal worth are left out.
     if np.sum(size_S * (size_S - 1)) / 2 > MOST_PAIRS:
         largest = int(np.argmax(size_S))
         raise UserError(
-            f"{table.path}: {counted(len(series_N), 'photo')} in {len(names):,} series make more "
+            f"{path}: {counted(len(series_N), 'photo')} in {len(names):,} series make more "
             f"than {MOST_PAIRS:,} pairs; series '{names[largest]}' has {int(size_S[largest]):,} "
             "photos: is series_id right?"
+        )
+
+
+def _refuse_none(path: Path, frame: pd.DataFrame) -> None:
+    if frame.empty:
+        raise UserError(
+            f"{path}: no series has two photos that are rated or picked differently, so "
+            "there is no pair"
         )
 
 

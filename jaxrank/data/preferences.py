@@ -99,7 +99,7 @@ def read_preferences(
     if is_pair_list:
         refuse_vote_options(str(path), **votes, series=None if is_store(series) else series)
         return _from_canonical(name_photos(table, PHOTO_NAME if photo_name is None else photo_name))
-    return _from_table(table, series, photo_name=photo_name, **votes)
+    return from_table(table, series, photo_name=photo_name, **votes)
 
 
 def from_frame(
@@ -111,10 +111,10 @@ def from_frame(
         raise UserError(
             "pairs, column 'series_id': ids are text or whole numbers, not decimal ones"
         )
-    return _from_table(table, series, **vote_options)
+    return from_table(table, series, **vote_options)
 
 
-def _from_table(
+def from_table(
     table: tables.Table,
     series: SeriesInput,
     *,
@@ -122,6 +122,7 @@ def _from_table(
     min_agreement: float | None = None,
     min_reviewers: int | None = None,
 ) -> Preferences:
+    """The pairs of a table that has been read; see `read_preferences`."""
     kind = kind_of(table)
     where = str(table.path)
     if kind == VOTES:

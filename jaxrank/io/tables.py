@@ -64,6 +64,11 @@ class Table(NamedTuple):
         rows = [[*row, cell] for row, cell in zip(self.rows, cells, strict=True)]
         return self._replace(columns=[*self.columns, column], rows=rows)
 
+    def without_column(self, column: str) -> "Table":
+        place = self.columns.index(column)
+        rows = [row[:place] + row[place + 1 :] for row in self.rows]
+        return self._replace(columns=self.columns[:place] + self.columns[place + 1 :], rows=rows)
+
     def texts(self, column: str) -> list[str]:
         """The cells of a column without surrounding blanks; an empty cell is an error."""
         index = self.columns.index(column)
@@ -296,8 +301,12 @@ def read_parquet(path: Path | str) -> Table:
     return Table(path, columns, rows, list(range(1, len(rows) + 1)), unit="row")
 
 
-def read_arrow(path: Path | str) -> "pyarrow.Table":
+def read_arrow(path: Path | str, columns: Sequence[str] | None = None) -> "pyarrow.Table":
     """The columns of a parquet file with their types.
+
+    Args:
+      columns: those of them to read, where they are there; the rest of the file, which may hold
+        images, is left on the disk. All by default.
 
     Raises:
       UserError: it can't be read, or two columns have one name.
@@ -305,14 +314,22 @@ def read_arrow(path: Path | str) -> "pyarrow.Table":
     import pyarrow.parquet  # a tenth of a second, for which no other command should wait
 
     path = Path(path)
-    data = pyarrow.BufferReader(_read_bytes(path))
+    if columns is None:
+        source: object = pyarrow.BufferReader(_read_bytes(path))
+    else:
+        try:
+            reading.check_file(path)
+        except OSError as error:
+            raise UserError(f"{path}: can't be read ({error.strerror or error})") from None
+        source = str(path)
     try:
-        found = pyarrow.parquet.ParquetFile(data, page_checksum_verification=True).read()
+        with pyarrow.parquet.ParquetFile(source, page_checksum_verification=True) as file:
+            found = file.read(columns)
         found.validate(full=True)  # else text that is none fails where it is used
-        columns = [str(name) for name in found.column_names]
+        names = [str(name) for name in found.column_names]
     except Exception as error:  # damaged bytes raise many kinds
         raise UserError(f"{path}: not a readable parquet file ({reason(error)})") from None
-    _check_columns(path, columns)
+    _check_columns(path, names)
     return found
 
 

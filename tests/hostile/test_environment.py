@@ -124,7 +124,7 @@ def test_a_cache_that_is_nobodys_or_anothers_is_not_used(
 
 
 @pytest.mark.parametrize(
-    "command", ["search", "audit", "rank", "evaluate", "export", "features", "extract"]
+    "command", ["search", "audit", "rank", "evaluate", "export", "features", "extract", "preferences"]
 )
 def test_a_folder_that_can_not_be_written_is_one_line(
     attack: Attack, searched: Inputs, command: str
@@ -133,6 +133,8 @@ def test_a_folder_that_can_not_be_written_is_one_line(
     photos = searched.folder / "photos"
     photos.mkdir()
     (photos / "a.jpg").write_bytes(b"x")
+    winners = searched.folder / "winners.csv"
+    winners.write_text("winner,loser\na,b\n")
     out, store = "--workdir=/proc/self/w", "--features=/proc/self/s"
     words = {
         "search": [*searched.words, out],
@@ -142,6 +144,7 @@ def test_a_folder_that_can_not_be_written_is_one_line(
         "export": [f"--model={model}", "--out=/proc/self/scorer.py"],
         "features": [f"--from_store={searched.store}", store],
         "extract": [f"--photos={photos}", store, "--blocks=iqa"],
+        "preferences": [f"--from_winners={winners}", "--out=/proc/self/s/p.csv"],
     }[command]
     attack.refused(command, *words, names="/proc/self")
 

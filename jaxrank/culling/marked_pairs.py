@@ -1,0 +1,211 @@
+"""Preferences from marks: inside a series, the photo with the higher mark wins.
+
+Each source orders the photos of a series by itself:
+
+- ratings: 5 > 4 > ... > 1 > none > -1 (rejected);
+- flags, of Lightroom and of digiKam: pick > none > reject;
+- the contact sheet: pick > alternate > undecided > reject, then its ratings.
+
+Equal marks make no pair, and labels have no order. Someone who gave one photo of a burst a star has
+said that the others have none; a series without any mark says nothing.
+"""
+
+import itertools
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from jaxrank.culling.xmp import FLAGS, Marks
+from jaxrank.data.preference_tables import counted, pairs_by_worth
+from jaxrank.data.series_ids import canonical_series_id
+from jaxrank.errors import UserError
+from jaxrank.io import tables
+
+RATINGS, SHEET = "ratings (xmp:Rating)", "contact sheet"
+_FLAG_WORTH = {"pick": 1, None: 0, "reject": -1}
+_DECISIONS = {"pick": 3, "alternate": 2, "undecided": 1, "reject": 0}
+_SHEET_COLUMNS = ("path", "series", "decision", "rating")
+_PAIR = ["series_id", "image_a", "image_b"]
+
+
+class Source(NamedTuple):
+    """What one kind of mark says.
+
+    Attributes:
+      worth: of each photo; the higher one wins.
+    """
+
+    name: str
+    worth: Mapping[str, float]
+
+
+class SourcePairs(NamedTuple):
+    """How many pairs a source gave, and in how many series."""
+
+    name: str
+    pairs: int
+    series: int
+
+
+class Agreement(NamedTuple):
+    """How many pairs two sources both decide, and of how many they prefer the same photo."""
+
+    first: str
+    second: str
+    pairs: int
+    same: int
+
+
+class MarkedPairs(NamedTuple):
+    """Preferences from marks.
+
+    Attributes:
+      table: `series_id,image_a,image_b,preference`, each pair once.
+      sources: those with pairs.
+      agreements: of every two of them.
+      contradicted: pairs that are left out, since two sources prefer different photos.
+    """
+
+    table: pd.DataFrame
+    sources: list[SourcePairs]
+    agreements: list[Agreement]
+    contradicted: int
+
+
+class Sheet(NamedTuple):
+    """A contact sheet with a person's decisions.
+
+    Attributes:
+      source: its photos' worth.
+      series_of: the series of its photos.
+    """
+
+    source: Source
+    series_of: dict[str, str]
+
+
+def sources_of_marks(marks: Mapping[str, Marks]) -> list[Source]:
+    """The ratings, and the flags of each program."""
+    sources = [Source(RATINGS, {photo: found.rating or 0 for photo, found in marks.items()})]
+    for flag in FLAGS:
+        worth = {
+            photo: _FLAG_WORTH[found.pick] if found.where.get("pick") == flag else 0
+            for photo, found in marks.items()
+        }
+        sources.append(Source(f"flags ({flag})", worth))
+    return sources
+
+
+def read_sheet(path: Path | str) -> Sheet:
+    """Reads the decisions of a contact sheet: a table with `path,series,decision,rating`.
+
+    Raises:
+      UserError: naming line and column, for any other table.
+    """
+    table = tables.read_table(path)
+    for column in _SHEET_COLUMNS:
+        if column not in table.columns:
+            need = f"a contact sheet's table has {','.join(_SHEET_COLUMNS)}"
+            raise tables.missing_column(path, column, need, table.columns)
+    photos = table.distinct_photos("path")
+    series = [canonical_series_id(text) for text in table.texts("series")]
+    place = table.columns.index("rating")
+    worth = {}
+    for row, (photo, decision) in enumerate(zip(photos, table.texts("decision"), strict=True)):
+        if decision not in _DECISIONS:
+            raise UserError(
+                f"{table.where(row, 'decision')}: {decision[:40]!r} is none of "
+                f"{', '.join(_DECISIONS)}"
+            )
+        rating = table.rows[row][place].strip().lstrip("'") or "0"
+        if rating not in ("-1", "0", "1", "2", "3", "4", "5"):
+            raise UserError(
+                f"{table.where(row, 'rating')}: {rating[:40]!r} is not empty, nor -1 to 5"
+            )
+        worth[photo] = 10.0 * _DECISIONS[decision] + int(rating)
+    return Sheet(Source(SHEET, worth), dict(zip(photos, series, strict=True)))
+
+
+def pairs_of_sources(
+    path: Path, series_of: Mapping[str, str], sources: Sequence[Source]
+) -> MarkedPairs:
+    """The pairs of all sources together.
+
+    Where the contact sheet decides a pair, it counts: it was the last to be looked at. Of other
+    sources that contradict each other nothing is known, and the pair is left out.
+
+    Args:
+      path: where the marks are from, for errors.
+      series_of: by photo; photos without a series make no pair.
+
+    Raises:
+      UserError: no source has a pair, or there are too many.
+    """
+    frames = {}
+    for source in sources:
+        frame = _pairs_of_source(path, series_of, source)
+        if len(frame):
+            frames[source.name] = frame
+    if not frames:
+        raise UserError(
+            f"{path}: no series has two photos with different marks (of {len(series_of):,} photos "
+            "in series), so there is no pair"
+        )
+    counts = [SourcePairs(n, len(f), f["series_id"].nunique()) for n, f in frames.items()]
+    agreements = []
+    for first, second in itertools.combinations(frames, 2):
+        both = frames[first].merge(frames[second], on=_PAIR)
+        same = int((both["preference_x"] == both["preference_y"]).sum())
+        agreements.append(Agreement(first, second, len(both), same))
+    sheet = frames.pop(SHEET, None)
+    others = pd.concat(frames.values()) if frames else None
+    if others is None:
+        assert sheet is not None
+        return MarkedPairs(sheet, counts, agreements, 0)
+    merged = others.groupby(_PAIR, sort=False, as_index=False)["preference"].mean()
+    if sheet is not None:
+        merged = pd.concat([sheet, merged]).drop_duplicates(_PAIR)
+    decided = merged["preference"].isin([0.0, 1.0])
+    table = merged[decided].reset_index(drop=True)
+    return MarkedPairs(table, counts, agreements, int((~decided).sum()))
+
+
+def _pairs_of_source(path: Path, series_of: Mapping[str, str], source: Source) -> pd.DataFrame:
+    frame = pd.DataFrame(
+        [
+            (series_of[photo], photo, worth)
+            for photo, worth in source.worth.items()
+            if photo in series_of
+        ],
+        columns=["series_id", "image", "worth"],
+    )
+    # Of series without a mark, which may be large, no pair is looked at.
+    differs = frame.groupby("series_id")["worth"].transform("nunique") > 1
+    frame = frame[differs].reset_index(drop=True)
+    worth_N = frame["worth"].to_numpy(np.float64)
+    return pairs_by_worth(path, frame["image"].tolist(), frame["series_id"], worth_N)
+
+
+def report(found: MarkedPairs) -> list[str]:
+    """What each source gave, and how they agree, in sentences."""
+    lines = [
+        f"{source.name}: {counted(source.pairs, 'pair')} in {source.series:,} series"
+        for source in found.sources
+    ]
+    for agreement in found.agreements:
+        if agreement.pairs:
+            share = agreement.same / agreement.pairs
+            lines.append(
+                f"{agreement.first} and {agreement.second}: {counted(agreement.pairs, 'pair')} in "
+                f"both, {agreement.same:,} ({share:.0%}) with the same winner"
+            )
+        else:
+            lines.append(f"{agreement.first} and {agreement.second}: no pair in both")
+    if found.contradicted:
+        lines.append(
+            f"{counted(found.contradicted, 'pair')} left out: the sources prefer different photos"
+        )
+    return lines

@@ -1,0 +1,165 @@
+"""The marks that people gave the photos of a folder, in sidecars and in the photos' own XMP."""
+
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path, PurePosixPath
+from typing import NamedTuple
+
+from jaxrank.culling import sidecars
+from jaxrank.culling.sidecars import RAW_SUFFIXES, SUFFIX, read_marks
+from jaxrank.culling.xmp import NO_MARKS, BadXmp, Marks
+from jaxrank.errors import UserError
+from jaxrank.extraction.decoding import SUFFIXES, BadPhoto
+from jaxrank.extraction.photos import check_name, shown
+
+_PHOTOS = {*SUFFIXES, *RAW_SUFFIXES}
+
+
+class FolderMarks(NamedTuple):
+    """The marks of a folder's photos.
+
+    Attributes:
+      marks: by photo, of those that are there.
+      notes: on files that can't be read, and places that contradict each other.
+    """
+
+    marks: dict[str, Marks]
+    notes: list[str]
+
+
+def list_photos(folder: Path) -> tuple[list[str], list[str]]:
+    """The photos in a folder and its sub-folders, by their names with `/` between folders; notes.
+
+    Hidden files and folders are left out. A RAW or HEIC file beside another photo of its stem is
+    the same photo, which has the other's name.
+
+    Raises:
+      UserError: there is no such folder, or no photo in it.
+    """
+    if not os.path.isdir(folder):
+        raise UserError(f"{folder}: there is no such folder")
+    photos: list[str] = []
+    bad: list[str] = []
+    for parent, folders, names in os.walk(folder):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        paths = [Path(parent, name) for name in names if not name.startswith(".")]
+        paths = [path for path in paths if path.suffix.lower() in _PHOTOS]
+        stems: set[str] = set()
+        for path in sorted(paths, key=lambda path: (_is_second(path), path)):
+            if _is_second(path) and path.stem.lower() in stems:
+                continue
+            stems.add(path.stem.lower())
+            name = path.relative_to(folder).as_posix()
+            try:
+                check_name(name)
+                photos.append(name)
+            except BadPhoto:
+                bad.append(shown(name))
+    if not photos:
+        raise UserError(f"{folder}: no photo there")
+    why = "left out: the name would not read back from a table, such as"
+    return sorted(photos), _counted(len(bad), "photo", why, bad)
+
+
+def _is_second(photo: Path) -> bool:
+    """Whether a photo of the same stem stands for this one: cameras write both."""
+    return photo.suffix.lower() in (*RAW_SUFFIXES, ".heic", ".heif", ".hif")
+
+
+def marks_in_folder(folder: Path, names: Sequence[str]) -> FolderMarks:
+    """The marks of photos: of several places of one, the first that has one counts.
+
+    Places are the sidecars `IMG_1.JPG.xmp` and `IMG_1.xmp`, then the sidecar of a RAW file of the
+    same stem, which is the same photo, then the XMP in the photo's own file.
+
+    Args:
+      names: relative to the folder; those that are not there are left out.
+
+    Raises:
+      UserError: a name leads out of the folder.
+    """
+    root = folder.resolve()
+    there = [name for name in names if _is_inside(folder, root, name)]
+    owners = set(sidecars.sidecar_paths((folder / name for name in there), full=False).path_of)
+    named = {str(folder / name).lower() for name in there}
+    listings: dict[Path, dict[str, Path]] = {}
+    marks, bad, contradicted = {}, [], []
+    for name in there:
+        photo = folder / name
+        if photo.parent not in listings:
+            listings[photo.parent] = {path.name.lower(): path for path in photo.parent.iterdir()}
+        found = []
+        for path in _places(photo, listings[photo.parent], photo in owners, named):
+            try:
+                if _is_inside(folder, root, path.relative_to(folder).as_posix()):
+                    found.append(read_marks(path))
+            except BadXmp as error:
+                bad.append(f"{path.relative_to(folder).as_posix()}: {error}")
+        marks[name] = _first(found)
+        if len({one.rating for one in found if one.rating}) > 1:
+            contradicted.append(name)
+    notes = _counted(len(names) - len(there), "photo", "not in the folder")
+    notes += _counted(len(bad), "file", "left out: their XMP can't be read, such as", bad)
+    why = "rated differently in two places, of which the first sidecar counts, such as"
+    return FolderMarks(marks, notes + _counted(len(contradicted), "photo", why, contradicted))
+
+
+def _is_inside(folder: Path, root: Path, name: str) -> bool:
+    """Whether a file is there, and no link leads out of the folder.
+
+    Raises:
+      UserError: the name itself leads out.
+    """
+    parts = PurePosixPath(name)
+    if parts.is_absolute() or ".." in parts.parts:
+        raise UserError(f"{folder}: the photo '{name}' leads out of the folder")
+    try:
+        path = (folder / name).resolve()
+        return path.is_relative_to(root) and path.is_file()
+    except (OSError, RuntimeError, ValueError):  # links in a circle; a name with a zero byte
+        return False
+
+
+def _places(
+    photo: Path, listing: dict[str, Path], is_owner: bool, named: set[str]
+) -> Iterator[Path]:
+    """The files that can hold a photo's marks, the first one first.
+
+    Args:
+      listing: the files of its folder by their names in lower case.
+      is_owner: whether the sidecar `IMG_1.xmp` is this photo's.
+      named: all photos in lower case; they have sidecars of their own.
+    """
+    candidates = [photo.name + SUFFIX]
+    if is_owner:
+        candidates.append(photo.stem + SUFFIX)
+        raws = [photo.with_suffix(suffix) for suffix in RAW_SUFFIXES]
+        candidates += [raw.name + SUFFIX for raw in raws if str(raw).lower() not in named]
+    for name in dict.fromkeys(name.lower() for name in candidates):
+        if name in listing:
+            yield listing[name]
+    yield photo
+
+
+def _first(found: Iterable[Marks]) -> Marks:
+    """Of the marks in several places, the first rating, label and flag."""
+    rating, label, pick, where = NO_MARKS
+    where = dict(where)
+    for marks in found:
+        if not rating and marks.rating is not None:
+            rating = marks.rating
+            where["rating"] = marks.where["rating"]
+        if not label and marks.label:
+            label = marks.label
+            where["label"] = marks.where["label"]
+        if pick is None and marks.pick is not None:
+            pick = marks.pick
+            where["pick"] = marks.where["pick"]
+    return Marks(rating, label, pick, where)
+
+
+def _counted(number: int, noun: str, what: str, such_as: Sequence[str] = ()) -> list[str]:
+    if not number:
+        return []
+    example = f" {such_as[0]}" if such_as else ""
+    return [f"{number:,} {noun}{'s' * (number > 1)} {what}{example}"]

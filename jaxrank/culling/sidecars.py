@@ -1,0 +1,161 @@
+"""XMP sidecars: the files beside photos in which programs keep ratings, labels and edits.
+
+Two names are in use: `IMG_1.xmp` (Adobe, Capture One) and `IMG_1.CR3.xmp` (darktable, digiKam).
+The first one is shared by all photos of one stem, such as a RAW file and its JPEG.
+"""
+
+import os
+import stat
+from collections.abc import Iterable
+from datetime import datetime
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+from jaxrank.culling import xmp
+from jaxrank.culling.xmp import BadXmp, Marks
+from jaxrank.io import atomic, reading
+
+SUFFIX = ".xmp"
+# What the names of cameras' raw files end with, in lower case.
+RAW_SUFFIXES = (".3fr .arw .cr2 .cr3 .crw .dcr .dng .erf .fff .gpr .iiq .k25 .kdc .mef .mos .mrw "
+    ".nef .nrw .orf .pef .raf .raw .rw2 .rwl .sr2 .srf .srw .x3f").split()  # fmt: skip
+
+
+class Sidecars(NamedTuple):
+    """Where the marks of photos go.
+
+    Attributes:
+      path_of: the sidecar of each photo; no two photos have one.
+      notes: about photos that have none.
+    """
+
+    path_of: dict[Path, Path]
+    notes: list[str]
+
+
+class Written(NamedTuple):
+    """What became of a sidecar.
+
+    Attributes:
+      outcome: `left` where it is there and can't be read or changed safely.
+      reason: why it was left.
+    """
+
+    path: Path
+    outcome: Literal["new", "merged", "unchanged", "left"]
+    reason: str = ""
+
+
+def sidecar_paths(photos: Iterable[Path], *, full: bool) -> Sidecars:
+    """The sidecars of photos.
+
+    Args:
+      full: `IMG_1.CR3.xmp`, else `IMG_1.xmp`. Where photos of one stem collide, it is the RAW
+        file's, else that of the first name.
+    """
+    owners: dict[str, Path] = {}
+    photos = sorted(photos, key=lambda photo: (not is_raw(photo), photo))
+    for photo in photos:
+        path = _full_name(photo) if full else photo.with_suffix(SUFFIX)
+        owners.setdefault(str(path).lower(), photo)  # one file, where names have no case
+    path_of = {
+        photo: _full_name(photo) if full else photo.with_suffix(SUFFIX) for photo in owners.values()
+    }
+    without = [photo for photo in photos if photo not in path_of]
+    if not without:
+        return Sidecars(path_of, [])
+    number = f"{len(without):,} photos have" if len(without) > 1 else "1 photo has"
+    owner = owners[str(without[0].with_suffix(SUFFIX)).lower()]
+    note = (
+        f"{number} no sidecar of its own, such as {without[0].name}: {owner.stem}{SUFFIX} is that "
+        f"of {owner.name}"
+    )
+    return Sidecars(path_of, [note])
+
+
+def _full_name(photo: Path) -> Path:
+    return photo.with_name(photo.name + SUFFIX)
+
+
+def is_raw(photo: Path) -> bool:
+    return photo.suffix.lower() in RAW_SUFFIXES
+
+
+def read_marks(path: Path) -> Marks:
+    """The marks in a sidecar, or in the XMP that a photo's file holds.
+
+    Raises:
+      BadXmp: it can't be read; a photo without XMP has no marks, and raises nothing.
+    """
+    try:
+        if path.suffix.lower() == SUFFIX:
+            return xmp.read_packet(_read(path))
+        reading.check_file(path)
+        with path.open("rb") as file:
+            return xmp.read_embedded(file, os.fstat(file.fileno()).st_size)
+    except OSError as error:
+        raise BadXmp(f"can't be read ({error.strerror or error})") from None
+
+
+def write_marks(
+    path: Path,
+    *,
+    rating: int = 0,
+    label: str = "",
+    rejects: bool = False,
+    now: datetime | None = None,
+) -> Written:
+    """Adds a rating and a label to a sidecar, which is made where there is none.
+
+    A rating other than 0 and a label that stand there are the person's, and stay. Nothing but
+    `xmp:Rating`, `xmp:Label` and `xmp:MetadataDate` differs afterwards; a second call changes no
+    byte. The file is replaced as a whole, after a copy, NAME.bak, was made where there is none. A
+    sidecar that can't be read is left as it is, and so is a link.
+
+    Args:
+      rating: -1 (only with `rejects`), or 1 to 5; 0 for none.
+      label: empty for none.
+      now: the date of the change, the clock's by default.
+
+    Raises:
+      OSError: it can't be written.
+    """
+    if not (-1 if rejects else 0) <= rating <= 5:
+        raise ValueError(f"rating={rating}: 0 to 5, and -1 only with rejects=True")
+    date = (now or datetime.now().astimezone()).isoformat(timespec="seconds")
+    path = _existing(path)
+    try:
+        atomic.refuse_link(path)
+        before = _read(path) if os.path.lexists(path) else None
+        after = xmp.with_marks(before, rating, label, date)
+    except OSError as error:
+        return Written(path, "left", f"can't be read ({error.strerror or error})")
+    except BadXmp as error:
+        return Written(path, "left", str(error))
+    if after is None:
+        return Written(path, "unchanged")
+    mode = None if before is None else stat.S_IMODE(path.stat().st_mode)
+    backup = path.with_name(path.name + ".bak")
+    if before is not None and not os.path.lexists(backup):
+        _replace(backup, before, mode)
+    _replace(path, after, mode)
+    return Written(path, "new" if before is None else "merged")
+
+
+def _existing(path: Path) -> Path:
+    """The sidecar by that name, also where its suffix is in upper case."""
+    upper = path.with_suffix(SUFFIX.upper())
+    return upper if os.path.lexists(upper) and not os.path.lexists(path) else path
+
+
+def _read(path: Path) -> bytes:
+    reading.check_file(path)
+    with path.open("rb") as file:
+        return file.read(xmp.MOST_BYTES + 1)  # one more: then it is refused
+
+
+def _replace(path: Path, data: bytes, mode: int | None) -> None:
+    with atomic.atomic_file(path, "wb") as file:
+        file.write(data)
+        if mode is not None:
+            os.chmod(file.name, mode)

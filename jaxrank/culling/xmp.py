@@ -1,0 +1,317 @@
+"""XMP packets: the marks that a person gave a photo, read and added.
+
+XMP is RDF in XML (ISO 16684-1). A property of a photo is an attribute or a child element of an
+`rdf:Description`; programs use both forms and prefixes of their own, so a property is known by its
+namespace:
+
+- `xmp:Rating`: -1 (rejected, as Bridge and darktable write it), 0 (none), 1 to 5;
+- `xmp:Label`: any text, the name of a colour in most programs;
+- `xmpDM:pick`, as Lightroom Classic writes its flags since 13.2: -1, 0 or 1;
+- `digiKam:PickLabel`: 0 (none), 1 (rejected), 2 (pending), 3 (accepted).
+
+A packet is a stranger's file: none may declare entities, and lxml's limits on depth and on the size
+of a text hold.
+"""
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any, BinaryIO, Literal, NamedTuple
+
+from jaxrank.errors import UserError
+
+Pick = Literal["pick", "reject"]
+
+# No packet or sidecar is larger; drawn masks take a few megabytes at most.
+MOST_BYTES = 16 << 20
+# Where a packet is looked for in a photo: bytes at its beginning and at its end.
+_HEAD, _TAIL = 8 << 20, 2 << 20
+# Photos of phones hold a packet for each of their auxiliary images.
+_MOST_PACKETS = 32
+
+_RDF = "http://www.w3.org/1999/02/22-rdf-syntax-ns#"
+_XMP = "http://ns.adobe.com/xap/1.0/"
+RATING, LABEL, METADATA_DATE = (f"{{{_XMP}}}{name}" for name in ("Rating", "Label", "MetadataDate"))
+_FLAGS: tuple[tuple[str, str, Mapping[str, Pick]], ...] = (
+    (
+        "xmpDM:pick",
+        "{http://ns.adobe.com/xmp/1.0/DynamicMedia/}pick",
+        {"1": "pick", "-1": "reject"},
+    ),
+    (
+        "digiKam:PickLabel",
+        "{http://www.digikam.org/ns/1.0/}PickLabel",
+        {"3": "pick", "1": "reject"},
+    ),
+)
+FLAGS = tuple(flag for flag, _, _ in _FLAGS)
+
+# The root of a packet: Windows calls it xmp:xmpmeta, old programs x:xapmeta, some leave it out.
+_PACKET = re.compile(rb"<([A-Za-z]{1,9}:(?:xmpmeta|xapmeta|RDF))[\s>]")
+# What can stand before the root: a byte order mark, blanks, processing instructions, comments.
+_PROLOGUE = re.compile(rb"(?:\xef\xbb\xbf)?(?:\s+|<\?.*?\?>|<!--.*?-->)*", re.DOTALL)
+_EMPTY = f"""\
+<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>
+<x:xmpmeta xmlns:x="adobe:ns:meta/" x:xmptk="jaxrank">
+ <rdf:RDF xmlns:rdf="{_RDF}">
+  <rdf:Description rdf:about="" xmlns:xmp="{_XMP}"/>
+ </rdf:RDF>
+</x:xmpmeta>
+<?xpacket end="w"?>
+""".encode()
+
+
+class BadXmp(Exception):
+    """A packet that can't be read, or not be changed safely; the text says why."""
+
+
+class Marks(NamedTuple):
+    """What a person said of a photo.
+
+    Attributes:
+      rating: -1 to 5; None where there is none, or no such number.
+      label: text, or empty.
+      pick: a flag; None for no flag.
+      where: for each of `rating`, `label`, `pick` that is there, its property.
+    """
+
+    rating: int | None
+    label: str
+    pick: Pick | None
+    where: Mapping[str, str]
+
+
+NO_MARKS = Marks(None, "", None, {})
+
+
+def read_packet(data: bytes) -> Marks:
+    """The marks in a sidecar's bytes, or a packet's.
+
+    Raises:
+      BadXmp: it is not XMP.
+    """
+    descriptions = _descriptions(_parse(data))
+    where: dict[str, str] = {}
+    ratings = [r for text in _texts(descriptions, RATING) if (r := _rating(text)) is not None]
+    rating = next(filter(None, ratings), 0) if ratings else None
+    if rating is not None:
+        where["rating"] = "xmp:Rating"
+    label = next(filter(None, _texts(descriptions, LABEL)), "")
+    if label:
+        where["label"] = "xmp:Label"
+    for flag, name, meanings in _FLAGS:
+        for text in _texts(descriptions, name):
+            if text in meanings:
+                where["pick"] = flag
+                return Marks(rating, label, meanings[text], where)
+    return Marks(rating, label, None, where)
+
+
+def read_embedded(file: BinaryIO, size: int) -> Marks:
+    """The marks in the XMP packets of a photo's file: of the first one that has any.
+
+    Packets are found by their text (XMP specification, part 3), which no format compresses as a
+    rule, in the first 8 MB and the last 2 MB.
+
+    Raises:
+      BadXmp: there is a packet, and none can be read.
+      OSError: the file can't be read.
+    """
+    pieces = [file.read(_HEAD)]
+    if size > _HEAD:
+        file.seek(max(_HEAD, size - _TAIL))
+        pieces.append(file.read(_TAIL))
+    bad, good = None, None
+    for packet in _packets(pieces):
+        try:
+            good = read_packet(packet)
+        except BadXmp as error:
+            bad = bad or error
+            continue
+        if good.rating or good.label or good.pick:
+            return good
+    if good is None and bad is not None:
+        raise bad
+    return good or NO_MARKS
+
+
+def _packets(pieces: list[bytes]) -> Iterator[bytes]:
+    number = 0
+    for data in pieces:
+        start = _PACKET.search(data)
+        while start is not None and number < _MOST_PACKETS:
+            closing = b"</" + start[1] + b">"
+            end = data.find(closing, start.end())
+            if end < 0:
+                break
+            yield data[start.start() : end + len(closing)]
+            number += 1
+            start = _PACKET.search(data, end)
+
+
+def with_marks(data: bytes | None, rating: int, label: str, date: str) -> bytes | None:
+    """A sidecar's bytes with a rating and a label where it had none, and the date of the change.
+
+    What a person gave stays: any rating but 0, and any label. Nothing but `xmp:Rating`, `xmp:Label`
+    and `xmp:MetadataDate` differs.
+
+    Args:
+      data: None for a new sidecar.
+      rating: 0 for none.
+      label: empty for none.
+      date: ISO 8601.
+
+    Returns:
+      None where there is nothing to change.
+
+    Raises:
+      BadXmp: it is not XMP, or the properties have a form that is not known.
+    """
+    before = _EMPTY if data is None else data
+    root = _parse(before)
+    descriptions = _descriptions(root)
+    changes = {}
+    if rating and all(_is_zero(text) for text in _texts(descriptions, RATING)):
+        changes[RATING] = str(rating)
+    if label and not any(_texts(descriptions, LABEL)):
+        changes[LABEL] = label
+    if not changes:
+        return None
+    for name, value in (changes | {METADATA_DATE: date}).items():
+        _set(descriptions, name, value)
+    after = _spliced(before, root)
+    _check_rest(before, after)
+    return after
+
+
+def _etree() -> Any:
+    try:
+        from lxml import etree
+    except ImportError:
+        raise UserError("XMP needs lxml, which is missing: pip install 'jaxrank[photos]'") from None
+    return etree
+
+
+def _parse(data: bytes) -> Any:
+    """The root element."""
+    etree = _etree()
+    if len(data) > MOST_BYTES:
+        raise BadXmp(f"more than {MOST_BYTES >> 20} MB")
+    # Before it is parsed, too: entities may be many.
+    if b"<!DOCTYPE" in data or b"<!ENTITY" in data:
+        raise BadXmp("it declares a document type or entities, which XMP has not")
+    parser = etree.XMLParser(
+        resolve_entities=False, no_network=True, load_dtd=False, huge_tree=False, strip_cdata=False
+    )
+    try:
+        root = etree.fromstring(data, parser)
+    except (etree.XMLSyntaxError, ValueError, LookupError) as error:
+        text = str(error).splitlines()
+        raise BadXmp(f"not XML ({text[0][:100] if text else type(error).__name__})") from None
+    if root.getroottree().docinfo.internalDTD is not None:  # in another encoding
+        raise BadXmp("it declares a document type or entities, which XMP has not")
+    return root
+
+
+def _descriptions(root: Any) -> list[Any]:
+    """The elements that hold the photo's properties, not those of its history."""
+    rdf = next(root.iter(f"{{{_RDF}}}RDF"), None)
+    found = [] if rdf is None else rdf.findall(f"{{{_RDF}}}Description")
+    if not found:
+        raise BadXmp("not XMP (it has no rdf:Description)")
+    return found
+
+
+def _texts(descriptions: list[Any], name: str) -> list[str]:
+    """The values of a property, without outer blanks, in whichever form and place."""
+    found = []
+    for description in descriptions:
+        if name in description.attrib:
+            found.append(description.attrib[name].strip())
+        for element in description.iterchildren(name):
+            value = element.findtext(f"{{{_RDF}}}value")  # where the property has qualifiers
+            found.append(((element.text if value is None else value) or "").strip())
+    return found
+
+
+def _number(text: str) -> float | None:
+    return float(text) if re.fullmatch(r"[+-]?[0-9]{1,9}(\.[0-9]{0,9})?", text) else None
+
+
+def _rating(text: str) -> int | None:
+    number = _number(text)
+    return None if number is None or not -1 <= number <= 5 else round(number)
+
+
+def _is_zero(text: str) -> bool:
+    return not text or _number(text) == 0
+
+
+def _set(descriptions: list[Any], name: str, value: str) -> None:
+    """Gives a property a value wherever it stands, or adds it."""
+    found = False
+    for description in descriptions:
+        if name in description.attrib:
+            description.attrib[name] = value
+            found = True
+        for element in description.iterchildren(name):
+            if len(element) or element.attrib:
+                raise BadXmp("a rating, label or date has a form that is not changed")
+            element.text = value
+            found = True
+    if not found:
+        _add(descriptions[0], name, value)
+
+
+def _add(description: Any, name: str, value: str) -> None:
+    prefixes = [prefix for prefix, uri in description.nsmap.items() if prefix and uri == _XMP]
+    if prefixes:
+        description.set(name, value)
+    else:
+        _etree().SubElement(description, name, nsmap={"xmp": _XMP}).text = value
+
+
+def _spliced(before: bytes, root: Any) -> bytes:
+    """The file with a new root element: what stands around it keeps its bytes, such as the byte
+    order mark, the padding and the ends of the packet."""
+    encoding = root.getroottree().docinfo.encoding or "UTF-8"
+    if encoding.upper() not in ("UTF-8", "UTF8", "US-ASCII", "ASCII"):
+        raise BadXmp(f"its encoding is {encoding}; only UTF-8 is changed")
+    start = _PROLOGUE.match(before)
+    assert start is not None  # it matches nothing, too
+    prefix = f"{root.prefix}:" if root.prefix else ""
+    closing = f"</{prefix}{root.tag.rpartition('}')[2]}".encode()
+    end = before.find(b">", before.rfind(closing)) + 1
+    new = _etree().tostring(root, encoding="utf-8", with_tail=False)
+    return before[: start.end()] + new + before[end:]
+
+
+def _check_rest(before: bytes, after: bytes) -> None:
+    """Raises BadXmp where more than the three properties differs, in canonical XML."""
+    if _without_marks(before) != _without_marks(after):
+        raise BadXmp("it has a form that can't be changed safely")
+
+
+def _without_marks(data: bytes) -> bytes:
+    root = _parse(data)
+    for description in _descriptions(root):
+        for name in (RATING, LABEL, METADATA_DATE):
+            description.attrib.pop(name, None)
+            for element in list(description.iterchildren(name)):
+                _remove(element)
+    etree = _etree()
+    try:
+        text: bytes = etree.tostring(root.getroottree(), method="c14n")
+    except etree.C14NError:  # such as for a relative namespace
+        raise BadXmp("it has no canonical form, so it is not changed") from None
+    return text
+
+
+def _remove(element: Any) -> None:
+    """Removes an element, and not the text behind it."""
+    parent, before = element.getparent(), element.getprevious()
+    if before is None:
+        parent.text = (parent.text or "") + (element.tail or "")
+    else:
+        before.tail = (before.tail or "") + (element.tail or "")
+    element.tail = None
+    parent.remove(element)

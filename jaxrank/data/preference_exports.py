@@ -1,0 +1,237 @@
+"""Comparisons as other tools and published data sets write them, read as rows winner,loser.
+
+Each reader knows one documented form and refuses every other one. A tie is no row.
+
+- Label Studio (`<Pairwise>` tag): its JSON export, https://labelstud.io/tags/pairwise.
+- Pick-a-Pic (Kirstain et al. 2023, arXiv:2305.01569): parquet files of the data set.
+- HPD v2 (Wu et al. 2023, arXiv:2306.09341): train.json and test.json.
+"""
+
+import hashlib
+import itertools
+import re
+import urllib.parse
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from jaxrank.data.preference_tables import counted
+from jaxrank.errors import UserError
+from jaxrank.io import documents, tables
+
+# Photos of one ranking; all pairs of them are made.
+_MOST_RANKED = 100
+
+
+class Comparisons(NamedTuple):
+    """Comparisons of two photos.
+
+    Attributes:
+      table: `winner`, `loser` and, where the source has prompts, `series_id`, one for each prompt.
+      notes: on what was left out.
+    """
+
+    table: tables.Table
+    notes: list[str]
+
+
+def read_label_studio(path: Path | str) -> Comparisons:
+    """The annotations of a Label Studio project whose tasks show two photos side by side.
+
+    A photo's name is its path below the folder of local files, the name of the file that was
+    uploaded, or else what the task has.
+
+    Raises:
+      UserError: naming the task, for any other form.
+    """
+    path, rows, lines = Path(path), [], []
+    cancelled = ties = 0
+    for number, task in _entries(path, "task"):
+        where = f"{path}, task {number}"
+        data, annotations = _fields(where, task, data=dict, annotations=list)
+        for annotation in annotations:
+            if not isinstance(annotation, dict) or not isinstance(annotation.get("result"), list):
+                raise UserError(f"{where}: an annotation has no list 'result'; export as JSON")
+            if annotation.get("was_cancelled"):
+                cancelled += 1
+                continue
+            for result in annotation["result"]:
+                if not isinstance(result, dict) or result.get("type") != "pairwise":
+                    continue
+                left, right, selected = _pairwise(where, data, result)
+                if selected not in ("left", "right"):
+                    ties += 1
+                    continue
+                rows.append([left, right] if selected == "left" else [right, left])
+                lines.append(number)
+    if not rows:
+        raise UserError(
+            f"{path}: no task has an annotation of the type 'pairwise' that selects left or right"
+        )
+    notes = _left_out(cancelled, "cancelled annotation") + _left_out(ties, "tie")
+    return Comparisons(tables.Table(path, ["winner", "loser"], rows, lines, "task"), notes)
+
+
+def _pairwise(where: str, data: dict[str, Any], result: dict[str, Any]) -> tuple[str, str, object]:
+    """Left photo, right photo, and what was selected."""
+    value, to_name = _fields(where, result, value=dict, to_name=str)
+    if "selected" not in value:
+        raise UserError(f"{where}: the result has no value 'selected'")
+    names = to_name.split(",")
+    keys = [_key_of(name, data) for name in names]
+    if len(keys) != 2 or None in keys or keys[0] == keys[1]:
+        raise UserError(
+            f"{where}: the objects '{to_name[:80]}' are not two keys of 'data' "
+            f"({', '.join(map(str, data))[:80]}), nor do their numbers tell which is which; rename "
+            "the keys like the objects"
+        )
+    photos = [data[key] for key in keys if key is not None]
+    for photo in photos:
+        if not isinstance(photo, str) or not photo.strip() or not tables.is_text(photo):
+            raise UserError(f"{where}: {photo!a:.40} is not the name of a photo")
+    left, right = map(_uploaded, photos)
+    return left, right, value["selected"]
+
+
+def _key_of(name: str, data: dict[str, Any]) -> str | None:
+    """The key of a task's data that an object shows: of the same name, or the only one with the
+    same number at its end, as `$image1` for `img-1`."""
+    if name in data:
+        return name
+    number = re.search(r"[0-9]+$", name)
+    alike = [key for key in data if number and re.search(rf"(?<![0-9]){number[0]}$", key)]
+    return alike[0] if len(alike) == 1 else None
+
+
+def _uploaded(url: str) -> str:
+    """A photo's name from the address that Label Studio gives it."""
+    parts = urllib.parse.urlsplit(url)
+    if parts.path == "/data/local-files/":
+        return "".join(urllib.parse.parse_qs(parts.query).get("d", [url])[:1])
+    uploaded = re.fullmatch(r"/data/upload/[0-9]+/[0-9a-f]{8}-(.+)", parts.path)
+    return urllib.parse.unquote(uploaded[1]) if uploaded else url
+
+
+_PICK_A_PIC = ("caption", "image_0_uid", "image_1_uid", "label_0", "label_1")
+
+
+def read_pick_a_pic(path: Path | str) -> Comparisons:
+    """A parquet file of Pick-a-Pic; photos are called by their uid, and a prompt is a series.
+
+    Raises:
+      UserError: it lacks a column, or a label is none of 0, 0.5 and 1.
+    """
+    path = Path(path)
+    found = tables.read_arrow(path, (*_PICK_A_PIC, "has_label"))
+    for column in _PICK_A_PIC:
+        if column not in found.column_names:
+            need = f"a file of Pick-a-Pic has {','.join(_PICK_A_PIC)}"
+            raise tables.missing_column(path, column, need, found.column_names)
+    cells = [found[column].to_pylist() for column in _PICK_A_PIC]
+    labelled = found["has_label"].to_pylist() if "has_label" in found.column_names else ()
+    rows, lines = [], []
+    ties = unlabelled = 0
+    for number, (caption, *uids, label_0, label_1) in enumerate(zip(*cells, strict=True), start=1):
+        where = f"{path}, row {number}"
+        if labelled and not labelled[number - 1]:
+            unlabelled += 1
+            continue
+        if (label_0, label_1) not in ((1, 0), (0, 1), (0.5, 0.5)):
+            raise UserError(
+                f"{where}: label_0 and label_1 are {label_0!r:.20} and {label_1!r:.20}; known are "
+                "1 and 0, 0 and 1, 0.5 and 0.5"
+            )
+        for text in (caption, *uids):
+            if not isinstance(text, str) or not tables.is_text(text) or not text.strip():
+                raise UserError(f"{where}: {text!a:.40} is neither a prompt nor a photo's uid")
+        if label_0 == label_1:
+            ties += 1
+            continue
+        rows.append([*(uids if label_0 == 1 else uids[::-1]), _prompt_id(caption)])
+        lines.append(number)
+    if not rows:
+        raise UserError(f"{path}: no row prefers one photo")
+    notes = _left_out(unlabelled, "row", " without a label") + _left_out(ties, "tie")
+    table = tables.Table(path, ["winner", "loser", "series_id"], rows, lines, "row")
+    return Comparisons(table, notes)
+
+
+def read_hpd(path: Path | str) -> Comparisons:
+    """train.json (two images and which one is preferred) or test.json (images and their rank, of
+    which the lowest is the best) of HPD v2; a prompt is a series.
+
+    Raises:
+      UserError: naming the entry, for any other form.
+    """
+    path, rows, lines = Path(path), [], []
+    ties = 0
+    for number, entry in _entries(path, "entry"):
+        where = f"{path}, entry {number}"
+        # Its description says file_path for train.json, the files say image_path.
+        key = "file_path" if "file_path" in entry else "image_path"
+        (prompt, photos) = _fields(where, entry, prompt=str, **{key: list})
+        worth = _worth(where, entry)
+        if len(worth) > _MOST_RANKED:
+            raise UserError(f"{where}: {len(worth):,} ranks; HPD v2 ranks nine photos")
+        if len(worth) != len(photos) or not all(
+            isinstance(photo, str) and photo.strip() and tables.is_text(photo) for photo in photos
+        ):
+            raise UserError(f"{where}: '{key}' is not a list of {len(worth)} names of photos")
+        for a, b in itertools.combinations(range(len(photos)), 2):
+            if worth[a] == worth[b]:
+                ties += 1
+                continue
+            better, worse = (a, b) if worth[a] > worth[b] else (b, a)
+            rows.append([photos[better], photos[worse], _prompt_id(prompt)])
+            lines.append(number)
+    if not rows:
+        raise UserError(f"{path}: no entry prefers one photo")
+    table = tables.Table(path, ["winner", "loser", "series_id"], rows, lines, "entry")
+    return Comparisons(table, _left_out(ties, "tie"))
+
+
+def _worth(where: str, entry: dict[str, Any]) -> list[float]:
+    """What each photo of an entry is worth: more is better."""
+    if "human_preference" in entry:
+        (found,) = _fields(where, entry, human_preference=list)
+        if sorted(map(repr, found)) != ["0", "1"]:
+            raise UserError(f"{where}: human_preference={found!r:.40} is neither [1, 0] nor [0, 1]")
+        return list(map(float, found))
+    (found,) = _fields(where, entry, rank=list)
+    if not all(type(rank) in (int, float) and abs(rank) < 1e9 for rank in found):
+        raise UserError(f"{where}: rank={found!r:.40} is not a list of numbers")
+    return [-float(rank) for rank in found]
+
+
+def _prompt_id(prompt: str) -> str:
+    return f"prompt {hashlib.sha256(prompt.encode()).hexdigest()[:12]}"
+
+
+def _entries(path: Path, noun: str) -> Iterator[tuple[int, dict[str, Any]]]:
+    """The objects of a JSON file's list, counted from 1."""
+    try:
+        found = documents.read_json(path)
+    except OSError as error:
+        raise UserError(f"{path}: can't be read ({error.strerror or error})") from None
+    except ValueError as error:
+        raise UserError(f"{path}: not JSON ({tables.reason(error)})") from None
+    if not isinstance(found, list) or not found:
+        raise UserError(f"{path}: not a list with an object for each {noun}")
+    for number, entry in enumerate(found, start=1):
+        if not isinstance(entry, dict):
+            raise UserError(f"{path}, {noun} {number}: not an object")
+        yield number, entry
+
+
+def _fields(where: str, entry: dict[str, Any], **types: type) -> Iterable[Any]:
+    """The values of an object's keys, which are of these types."""
+    names: dict[type, str] = {dict: "an object", list: "a list", str: "text"}
+    for key, kind in types.items():
+        value = entry.get(key)
+        if not isinstance(value, kind) or (isinstance(value, str) and not tables.is_text(value)):
+            raise UserError(f"{where}: the key '{key}' is missing, or is not {names[kind]}")
+    return [entry[key] for key in types]
+
+
+def _left_out(number: int, noun: str, of: str = "") -> list[str]:
+    return [f"{counted(number, noun)}{of} left out"] if number else []
