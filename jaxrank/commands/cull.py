@@ -63,9 +63,7 @@ def define(values: flags.FlagValues, words: list[str]) -> None:
         "model had not seen)",
         flag_values=values,
     )
-    flags.DEFINE_float(
-        "gap_seconds", 10.0, "the longest pause inside a burst", flag_values=values
-    )
+    flags.DEFINE_float("gap_seconds", 10.0, "the longest pause inside a burst", flag_values=values)
     flags.DEFINE_integer(
         "workers",
         None,
@@ -130,14 +128,10 @@ def run(values: flags.FlagValues, config: None) -> int:
     lines = [*_about_unread(found.unread), *found.notes]
     if values.write == actions.XMP:
         full, rejects = values.sidecar == "full", values.reject
-        done = actions.write_sidecars(
-            found.table, found.files, folder, full=full, rejects=rejects
-        )
+        done = actions.write_sidecars(found.table, found.files, folder, full=full, rejects=rejects)
         lines += [f"{done.written:,} sidecars written or changed", *done.notes]
     elif values.write:
-        done = actions.write_picks(
-            found.table, found.files, folder, Path(values.out), values.write
-        )
+        done = actions.write_picks(found.table, found.files, folder, Path(values.out), values.write)
         lines.append(f"{done.written:,} files of picks in {values.out}")
     with printing(workdir / CULL_CSV):
         if prints_json(values):
@@ -170,7 +164,7 @@ def _default_workdir(folder: Path) -> Path:
 
 
 def _about_groups(groups: "Sequence[Group]") -> list[str]:
-    counts = Counter(group.kind for group in groups)
+    counts: Counter[str] = Counter(group.kind for group in groups)
     names = {
         "burst": ("burst", "bursts"),
         "single": ("photo alone", "photos alone"),
@@ -182,8 +176,10 @@ def _about_groups(groups: "Sequence[Group]") -> list[str]:
     photos = sum(len(group.photos) for group in groups)
     lines = [f"{photos:,} photos: {', '.join(parts)}"]
     if {"bracket", "focus_stack", "panorama"} & counts.keys():
-        lines.append("brackets, focus stacks and panoramas are set aside: nothing of them is culled")
-    return lines
+        lines.append(
+            "brackets, focus stacks and panoramas are set aside: nothing of them is culled"
+        )
+    return [*lines, "groups.csv has them; a corrected table is given by --series=FILE"]
 
 
 def _about_unread(unread: dict[str, str]) -> list[str]:

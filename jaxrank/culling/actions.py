@@ -74,9 +74,7 @@ def write_picks(
     """
     if os.path.lexists(out) and (not out.is_dir() or any(out.iterdir())):
         raise UserError(f"{out}: is there and not empty; name a new folder for the picks")
-    names = [
-        name for path in table.loc[table["decision"] == PICK, "path"] for name in files[path]
-    ]
+    names = [name for path in table.loc[table["decision"] == PICK, "path"] for name in files[path]]
     with atomic.written_to(out):
         for name in names:
             target = out / name

@@ -17,9 +17,9 @@ from jaxrank import baselines
 from jaxrank.culling.changes import read_changes
 from jaxrank.culling.decisions import decide, reasons
 from jaxrank.culling.grouping import Group, group_photos
+from jaxrank.culling.grouping_table import read_groups, write_groups
 from jaxrank.culling.records import PhotoRecord, read_records
 from jaxrank.data import feature_store
-from jaxrank.data.series import read_series
 from jaxrank.errors import UserError
 from jaxrank.extraction import pipeline
 from jaxrank.extraction.extractors import EXTRACTORS, Options
@@ -28,10 +28,10 @@ from jaxrank.inference.rank import rank_photos
 from jaxrank.inference.saved_model import Model
 from jaxrank.inference.scored import open_scorer
 
-BURST, SINGLE = "burst", "single"
+BURST = "burst"
 COLUMNS = ("path", "series", "kind", "rank", "score", "p_best", "keep", "decision", "rating",
            "reasons", "changed")  # fmt: skip
-STORE, RECORDS = "features", "photos.json"
+STORE, RECORDS, GROUPS_CSV = "features", "photos.json", "groups.csv"
 
 
 class Culled(NamedTuple):
@@ -76,7 +76,8 @@ def cull(
       workdir: where features and records are kept.
       model: as `rank_photos` takes it; without it the baseline.
       baseline: without a model, by default 'signed_sum'.
-      series: a table with `series_id,image` in place of the grouping by time and likeness.
+      series: a table of groups in place of those by time and likeness; see `read_groups`. Those
+        that were found are written to GROUPS_CSV.
       confidence: how probable a pick must be; by default such that four of five picks were right on
         series that the model had not seen.
       changes: a table with `path` and `decision` or `rating`, as the contact sheet exports it: what
@@ -95,11 +96,12 @@ def cull(
     folder, workdir = Path(folder), Path(workdir)
     said = {} if changes is None else read_changes(changes)
     found = read_records(folder, workdir / RECORDS, num_workers=num_workers)
-    groups = (
-        group_photos(found.records, gap_seconds=gap_seconds)
-        if series is None
-        else _given_groups(series, found.records)
-    )
+    notes: list[str] = []
+    if series is None:
+        groups = group_photos(found.records, gap_seconds=gap_seconds)
+    else:
+        groups, notes = read_groups(Path(series), found.records)
+    write_groups(workdir / GROUPS_CSV, groups)
     on_groups(groups)
     for options in _recipes(scorer):
         pipeline.extract(
@@ -110,11 +112,12 @@ def cull(
             console=console,
         )
     table = _of_groups(groups)
-    least, notes = math.inf, []
+    least = math.inf
     bursts = table[table["kind"] == BURST]
     if len(bursts):
         least = _confidence(scorer, confidence)
-        ranked, notes = _ranked(bursts, scorer, workdir / STORE)
+        ranked, told = _ranked(bursts, scorer, workdir / STORE)
+        notes += told
         ranked["decision"] = decide(ranked, least)
         table = table.set_index("image")
         for column in ("rank", "score", "p_best", "keep", "decision", "reasons"):
@@ -134,25 +137,8 @@ def cull(
     )
 
 
-def _given_groups(series: Path | str, records: Sequence[PhotoRecord]) -> list[Group]:
-    table = read_series(series)
-    names = {record.name for record in records}
-    known = table[table["image"].isin(names)]
-    if known.empty:
-        raise UserError(
-            f"--series={series}: no photo of the folder stands there; it names photos such as "
-            f"'{table['image'].iloc[0]}', the folder has '{min(names)}'"
-        )
-    groups = [
-        Group(BURST if len(rows) > 1 else SINGLE, tuple(rows["image"]), "as given")
-        for _, rows in known.groupby("series_id", sort=False)
-    ]
-    alone = sorted(names - {*known["image"]})
-    return groups + [Group(SINGLE, (name,), "in no series of the table") for name in alone]
-
-
 def _listing(folder: Path, records: Sequence[PhotoRecord]) -> Listing:
-    return Listing([Photo(r.name, folder / r.name) for r in records], root=folder, notes=[])
+    return Listing(folder, [Photo(r.name, folder / r.name) for r in records], [])
 
 
 def _recipes(scorer: Model | str) -> list[Options]:
@@ -184,8 +170,8 @@ def _confidence(scorer: Model | str, wanted: float | None) -> float:
 
 def _of_groups(groups: Sequence[Group]) -> pd.DataFrame:
     rows = [
-        {"series_id": str(number), "image": name, "kind": group.kind}
-        for number, group in enumerate(groups, 1)
+        {"series_id": group.photos[0], "image": name, "kind": group.kind}
+        for group in groups
         for name in group.photos
     ]
     return pd.DataFrame(rows)

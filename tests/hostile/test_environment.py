@@ -124,7 +124,8 @@ def test_a_cache_that_is_nobodys_or_anothers_is_not_used(
 
 
 @pytest.mark.parametrize(
-    "command", ["search", "audit", "rank", "evaluate", "export", "features", "extract", "preferences"]
+    "command",
+    ["search", "audit", "rank", "evaluate", "export", "features", "extract", "preferences"],
 )
 def test_a_folder_that_can_not_be_written_is_one_line(
     attack: Attack, searched: Inputs, command: str
