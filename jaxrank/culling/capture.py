@@ -2,7 +2,6 @@
 
 import math
 import re
-import struct
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import PurePosixPath
@@ -79,9 +78,10 @@ def read_capture(image: Image.Image, name: str, raw_head: bytes = b"") -> Captur
       name: of its file, with `/` between folders.
       raw_head: of a RAW file, of which `image` is the preview, its first `RAW_HEAD` bytes.
     """
-    tags, note = _read_raw_tags(raw_head) if raw_head else ({}, MakerNote())
-    if _time(tags) is None:
-        tags, note = _read_tags(image)
+    tags, note = _read_tags(image)
+    if raw_head:
+        raw_tags, raw_note = _read_raw_tags(raw_head)
+        tags, note = tags | raw_tags, raw_note if any(raw_note) else note
     time = _time(tags)
     offset = _offset(_text(tags.get(_OFFSET)))
     serial = _text(tags.get(_SERIAL))
@@ -127,23 +127,33 @@ def _read_note(tiff: bytes, tags: dict[int, object]) -> MakerNote:
 
 
 def _read_raw_tags(head: bytes) -> tuple[dict[int, object], MakerNote]:
-    """The tags of a RAW file that is a TIFF file (most are), or of a CR3 file, whose boxes CMT1 and
-    CMT2 are TIFF blocks of their own (Canon.pm of ExifTool)."""
-    if head[:4] in (b"II*\0", b"MM\0*"):
-        tags = _read_block(head)
-        return tags, _read_note(head, tags)
-    found: dict[int, object] = {}
-    for box in (b"CMT1", b"CMT2"):
-        start = head.find(box)
-        if start >= 4:
-            (size,) = struct.unpack(">I", head[start - 4 : start])
-            found |= _read_block(head[start + 4 : start - 4 + size])
-    start = head.find(b"CMT3")  # the maker note, whose offsets count from its own header
-    note = MakerNote()
-    if found and start >= 4:
-        tiff = head[start + 4 :]
-        note = read_maker_note(tiff, 8, _text(found.get(_MAKER)))
-    return found, note
+    """The tags of a RAW file's beginning. Its preview may lack them: LibRaw gives one without EXIF
+    a short block of its own, which says no exposure bias."""
+    if head[:2] in (b"II", b"MM"):  # a TIFF file, but for the number that says so in some
+        return _read_tiff((b"II*\0" if head[:2] == b"II" else b"MM\0*") + head[4:])
+    if head.startswith(b"FUJIFILMCCD-RAW"):  # it begins with a JPEG file
+        return _read_tiff(head[head.find(b"Exif\0\0") + 6 :])
+    return _read_cr3(head)
+
+
+def _read_tiff(tiff: bytes) -> tuple[dict[int, object], MakerNote]:
+    tags = _read_block(tiff)
+    return tags, _read_note(tiff, tags)
+
+
+def _read_cr3(head: bytes) -> tuple[dict[int, object], MakerNote]:
+    """Of a CR3 file the boxes CMT1 to CMT3 are TIFF blocks: camera, exposure and maker note
+    (Canon.pm of ExifTool)."""
+    tags = _read_block(_box(head, b"CMT1")) | _read_block(_box(head, b"CMT2"))
+    return tags, read_maker_note(_box(head, b"CMT3"), 8, _text(tags.get(_MAKER)))
+
+
+def _box(head: bytes, name: bytes) -> bytes:
+    """The content of a box, before whose name are 4 bytes with its size (ISO 14496-12)."""
+    start = head.find(name)
+    return (
+        head[start + 4 : start - 4 + int.from_bytes(head[start - 4 : start])] if start >= 4 else b""
+    )
 
 
 def _read_block(tiff: bytes) -> dict[int, object]:

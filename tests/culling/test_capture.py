@@ -47,7 +47,7 @@ def test_everything_that_exif_says() -> None:
         has_offset=True,
         camera="Maker M1 0012",
         manual=True,
-        exposure_bias=pytest.approx(-2 / 3),
+        exposure_bias=-2 / 3,
         exposure_seconds=1 / 125,
         f_number=2.8,
         iso=400.0,
@@ -141,6 +141,16 @@ def test_a_raw_file_of_tiff_kind_says_it_itself() -> None:
         io.BytesIO(jpeg(exif=tagged({MODEL: "P"}, {TAKEN: "2024:01:01 10:00:01"})))
     )
     assert read_capture(preview, "a.nef", b"unknown" * 9).time == NOON + 1
+
+
+@pytest.mark.parametrize("magic", [b"IIRO", b"IIU\0", b"FUJIFILMCCD-RAW 0201" + bytes(99)])
+def test_other_raw_files_say_it_with_other_beginnings(magic: bytes) -> None:
+    tags = tagged({MODEL: "R1"}, {TAKEN: "2024:01:01 10:00:00", BIAS: IFDRational(-1, 1)})
+    if magic.startswith(b"II"):
+        head = magic + encoded(scene(), "TIFF", exif=tags.tobytes())[4:]
+    else:
+        head = magic + jpeg(exif=tags)
+    assert read_capture(scene(), "a.orf", head).exposure_bias == -1.0
 
 
 def test_a_cr3_file_has_its_tags_in_boxes() -> None:

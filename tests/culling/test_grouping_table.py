@@ -31,8 +31,11 @@ def given(path: Path, text: str) -> tuple[list[Group], list[str]]:
 
 
 def test_what_is_written_reads_back(tmp_path: Path) -> None:
-    groups = [Group("bracket", ("=d.jpg", "b.jpg"), "why, 'exactly'"), Group("single", ("c.jpg",), "x"),
-              Group("single", ("a.jpg",), "y")]  # fmt: skip
+    groups = [
+        Group("bracket", ("=d.jpg", "b.jpg"), "why, 'exactly'"),
+        Group("single", ("c.jpg",), "x"),
+        Group("single", ("a.jpg",), "y"),
+    ]
     write_groups(tmp_path / "groups.csv", groups)
     found, notes = read_groups(tmp_path / "groups.csv", RECORDS)
     assert [group[:2] for group in found] == [group[:2] for group in groups]

@@ -156,7 +156,8 @@ def test_a_damaged_cache_is_read_again(
     folder, cache = timed(tmp_path / "photos", 2), tmp_path / "records.json"
     first = read_records(folder, cache)
     text = cache.read_text()
-    assert (damaged := damage(text, how)) != text
+    damaged = damage(text, how)
+    assert damaged != text
     cache.write_text(damaged)
     in_this_process.clear()
     assert read_records(folder, cache).records == first.records

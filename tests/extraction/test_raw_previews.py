@@ -64,7 +64,7 @@ def test_an_exiftool_that_finds_none_or_never_ends(
         read_photo(raw, raw.path.parent)
     monkeypatch.setattr(raw_previews, "_PATIENCE", 0.2)
     program(tools, "exec /bin/sleep 30")
-    with pytest.raises(BadPhoto, match="exiftool had not ended after 0.2 seconds"):
+    with pytest.raises(BadPhoto, match=r"exiftool had not ended after 0\.2 seconds"):
         read_photo(raw, raw.path.parent)
 
 
