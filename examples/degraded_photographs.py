@@ -5,8 +5,8 @@
 Thirteen photographs that ship in scikit-image, scikit-learn and matplotlib are cut into scenes; a
 series is one scene as it was taken and five versions of it that are blurred, shaken, wrongly
 exposed, noisy, badly framed or tilted. Preferences are SYNTHETIC: they follow from what was done to
-the photos, nobody was asked; bad framing shows a neighbouring part of the scene, which can be as
-good as any. Features are those of a real network (EfficientNet-Lite0, whose weights ship in a
+the photos, nobody was asked; another framing shows a neighbouring part of the scene, and is as good
+as any. Features are those of a real network (EfficientNet-Lite0, whose weights ship in a
 package) and image-quality numbers. Every photograph is held out once: models are trained on the
 others, and asked which of its versions is the original. What the searches say of themselves is too
 good, since scenes of one photograph stand on both sides of their splits.
@@ -16,7 +16,8 @@ for each group of held-out photographs, and `picks.png`.
 """
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from datetime import datetime, timedelta
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -31,16 +32,20 @@ import scipy.stats
 import skimage.data
 import sklearn.datasets
 from matplotlib import cbook
-from PIL import Image, ImageEnhance, ImageFilter
+from PIL import ExifTags, Image, ImageEnhance, ImageFilter
 from scipy.ndimage import convolve
 
 import jaxrank
 from jaxrank import cli, metrics, statistics
+from jaxrank.culling import sidecars
 from jaxrank.extraction.torch_networks import import_libraries
 
 FOLDER = Path("outputs/example")
+PHOTOS = FOLDER / "photos"
 SCENES, VERSIONS, GROUPS = 12, 5, 4
 SIDE, MARGIN = 256, 1.5
+# What nobody likes less than the original.
+AS_GOOD = ("original", "framing")
 SKIMAGE = "astronaut brick camera chelsea coffee coins grass gravel motorcycle_left rocket".split()
 Degradation = Callable[[Image.Image, float, np.random.Generator], Image.Image]
 
@@ -50,18 +55,22 @@ def main() -> None:
     pairs = make_photos(photographs(), np.random.default_rng(0))
     weights = save_weights()
     run(
-        "extract", f"--photos={FOLDER / 'photos'}", f"--features={FOLDER / 'features'}",
+        "extract", f"--photos={PHOTOS}", f"--features={FOLDER / 'features'}",
         "--blocks=cnn,iqa", "--cnn_model=tf_efficientnet_lite0", f"--cnn_weights={weights}",
         "--iqa=extended", "--series=folder",
     )  # fmt: skip
-    predictions = pd.concat([held_out(pairs, group) for group in range(GROUPS)])
-    model = FOLDER / "search_0" / "tiny_mlp" / "model"
     run(
-        "rank", f"--model={model}", f"--features={FOLDER / 'features'}",
-        f"--workdir={FOLDER / 'ranking_0'}",
+        "preferences", f"--from_ratings={PHOTOS}",
+        f"--series={FOLDER / 'features' / 'series.csv'}", f"--out={FOLDER / 'pairs.csv'}",
+    )  # fmt: skip
+    predictions = pd.concat([held_out(pairs, group) for group in range(GROUPS)])
+    run(
+        "cull", f"{PHOTOS}", f"--model={FOLDER / 'search_0'}", f"--workdir={FOLDER / 'cull_0'}",
+        f"--cnn_weights={weights}", "--write=copies", f"--out={FOLDER / 'picks_0'}",
     )  # fmt: skip
     draw_picks(pairs)
     print(by_degradation(predictions))
+    print(of_whole_series(pairs))
     print(f"\nPictures: {FOLDER / 'picks.png'}; preferences are SYNTHETIC, the photographs real")
 
 
@@ -89,27 +98,45 @@ def photographs() -> dict[str, Image.Image]:
 
 def make_photos(photos: dict[str, Image.Image], rng: np.random.Generator) -> pd.DataFrame:
     """Writes a folder of photos for each scene, and the table of pairs."""
-    rows = []
+    rows: list[tuple[Any, ...]] = []
+    sides, taste = np.random.default_rng(1), np.random.default_rng(2)
     for group, (name, photograph) in enumerate(photos.items()):
         for scene in range(SCENES):
             series = f"{name}-{scene:02d}"
-            (FOLDER / "photos" / series).mkdir(parents=True)
+            (PHOTOS / series).mkdir(parents=True)
             versions = make_series(photograph, rng)
             order = rng.permutation(len(versions))  # the original's number says nothing
             files = [f"{series}/{place}.jpg" for place in order]
             for file, (image, _, _) in zip(files, versions, strict=True):
-                image.save(FOLDER / "photos" / file, quality=92)
+                exif = taken(len(rows), int(file[-5]))
+                image.save(PHOTOS / file, quality=92, exif=exif)
+            give_stars(files, [cost for _, _, cost in versions], taste)
             for a in range(len(versions)):
                 for b in range(a):
                     (_, kind_a, cost_a), (_, kind_b, cost_b) = versions[a], versions[b]
                     preference = round(float(1 / (1 + np.exp(cost_a - cost_b))), 3)
                     kinds = {kind_a, kind_b}
                     against = (kinds - {"original"}).pop() if "original" in kinds else ""
+                    # Which photo stands first in a pair says nothing either.
+                    first, second = (a, b) if sides.random() < 0.5 else (b, a)
+                    share = preference if first == a else round(1 - preference, 3)
+                    worse = "a" if versions[first][1] == against else "b"
                     rows.append(
-                        (series, files[a], files[b], preference, name, group % GROUPS, against)
-                    )
-    columns = "series_id image_a image_b preference photograph group degradation".split()
+                        (series, files[first], files[second], share, name, group % GROUPS, against,
+                         worse)
+                    )  # fmt: skip
+    columns = "series_id image_a image_b preference photograph group degradation worse".split()
     return pd.DataFrame(rows, columns=columns)
+
+
+def taken(minutes: int, place: int) -> Image.Exif:
+    """When a camera would have taken a photo of a burst: two a second, bursts minutes apart."""
+    exif = Image.Exif()
+    now = datetime(2026, 6, 1) + timedelta(minutes=minutes, milliseconds=500 * place)
+    details = exif.get_ifd(ExifTags.IFD.Exif)
+    details[ExifTags.Base.DateTimeOriginal] = now.strftime("%Y:%m:%d %H:%M:%S")
+    details[ExifTags.Base.SubsecTimeOriginal] = f"{now.microsecond // 1000:03d}"
+    return exif
 
 
 def make_series(
@@ -124,7 +151,8 @@ def make_series(
     versions = [(framed(wide), "original", 0.0)]
     for kind in rng.permutation(list(DEGRADATIONS))[:VERSIONS]:
         strength = float(rng.uniform(0.3, 1.0))
-        versions.append((DEGRADATIONS[kind](wide, strength, rng), str(kind), 3 * strength))
+        cost = 0.0 if kind == "framing" else 3 * strength
+        versions.append((DEGRADATIONS[kind](wide, strength, rng), str(kind), cost))
     return versions
 
 
@@ -196,30 +224,84 @@ def save_weights() -> Path:
     return path
 
 
+def give_stars(files: Sequence[str], costs: Sequence[float], rng: np.random.Generator) -> None:
+    """A made-up person's stars, in sidecars: five for what they like about as much as the best
+    photo of a scene, one for what they like much less, three between."""
+    liked = rng.gumbel(scale=0.25, size=len(costs)) - np.asarray(costs)
+    for file, behind in zip(files, liked.max() - liked, strict=True):
+        stars = 5 if behind < 0.6 else 3 if behind < 1.6 else 1
+        sidecars.write_marks((PHOTOS / file).with_suffix(".xmp"), rating=stars)
+
+
 # Models.
 
 
 def held_out(pairs: pd.DataFrame, group: int) -> pd.DataFrame:
-    """Trains on the photographs of other groups, and measures on this one's."""
-    known, new = pairs[pairs["group"] != group], pairs[pairs["group"] == group]
-    folder = FOLDER / f"search_{group}"
+    """Trains on the stars of other groups' photographs, and measures on this one's pairs."""
+    new = pairs[pairs["group"] == group]
+    known = pd.read_csv(FOLDER / "pairs.csv", dtype={"series_id": str})
     jaxrank.search(
-        pairs=known.drop(columns=["photograph", "group", "degradation"]),
+        pairs=known[~known["series_id"].isin(new["series_id"])].reset_index(drop=True),
         features=FOLDER / "features",
         experiments=["tiny_mlp"],
+        folds=5,
         num_seeds=3,
-        workdir=folder,
+        final="tiny_mlp",
+        workdir=FOLDER / f"search_{group}",
     )
-    model = folder / "tiny_mlp" / "model"
-    found = jaxrank.evaluate_model(model, new, FOLDER / "features").predictions
-    rule = jaxrank.open_feature_store(FOLDER / "features")["iqa"]
-    sharpness = pd.Series(np.asarray(rule.values)[:, 0], rule.photos)
     (FOLDER / f"group_{group}.csv").write_text(new.to_csv(index=False))
-    beside = new.merge(found, on=["series_id", "image_a", "image_b", "preference"])
-    return beside.assign(
-        model=beside["score_a"] - beside["score_b"],
-        sharpness=sharpness[beside["image_a"]].to_numpy() - sharpness[beside["image_b"]].to_numpy(),
+    features = FOLDER / "features"
+    found = {
+        name: jaxrank.evaluate_model(pairs=new, features=features, **scorer).predictions
+        for name, scorer in scorers(group).items()
+    }
+    return new.assign(
+        **{name: (table["score_a"] - table["score_b"]).to_numpy() for name, table in found.items()}
     )
+
+
+def scorers(group: int) -> dict[str, dict[str, Any]]:
+    return {
+        "model": {"model": FOLDER / f"search_{group}"},
+        "sharpness": {"baseline": "sharpness"},
+        "signed_sum": {"baseline": "signed_sum"},
+    }
+
+
+def of_whole_series(pairs: pd.DataFrame) -> str:
+    """How often no photo of a held-out scene is better than the first, and how `cull` decides at its
+    own confidence; with 95% intervals by photograph."""
+    what = {name: kind for _, rows in pairs.groupby("series_id")
+            for name, kind in _what_was_done(rows).items()}  # fmt: skip
+    rows = []
+    for group in range(GROUPS):
+        new = pairs[pairs["group"] == group]
+        series = FOLDER / "features" / "series.csv"
+        for name, scorer in scorers(group).items():
+            ranked = jaxrank.rank_photos(features=FOLDER / "features", series=series, **scorer)
+            table = ranked.table[ranked.table["series_id"].isin(new["series_id"])]
+            picks = table[table["pick"].astype(bool)]
+            confidence = jaxrank.load_model(FOLDER / f"search_{group}").card.calibration.confidence
+            rows.append(
+                pd.DataFrame(
+                    {
+                        "scorer": name,
+                        "photograph": picks["series_id"].str.rsplit("-", n=1).str[0],
+                        "right": picks["image"].map(what).isin(AS_GOOD).astype(float),
+                        "decided": picks["p_best"].astype(float) >= confidence,
+                    }
+                )
+            )
+    table = pd.concat(rows)
+    lines = ["", "the first photo is the original, or as good in another framing:"]
+    for name, mine in table.groupby("scorer", sort=False):
+        lines.append(f"  {name:12}{_share(mine['right'], mine['photograph']):>22}")
+    mine = table[table["scorer"] == "model"]
+    decided = mine[mine["decided"]]
+    lines.append(f"decided by cull: {len(decided) / len(mine):.0%} of {len(mine)} scenes")
+    if len(decided):
+        lines.append(f"  of these right {_share(decided['right'], decided['photograph']):>19}")
+    return "\n".join(lines)
 
 
 def by_degradation(predictions: pd.DataFrame) -> str:
@@ -228,6 +310,8 @@ def by_degradation(predictions: pd.DataFrame) -> str:
     would depend on how many there are of each."""
     lines = [f"{'original against':18}{'pairs':>6}{'model':>22}{'sharper wins':>22}"]
     for kind in DEGRADATIONS:
+        if kind == "framing":  # no worse than the original
+            continue
         rows = predictions[predictions["degradation"] == kind]
         cells = [_accuracy(rows, column) for column in ("model", "sharpness")]
         lines.append(f"{kind:18}{len(rows):6,}{cells[0]:>22}{cells[1]:>22}")
@@ -235,9 +319,14 @@ def by_degradation(predictions: pd.DataFrame) -> str:
 
 
 def _accuracy(rows: pd.DataFrame, column: str) -> str:
-    hit, weight = metrics.pair_hits(rows[column].to_numpy(), rows["preference"].to_numpy())
-    photograph = pd.factorize(rows["photograph"])[0]
-    error, _, clusters = statistics.clustered_error(hit, weight, photograph)
+    hit, _ = metrics.pair_hits(rows[column].to_numpy(), rows["preference"].to_numpy())
+    return _share(hit, rows["photograph"])
+
+
+def _share(hit: Any, photograph: pd.Series) -> str:
+    """A mean with its 95% interval, clustered by photograph."""
+    hit, weight = np.asarray(hit, np.float64), np.ones(len(hit))
+    error, _, clusters = statistics.clustered_error(hit, weight, pd.factorize(photograph)[0])
     mean = float(hit.mean())
     if mean in (0, 1):  # no deviation to go by: as if each photograph were one pair
         low, high = scipy.stats.binomtest(round(mean * clusters), clusters).proportion_ci()
@@ -270,7 +359,7 @@ def draw_picks(pairs: pd.DataFrame) -> None:
 @lru_cache
 def _ranking(group: int) -> pd.DataFrame:
     """All photos in the order of the model that has not seen this group's photographs."""
-    model = FOLDER / f"search_{group}" / "tiny_mlp" / "model"
+    model = FOLDER / f"search_{group}"
     series = FOLDER / "features" / "series.csv"
     return jaxrank.rank_photos(model, FOLDER / "features", series).table
 
@@ -278,7 +367,7 @@ def _ranking(group: int) -> pd.DataFrame:
 def _what_was_done(pairs: pd.DataFrame) -> dict[str, str]:
     """By photo, its degradation; the original is preferred to all others."""
     against = pairs[pairs["degradation"] != ""]
-    worse_is_b = against["preference"] > 0.5
+    worse_is_b = against["worse"] == "b"
     worse = against["image_b"].where(worse_is_b, against["image_a"])
     original = against["image_a"].where(worse_is_b, against["image_b"])
     return dict.fromkeys(original, "original") | dict(
@@ -287,7 +376,7 @@ def _what_was_done(pairs: pd.DataFrame) -> dict[str, str]:
 
 
 def _draw(axis: Any, photo: pd.Series, what: str) -> None:
-    with Image.open(FOLDER / "photos" / photo["image"]) as image:
+    with Image.open(PHOTOS / photo["image"]) as image:
         axis.imshow(image)
     pick = "pick: " if photo["pick"] else ""
     axis.set_title(f"{pick}{what}", fontsize=9, color="green" if what == "original" else "black")

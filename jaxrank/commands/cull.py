@@ -13,6 +13,7 @@ from jaxrank.commands.flags import MODEL_HELP, define_strings, refuse_empty
 from jaxrank.commands.streams import announce, printing, warn
 from jaxrank.commands.terminal import log_console, make_console, print_json, prints_json
 from jaxrank.errors import UserError
+from jaxrank.extraction.extractors import EXTRACTORS
 
 if TYPE_CHECKING:
     from jaxrank.culling.grouping import Group
@@ -40,6 +41,9 @@ def define(values: flags.FlagValues, words: list[str]) -> None:
             "out": "--write=copies, links: new folder for the picks",
         },
     )
+    for option in _weights():
+        meaning = "where the file of weights lies that made the model's features, if it is a file"
+        flags.DEFINE_string(option, None, meaning, flag_values=values)
     flags.DEFINE_enum(
         "write",
         None,
@@ -92,7 +96,7 @@ def run(values: flags.FlagValues, config: None) -> int:
 
     from jaxrank.culling import actions
     from jaxrank.culling.api import cull
-    from jaxrank.culling.contact_sheet import make_thumbnail, write_sheet
+    from jaxrank.culling.contact_sheet import write_sheet
     from jaxrank.io import atomic, tables
     from jaxrank.reporting.fitted_table import show_lines
 
@@ -109,6 +113,7 @@ def run(values: flags.FlagValues, config: None) -> int:
             confidence=values.confidence,
             changes=values.changes,
             gap_seconds=values.gap_seconds,
+            weights={name: str(values[name].value) for name in _weights() if values[name].present},
             num_workers=values.workers,
             console=log_console(values),
             on_groups=lambda groups: announce(console, "\n".join(_about_groups(groups))),
@@ -121,7 +126,7 @@ def run(values: flags.FlagValues, config: None) -> int:
         write_sheet(
             workdir / CULL_HTML,
             found.table,
-            lambda name: make_thumbnail(folder / name),
+            lambda name: _thumbnail(folder, name),
             title=folder.name or str(folder),
             notes=found.notes,
         )
@@ -144,6 +149,21 @@ def run(values: flags.FlagValues, config: None) -> int:
             results = f"Results: {workdir / CULL_CSV}, {workdir / CULL_HTML}"
             show_lines(console, f"{photos}: {decided or 'nothing to decide'}", *lines, "", results)
     return 0
+
+
+def _weights() -> list[str]:
+    return [o.name for kind in EXTRACTORS.values() for o in kind.options if o.names_weights]
+
+
+def _thumbnail(folder: Path, name: str) -> bytes | None:
+    from jaxrank.culling.contact_sheet import make_thumbnail
+    from jaxrank.extraction.decoding import BadPhoto
+    from jaxrank.extraction.photos import Photo, read_photo
+
+    try:
+        return make_thumbnail(read_photo(Photo(name, folder / name), folder))
+    except BadPhoto:  # it has changed since it was ranked
+        return None
 
 
 def _check_writing(values: flags.FlagValues) -> None:

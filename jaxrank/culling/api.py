@@ -65,6 +65,7 @@ def cull(
     confidence: float | None = None,
     changes: Path | str | None = None,
     gap_seconds: float = 10.0,
+    weights: Mapping[str, str] | None = None,
     num_workers: int | None = None,
     console: Console | None = None,
     on_groups: Callable[[Sequence[Group]], None] = lambda groups: None,
@@ -83,6 +84,8 @@ def cull(
       changes: a table with `path` and `decision` or `rating`, as the contact sheet exports it: what
         a person decided stays.
       gap_seconds: see `group_photos`.
+      weights: by option of `extract`, such as 'cnn_weights', where the file of weights lies that
+        made the model's features. Another file is refused.
       num_workers: processes that decode photos.
       console: shows progress.
       on_groups: is handed the groups before anything is ranked.
@@ -103,7 +106,7 @@ def cull(
         groups, notes = read_groups(Path(series), found.records)
     write_groups(workdir / GROUPS_CSV, groups)
     on_groups(groups)
-    for options in _recipes(scorer):
+    for options in _recipes(scorer, weights or {}):
         pipeline.extract(
             _listing(folder, found.records),
             workdir / STORE,
@@ -141,7 +144,7 @@ def _listing(folder: Path, records: Sequence[PhotoRecord]) -> Listing:
     return Listing(folder, [Photo(r.name, folder / r.name) for r in records], [])
 
 
-def _recipes(scorer: Model | str) -> list[Options]:
+def _recipes(scorer: Model | str, weights: Mapping[str, str]) -> list[Options]:
     """What `extract` must make: the model's blocks by its own recipes, and the image-quality
     numbers, which name the reasons."""
     if isinstance(scorer, str):
@@ -155,7 +158,8 @@ def _recipes(scorer: Model | str) -> list[Options]:
             )
         values: Mapping[str, Any] = recipes[block].options
         device = values.get("device", "cpu")
-        own = {name: value for name, value in values.items() if name != "device"}
+        own = {name: weights.get(name, value) for name, value in values.items()}
+        own.pop("device", None)
         found.append(Options(blocks=[block], device=device, values=own))
     if baselines.IQA_BLOCK not in scorer.block_columns:
         found.append(Options(blocks=[baselines.IQA_BLOCK]))
