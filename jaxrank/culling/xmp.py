@@ -196,9 +196,6 @@ def _parse(data: bytes) -> Any:
     etree = _etree()
     if len(data) > MOST_BYTES:
         raise BadXmp(f"more than {MOST_BYTES >> 20} MB")
-    # Before it is parsed, too: entities may be many.
-    if b"<!DOCTYPE" in data or b"<!ENTITY" in data:
-        raise BadXmp("it declares a document type or entities, which XMP has not")
     parser = etree.XMLParser(
         resolve_entities=False, no_network=True, load_dtd=False, huge_tree=False, strip_cdata=False
     )
@@ -207,7 +204,7 @@ def _parse(data: bytes) -> Any:
     except (etree.XMLSyntaxError, ValueError, LookupError) as error:
         text = str(error).splitlines()
         raise BadXmp(f"not XML ({text[0][:100] if text else type(error).__name__})") from None
-    if root.getroottree().docinfo.internalDTD is not None:  # in another encoding
+    if root.getroottree().docinfo.internalDTD is not None:
         raise BadXmp("it declares a document type or entities, which XMP has not")
     return root
 
@@ -273,9 +270,10 @@ def _add(description: Any, name: str, value: str) -> None:
 def _spliced(before: bytes, root: Any) -> bytes:
     """The file with a new root element: what stands around it keeps its bytes, such as the byte
     order mark, the padding and the ends of the packet."""
-    encoding = root.getroottree().docinfo.encoding or "UTF-8"
-    if encoding.upper() not in ("UTF-8", "UTF8", "US-ASCII", "ASCII"):
-        raise BadXmp(f"its encoding is {encoding}; only UTF-8 is changed")
+    declared = root.getroottree().docinfo.encoding or "UTF-8"
+    # UTF-16 need not be declared, and has zero bytes.
+    if b"\0" in before or declared.upper() not in ("UTF-8", "UTF8", "US-ASCII", "ASCII"):
+        raise BadXmp("only UTF-8 is changed, and it has another encoding")
     start = _PROLOGUE.match(before)
     assert start is not None  # it matches nothing, too
     prefix = f"{root.prefix}:" if root.prefix else ""

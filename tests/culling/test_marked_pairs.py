@@ -165,6 +165,9 @@ def test_a_raw_file_that_is_a_photo_of_its_own_keeps_its_sidecars(tmp_path: Path
     assert found["a.jpg"].rating is None
     assert found["a.jpg"].pick is None
     assert (found["a.nef"].rating, found["a.nef"].pick) == (4, "pick")
+    put(tmp_path, b__cr3="", b__dng="", b__dng__xmp='xmp:Rating="2"')
+    found = marks_in_folder(tmp_path, ["b.cr3", "b.dng"]).marks
+    assert (found["b.cr3"].rating, found["b.dng"].rating) == (None, 2)
 
 
 def test_files_that_are_bad_or_elsewhere_are_left_out(tmp_path: Path) -> None:

@@ -266,6 +266,10 @@ def test_names_and_collisions() -> None:
     assert short.notes == [
         "1 photo has no sidecar of its own, such as IMG_1.JPG: IMG_1.xmp is that of IMG_1.CR3"
     ]
+    # Whatever the order of the names.
+    assert list(sidecar_paths([Path("a.jpg"), Path("a.nef")], full=False).path_of) == [
+        Path("a.nef")
+    ]
 
 
 def test_importing_culling_loads_neither_jax_nor_torch() -> None:

@@ -24,6 +24,7 @@ from PIL import Image
 from safetensors.numpy import save
 
 import jaxrank
+from jaxrank.culling.marked_pairs import read_sheet
 from jaxrank.data.importers import (
     read_block_csv,
     read_block_npy,
@@ -31,6 +32,7 @@ from jaxrank.data.importers import (
     read_block_safetensors,
     read_blocks_npz,
 )
+from jaxrank.data.preference_exports import read_hpd, read_label_studio, read_pick_a_pic
 from jaxrank.data.series import read_series
 from jaxrank.errors import UserError
 from jaxrank.experiments.catalogue import read_catalogue
@@ -94,6 +96,18 @@ CSV: Mapping[str, tuple[bytes, Callable[[Path], object]]] = {
     "series": (b"series_id,image\n1,a\n1,b\n", read_series),
     "block": (b"image,x,y\na,1,2\nb,3,4e-2\n", read_block_csv),
     "photos": (b"image,path\na,x/a.jpg\nb,b.jpg\n", list_table),
+    "sheet": (b"path,series,decision,rating\na,1,pick,5\nb,1,reject,-1\n", read_sheet),
+    "label studio": (
+        b'[{"data": {"i1": "/data/upload/1/0a1b2c3d-a.jpg", "i2": "/data/local-files/?d=b.jpg"}, '
+        b'"annotations": [{"was_cancelled": false, "result": [{"type": "pairwise", "to_name": '
+        b'"i1,i2", "value": {"selected": "left"}}]}]}]',
+        read_label_studio,
+    ),
+    "hpd": (
+        b'[{"prompt": "x", "image_path": ["a", "b"], "human_preference": [1, 0]}, '
+        b'{"prompt": "y", "image_path": ["c", "d", "e"], "rank": [1, 0, 2.5]}]',
+        read_hpd,
+    ),
     "catalogue": (
         b"experiment_name,mlp_hidden_dims,batch_size,learning_rate,max_epochs,dropout\n"
         b'a,"8,4",16,0.1,3,0\n',
@@ -124,10 +138,15 @@ FRAMES: Mapping[str, tuple[dict[str, Any], Callable[[Path], object]]] = {
     ),
     "winners": ({"winner": ["a", "c"], "loser": ["b", "b"]}, jaxrank.read_preferences),
     "series": ({"series_id": ["1", "1"], "image": ["a", "b"]}, read_series),
+    "pick-a-pic": (
+        {"caption": ["x", "y"], "image_0_uid": ["a", "c"], "image_1_uid": ["b", "d"],
+         "label_0": [1.0, 0.5], "label_1": [0.0, 0.5], "has_label": [True, True]},
+        read_pick_a_pic,
+    ),
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", FRAMES)
+@pytest.mark.parametrize("name", [name for name in FRAMES if name != "pick-a-pic"])
 def test_fuzz_of_json_lines(tmp_path: Path, name: str) -> None:
     values, read = FRAMES[name]
     path = tmp_path / "t.jsonl"

@@ -74,6 +74,24 @@ def test_a_sidecar_that_is_none_is_left(name: str, tmp_path: Path) -> None:
     assert sorted(os.listdir(tmp_path)) == ["a.xmp", "cwd"]
 
 
+@pytest.mark.parametrize(
+    "name",
+    ["bomb", "bomb in UTF-16", "entity of a file", "parameter entity", "document type elsewhere"],
+)
+def test_no_entity_is_read(name: str, tmp_path: Path) -> None:
+    path = tmp_path / "a.xmp"
+    path.write_bytes(bad_sidecars()[name])
+    with pytest.raises(BadXmp):
+        read_marks(path)
+
+
+def test_an_encoding_that_is_not_changed_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "a.xmp"
+    path.write_bytes(packet("xmp:Label='\xe4'").decode().encode("utf-16"))
+    assert read_marks(path).label == "\xe4"
+    assert "only UTF-8 is changed" in write_marks(path, rating=5).reason
+
+
 def test_100_megabytes_are_not_read(tmp_path: Path) -> None:
     path = tmp_path / "a.xmp"
     sparse(path, head=packet("")[:-20])
