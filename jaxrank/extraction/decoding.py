@@ -8,7 +8,7 @@ import io
 import math
 import warnings
 from collections.abc import Callable
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import NamedTuple, TypeVar
 
 import numpy as np
@@ -16,7 +16,6 @@ from PIL import Image, ImageCms, UnidentifiedImageError
 
 # The shorter side, in pixels, to which larger photos are reduced; long panoramas further.
 SHORT_SIDE = 768
-_MOST_REDUCED = 8 * SHORT_SIDE**2
 # A JPEG is decoded at 1/2, 1/4 or 1/8 where that leaves this many times the wanted size: the rest
 # of the way is a filter's, so that photos of different sizes are reduced much alike.
 _DRAFT_MARGIN = 1.5
@@ -81,24 +80,29 @@ def prepare_pillow() -> None:
     register_heif_opener()
 
 
-def decode(data: bytes) -> tuple[Image.Image, Facts]:
-    """A photo from its file's bytes: mode RGB, sRGB, upright, its shorter side at most SHORT_SIDE.
+def decode(data: bytes, short_side: int = SHORT_SIDE) -> tuple[Image.Image, Facts]:
+    """A photo from its file's bytes: mode RGB, sRGB, upright, its shorter side at most `short_side`
+    pixels.
 
     Several frames give the first; transparent parts become white; 16 bits become 8.
 
     Raises:
       BadPhoto: they are not an image, or not a whole one.
     """
-    return _guarded(_decode, data)
+    return read_image(partial(_decode, short_side=short_side), data)
 
 
 def describe(data: bytes) -> Facts:
     """What a photo's file says, without decoding its pixels; raises as `decode` does."""
-    return _guarded(_describe, data)
+    return read_image(_describe, data)
 
 
-def _guarded(read: Callable[[Image.Image], T], data: bytes) -> T:
-    """Opens an image and reads of it, with one kind of error for all that can be wrong."""
+def read_image(read: Callable[[Image.Image], T], data: bytes) -> T:
+    """What `read` makes of an opened image, with one kind of error for all that can be wrong.
+
+    Raises:
+      BadPhoto: the bytes are not an image, or `read` fails on them.
+    """
     if not data:
         raise BadPhoto("the file is empty")
     try:
@@ -142,11 +146,11 @@ def _describe(image: Image.Image) -> Facts:
     return Facts(width, height, taken, camera)
 
 
-def _decode(image: Image.Image) -> tuple[Image.Image, Facts]:
+def _decode(image: Image.Image, short_side: int) -> tuple[Image.Image, Facts]:
     facts = _describe(image)
     orientation, _, _ = _exif(image)
     profile = image.info.get("icc_profile")
-    wanted = _reduced(*image.size)
+    wanted = _reduced(*image.size, short_side)
     if image.format in ("JPEG", "MPO"):
         width, height = (math.ceil(_DRAFT_MARGIN * side) for side in wanted)
         image.draft(None, (width, height))
@@ -159,10 +163,11 @@ def _decode(image: Image.Image) -> tuple[Image.Image, Facts]:
     return (srgb.transpose(_UPRIGHT[orientation]) if orientation in _UPRIGHT else srgb), facts
 
 
-def _reduced(width: int, height: int) -> tuple[int, int]:
-    """The size of which the shorter side is SHORT_SIDE, or less where the longer one is more than
+def _reduced(width: int, height: int, short_side: int) -> tuple[int, int]:
+    """The size of which the shorter side is `short_side`, or less where the longer one is more than
     eight times that; never larger than it was."""
-    scale = min(1.0, SHORT_SIDE / min(width, height), math.sqrt(_MOST_REDUCED / (width * height)))
+    most_pixels = 8 * short_side**2
+    scale = min(1.0, short_side / min(width, height), math.sqrt(most_pixels / (width * height)))
     return max(1, round(width * scale)), max(1, round(height * scale))
 
 
