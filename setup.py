@@ -9,5 +9,8 @@ from setuptools import find_packages, setup
 setup(
     packages=[*find_packages(include=["jaxrank", "jaxrank.*"]), "jaxrank.configs"],
     package_dir={"jaxrank.configs": "configs"},
-    package_data={"jaxrank": ["py.typed", "*.pyi"]},
+    package_data={
+        "jaxrank": ["py.typed", "*.pyi"],
+        "jaxrank.culling": ["contact_sheet.html", "contact_sheet.css", "contact_sheet.js"],
+    },
 )

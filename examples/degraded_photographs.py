@@ -269,7 +269,7 @@ def scorers(group: int) -> dict[str, dict[str, Any]]:
 
 
 def of_whole_series(pairs: pd.DataFrame) -> str:
-    """How often no photo of a held-out scene is better than the first, and how `cull` decides at its
+    """How often no photo of a held-out scene beats the first, and how `cull` decides at its
     own confidence; with 95% intervals by photograph."""
     what = {name: kind for _, rows in pairs.groupby("series_id")
             for name, kind in _what_was_done(rows).items()}  # fmt: skip

@@ -83,8 +83,8 @@ def define(values: flags.FlagValues, words: list[str]) -> None:
 
 
 def run(values: flags.FlagValues, config: None) -> int:
-    """Groups the photos of a folder into bursts, picks the best of each, and writes cull.csv and the
-    contact sheet cull.html. Brackets, focus stacks and panoramas are set aside. No photo is
+    """Groups the photos of a folder into bursts, picks the best of each, and writes cull.csv and
+    the contact sheet cull.html. Brackets, focus stacks and panoramas are set aside. No photo is
     changed, moved or deleted. A second run reads only new photos."""
     del config
     refuse_empty(values, values)

@@ -214,8 +214,8 @@ def _notes(scorer: Model | str, confidence: float, table: pd.DataFrame) -> list[
     lines = [f"{decided:,} of {series.ngroups:,} bursts have a pick"]
     if isinstance(scorer, str):
         lines.append(
-            f"picks by the baseline {scorer}: it knows no probabilities, so every burst has a pick, "
-            "and no photo is a candidate for rejection"
+            f"picks by the baseline {scorer}: it knows no probabilities, so every burst has a "
+            "pick, and no photo is a candidate for rejection"
         )
     elif math.isinf(confidence):
         lines.append(

@@ -124,7 +124,8 @@ def _policy(style: str, script: str) -> Iterator[str]:
 
 def _photos_as_json(rows: pd.DataFrame) -> str:
     """The columns as strict JSON that may stand in a script element."""
-    texts = rows[_TEXTS].astype(object).where(rows[_TEXTS].notna(), "").astype(str)
-    columns = {name: texts[name].tolist() for name in _TEXTS}
+    columns: dict[str, list] = {
+        name: ["" if pd.isna(text) else str(text) for text in rows[name]] for name in _TEXTS
+    }
     columns |= {name: rows[name].tolist() for name in _NUMBERS}
     return documents.strict_json(columns).translate(_IN_SCRIPT)
