@@ -1,0 +1,201 @@
+"""From a folder to decisions: bursts of drawn scenes, without a network."""
+
+import csv
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from photo_files import exif, jpeg, scene
+from PIL import ImageFilter
+
+from jaxrank import cli
+from jaxrank.culling import api, sidecars
+from jaxrank.culling.api import cull
+from jaxrank.errors import UserError
+
+BURSTS, SIZE = 4, 3
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Bursts of three, of which the photo in the middle is sharp; and one photo alone."""
+    folder = tmp_path_factory.mktemp("photos") / "trip"
+    folder.mkdir()
+    for burst in range(BURSTS):
+        for place in range(SIZE):
+            image = scene(10 * burst, 192, 128)
+            if place != 1:
+                image = image.filter(ImageFilter.GaussianBlur(1 + place))
+            taken = exif(1, f"2026:06:01 10:{burst:02d}:0{place}", camera="A")
+            (folder / f"b{burst}_{place}.jpg").write_bytes(jpeg(image, exif=taken))
+    alone = exif(1, "2026:06:02 10:00:00", camera="A")
+    (folder / "alone.jpg").write_bytes(jpeg(scene(99, 192, 128), exif=alone))
+    return folder
+
+
+@pytest.fixture
+def folder(made: Path, tmp_path: Path) -> Path:
+    """A copy that a test may write beside."""
+    copy = tmp_path / "trip"
+    copy.mkdir()
+    for path in made.iterdir():
+        os.link(path, copy / path.name)
+    return copy
+
+
+def rows_of(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_without_a_model_the_baseline_picks_the_sharp_photo_of_each_burst(
+    folder: Path, tmp_path: Path
+) -> None:
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    found = cull(folder, tmp_path / "w")
+    picks = found.table[found.table["decision"] == "pick"]
+    assert sorted(picks["path"]) == [f"b{burst}_1.jpg" for burst in range(BURSTS)]
+    assert (found.table["decision"] == "alternate").sum() == BURSTS * (SIZE - 1)
+    assert picks["reasons"].str.startswith("sharper by ").all()
+    (alone,) = found.table[found.table["kind"] == "single"].to_dict("records")
+    assert (alone["path"], alone["decision"]) == ("alone.jpg", None) or pd.isna(alone["decision"])
+    assert any("no photo is a candidate for rejection" in note for note in found.notes)
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+
+
+def test_a_second_run_reads_only_new_photos(folder: Path, tmp_path: Path) -> None:
+    first = cull(folder, tmp_path / "w")
+    assert first.num_new == BURSTS * SIZE + 1
+    (folder / "late.jpg").write_bytes(jpeg(scene(5, 192, 128)))
+    second = cull(folder, tmp_path / "w")
+    assert second.num_new == 1
+    both = first.table.merge(second.table, on="path", suffixes=("", "_again"))
+    assert both["decision"].fillna("").tolist() == both["decision_again"].fillna("").tolist()
+    assert "late.jpg" in set(second.table["path"])
+
+
+def test_what_a_person_decided_stays(folder: Path, tmp_path: Path) -> None:
+    changes = tmp_path / "changes.csv"
+    changes.write_text(
+        "path,decision,rating,changed\nb0_0.jpg,pick,4,true\nb0_1.jpg,reject,,true\n"
+        "b1_0.jpg,pick,,false\n"
+    )
+    table = cull(folder, tmp_path / "w", changes=changes).table.set_index("path")
+    assert table.loc["b0_0.jpg", "decision"] == "pick"
+    assert table.loc["b0_0.jpg", "rating"] == 4
+    assert table.loc["b0_1.jpg", "decision"] == "reject"
+    assert table.loc["b1_0.jpg", "decision"] == "alternate"
+    assert sorted(table.index[table["changed"]]) == ["b0_0.jpg", "b0_1.jpg"]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("photo,decision\na,pick\n", "give the columns path and decision, or rating"),
+        ("path,decision\na,picks\n", "decision 'picks' of a is unknown.*Did you mean 'pick'"),
+        ("path,rating\na,6\n", "rating '6' of a is not -1, 0 to 5"),
+        ("path,rating\na,1\na,2\n", "photo 'a' stands twice"),
+    ],
+)
+def test_changes_that_say_nothing_are_refused(
+    folder: Path, tmp_path: Path, text: str, message: str
+) -> None:
+    (tmp_path / "changes.csv").write_text(text)
+    with pytest.raises(UserError, match=message):
+        cull(folder, tmp_path / "w", changes=tmp_path / "changes.csv")
+
+
+def test_the_groups_that_were_found_can_be_corrected(folder: Path, tmp_path: Path) -> None:
+    cull(folder, tmp_path / "w")
+    groups = pd.read_csv(tmp_path / "w" / api.GROUPS_CSV)
+    groups.loc[groups["image"].str.startswith("b0"), "kind"] = "bracket"
+    groups.to_csv(tmp_path / "mine.csv", index=False)
+    table = cull(folder, tmp_path / "w", series=tmp_path / "mine.csv").table.set_index("path")
+    mine = table[table.index.str.startswith("b0")]
+    assert set(mine["kind"]) == {"bracket"}
+    assert mine["decision"].isna().all()  # a bracket is never culled
+    assert (table["decision"] == "pick").sum() == BURSTS - 1
+
+
+def test_the_command_writes_table_sheet_and_sidecars_once(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folder / "b0_1.dng").write_bytes(b"raw")  # the same photo
+    sidecars.write_marks(folder / "b1_1.xmp", rating=2)  # the person's own
+    words = ["launch.py", "cull", str(folder), f"--workdir={tmp_path / 'w'}", "--write=xmp"]
+    assert cli.main(words) == 0
+    out = capsys.readouterr().out
+    assert "13 photos: 4 bursts, 1 photo alone" in out
+    assert "4 of 4 bursts have a pick" in out
+    rows = rows_of(tmp_path / "w" / "cull.csv")
+    assert list(rows[0]) == list(api.COLUMNS)
+    assert len(rows) == BURSTS * SIZE + 1
+    page = (tmp_path / "w" / "cull.html").read_text()
+    assert "b3_2.jpg" in page
+    ratings = {path.stem: sidecars.read_marks(path).rating for path in sorted(folder.glob("*.xmp"))}
+    assert ratings == {
+        **{f"b{burst}_{place}": 3 for burst in range(BURSTS) for place in (0, 2)},
+        **{f"b{burst}_1": 5 for burst in range(BURSTS)},
+        "b1_1": 2,
+    }
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    assert cli.main(words) == 0
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+    assert "0 read now" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("how", ["copies", "links"])
+def test_picks_go_into_a_new_folder(folder: Path, tmp_path: Path, how: str) -> None:
+    out = tmp_path / "picks"
+    words = [f"--workdir={tmp_path / 'w'}", f"--write={how}", f"--out={out}"]
+    assert cli.main(["launch.py", "cull", str(folder), *words]) == 0
+    names = sorted(path.name for path in out.iterdir())
+    assert names == [f"b{burst}_1.jpg" for burst in range(BURSTS)]
+    for name in names:
+        assert (out / name).read_bytes() == (folder / name).read_bytes()
+        assert (out / name).is_symlink() == (how == "links")
+    assert cli.main(["launch.py", "cull", str(folder), *words]) == 2  # it is not empty now
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ([], "--photos is missing"),
+        (["nowhere"], "nowhere: there is no such folder"),
+        ([".", "--write=copies"], "--write=copies needs --out"),
+        ([".", "--out=x"], "--out goes with --write"),
+        ([".", "--reject"], "--reject goes with --write=xmp"),
+        ([".", "--confidence=2"], "--confidence=2 is not a share"),
+        ([".", "--model=nowhere"], "nowhere: not a model folder"),
+        ([".", "--baseline=ridge"], "--baseline=ridge: it is fitted to preferences"),
+        (["a", "b"], "unexpected word 'a'"),
+    ],
+)
+def test_a_mistake_is_one_line_and_status_2(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    words: list[str],
+    message: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for place in range(2):
+        taken = exif(1, f"2026:06:01 10:00:0{place}", camera="A")
+        Path(f"{place}.jpg").write_bytes(jpeg(scene(0, 192, 128), exif=taken))
+    assert cli.main(["launch.py", "cull", *words]) == 2
+    told = capsys.readouterr().err
+    assert message in told
+    assert told.count("\n") == 1
+
+
+def test_json_has_every_photo(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["launch.py", "cull", str(folder), f"--workdir={tmp_path / 'w'}", "--json"]
+    assert cli.main(words) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert len(document["photos"]) == BURSTS * SIZE + 1
+    assert np.isfinite([p["score"] for p in document["photos"] if p["decision"]]).all()
