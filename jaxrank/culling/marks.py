@@ -6,11 +6,12 @@ from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 from jaxrank.culling import sidecars
-from jaxrank.culling.sidecars import RAW_SUFFIXES, SUFFIX, read_marks
+from jaxrank.culling.sidecars import SUFFIX, read_marks
 from jaxrank.culling.xmp import NO_MARKS, BadXmp, Marks
 from jaxrank.errors import UserError
 from jaxrank.extraction.decoding import SUFFIXES, BadPhoto
 from jaxrank.extraction.photos import check_name, shown
+from jaxrank.extraction.raw_previews import RAW_SUFFIXES
 
 _PHOTOS = {*SUFFIXES, *RAW_SUFFIXES}
 

@@ -13,12 +13,10 @@ from typing import Literal, NamedTuple
 
 from jaxrank.culling import xmp
 from jaxrank.culling.xmp import BadXmp, Marks
+from jaxrank.extraction.raw_previews import RAW_SUFFIXES
 from jaxrank.io import atomic, reading
 
 SUFFIX = ".xmp"
-# What the names of cameras' raw files end with, in lower case.
-RAW_SUFFIXES = (".3fr .arw .cr2 .cr3 .crw .dcr .dng .erf .fff .gpr .iiq .k25 .kdc .mef .mos .mrw "
-    ".nef .nrw .orf .pef .raf .raw .rw2 .rwl .sr2 .srf .srw .x3f").split()  # fmt: skip
 
 
 class Sidecars(NamedTuple):

@@ -13,8 +13,8 @@ from PIL import Image
 from jaxrank.extraction.decoding import BadPhoto
 
 # What the names of RAW files end with, in lower case.
-RAW_SUFFIXES = (".3fr .arw .cr2 .cr3 .crw .dng .erf .iiq .kdc .mef .mos .mrw .nef .nrw .orf .pef "
-    ".raf .raw .rw2 .rwl .sr2 .srf .srw .x3f").split()  # fmt: skip
+RAW_SUFFIXES = (".3fr .arw .cr2 .cr3 .crw .dcr .dng .erf .fff .gpr .iiq .k25 .kdc .mef .mos .mrw "
+    ".nef .nrw .orf .pef .raf .raw .rw2 .rwl .sr2 .srf .srw .x3f").split()  # fmt: skip
 # exiftool's names of previews, the largest one first.
 _PREVIEWS = ("-JpgFromRaw", "-PreviewImage", "-OtherImage")
 _PATIENCE = 60.0
