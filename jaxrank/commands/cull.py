@@ -97,6 +97,7 @@ def run(values: flags.FlagValues, config: None) -> int:
     from jaxrank.culling import actions
     from jaxrank.culling.api import cull
     from jaxrank.culling.contact_sheet import write_sheet
+    from jaxrank.culling.kept_thumbnails import kept_thumbnail
     from jaxrank.io import atomic, tables
     from jaxrank.reporting.fitted_table import show_lines
 
@@ -126,7 +127,7 @@ def run(values: flags.FlagValues, config: None) -> int:
         write_sheet(
             workdir / CULL_HTML,
             found.table,
-            lambda name: _thumbnail(folder, name),
+            lambda name: kept_thumbnail(folder, name, workdir),
             title=folder.name or str(folder),
             notes=found.notes,
         )
@@ -153,17 +154,6 @@ def run(values: flags.FlagValues, config: None) -> int:
 
 def _weights() -> list[str]:
     return [o.name for kind in EXTRACTORS.values() for o in kind.options if o.names_weights]
-
-
-def _thumbnail(folder: Path, name: str) -> bytes | None:
-    from jaxrank.culling.contact_sheet import make_thumbnail
-    from jaxrank.extraction.decoding import BadPhoto
-    from jaxrank.extraction.photos import Photo, read_photo
-
-    try:
-        return make_thumbnail(read_photo(Photo(name, folder / name), folder))
-    except BadPhoto:  # it has changed since it was ranked
-        return None
 
 
 def _check_writing(values: flags.FlagValues) -> None:
