@@ -14,11 +14,11 @@ test: $(VENV)/.installed-test lint
 	$(VENV)/bin/python -m pytest --numprocesses=auto --dist=worksteal
 
 # A search that is killed 100 times at random moments; a quarter of an hour on two cores. Then the
-# hostile cases that are too slow for each run, and fuzzing with fifty times as many bytes, new ones
+# cases that are too slow for each run, and fuzzing with fifty times as many bytes, new ones
 # each time.
 test-long: $(VENV)/.installed-test
 	JAXRANK_KILLS=100 $(VENV)/bin/python -m pytest -s -k killed_at_random
-	JAXRANK_FUZZ=long $(VENV)/bin/python -m pytest -m "long or fuzz" tests/hostile
+	JAXRANK_FUZZ=long $(VENV)/bin/python -m pytest -m "long or fuzz"
 
 # Beside PyTorch and the machine's limits; 50 minutes on two cores, with nothing else running.
 bench: $(VENV)/.installed-bench

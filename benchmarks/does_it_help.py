@@ -32,14 +32,18 @@ from jaxrank.data.dataset import Dataset, SplitDataset, align
 from jaxrank.data.inputs import load_inputs
 from jaxrank.devices import memory_limit
 from jaxrank.evaluation import trial_results
+from jaxrank.evaluation.calibration import Calibration
+from jaxrank.evaluation.ensembles import SINGLE
 from jaxrank.evaluation.evaluator import Evaluator, evaluate_cohort, make_evaluator
 from jaxrank.experiments.hyperparameters import Experiment, read_experiments, resolve_blocks
-from jaxrank.inference.saved_model import Model, ModelCard
+from jaxrank.inference.model_card import ModelCard
+from jaxrank.inference.saved_model import Model
 from jaxrank.planning import planner
 from jaxrank.planning.trials import make_trials
 from jaxrank.runner.options import MEMORY_FRACTION
 from jaxrank.sampling import SAMPLERS
 from jaxrank.statistics import resamples
+from jaxrank.training.state import InitialWeights
 
 FOLDS = 5
 DRAWS = 4000  # of the bootstrap over series
@@ -225,11 +229,20 @@ def pretrained(
     fitted = train.fit(cohort, SplitDataset(dataset=dataset, splits_FM=parts))
     return Model(
         ModelCard(
-            experiment=experiment, fold=fold, seed=seed, best_epoch=1, val_accuracy=0.5, slope=1.0
+            experiment=experiment,
+            fold=fold,
+            seeds=(seed,),
+            epochs=(1,),
+            val_accuracy=0.5,
+            calibration=Calibration(slope=1.0),
         ),
         {name: dataset.block_columns[name] for name in experiment.blocks},
-        jax.tree.map(lambda leaf: leaf[0], fitted.best_params),
-        fitted.scaling_P[0],
+        (
+            InitialWeights(
+                jax.tree.map(lambda leaf: leaf[0], fitted.best_params), fitted.scaling_P[0]
+            ),
+        ),
+        SINGLE,
         {},
     )
 

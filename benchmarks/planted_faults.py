@@ -18,6 +18,8 @@ drawn series has a new id each time, so that it is renumbered or inverted by its
 - half renumbered, half inverted: in half of the series;
 - pair-level leak: pairs and not series dealt to the sides of the split.
 
+Faults of features and of photos' names are planted by `planted_data_faults.py`.
+
 Caught: the link audit says inverted or no link found; of a leak, the behaviour audit says so.
 Named: the comparison with the clean table names the fault. Half of the series renumbered leaves a
 weaker link, so only a reference can tell it: the last lines say how often the best possible test
@@ -37,6 +39,7 @@ import pandas as pd
 import scipy.stats
 
 from jaxrank.audit import leakage, permutation_test, reference
+from jaxrank.audit.case import AuditCase
 from jaxrank.data import splits
 from jaxrank.data.dataset import Dataset, SplitDataset, align, permuted_rows
 from jaxrank.data.feature_store import Block
@@ -173,13 +176,10 @@ def as_dataset(table: Table, block: Block) -> Dataset:
 
 def find_leak(dataset: Dataset, split: str, seed: int) -> str:
     splits_FM = splits.split_pairs(dataset.table, split, split_seed=seed)
-    return (
-        LEAKS
-        if leakage.find_leaks(
-            SplitDataset(dataset=dataset, splits_FM=splits_FM), seed=seed
-        ).behaviour.leaks
-        else NO_LEAK
-    )
+    data = SplitDataset(dataset=dataset, splits_FM=splits_FM)
+    case = AuditCase(table=dataset.table, data=data, compared=None, deadline=np.inf)
+    leaks = leakage.find_leaks(data, case.inputs_NK, seed=seed).behaviour.leaks
+    return LEAKS if leaks else NO_LEAK
 
 
 class Counts(NamedTuple):

@@ -15,8 +15,15 @@ from jaxrank.configs import REFERENCES
 from jaxrank.data import splits
 from jaxrank.data.dataset import Dataset, SplitDataset
 from jaxrank.errors import UserError, did_you_mean
-from jaxrank.ridge import fit_ridge, inner_folds
-from jaxrank.scaling import AUTO, fit_scaling, normal_score_columns
+from jaxrank.ridge import Fitted, fit_ridge, inner_folds
+from jaxrank.scaling import (
+    AUTO,
+    NORMAL_SCORES,
+    STANDARD,
+    Scaling,
+    fit_scaling,
+    normal_score_columns,
+)
 
 CHANCE, POSITION, RIDGE = "chance", "position", "ridge"
 BEST_HEURISTIC, SIGNED_SUM = "best_heuristic", "signed_sum"
@@ -27,6 +34,9 @@ RESERVED = (CHANCE, POSITION, BEST_HEURISTIC, SIGNED_SUM, RIDGE, MIXED, *REFEREN
 IQA_BLOCK = "iqa"
 # Of a wide block the first columns are baselines: each one is compared with every experiment.
 MOST_HEURISTICS = 64
+# A ridge solves systems of as many unknowns as there are columns, or photos where these are fewer,
+# with a cost of their third power: some seconds a fold for 3,000, on one core.
+MOST_UNKNOWNS = 4_096
 
 
 class Direction(NamedTuple):
@@ -101,11 +111,73 @@ def fit_baselines(data: SplitDataset, folds: Sequence[int]) -> dict[str, Baselin
         sums = [signed_sum(columns, values_NJ, photos) for photos in train_photos]
         note = f"nothing fitted to preferences: normal scores of {', '.join(summed)} added up"
         found[SIGNED_SUM] = Baseline(note, np.stack(sums))
-    note = "ridge regression on all blocks, its penalty chosen inside the training pairs"
-    ridges = [_fit_ridge(data, *each) for each in zip(folds, train_photos, strict=True)]
-    scores, held_out = zip(*ridges, strict=True)
-    found[RIDGE] = Baseline(note, np.stack(scores), np.stack(held_out))
+    if _ridge_is_small(dataset):
+        note = "ridge regression on all blocks, its penalty chosen inside the training pairs"
+        ridges = [_fit_ridge(data, *each) for each in zip(folds, train_photos, strict=True)]
+        scores, held_out = zip(*ridges, strict=True)
+        found[RIDGE] = Baseline(note, np.stack(scores), np.stack(held_out))
     return found | {POSITION: Baseline("rule: image_a wins", None)}
+
+
+class LinearBaseline(NamedTuple):
+    """A baseline as a linear scorer of some blocks, for photos that are not there yet.
+
+    Attributes:
+      blocks: that it reads.
+      input_scaling: see `scaling.INPUT_SCALINGS`.
+      scaling: of their columns.
+      weights_D: float32, of their scaled columns.
+    """
+
+    blocks: tuple[str, ...]
+    input_scaling: str
+    scaling: Scaling
+    weights_D: np.ndarray
+
+
+def fit_linear(name: str, data: SplitDataset, fold: int) -> LinearBaseline:
+    """A baseline of `fit_baselines` that scores photos, fitted on the training pairs of a fold."""
+    dataset = data.dataset
+    photos = np.unique(dataset.pair_rows_M2[data.rows(fold, splits.TRAIN)])
+    if name == RIDGE:
+        scaling, fitted = _ridge_of(data, fold, photos)
+        blocks = tuple(dataset.block_columns)
+        return LinearBaseline(blocks, AUTO, scaling, fitted.weights_D.astype(np.float32))
+    columns, values_NJ = dataset.block_columns[IQA_BLOCK], dataset.inputs([IQA_BLOCK])
+    weights_J = np.zeros(len(columns), np.float32)
+    if name == SIGNED_SUM:
+        for number in known_columns(columns):
+            weights_J[columns.index(number)] = KNOWN_DIRECTIONS[number].sign
+        scaling = fit_scaling(values_NJ, photos, range(len(columns)))
+        return LinearBaseline((IQA_BLOCK,), NORMAL_SCORES, scaling, weights_J)
+    numbers = heuristic_scores(dataset)
+    del numbers[CHANCE]
+    accuracies = {
+        number: float(_training_accuracies(number_N, data, [fold])[0])
+        for number, number_N in numbers.items()
+    }
+    if name == BEST_HEURISTIC:
+        name = max(accuracies, key=lambda key: np.nan_to_num(abs(accuracies[key] - 0.5)))
+    weights_J[list(numbers).index(name)] = -1 if accuracies[name] < 0.5 else 1
+    unscaled = Scaling(
+        np.zeros(len(columns), np.float32),
+        np.ones(len(columns), np.float32),
+        *fit_scaling(values_NJ[:1], np.zeros(1, int))[2:],
+    )
+    return LinearBaseline((IQA_BLOCK,), STANDARD, unscaled, weights_J)
+
+
+def saved_names(dataset: Dataset) -> list[str]:
+    """The baselines that `fit_linear` makes of a data set."""
+    names = [name for name in heuristic_scores(dataset) if name != CHANCE]
+    more = [BEST_HEURISTIC] if len(names) > 1 else []
+    if len(known_columns(dataset.block_columns.get(IQA_BLOCK, ()))) > 1:
+        more.append(SIGNED_SUM)
+    return [*names, *more, *([RIDGE] if _ridge_is_small(dataset) else [])]
+
+
+def _ridge_is_small(dataset: Dataset) -> bool:
+    return min(dataset.features_ND.shape) <= MOST_UNKNOWNS
 
 
 def heuristic_scores(dataset: Dataset) -> dict[str, np.ndarray]:
@@ -120,15 +192,20 @@ def heuristic_scores(dataset: Dataset) -> dict[str, np.ndarray]:
     return scores
 
 
-def heuristic_notes(dataset: Dataset) -> list[str]:
-    """Which image-quality numbers are no baselines."""
-    columns = dataset.block_columns.get(IQA_BLOCK, ())
-    if len(columns) <= MOST_HEURISTICS:
-        return []
-    return [
-        f"block '{IQA_BLOCK}' has {len(columns):,} columns: only its first {MOST_HEURISTICS} are "
-        f"heuristic baselines, up to '{columns[MOST_HEURISTICS - 1]}'"
-    ]
+def missing_notes(dataset: Dataset) -> list[str]:
+    """Which baselines there might be and are not."""
+    columns, notes = dataset.block_columns.get(IQA_BLOCK, ()), []
+    if len(columns) > MOST_HEURISTICS:
+        notes.append(
+            f"block '{IQA_BLOCK}' has {len(columns):,} columns: only its first {MOST_HEURISTICS} "
+            f"are heuristic baselines, up to '{columns[MOST_HEURISTICS - 1]}'"
+        )
+    if not _ridge_is_small(dataset):
+        notes.append(
+            f"no baseline '{RIDGE}': {dataset.features_ND.shape[1]:,} columns are too many for it "
+            f"(at most {MOST_UNKNOWNS:,})"
+        )
+    return notes
 
 
 def known_columns(columns: Sequence[str]) -> list[str]:
@@ -219,13 +296,20 @@ def _note_of_sign(name: str, sign_F: np.ndarray) -> str:
 def _note_of_best(best_F: Sequence[str]) -> str:
     counts = Counter(best_F).most_common()
     shown = counts[0][0] if len(counts) == 1 else ", ".join(f"{name} {n}" for name, n in counts)
-    return f"the best of the rules on training pairs: {shown}"
+    return f"the best number on training pairs: {shown}"
 
 
 def _fit_ridge(
     data: SplitDataset, fold: int, train_photos: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """Scores [N] of a ridge that reads what a network would read, and `Baseline.held_out_FM`."""
+    _, fitted = _ridge_of(data, fold, train_photos)
+    held_out_M = np.full(len(data.dataset.preference_M), np.nan, np.float32)
+    held_out_M[data.rows(fold, splits.TRAIN)] = fitted.held_out_M
+    return fitted.scores_N, held_out_M
+
+
+def _ridge_of(data: SplitDataset, fold: int, train_photos: np.ndarray) -> tuple[Scaling, Fitted]:
     dataset, train = data.dataset, data.rows(fold, splits.TRAIN)
     blocks: Mapping[str, Sequence[str]] = dataset.block_columns
     columns_J = normal_score_columns(blocks, list(blocks), AUTO)
@@ -236,6 +320,4 @@ def _fit_ridge(
         dataset.preference_M[train] - np.float32(0.5),
         dataset.series_M[train],
     )
-    held_out_M = np.full(len(dataset.preference_M), np.nan, np.float32)
-    held_out_M[train] = fitted.held_out_M
-    return fitted.scores_N, held_out_M
+    return scaling, fitted

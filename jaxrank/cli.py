@@ -22,6 +22,7 @@ COMMANDS = {
     "audit": "tell whether preferences and photos belong together",
     "evaluate": "measure a saved model on any pairs",
     "rank": "order the photos of each series by a saved model, and pick the best",
+    "export": "write a saved model's scorer as one file that needs NumPy alone",
     "extract": "make a feature store of photos: CLIP, a CNN, image-quality numbers",
     "features": "make or extend a feature store, from files of features or another store",
     "preferences": "make pairs of the stars and flags of photos, or of another tool's comparisons",

@@ -29,11 +29,13 @@ class Fitted(NamedTuple):
     """A ridge fitted on some pairs.
 
     Attributes:
+      weights_D: of the inputs.
       scores_N: float32, of all photos.
       held_out_M: float32, score_a - score_b of the fitted pairs from the fits on the inner folds
         without their series; NaN where there is one series only.
     """
 
+    weights_D: np.ndarray
     scores_N: np.ndarray
     held_out_M: np.ndarray
 
@@ -64,7 +66,8 @@ def fit_ridge(
     reduced, basis = _reduced(inputs_ND[used])
     weights, held_out_M = _fit(reduced, rows_M2.reshape(-1, 2), target_M, series_M)
     weights = weights if basis is None else basis @ weights
-    return Fitted((inputs_ND.astype(np.float64) @ weights).astype(np.float32), held_out_M)
+    scores_N = (inputs_ND.astype(np.float64) @ weights).astype(np.float32)
+    return Fitted(weights, scores_N, held_out_M)
 
 
 def _reduced(inputs_ND: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:

@@ -111,6 +111,7 @@ def fit(
     start: InitialWeights | None = None,
     restore: Callable[[TrainState], Progress | None] = lambda shapes: None,
     on_dispatch: Callable[[Progress], None] = lambda progress: None,
+    num_epochs: int | None = None,
 ) -> FitResult:
     """Trains a cohort until its last trial has stopped.
 
@@ -119,6 +120,8 @@ def fit(
       loaded: what `compile_cohort` returned; by default it is called.
       restore: given the shapes of the state, returns where an earlier run stopped, or None.
       on_dispatch: called after every dispatch; what it raises ends the training.
+      num_epochs: train so many at most, a multiple of the cohort's epochs of a dispatch; learning
+        rates follow the schedule to `max_epochs`, all the same.
     """
     begun = time.perf_counter()
     if loaded is None:
@@ -127,7 +130,7 @@ def fit(
     if progress is None:
         progress = Progress(loaded.init(), np.arange(len(cohort.trials)), None, [], 0.0)
     begun -= progress.seconds
-    for after in _dispatches(cohort, data, loaded, progress, begun):
+    for after in _dispatches(cohort, data, loaded, progress, begun, num_epochs):
         progress = after
         on_dispatch(progress)
     return _finished(cohort, loaded, progress, begun)
@@ -139,8 +142,10 @@ def _dispatches(
     loaded: CompiledCohort,
     progress: Progress,
     begun: float,
+    num_epochs: int | None,
 ) -> Iterator[Progress]:
-    """Runs one dispatch after the other until no trial runs, and yields the progress of each."""
+    """Runs one dispatch after the other until no trial runs, or all epochs are done, and yields the
+    progress of each."""
     num_trials = len(cohort.trials)
 
     def on_device(places_Q: np.ndarray) -> tuple[Cohort, TrialArrays]:
@@ -155,7 +160,7 @@ def _dispatches(
 
     trained, arrays = on_device(progress.places_Q)
     rows = rows_of(trained, len(progress.history))
-    while progress.num_running:
+    while progress.num_running and len(progress.history) != num_epochs:
         keep = _worth_keeping(trained, progress)
         if len(keep) < len(trained.trials):
             progress, rows = _compact(progress, keep), rows[keep]

@@ -9,12 +9,13 @@ import numpy as np
 import pandas as pd
 
 from jaxrank.configs import default
-from jaxrank.data.dataset import Dataset, SplitDataset
+from jaxrank.data.dataset import Dataset, SplitDataset, align
 from jaxrank.data.feature_store import Block
 from jaxrank.data.preferences import Preferences
+from jaxrank.evaluation.calibration import Calibration
 from jaxrank.evaluation.trial_results import COMPLETED, TrialResult, metrics_of
 from jaxrank.experiments.hyperparameters import Experiment, read_experiments
-from jaxrank.inference.saved_model import ModelCard
+from jaxrank.inference.model_card import ModelCard
 from jaxrank.planning import planner
 from jaxrank.planning.cohort import Cohort
 from jaxrank.planning.costs import DeviceProfile
@@ -61,6 +62,24 @@ def make_data(num_series: int = 60, seed: int = 0) -> tuple[Preferences, dict[st
         columns = IQA_COLUMNS if name == "iqa" else [f"{name}_{i}" for i in range(dim)]
         store[name] = Block(photos, list(columns), values)
     return Preferences(table), store
+
+
+def paired(
+    values: np.ndarray, columns: Sequence[str] | None = None, preference: Any = 0.7
+) -> Dataset:
+    """Photos by twos, in one block: of 2k and 2k + 1 series k, whose preference is one number or
+    one a series."""
+    photos = [f"p{i:03d}.jpg" for i in range(len(values))]
+    table = pd.DataFrame(
+        {
+            "series_id": [str(k) for k in range(len(photos) // 2)],
+            "image_a": photos[::2],
+            "image_b": photos[1::2],
+            "preference": preference,
+        }
+    )
+    names = [f"c{i}" for i in range(values.shape[1])] if columns is None else list(columns)
+    return align(Preferences(table), {"iqa": Block(photos, names, values.astype(np.float32))})
 
 
 def experiment(name: str = "e", **changes: Any) -> Experiment:
@@ -161,6 +180,7 @@ def result_of(trial: Trial, scores: Any, status: str = COMPLETED, **measured: fl
 def card_of(experiment: Experiment, **changes: Any) -> ModelCard:
     """The card of a model that was never trained."""
     values: dict[str, Any] = {
-        "fold": 0, "seed": 0, "best_epoch": 1, "val_accuracy": 0.5, "slope": 1.0
+        "fold": 0, "seeds": (0,), "epochs": (1,), "val_accuracy": 0.5,
+        "calibration": Calibration(slope=1.0, pick_slope=1.0),
     }  # fmt: skip
     return ModelCard(experiment=experiment, **values | changes)

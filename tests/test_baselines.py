@@ -65,7 +65,7 @@ def test_signs_and_the_best_rule_are_those_of_the_training_pairs(data: SplitData
     np.testing.assert_array_equal(
         found["sharpness"].scores_FN, -features[None, :, place] + [[0]] * 3
     )
-    assert found["best_heuristic"].note == "the best of the rules on training pairs: sharpness"
+    assert found["best_heuristic"].note == "the best number on training pairs: sharpness"
     np.testing.assert_array_equal(found["best_heuristic"].scores_FN, found["sharpness"].scores_FN)
     assert list(found) == [
         "chance", "sharpness", "exposure", "colorfulness", "contrast", "best_heuristic",
@@ -114,6 +114,29 @@ def test_numbers_by_the_names_of_baselines_take_no_ones_place() -> None:
     assert {f"iqa:{name}" for name in names if name != "sharpness"} < set(found)
     assert "ridge" in found["ridge"].note
     assert "signed_sum" not in found  # only one number has a known direction
+
+
+def test_too_many_columns_have_no_ridge_and_that_is_said(
+    data: SplitDataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    columns = data.dataset.features_ND.shape[1]
+    monkeypatch.setattr(baselines, "MOST_UNKNOWNS", columns - 1)
+    assert baselines.RIDGE not in baselines.fit_baselines(data, [0])
+    assert baselines.RIDGE not in baselines.saved_names(data.dataset)
+    (note,) = baselines.missing_notes(data.dataset)
+    assert f"no baseline 'ridge': {columns} columns" in note
+    few_photos = data.dataset._replace(features_ND=data.dataset.features_ND[: columns - 1])
+    assert not baselines.missing_notes(few_photos)
+
+
+@pytest.mark.parametrize("name", ["sharpness", "signed_sum", "best_heuristic", "ridge"])
+def test_as_a_linear_scorer_it_gives_the_same_scores(data: SplitDataset, name: str) -> None:
+    beside = baselines.fit_baselines(data, [1])[name].scores_FN
+    assert beside is not None
+    linear = baselines.fit_linear(name, data, 1)
+    inputs_ND = linear.scaling.apply(data.dataset.inputs(list(linear.blocks)))
+    np.testing.assert_allclose(inputs_ND @ linear.weights_D, beside[0], rtol=1e-4, atol=1e-4)
+    assert name in baselines.saved_names(data.dataset)
 
 
 def test_without_image_quality_numbers_there_is_still_a_ridge() -> None:

@@ -9,15 +9,23 @@ import pandas as pd
 
 from jaxrank.audit import (
     SECONDS,
+    duplicates,
     feature_quality,
     leakage,
+    mixed_scales,
+    near_duplicates,
     permutation_test,
+    photo_order,
     reference,
+    shared_vectors,
+    target_leakage,
     transitivity,
 )
 from jaxrank.audit.case import (
     FAIL,
+    NO_VERDICT,
     PASS,
+    SEVERITY,
     UNVERIFIED,
     VERDICTS,
     WARN,
@@ -41,6 +49,12 @@ CHECKS: dict[str, Check] = {
     "transitivity": transitivity.check,
     "permutation_test": permutation_test.check,
     "leakage": leakage.check,
+    "duplicates": duplicates.check,
+    "near_duplicates": near_duplicates.check,
+    "target_leakage": target_leakage.check,
+    "photo_order": photo_order.check,
+    "shared_vectors": shared_vectors.check,
+    "mixed_scales": mixed_scales.check,
     "feature_quality": feature_quality.check,
 }
 
@@ -53,8 +67,9 @@ class Audit(NamedTuple):
       label: the finding in a few words, for a title; empty where all is well.
       headline: the verdict in one sentence.
       advice: what to do next; empty where there is nothing to do.
-      evidence: sentences with the numbers.
+      evidence: sentences with the numbers, and what checks found beside the headline.
       facts: the same as numbers, for `audit.json`.
+      verdicts: of each check that judges: PASS, UNVERIFIED, WARN or FAIL.
     """
 
     verdict: str
@@ -63,6 +78,7 @@ class Audit(NamedTuple):
     advice: str
     evidence: list[str]
     facts: dict[str, Any]
+    verdicts: dict[str, str]
 
     @property
     def notes(self) -> list[str]:
@@ -81,7 +97,9 @@ class Audit(NamedTuple):
         lines = [f"AUDIT: {self.verdict.upper()}", "", self.headline]
         if self.advice:
             lines += ["", f"What to do: {self.advice}"]
-        page = "\n".join([*lines, "", *(f"- {line}" for line in self.evidence)]) + "\n"
+        lines += ["", *(f"- {line}" for line in self.evidence), "", "Checks:"]
+        lines += [f"- {name.replace('_', ' ')}: {of_it}" for name, of_it in self.verdicts.items()]
+        page = "\n".join(lines) + "\n"
         return printable(page)
 
     def banner(self) -> list[str]:
@@ -126,14 +144,25 @@ def audit(
     if found.verdict == PASS:
         headline = "These labels belong to these photos, as far as can be seen."
         found = CheckResult(headline=headline)
+    unverified = found.verdict == UNVERIFIED
     return Audit(
-        WARN if found.verdict == UNVERIFIED else found.verdict,
-        found.label,
-        found.headline,
-        found.advice,
-        [line for result in results.values() for line in result.evidence],
-        {name: _plain(result.facts) for name, result in results.items()},
+        verdict=WARN if unverified else found.verdict,
+        label=f"unverified ({found.label})" if unverified else found.label,
+        headline=found.headline,
+        advice=found.advice,
+        evidence=[line for result in results.values() for line in _lines(result, found)],
+        facts={name: _plain(result.facts) for name, result in results.items()},
+        verdicts={
+            name: result.verdict for name, result in results.items() if result.verdict != NO_VERDICT
+        },
     )
+
+
+def _lines(result: CheckResult, headed: CheckResult) -> list[str]:
+    """The evidence of a check, after what it found where that is not the headline."""
+    if result.headline in ("", headed.headline):
+        return list(result.evidence)
+    return [f"{result.headline} {result.advice}", *result.evidence]
 
 
 def _plain(value: Any) -> Any:
@@ -155,13 +184,17 @@ def read_audit(folder: Path) -> Audit | None:
     """What was found before; None where nothing was, or where the file is damaged."""
     try:
         content = read_json(folder / AUDIT_JSON)
-        texts = [content[name] for name in Audit._fields[:-2]] + content["evidence"]
+        names = ("verdict", "label", "headline", "advice")
+        texts = [content[name] for name in names] + content["evidence"]
+        verdicts = content["verdicts"]
+        texts += verdicts.values()
         sound = all(isinstance(text, str) for text in texts) and content["verdict"] in VERDICTS
-        # What was not finished, for want of time, is tried again.
+        sound &= verdicts.keys() <= CHECKS.keys() and set(verdicts.values()) <= set(SEVERITY)
+        # What was not finished, for want of time, is tried again; a reference need not be given.
         finished = content["facts"]["permutation_test"]["verdict"] != OUT_OF_TIME
         finished &= all(
-            content["facts"][name] is not None for name in ("leakage", "feature_quality")
+            content["facts"][name] is not None for name in CHECKS if name != "reference"
         )
         return Audit(**content) if sound and finished else None
-    except (OSError, ValueError, TypeError, KeyError):
+    except (OSError, ValueError, TypeError, KeyError, AttributeError):
         return None

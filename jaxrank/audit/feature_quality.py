@@ -3,13 +3,12 @@
 That a photo stands in two series is refused where pairs are read.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
-import pandas as pd
 
-from jaxrank.audit.case import AuditCase, CheckResult
+from jaxrank.audit.case import NO_VERDICT, AuditCase, CheckResult, out_of_time
 from jaxrank.data.dataset import Dataset
 
 # A number is called clipped where at least this share of the photos sits at its end.
@@ -18,7 +17,6 @@ _CLIPPED_SHARE = 0.01
 _FEWEST_CLIPPED = 5
 # With fewer values it is a count or a category, and its ends are values like others.
 _FEWEST_VALUES = 20
-_MOST_EXAMPLES = 5
 # Clipped columns that are listed.
 _MOST_LISTED = 5
 
@@ -41,32 +39,14 @@ class Clipped(NamedTuple):
     tied_share: float
 
 
-class DuplicatedRows(NamedTuple):
-    """Photos whose features are all equal to another photo's.
-
-    Attributes:
-      num_photos: of such photos, each counted.
-      num_pairs: that compare two photos of equal features, which no scorer can tell apart.
-      num_across: photos whose features are equal to those of a photo of another series.
-      examples: names of two photos with equal features.
-    """
-
-    num_photos: int
-    num_pairs: int
-    num_across: int
-    examples: tuple[tuple[str, str], ...]
-
-
 class Hygiene(NamedTuple):
     """Attributes:
     constant: columns as `block:column` that have one value.
     clipped: the most photos first.
-    duplicated: rows of features.
     """
 
     constant: tuple[str, ...]
     clipped: tuple[Clipped, ...]
-    duplicated: DuplicatedRows
 
 
 def inspect_features(dataset: Dataset) -> Hygiene:
@@ -80,7 +60,6 @@ def inspect_features(dataset: Dataset) -> Hygiene:
     return Hygiene(
         constant=tuple(names[d] for d in np.flatnonzero(constant_D)),
         clipped=tuple(sorted(clipped, key=lambda c: -c.photo_share)),
-        duplicated=_duplicated(dataset),
     )
 
 
@@ -99,36 +78,13 @@ def _clipped(
     return found
 
 
-def _duplicated(dataset: Dataset) -> DuplicatedRows:
-    values_ND = np.ascontiguousarray(dataset.features_ND) + 0.0  # minus zero becomes zero
-    group_N, groups = pd.factorize(np.array([row.tobytes() for row in values_ND], object))
-    series_N = np.zeros(len(group_N), np.int64)
-    series_N[dataset.pair_rows_M2] = dataset.series_M[:, None]
-    in_group_N = np.bincount(group_N)[group_N]
-    # A group lies across series where its photos have more than one.
-    group_series = np.unique(np.stack([group_N, series_N]), axis=1)[0]
-    across_N = np.bincount(group_series, minlength=len(groups))[group_N] > 1
-    group_M2 = group_N[dataset.pair_rows_M2]
-    by_group = np.argsort(group_N, kind="stable")
-    same = np.flatnonzero(group_N[by_group][1:] == group_N[by_group][:-1])[:_MOST_EXAMPLES]
-    examples = tuple(
-        (str(dataset.photos[by_group[i]]), str(dataset.photos[by_group[i + 1]])) for i in same
-    )
-    return DuplicatedRows(
-        num_photos=int((in_group_N > 1).sum()),
-        num_pairs=int((group_M2[:, 0] == group_M2[:, 1]).sum()),
-        num_across=int(across_N.sum()),
-        examples=examples,
-    )
-
-
 def check(case: AuditCase, earlier: Mapping[str, CheckResult]) -> CheckResult:
     """Evidence only: what is wrong with the features whatever the labels are."""
     del earlier
     if not case.seconds_left:
-        return CheckResult(evidence=("Features: not looked at, for want of time.",))
+        return out_of_time("Features")
     found = inspect_features(case.data.dataset)
-    return CheckResult(evidence=tuple(_evidence(found)), facts=found)
+    return CheckResult(verdict=NO_VERDICT, evidence=tuple(_evidence(found)), facts=found)
 
 
 def _evidence(found: Hygiene) -> list[str]:
@@ -144,16 +100,4 @@ def _evidence(found: Hygiene) -> list[str]:
             f"its {end} value, {clip.value:g}, and {100 * clip.tied_share:.0f}% of the pairs tie "
             "on it."
         )
-    lines += _of_duplicates(found.duplicated)
     return lines
-
-
-def _of_duplicates(found: DuplicatedRows) -> Sequence[str]:
-    if not found.num_photos:
-        return []
-    first, second = found.examples[0]
-    return [
-        f"Features: {found.num_photos:,} photos have exactly another photo's features, such as "
-        f"'{first}' and '{second}'; {found.num_pairs:,} pairs compare two such photos, and "
-        f"{found.num_across:,} of the photos share them with another series."
-    ]

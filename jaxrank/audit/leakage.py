@@ -11,19 +11,13 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from jaxrank import statistics
-from jaxrank.audit.case import NOT_FINISHED, UNVERIFIED, WARN, AuditCase, CheckResult
+from jaxrank.audit.case import TOO_FEW_PAIRS, UNVERIFIED, WARN, AuditCase, CheckResult, out_of_time
 from jaxrank.audit.permutation_test import MOST_PAIRS
-from jaxrank.audit.projection import MOST_COMPONENTS, components
 from jaxrank.data import splits
 from jaxrank.data.dataset import Dataset, SplitDataset, permuted_rows
 
 # Standard errors above one half from which renumbered photos are predicted too well.
 LEAK_Z = 3.3
-# Two photos are near duplicates where they are nearer than this share of the pairs of a series.
-NEAR_QUANTILE = 0.05
-# Photos can share a few numbers by chance: by four of them, a quarter of the real photos had a near
-# duplicate.
-FEWEST_INPUTS = MOST_COMPONENTS
 _MOST_EXAMPLES = 5
 _MOST_PHOTOS = 20_000  # on each side of a split
 
@@ -66,51 +60,22 @@ class Behaviour(NamedTuple):
     leaks: bool
 
 
-class NearDuplicates(NamedTuple):
-    """Test photos that are nearer to another series' training photo than photos of a series are.
-
-    Attributes:
-      num_tested: test photos of series that do not train, over all folds.
-      num_near: of those, how many have such a training photo.
-      limit: the distance below which photos are near.
-      num_inputs: K, that distances are taken over.
-      examples: test photo, training photo, distance; the nearest first.
-    """
-
-    num_tested: int
-    num_near: int
-    limit: float
-    num_inputs: int
-    examples: tuple[tuple[str, str, float], ...]
-
-
 class Leaks(NamedTuple):
-    """Attributes:
-    near: None where there are fewer than FEWEST_INPUTS inputs.
-    """
-
     shared: SharedSeries
     behaviour: Behaviour
-    near: NearDuplicates | None
 
 
-def find_leaks(data: SplitDataset, *, seed: int = 0) -> Leaks:
+def find_leaks(data: SplitDataset, inputs_NK: np.ndarray, *, seed: int = 0) -> Leaks:
     """All there is to see of leaks in a split.
 
     Args:
       data: the pairs and their splits.
+      inputs_NK: what distances are taken over, `AuditCase.inputs_NK`.
       seed: of the renumbering.
     """
     # As in `permutation_test.run_permutation_test`: on busy cores threads wait for each other.
-    dataset = data.dataset
     with threadpool_limits(limits=1):
-        everything = np.zeros(len(dataset.photos), np.int64)
-        inputs_NK = components(dataset.features_ND, dataset.block_columns, everything)
-        return Leaks(
-            shared_series(data),
-            behaviour(data, inputs_NK, np.random.default_rng(seed)),
-            near_duplicates(data, inputs_NK) if inputs_NK.shape[1] >= FEWEST_INPUTS else None,
-        )
+        return Leaks(shared_series(data), behaviour(data, inputs_NK, np.random.default_rng(seed)))
 
 
 def shared_series(data: SplitDataset) -> SharedSeries:
@@ -137,8 +102,7 @@ def behaviour(data: SplitDataset, inputs_NK: np.ndarray, rng: np.random.Generato
       rng: for the renumbering.
     """
     dataset, splits_FM = data.dataset, data.splits_FM
-    series_N = _series_of_photos(dataset)
-    renumbered_NK = inputs_NK[permuted_rows(series_N, rng)]
+    renumbered_NK = inputs_NK[permuted_rows(dataset.series_of_photos(), rng)]
     held_out_FM = np.isin(splits_FM, (splits.VALIDATION, splits.TEST))
     held_out_FM &= dataset.preference_M != 0.5
     held_out_FM &= rng.random(held_out_FM.shape) < MOST_PAIRS / max(int(held_out_FM.sum()), 1)
@@ -149,7 +113,7 @@ def behaviour(data: SplitDataset, inputs_NK: np.ndarray, rng: np.random.Generato
         known = _at_most(np.flatnonzero(~np.isnan(record_N)), rng)
         if len(rows_M2) and len(known) and inputs_NK.shape[1]:
             photos, place_M2 = np.unique(rows_M2, return_inverse=True)
-            nearest, _ = _nearest(renumbered_NK, photos, known)
+            nearest = _nearest(renumbered_NK, photos, known)
             won_a, won_b = record_N[nearest[place_M2.reshape(-1, 2)]].T
             preferred = np.sign(dataset.preference_M[held_out_M] - 0.5)
             hits_M[held_out_M] += 0.5 + 0.5 * np.sign(won_a - won_b) * preferred
@@ -165,46 +129,11 @@ def behaviour(data: SplitDataset, inputs_NK: np.ndarray, rng: np.random.Generato
     return Behaviour(num_pairs, num_series, accuracy, error, z, bool(z > LEAK_Z))
 
 
-def near_duplicates(data: SplitDataset, inputs_NK: np.ndarray) -> NearDuplicates:
-    """Looks for a near training photo of every test photo whose series does not train.
-
-    A series that does is named by `shared_series`.
-    """
-    dataset, splits_FM = data.dataset, data.splits_FM
-    rows_a, rows_b = dataset.pair_rows_M2.T
-    within_M = np.linalg.norm(inputs_NK[rows_a] - inputs_NK[rows_b], axis=1)
-    limit = float(np.quantile(within_M, NEAR_QUANTILE))
-    series_N = _series_of_photos(dataset)
-    num_tested, near = 0, []
-    for split_M in splits_FM:
-        training = np.unique(dataset.pair_rows_M2[split_M == splits.TRAIN])
-        tested = np.unique(dataset.pair_rows_M2[split_M == splits.TEST])
-        tested = tested[~np.isin(series_N[tested], series_N[training])]
-        rng = np.random.default_rng(0)
-        tested, training = _at_most(tested, rng), _at_most(training, rng)
-        if len(tested) and len(training):
-            num_tested += len(tested)
-            nearest, distance = _nearest(inputs_NK, tested, training)
-            for i in np.flatnonzero(distance < limit):
-                pair = (str(dataset.photos[tested[i]]), str(dataset.photos[nearest[i]]))
-                near.append((*pair, float(distance[i])))
-    near.sort(key=lambda example: example[2])
-    return NearDuplicates(
-        num_tested, len(near), limit, inputs_NK.shape[1], tuple(near[:_MOST_EXAMPLES])
-    )
-
-
 def _at_most(photos: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """A sample, so that the distances of a large set take no longer than those of _MOST_PHOTOS."""
     if len(photos) <= _MOST_PHOTOS:
         return photos
     return np.sort(rng.choice(photos, _MOST_PHOTOS, replace=False))
-
-
-def _series_of_photos(dataset: Dataset) -> np.ndarray:
-    series_N = np.zeros(len(dataset.photos), np.int64)
-    series_N[dataset.pair_rows_M2] = dataset.series_M[:, None]
-    return series_N
 
 
 def _records(dataset: Dataset, trains_M: np.ndarray) -> np.ndarray:
@@ -218,29 +147,20 @@ def _records(dataset: Dataset, trains_M: np.ndarray) -> np.ndarray:
     return np.divide(won_N, count_N, out=np.full(num_photos, np.nan), where=count_N > 0)
 
 
-def _nearest(
-    inputs_NK: np.ndarray, photos: np.ndarray, among: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """For each photo the nearest one of some others, and its distance."""
+def _nearest(inputs_NK: np.ndarray, photos: np.ndarray, among: np.ndarray) -> np.ndarray:
+    """For each photo the nearest one of some others."""
     # Its import takes as long as everything else here.
-    from sklearn.metrics import pairwise_distances_argmin_min
+    from sklearn.metrics import pairwise_distances_argmin
 
-    place, distance = pairwise_distances_argmin_min(inputs_NK[photos], inputs_NK[among])
-    return among[place], distance
+    return among[pairwise_distances_argmin(inputs_NK[photos], inputs_NK[among])]
 
 
 def check(case: AuditCase, earlier: Mapping[str, CheckResult]) -> CheckResult:
     """Do held-out pairs know anything of the training pairs?"""
     del earlier
     if not case.seconds_left:
-        return CheckResult(
-            verdict=UNVERIFIED,
-            label=NOT_FINISHED,
-            headline="The time was too short to look for leaks between the splits.",
-            advice="Give more --audit_seconds.",
-            evidence=("Leaks: not looked for, for want of time.",),
-        )
-    found = find_leaks(case.data)
+        return out_of_time("Leaks")
+    found = find_leaks(case.data, case.inputs_NK)
     judged = CheckResult()
     if found.behaviour.leaks:
         judged = CheckResult(
@@ -260,6 +180,13 @@ def check(case: AuditCase, earlier: Mapping[str, CheckResult]) -> CheckResult:
             "on held-out pairs say nothing of new series.",
             advice="Split by series (--split=series), unless this is meant.",
         )
+    elif np.isnan(found.behaviour.z):
+        judged = CheckResult(
+            verdict=UNVERIFIED,
+            label=TOO_FEW_PAIRS,
+            headline="Too few held-out pairs to tell whether the split leaks.",
+            advice="See whether two series show the same scene.",
+        )
     return dataclasses.replace(judged, evidence=tuple(_evidence(found)), facts=found)
 
 
@@ -268,7 +195,7 @@ def _in_words(z: float) -> str:
 
 
 def _evidence(leaking: Leaks) -> list[str]:
-    shared, seen, near = leaking.shared, leaking.behaviour, leaking.near
+    shared, seen = leaking.shared, leaking.behaviour
     lines = []
     if shared.num_series:
         lines.append(
@@ -283,12 +210,5 @@ def _evidence(leaking: Leaks) -> list[str]:
             f"Leaks: with renumbered photos, the nearest training photo predicts "
             f"{100 * seen.accuracy:.1f}% ± {196 * seen.standard_error:.1f} of {seen.num_pairs:,} "
             f"held-out pairs ({_in_words(seen.z)}; a leak above {LEAK_Z})."
-        )
-    if near is not None and near.num_near:
-        test, train, _ = near.examples[0]
-        lines.append(
-            f"Near duplicates: {near.num_near:,} of {near.num_tested:,} test photos are nearer to "
-            f"a training photo of another series than 95% of the pairs are, such as '{test}' and "
-            f"'{train}' ({near.num_inputs} numbers a photo are compared)."
         )
     return lines

@@ -21,7 +21,14 @@ from threadpoolctl import threadpool_limits
 
 from jaxrank import baselines, statistics
 from jaxrank.audit import reference
-from jaxrank.audit.case import FAIL, NOT_FINISHED, UNVERIFIED, AuditCase, CheckResult
+from jaxrank.audit.case import (
+    FAIL,
+    NOT_FINISHED,
+    TOO_FEW_PAIRS,
+    UNVERIFIED,
+    AuditCase,
+    CheckResult,
+)
 from jaxrank.audit.grouped_ridge import ridge_scores
 from jaxrank.audit.projection import components
 from jaxrank.data.dataset import Dataset, permuted_rows
@@ -328,7 +335,7 @@ def _judge(found: Link, earlier: Mapping[str, CheckResult]) -> CheckResult:
     if found.verdict == TOO_FEW:
         return CheckResult(
             verdict=UNVERIFIED,
-            label="too few pairs to tell",
+            label=TOO_FEW_PAIRS,
             headline="Too few pairs to tell whether these labels belong to these photos.",
             advice="Look at twenty pairs by eye, or give --reference.",
         )

@@ -9,7 +9,14 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from jaxrank.audit.case import FAIL, AuditCase, CheckResult
+from jaxrank.audit.case import (
+    FAIL,
+    NO_VERDICT,
+    TOO_FEW_PAIRS,
+    UNVERIFIED,
+    AuditCase,
+    CheckResult,
+)
 from jaxrank.audit.matching import (
     MARGIN_TOLERANCE,
     Agreement,
@@ -356,11 +363,20 @@ def check(case: AuditCase, earlier: Mapping[str, CheckResult]) -> CheckResult:
     """Do the pairs agree with a reference, where there is one?"""
     del earlier
     if case.compared is None:
-        return CheckResult()
+        return CheckResult(verdict=NO_VERDICT)
     found = compare(*case.compared)
     evidence = (f"Beside the reference: {found.sentence}",)
-    if found.fault in (NONE, TOO_FEW):
+    if found.fault == NONE:
         return CheckResult(evidence=evidence, facts=found)
+    if found.fault == TOO_FEW:
+        return CheckResult(
+            verdict=UNVERIFIED,
+            label=TOO_FEW_PAIRS,
+            headline=found.sentence,
+            advice="Give a reference with more pairs of the same photos.",
+            evidence=evidence,
+            facts=found,
+        )
     return CheckResult(
         verdict=FAIL,
         label=found.fault,

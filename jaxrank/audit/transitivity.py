@@ -14,7 +14,7 @@ import pandas as pd
 import scipy.sparse
 
 from jaxrank import statistics
-from jaxrank.audit.case import AuditCase, CheckResult
+from jaxrank.audit.case import NO_VERDICT, AuditCase, CheckResult
 
 # Of the eight ways in which three pairs can turn out, two are circular.
 CHANCE_SHARE = 0.25
@@ -78,7 +78,7 @@ def check(case: AuditCase, earlier: Mapping[str, CheckResult]) -> CheckResult:
     """Evidence only: whether voters agree says nothing of which photos they voted on."""
     del earlier
     found = circular_triads(case.table)
-    return CheckResult(evidence=tuple(_evidence(found)), facts=found)
+    return CheckResult(verdict=NO_VERDICT, evidence=tuple(_evidence(found)), facts=found)
 
 
 def _evidence(triads: Triads) -> list[str]:

@@ -78,12 +78,16 @@ def refuse_empty(values: flags.FlagValues, names: Iterable[str]) -> None:
             raise UserError(f"--{name} is empty")
 
 
+# What is said of --model.
+MODEL_HELP = "folder of a search, for its final model, or of a saved model, EXPERIMENT/model there"
+
+
 def define_model(values: flags.FlagValues) -> None:
     """The flags of every command that applies a saved model."""
     define_strings(
         values,
         {
-            "model": "folder of a saved model: EXPERIMENT/model in the folder of a search",
+            "model": MODEL_HELP,
             "baseline": "in place of a model: signed_sum, or an image-quality number whose "
             "direction is known, such as sharpness; needs no preferences",
             "features": "folder of a feature store, or a file: .parquet, .npz or .csv; without "
@@ -98,8 +102,8 @@ def model_workdir(values: flags.FlagValues, command: str) -> Path:
     refuse_empty(values, ("model", "baseline", "pairs", "features", "series", "workdir"))
     if values.model is None and values.baseline is None:
         raise UserError(
-            "--model is missing: give the folder of a saved model, EXPERIMENT/model of a search, "
-            "or --baseline=signed_sum, which needs none"
+            "--model is missing: give the folder of a search or of a saved model, or "
+            "--baseline=signed_sum, which needs none"
         )
 
     from jaxrank.runner.resume import find_workdir

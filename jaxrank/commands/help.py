@@ -23,10 +23,11 @@ GROUPS = {
     "Extraction": "blocks,"
     + ",".join(option.name for kind in EXTRACTORS.values() for option in kind.options)
     + ",gap_seconds,min_similarity,strict",
-    "Evaluation": "folds,only_folds,num_seeds,seed,split,split_seed,audit,audit_seconds",
+    "Evaluation": "folds,only_folds,num_seeds,seed,split,split_seed,final,final_on,"
+    "audit,audit_seconds",
     "Running": "workdir,resume,extend,retry_failed,dry_run,device,workers,device_profile,"
     "memory_fraction,save_budget",
-    "Output": "out,all,top,json,quiet,verbosity",
+    "Output": "format,out,all,top,json,quiet,verbosity",
 }
 _WIDEST = 100  # longer lines are hard to read
 _INDENT = 22

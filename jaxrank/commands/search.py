@@ -175,7 +175,7 @@ def refuse_several(words: list[str], name: str, default: Any) -> None:
 
 def run(values: flags.FlagValues, config: Config) -> int:
     """Trains a catalogue of experiments side by side, each on the same pairs, and compares them
-    with one-line rules."""
+    with baselines."""
     if values["mode"].present:
         for name in ("experiments", "experiments_csv"):
             if values[name].value is not None:

@@ -66,7 +66,7 @@ def _only_trained(config: ConfigDict) -> ConfigDict:
 
 
 def run(values: flags.FlagValues, config: Config) -> int:
-    """Trains one configuration, and compares it with a linear scorer and one-line rules: a search
+    """Trains one configuration, and compares it with a linear scorer and baselines: a search
     whose only experiment is called 'trained'."""
     given = options_given(values, config) | {"config": config.values, "experiments": [TRAINED]}
     overrides = given.setdefault("overrides", {})

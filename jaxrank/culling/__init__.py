@@ -1,1 +1,1 @@
-"""Picks of a folder, and the marks that photo programs keep. Neither JAX nor PyTorch."""
+"""From a folder of photos to series, picks and sidecars. No photo is ever changed."""

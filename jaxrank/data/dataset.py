@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from jaxrank.data.feature_store import Features, refuse_mixed
+from jaxrank.data.feature_store import Features, Recipe, recipe_of, refuse_mixed
 from jaxrank.data.preferences import Preferences
 from jaxrank.errors import UserError
 
@@ -32,7 +32,7 @@ class Dataset(NamedTuple):
       series_M: int32, index into `series_ids`.
       series_ids: sorted array of text.
       notes: sentences about what was left out, for the log.
-      recipes: of blocks that were made of photos, how (see `feature_store.Extraction.key`).
+      recipes: of blocks that were made of photos, how.
     """
 
     table: pd.DataFrame
@@ -45,12 +45,18 @@ class Dataset(NamedTuple):
     series_M: np.ndarray
     series_ids: np.ndarray
     notes: tuple[str, ...]
-    recipes: Mapping[str, str] = {}
+    recipes: Mapping[str, Recipe] = {}
 
     def column_indices(self, blocks: Sequence[str]) -> np.ndarray:
         """The positions in D of the columns of these blocks."""
         owner = [b for b, columns in self.block_columns.items() for _ in columns]
         return np.flatnonzero(np.isin(owner, list(blocks)))
+
+    def series_of_photos(self) -> np.ndarray:
+        """The series of each photo, int64 [N], an index into `series_ids`."""
+        series_N = np.zeros(len(self.photos), np.int64)
+        series_N[self.pair_rows_M2] = self.series_M[:, None]
+        return series_N
 
     def inputs(self, blocks: Sequence[str], l2_blocks: Sequence[str] = ()) -> np.ndarray:
         """The columns of these blocks, float32 [N, D]; vectors of `l2_blocks` have length 1."""
@@ -147,7 +153,7 @@ def align(pairs: Preferences, features: Features) -> Dataset:
             *_missing_notes(photos, block_rows, kept),
             *_constant_notes(features, features_ND),
         ),
-        recipes={n: b.extraction.key for n, b in features.items() if b.extraction is not None},
+        recipes={n: r for n, b in features.items() if (r := recipe_of(b)) is not None},
     )
 
 
@@ -199,9 +205,7 @@ def permutation_control(dataset: Dataset) -> Dataset:
     What people said then belongs to no photo: in a split by series there is nothing to learn, and
     a scorer is right half of the time. Always the same for the same data.
     """
-    series_N = np.empty(len(dataset.photos), np.int64)
-    series_N[dataset.pair_rows_M2] = dataset.series_M[:, None]
-    place_N = permuted_rows(series_N, np.random.default_rng(0))
+    place_N = permuted_rows(dataset.series_of_photos(), np.random.default_rng(0))
     rows_M2 = place_N[dataset.pair_rows_M2].astype(np.int32)
     images = dict(zip(("image_a", "image_b"), dataset.photos[rows_M2].T, strict=True))
     return dataset._replace(table=dataset.table.assign(**images), pair_rows_M2=rows_M2)

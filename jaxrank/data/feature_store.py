@@ -9,6 +9,7 @@ import hashlib
 import json
 import os
 import re
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -27,6 +28,7 @@ PHOTOS_CSV, SERIES_CSV = "photos.csv", "series.csv"
 _FORMAT = 1
 _KNOWN_ORDER = ("clip", "cnn", "iqa")
 _BLOCK_NAME = re.compile(r"[a-z][a-z0-9_]{0,31}")
+_OPTION = re.compile(r"[a-z][a-z0-9_]{0,31}")
 _HASH = re.compile(r"[0-9a-f]{64}")
 # How far, as a share of a column's deviation, its numbers may move when they are stored.
 _MOST_ROUNDING = 0.07
@@ -36,17 +38,53 @@ Dtype: TypeAlias = Literal["float16", "float32"]
 
 
 class Extraction(NamedTuple):
-    """How a block was made of photos: what decided its rows, and the contents of the photos' files
-    (SHA-256) in their order. Rows of equal recipe and content are equal up to rounding: a network's
-    last bits depend on what stood beside a photo."""
+    """How a block was made of photos. Rows of equal recipe and content are equal up to rounding: a
+    network's last bits depend on what stood beside a photo.
+
+    Attributes:
+      recipe: what decided its rows.
+      photos_sha256: of the photos' files, in their order.
+      options: the flags of `extract` that ask for the recipe, by name; stores of before there were
+        options have none.
+    """
 
     recipe: Mapping[str, Any]
     photos_sha256: Sequence[str]
+    options: Mapping[str, str] = {}
 
     @property
     def key(self) -> str:
         """The recipe, as a hash."""
-        return hashlib.sha256(json.dumps(self.recipe, sort_keys=True).encode()).hexdigest()
+        return _recipe_key(self.recipe)
+
+
+class Recipe(NamedTuple):
+    """How a block was made, whatever the photos.
+
+    Attributes:
+      source: in a few words.
+      recipe, options: see `Extraction`.
+    """
+
+    source: str
+    recipe: Mapping[str, Any]
+    options: Mapping[str, str] = {}
+
+    @property
+    def key(self) -> str:
+        """The recipe, as a hash."""
+        return _recipe_key(self.recipe)
+
+    def flags(self, block: str) -> str:
+        """The flags of `extract` that make this block so, for a shell; empty where unknown."""
+        if not self.options:
+            return ""
+        words = [f"--{name}={shlex.quote(value)}" for name, value in self.options.items()]
+        return " ".join([f"--blocks={block}", *words])
+
+
+def _recipe_key(recipe: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest()
 
 
 class Block(NamedTuple):
@@ -66,6 +104,12 @@ class Block(NamedTuple):
     sha256: str = ""
     caveat: str = ""
     extraction: Extraction | None = None
+
+
+def recipe_of(block: Block) -> Recipe | None:
+    """How the block was made of photos; None where it was not."""
+    made = block.extraction
+    return None if made is None else Recipe(block.source, made.recipe, made.options)
 
 
 # The blocks of a store by name, in the order in which a photo's vector concatenates them.
@@ -261,7 +305,9 @@ def _described(entry: dict[str, Any]) -> Block:
         entry["source"],
         entry["sha256"],
         entry.get("caveat", ""),
-        None if made is None else Extraction(made["recipe"], made["photos_sha256"]),
+        None
+        if made is None
+        else Extraction(made["recipe"], made["photos_sha256"], made.get("options", {})),
     )
 
 
@@ -331,6 +377,15 @@ def _is_extraction(entry: dict[str, Any]) -> bool:
         and _is_text_list(made.get("photos_sha256"))
         and len(made["photos_sha256"]) == len(entry["photos"])
         and all(map(_HASH.fullmatch, made["photos_sha256"]))
+        and are_options(made.get("options", {}))
+    )
+
+
+def are_options(value: object) -> bool:
+    """Whether these can be `Extraction.options`."""
+    return isinstance(value, dict) and all(
+        _OPTION.fullmatch(name) and isinstance(text, str) and tables.is_text(text)
+        for name, text in value.items()
     )
 
 

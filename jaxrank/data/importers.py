@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from safetensors import safe_open
 
 from jaxrank.data.feature_store import (
     Block,
@@ -151,10 +152,6 @@ def read_block_safetensors(
     dimensions, else the one called like the block. Without, every tensor is a photo's vector and
     is called by the photo's name. The other arguments are those of `read_block_npy`.
     """
-    try:
-        from safetensors import safe_open
-    except ImportError:
-        raise UserError(f"{path}: reading it needs safetensors; pip install safetensors") from None
     try:
         reading.check_file(Path(path), reading.ARRAY)
         file = safe_open(path, framework="numpy")

@@ -91,6 +91,7 @@ def _merged(name: str, here: Block, coming: Block, source: Path, store: Path) ->
         extraction = Extraction(
             here.extraction.recipe,
             [*here.extraction.photos_sha256, *(contents[i] for i in new)],
+            here.extraction.options or coming.extraction.options,
         )
     else:
         for i, photo in enumerate(coming.photos):

@@ -5,6 +5,7 @@ Axis letters: N photos.
 
 import dataclasses
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -14,6 +15,35 @@ from jaxrank.data.dataset import SplitDataset
 from jaxrank.evaluation.evaluator import Evaluator, baseline_metrics
 from jaxrank.evaluation.trial_results import TrialResult, metrics_of
 from jaxrank.planning.trials import Trial
+
+
+class Combination(NamedTuple):
+    """How the scores of K members become one:
+
+        (mean_k((s_k - member_mean_k) / member_deviation_k) - mean) / deviation.
+
+    Attributes:
+      member_mean_K, member_deviation_K: float64.
+      mean, deviation: of the members' mean.
+    """
+
+    member_mean_K: np.ndarray
+    member_deviation_K: np.ndarray
+    mean: float
+    deviation: float
+
+    def mean_of_members(self, scores_KN: np.ndarray) -> np.ndarray:
+        """The mean of the standardised scores, float64 [N]."""
+        centred_KN = scores_KN.astype(np.float64) - self.member_mean_K[:, None]
+        return (centred_KN / self.member_deviation_K[:, None]).mean(axis=0)
+
+    def apply(self, scores_KN: np.ndarray) -> np.ndarray:
+        """The combined scores, float32 [N]."""
+        return ((self.mean_of_members(scores_KN) - self.mean) / self.deviation).astype(np.float32)
+
+
+# Of one member: its score as it is.
+SINGLE = Combination(np.zeros(1), np.ones(1), 0.0, 1.0)
 
 
 def ensemble_results(results: Sequence[TrialResult], evaluator: Evaluator) -> list[TrialResult]:
@@ -41,12 +71,7 @@ def ensemble_results(results: Sequence[TrialResult], evaluator: Evaluator) -> li
 
 
 def _of_fold(trial: Trial, results: Sequence[TrialResult], evaluator: Evaluator) -> TrialResult:
-    scores = [
-        standardised(result.scores_N, evaluator.data, trial.fold)
-        for result in results
-        if result.trial.fold == trial.fold
-    ]
-    scores_N = np.mean(scores, axis=0)
+    scores_N, _ = fold_scores(results, evaluator.data, trial.fold)
     metrics = dataclasses.replace(
         metrics_of(trial, epochs_run=0, seconds=0.0),
         measured=baseline_metrics(scores_N, evaluator, [trial.fold]),
@@ -55,11 +80,36 @@ def _of_fold(trial: Trial, results: Sequence[TrialResult], evaluator: Evaluator)
     return TrialResult(trial, metrics, pd.DataFrame(), scores_N, None, ensemble_of)
 
 
-def standardised(scores_N: np.ndarray, data: SplitDataset, fold: int) -> np.ndarray:
-    """Scores of mean 0 and variance 1 over the photos of the fold's training pairs; all zero where
-    these are equal."""
-    pairs = data.rows(fold, splits.TRAIN)
-    trained = scores_N[np.unique(data.dataset.pair_rows_M2[pairs])].astype(np.float64)
-    deviation = trained.std()
-    centred_N = scores_N - trained.mean()
-    return centred_N / deviation if deviation > 0 else np.zeros_like(centred_N)
+def fold_scores(
+    results: Sequence[TrialResult], data: SplitDataset, fold: int
+) -> tuple[np.ndarray, Combination]:
+    """The combined scores [N] of the completed trials of a fold, standardised over the photos of
+    its training pairs."""
+    scores_KN = [r.scores_N for r in results if r.trial.fold == fold and r.metrics.completed]
+    photos = np.unique(data.dataset.pair_rows_M2[data.rows(fold, splits.TRAIN)])
+    return combine(np.stack(scores_KN), photos)
+
+
+def combine(scores_KN: np.ndarray, photos: np.ndarray) -> tuple[np.ndarray, Combination]:
+    """The mean of K members' standardised scores, standardised again, [N]; and by which numbers.
+
+    Args:
+      scores_KN: of each member.
+      photos: those over which mean and deviation are taken. Equal scores become zero.
+    """
+    chosen_KN = scores_KN[:, photos].astype(np.float64)
+    members = SINGLE._replace(
+        member_mean_K=chosen_KN.mean(axis=1), member_deviation_K=_deviations(chosen_KN)
+    )
+    mean_N = members.mean_of_members(chosen_KN)
+    combination = members._replace(
+        mean=float(mean_N.mean()), deviation=float(_deviations(mean_N[None])[0])
+    )
+    return combination.apply(scores_KN), combination
+
+
+def _deviations(values_KN: np.ndarray) -> np.ndarray:
+    """Standard deviations [K]; huge for equal values, which become zero."""
+    deviation_K = values_KN.std(axis=1)
+    rounding_K = 1e-7 * np.abs(values_KN).max(axis=1, initial=0.0)
+    return np.where(deviation_K > rounding_K, deviation_K, np.finfo(np.float32).max)

@@ -85,7 +85,7 @@ def single_leanings(
     """What says something alone: leanings [M] by name.
 
     Of each block, the experiment that reads this block only and validates best; it judges a pair by
-    the trials that the pair tests. Of each one-line rule but chance, its score difference.
+    the trials that the pair tests. Of each baseline but chance, its score difference.
 
     Args:
       results: the trials of the search; its control is left out, too.
@@ -111,11 +111,11 @@ def single_leanings(
         )
         for _, mine in best.values()
     }
-    rules = {
+    beside = {
         name: s for name, s in heuristic_scores(dataset).items() if name not in (CHANCE, *alone)
     }
     return alone | {
-        name: pair_differences(scores_N, dataset.pair_rows_M2) for name, scores_N in rules.items()
+        name: pair_differences(scores_N, dataset.pair_rows_M2) for name, scores_N in beside.items()
     }
 
 

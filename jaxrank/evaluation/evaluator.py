@@ -1,4 +1,4 @@
-"""Metrics of trained trials and of one-line rules, from the scores of all photos.
+"""Metrics of trained trials and of baselines, from the scores of all photos.
 
 A score for each photo is all that an evaluation needs: differences of pairs, accuracy and loss of
 every split follow from it. Axis letters: P trials, N photos, M pairs.

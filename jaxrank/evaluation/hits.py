@@ -24,8 +24,8 @@ class Hits(NamedTuple):
     Attributes:
       names: X of them.
       is_baseline_X: it has no seeds; all are equal.
-      is_candidate_X: it may be selected: trained, no control, and no ensemble, of which no model
-        is saved.
+      is_candidate_X: it may be selected: trained, no control, and no ensemble, which its experiment
+        stands for (the final model is the mean of all its seeds).
       trained_as_X: the entry whose trainings it consists of: its own number, save for an
         ensemble over an experiment's seeds. The hits of an ensemble are the same in every seed.
       hits_XFKS: float32, weighted pairs ordered right (a tie of scores is one half), summed over

@@ -121,12 +121,15 @@ class FewVotes(NamedTuple):
       concentration: a of the beta distribution of the true shares, Beta(a, a).
       one_vote, one_vote_strong, entropy: as in Ceilings, expected given each pair's votes; strong
         is meant of the preferences, not of the true shares.
+      any_vote: the same as `one_vote`, but each pair counted by its votes: the ceiling for
+        agreement with a vote drawn from all votes.
     """
 
     num_pairs: int
     num_strong: int
     concentration: float
     one_vote: float
+    any_vote: float
     one_vote_strong: float
     entropy: float
 
@@ -163,6 +166,7 @@ def few_votes(preference_M: np.ndarray, votes_M: np.ndarray) -> FewVotes | None:
         num_strong=int(strong.sum()),
         concentration=a,
         one_vote=_mean(one_vote),
+        any_vote=float(np.average(one_vote, weights=votes)),
         one_vote_strong=_mean(one_vote[strong]),
         entropy=_mean(_expected_entropy(alpha, beta)),
     )

@@ -89,6 +89,14 @@ class TrialResult(NamedTuple):
     ensemble_of: str = ""
 
 
+def no_history() -> pd.DataFrame:
+    """That of a trial of which no epoch is shown."""
+    return pd.DataFrame(
+        {column: np.zeros(0, int) for column in ("fold", "seed", "epoch")}
+        | {column: np.zeros(0, np.float32) for column in HISTORY_METRICS}
+    )
+
+
 def out_of_memory(trial: Trial, reason: str, num_photos: int) -> TrialResult:
     """The result of a trial that does not fit in memory even alone."""
     metrics = dataclasses.replace(
@@ -97,11 +105,7 @@ def out_of_memory(trial: Trial, reason: str, num_photos: int) -> TrialResult:
         error=f"does not fit in memory ({reason}); make mlp_hidden_dims or batch_size smaller, "
         "or use --retry_failed where more memory is free",
     )
-    history = pd.DataFrame(
-        {column: np.zeros(0, int) for column in ("fold", "seed", "epoch")}
-        | {column: np.zeros(0, np.float32) for column in HISTORY_METRICS}
-    )
-    return TrialResult(trial, metrics, history, np.full(num_photos, np.nan, np.float32), None)
+    return TrialResult(trial, metrics, no_history(), np.full(num_photos, np.nan, np.float32), None)
 
 
 def best_trial(results: Sequence[TrialResult]) -> TrialResult | None:

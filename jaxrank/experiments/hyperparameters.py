@@ -32,6 +32,8 @@ OPTIMIZERS = ("adamw", "sgd")
 SCHEDULES = ("constant", "cosine")
 _NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,98}[A-Za-z0-9_-])?")
 # Files in the folder of a search, where each experiment has a folder, end so.
+# Folders of a search that are no experiments.
+_FOLDERS = ("checkpoints", "final")
 _FILE_ENDINGS = (".csv", ".html", ".json", ".log", ".png", ".txt")
 
 # What a hyperparameter does to the compiled program.
@@ -242,8 +244,8 @@ def check_name(name: str) -> None:
             f"experiment name '{name}': files of a search end so; use a name that does not end "
             f"with {', '.join(_FILE_ENDINGS)}"
         )
-    if name == "checkpoints":
-        raise UserError("experiment name 'checkpoints': the folder of that name is taken")
+    if name in _FOLDERS:
+        raise UserError(f"experiment name '{name}': the folder of that name is taken")
 
 
 def make_experiment(

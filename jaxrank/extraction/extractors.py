@@ -5,6 +5,7 @@ Imports nothing heavy, because the command line defines its flags from EXTRACTOR
 
 import importlib
 import json
+import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -100,6 +101,16 @@ class Options(NamedTuple):
         defaults = {o.name: o.default for kind in EXTRACTORS.values() for o in kind.options}
         return self.values.get(name, defaults[name])
 
+    def of(self, block: str) -> dict[str, str]:
+        """What makes this block, by flag; of a file of weights its name, not where it lies."""
+        found = {} if self.device == "cpu" else {"device": self.device}
+        for o in EXTRACTORS[block].options:
+            value = self.value(o.name)
+            if value is not None:
+                is_file = o.names_weights and os.path.isfile(value)
+                found[o.name] = os.path.basename(value) if is_file else value
+        return found
+
 
 class Extractor(NamedTuple):
     """How a block is made.
@@ -112,6 +123,7 @@ class Extractor(NamedTuple):
       view: what is made of a decoded photo, in a process of its own.
       encode: views [B, ...] -> float32 [B, columns].
       batch: how many views at once.
+      options: the flags that ask for the recipe, by name.
     """
 
     columns: Sequence[str]
@@ -121,6 +133,7 @@ class Extractor(NamedTuple):
     view: "Callable[[Image.Image], np.ndarray]"
     encode: "Callable[[np.ndarray], np.ndarray]"
     batch: int
+    options: Mapping[str, str] = {}
 
 
 def make_extractors(options: Options) -> dict[str, Extractor]:
@@ -139,5 +152,7 @@ def make_extractors(options: Options) -> dict[str, Extractor]:
         extractor: Extractor = module.make_extractor(options)
         recipe = dict(extractor.recipe) | {"decoding": decoding}
         # As it reads back from a manifest, with lists for tuples.
-        extractors[block] = extractor._replace(recipe=json.loads(json.dumps(recipe)))
+        extractors[block] = extractor._replace(
+            recipe=json.loads(json.dumps(recipe)), options=options.of(block)
+        )
     return extractors

@@ -247,7 +247,9 @@ class _Pass:
                 np.stack([rows_of[sha256] for sha256 in contents.values()]),
                 extractor.source,
                 caveat=extractor.caveat,
-                extraction=Extraction(dict(extractor.recipe), list(contents.values())),
+                extraction=Extraction(
+                    dict(extractor.recipe), list(contents.values()), dict(extractor.options)
+                ),
             )
             feature_store.write_block(self._store, block, made)
             self._new[block].end(self._kept[block].keys() | contents.values())

@@ -75,7 +75,7 @@ def evaluate_model(
     min_reviewers: int | None = None,
     series: str | Path | pd.DataFrame | None = None,
 ) -> Evaluation:
-    """Measures a saved model, and one-line rules beside it, on any pairs.
+    """Measures a saved model, and baselines beside it, on any pairs.
 
     Pairs whose photos trained the model, or chose its epoch, are counted apart: on them it looks
     better than it is.
@@ -103,8 +103,8 @@ def evaluate_model(
     dataset = align(checked, {name: store[name] for name in scored.blocks})
     check_finite(scored.scores[dataset.photos])
     scores_N = scored.scores[dataset.photos].to_numpy()
-    rules, notes = _rules(dataset, store)
-    rules.pop(scored.name, None)
+    beside, notes = _baselines(dataset, store)
+    beside.pop(scored.name, None)
     split_M = _how_seen(scored, dataset)
     strength_N, worth = ranking.ground_truth_strength(dataset)
     rows = []
@@ -112,11 +112,11 @@ def evaluate_model(
         chosen = np.flatnonzero(split_M == split)
         if len(chosen):
             photos = ranking.series_photos(dataset, strength_N, chosen)
-            for name, rule_N in {scored.name: scores_N, **rules}.items():
-                row = _measured(rule_N, dataset, chosen, photos)
+            for name, scores_of_N in {scored.name: scores_N, **beside}.items():
+                row = _measured(scores_of_N, dataset, chosen, photos)
                 rows.append({"scorer": name, "split": split} | row)
-            if isinstance(scorer, Model):
-                rows[-len(rules) - 1]["loss"] = _mean_loss(scorer, scores_N, dataset, chosen)
+            if isinstance(scorer, Model) and len(scorer.members) == 1:
+                rows[-len(beside) - 1]["loss"] = _mean_loss(scorer, scores_N, dataset, chosen)
     rows_a, rows_b = dataset.pair_rows_M2.T
     hit, weight = pair_hits(pair_differences(scores_N, dataset.pair_rows_M2), dataset.preference_M)
     predictions = dataset.table[["series_id", "image_a", "image_b", "preference"]].assign(
@@ -163,20 +163,20 @@ def _mean_loss(model: Model, scores_N: np.ndarray, dataset: Dataset, chosen: np.
         pair_differences(scores_N, dataset.pair_rows_M2)[chosen],
         dataset.preference_M[chosen],
         model.card.experiment.margin,
-        log_ties(model.params),
+        log_ties(model.weights.params),
     )
     return float(value[weight > 0].mean()) if (weight > 0).any() else float("nan")
 
 
-def _rules(dataset: Dataset, store: Features) -> tuple[dict[str, np.ndarray], list[str]]:
-    """The one-line rules, also where the model does not read their block."""
+def _baselines(dataset: Dataset, store: Features) -> tuple[dict[str, np.ndarray], list[str]]:
+    """The baselines, also where the model does not read their block."""
     notes = []
     if baselines.IQA_BLOCK in store and baselines.IQA_BLOCK not in dataset.block_columns:
         block = store[baselines.IQA_BLOCK]
         rows = pd.Index(block.photos).get_indexer(pd.Index(dataset.photos))
         if (rows < 0).any():
             notes.append(
-                "no image-quality rules: "
+                "no image-quality baselines: "
                 f"{int((rows < 0).sum()):,} photos have no row in block 'iqa'"
             )
         else:
@@ -184,16 +184,16 @@ def _rules(dataset: Dataset, store: Features) -> tuple[dict[str, np.ndarray], li
                 features_ND=np.asarray(block.values[rows], np.float32),
                 block_columns={baselines.IQA_BLOCK: tuple(block.columns)},
             )
-    rules = baselines.heuristic_scores(dataset)
+    beside = baselines.heuristic_scores(dataset)
     columns = dataset.block_columns.get(baselines.IQA_BLOCK, ())
     if len(baselines.known_columns(columns)) > 1:
         values = dataset.inputs([baselines.IQA_BLOCK])
         everything = np.arange(len(dataset.photos))
-        rules[baselines.SIGNED_SUM] = baselines.signed_sum(columns, values, everything)
-    notes += baselines.heuristic_notes(dataset)
-    if MODEL in rules:  # a column of that name
-        rules[f"{baselines.IQA_BLOCK}:{MODEL}"] = rules.pop(MODEL)
-    return rules, notes
+        beside[baselines.SIGNED_SUM] = baselines.signed_sum(columns, values, everything)
+    notes += baselines.missing_notes(dataset)
+    if MODEL in beside:  # a column of that name
+        beside[f"{baselines.IQA_BLOCK}:{MODEL}"] = beside.pop(MODEL)
+    return beside, notes
 
 
 def _how_seen(scored: Scored, dataset: Dataset) -> np.ndarray:

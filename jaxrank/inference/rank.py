@@ -1,5 +1,6 @@
 """Photos of each series ordered by a saved model, or by a baseline that needs no preferences."""
 
+import math
 from pathlib import Path
 from typing import NamedTuple
 
@@ -10,6 +11,7 @@ from jaxrank.data.feature_store import Features
 from jaxrank.data.inputs import FeaturesInput, load_inputs, read_features
 from jaxrank.data.series import read_series, series_from_frame, series_of_pairs
 from jaxrank.errors import UserError, suggests_keywords
+from jaxrank.evaluation.calibration import CHANCE_LOG_LOSS, Calibration
 from jaxrank.inference.saved_model import SEEN, Model
 from jaxrank.inference.scored import Scored, check_finite, open_scorer, require_embedded, score
 from jaxrank.io import notebook
@@ -21,7 +23,7 @@ class Ranking(NamedTuple):
     """What came of ranking photos.
 
     Attributes:
-      table: `series_id,image,score,rank,pick,p_best`, series by series, the best photo first.
+      table: `series_id,image,score,rank,pick,p_best,keep`, series by series, the best photo first.
       notes: the conclusions: the caveats, and what became of the photos.
       caveats: what a reader of any number must know, such as that the photos are simulated.
     """
@@ -33,6 +35,7 @@ class Ranking(NamedTuple):
     def _repr_html_(self) -> str:
         """What a notebook shows."""
         kinds = {"score": "float64", "rank": "Int64", "pick": "boolean", "p_best": "float64"}
+        kinds["keep"] = "boolean"
         return notebook.result_html(
             "Ranking",
             caveats=self.caveats,
@@ -54,9 +57,11 @@ def rank_photos(
     """Scores every photo, and orders the photos of each series.
 
     `rank` is 1 for the highest score and equal for equal scores; `pick` is true for one photo of
-    a series, of equally good ones the first. `p_best` is the probability that the photo is
-    preferred to all others of its series, by Luce's choice axiom (1959): proportional to
-    exp(slope * score), with the slope that fits the model's validation pairs; NaN by a baseline.
+    a series, of equally good ones the first. `p_best` is the probability that the photo is the best
+    of its series by people's preferences: proportional to exp(pick_slope * score), see
+    `calibration.fit_pick_slope`. It is NaN where there is none: by a baseline, and where the
+    model's probabilities were worse than chance. `keep` marks the photos among which the best is in
+    nine of ten series (`calibration.keep_set`).
 
     Args:
       model: from `load_model`, or its folder.
@@ -104,14 +109,16 @@ def rank_photos(
             f"and are left out, such as '{table['image'][~has_score].iloc[0]}'"
         )
     table = table[has_score].assign(score=scores[table["image"][has_score]].to_numpy())
-    table, order_notes = _ordered(table, scored.slope)
-    notes += order_notes
+    table, order_notes = _ordered(table)
+    table, sure_notes = _with_certainty(table, scored.calibration)
+    notes += [*order_notes, *sure_notes]
     alone = scores[~scores.index.isin(table["image"])]
     if len(alone):
         notes.append(f"{len(alone):,} photos stand in no series: they have a score and no rank")
         rest = pd.DataFrame({"series_id": "", "image": alone.index, "score": alone.to_numpy()})
         table = pd.concat([table.astype(object), rest.astype(object)], ignore_index=True)
-    return Ranking(table[["series_id", "image", "score", "rank", "pick", "p_best"]], notes, caveats)
+    columns = ["series_id", "image", "score", "rank", "pick", "p_best", "keep"]
+    return Ranking(table[columns], notes, caveats)
 
 
 def _seen_photo_notes(scored: Scored) -> list[str]:
@@ -121,8 +128,8 @@ def _seen_photo_notes(scored: Scored) -> list[str]:
     if not seen:
         return []
     return [
-        f"the model has seen {seen:,} of {len(scored.scores):,} photos in training, and knows "
-        "more of them than of new ones"
+        f"the model has seen {seen:,} of {len(scored.scores):,} photos in training: it knows more "
+        "of them than of new ones, and is too sure of them"
     ]
 
 
@@ -138,27 +145,54 @@ def _unscored_notes(scored: Scored, store: Features) -> list[str]:
     ]
 
 
-def _ordered(table: pd.DataFrame, slope: float) -> tuple[pd.DataFrame, list[str]]:
-    """Scored photos, series by series and the best first, with rank, pick and p_best; notes."""
+def _ordered(table: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
+    """Scored photos, series by series and the best first, with rank and pick; notes."""
     place = pd.factorize(table["series_id"])[0]
     table = table.iloc[np.lexsort((-table["score"], place))].reset_index(drop=True)
     groups = table.groupby("series_id", sort=False)
     table["rank"] = groups["score"].rank(method="min", ascending=False).astype(int)
     table["pick"] = ~table["series_id"].duplicated()
-    # A softmax of each series, from its best photo down: nothing overflows.
-    behind = table["score"].astype(np.float64) - groups["score"].transform("max")
-    odds = np.exp(slope * behind)
-    table["p_best"] = odds / odds.groupby(table["series_id"]).transform("sum")
-    notes = []
-    if slope == 0:
-        notes.append(
-            "the model's higher scores were not preferred in its validation pairs: p_best is the "
-            "same for all photos of a series"
-        )
-    if np.isnan(slope):
-        notes.append("p_best is unknown: it takes preferences to know how much a score says")
     best = table["rank"] == 1
     tied = int((best & (best.groupby(table["series_id"]).transform("sum") > 1)).sum())
-    if tied:
-        notes.append(f"{tied:,} photos share the best score of their series: the first is the pick")
-    return table, notes
+    if not tied:
+        return table, []
+    note = f"{tied:,} photos share the best score of their series: the first is the pick"
+    return table, [note]
+
+
+def _with_certainty(
+    table: pd.DataFrame, known: Calibration | None
+) -> tuple[pd.DataFrame, list[str]]:
+    """Ordered photos with p_best and keep, and what is to be said of these.
+
+    Args:
+      table: from `_ordered`.
+      known: of the model; None for a baseline without preferences.
+    """
+    if known is None:
+        unknown = table.assign(p_best=np.nan, keep=pd.array([pd.NA] * len(table), "boolean"))
+        note = "p_best and keep are unknown: it takes preferences to know how much a score says"
+        return unknown, [note]
+    groups = table.groupby("series_id", sort=False)
+    behind = table["score"].astype(np.float64) - groups["score"].transform("max")
+    table = table.assign(keep=-behind <= known.keep_gap)
+    share = f"{100 * known.keep_share:.0f}%"
+    if math.isinf(known.keep_gap):
+        notes = [
+            f"all photos are kept: {known.keep_series} series to calibrate by are too few to keep "
+            f"the best of {share} of series"
+        ]
+    else:
+        notes = [
+            f"keep: the best photo is among those kept in at least {share} of series like those "
+            f"of the search, where {known.keep_size:.1f} were kept on average"
+        ]
+    if not known.holds:
+        notes.append(
+            "no p_best: on pairs that the model had not seen its probabilities were worse than "
+            f"chance (log loss {known.log_loss:.3f}, chance {CHANCE_LOG_LOSS:.3f})"
+        )
+        return table.assign(p_best=np.nan), notes
+    # A softmax of each series, from its best photo down: nothing overflows.
+    odds = np.exp(known.pick_slope * behind)
+    return table.assign(p_best=odds / odds.groupby(table["series_id"]).transform("sum")), notes

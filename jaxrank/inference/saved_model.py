@@ -1,14 +1,16 @@
-"""Saved models: everything needed to score a photo.
+"""Saved models: everything needed to score a photo, in files that any language can read.
 
-A model folder holds `params/` (an Orbax checkpoint of weights and scaling), `model.json` (the
-experiment and the columns it reads), `photos.json` (the photos that it has seen) and
-`checksums.json` (of all other files).
+A model folder holds `model.safetensors` (weights, scaling, and how members are combined),
+`model.json` (what the model is, and its formula), `photos.json` (the photos that it has seen),
+`test_vectors.npz` (inputs and their scores), `README.md` (the model card) and `checksums.json` (of
+the others).
+
+Axis letters: N photos, D columns that the model reads, K members.
 """
 
-import dataclasses
 import hashlib
+import io
 import json
-import math
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,89 +18,66 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-import orbax.checkpoint as ocp
 import pandas as pd
+import safetensors.numpy
 
 from jaxrank.data.dataset import l2_normalised
 from jaxrank.data.feature_store import Block, refuse_mixed
 from jaxrank.data.inputs import FeaturesInput, read_features
-from jaxrank.errors import UserError
-from jaxrank.experiments.hyperparameters import Experiment, default_experiment
-from jaxrank.io import atomic, seal
-from jaxrank.io.documents import read_json
-from jaxrank.losses import LEARN_TIES, LOSSES
-from jaxrank.models import ACTIVATIONS, Scorer
-from jaxrank.scaling import (
-    INPUT_SCALINGS,
-    STANDARD,
-    Scaling,
-    fit_scaling,
-    normal_score_columns,
-)
+from jaxrank.errors import UserError, program
+from jaxrank.inference.model_card import FUNCTION_KEYS, ModelCard, card_document, read_card
+from jaxrank.inference.model_formula import architecture_of, formula_of
+from jaxrank.inference.model_readme import readme
+from jaxrank.inference.model_weights import Combination, from_tensors, tensors_of
+from jaxrank.io import atomic, reading, seal
+from jaxrank.io.documents import read_json, strict_json
 from jaxrank.training.jax_settings import require_usable_jax
 from jaxrank.training.state import InitialWeights
 
-_FORMAT = 5
-_MODEL_JSON, _PHOTOS_JSON = "model.json", "photos.json"
-# The values of its experiment that say which function a model is.
-_FUNCTION_KEYS = ("mlp_hidden_dims", "activation", "use_layernorm", "l2_blocks")
+FORMAT = 6
+MODEL_JSON, WEIGHTS, TEST_VECTORS = "model.json", "model.safetensors", "test_vectors.npz"
+_PHOTOS_JSON, _README = "photos.json", "README.md"
+# The folder of the final model, in that of a search.
+FINAL = "final"
 # How a model may have seen a photo.
 SEEN = ("train", "val")
-_ORBAX_NOTES = 100_000  # bytes that a checkpoint has beside its arrays, generously
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class ModelCard:
-    """What a saved model is, as `model.json` has it.
-
-    Attributes:
-      experiment: its hyperparameters.
-      fold, seed, best_epoch: of the trial; epochs count from 1.
-      slope: the factor that makes its score differences log-odds.
-      caveats: what a reader of any result must know.
-      recipes: by block that was made of photos, how (see `feature_store.Extraction.key`).
-    """
-
-    experiment: Experiment
-    fold: int
-    seed: int
-    best_epoch: int
-    val_accuracy: float
-    slope: float
-    caveats: list[str] = dataclasses.field(default_factory=list)
-    recipes: dict[str, str] = dataclasses.field(default_factory=dict)
-
-    @property
-    def scorer(self) -> Scorer:
-        e = self.experiment
-        return Scorer(e.mlp_hidden_dims, e.activation, e.use_layernorm)
+_MOST_TEST_VECTORS = 16
 
 
 class Model(NamedTuple):
-    """One trained scorer.
+    """A trained scorer: one network, or several whose scores are combined.
 
     Attributes:
       card: what it is.
       block_columns: the blocks it reads, in order, with their column names.
-      params: of a `models.Scorer`.
-      scaling: fitted on its training photos.
+      members: parameters of a `models.Scorer`, and the scaling fitted on its training photos.
+      combination: how the members' scores become one.
       seen: names of the photos that trained it and of those that chose its epoch; when it began
         from another model, that one's too.
     """
 
     card: ModelCard
     block_columns: dict[str, tuple[str, ...]]
-    params: Any
-    scaling: Scaling
-    seen: dict[str, frozenset[str]]
+    members: tuple[InitialWeights, ...]
+    combination: Combination
+    seen: Mapping[str, frozenset[str]]
 
     def __repr__(self) -> str:
         return f"Model({self.card})"  # not its weights
 
     @property
     def weights(self) -> InitialWeights:
-        """Parameters and scaling, for training that begins from this model."""
-        return InitialWeights(self.params, self.scaling)
+        """Parameters and scaling, for training that begins from this model.
+
+        Raises:
+          UserError: it has several members.
+        """
+        if len(self.members) > 1:
+            raise UserError(
+                f"the model is an ensemble of {len(self.members)}, and training begins from one "
+                "network: give the model of one trial, EXPERIMENT/model in the folder of a search"
+            )
+        return self.members[0]
 
     def score(self, features: FeaturesInput) -> pd.Series:
         """Scores of the photos that have a row in every block that the model reads, by name.
@@ -114,12 +93,15 @@ class Model(NamedTuple):
         common: pd.Index | None = None
         for name, columns in self.block_columns.items():
             if name not in store:
-                raise UserError(f"the model reads block '{name}', which the features lack")
+                raise UserError(
+                    f"the model reads block '{name}', which the features lack{self._advice(name)}"
+                )
             block = store[name]
             if tuple(block.columns) != columns:
                 raise UserError(
                     f"block '{name}' does not have the columns of the model's: "
-                    f"{_difference(block.columns, columns)}; make it as for the training"
+                    f"{_difference(block.columns, columns)}"
+                    f"{self._advice(name) or '; make it as for the training'}"
                 )
             self._check_recipe(name, block)
             photos = pd.Index(block.photos)
@@ -136,32 +118,43 @@ class Model(NamedTuple):
             ],
             axis=1,
         )
-        l2_blocks = self.card.experiment.l2_blocks
-        raw_ND = l2_normalised(raw_ND, self.block_columns, l2_blocks)
-        scorer = self.card.scorer
-        scores = jax.jit(scorer.apply)(self.params, self.scaling.apply(raw_ND))
-        return pd.Series(np.asarray(scores), index=common, name="score")
+        return pd.Series(self.score_rows(raw_ND), index=common, name="score")
+
+    def score_rows(self, raw_ND: np.ndarray) -> np.ndarray:
+        """Scores [N] of the blocks' columns side by side, as a store has them; float32."""
+        inputs_ND = l2_normalised(raw_ND, self.block_columns, self.card.experiment.l2_blocks)
+        apply = jax.jit(self.card.scorer.apply)
+        scores = [apply(m.params, m.scaling.apply(inputs_ND)) for m in self.members]
+        return self.combination.apply(np.stack([np.asarray(scores_N) for scores_N in scores]))
 
     def _check_recipe(self, name: str, block: Block) -> None:
         """Columns may have the same names though another network made them."""
         wanted = self.card.recipes.get(name)
-        if wanted is not None and block.extraction is not None and block.extraction.key != wanted:
-            raise UserError(
-                f"block '{name}' ({block.source}) was not made as the one that the model was "
-                "trained on: extract it with the same model, weights and options"
-            )
+        if wanted is None or block.extraction is None or block.extraction.key == wanted.key:
+            return
+        advice = self._advice(name) or "; extract it with the same model, weights and options"
+        raise UserError(
+            f"block '{name}' ({block.source}) was not made as the one that the model was "
+            f"trained on ({wanted.source}){advice}"
+        )
+
+    def _advice(self, name: str) -> str:
+        """How to make a block that the model can read; empty where that is unknown."""
+        recipe = self.card.recipes.get(name)
+        flags = "" if recipe is None else recipe.flags(name)
+        return f"; make it by: {program()} extract {flags}" if flags else ""
 
     @property
     def digest(self) -> str:
         """What the model computes, as a hash."""
         described = (
-            [getattr(self.card.experiment, key) for key in _FUNCTION_KEYS],
+            [getattr(self.card.experiment, key) for key in FUNCTION_KEYS],
             self.block_columns,
         )
         digest = hashlib.sha256(json.dumps(described, sort_keys=True).encode())
-        scaling = _stored(self.scaling).values()
-        for leaf in (*jax.tree.leaves(self.params), *scaling):
-            digest.update(np.ascontiguousarray(leaf).data)
+        for name, array in sorted(tensors_of(self.members, self.combination).items()):
+            digest.update(name.encode())
+            digest.update(array.data)
         return digest.hexdigest()
 
 
@@ -173,173 +166,179 @@ def _difference(columns: Sequence[str], wanted: Sequence[str]) -> str:
     return f"column {place + 1:,} is '{columns[place]}', the model's is '{wanted[place]}'"
 
 
-def save_model(
-    folder: Path,
-    card: ModelCard,
-    block_columns: dict[str, tuple[str, ...]],
-    weights: InitialWeights,
-    seen: Mapping[str, Sequence[str]],
-) -> None:
-    """Writes a model folder, in place of the one that is there; `seen` are photos by how they were
-    seen."""
-    described = dataclasses.asdict(card)
-    record = {"format": _FORMAT, "card": described, "block_columns": block_columns}
-    arrays = {"params": weights.params} | _stored(weights.scaling)
-    size = sum(leaf.nbytes for leaf in jax.tree.leaves(arrays))
-    with atomic.atomic_folder(folder) as new, atomic.disk_errors(folder):
-        # Asked beforehand: on a full disk TensorStore's threads print a traceback for each array.
-        atomic.require_space(new, size + _ORBAX_NOTES)
-        with ocp.StandardCheckpointer() as checkpointer:
-            checkpointer.save((new / "params").absolute(), arrays)
+def save_model(folder: Path, model: Model, raw_ND: np.ndarray) -> None:
+    """Writes a model folder, in place of the one that is there. Equal models have equal files.
+
+    Args:
+      folder: to write.
+      model: of which all members have normal scores of the same columns.
+      raw_ND: float32, rows of training photos as `Model.score_rows` takes them. Some of them are
+        kept, with their scores, to test other implementations.
+    """
+    columns_J = model.members[0].scaling.columns_J
+    assert all(np.array_equal(m.scaling.columns_J, columns_J) for m in model.members)
+    assert (model.combination.member_deviation_K > 0).all()
+    assert model.combination.deviation > 0
+    weights = safetensors.numpy.save(tensors_of(model.members, model.combination))
+    architecture = architecture_of(
+        model.card.experiment, model.block_columns, columns_J.tolist(), len(model.members)
+    )
+    blocks = [
+        {"name": name, "columns": columns, "recipe": _recipe_document(model.card, name)}
+        for name, columns in model.block_columns.items()
+    ]
+    record = {
+        "format": FORMAT,
+        "formula": formula_of(architecture, model.block_columns),
+        "architecture": architecture,
+        "weights_sha256": hashlib.sha256(weights).hexdigest(),
+        "card": card_document(model.card),
+        "blocks": blocks,
+    }
+    seen = {how: sorted(model.seen[how]) for how in SEEN}
+    with atomic.atomic_folder(folder) as new:
+        (new / WEIGHTS).write_bytes(weights)
+        (new / TEST_VECTORS).write_bytes(_test_vectors(model, raw_ND))
         atomic.write_text(new / _PHOTOS_JSON, json.dumps(seen, indent=1) + "\n")
-        atomic.write_text(new / _MODEL_JSON, json.dumps(record, indent=1) + "\n")
+        atomic.write_text(new / MODEL_JSON, strict_json(record))
+        atomic.write_text(new / _README, readme(model.card, architecture, model.block_columns))
         seal.write_seal(new, seal.checksums(new))
 
 
-def _stored(scaling: Scaling) -> dict[str, np.ndarray]:
-    """A scaling by the names that its arrays have in a model folder; an array of no columns can't
-    be stored, and models without normal scores are as those before them."""
-    stored = {"mean": scaling.mean_D, "inv_std": scaling.inv_std_D}
-    if len(scaling.columns_J):
-        stored |= {"knots": scaling.knots_JK, "normal_scores": scaling.scores_JK}
-    return stored
+def _recipe_document(card: ModelCard, name: str) -> dict[str, Any] | None:
+    return card.recipes[name]._asdict() if name in card.recipes else None
+
+
+def _test_vectors(model: Model, raw_ND: np.ndarray) -> bytes:
+    """An archive of `inputs` [N, D] and their `scores` [N], evenly chosen from the rows."""
+    chosen = np.unique(np.linspace(0, len(raw_ND) - 1, _MOST_TEST_VECTORS).astype(int))
+    inputs_ND = np.asarray(raw_ND[chosen], np.float32)
+    file = io.BytesIO()
+    np.savez(file, inputs=inputs_ND, scores=model.score_rows(inputs_ND))
+    return file.getvalue()
 
 
 def load_model(folder: Path | str) -> Model:
     """Loads what `save_model` wrote.
 
+    Args:
+      folder: of a model, or of a search, of which the final model is loaded.
+
     Raises:
       UserError: the folder is not a model of this version, or a file in it has changed.
     """
     require_usable_jax()
-    folder = Path(folder)
-    record = _read(folder / _MODEL_JSON)
-    _check_seal(folder, record)
-    card = _read_card(record)
-    if card is None:
-        inside = folder / "model"
-        hint = (
-            f"did you mean {inside}?"
-            if os.path.isfile(inside / _MODEL_JSON)
-            else "a search writes one as EXPERIMENT/model"
-        )
-        raise UserError(f"{folder}: not a model folder (no usable {_MODEL_JSON}); {hint}")
-    seen = _read(folder / _PHOTOS_JSON)
-    if not isinstance(seen, dict) or not all(_is_names(seen.get(how)) for how in SEEN):
-        raise UserError(f"{folder / _PHOTOS_JSON}: missing or damaged; train the model again")
-    columns = {name: tuple(names) for name, names in record["block_columns"].items()}
-    input_dim = sum(map(len, columns.values()))
-    params = jax.eval_shape(
-        card.scorer.init,
-        jax.random.key(0),
-        jax.ShapeDtypeStruct((1, input_dim), np.float32),
-    )
-    if card.experiment.loss in LEARN_TIES:
-        params |= {"loss": {"log_ties": jax.ShapeDtypeStruct((), np.float32)}}
-    columns_J = normal_score_columns(columns, list(columns), card.experiment.input_scaling)
-    blank = fit_scaling(np.zeros((1, input_dim), np.float32), np.zeros(1, int), columns_J)
-    target = {"params": params} | _stored(blank)
-    shapes = jax.tree.map(lambda leaf: leaf.shape, target)
-    path = (folder / "params").absolute()
+    folder = model_folder(folder)
+    _check_seal(folder)
     try:
-        with ocp.StandardCheckpointer() as checkpointer:
-            stored = checkpointer.metadata(path).item_metadata
-            if jax.tree.map(lambda leaf: leaf.shape, stored.tree) != shapes:
-                raise ValueError(f"they do not have the shapes that {_MODEL_JSON} says")
-            saved = checkpointer.restore(path, target)
-    except (OSError, ValueError, AttributeError) as error:
-        reason = str(error).splitlines()[0][:200]
+        record = read_json(folder / MODEL_JSON)
+        card, columns, columns_J, num_members = _read_record(record)
+    except Exception:  # anything may stand in a file whose checksums were made anew
+        raise UserError(
+            f"{folder}: not a model folder (no usable {MODEL_JSON}); take it from a copy, or "
+            "train it again"
+        ) from None
+    seen = _read_seen(folder / _PHOTOS_JSON)
+    try:
+        weights = reading.read_whole(folder / WEIGHTS, reading.ARRAY)
+        if hashlib.sha256(weights).hexdigest() != record["weights_sha256"]:
+            raise ValueError(f"they are not those of {MODEL_JSON}")
+        tensors = safetensors.numpy.load(weights)
+        input_dim = sum(map(len, columns.values()))
+        members, combination = from_tensors(
+            tensors, card.experiment, input_dim, columns_J, num_members
+        )
+    except Exception as error:  # a damaged header raises many kinds
+        reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
         raise UserError(f"{folder}: the weights can't be read ({reason})") from None
-    return Model(
-        card,
-        columns,
-        saved["params"],
-        Scaling(
-            np.asarray(saved["mean"]),
-            np.asarray(saved["inv_std"]),
-            columns_J,
-            np.asarray(saved.get("knots", blank.knots_JK)),
-            np.asarray(saved.get("normal_scores", blank.scores_JK)),
-        ),
-        {how: frozenset(seen[how]) for how in SEEN},
+    return Model(card, columns, members, combination, seen)
+
+
+def model_folder(folder: Path | str) -> Path:
+    """The folder of a model: the one that is given, or that of a search's final model.
+
+    Raises:
+      UserError: there is no model.
+    """
+    folder = Path(folder)
+    for found in (folder, folder / FINAL):
+        if os.path.isfile(found / MODEL_JSON):
+            return found
+    inside = folder / "model"
+    hint = (
+        f"did you mean {inside}?"
+        if os.path.isfile(inside / MODEL_JSON)
+        else f"a search writes one as EXPERIMENT/model and as {FINAL}"
     )
+    raise UserError(f"{folder}: not a model folder (no usable {MODEL_JSON}); {hint}")
 
 
-def _check_seal(folder: Path, record: Any) -> None:
-    """Refuses a model of another version, and one with a file that is not as it was saved: Orbax
-    would restore other weights, or end with an error of its own."""
-    if not os.path.isfile(folder / _MODEL_JSON):
-        return  # no model at all
-    found = record.get("format", _FORMAT) if isinstance(record, dict) else _FORMAT
-    # Formats before 5 had no seal.
-    if found == _FORMAT or (folder / seal.CHECKSUMS).exists():
-        try:
-            damaged = seal.damage(folder, seal.checksums(folder))
-        except OSError as error:
-            damaged = f"{error.filename} can't be read, {error.strerror}"
-        if damaged:
-            raise UserError(
-                f"{folder}: damaged since it was saved ({damaged}); take it from a copy, or train "
-                "it again"
-            )
-    if found != _FORMAT:
+def _check_seal(folder: Path) -> None:
+    """Refuses a model with a file that is not as it was saved, before any is read, and one of
+    another version. Files that were added, such as a repository's, are nobody's business."""
+    if not os.path.isfile(folder / WEIGHTS):
+        _refuse_other_format(folder)
+    try:
+        damaged = seal.damage(folder, seal.checksums(folder, "*"), may_have_more=True)
+    except OSError as error:
+        damaged = f"{error.filename} can't be read, {error.strerror}"
+    if damaged:
+        raise UserError(
+            f"{folder}: damaged since it was saved ({damaged}); take it from a copy, or train "
+            "it again"
+        )
+    _refuse_other_format(folder)
+
+
+def _refuse_other_format(folder: Path) -> None:
+    try:
+        found = read_json(folder / MODEL_JSON)["format"]
+    except (OSError, ValueError, TypeError, KeyError):
+        return
+    if found != FORMAT:
         raise UserError(
             f"{folder}: a model of another version of jaxrank (format {str(found)[:20]!a}, not "
-            f"{_FORMAT}); train it again"
+            f"{FORMAT}); train it again"
         )
 
 
-def _read(path: Path) -> Any:
-    """What the file says; None where it says nothing."""
+def _read_record(record: Any) -> tuple[ModelCard, dict[str, tuple[str, ...]], np.ndarray, int]:
+    """What a `model.json` says: the card, the columns of each block, which columns become normal
+    scores, the number of members.
+
+    Raises:
+      Exception: of many kinds, where it is not what `save_model` wrote.
+    """
+    columns, recipes = {}, {}
+    for block in record["blocks"]:
+        names = block["columns"]
+        if not (_is_names([block["name"]]) and _is_names(names) and names):
+            raise ValueError("a block without columns")
+        columns[block["name"]] = tuple(names)
+        recipes[block["name"]] = block["recipe"]
+    if not columns or len(columns) != len(record["blocks"]):
+        raise ValueError("no blocks, or two of one name")
+    card = read_card(record["card"], recipes)
+    said = record["architecture"]
+    chosen, num_members = said["normal_score_columns"], said["members"]
+    width = sum(map(len, columns.values()))
+    if not all(type(place) is int and 0 <= place < width for place in chosen):
+        raise ValueError("normal scores of columns that there are not")
+    if type(num_members) is not int or num_members < 1 or sorted({*chosen}) != chosen:
+        raise ValueError("a damaged architecture")
+    if architecture_of(card.experiment, columns, chosen, num_members) != said:
+        raise ValueError("the architecture is not that of the experiment")
+    return card, columns, np.array(chosen, np.int32), num_members
+
+
+def _read_seen(path: Path) -> dict[str, frozenset[str]]:
     try:
-        return read_json(path)
+        seen = read_json(path)
     except (OSError, ValueError):
-        return None
-
-
-def _read_card(record: Any) -> ModelCard | None:
-    """The card in the content of a `model.json`; None where that is not one of this version."""
-    try:
-        if record["format"] != _FORMAT or not record["block_columns"]:
-            return None
-        values = dict(record["card"])
-        saved = values.pop("experiment")
-        if not saved.keys() >= {"name", "blocks", "loss", "margin", *_FUNCTION_KEYS}:
-            return None
-        # Hyperparameters that are newer than the model have their defaults, which change nothing;
-        # models before there were normal scores have none.
-        defaults = dataclasses.asdict(default_experiment("default")) | {"input_scaling": STANDARD}
-        experiment: dict[str, Any] = defaults | {
-            name: tuple(value) if isinstance(value, list) else value
-            for name, value in saved.items()
-        }
-        card = ModelCard(experiment=Experiment(**experiment), **values)
-        sound = all(_is_names(names) and names for names in record["block_columns"].values())
-        return card if sound and _is_sound(card) else None
-    except (TypeError, KeyError, AttributeError, ValueError):
-        return None
-
-
-def _is_sound(card: ModelCard) -> bool:
-    e = card.experiment
-    return (
-        isinstance(e.mlp_hidden_dims, tuple)
-        and all(type(width) is int and width > 0 for width in e.mlp_hidden_dims)
-        and e.activation in tuple(ACTIVATIONS)
-        and isinstance(e.use_layernorm, bool)
-        and isinstance(e.l2_blocks, tuple)
-        and _is_names(list(e.l2_blocks))
-        and e.input_scaling in INPUT_SCALINGS
-        and e.loss in tuple(LOSSES)
-        and isinstance(e.margin, float)
-        and all(isinstance(number, int) for number in (card.fold, card.seed, card.best_epoch))
-        and isinstance(card.val_accuracy, float)
-        and isinstance(card.slope, float)
-        and 0 <= card.slope < math.inf
-        and _is_names(card.caveats)
-        and isinstance(card.recipes, dict)
-        and _is_names(list(card.recipes.values()))
-    )
+        seen = None
+    if not isinstance(seen, dict) or not all(_is_names(seen.get(how)) for how in SEEN):
+        raise UserError(f"{path}: missing or damaged; train the model again")
+    return {how: frozenset(seen[how]) for how in SEEN}
 
 
 def _is_names(value: Any) -> bool:

@@ -11,6 +11,7 @@ from jaxrank import baselines
 from jaxrank.data.feature_store import Features
 from jaxrank.data.inputs import SIMULATED, block_caveats
 from jaxrank.errors import UserError
+from jaxrank.evaluation.calibration import Calibration
 from jaxrank.inference.saved_model import SEEN, Model, load_model
 
 # The name of a model among the scorers.
@@ -24,7 +25,7 @@ class Scored(NamedTuple):
       name: MODEL, or of the baseline.
       scores: by photo, of those that have a row in all `blocks`.
       blocks: that were read.
-      slope: see `ModelCard`; NaN for a baseline, whose scores are no log-odds.
+      calibration: of a model; a baseline's scores say nothing of preferences.
       seen: see `Model`; a baseline has seen no photo.
       caveats: of the data and of the model.
       notes: what a baseline does.
@@ -33,7 +34,7 @@ class Scored(NamedTuple):
     name: str
     scores: pd.Series
     blocks: tuple[str, ...]
-    slope: float
+    calibration: Calibration | None
     seen: Mapping[str, frozenset[str]]
     caveats: list[str]
     notes: list[str]
@@ -67,11 +68,11 @@ def score(scorer: Model | str, store: Features, *, simulated: bool) -> Scored:
     Raises:
       UserError: the features are not those that the scorer reads.
     """
-    notes, trained, slope = [], [], float("nan")
+    notes, trained, calibration = [], [], None
     seen: Mapping[str, frozenset[str]] = {how: frozenset() for how in SEEN}
     if isinstance(scorer, Model):
         name, scores, seen = MODEL, scorer.score(store), scorer.seen
-        blocks, slope = tuple(scorer.block_columns), scorer.card.slope
+        blocks, calibration = tuple(scorer.block_columns), scorer.card.calibration
         trained = [f"the model's training: {caveat}" for caveat in scorer.card.caveats]
     else:
         name, blocks = scorer, (baselines.IQA_BLOCK,)
@@ -82,7 +83,7 @@ def score(scorer: Model | str, store: Features, *, simulated: bool) -> Scored:
         *trained,
         *block_caveats({block: store[block] for block in blocks}),
     ]
-    return Scored(name, scores, blocks, slope, seen, caveats, notes)
+    return Scored(name, scores, blocks, calibration, seen, caveats, notes)
 
 
 def _baseline_scores(name: str, store: Features) -> tuple[pd.Series, str]:

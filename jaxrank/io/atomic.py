@@ -115,12 +115,6 @@ def disk_errors(folder: Path) -> Iterator[None]:
         raise OSError(errno.EIO, reason, str(folder)) from error
 
 
-def require_space(folder: Path, size: int) -> None:
-    """Raises OSError where the disk has no room for so many bytes."""
-    if shutil.disk_usage(folder).free < size:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder))
-
-
 @contextmanager
 def sole_writer(folder: Path) -> Iterator[None]:
     """Makes the folder and holds its lock, which the system releases when the process ends.

@@ -76,8 +76,9 @@ def make_cohort(
         width = min(common.batch_size, max(len(np.unique(s)) for s in folds.train_series))
     else:  # near-equal batches
         width = max(-(-len(series) // num_batches) for series in folds.train_series)
-    val_chunks = -(-folds.most_val // SCORING_CHUNK)
-    val_width = -(-folds.most_val // val_chunks)
+    most_val = max(folds.most_val, 1)  # there are none where all pairs train
+    val_chunks = -(-most_val // SCORING_CHUNK)
+    val_width = -(-most_val // val_chunks)
     input_dim = len(dataset.column_indices(common.blocks))
     columns_J = normal_score_columns(dataset.block_columns, common.blocks, common.input_scaling)
     # Of normal scores each fold has its own.

@@ -73,8 +73,9 @@ def _notes(name: str, strengths: pd.DataFrame, measured: calibration.Reliability
     if not np.isfinite([measured.log_loss, measured.entropy, measured.calibration_error]).all():
         return lines
     by_chance = measured.calibration_error_by_chance
+    worse = "worse than " if measured.log_loss > calibration.CHANCE_LOG_LOSS else ""
     lines.append(
-        f"As probabilities: log loss {measured.log_loss:.3f} (chance "
+        f"As probabilities: log loss {measured.log_loss:.3f} ({worse}chance "
         f"{calibration.CHANCE_LOG_LOSS:.3f}, floor {measured.entropy:.3f}), calibration error "
         f"{100 * measured.calibration_error:.1f} points"
         + ("." if np.isnan(by_chance) else f" ({100 * by_chance:.1f} by chance).")

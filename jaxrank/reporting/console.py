@@ -12,7 +12,7 @@ from jaxrank.evaluation.trial_results import COMPLETED
 from jaxrank.experiments.hyperparameters import HYPERPARAMETERS, Experiment
 from jaxrank.planning.cohort import Cohort
 from jaxrank.reporting.fitted_table import Column, print_fitted, show_lines
-from jaxrank.reporting.summary import ENSEMBLE, HEURISTIC, PARTIAL, SUMMARY_CSV, percent
+from jaxrank.reporting.summary import BASELINE, ENSEMBLE, PARTIAL, SUMMARY_CSV, percent
 
 # Photos that are shown where nobody asks for more.
 _FIRST_PHOTOS = 12
@@ -46,7 +46,7 @@ def print_summary(
       caveats: what must be read before any number.
       top: so many experiments are shown.
     """
-    trained = summary["status"] != HEURISTIC
+    trained = summary["status"] != BASELINE
     hidden = summary[trained].iloc[top:]
     shown = summary.drop(index=hidden.index)
     rows = shown.astype(object).where(shown.notna(), None).to_dict("records")
@@ -109,7 +109,7 @@ def _value(value: Any) -> str:
 
 
 def _note(row: Mapping[str, Any], caveats: Sequence[str]) -> str:
-    if row["status"] == HEURISTIC:
+    if row["status"] == BASELINE:
         return _BASELINE_NOTE
     if row["status"] == ENSEMBLE:
         return str(row["notes"]).partition(";")[0]
@@ -237,8 +237,9 @@ def print_ranking(console: Console, ranking: pd.DataFrame, *, everything: bool) 
         Column("pick", ["*" if row["pick"] else "" for row in rows]),
         Column(
             "p_best",
-            ["" if row["p_best"] is None else f"{row['p_best']:.3f}" for row in rows],
+            ["" if row["p_best"] is None else f"{row['p_best']:.2f}" for row in rows],
         ),
+        Column("keep", ["*" if row["keep"] else "" for row in rows]),
     ]
     print_fitted(console, columns, "rankings.csv")
     photos, series = len(ranking) - len(shown), _num_series(ranking) - _num_series(shown)

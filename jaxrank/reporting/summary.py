@@ -50,7 +50,7 @@ TRIAL_COLUMNS = [
 # Means over an experiment's completed trials.
 _MEANS = ["epochs_run", "best_epoch", *_SUMMARY_METRICS, "duration_seconds"]
 # The status of an experiment, besides COMPLETED and FAILED: PARTIAL where some trials failed.
-PARTIAL, SKIPPED, HEURISTIC = "partial", "skipped", "rule"
+PARTIAL, SKIPPED, BASELINE = "partial", "skipped", "baseline"
 # Of the mean of several seeds' scores.
 ENSEMBLE = "ensemble"
 TRIALS_CSV, SUMMARY_CSV, RESULTS_JSON = "trials.csv", "summary.csv", "results.json"
@@ -61,18 +61,18 @@ def summarise(
     skipped: Mapping[str, str],
     trials: pd.DataFrame,
     parameters: Mapping[str, int],
-    rules: Mapping[str, Mapping[str, Any]],
+    baselines: Mapping[str, Mapping[str, Any]],
     caveats: Sequence[str],
     ensembles: Sequence[TrialResult] = (),
 ) -> pd.DataFrame:
-    """One row an experiment, ensemble or rule, sorted by validation accuracy and never by test.
+    """One row an experiment, ensemble or baseline, sorted by validation accuracy and never by test.
 
     Args:
       experiments: all that the launch named, in order.
       skipped: by experiment, why it was not trained.
       trials: the rows of `trials.csv`.
       parameters: by experiment.
-      rules: by baseline, its metrics and `notes`.
+      baselines: by baseline, its metrics and `notes`.
       caveats: what stands in the notes of every row.
       ensembles: a result a fold, from `ensembles.ensemble_results`.
     """
@@ -105,8 +105,8 @@ def summarise(
         rows.append(row)
         ensemble = [r for r in ensembles if r.ensemble_of == e.name]
         rows += _ensemble_rows(row, ensemble, done["seed"].nunique())
-    for name, metrics in rules.items():
-        rows.append({"experiment_name": name, "status": HEURISTIC} | dict(metrics))
+    for name, metrics in baselines.items():
+        rows.append({"experiment_name": name, "status": BASELINE} | dict(metrics))
     summary = pd.DataFrame(rows)
     summary["notes"] = ["; ".join(filter(None, [n, *caveats])) for n in summary["notes"]]
     summary["train_val_gap"] = summary["train_accuracy"] - summary["val_accuracy"]
@@ -136,7 +136,7 @@ def _ensemble_rows(
         "num_seeds": num_seeds,
         "num_folds": len(results),
         "parameters": None if parameters is None else num_seeds * parameters,
-        "notes": "mean of the standardised scores of the seeds of each fold; no model is saved",
+        "notes": "mean of the standardised scores of the seeds of each fold",
     }
     measured = pd.DataFrame([r.metrics.measured for r in results])
     return [{key: row[key] for key in kept} | own | measured.mean().to_dict()]
@@ -180,7 +180,7 @@ def read_results_json(path: Path) -> dict[str, Any]:
 
 def nothing_came_out(summary: pd.DataFrame) -> bool:
     """Whether no experiment of the launch, the references apart, has a completed trial."""
-    asked = summary[(summary["status"] != HEURISTIC) & ~summary["experiment_name"].isin(REFERENCES)]
+    asked = summary[(summary["status"] != BASELINE) & ~summary["experiment_name"].isin(REFERENCES)]
     return not asked["status"].isin([COMPLETED, PARTIAL]).any()
 
 

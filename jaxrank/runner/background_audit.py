@@ -50,7 +50,13 @@ def _audit_in_thread(
         log.warning("the audit crashed; this is a bug in jaxrank, please report it", exc_info=True)
         headline = "The audit crashed: nobody knows whether labels and photos belong together."
         return checks.Audit(
-            case.WARN, "audit crashed", headline, "Look at twenty pairs by eye.", [], {}
+            verdict=case.WARN,
+            label="audit crashed",
+            headline=headline,
+            advice="Look at twenty pairs by eye.",
+            evidence=[],
+            facts={},
+            verdicts={},
         )
     checks.write_audit(folder, found)
     log.info("the audit took %.1f s", time.perf_counter() - start)

@@ -8,11 +8,13 @@ import pandas as pd
 
 from jaxrank.data import splits
 from jaxrank.data.dataset import Dataset
-from jaxrank.evaluation.calibration import fit_slope
+from jaxrank.evaluation.calibration import Calibration, fit_pick_slope, fit_slope, keep_set
+from jaxrank.evaluation.ensembles import SINGLE
 from jaxrank.evaluation.evaluator import Evaluator, predictions
 from jaxrank.evaluation.hits import pooled_accuracy
 from jaxrank.evaluation.trial_results import TrialResult, best_trial
-from jaxrank.inference.saved_model import SEEN, ModelCard, save_model
+from jaxrank.inference.model_card import Evidence, ModelCard
+from jaxrank.inference.saved_model import SEEN, Model, save_model
 from jaxrank.io import atomic, documents
 from jaxrank.io.tables import write_frame
 from jaxrank.metrics import pair_differences
@@ -80,30 +82,57 @@ def _save_best(
     assert best.weights is not None, "the best trial's weights were dropped"
     experiment = best.trial.experiment
     dataset, split_M = evaluator.dataset, evaluator.splits_FM[best.trial.fold]
-    validated = split_M == splits.VALIDATION
-    difference_M = pair_differences(best.scores_N, dataset.pair_rows_M2)
-    slope = fit_slope(difference_M[validated], dataset.preference_M[validated])
     assert best.metrics.best_epoch is not None
+    trained = split_M == splits.TRAIN
+    photos = np.unique(dataset.pair_rows_M2[trained])
     card = ModelCard(
         experiment=experiment,
         fold=best.trial.fold,
-        seed=best.trial.seed,
-        best_epoch=best.metrics.best_epoch,
+        seeds=(best.trial.seed,),
+        epochs=(best.metrics.best_epoch,),
         val_accuracy=best.metrics.measured["val_accuracy"],
-        slope=slope,
+        calibration=_calibrated(best, evaluator),
+        evidence=Evidence(
+            num_pairs=int(trained.sum()),
+            num_series=len(np.unique(dataset.series_M[trained])),
+            num_photos=len(photos),
+        ),
         caveats=list(caveats),
-        recipes={name: key for name, key in dataset.recipes.items() if name in experiment.blocks},
+        recipes={name: r for name, r in dataset.recipes.items() if name in experiment.blocks},
     )
     columns = {name: dataset.block_columns[name] for name in experiment.blocks}
-    save_model(folder, card, columns, best.weights, _photos_seen(dataset, split_M, seen_before))
+    seen = photos_seen(dataset, split_M, seen_before)
+    model = Model(card, columns, (best.weights,), SINGLE, seen)
+    save_model(folder, model, dataset.inputs(experiment.blocks)[photos])
 
 
-def _photos_seen(
+def _calibrated(best: TrialResult, evaluator: Evaluator) -> Calibration:
+    """By the validation pairs alone; that of the final model has more pairs, and takes longer."""
+    dataset, fold = evaluator.dataset, best.trial.fold
+    pairs, photos = evaluator.data.rows(fold, splits.VALIDATION), evaluator.photos
+    scored = [(best.scores_N, photos[fold, splits.VALIDATION])]
+    gap, size, num_series = keep_set(scored)
+    return Calibration(
+        slope=fit_slope(
+            pair_differences(best.scores_N, dataset.pair_rows_M2[pairs]),
+            dataset.preference_M[pairs],
+        ),
+        pick_slope=fit_pick_slope(scored),
+        num_pairs=len(pairs),
+        num_series=len(np.unique(dataset.series_M[pairs])),
+        keep_gap=gap,
+        keep_size=size,
+        keep_series=num_series,
+        source=f"validation pairs of fold {fold}",
+    )
+
+
+def photos_seen(
     dataset: Dataset, split_M: np.ndarray, seen_before: Mapping[str, Iterable[str]]
-) -> dict[str, list[str]]:
+) -> dict[str, frozenset[str]]:
     """Names of the photos that trained a model, and of those that chose its epoch."""
     seen = {}
     for how, split in zip(SEEN, (splits.TRAIN, splits.VALIDATION), strict=True):
         photos = dataset.photos[np.unique(dataset.pair_rows_M2[split_M == split])]
-        seen[how] = sorted({*photos.tolist(), *seen_before.get(how, ())})
+        seen[how] = frozenset(photos.tolist()) | frozenset(seen_before.get(how, ()))
     return seen

@@ -26,6 +26,8 @@ SPLIT_SEED = 42
 SAVE_BUDGET = 0.05
 # Of --folds: leave one series out.
 EACH_SERIES = "series"
+# What a final model may be trained on.
+USABLE, ALL_SERIES = FINAL_ON = ("usable", "all")
 # What becomes of the audit.
 WARN, REFUSE, OFF = AUDITS = ("warn", "refuse", "off")
 
@@ -55,6 +57,10 @@ class SearchOptions:
       photo_name, min_agreement, min_reviewers, series: see `preferences.read_preferences`.
       init_from: a saved model's folder; every experiment but the references begins from it.
       memory_fraction: the share of the device's memory that one cohort may take.
+      final: the entry of the table that becomes the final model, an experiment or a baseline; by
+        default the selected experiment, or the strongest baseline where that is as good.
+      final_on: USABLE leaves the test series of a search without folds out of the final model;
+        ALL_SERIES does not.
       device_profile: as `read_device_profile` returns it; by default the built-in one.
     """
 
@@ -102,6 +108,16 @@ class SearchOptions:
     memory_fraction: float = _option(
         MEMORY_FRACTION, "share of the device's memory that a cohort may take"
     )
+    final: str = _option(
+        "",
+        "experiment or baseline that becomes the final model, final/ (default: the selected "
+        "experiment, or the strongest baseline where that is as good)",
+    )
+    final_on: str = _option(
+        USABLE,
+        "series that train the final model: usable, all but the test series of a search without "
+        "folds; all",
+    )
     device_profile: Mapping[str, Any] | None = None
 
     @property
@@ -133,6 +149,8 @@ class SearchKeywords(TypedDict, total=False):
     series: "str | Path | pd.DataFrame | None"
     init_from: str | Path | None
     memory_fraction: float
+    final: str
+    final_on: str
     device_profile: Mapping[str, Any] | None
 
 

@@ -22,11 +22,12 @@ from jaxrank.data.inputs import (
     block_caveats,
     load_inputs,
 )
-from jaxrank.errors import UserError
+from jaxrank.errors import UserError, did_you_mean
 from jaxrank.experiments.config_files import check_config
 from jaxrank.experiments.few_pairs import automatic, follow_steps
 from jaxrank.experiments.hyperparameters import (
     ALL_BLOCKS,
+    LINEAR,
     Experiment,
     choose_names,
     read_experiments,
@@ -36,7 +37,13 @@ from jaxrank.inference.saved_model import Model
 from jaxrank.planning import costs, planner
 from jaxrank.planning.cohort import Cohort
 from jaxrank.planning.trials import Trial, make_trials
-from jaxrank.runner.options import SearchKeywords, SearchOptions, make_options, with_options
+from jaxrank.runner.options import (
+    FINAL_ON,
+    SearchKeywords,
+    SearchOptions,
+    make_options,
+    with_options,
+)
 from jaxrank.runner.splitting import split_data
 from jaxrank.runner.warm_start import begin_from
 from jaxrank.training.jax_settings import require_usable_jax
@@ -147,6 +154,7 @@ def prepare(
     data, split_notes = split_data(inputs.pairs.table, dataset, chosen)
 
     _refuse_names_of_baselines(names, dataset)
+    _check_final(chosen, names, dataset)
     resolved = [resolve_blocks(e, list(dataset.block_columns)) for e in wanted]
     resolved, step_notes = _with_enough_steps(resolved, config, chosen.overrides or {}, data)
     skipped = _skipped(resolved, wanted, dataset)
@@ -236,6 +244,19 @@ def _refuse_names_of_baselines(names: Sequence[str], dataset: Dataset) -> None:
             )
 
 
+def _check_final(options: SearchOptions, names: Sequence[str], dataset: Dataset) -> None:
+    if options.final_on not in FINAL_ON:
+        raise UserError(
+            f"--final_on={options.final_on}: unknown.{did_you_mean(options.final_on, FINAL_ON)}"
+        )
+    known = [*names, LINEAR, *baselines.saved_names(dataset)]
+    if options.final and options.final not in known:
+        raise UserError(
+            f"--final={options.final}: neither an experiment of this search nor a baseline that "
+            f"scores photos.{did_you_mean(options.final, known)}"
+        )
+
+
 def _trained_folds(only_folds: Sequence[int], num_folds: int) -> list[int]:
     outside = [fold for fold in only_folds if not 0 <= fold < num_folds]
     if outside:
@@ -269,7 +290,7 @@ def _summarise(inputs: Inputs, dataset: Dataset, split: str, notes: Sequence[str
         series=len(dataset.series_ids),
         photos=len(dataset.photos),
         blocks={name: len(columns) for name, columns in dataset.block_columns.items()},
-        notes=[*dataset.notes, *baselines.heuristic_notes(dataset), *notes],
+        notes=[*dataset.notes, *baselines.missing_notes(dataset), *notes],
     )
 
 

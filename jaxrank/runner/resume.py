@@ -167,10 +167,13 @@ def plan_search(
         limit = memory_limit(prepared.launch["memory_fraction"])
         cohorts = planner.make_cohorts(more, prepared.split_data, limit, prepared.profile)
         record = extended_manifest(record, prepared, cohorts)
-    elif ready.missing or (ready.waiting and (extend or retry_failed)):
+    final = {key: prepared.launch[key] for key in ("final", "final_on")}
+    other_final = any(record.launch.get(key, value) != value for key, value in final.items())
+    if ready.missing or other_final or (ready.waiting and (extend or retry_failed)):
         record = record._replace(finished=False)
     # Files may have moved: what counts is their content.
     moved = {key: prepared.launch[key] for key in ("pairs", "features", "series", "init_from")}
+    moved |= final
     return ready._replace(record=record._replace(launch=record.launch | moved))
 
 

@@ -53,6 +53,7 @@ from jaxrank.reporting.summary import (
 from jaxrank.runner import signals
 from jaxrank.runner.background_audit import Auditor, audit_of
 from jaxrank.runner.experiment_output import TEST_RESULTS_JSON
+from jaxrank.runner.final_model import write_final
 from jaxrank.runner.manifest import read_manifest, write_manifest
 from jaxrank.runner.options import (
     AUDITS,
@@ -277,15 +278,15 @@ def _run(
     if (signal_number := stop_signal()) is not None:  # it came after the last time of asking
         raise Stopped(folder, signal_number)
     ready = ready._replace(prepared=auditor.beside(ready.prepared))
-    result = _report(folder, ready, evaluator)
+    result = _report(folder, ready, evaluator, saver)
     write_manifest(folder, ready.record._replace(finished=True, files=list_files(folder)))
     log.info("%s", saver.account())
     log.info("done in %.1f s", time.perf_counter() - start)
     return result
 
 
-def _report(folder: Path, ready: Workspace, evaluator: Evaluator) -> SearchResult:
-    """Compares what was trained, and writes tables, figures and sentences."""
+def _report(folder: Path, ready: Workspace, evaluator: Evaluator, saver: Saver) -> SearchResult:
+    """Compares what was trained, and writes tables, figures, sentences and the final model."""
     prepared = ready.prepared
     results = [ready.results[trial.key] for trial in prepared.trials]
     trials = pd.DataFrame([r.metrics.as_row() for r in results]).reindex(columns=TRIAL_COLUMNS)
@@ -308,6 +309,18 @@ def _report(folder: Path, ready: Workspace, evaluator: Evaluator) -> SearchResul
     ceiling = _ceiling(prepared, evaluator)
     caveats = prepared.data.caveats
     section = write_sections(Report(folder, results, evaluator, ranking, summary, caveats, ceiling))
+    final_notes = write_final(
+        folder,
+        prepared,
+        results,
+        beside,
+        ranking,
+        evaluator,
+        ceiling,
+        ready.record.data_and_splits,
+        saver,
+    )
+    notes = [*section.notes, *final_notes]
     data_notes = describe(prepared)
     experiments = [dataclasses.asdict(e) for e in prepared.experiments]
     tables.write_frame(folder / TRIALS_CSV, trials)
@@ -317,14 +330,14 @@ def _report(folder: Path, ready: Workspace, evaluator: Evaluator) -> SearchResul
         {
             "data": dataclasses.asdict(prepared.data),
             "data_notes": data_notes,
-            "notes": section.notes,
+            "notes": notes,
             "conclusions": section.facts,
             "experiments": experiments,
             "summary": summary.to_dict("records"),
             "trials": trials.to_dict("records"),
         },
     )
-    return SearchResult(folder, summary, trials, section.notes, data_notes, caveats, experiments)
+    return SearchResult(folder, summary, trials, notes, data_notes, caveats, experiments)
 
 
 def _ceiling(prepared: Prepared, evaluator: Evaluator) -> dict[str, float] | None:
@@ -350,7 +363,7 @@ def _summarise(
 ) -> pd.DataFrame:
     """The table `summary.csv` with means over trials and without its intervals."""
     folds = prepared.trained_folds
-    rules: dict[str, dict[str, Any]] = {
+    measured: dict[str, dict[str, Any]] = {
         name: {"notes": baseline.note}
         | (
             position_metrics(evaluator, folds)
@@ -364,7 +377,7 @@ def _summarise(
         prepared.skipped,
         trials,
         parameters,
-        rules,
+        measured,
         prepared.data.caveats,
         ensembles,
     )

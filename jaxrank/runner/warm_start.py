@@ -15,6 +15,7 @@ from jaxrank.experiments.hyperparameters import (
     Experiment,
 )
 from jaxrank.inference.saved_model import SEEN, Model, load_model
+from jaxrank.scaling import normal_score_columns
 
 
 def begin_from(
@@ -51,7 +52,12 @@ def check_start(
     experiments: Sequence[Experiment],
     data: SplitDataset,
 ) -> None:
-    """Refuses to begin from a model of another shape, or from one that knows the answers."""
+    """Refuses to begin from several models, from one of another shape, or from one that knows the
+    answers."""
+    try:
+        scaling = start.weights.scaling
+    except UserError as error:
+        raise UserError(f"--init_from={folder}: {error}") from None
     for e in experiments:
         if e.name in REFERENCES:
             continue
@@ -67,12 +73,18 @@ def check_start(
                 f"--init_from={folder}: experiment '{e.name}' does not read the columns that the "
                 f"model reads (blocks {','.join(start.block_columns)})"
             )
+        columns_J = normal_score_columns(start.block_columns, e.blocks, e.input_scaling)
+        if not np.array_equal(scaling.columns_J, columns_J):
+            raise UserError(
+                f"--init_from={folder}: the model has normal scores of other columns than "
+                f"experiment '{e.name}'; begin from a model that was trained"
+            )
         recipes = start.card.recipes
         for name in {*e.blocks} & {*recipes} & {*data.dataset.recipes}:
-            if recipes[name] != data.dataset.recipes[name]:
+            if recipes[name].key != data.dataset.recipes[name].key:
                 raise UserError(
                     f"--init_from={folder}: block '{name}' was not made as the one that the model "
-                    "was trained on"
+                    f"was trained on ({recipes[name].source})"
                 )
     train, val = (start.seen[how] for how in SEEN)
     for split, known in ((splits.TEST, train | val), (splits.VALIDATION, train)):

@@ -55,6 +55,10 @@ class Saver:
         self._in_flight = (0.0, 0, 0, 0)  # start, bytes, cohort and epoch of the save under way
         self._orbax = threading.RLock()  # held by whoever calls Orbax
 
+    def of(self, search: str) -> "Saver":
+        """One in the same folder for what rests on something else, and is saved by itself."""
+        return Saver(self._folder.parent, self._budget, search)
+
     @property
     def spent(self) -> float:
         """Seconds."""

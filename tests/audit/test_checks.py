@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from small_data import make_data
 
 import jaxrank
 from jaxrank.audit import case, checks, permutation_test
@@ -27,7 +28,8 @@ def large_data(linked: bool) -> SmallData:
     rng = np.random.default_rng(5)
     names = np.array([f"{s}-{i}.jpg" for s in range(1200) for i in range(3)])
     values = rng.standard_normal((len(names), 4)).astype(np.float32)
-    worth = values[:, 0] if linked else rng.standard_normal(len(names))
+    # A number that orders all pairs would be too good to be true.
+    worth = rng.standard_normal(len(names)) + (values[:, 0] if linked else 0)
     a, b = (np.concatenate([np.arange(0, 3600, 3) + k for k in side]) for side in
             ((0, 0, 1), (1, 2, 2)))  # fmt: skip
     preference = 1 / (1 + np.exp(worth[b] - worth[a]))
@@ -99,12 +101,18 @@ def test_the_real_tables(
         "pairs.csv": (0, "AUDIT: PASS"),
         "votes.csv": (3, "No link found: either the photo numbers are wrong or"),
     }
+    failing = {
+        "pairs.csv": {},
+        "votes.csv": {"permutation_test": case.FAIL, "photo_order": case.WARN},
+    }
     for name, (status, words) in expected.items():
         capsys.readouterr()
         given = [f"--pairs={photo_triage / name}", f"--features={store}"]
         folder = tmp_path / name
         assert main(["launch.py", "audit", *given, f"--workdir={folder}"]) == status
         assert words in capsys.readouterr().out
+        verdicts = json.loads((folder / "audit.json").read_text())["verdicts"]
+        assert {c: v for c, v in verdicts.items() if v != case.PASS} == failing[name]
     reference = f"--reference={photo_triage / 'pairs.csv'}"
     named = ["launch.py", "audit", *given, reference, f"--workdir={tmp_path / 'named'}"]
     assert main(named) == 3
@@ -141,6 +149,51 @@ def test_mistakes_are_told_in_one_line(
     assert not (tmp_path / "a").exists()
 
 
+def found_of(preferences: Preferences, store: dict[str, Block]) -> checks.Audit:
+    dataset = align(preferences, store)
+    parts = splits.split_pairs(dataset.table)
+    return checks.audit(dataset.table, SplitDataset(dataset=dataset, splits_FM=parts))
+
+
+def test_the_page_lists_the_verdict_of_each_check() -> None:
+    preferences, store = large_data(linked=True)
+    spoilt = np.where(np.arange(3600)[:, None] % 2, store["iqa"].values, 0)
+    found = found_of(preferences, {"iqa": store["iqa"]._replace(values=spoilt)})
+    assert found.verdict == case.WARN
+    assert found.caveat == "AUDIT: photos that share one vector"
+    verdicts = found.page().split("Checks:\n")[1].splitlines()
+    assert verdicts == [
+        "- permutation test: pass",
+        "- leakage: pass",
+        "- duplicates: pass",
+        "- near duplicates: pass",
+        "- target leakage: pass",
+        "- photo order: pass",
+        "- shared vectors: warn",
+        "- mixed scales: pass",
+    ]
+
+
+def test_what_is_found_beside_the_headline_is_evidence() -> None:
+    preferences, store = large_data(linked=False)
+    spoilt = np.where(np.arange(3600)[:, None] % 2, store["iqa"].values, 0)
+    found = found_of(preferences, {"iqa": store["iqa"]._replace(values=spoilt)})
+    assert found.verdict == case.FAIL
+    assert found.headline.startswith("No link found")
+    (line,) = [line for line in found.evidence if "a vector of zeros" in line]
+    assert line.startswith("1,800 photos (50%)")
+    assert "extract them again" in line
+    assert not any(found.headline in line for line in found.evidence)
+
+
+def test_too_few_pairs_are_unverified_beside_every_result() -> None:
+    found = found_of(*make_data(20))
+    assert found.verdict == case.WARN
+    assert found.caveat == "AUDIT: unverified (too few pairs to tell)"
+    assert found.verdicts["photo_order"] == case.UNVERIFIED
+    assert "- photo order: unverified" in found.page()
+
+
 def test_a_damaged_audit_is_made_again(tmp_path: Path) -> None:
     assert checks.read_audit(tmp_path) is None
     data = large_data(linked=True)
@@ -152,7 +205,9 @@ def test_a_damaged_audit_is_made_again(tmp_path: Path) -> None:
     assert again is not None
     assert again[:5] == found[:5]
     path = tmp_path / checks.AUDIT_JSON
-    for text in ("", "{}", path.read_text()[:-9], path.read_text().replace('"pass"', '"fine"')):
+    whole = path.read_text()
+    strange = json.dumps(json.loads(whole) | {"verdicts": ["pass"]})
+    for text in ("", "{}", whole[:-9], whole.replace('"pass"', '"fine"'), strange):
         path.write_text(text)
         assert checks.read_audit(tmp_path) is None
 
@@ -189,7 +244,7 @@ def test_features_that_never_differ_are_called_so(tmp_path: Path) -> None:
     table, store = large_data(linked=True)
     same = store["iqa"]._replace(values=np.ones_like(store["iqa"].values))
     result = jaxrank.search(table, {"iqa": same}, workdir=tmp_path / "w", **QUICK)
-    assert "AUDIT: no feature differs within a series" in result.caveats
+    assert "AUDIT: unverified (no feature differs within a series)" in result.caveats
 
 
 def test_a_reference_that_agrees_puts_the_blame_on_the_features() -> None:
@@ -275,9 +330,10 @@ def test_an_audit_out_of_time_begins_no_further_check_and_is_done_again(tmp_path
     data = SplitDataset(dataset=dataset, splits_FM=splits.split_pairs(checked.table))
     found = checks.audit(checked.table, data, max_seconds=1e-9)
     assert found.verdict == case.WARN
-    assert found.label == "audit not finished"
-    assert found.facts["leakage"] is None
-    assert found.facts["feature_quality"] is None
-    assert sum("for want of time" in line for line in found.evidence) == 2
+    assert found.label == "unverified (audit not finished)"
+    late = ["reference", *list(checks.CHECKS)[3:]]
+    assert [name for name, facts in found.facts.items() if facts is None] == late
+    assert sum("for want of time" in line for line in found.evidence) == len(late) - 1
+    assert set(found.verdicts.values()) == {case.UNVERIFIED}
     checks.write_audit(tmp_path, found)
     assert checks.read_audit(tmp_path) is None

@@ -3,31 +3,13 @@
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import pytest
+from small_data import paired
 
 import jaxrank
 from jaxrank.audit import feature_quality
 from jaxrank.data import dataset
-from jaxrank.data.dataset import Dataset
-from jaxrank.data.feature_store import Block
-from jaxrank.data.preferences import Preferences, read_preferences
-
-
-def paired(values: np.ndarray, columns: list[str]) -> Dataset:
-    """Photos by twos: of 2k and 2k + 1 series k."""
-    photos = [f"p{i:03d}.jpg" for i in range(len(values))]
-    table = pd.DataFrame(
-        {
-            "series_id": [str(k) for k in range(len(photos) // 2)],
-            "image_a": photos[::2],
-            "image_b": photos[1::2],
-            "preference": 0.7,
-        }
-    )
-    return dataset.align(
-        Preferences(table), {"iqa": Block(photos, columns, values.astype(np.float32))}
-    )
+from jaxrank.data.preferences import read_preferences
 
 
 def numbers(count: int = 100) -> np.ndarray:
@@ -59,24 +41,6 @@ def test_clipped_photos_and_tied_pairs_are_counted() -> None:
 def test_a_category_is_not_clipped() -> None:
     values = np.stack([numbers(), numbers() % 3], axis=1)
     assert not feature_quality.inspect_features(paired(values, ["x", "kind"])).clipped
-
-
-def test_duplicated_rows_in_a_pair_and_across_series() -> None:
-    values = np.stack([numbers(), numbers()], axis=1)
-    values[1] = values[0]  # within pair 0
-    values[20] = values[31]  # of series 10 and 15
-    values[40:43] = [0.0, -7.0], [-0.0, -7.0], [0.0, -7.0]  # of series 20, 20 and 21
-    found = feature_quality.inspect_features(paired(values, ["x", "y"])).duplicated
-    assert found.num_photos == 7
-    assert found.num_pairs == 2
-    assert found.num_across == 5
-    assert ("p000.jpg", "p001.jpg") in found.examples
-    assert ("p020.jpg", "p031.jpg") in found.examples
-
-
-def test_clean_features_have_no_duplicates() -> None:
-    found = feature_quality.inspect_features(paired(numbers(300)[:, None], ["x"]))
-    assert found == feature_quality.Hygiene((), (), feature_quality.DuplicatedRows(0, 0, 0, ()))
 
 
 def test_real_sharpness_is_clipped(photo_triage: Path) -> None:

@@ -64,7 +64,7 @@ def test_every_flag_reaches_the_files(
         "config.json", "environment.json", "splits.csv", "trials.csv", "summary.csv",
         "results.json", "training.log", "plan.json", "checkpoints", ".lock", "trained", "linear",
         "shuffled", "audit.json", "audit.txt", "leaderboard.txt", "leaderboard.png", "errors.csv",
-        "reliability.png", "comparisons.csv",
+        "reliability.png", "comparisons.csv", "final",
     }  # fmt: skip
     for name in ("trained", "linear"):
         assert {path.name for path in (workdir / name).iterdir()} == {
@@ -102,7 +102,7 @@ def test_every_flag_reaches_the_files(
     assert main(["launch.py", "rank", model, inputs[1], series, f"--workdir={ranked}"]) == 0
     described = jaxrank.load_model(workdir / "trained" / "model").card
     then = pd.read_csv(workdir / "trained" / "predictions.csv")
-    then = then[(then["fold"] == described.fold) & (then["seed"] == described.seed)]
+    then = then[(then["fold"] == described.fold) & (then["seed"] == described.seeds[0])]
     now = pd.read_csv(evaluated / "predictions.csv").merge(then, on=["image_a", "image_b"])
     assert len(now) == len(then) > 100
     np.testing.assert_allclose(now["score_a_x"], now["score_a_y"], atol=1e-5)
@@ -112,7 +112,7 @@ def test_every_flag_reaches_the_files(
     rows = json.loads((evaluated / "metrics.json").read_text())["metrics"]
     accuracy = {row["split"]: row["accuracy"] for row in rows if row["scorer"] == "model"}
     loss = {row["split"]: row["loss"] for row in rows if row["scorer"] == "model"}
-    mine = trained[(trained["fold"] == described.fold) & (trained["seed"] == described.seed)]
+    mine = trained[(trained["fold"] == described.fold) & (trained["seed"] == described.seeds[0])]
     for split, part in (("new", "test"), ("val", "val"), ("train", "train")):
         assert accuracy[split] == pytest.approx(mine[f"{part}_accuracy"].item(), abs=1e-6)
         assert loss[split] == pytest.approx(mine[f"{part}_loss"].item(), abs=1e-5)

@@ -1,6 +1,5 @@
 """Readers of blocks: CSV, .npy with names, safetensors."""
 
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -199,14 +198,6 @@ def test_what_is_no_safetensors_file_is_told(tmp_path: Path) -> None:
         with pytest.raises(UserError, match="can't be read as safetensors") as error:
             importers.read_block_safetensors(tmp_path / name, block="clip")
         assert "\n" not in str(error.value)
-
-
-def test_without_its_package_safetensors_says_what_to_install(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setitem(sys.modules, "safetensors", None)
-    with pytest.raises(UserError, match=r"pip install safetensors"):
-        importers.read_block_safetensors(tmp_path / "f.st", block="clip")
 
 
 @pytest.mark.parametrize("kind", ["npy", "names", "safetensors"])

@@ -1,249 +1,160 @@
-import dataclasses
-from pathlib import Path
-from typing import Any
+"""Slopes, probabilities of picks and keep sets, on scores whose truth is known."""
+
+import math
 
 import numpy as np
-import pandas as pd
 import pytest
 from scipy.special import expit
-from small_data import result_of
 
-from jaxrank.configs import default
-from jaxrank.data import splits
-from jaxrank.data.dataset import Dataset, SplitDataset, align
-from jaxrank.data.feature_store import Block
-from jaxrank.data.preferences import Preferences
-from jaxrank.evaluation import calibration, ranking
-from jaxrank.evaluation.calibration import Reliability
-from jaxrank.evaluation.evaluator import Evaluator, make_evaluator
-from jaxrank.evaluation.trial_results import TrialResult
-from jaxrank.experiments.hyperparameters import read_experiments
-from jaxrank.planning.trials import Trial
-from jaxrank.reporting import figures
-
-EXPERIMENT = dataclasses.replace(
-    read_experiments(default.get_config(), ["iqa_only"], {})[0], blocks=("iqa",)
-)
+from jaxrank.data.dataset import Dataset, SplitDataset
+from jaxrank.evaluation import calibration, ensembles
+from jaxrank.evaluation.calibration import Part, fit_pick_slope, fit_slope, keep_set
+from jaxrank.evaluation.evaluator import make_evaluator
+from jaxrank.evaluation.ranking import SeriesPhotos
 
 
-def dataset_of(rows: list[tuple[str, str, str, float]]) -> Dataset:
-    table = pd.DataFrame(rows, columns=["series_id", "image_a", "image_b", "preference"])
-    photos = pd.unique(table[["image_a", "image_b"]].to_numpy().ravel())
-    values = np.arange(len(photos), dtype=np.float32)[:, None]
-    return align(Preferences(table), {"iqa": Block(list(photos), ["x"], values)})
-
-
-def by_name(dataset: Dataset, values: Any) -> np.ndarray:
-    """Values of photos in alphabetical order, in the order of the dataset's."""
-    return np.array(values, np.float64)[np.argsort(np.argsort(dataset.photos))]
-
-
-def result(scores: Any, fold: int = 0, status: str = "completed") -> TrialResult:
-    return result_of(Trial(EXPERIMENT, fold, 0), np.array(scores), status)
-
-
-def calibrated(number: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Log-odds, and votes of one voter that follow them."""
-    log_odds = rng.normal(0, 1.5, number)
-    return log_odds, (rng.random(number) < expit(log_odds)).astype(np.float64)
-
-
-def measure(log_odds: np.ndarray, preference: np.ndarray, pairs_a_series: int = 1) -> Reliability:
-    pairs = np.arange(len(log_odds))
-    return calibration.reliability(log_odds, preference, pairs, pairs // pairs_a_series)
-
-
-def test_judgements_are_of_test_pairs_with_a_slope_from_validation_pairs() -> None:
-    """Two folds of two series each; the trials' scores differ in scale."""
-    dataset = dataset_of([("1", "a", "b", 0.9), ("2", "c", "d", 0.2), ("3", "e", "f", 0.6)])
-    val, test, train = splits.VALIDATION, splits.TEST, splits.TRAIN
-    evaluator = make_evaluator(
-        SplitDataset(dataset=dataset, splits_FM=np.array([[val, test, train], [test, val, test]]))
+def series_of(sizes: np.ndarray, best: np.ndarray) -> SeriesPhotos:
+    """Series of these sizes side by side; the photo at each place `best` is the best."""
+    starts = np.cumsum(sizes) - sizes
+    best_G = np.zeros(int(sizes.sum()), bool)
+    best_G[starts + best] = True
+    empty = np.zeros(0, int)
+    return SeriesPhotos(
+        photos_G=np.arange(len(best_G)),
+        starts=starts,
+        series_G=np.repeat(np.arange(len(sizes)), sizes),
+        best_G=best_G,
+        first_K=empty,
+        second_K=empty,
+        decided_K=empty.astype(bool),
+        pair_starts=empty,
     )
-    found = calibration.judgements(
-        [
-            result(by_name(dataset, [2, 0, 1, 0, 0, 0])),
-            result(np.full(6, np.nan), status="failed"),
-            result(by_name(dataset, [0, 3, 0, 5, 7, 0]), fold=1),
-        ],
-        evaluator,
-    )
-    np.testing.assert_array_equal(found.pair_R, [1, 0, 2])
-    np.testing.assert_array_equal(found.difference_R, [1, -3, 7])
-    # log(0.9 / 0.1) at a difference of 2, log(0.8 / 0.2) at 5.
-    slopes = np.log([9, 4, 4]) / [2, 5, 5]
-    np.testing.assert_allclose(found.log_odds_R, found.difference_R * slopes, rtol=1e-5)
 
 
-def test_log_loss_and_calibration_by_hand() -> None:
-    # Said: 80% for the first, 80% for the second, 80% for the second. It got 60%, 70%, 80%.
-    log_odds = np.log([4, 1 / 4, 1 / 4])
-    preference = np.array([0.6, 0.3, 0.2])
-    found = measure(log_odds, preference)
-    agreed = np.array([0.6, 0.7, 0.8])
-    assert found.log_loss == pytest.approx(
-        -np.mean(agreed * np.log(0.8) + (1 - agreed) * np.log(0.2))
-    )
-    nats = -(agreed * np.log(agreed) + (1 - agreed) * np.log(1 - agreed))
-    assert found.entropy == pytest.approx(nats.mean())
-    np.testing.assert_array_equal(found.count_C, [3])  # equal confidences share a bin
-    np.testing.assert_allclose(found.confidence_C, [0.8])
-    np.testing.assert_allclose(found.agreement_C, [0.7])
-    assert found.calibration_error == pytest.approx(0.1)
-    assert (found.num_pairs, found.num_series) == (3, 3)
-    assert np.isnan(found.calibration_error_by_chance)  # three series tell no error
+def drawn(num_series: int, size: int, slope: float, seed: int) -> tuple[np.ndarray, SeriesPhotos]:
+    """Scores, and series whose best photo is drawn by the softmax of slope * score."""
+    rng = np.random.default_rng(seed)
+    scores_SJ = rng.standard_normal((num_series, size))
+    best = np.argmax(slope * scores_SJ + rng.gumbel(size=scores_SJ.shape), axis=1)
+    return scores_SJ.ravel(), series_of(np.full(num_series, size), best)
 
 
-def test_swapping_the_photos_of_pairs_changes_nothing() -> None:
-    rng = np.random.default_rng(1)
-    log_odds, preference = calibrated(500, rng)
-    log_odds[:50] = 0
-    swapped = rng.random(500) < 0.5
-    found = measure(log_odds, preference)
-    other = measure(np.where(swapped, -log_odds, log_odds), abs(preference - swapped))
-    for name in Reliability._fields:
-        np.testing.assert_allclose(getattr(found, name), getattr(other, name), rtol=1e-12)
-
-
-def test_saying_one_half_to_everything_costs_the_log_of_two_and_is_calibrated() -> None:
-    found = measure(np.zeros(40), np.linspace(0, 1, 40))
-    assert found.log_loss == pytest.approx(calibration.CHANCE_LOG_LOSS)
-    assert found.calibration_error == 0
-    np.testing.assert_array_equal(found.agreement_C, [0.5])
-
-
-def test_bins_hold_about_equal_counts_in_the_order_of_confidence() -> None:
-    found = measure(*calibrated(1003, np.random.default_rng(2)))
-    assert len(found.count_C) == calibration.NUM_BINS
-    assert found.count_C.sum() == 1003
-    assert found.count_C.max() - found.count_C.min() <= 1
-    assert (np.diff(found.confidence_C) > 0).all()
-
-
-def test_perfect_probabilities_err_as_chance_says_and_boastful_ones_more() -> None:
-    rng = np.random.default_rng(3)
-    draws = [calibrated(2000, rng) for _ in range(30)]
-    honest = [measure(*draw) for draw in draws]
-    seen = np.mean([found.calibration_error for found in honest])
-    by_chance = np.mean([found.calibration_error_by_chance for found in honest])
-    assert seen == pytest.approx(by_chance, rel=0.1)
-    assert 0.01 < by_chance < 0.05
-    boastful = [measure(3 * log_odds, vote) for log_odds, vote in draws]
-    assert min(found.calibration_error for found in boastful) > 3 * by_chance
-    assert all(b.log_loss > h.log_loss for b, h in zip(boastful, honest, strict=True))
-
-
-def test_the_interval_of_a_bin_is_clustered_by_series() -> None:
-    """Four equal pairs a series: as uncertain as one pair a series, not as four."""
-    rng = np.random.default_rng(4)
-    log_odds, preference = calibrated(300, rng)
-    one = measure(log_odds, preference)
-    four = measure(np.repeat(log_odds, 4), np.repeat(preference, 4), pairs_a_series=4)
-    np.testing.assert_allclose(four.error_C, one.error_C, rtol=1e-9)
-    np.testing.assert_array_equal(four.count_C, 4 * one.count_C)
-    # As many series, a pair each, are twice as sure (but for n / (n - 1)).
-    apart = measure(np.repeat(log_odds, 4), np.repeat(preference, 4))
-    np.testing.assert_allclose(2 * apart.error_C, one.error_C, rtol=0.02)
-
-
-def test_without_judgements_there_is_nothing_to_say() -> None:
-    found = measure(np.zeros(0), np.zeros(0))
-    assert (found.num_pairs, len(found.count_C)) == (0, 0)
-    assert np.isnan([found.log_loss, found.entropy, found.calibration_error]).all()
-
-
-def test_the_reliability_of_trials_reads_their_test_pairs(
-    dataset: Dataset, parts: np.ndarray
-) -> None:
-    evaluator = make_evaluator(SplitDataset(dataset=dataset, splits_FM=parts))
-    scores = dataset.features_ND[:, 0]
-    judged = calibration.judgements([result(scores, fold) for fold in (0, 2)], evaluator)
-    found = calibration.reliability_of(judged, evaluator)
-    tested = np.isin(np.arange(len(dataset.table)), judged.pair_R)
-    np.testing.assert_array_equal(tested, (parts[[0, 2]] == splits.TEST).any(axis=0))
-    p = dataset.table["preference"].to_numpy()[tested]
-    assert found.num_pairs == tested.sum() == found.count_C.sum()
-    assert found.entropy == pytest.approx(-np.mean(p * np.log(p) + (1 - p) * np.log(1 - p)))
-    assert found.entropy < found.log_loss < calibration.CHANCE_LOG_LOSS
-
-
-def test_the_plot_is_a_picture(tmp_path: Path) -> None:
-    found = measure(*calibrated(300, np.random.default_rng(5)))
-    figures.draw_reliability(tmp_path / "reliability.png", "an experiment", found)
-    assert (tmp_path / "reliability.png").read_bytes().startswith(b"\x89PNG")
-    for number in (3, 0):  # no intervals, no points
-        few = measure(np.ones(number), np.ones(number))
-        figures.draw_reliability(tmp_path / "few.png", "few", few)
-        assert (tmp_path / "few.png").read_bytes().startswith(b"\x89PNG")
-
-
-def group_of(dataset: Dataset, worth: Any) -> ranking.SeriesPhotos:
-    rows = np.arange(len(dataset.table))
-    return ranking.series_photos(dataset, by_name(dataset, worth), rows)
-
-
-def test_ndcg_by_hand() -> None:
-    dataset = dataset_of(
-        [("1", "a", "b", 0.5), ("1", "b", "c", 0.5), ("1", "a", "c", 0.5), ("2", "d", "e", 0.5)]
-    )
-    group = group_of(dataset, [9, 5, 5, 1, 2])  # a before b and c, which are equal; e before d
-    second, third = 1 / np.log2(3), 1 / 2
-    for scores, first_series, second_series in (
-        ([3, 2, 1, 0, 1], 1, 1),
-        ([3, 1, 2, 0, 1], 1, 1),  # of equal worth: any order
-        ([2, 3, 1, 1, 0], second, second),
-        ([1, 3, 2, 0, 0], third, (1 + second) / 2),  # equal scores: both orders
-        ([0, 0, 0, 7, 7], (1 + second + third) / 3, (1 + second) / 2),
-    ):
-        found = calibration.ndcg(by_name(dataset, scores), group)
-        assert found == pytest.approx((first_series + second_series) / 2)
-
-
-def test_ndcg_counts_how_many_photos_are_worth_less() -> None:
-    dataset = dataset_of([("1", "a", "b", 0.5), ("1", "b", "c", 0.5), ("1", "c", "d", 0.5)])
-    group = group_of(dataset, [100, 3, 2, 1])
-    discount = 1 / np.log2([2, 3, 4, 5])
-    best = discount @ [3, 2, 1, 0]
-    reversed_order = discount @ [0, 1, 2, 3]
-    for scores, expected in (
-        ([1, 2, 3, 4], reversed_order),
-        ([4, 3, 2, 1], best),
-        ([1e38, -3e38, 0, 3e38], discount @ [0, 3, 1, 2]),  # d a c b
-    ):
-        found = calibration.ndcg(by_name(dataset, scores), group)
-        assert found == pytest.approx(expected / best)
-
-
-def test_ndcg_is_a_mean_over_series() -> None:
-    dataset = dataset_of([(str(s), f"{s}a", f"{s}b", 0.5) for s in range(4)])
-    group = group_of(dataset, [2, 1] * 4)
-    found = calibration.ndcg(by_name(dataset, [5, 3, 8, 6, 1, 0, 1, 2]), group)
-    assert found == pytest.approx((3 + 1 / np.log2(3)) / 4)  # the last one is the wrong way round
-
-
-def test_ndcg_without_an_order_is_not_a_number() -> None:
-    dataset = dataset_of([("1", "a", "b", 0.5)])
-    assert np.isnan(calibration.ndcg(np.array([1.0, 2.0]), group_of(dataset, [1, 1])))
-
-
-def test_ndcg_of_trials_is_their_mean_beside_that_of_random_orders(
-    dataset: Dataset, parts: np.ndarray
-) -> None:
-    evaluator: Evaluator = make_evaluator(SplitDataset(dataset=dataset, splits_FM=parts))
-    scores = dataset.features_ND[:, 0]
-    results = [result(scores), result(np.nan * scores, status="failed"), result(-scores, fold=1)]
-    found = calibration.ndcg_of(results, evaluator)
-    each = [
-        calibration.ndcg(sign * scores, evaluator.photos[fold, splits.TEST])
-        for sign, fold in ((1, 0), (-1, 1))
-    ]
-    assert each[0] > found.by_chance > each[1]
-    assert found.value == pytest.approx(np.mean(each))
+def test_the_slope_of_many_pairs_is_the_true_one_whatever_the_scale() -> None:
     rng = np.random.default_rng(0)
-    shuffled = [
-        calibration.ndcg(rng.random(len(scores)), evaluator.photos[fold, splits.TEST])
-        for _ in range(100)
-        for fold in (0, 1)
-    ]
-    assert found.by_chance == pytest.approx(np.mean(shuffled), abs=0.01)
-    assert np.isnan(calibration.ndcg_of(results[1:2], evaluator).value)
+    difference = rng.standard_normal(20_000)
+    preference = (rng.random(20_000) < expit(1.7 * difference)).astype(float)
+    for scale in (1e-3, 1.0, 1e5):
+        assert fit_slope(scale * difference, preference) * scale == pytest.approx(1.7, rel=0.05)
+
+
+def test_pairs_whose_scores_tie_say_nothing() -> None:
+    one = fit_slope(np.ones(49), np.full(49, 0.9))
+    ties = fit_slope(np.r_[np.ones(49), np.zeros(51)], np.full(100, 0.9))
+    assert ties == pytest.approx(one, rel=1e-6)
+    assert fit_slope(np.zeros(5), np.ones(5)) == 0
+
+
+def test_a_handful_of_pairs_gives_a_moderate_slope() -> None:
+    """All of twelve right, or all wrong: without the prior infinity, and zero."""
+    right = fit_slope(np.ones(12), np.ones(12))
+    wrong = fit_slope(np.ones(12), np.zeros(12))
+    assert 1 < right < 5
+    assert 0 < wrong < 0.3
+    assert right > fit_slope(np.ones(3), np.ones(3)) > fit_slope(np.ones(0), np.ones(0)) == 0
+
+
+def test_the_pick_slope_is_that_by_which_the_best_were_drawn() -> None:
+    scores, photos = drawn(8_000, 4, slope=1.3, seed=1)
+    assert fit_pick_slope([(scores, photos)]) == pytest.approx(1.3, rel=0.06)
+    # The same in two parts, of which one has no series.
+    none = series_of(np.zeros(0, int), np.zeros(0, int))
+    assert fit_pick_slope([(scores, photos), (scores, none)]) == pytest.approx(1.3, rel=0.06)
+    assert fit_pick_slope([(scores, none)]) == 0
+
+
+def test_keep_sets_hold_the_best_of_nine_in_ten_new_series() -> None:
+    covered, sizes = [], []
+    for seed in range(40):
+        scores, photos = drawn(60, 5, slope=1.0, seed=seed)
+        gap, size, num_series = keep_set([(scores, photos)])
+        assert num_series == 60
+        new, truth = drawn(400, 5, slope=1.0, seed=1_000 + seed)
+        behind_SJ = new.reshape(-1, 5).max(axis=1, keepdims=True) - new.reshape(-1, 5)
+        kept_SJ = behind_SJ <= gap
+        covered.append(kept_SJ[truth.best_G.reshape(-1, 5)].mean())
+        sizes.append((kept_SJ.sum(axis=1).mean(), size))
+    # By theory between 0.9 and 0.9 + 1/61; of 40 means of 400 series the error is 0.004.
+    assert 0.888 < np.mean(covered) < 0.93
+    assert np.mean(sizes, axis=0)[0] == pytest.approx(np.mean(sizes, axis=0)[1], rel=0.05)
+
+
+def test_fewer_than_nine_series_keep_all() -> None:
+    scores, photos = drawn(8, 3, slope=9.0, seed=0)
+    assert keep_set([(scores, photos)]) == (math.inf, 3.0, 8)
+    scores, photos = drawn(9, 3, slope=9.0, seed=0)
+    assert keep_set([(scores, photos)])[0] < math.inf
+    gap, size, num_series = keep_set([])
+    assert (gap, num_series) == (math.inf, 0)
+    assert math.isnan(size)
+
+
+def test_the_confidence_is_the_lowest_at_which_four_of_five_picks_are_right() -> None:
+    scores, photos = drawn(20_000, 3, slope=2.0, seed=5)
+    confidence, decided = calibration.confidence_of_picks([(scores, photos)], 2.0)
+    new, truth = drawn(20_000, 3, slope=2.0, seed=6)
+    odds_SJ = np.exp(2.0 * new.reshape(-1, 3))
+    p_SJ = odds_SJ / odds_SJ.sum(axis=1, keepdims=True)
+    sure = p_SJ.max(axis=1) >= confidence
+    right = truth.best_G.reshape(-1, 3)[np.arange(len(p_SJ)), p_SJ.argmax(axis=1)]
+    assert right[sure].mean() == pytest.approx(0.8, abs=0.015)
+    assert sure.mean() == pytest.approx(decided, abs=0.015)
+    assert 0.3 < decided < 0.9
+    # Scores that say nothing decide nothing, and a few series say nothing.
+    assert calibration.confidence_of_picks([(np.zeros_like(scores), photos)], 2.0) == (math.inf, 0)
+    assert calibration.confidence_of_picks([], 2.0)[0] == math.inf
+    few = drawn(9, 3, slope=50.0, seed=0)
+    assert calibration.confidence_of_picks([few], 50.0) == (math.inf, 0)
+
+
+def test_of_several_best_photos_one_is_enough() -> None:
+    photos = series_of(np.full(20, 3), np.zeros(20, int))
+    photos = photos._replace(best_G=np.tile([True, True, False], 20))
+    scores = np.tile([0.0, 2.0, 5.0], 20)
+    assert keep_set([(scores, photos)])[0] == 3.0
+
+
+def test_the_log_loss_of_noise_is_not_below_chance_and_is_said(
+    dataset: Dataset, parts: np.ndarray
+) -> None:
+    """Each part has the slope of the others: noise can't fit itself."""
+    evaluator = make_evaluator(SplitDataset(dataset=dataset, splits_FM=parts))
+    rng = np.random.default_rng(3)
+    losses: list[calibration.Calibration] = []
+    good: list[calibration.Calibration] = []
+    truth_N = dataset.features_ND[:, 0]
+    for _ in range(10):
+        for found, noise in ((losses, 1.0), (good, 0.0)):
+            scores = [
+                (1 - noise) * truth_N + noise * rng.standard_normal(len(dataset.photos))
+                for _ in range(3)
+            ]
+            held_out = [
+                Part(scores[f], evaluator.data.rows(f, 2), evaluator.photos[f, 2]) for f in range(3)
+            ]
+            found.append(calibration.calibrate(held_out, evaluator, "made up"))
+    assert np.mean([c.log_loss for c in losses]) > calibration.CHANCE_LOG_LOSS
+    assert not all(c.holds for c in losses)
+    assert all(c.holds and c.log_loss < calibration.CHANCE_LOG_LOSS - 0.02 for c in good)
+    assert all(c.slope_low < c.slope < c.slope_high for c in good)
+
+
+def test_members_are_standardised_before_and_after_they_are_added() -> None:
+    rng = np.random.default_rng(0)
+    scores_KN = np.stack([rng.standard_normal(500), 1e4 + 100 * rng.standard_normal(500)])
+    photos = np.arange(300)
+    combined, how = ensembles.combine(scores_KN, photos)
+    assert combined[photos].mean() == pytest.approx(0, abs=1e-6)
+    assert combined[photos].std() == pytest.approx(1, abs=1e-6)
+    by_hand = ((scores_KN.T - how.member_mean_K) / how.member_deviation_K).mean(axis=1)
+    np.testing.assert_allclose((by_hand - how.mean) / how.deviation, combined, atol=1e-6)
+    assert np.corrcoef(combined, scores_KN[1])[0, 1] > 0.6  # its scale gives it no more weight

@@ -13,7 +13,7 @@ from jaxrank.data import splits
 from jaxrank.data.dataset import Dataset, SplitDataset, align
 from jaxrank.data.feature_store import Block
 from jaxrank.data.preferences import Preferences
-from jaxrank.evaluation import calibration, trial_results
+from jaxrank.evaluation import trial_results
 from jaxrank.evaluation.evaluator import Evaluator, baseline_metrics, make_evaluator, predictions
 from jaxrank.evaluation.trial_results import COMPLETED, TrialResult
 from jaxrank.experiments.hyperparameters import read_experiments
@@ -68,12 +68,12 @@ def test_of_a_wide_block_the_first_numbers_are_baselines_and_a_note_reports_it(
     hand_made: tuple[Dataset, np.ndarray],
 ) -> None:
     dataset, _ = hand_made
-    assert not baselines.heuristic_notes(dataset)
+    assert not baselines.missing_notes(dataset)
     wide = np.random.default_rng(0).standard_normal((len(dataset.photos), 3000))
     names = tuple(f"q{i}" for i in range(3000))
     dataset = dataset._replace(features_ND=wide, block_columns={"iqa": names})
     assert list(baselines.heuristic_scores(dataset)) == ["chance", *names[:64]]
-    (note,) = baselines.heuristic_notes(dataset)
+    (note,) = baselines.missing_notes(dataset)
     assert "3,000 columns" in note
     assert "'q63'" in note
 
@@ -191,7 +191,7 @@ def test_the_summary_takes_means_over_completed_trials_and_sorts_by_validation()
     assert list(summary.columns) == SUMMARY_COLUMNS
     assert summary["experiment_name"].tolist() == ["c", "b", "a", "chance", "d", "e"]
     assert summary["status"].tolist() == [
-        "partial", "completed", "completed", "rule", "failed", "skipped"]  # fmt: skip
+        "partial", "completed", "completed", "baseline", "failed", "skipped"]  # fmt: skip
     a = summary[summary["experiment_name"] == "a"].iloc[0]
     assert a["val_accuracy"] == a["test_accuracy"] == pytest.approx(0.7)
     assert a["train_val_gap"] == pytest.approx(0.0)
@@ -200,20 +200,3 @@ def test_the_summary_takes_means_over_completed_trials_and_sorts_by_validation()
     assert errors["c"] == "1 of 2 trials failed: sick"
     assert errors["d"] == "1 of 1 trials failed: very sick"
     assert errors["e"] == "no block"
-
-
-def test_the_slope_minimises_the_cross_entropy_whatever_the_scale_and_the_ties() -> None:
-    difference = np.r_[np.ones(49), np.zeros(51)]
-    preference = np.full(100, 0.9)
-    # Of the differences of one: slope log(0.9 / 0.1); ties say nothing about it.
-    for scale in (1.0, 1e13, 1e-13):
-        slope = calibration.fit_slope(scale * difference, preference)
-        assert slope * scale == pytest.approx(np.log(9), rel=1e-6)
-
-
-def test_the_slope_is_never_negative_and_never_infinite() -> None:
-    preference = np.ones(5)
-    assert calibration.fit_slope(-np.ones(5), preference) == 0  # higher scores are not preferred
-    assert calibration.fit_slope(np.zeros(5), preference) == 0
-    assert calibration.fit_slope(np.zeros(0), np.zeros(0)) == 0
-    assert calibration.fit_slope(np.full(5, 2.0), preference) == 10  # log-odds of 20: certain

@@ -135,10 +135,23 @@ def test_the_correction_finds_the_truth_behind_few_votes(least: float) -> None:
     found = few_votes(share[kept], votes[kept])
     assert found is not None
     assert found.concentration == pytest.approx(1.5, rel=0.1)
-    assert found.one_vote == pytest.approx(noise_ceiling.majority(truth[kept]).mean(), abs=0.005)
+    majority = noise_ceiling.majority(truth[kept])
+    assert found.one_vote == pytest.approx(majority.mean(), abs=0.005)
+    by_votes = np.average(majority, weights=votes[kept])
+    assert found.any_vote == pytest.approx(by_votes, abs=0.005)
     assert found.entropy == pytest.approx(noise_ceiling.entropy_of(truth[kept]).mean(), abs=0.005)
     # Taken at their word the votes are far from it.
     assert noise_ceiling.majority(share[kept]).mean() > found.one_vote + 0.05
+
+
+def test_a_pair_of_many_votes_counts_for_more_in_the_ceiling_of_any_vote() -> None:
+    share = np.r_[np.full(50, 0.6), np.full(50, 1.0)]
+    light, heavy = np.full(100, 5), np.r_[np.full(50, 5), np.full(50, 20)]
+    same, more = few_votes(share, light), few_votes(share, heavy)
+    assert same is not None
+    assert more is not None
+    assert same.any_vote == pytest.approx(same.one_vote)
+    assert more.any_vote > more.one_vote + 0.05
 
 
 def test_a_photo_order_does_not_matter_to_the_correction() -> None:

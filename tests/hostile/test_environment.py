@@ -124,7 +124,8 @@ def test_a_cache_that_is_nobodys_or_anothers_is_not_used(
 
 
 @pytest.mark.parametrize(
-    "command", ["search", "audit", "rank", "evaluate", "features", "extract", "preferences"]
+    "command",
+    ["search", "audit", "rank", "evaluate", "export", "features", "extract", "preferences"],
 )
 def test_a_folder_that_can_not_be_written_is_one_line(
     attack: Attack, searched: Inputs, command: str
@@ -141,6 +142,7 @@ def test_a_folder_that_can_not_be_written_is_one_line(
         "audit": [*searched.words, out],
         "rank": [f"--features={searched.store}", f"--model={model}", out],
         "evaluate": [*searched.words, f"--model={model}", out],
+        "export": [f"--model={model}", "--out=/proc/self/scorer.py"],
         "features": [f"--from_store={searched.store}", store],
         "extract": [f"--photos={photos}", store, "--blocks=iqa"],
         "preferences": [f"--from_winners={winners}", "--out=/proc/self/s/p.csv"],

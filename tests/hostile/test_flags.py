@@ -56,6 +56,7 @@ def words_of(command: str, inputs: Inputs) -> list[str]:
         "train": [*inputs.words, "--dry_run"],
         "audit": [*inputs.words, f"--workdir={inputs.workdir}"],
         "evaluate": [*inputs.words, f"--model={empty}", f"--workdir={inputs.workdir}"],
+        "export": [f"--model={empty}"],
         "rank": [f"--features={inputs.store}", f"--model={empty}", f"--workdir={inputs.workdir}"],
         "extract": [f"--photos={empty}", f"--features={inputs.folder / 'new'}"],
         "features": [f"--from_csv={inputs.pairs}", "--block=x", f"--features={inputs.store}"],

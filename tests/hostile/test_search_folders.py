@@ -208,7 +208,7 @@ DELETED = (
     "reliability.png iqa_only/training_curves.png config.json environment.json training.log "
     "audit.json audit.txt iqa_only/history.csv iqa_only/predictions.csv "
     "iqa_only/test_results.json shuffled/history.csv shuffled/predictions.csv "
-    "shuffled/test_results.json iqa_only/model/model.json linear/model/params"
+    "shuffled/test_results.json iqa_only/model/model.json linear/model/model.safetensors"
 ).split()
 
 

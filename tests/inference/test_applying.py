@@ -25,6 +25,8 @@ from jaxrank.data.inputs import FeaturesInput
 from jaxrank.data.series import read_series
 from jaxrank.data.synthetic import simulate
 from jaxrank.errors import UserError
+from jaxrank.evaluation.calibration import Calibration
+from jaxrank.evaluation.ensembles import SINGLE
 from jaxrank.inference.evaluate import Evaluation, evaluate_model
 from jaxrank.inference.rank import rank_photos
 from jaxrank.inference.saved_model import Model, load_model, save_model
@@ -32,6 +34,15 @@ from jaxrank.io import seal
 from jaxrank.reporting.summary import percent
 from jaxrank.scaling import fit_scaling
 from jaxrank.training.state import InitialWeights
+
+
+def facts_of_card(changes: dict[str, Any]) -> dict[str, Any]:
+    """What of the changes is of a card, taken out of them."""
+    facts = {"caveats": changes.pop("caveats")} if "caveats" in changes else {}
+    if "slope" in changes:
+        slope = changes.pop("slope")
+        facts["calibration"] = Calibration(slope=slope, pick_slope=slope)
+    return facts
 
 
 def save_linear(folder: Path, columns: Mapping[str, Sequence[str]], **changes: Any) -> Path:
@@ -44,18 +55,20 @@ def save_linear(folder: Path, columns: Mapping[str, Sequence[str]], **changes: A
     if "log_ties" in changes:
         params["loss"] = {"log_ties": np.float32(changes.pop("log_ties"))}
     seen |= {how: changes.pop(how) for how in ("train", "val") if how in changes}
-    facts |= {key: changes.pop(key) for key in ("slope", "caveats") if key in changes}
+    facts |= facts_of_card(changes)
     changes = {"input_scaling": "standard"} | changes
     e = experiment("e", mlp_hidden_dims=(), blocks=tuple(columns), **changes)
     scaling = fit_scaling(np.zeros((1, width), np.float32), np.zeros(1, int))
     mean = np.ones(width, np.float32)
-    save_model(
-        folder,
+    weights = InitialWeights(params, scaling._replace(mean_D=mean, inv_std_D=mean / 2))
+    model = Model(
         card_of(e, **facts),
         {name: tuple(names) for name, names in columns.items()},
-        InitialWeights(params, scaling._replace(mean_D=mean, inv_std_D=mean / 2)),
-        seen,
+        (weights,),
+        SINGLE,
+        {how: frozenset(names) for how, names in seen.items()},
     )
+    save_model(folder, model, np.ones((1, width), np.float32))
     return folder
 
 
@@ -75,7 +88,7 @@ def linear(tmp_path_factory: pytest.TempPathFactory) -> Model:
 
 def described(model: Model, **changes: Any) -> Model:
     """The model with another card, or other hyperparameters on it."""
-    of_card = {key: changes.pop(key) for key in ("slope", "caveats") if key in changes}
+    of_card = facts_of_card(changes)
     changed = dataclasses.replace(model.card.experiment, **changes)
     return model._replace(card=dataclasses.replace(model.card, experiment=changed, **of_card))
 
@@ -247,7 +260,7 @@ def test_a_photo_without_image_quality_numbers_takes_the_rules_and_no_pair(linea
     found = evaluate_model(linear, TABLE, store)
     assert found.metrics["scorer"].tolist() == ["model", "chance"]
     assert row_of(found)["pairs"] == 12
-    assert "no image-quality rules: 1 photos have no row in block 'iqa'" in found.notes
+    assert "no image-quality baselines: 1 photos have no row in block 'iqa'" in found.notes
 
 
 def test_a_number_called_model_does_not_take_the_models_place(linear: Model) -> None:
@@ -271,12 +284,13 @@ def test_what_the_model_is_warned_of_is_said(linear: Model) -> None:
     store = {"clip": block(NUMBERS)}
     assert "the model's training: SIMULATED data" in evaluate_model(warned, TABLE, store).notes
     assert "the model's training: SIMULATED data" in rank_photos(warned, store).notes
-    assert rank_photos(described(linear, caveats=[]), store).notes == []
+    plain = rank_photos(described(linear, caveats=[]), store).notes
+    assert plain == [KEPT]
 
 
 def test_scores_that_are_no_numbers_are_refused(linear: Model) -> None:
     params = {"params": {"kernel_0": np.full((1, 1), 3e38, np.float32)}}
-    broken = linear._replace(params=params)
+    broken = linear._replace(members=(linear.weights._replace(params=params),))
     store = {"clip": block(NUMBERS)}
     for act in (lambda: evaluate_model(broken, TABLE, store), lambda: rank_photos(broken, store)):
         with pytest.raises(UserError, match=r"the score of photo '\d+a' is not a finite number"):
@@ -285,13 +299,15 @@ def test_scores_that_are_no_numbers_are_refused(linear: Model) -> None:
 
 # A photo's number is its score plus one.
 SCORES = {"a": 3.0, "b": 1.0, "c": 2.0, "d": 5.0, "e": 5.0, "f": 4.0, "g": 9.0, "h": 7.0}
+KEPT = "all photos are kept: 0 series to calibrate by are too few to keep the best of 90% of series"
 SERIES = pd.DataFrame({"series_id": list("2221113"), "image": ["a", "b", "c", "f", "e", "d", "g"]})
 
 
 def test_p_best_by_hand(linear: Model) -> None:
     found = rank_photos(described(linear, slope=0.5), {"clip": block(SCORES)}, SERIES)
     table = found.table.set_index("image")
-    assert list(found.table.columns) == ["series_id", "image", "score", "rank", "pick", "p_best"]
+    columns = ["series_id", "image", "score", "rank", "pick", "p_best", "keep"]
+    assert list(found.table.columns) == columns
     assert table["score"].to_dict() == {name: score - 1 for name, score in SCORES.items()}
     total = math.exp(1.5) + math.exp(0.5) + math.exp(1.0)
     for name in "abc":
@@ -318,7 +334,7 @@ def test_the_order_of_a_series_is_that_of_its_scores(linear: Model) -> None:
     assert "2 photos share the best score of their series: the first is the pick" in found.notes
     last = found.table.iloc[7]
     assert (last["series_id"], last["image"], last["score"]) == ("", "h", 6)
-    assert last[["rank", "pick", "p_best"]].isna().all()
+    assert last[["rank", "pick", "p_best", "keep"]].isna().all()
     assert "1 photos stand in no series: they have a score and no rank" in found.notes
 
 
@@ -329,11 +345,25 @@ def test_huge_differences_do_not_overflow(linear: Model) -> None:
     assert table["image"].tolist() == ["a", "c", "b"]
 
 
-def test_a_slope_of_zero_is_said(linear: Model) -> None:
-    found = rank_photos(described(linear, slope=0.0), {"clip": block(SCORES)}, SERIES)
-    assert found.table["p_best"].iloc[:3].tolist() == [pytest.approx(1 / 3)] * 3
+def test_photos_near_the_best_are_kept(linear: Model) -> None:
+    known = dataclasses.replace(
+        linear.card.calibration, keep_gap=1.0, keep_size=1.5, keep_series=40, keep_share=0.9
+    )
+    model = linear._replace(card=dataclasses.replace(linear.card, calibration=known))
+    found = rank_photos(model, {"clip": block(SCORES)}, SERIES)
+    assert found.table["keep"].iloc[:7].tolist() == [True, True, False, True, True, True, True]
+    (note,) = (note for note in found.notes if note.startswith("keep: "))
+    assert "at least 90% of series" in note
+    assert "1.5 were kept on average" in note
+
+
+def test_probabilities_that_were_worse_than_chance_are_not_shown(linear: Model) -> None:
+    known = dataclasses.replace(linear.card.calibration, log_loss=0.872)
+    model = linear._replace(card=dataclasses.replace(linear.card, calibration=known))
+    found = rank_photos(model, {"clip": block(SCORES)}, SERIES)
+    assert found.table["p_best"].isna().all()
     assert found.table["pick"].iloc[0]
-    assert any("p_best is the same for all photos of a series" in note for note in found.notes)
+    assert any("worse than chance (log loss 0.872, chance 0.693)" in n for n in found.notes)
 
 
 def test_without_series_all_photos_are_one(linear: Model) -> None:
@@ -363,7 +393,8 @@ def test_photos_that_lack_one_of_the_models_blocks_are_counted(tmp_path: Path) -
     found = rank_photos(folder, store)
     assert found.table["image"].tolist() == ["p"]
     assert found.notes == [
-        "3 of 4 photos lack a row in one of the blocks clip,cnn and have no score, such as 'q'"
+        "3 of 4 photos lack a row in one of the blocks clip,cnn and have no score, such as 'q'",
+        KEPT,
     ]
 
 
@@ -607,7 +638,7 @@ def test_rank_writes_every_photo_once(inputs: Inputs, capsys: pytest.CaptureFixt
     out = capsys.readouterr().out
     assert [path.name for path in workdir.iterdir()] == ["rankings.csv"]
     header, *rows = cells_of(workdir / "rankings.csv")
-    assert header == "series_id,image,score,rank,pick,p_best".split(",")
+    assert header == "series_id,image,score,rank,pick,p_best,keep".split(",")
     assert len(rows) == len(NUMBERS)
     total = math.exp(2) + 2  # the scores are 2, 0 and 0
     assert [row[:5] for row in rows[:4]] == [
@@ -661,7 +692,7 @@ def without(words: list[str], name: str) -> list[str]:
 @pytest.mark.parametrize(
     ("drop", "words", "message"),
     [
-        ("model", "", "--model is missing: give the folder of a saved model"),
+        ("model", "", "--model is missing: give the folder of a search or of a saved model"),
         ("model", "--model=", "--model is empty"),
         ("model", "--model={folder}/nowhere", "nowhere: not a model folder"),
         ("model", "--model={store}", "store: not a model folder"),
@@ -752,13 +783,9 @@ def test_scores_that_are_no_numbers_are_told(
     write_block(inputs.folder / "huge", "clip", block(huge))
     model = save_linear(inputs.folder / "model", {"clip": ["c"]})
     saved = load_model(model)
-    save_model(
-        model,
-        card_of(saved.card.experiment),
-        saved.block_columns,
-        InitialWeights({"params": {"kernel_0": np.full((1, 1), 1e3, np.float32)}}, saved.scaling),
-        {"train": [], "val": []},
-    )
+    large = {"params": {"kernel_0": np.full((1, 1), 1e3, np.float32)}}
+    members = (saved.weights._replace(params=large),)
+    save_model(model, saved._replace(members=members), np.ones((1, 1), np.float32))
     words = [*without(inputs.words("rank"), "features"), f"--features={inputs.folder / 'huge'}"]
     refused(inputs, capsys, words, "the score of photo '9a' is not a finite number")
 
@@ -804,7 +831,7 @@ def test_without_preferences_a_baseline_gives_an_order() -> None:
     assert found.table["image"].tolist() == ["d", "b", "c", "a"]
     assert found.table["p_best"].isna().all()
     assert any("no preference was used" in note for note in found.notes)
-    assert any("p_best is unknown" in note for note in found.notes)
+    assert any("p_best and keep are unknown" in note for note in found.notes)
     by_number = rank_photos(features={"iqa": IQA_ALONE}, baseline="sharpness").table
     assert by_number["image"].tolist() == ["d", "c", "b", "a"]
 

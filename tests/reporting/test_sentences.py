@@ -59,7 +59,7 @@ def out_of_time() -> list[str]:
 
 def leaking() -> list[str]:
     seen = Behaviour(90, 30, 1.0, 0.0, INF, True)
-    return leakage._evidence(Leaks(SharedSeries(0, 0.0, ()), seen, None))
+    return leakage._evidence(Leaks(SharedSeries(0, 0.0, ()), seen))
 
 
 def without_direction() -> list[str]:

@@ -1,5 +1,6 @@
 """Nothing is lost: searches that are killed, stopped, extended, retried, or refused."""
 
+import errno
 import json
 import os
 import random
@@ -66,7 +67,7 @@ def tables_of(workdir: Path) -> list[pd.DataFrame]:
 def weights_of(workdir: Path) -> dict[str, list[np.ndarray]]:
     models = {path.parent.name: jaxrank.load_model(path) for path in workdir.glob("*/model")}
     return {
-        name: [*map(np.asarray, jax.tree.leaves(m.params)), *m.scaling]
+        name: [*map(np.asarray, jax.tree.leaves(m.weights.params)), *m.weights.scaling]
         for name, m in models.items()
     }
 
@@ -814,7 +815,7 @@ def test_of_equally_good_trials_the_first_of_the_tables_has_its_model_kept(
         jaxrank.search(*small_data, workdir=tmp_path / "w", extend=True, num_seeds=2)
     jaxrank.search(*small_data, workdir=tmp_path / "w", retry_failed=True)
     model = jaxrank.load_model(tmp_path / "w" / "iqa_only" / "model")
-    assert (model.card.fold, model.card.seed) == (0, 0)
+    assert (model.card.fold, model.card.seeds) == (0, (0,))
 
 
 def out_of_memory(*_: Any, **__: Any) -> Any:
@@ -1005,10 +1006,13 @@ def test_a_disk_too_full_for_a_model_loses_nothing(
     whole: Path, small_data: SmallData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     workdir = tmp_path / "w"
-    usage = shutil.disk_usage(tmp_path)
+
+    def full(path: Path, data: bytes) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+
     with monkeypatch.context() as patch:
-        patch.setattr(atomic.shutil, "disk_usage", lambda path: usage._replace(free=100_000))
-        with pytest.raises(UserError, match=r"model: can't be written \(No space left on device"):
+        patch.setattr(Path, "write_bytes", full)
+        with pytest.raises(UserError, match=r"safetensors: can't be written \(No space left on"):
             jaxrank.search(*small_data, workdir=workdir, **SMALL)
     jaxrank.search(*small_data, workdir=workdir, resume=True)
     assert_same_search(whole, workdir)

@@ -42,7 +42,11 @@ def padded_cohort(dataset: Dataset, parts: np.ndarray, **changes: Any) -> Cohort
 
 @pytest.mark.parametrize(
     "changes",
-    [{"learning_rate": 5e-3}, EVERYTHING | {"learning_rate": 0.05}, {"activation": "tanh"}],
+    [
+        pytest.param({"learning_rate": 5e-3}, marks=pytest.mark.long),
+        EVERYTHING | {"learning_rate": 0.05},
+        {"activation": "tanh"},
+    ],
     ids=["plain", "everything", "tanh"],
 )
 def test_a_padded_trial_is_the_trial_alone(
@@ -129,9 +133,11 @@ def test_a_model_from_a_padded_cohort_has_its_own_size(
         assert ("(simple_mlp, tiny_mlp)" in log) == (name == "padded")
     (padded, padded_model), (apart, apart_model) = runs["padded"], runs["apart"]
     for model in (padded_model, apart_model):
-        assert model.params["params"]["kernel_0"].shape == (128, 15)
+        assert model.weights.params["params"]["kernel_0"].shape == (128, 15)
     for one, other in zip(
-        jax.tree.leaves(padded_model.params), jax.tree.leaves(apart_model.params), strict=True
+        jax.tree.leaves(padded_model.weights.params),
+        jax.tree.leaves(apart_model.weights.params),
+        strict=True,
     ):
         np.testing.assert_allclose(one, other, rtol=0, atol=1e-5)
     assert padded["parameters"].equals(apart["parameters"])

@@ -1,0 +1,148 @@
+"""Does a photo stand in the data under several names?
+
+Copies have exactly equal features. Coarse numbers, such as counts, are equal by chance too: then
+half of the columns are equal for far more pairs of photos than all columns are, and for copies both
+halves are equal as often as the whole.
+
+Axis letters: N photos, D columns.
+"""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import numpy as np
+
+from jaxrank.audit.case import UNVERIFIED, WARN, AuditCase, CheckResult, out_of_time
+from jaxrank.audit.equal_rows import group_rows, shared_size
+from jaxrank.data.dataset import Dataset
+
+# Duplicates are a fault where at least this share of the photos, and as many photos, are some: of
+# the real ones 0.05% are.
+_DUPLICATED_SHARE = 0.01
+_FEWEST_DUPLICATED = 5
+# Equal rows are chance where, however the columns are halved, one half is equal this many times as
+# often as all columns.
+_CHANCE_RATIO = 2.0
+_NUM_HALVINGS = 4
+_MOST_EXAMPLES = 5
+
+
+class Duplicates(NamedTuple):
+    """Photos whose features are all equal to another photo's.
+
+    Photos with a vector that many share are left out: `shared_vectors` judges them.
+
+    Attributes:
+      num_photos: in all.
+      num_duplicated: of such photos, each counted.
+      num_pairs: that compare two photos of equal features, which no scorer can tell apart.
+      num_across: photos whose features are equal to those of a photo of another series.
+      chance_ratio: how many times as often as all columns the more often equal half of them is, in
+        the halving where that is least; infinite with fewer than two columns that vary, NaN where
+        there are too few duplicates to judge.
+      examples: names of two photos with equal features.
+    """
+
+    num_photos: int
+    num_duplicated: int
+    num_pairs: int
+    num_across: int
+    chance_ratio: float
+    examples: tuple[tuple[str, str], ...]
+
+
+def find_duplicates(dataset: Dataset) -> Duplicates:
+    """Counts photos of equal features, in series and across series."""
+    group_N = group_rows(dataset.features_ND)
+    size_N = np.bincount(group_N)[group_N]
+    duplicated_N = (size_N > 1) & (size_N < shared_size(len(group_N)))
+    series_N = dataset.series_of_photos()
+    # A group lies across series where its photos have more than one.
+    group_series = np.unique(np.stack([group_N, series_N]), axis=1)[0]
+    across_N = duplicated_N & (np.bincount(group_series)[group_N] > 1)
+    rows_a, rows_b = dataset.pair_rows_M2.T
+    same_M = (group_N[rows_a] == group_N[rows_b]) & duplicated_N[rows_a]
+    by_group = np.flatnonzero(duplicated_N)
+    by_group = by_group[np.argsort(group_N[by_group], kind="stable")]
+    same = np.flatnonzero(group_N[by_group][1:] == group_N[by_group][:-1])[:_MOST_EXAMPLES]
+    num_duplicated = int(duplicated_N.sum())
+    many = num_duplicated >= max(_FEWEST_DUPLICATED, _DUPLICATED_SHARE * len(group_N))
+    return Duplicates(
+        num_photos=len(group_N),
+        num_duplicated=num_duplicated,
+        num_pairs=int(same_M.sum()),
+        num_across=int(across_N.sum()),
+        chance_ratio=_chance_ratio(dataset.features_ND, size_N) if many else np.nan,
+        examples=tuple(
+            (str(dataset.photos[by_group[i]]), str(dataset.photos[by_group[i + 1]])) for i in same
+        ),
+    )
+
+
+def _chance_ratio(features_ND: np.ndarray, size_N: np.ndarray) -> float:
+    looked_at_ND = features_ND[size_N < shared_size(len(size_N))]
+    varying = np.flatnonzero(looked_at_ND.min(axis=0) < looked_at_ND.max(axis=0))
+    if len(varying) < 2:
+        return np.inf
+    num_equal = _equal_pairs(looked_at_ND[:, varying])
+    rng = np.random.default_rng(0)
+    halvings = (np.array_split(rng.permutation(varying), 2) for _ in range(_NUM_HALVINGS))
+    more = (max(_equal_pairs(looked_at_ND[:, half]) for half in halves) for halves in halvings)
+    return min(more) / num_equal
+
+
+def _equal_pairs(values_ND: np.ndarray) -> int:
+    """The number of pairs of photos with equal rows."""
+    size_G = np.bincount(group_rows(values_ND))
+    return int((size_G * (size_G - 1) // 2).sum())
+
+
+def check(case: AuditCase, earlier: Mapping[str, CheckResult]) -> CheckResult:
+    """Does a photo stand in the data under several names?"""
+    del earlier
+    if not case.seconds_left:
+        return out_of_time("Duplicates")
+    found = find_duplicates(case.data.dataset)
+    return dataclasses.replace(_judge(found), evidence=(_evidence(found),), facts=found)
+
+
+def _judge(found: Duplicates) -> CheckResult:
+    if np.isnan(found.chance_ratio):
+        return CheckResult()
+    share = 100 * found.num_duplicated / found.num_photos
+    if found.chance_ratio >= _CHANCE_RATIO:
+        return CheckResult(
+            verdict=UNVERIFIED,
+            label="features too coarse to find duplicates",
+            headline=f"{found.num_duplicated:,} photos ({share:.0f}%) have exactly another photo's "
+            "features, but these are so coarse that it may be chance.",
+            advice="See whether some of these photos are the same, or add finer features.",
+        )
+    return CheckResult(
+        verdict=WARN,
+        label="duplicated photos",
+        headline=f"{found.num_duplicated:,} photos ({share:.0f}%) have exactly another photo's "
+        f"features, {found.num_across:,} of them those of a photo of another series: the same "
+        "photos stand under several names.",
+        advice="Give every photo one name and one series: a copy in another series puts a photo "
+        "on both sides of a split.",
+    )
+
+
+def _evidence(found: Duplicates) -> str:
+    if not found.num_duplicated:
+        return "Duplicates: no photo has exactly another photo's features."
+    first, second = found.examples[0]
+    chance = ""
+    if np.isfinite(found.chance_ratio):
+        chance = (
+            f"; half of the columns are equal {found.chance_ratio:.1f} times as often as all "
+            f"(chance from {_CHANCE_RATIO:g} on)"
+        )
+    return (
+        f"Duplicates: {found.num_duplicated:,} of {found.num_photos:,} photos have exactly another "
+        f"photo's features, such as '{first}' and '{second}'; {found.num_pairs:,} pairs compare "
+        f"two such photos, and {found.num_across:,} of the photos share them with another "
+        f"series{chance}."
+    )

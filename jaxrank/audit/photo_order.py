@@ -1,0 +1,141 @@
+"""Does the order of the photos predict the preferences?
+
+Where "the later photo wins" takes the place of a vote, a photo's number says who won. The number in
+the name and the order of the names are looked at, over pairs with a direction.
+
+Axis letters: M pairs, N photos, S series.
+"""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from jaxrank.audit.case import TOO_FEW_PAIRS, UNVERIFIED, WARN, AuditCase, CheckResult, out_of_time
+from jaxrank.data.dataset import Dataset
+
+# An order predicts where its z is above this and its accuracy this far from one half: over very
+# many pairs a slight habit of photographers, such as a last picture that is better, would have a
+# large z.
+LEAST_Z = 4.0
+LEAST_EFFECT = 0.05
+# The fault that must be seen: half of the labels say "the later photo wins", so that it wins three
+# quarters.
+_PLANTED_EFFECT = 0.25
+_POWER_Z = 1.645  # with a chance of 95%
+BY_NUMBER, BY_NAME = "number in the name", "name"
+_NUMBER = r"(\d{1,15})\D*$"
+
+
+class OrderAccuracy(NamedTuple):
+    """How often the later photo of a pair wins.
+
+    Attributes:
+      order: BY_NUMBER or BY_NAME.
+      accuracy: a tie of the order counts one half.
+      standard_error: over series, if the order said nothing.
+      z: (accuracy - 1/2) / standard_error.
+    """
+
+    order: str
+    accuracy: float
+    standard_error: float
+    z: float
+
+
+class PhotoOrder(NamedTuple):
+    """Attributes:
+    num_pairs, num_series: with a direction.
+    orders: each order that differs between the photos of some pair.
+    """
+
+    num_pairs: int
+    num_series: int
+    orders: tuple[OrderAccuracy, ...]
+
+
+def measure_orders(dataset: Dataset) -> PhotoOrder:
+    """Measures how often the later photo wins.
+
+    The standard error is that of the score test: series are independent, and under the null a pair
+    is right half of the time.
+    """
+    directed = dataset.preference_M != 0.5
+    rows_a, rows_b = dataset.pair_rows_M2[directed].T
+    preferred_M = np.sign(dataset.preference_M[directed] - 0.5)
+    series_M = dataset.series_M[directed]
+    orders = []
+    for order, place_N in _places(dataset.photos).items():
+        later_M = np.sign(place_N[rows_a] - place_N[rows_b])
+        excess_M = 0.5 * np.nan_to_num(later_M) * preferred_M
+        if excess_M.any():
+            excess_S = np.bincount(series_M, weights=excess_M)
+            error = float(np.sqrt((excess_S**2).sum())) / len(excess_M)
+            effect = float(excess_M.mean())
+            orders.append(OrderAccuracy(order, 0.5 + effect, error, effect / error if error else 0))
+    return PhotoOrder(len(rows_a), len(np.unique(series_M)), tuple(orders))
+
+
+def _places(photos: np.ndarray) -> dict[str, np.ndarray]:
+    """The place of each photo in each order, [N]; NaN for a name without a number."""
+    stems = pd.Series(photos.astype(str)).str.replace(r"\.\w+$", "", regex=True)
+    number_N = stems.str.extract(_NUMBER, expand=False).astype(np.float64).to_numpy()
+    name_N = np.unique(photos.astype(str), return_inverse=True)[1].astype(np.float64)
+    return {BY_NUMBER: number_N, BY_NAME: name_N}
+
+
+def check(case: AuditCase, earlier: Mapping[str, CheckResult]) -> CheckResult:
+    """Does the order of the photos predict the preferences?"""
+    del earlier
+    if not case.seconds_left:
+        return out_of_time("Photo order")
+    found = measure_orders(case.data.dataset)
+    return dataclasses.replace(_judge(found), evidence=(_evidence(found),), facts=found)
+
+
+def _judge(found: PhotoOrder) -> CheckResult:
+    predicts = [
+        order
+        for order in found.orders
+        if abs(order.z) > LEAST_Z and abs(order.accuracy - 0.5) > LEAST_EFFECT
+    ]
+    if predicts:
+        most = max(predicts, key=lambda order: abs(order.z))
+        which = "later" if most.z > 0 else "earlier"
+        share = max(most.accuracy, 1 - most.accuracy)
+        return CheckResult(
+            verdict=WARN,
+            label="the photos' order predicts the preferences",
+            headline=f"By the {most.order} the {which} photo of a pair wins "
+            f"{100 * share:.1f}% of the time (z = {abs(most.z):.1f}).",
+            advice="See whether the preferences are votes, and whether photos were numbered by "
+            "them.",
+        )
+    least_seen = (LEAST_Z + _POWER_Z) * max(
+        (order.standard_error for order in found.orders), default=np.inf
+    )
+    if least_seen > _PLANTED_EFFECT:
+        return CheckResult(
+            verdict=UNVERIFIED,
+            label=TOO_FEW_PAIRS,
+            headline="Too few pairs to tell whether the photos' order predicts the preferences.",
+            advice="See how the photos got their numbers.",
+        )
+    return CheckResult()
+
+
+def _evidence(found: PhotoOrder) -> str:
+    if not found.orders:
+        return f"Photo order: not looked at in {found.num_pairs:,} pairs."
+    listed = "; ".join(
+        f"by the {order.order} {100 * order.accuracy:.1f}% ± {196 * order.standard_error:.1f} "
+        f"(z = {order.z:+.1f})"
+        for order in found.orders
+    )
+    return (
+        f"Photo order: the later photo wins {listed}, of {found.num_pairs:,} pairs of "
+        f"{found.num_series:,} series (too much with a z above {LEAST_Z:g} and more than "
+        f"{100 * LEAST_EFFECT:.0f} points from 50%)."
+    )

@@ -1,0 +1,58 @@
+"""Picks, alternates, rejects: by hand."""
+
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from jaxrank.culling.decisions import ALTERNATE, PICK, REJECT, UNDECIDED, decide, reasons
+
+
+def ranked(*rows: tuple[str, bool, float, bool | None], **numbers: list[float]) -> pd.DataFrame:
+    table = pd.DataFrame(rows, columns=["series_id", "pick", "p_best", "keep"])
+    return table.astype({"keep": "boolean"}).assign(**numbers)
+
+
+SURE_AND_NOT = ranked(
+    ("1", True, 0.8, True),
+    ("1", False, 0.15, True),
+    ("1", False, 0.05, False),
+    ("2", True, 0.4, True),
+    ("2", False, 0.35, True),
+    ("2", False, 0.25, False),
+)
+
+
+def test_only_a_sure_series_has_a_pick() -> None:
+    assert decide(SURE_AND_NOT, 0.8).tolist() == [
+        *(PICK, ALTERNATE, REJECT),
+        *(UNDECIDED, UNDECIDED, REJECT),
+    ]
+    assert decide(SURE_AND_NOT, 0.3).tolist()[3:] == [PICK, ALTERNATE, REJECT]
+    assert PICK not in set(decide(SURE_AND_NOT, math.inf))
+
+
+@pytest.mark.parametrize("keep", [None, True])
+def test_without_probabilities_every_series_has_its_first(keep: bool | None) -> None:
+    table = ranked(("1", True, math.nan, keep), ("1", False, math.nan, keep))
+    assert decide(table, math.inf).tolist() == [PICK, ALTERNATE]
+
+
+def test_reasons_are_the_largest_differences_to_the_first() -> None:
+    table = ranked(
+        ("1", True, 0.8, True),
+        ("1", False, 0.15, True),
+        ("2", True, 0.5, True),
+        ("2", False, 0.5, True),
+        sharpness=[0.9, 0.5, 0.40, 0.39],
+        exposure=[0.5, 0.6, 0.5, 0.5],
+        noise=[1.0, 1.0, math.nan, 1.0],
+    )
+    first, second, *same = reasons(table, ["sharpness", "exposure", "noise"])
+    assert first == "worse exposed by 0.1, sharper by 0.4 than the next"
+    assert second == "better exposed by 0.1, less sharp by 0.4 than the first"
+    assert same == ["", ""]
+    alone = reasons(table.iloc[:1], ["sharpness"])
+    assert alone.tolist() == [""]
+    assert not np.isnan(table["sharpness"]).any()

@@ -1,0 +1,240 @@
+"""The final model: the selected configuration on all series, the same bits on every way."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from jaxrank import load_model, rank_photos, search, train
+from jaxrank.data.feature_store import Block
+from jaxrank.data.preferences import Preferences
+from jaxrank.errors import UserError
+from jaxrank.evaluation import ensembles
+from jaxrank.inference.saved_model import Model
+from jaxrank.runner import final_model
+from jaxrank.runner.search import SearchResult
+from jaxrank.training.checkpointing import Saver
+
+Data = tuple[Preferences, dict[str, Block]]
+CHANGES = {"mlp_hidden_dims": "4", "max_epochs": 6, "batch_size": 16, "learning_rate": 5e-3}
+OPTIONS: dict[str, Any] = {
+    "experiments": "tiny_mlp",
+    "overrides": CHANGES,
+    "folds": 3,
+    "num_seeds": 2,
+    "audit": "off",
+}
+
+
+def searched(data: Data, folder: Path, **options: Any) -> SearchResult:
+    return search(*data, workdir=folder, **OPTIONS | options)
+
+
+def files_of(folder: Path) -> dict[str, bytes]:
+    return {p.name: p.read_bytes() for p in sorted(folder.iterdir()) if p.is_file()}
+
+
+@pytest.fixture(scope="module")
+def workdir(small_data: Data, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("final") / "search"
+    searched(small_data, folder, final="tiny_mlp")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def final(workdir: Path) -> Model:
+    return load_model(workdir)
+
+
+def test_it_is_the_mean_of_all_seeds_trained_on_all_series(
+    final: Model, workdir: Path, small_data: Data
+) -> None:
+    card, trials = final.card, pd.read_csv(workdir / "trials.csv")
+    mine = trials[trials["experiment_name"] == "tiny_mlp"]
+    assert (card.fold, card.seeds, len(final.members)) == (None, (0, 1), 2)
+    assert set(card.epochs) == {int(mine["best_epoch"].median())}
+    photos = {*small_data[0].table["image_a"], *small_data[0].table["image_b"]}
+    assert final.seen["train"] == photos
+    assert not final.seen["val"]
+    scores = final.score(small_data[1])
+    members = [
+        final._replace(
+            members=(member,), combination=load_model(workdir / "tiny_mlp/model").combination
+        )
+        for member in final.members
+    ]
+    alone = np.stack([member.score(small_data[1]).to_numpy() for member in members])
+    by_hand, _ = ensembles.combine(alone, np.arange(alone.shape[1]))
+    np.testing.assert_allclose(scores, by_hand, atol=1e-4)
+    assert np.abs(alone[0] - alone[1]).max() > 0.01  # the seeds differ
+
+
+def test_its_card_has_the_accuracy_of_the_folds_models(final: Model, workdir: Path) -> None:
+    summary = pd.read_csv(workdir / "summary.csv").set_index("experiment_name")
+    row, evidence = summary.loc["tiny_mlp (mean of 2 seeds)"], final.card.evidence
+    assert evidence.accuracy == pytest.approx(row["test_accuracy"])
+    assert (evidence.low, evidence.high) == pytest.approx((row["test_ci_low"], row["test_ci_high"]))
+    assert evidence.measured_on == "test pairs of 3 folds, of models of the same configuration"
+    assert evidence.baselines["ridge"] == pytest.approx(summary.loc["ridge", "test_accuracy"])
+    found = final.card.calibration
+    assert 0 < found.slope_low < found.slope < found.slope_high
+    assert found.num_series == 60
+    assert found.source == "test pairs of 3 folds"
+    assert found.holds
+    assert 1 <= found.keep_size < 3.5
+
+
+def test_rank_takes_the_folder_of_the_search(final: Model, workdir: Path, small_data: Data) -> None:
+    found = rank_photos(workdir, small_data[1], small_data[0].table)
+    scores = final.score(small_data[1])
+    table = found.table.set_index("image")
+    np.testing.assert_allclose(table["score"].astype(float), scores[table.index], atol=1e-6)
+    for _, rows in table.groupby("series_id"):
+        odds = np.exp(final.card.calibration.pick_slope * (rows["score"] - rows["score"].max()))
+        np.testing.assert_allclose(rows["p_best"].astype(float), odds / odds.sum(), rtol=1e-5)
+        kept = rows["score"] >= rows["score"].max() - final.card.calibration.keep_gap
+        assert rows["keep"].astype(bool).tolist() == kept.tolist()
+
+
+class Killed(Exception):
+    pass
+
+
+@pytest.mark.parametrize("moment", ["before", "within"])
+def test_a_search_that_is_killed_at_its_final_model_ends_with_the_same_bits(
+    small_data: Data, workdir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: str
+) -> None:
+    def killed(saver: Saver, number: int, progress: train.Progress) -> None:
+        if number <= 0 and len(progress.history) < 3:
+            saver.save(number, progress)
+        elif number <= 0:
+            raise Killed
+
+    def never(*arguments: Any) -> None:
+        raise Killed
+
+    folder = tmp_path / "search"
+    with monkeypatch.context() as patch:
+        if moment == "before":
+            patch.setattr(final_model, "_train", never)
+        else:
+            patch.setattr(Saver, "save_if_due", killed)
+            patch.setattr(final_model, "_largest_divisor", lambda number, most: 1)
+        with pytest.raises(Killed):
+            searched(small_data, folder, final="tiny_mlp")
+    assert not (folder / "final").exists()
+    begun = list((folder / "checkpoints").glob("0/*"))
+    assert bool(begun) == (moment == "within")
+    trained, real = [], train.fit
+
+    def counted(*arguments: Any, **options: Any) -> Any:
+        trained.append(1)
+        return real(*arguments, **options)
+
+    monkeypatch.setattr(train, "fit", counted)
+    searched(small_data, folder, resume=True)
+    assert trained == [1]  # nothing but the final model
+    assert files_of(folder / "final") == files_of(workdir / "final")
+    assert not list((folder / "checkpoints").glob("0/*"))
+
+
+def test_files_that_are_lost_are_written_again_without_training(
+    small_data: Data, workdir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = files_of(workdir / "final")
+    for path in (workdir / "final").iterdir():
+        path.unlink()
+    monkeypatch.setattr(train, "fit", None)
+    searched(small_data, workdir, resume=True, final="tiny_mlp")
+    assert files_of(workdir / "final") == before
+
+
+def test_an_extension_and_another_wish_update_it(small_data: Data, tmp_path: Path) -> None:
+    folder = tmp_path / "search"
+    searched(small_data, folder, num_seeds=1, final="tiny_mlp")
+    assert load_model(folder).card.seeds == (0,)
+    search(*small_data, workdir=folder, extend=True, num_seeds=2)
+    assert load_model(folder).card.seeds == (0, 1)
+    search(*small_data, workdir=folder, resume=True, final="signed_sum")
+    assert load_model(folder).card.experiment.name == "signed_sum"
+    result = search(*small_data, workdir=folder, resume=True)
+    assert result.nothing_to_do
+
+
+@pytest.mark.parametrize("name", ["ridge", "sharpness", "signed_sum", "best_heuristic"])
+def test_a_baseline_is_saved_in_the_same_way(small_data: Data, tmp_path: Path, name: str) -> None:
+    folder = tmp_path / "search"
+    result = searched(
+        small_data, folder, num_seeds=1, overrides=CHANGES | {"max_epochs": 1}, final=name
+    )
+    model, summary = load_model(folder), result.summary.set_index("experiment_name")
+    assert model.card.experiment.name == name
+    assert model.card.evidence.accuracy == pytest.approx(summary.loc[name, "test_accuracy"])
+    scores = model.score(small_data[1])
+    assert scores.mean() == pytest.approx(0, abs=0.05)
+    assert scores.std() == pytest.approx(1, abs=0.05)
+    assert any(f"the baseline {name}" in note for note in result.notes)
+
+
+def test_without_folds_it_is_the_model_of_the_search_and_leaves_the_test_series_out(
+    small_data: Data, tmp_path: Path
+) -> None:
+    folder = tmp_path / "search"
+    searched(small_data, folder, folds=0, final="tiny_mlp")
+    final, own = load_model(folder), load_model(folder / "tiny_mlp" / "model")
+    assert (final.card.fold, final.seen) == (0, own.seen)
+    scores, plain = final.score(small_data[1]), own.score(small_data[1])
+    assert np.corrcoef(scores, plain)[0, 1] == pytest.approx(1)
+    search(*small_data, workdir=folder, resume=True, final_on="all")
+    everything = load_model(folder)
+    assert everything.card.fold is None
+    assert len(everything.seen["train"]) > len(final.seen["train"]) + len(final.seen["val"])
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"final": "tiny_mpl"}, "--final=tiny_mpl: neither an experiment.*Did you mean 'tiny_mlp'"),
+        ({"final": "chance"}, "--final=chance: neither"),
+        ({"final": "shuffled"}, "--final=shuffled: neither"),
+        ({"final_on": "some"}, "--final_on=some: unknown"),
+    ],
+)
+def test_wishes_that_nothing_can_fulfil_are_refused_at_once(
+    small_data: Data, tmp_path: Path, wrong: dict[str, str], message: str
+) -> None:
+    with pytest.raises(UserError, match=message):
+        searched(small_data, tmp_path / "search", **wrong)
+    assert not (tmp_path / "search").exists()
+
+
+def test_the_strongest_baseline_is_final_where_it_is_as_good(workdir: Path) -> None:
+    @dataclasses.dataclass
+    class Chosen:
+        entry: int
+
+    @dataclasses.dataclass
+    class Table:
+        mean: np.ndarray
+
+    @dataclasses.dataclass
+    class Ranked:
+        names: tuple[str, ...]
+        by_test: Table
+        chosen: Chosen | None
+        chosen_name: str | None
+        yardstick: int
+        yardstick_label: str
+
+    def selected(mlp: float, ridge: float, label: str = "ridge", wanted: str = "") -> str | None:
+        table = Table(np.array([mlp, ridge]))
+        ranked: Any = Ranked(("mlp", label), table, Chosen(0), "mlp", 1, label)
+        return final_model.selected_entry(ranked, wanted)
+
+    assert selected(0.61, 0.60) == "mlp"
+    assert selected(0.60, 0.60) == selected(0.59, 0.60) == "ridge"
+    assert selected(0.49, 0.50, "chance") == "mlp"
+    assert selected(0.59, 0.60, wanted="mlp") == "mlp"
