@@ -9,14 +9,11 @@ from typing import NamedTuple
 import pandas as pd
 
 from jaxrank.culling import sidecars
-from jaxrank.culling.decisions import ALTERNATE, PICK, REJECT
+from jaxrank.culling.decisions import PICK, REJECT, STARS, label_of
 from jaxrank.errors import UserError
 from jaxrank.io import atomic
 
 XMP, COPIES, LINKS = ACTIONS = ("xmp", "copies", "links")
-# Stars of a decision; a person's own rating comes before it.
-STARS = {PICK: 5, ALTERNATE: 3}
-REJECTED = -1
 
 
 class Done(NamedTuple):
@@ -36,6 +33,9 @@ def write_sidecars(
 ) -> Done:
     """Rates picks and alternates, and rejects on demand, in XMP sidecars beside the photos.
 
+    A rating that a person gave in a contact sheet comes before that of the decision, and has no
+    label.
+
     Args:
       table: of `Culled`.
       files: all files of each photo.
@@ -43,13 +43,17 @@ def write_sidecars(
       full: see `sidecars.sidecar_paths`.
       rejects: candidates for rejection get -1.
     """
-    stars = STARS | ({REJECT: REJECTED} if rejects else {})
-    rated: dict[Path, int] = {}
+    stars = {decision: STARS[decision] for decision in STARS if rejects or decision != REJECT}
+    rated: dict[Path, tuple[int, str]] = {}
     for row in table.to_dict("records"):
-        own = row["rating"]
-        rating = int(own) if pd.notna(own) else stars.get(row["decision"], 0)
-        if rating and (rating > 0 or rejects):
-            rated |= {folder / name: rating for name in files[row["path"]]}
+        if pd.notna(row["rating"]):
+            rating, label = int(row["rating"]), ""
+        elif row["decision"] in stars:
+            rating, label = stars[row["decision"]], label_of(row["decision"])
+        else:
+            continue
+        if rating > 0 or (rating < 0 and rejects):
+            rated |= {folder / name: (rating, label) for name in files[row["path"]]}
     found = sidecars.sidecar_paths(
         [folder / name for names in files.values() for name in names], full=full
     )
@@ -57,7 +61,8 @@ def write_sidecars(
     # Of files that share a sidecar each has the same decision, so each is written once.
     for photo, path in found.path_of.items():
         if photo in rated:
-            result = sidecars.write_marks(path, rating=rated[photo], rejects=rejects)
+            rating, label = rated[photo]
+            result = sidecars.write_marks(path, rating=rating, label=label, rejects=rejects)
             written += result.outcome in ("new", "merged")
             if result.outcome == "left":
                 notes.append(f"{path}: left as it is, {result.reason}")

@@ -7,6 +7,12 @@ import pandas as pd
 
 PICK, ALTERNATE, REJECT, UNDECIDED = DECISIONS = ("pick", "alternate", "reject", "undecided")
 
+# Stars that a decision gets in sidecars.
+STARS = {PICK: 5, ALTERNATE: 3, REJECT: -1}
+# The label beside such stars, by which they are told from a person's. Whoever changes the stars in
+# a photo program makes them a person's, whatever the label.
+_LABEL = "jaxrank "
+
 # Words for more and less of a number; all others are called by their names.
 _WORDS = {
     "sharpness": ("sharper", "less sharp"),
@@ -40,6 +46,17 @@ def decide(ranked: pd.DataFrame, confidence: float) -> pd.Series:
     decided = sure | p_best.isna()
     chosen = np.select([is_first & decided, ~kept, decided], [PICK, REJECT, ALTERNATE], UNDECIDED)
     return pd.Series(chosen, index=ranked.index, name="decision")
+
+
+def label_of(decision: str) -> str:
+    """The label that is written beside the stars of a decision."""
+    return _LABEL + decision
+
+
+def is_ours(rating: int | None, label: str) -> bool:
+    """Whether a rating is one that `cull` wrote and nobody has changed since."""
+    decision = label.removeprefix(_LABEL)
+    return label.startswith(_LABEL) and decision in STARS and STARS[decision] == rating
 
 
 def reasons(ranked: pd.DataFrame, columns: Sequence[str]) -> pd.Series:

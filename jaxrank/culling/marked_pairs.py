@@ -18,6 +18,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
+from jaxrank.culling.decisions import ALTERNATE, PICK, REJECT, UNDECIDED
 from jaxrank.culling.xmp import FLAGS, Marks
 from jaxrank.data.preference_tables import counted, pairs_by_worth
 from jaxrank.data.series_ids import canonical_series_id
@@ -26,7 +27,7 @@ from jaxrank.io import tables
 
 RATINGS, SHEET = "ratings (xmp:Rating)", "contact sheet"
 _FLAG_WORTH = {"pick": 1, None: 0, "reject": -1}
-_DECISIONS = {"pick": 3, "alternate": 2, "undecided": 1, "reject": 0}
+_DECISIONS = {PICK: 3, ALTERNATE: 2, UNDECIDED: 1, REJECT: 0}
 _SHEET_COLUMNS = ("path", "series", "decision", "rating")
 _PAIR = ["series_id", "image_a", "image_b"]
 

@@ -6,6 +6,7 @@ from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 from jaxrank.culling import sidecars
+from jaxrank.culling.decisions import is_ours
 from jaxrank.culling.sidecars import SUFFIX, read_marks
 from jaxrank.culling.xmp import NO_MARKS, BadXmp, Marks
 from jaxrank.errors import UserError
@@ -68,7 +69,8 @@ def _is_second(photo: Path) -> bool:
 
 
 def marks_in_folder(folder: Path, names: Sequence[str]) -> FolderMarks:
-    """The marks of photos: of several places of one, the first that has one counts.
+    """The marks of photos: of several places of one, the first that has one counts. What `cull`
+    wrote there is no person's mark.
 
     Places are the sidecars `IMG_1.JPG.xmp` and `IMG_1.xmp`, then the sidecar of a RAW file of the
     same stem, which is the same photo, then the XMP in the photo's own file.
@@ -93,7 +95,9 @@ def marks_in_folder(folder: Path, names: Sequence[str]) -> FolderMarks:
         for path in _places(photo, listings[photo.parent], photo in owners, named):
             try:
                 if _is_inside(folder, root, path.relative_to(folder).as_posix()):
-                    found.append(read_marks(path))
+                    marks_there = read_marks(path)
+                    if not is_ours(marks_there.rating, marks_there.label):
+                        found.append(marks_there)
             except BadXmp as error:
                 bad.append(f"{path.relative_to(folder).as_posix()}: {error}")
         marks[name] = _first(found)

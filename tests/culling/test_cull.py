@@ -14,6 +14,7 @@ from PIL import ImageFilter
 from jaxrank import cli
 from jaxrank.culling import api, sidecars
 from jaxrank.culling.api import cull
+from jaxrank.culling.marks import marks_in_folder
 from jaxrank.errors import UserError
 
 BURSTS, SIZE = 4, 3
@@ -141,6 +142,12 @@ def test_the_command_writes_table_sheet_and_sidecars_once(
         **{f"b{burst}_1": 5 for burst in range(BURSTS)},
         "b1_1": 2,
     }
+    # What was written is no preference of a person; stars that are changed are.
+    marks = marks_in_folder(folder, [f"b{burst}_1.jpg" for burst in range(BURSTS)]).marks
+    assert [marks[f"b{burst}_1.jpg"].rating for burst in range(BURSTS)] == [None, 2, None, None]
+    mine = folder / "b2_1.xmp"
+    mine.write_text(mine.read_text().replace('xmp:Rating="5"', 'xmp:Rating="4"'))
+    assert marks_in_folder(folder, ["b2_1.jpg"]).marks["b2_1.jpg"].rating == 4
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
     assert cli.main(words) == 0
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
