@@ -1,8 +1,14 @@
 """From a folder to decisions: bursts of drawn scenes, without a network."""
 
+import contextlib
 import csv
 import json
 import os
+import random
+import shutil
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +16,7 @@ import pandas as pd
 import pytest
 from photo_files import exif, jpeg, scene
 from PIL import ImageFilter
+from small_data import ROOT
 
 from jaxrank import cli
 from jaxrank.culling import api, sidecars
@@ -206,3 +213,41 @@ def test_json_has_every_photo(
     document = json.loads(capsys.readouterr().out)
     assert len(document["photos"]) == BURSTS * SIZE + 1
     assert np.isfinite([p["score"] for p in document["photos"] if p["decision"]]).all()
+
+
+def test_killed_anywhere_photos_and_sidecars_are_whole(folder: Path, tmp_path: Path) -> None:
+    """Ten kills in `make test-long`, two else; then the same files as of a run that was not."""
+    kills = 10 if os.environ.get("JAXRANK_KILLS") else 2
+    twin = tmp_path / "twin" / "trip"
+    shutil.copytree(folder, twin)
+    photos = {path.name: path.read_bytes() for path in folder.iterdir()}
+
+    def command(place: Path) -> list[str]:
+        words = ["cull", str(place), f"--workdir={place.parent / 'w'}", "--write=xmp"]
+        return [sys.executable, str(ROOT / "launch.py"), *words]
+
+    begun = time.monotonic()
+    subprocess.run(command(twin), check=True, capture_output=True)
+    seconds = time.monotonic() - begun
+    rng = random.Random(0)
+    for _ in range(kills):
+        process = subprocess.Popen(
+            command(folder), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+        )
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(seconds * rng.uniform(0.3, 1.0))
+        process.kill()
+        process.communicate()
+        for path in folder.iterdir():
+            if path.suffix == ".xmp":
+                assert sidecars.read_marks(path).rating in (3, 5)
+            elif path.name in photos:
+                assert path.read_bytes() == photos[path.name]
+    subprocess.run(command(folder), check=True, capture_output=True)
+
+    def ratings(place: Path) -> dict[str, int | None]:
+        return {path.name: sidecars.read_marks(path).rating for path in place.glob("*.xmp")}
+
+    assert ratings(folder) == ratings(twin)
+    tables = [(place.parent / "w" / "cull.csv").read_text() for place in (folder, twin)]
+    assert tables[0] == tables[1]
