@@ -134,9 +134,10 @@ function restore() {
     const text = localStorage.getItem(storageName);
     localStorage.setItem(storageName, text ?? "{}");
     isStored = localStorage.getItem(storageName) !== null;
-    for (const [number, own] of Object.entries(JSON.parse(text ?? "{}"))) {
-      const photo = photos[number];
-      if (!photo) continue;
+    const stored = JSON.parse(text ?? "{}");
+    for (const photo of photos) {
+      const own = stored?.[photo.number];
+      if (!own) continue;
       if (Object.hasOwn(DECISIONS, own.decision)) change(photo, "decision", own.decision);
       if (Number.isInteger(own.rating) && own.rating >= 0 && own.rating <= 5) {
         change(photo, "rating", own.rating);
@@ -335,6 +336,7 @@ function focusCurrent() {
 
 function openView() {
   element("view").showModal();
+  element("close").focus();
   showView();
 }
 
@@ -417,6 +419,7 @@ function start() {
   element("page").max = pages.length;
   showCounts();
   showPage(0);
+  element("p0").focus({ preventScroll: true });
   const timer = setInterval(fill, LOOK_AGAIN);
   document.addEventListener("DOMContentLoaded", () => {
     clearInterval(timer);
