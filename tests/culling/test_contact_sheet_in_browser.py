@@ -86,7 +86,7 @@ class Browser:
         return wait_for(lambda: path if path.exists() else None)
 
     def log(self) -> list[dict]:
-        found: list[dict] = self.driver.get_log("browser")  # type: ignore[no-untyped-call]
+        found: list[dict] = self.driver.get_log("browser")
         return found
 
 
@@ -280,7 +280,7 @@ def test_changes_are_kept_for_this_sheet_until_they_are_discarded(
 )  # fmt: skip
 def test_hostile_storage_changes_nothing(browser: Browser, two_bursts: Path, content: str) -> None:
     browser.open(two_bursts)
-    browser.driver.execute_script("localStorage.setItem(storageName, arguments[0])", content)  # type: ignore[no-untyped-call]
+    browser.driver.execute_script("localStorage.setItem(storageName, arguments[0])", content)
     browser.open(two_bursts)
     assert browser.decisions() == ["pick", "alternate", "reject", "pick", "alternate"]
     assert "0 photos changed" in browser.one("#counts").text
