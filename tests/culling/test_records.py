@@ -131,6 +131,8 @@ def damage(text: str, how: str) -> str:
         photo[how] = {"width": 10**9, "pixels": "?", "size": "1", "name": 7}.get(how)
     elif how in photo["capture"]:
         photo["capture"][how] = {"time": "noon", "drive": "fast", "manual": 1}.get(how)
+    elif how == "small thumbnail":
+        photo |= {"width": 2, "height": 1, "pixels": "AAA="}
     elif how == "another field":
         photo["capture"]["speed"] = 1.0
     elif how == "a field less":
@@ -147,7 +149,7 @@ def damage(text: str, how: str) -> str:
 @pytest.mark.parametrize(
     "how",
     ["cut", "empty", "nested", "width", "pixels", "size", "name", "modified", "time", "drive",
-     "manual", "another field", "a field less", "another version", "no list",
+     "manual", "small thumbnail", "another field", "a field less", "another version", "no list",
      "no photos of its own"],
 )  # fmt: skip
 def test_a_damaged_cache_is_read_again(
