@@ -58,7 +58,6 @@ def write_sidecars(
         [folder / name for names in files.values() for name in names], full=full
     )
     written, notes = 0, list(found.notes)
-    # Of files that share a sidecar each has the same decision, so each is written once.
     for photo, path in found.path_of.items():
         if photo in rated:
             rating, label = rated[photo]
@@ -80,14 +79,16 @@ def write_picks(
     if os.path.lexists(out) and (not out.is_dir() or any(out.iterdir())):
         raise UserError(f"{out}: is there and not empty; name a new folder for the picks")
     names = [name for path in table.loc[table["decision"] == PICK, "path"] for name in files[path]]
-    with atomic.written_to(out):
+    root = folder.resolve()
+    for name in names:
+        if not (folder / name).resolve().is_relative_to(root):
+            raise UserError(f"{folder / name}: a link that leads out of the folder")
+    with atomic.written_to(out), atomic.atomic_folder(out) as new:
         for name in names:
-            target = out / name
+            target = new / name
             target.parent.mkdir(parents=True, exist_ok=True)
             if how == LINKS:
                 os.symlink((folder / name).absolute(), target)
             else:
-                part = target.with_name(f".{target.name}.part")
-                shutil.copy2(folder / name, part)
-                os.replace(part, target)
+                shutil.copy2(folder / name, target)
     return Done(len(names), [])

@@ -93,12 +93,18 @@ def cull(
     Raises:
       UserError: there is no photo, or the model can't be used for these.
     """
+    for place, path in (("--workdir", Path(workdir)),):
+        if path.absolute().is_relative_to(Path(folder).absolute()):
+            raise UserError(f"{place}={path}: lies in the folder of the photos; name one outside")
     scorer = open_scorer(model, baseline or (None if model is not None else baselines.SIGNED_SUM))
     if confidence is not None and not 0 < confidence <= 1:
         raise UserError(f"--confidence={confidence:g} is not a share above 0, up to 1")
     folder, workdir = Path(folder), Path(workdir)
     said = {} if changes is None else read_changes(changes)
     found = read_records(folder, workdir / RECORDS, num_workers=num_workers)
+    if not found.records:
+        name, reason = next(iter(found.unread.items()))
+        raise UserError(f"{folder}: no photo can be used; {name}: {reason}")
     notes: list[str] = []
     if series is None:
         groups = group_photos(found.records, gap_seconds=gap_seconds)
@@ -121,7 +127,7 @@ def cull(
         least = _confidence(scorer, confidence)
         ranked, told = _ranked(bursts, scorer, workdir / STORE)
         notes += told
-        ranked["decision"] = decide(ranked, least)
+        ranked["decision"] = decide(ranked, least, has_model=not isinstance(scorer, str))
         table = table.set_index("image")
         for column in ("rank", "score", "p_best", "keep", "decision", "reasons"):
             table[column] = ranked.set_index("image")[column].reindex(table.index)
@@ -202,14 +208,17 @@ def _ranked(
 def _with_changes(table: pd.DataFrame, said: Mapping[str, Mapping[str, Any]]) -> pd.DataFrame:
     """The table with what a person decided, marked as such."""
     table["changed"] = table["path"].isin(list(said))
+    table["rank"] = table["rank"].astype("Int64")
     for column in ("decision", "rating"):
         own = table["path"].map({path: row.get(column) for path, row in said.items()})
         table[column] = own.where(own.notna(), table[column])
-    return table
+    return table.astype({"rating": "Int64"})
 
 
 def _notes(scorer: Model | str, confidence: float, table: pd.DataFrame) -> list[str]:
     series = table.loc[table["kind"] == BURST].groupby("series")["decision"]
+    if not series.ngroups:
+        return ["there is no burst: nothing to decide"]
     decided = int(series.apply(lambda decisions: (decisions == "pick").any()).sum())
     lines = [f"{decided:,} of {series.ngroups:,} bursts have a pick"]
     if isinstance(scorer, str):

@@ -1,45 +1,86 @@
-"""What a person changed in a contact sheet, as its export says it."""
+"""Tables of decisions, as `cull` writes them and a contact sheet exports them."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from jaxrank.culling.decisions import DECISIONS
 from jaxrank.errors import UserError, did_you_mean
 from jaxrank.io import tables
 
+# The columns that a person can change.
+CHANGEABLE = ("decision", "rating")
 
-def read_changes(path: Path | str) -> dict[str, dict[str, Any]]:
-    """By photo, the `decision` and `rating` of the rows that are `changed`; of all rows where the
-    table has no such column.
+
+class SheetRow(NamedTuple):
+    """A photo in a table of decisions.
+
+    Attributes:
+      decision: empty where nothing is culled.
+      rating: None for none.
+      changed: which of CHANGEABLE a person changed; all of them in a table without the column.
+    """
+
+    path: str
+    series: str
+    decision: str
+    rating: int | None
+    changed: frozenset[str]
+
+
+def read_rows(path: Path | str) -> list[SheetRow]:
+    """The photos of a table with `path` and `decision` or `rating`; `series` and `changed` may
+    stand there, too.
 
     Raises:
-      UserError: it is no such table.
+      UserError: naming line and column, for any other table.
     """
     table = tables.read_table(path)
-    if "path" not in table.columns or not {"decision", "rating"} & set(table.columns):
+    if "path" not in table.columns or not {*CHANGEABLE} & {*table.columns}:
         raise UserError(f"{path}: give the columns path and decision, or rating")
-    paths = table.distinct_photos("path")
-    rows = [
-        dict(zip(table.columns, map(str.strip, row), strict=True)) | {"path": name}
-        for row, name in zip(table.rows, paths, strict=True)
-    ]
-    if "changed" in table.columns:
-        rows = [row for row in rows if row["changed"].lower() == "true"]
-    found: dict[str, dict[str, Any]] = {}
-    for row in rows:
-        said: dict[str, Any] = {}
-        if decision := row.get("decision"):
-            if decision not in DECISIONS:
-                raise UserError(
-                    f"{path}: decision '{decision[:40]}' of {row['path']} is unknown."
-                    f"{did_you_mean(decision, DECISIONS)}"
-                )
-            said["decision"] = decision
-        if rating := row.get("rating"):
-            if rating not in ("-1", "0", "1", "2", "3", "4", "5"):
-                raise UserError(
-                    f"{path}: rating '{rating[:40]}' of {row['path']} is not -1, 0 to 5"
-                )
-            said["rating"] = int(rating)
-        found[row["path"]] = said
+    place = {column: table.columns.index(column) for column in table.columns}
+    rows = []
+    for number, photo in enumerate(table.distinct_photos("path")):
+        cells = {column: table.rows[number][at].strip() for column, at in place.items()}
+        decision = cells.get("decision", "")
+        if decision and decision not in DECISIONS:
+            raise UserError(
+                f"{table.where(number, 'decision')}: {decision[:40]!r} is none of "
+                f"{', '.join(DECISIONS)}.{did_you_mean(decision, DECISIONS)}"
+            )
+        rating = cells.get("rating", "").lstrip("'").removesuffix(".0")
+        if rating not in ("", "-1", "0", "1", "2", "3", "4", "5"):
+            raise UserError(
+                f"{table.where(number, 'rating')}: {rating[:40]!r} is not empty, nor -1 to 5"
+            )
+        rows.append(
+            SheetRow(
+                photo,
+                cells.get("series", ""),
+                decision,
+                int(rating) if rating else None,
+                _changed(cells.get("changed", "true")),
+            )
+        )
+    return rows
+
+
+def _changed(cell: str) -> frozenset[str]:
+    """A contact sheet writes the names of the columns; `cull` writes True or False."""
+    if cell.lower() == "true":
+        return frozenset(CHANGEABLE)
+    return frozenset(cell.split()) & frozenset(CHANGEABLE)
+
+
+def read_changes(path: Path | str) -> dict[str, dict[str, Any]]:
+    """By photo, the `decision` and `rating` that a person changed.
+
+    Raises:
+      UserError: see `read_rows`.
+    """
+    found = {}
+    for row in read_rows(path):
+        said = {"decision": row.decision or None, "rating": row.rating}
+        mine = {name: said[name] for name in row.changed if said[name] is not None}
+        if mine:
+            found[row.path] = mine
     return found

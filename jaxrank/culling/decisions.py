@@ -25,25 +25,30 @@ _LEAST_DEVIATIONS = 0.5
 _MOST_REASONS = 2
 
 
-def decide(ranked: pd.DataFrame, confidence: float) -> pd.Series:
+def decide(ranked: pd.DataFrame, confidence: float, *, has_model: bool = True) -> pd.Series:
     """The decision on each photo.
 
     - A series whose first photo is its best with at least this probability has a pick; the others
       that are kept are alternates. In other series the kept photos are undecided.
     - Photos that are not kept are candidates for rejection, in every series.
-    - Without probabilities each series' first photo is its pick. A baseline without preferences
-      does not know which photos to keep either, so all others are alternates.
+    - Of a model without probabilities, which were worse than chance, all is undecided.
+    - A baseline without preferences knows neither probabilities nor which photos to keep: each
+      series' first photo is its pick, all others are alternates.
 
     Args:
       ranked: photos of series of several photos, with `series_id`, `pick`, `p_best` and `keep` as
         `rank_photos` gives them.
       confidence: a share; infinite where no pick is sure.
+      has_model: whether a model ranked them, or a baseline.
     """
     p_best = ranked["p_best"].astype(float)
     is_first = ranked["pick"].astype(bool)
     kept = ranked["keep"].astype("boolean").fillna(True).astype(bool)
     sure = p_best.where(is_first).groupby(ranked["series_id"]).transform("max") >= confidence
-    decided = sure | p_best.isna()
+    if not has_model:
+        return pd.Series(np.where(is_first, PICK, ALTERNATE), ranked.index, name="decision")
+    decided = sure
+    kept |= p_best.isna()
     chosen = np.select([is_first & decided, ~kept, decided], [PICK, REJECT, ALTERNATE], UNDECIDED)
     return pd.Series(chosen, index=ranked.index, name="decision")
 

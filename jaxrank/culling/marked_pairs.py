@@ -18,6 +18,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
+from jaxrank.culling.changes import read_rows
 from jaxrank.culling.decisions import ALTERNATE, PICK, REJECT, UNDECIDED
 from jaxrank.culling.xmp import FLAGS, Marks
 from jaxrank.data.preference_tables import counted, pairs_by_worth
@@ -103,6 +104,8 @@ def sources_of_marks(marks: Mapping[str, Marks]) -> list[Source]:
 def read_sheet(path: Path | str) -> Sheet:
     """Reads the decisions of a contact sheet: a table with `path,series,decision,rating`.
 
+    Only series in which a person changed something count: the others are the program's own.
+
     Raises:
       UserError: naming line and column, for any other table.
     """
@@ -111,23 +114,13 @@ def read_sheet(path: Path | str) -> Sheet:
         if column not in table.columns:
             need = f"a contact sheet's table has {','.join(_SHEET_COLUMNS)}"
             raise tables.missing_column(path, column, need, table.columns)
-    photos = table.distinct_photos("path")
-    series = [canonical_series_id(text) for text in table.texts("series")]
-    place = table.columns.index("rating")
-    worth = {}
-    for row, (photo, decision) in enumerate(zip(photos, table.texts("decision"), strict=True)):
-        if decision not in _DECISIONS:
-            raise UserError(
-                f"{table.where(row, 'decision')}: {decision[:40]!r} is none of "
-                f"{', '.join(_DECISIONS)}"
-            )
-        rating = table.rows[row][place].strip().lstrip("'") or "0"
-        if rating not in ("-1", "0", "1", "2", "3", "4", "5"):
-            raise UserError(
-                f"{table.where(row, 'rating')}: {rating[:40]!r} is not empty, nor -1 to 5"
-            )
-        worth[photo] = 10.0 * _DECISIONS[decision] + int(rating)
-    return Sheet(Source(SHEET, worth), dict(zip(photos, series, strict=True)))
+    table.texts("series")  # none is empty
+    rows = [row for row in read_rows(path) if row.decision]
+    touched = {row.series for row in rows if row.changed}
+    mine = [row for row in rows if row.series in touched]
+    worth = {row.path: 10.0 * _DECISIONS[row.decision] + (row.rating or 0) for row in mine}
+    series_of = {row.path: canonical_series_id(row.series) for row in mine}
+    return Sheet(Source(SHEET, worth), series_of)
 
 
 def pairs_of_sources(

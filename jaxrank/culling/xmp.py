@@ -14,9 +14,10 @@ of a text hold.
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, BinaryIO, Literal, NamedTuple
 
+from jaxrank.culling.decisions import is_ours
 from jaxrank.errors import UserError
 
 Pick = Literal["pick", "reject"]
@@ -169,11 +170,17 @@ def with_marks(data: bytes | None, rating: int, label: str, date: str) -> bytes 
     before = _EMPTY if data is None else data
     root = _parse(before)
     descriptions = _descriptions(root)
-    changes = {}
-    if rating and all(_is_zero(text) for text in _texts(descriptions, RATING)):
-        changes[RATING] = str(rating)
-    if label and not any(_texts(descriptions, LABEL)):
-        changes[LABEL] = label
+    stars = [text for text in _texts(descriptions, RATING) if not _is_zero(text)]
+    labels = [text for text in _texts(descriptions, LABEL) if text]
+    changes: dict[str, str] = {}
+    if is_ours(_whole(stars), "".join(labels)):
+        # What `cull` wrote is written anew.
+        changes |= {RATING: str(rating)} if rating and _whole(stars) != rating else {}
+        changes |= {LABEL: label} if label and labels != [label] else {}
+    elif not is_ours(rating, label) or not (stars or labels):
+        # Its own stars and label stand together or not at all: by both they are known again.
+        changes |= {RATING: str(rating)} if rating and not stars else {}
+        changes |= {LABEL: label} if label and not labels else {}
     if not changes:
         return None
     for name, value in (changes | {METADATA_DATE: date}).items():
@@ -181,6 +188,14 @@ def with_marks(data: bytes | None, rating: int, label: str, date: str) -> bytes 
     after = _spliced(before, root)
     _check_rest(before, after)
     return after
+
+
+def _whole(texts: Sequence[str]) -> int | None:
+    """The number that one text says."""
+    try:
+        return int(float(texts[0])) if len(texts) == 1 else None
+    except ValueError:
+        return None
 
 
 def _etree() -> Any:

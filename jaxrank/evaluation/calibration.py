@@ -470,8 +470,12 @@ def _slope_interval(
     curvature = float(
         (log_odds * (chance - preference_M) + log_odds**2 * chance * (1 - chance)).sum()
     )
-    error = math.sqrt(float(score_S @ score_S)) / max(curvature + _LOG_DEVIATION**-2, 1e-12)
-    return slope * math.exp(-1.96 * error), slope * math.exp(1.96 * error)
+    curvature += _LOG_DEVIATION**-2
+    if curvature <= 1e-6:  # flat: nothing is known
+        return float("nan"), float("nan")
+    error = math.sqrt(float(score_S @ score_S)) / curvature
+    reach = math.exp(min(1.96 * error, 50.0))
+    return slope / reach, slope * reach
 
 
 def keep_set(scored: Sequence[tuple[np.ndarray, SeriesPhotos]]) -> tuple[float, float, int]:

@@ -32,7 +32,7 @@ from jaxrank.evaluation.leaderboard import Ranking
 from jaxrank.evaluation.trial_results import TrialResult, best_trial, metrics_of, no_history
 from jaxrank.experiments.hyperparameters import Experiment, default_experiment
 from jaxrank.inference.model_card import Evidence, ModelCard
-from jaxrank.inference.saved_model import SEEN, Model, save_model
+from jaxrank.inference.saved_model import FINAL, SEEN, Model, save_model
 from jaxrank.planning import planner
 from jaxrank.planning.cohort import Cohort
 from jaxrank.planning.trials import Trial
@@ -44,7 +44,6 @@ from jaxrank.training import state
 from jaxrank.training.checkpointing import Saver
 from jaxrank.training.state import InitialWeights
 
-FINAL = "final"
 # The cohort of the final model among those of a search, which count from 1.
 _NUMBER = 0
 
@@ -88,7 +87,9 @@ def selected_entry(ranking: Ranking, wanted: str) -> str | None:
     label = ranking.yardstick_label
     saved = label not in (baselines.CHANCE, baselines.MIXED) and label in ranking.names
     if saved and ranking.chosen is not None:
-        mean_X = ranking.by_test.mean
+        # By the pairs that selected the experiment: of one split test pairs only measure.
+        by_test = ranking.chosen.out_of_fold
+        mean_X = ranking.by_test.mean if by_test else ranking.entries.validation.mean
         if mean_X[ranking.yardstick] >= mean_X[ranking.chosen.entry]:
             return label
     return chosen
@@ -170,7 +171,7 @@ def _final_of_experiment(
     if not _trains_again(prepared):
         return _best_of_search(mine, prepared, evaluator)
     experiment = mine[0].trial.experiment
-    num_epochs = int(np.median([result.metrics.best_epoch for result in mine]))
+    num_epochs = int(np.median([result.metrics.best_epoch for result in mine]) + 0.5)
     seeds = sorted({trial.seed for trial in prepared.trials
                     if trial.experiment.name == experiment.name})  # fmt: skip
     # Nothing stops it early: the last epoch counts.
@@ -342,7 +343,7 @@ def _held_out(
             for split in held_out
         ]
     if len(folds) > 1:
-        return parts, f"test pairs of {len(folds)} folds"
+        return parts, f"test pairs of {len(parts)} folds"
     return parts, "validation and test pairs of one split"
 
 
@@ -361,7 +362,12 @@ def _card(
         measured_as = means[0] if means else measured_as
     x = ranking.names.index(measured_as) if measured_as in ranking.names else None
     facts, folds = prepared.data, prepared.trained_folds
-    by_whom = "of this model" if trained.fold is not None else "of models of the same configuration"
+    only_one = trained.fold is not None and len(mine) == 1
+    by_whom = "of this model" if only_one else "of models of the same configuration"
+    data, dataset = prepared.split_data, prepared.dataset
+    pairs = np.arange(len(dataset.preference_M))  # that trained it
+    if trained.fold is not None:
+        pairs = data.rows(trained.fold, splits.TRAIN)
     where = f"test pairs of {len(folds)} folds" if len(folds) > 1 else "test pairs of one split"
     audit = checks.read_audit(folder)
     best = best_trial(mine) if trained.fold is not None else None
@@ -370,9 +376,9 @@ def _card(
         low=float("nan") if x is None else float(table.ci_low[x]),
         high=float("nan") if x is None else float(table.ci_high[x]),
         measured_on=f"{where}, {by_whom}",
-        num_pairs=facts.pairs_used,
-        num_series=facts.series,
-        num_photos=facts.photos,
+        num_pairs=len(pairs),
+        num_series=len(np.unique(dataset.series_M[pairs])),
+        num_photos=len(np.unique(dataset.pair_rows_M2[pairs])),
         split=f"{prepared.launch['split']}, {len(folds)} folds"
         if len(folds) > 1
         else f"{prepared.launch['split']}, one split",

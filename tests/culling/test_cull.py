@@ -21,6 +21,7 @@ from small_data import ROOT
 from jaxrank import cli
 from jaxrank.culling import api, sidecars
 from jaxrank.culling.api import cull
+from jaxrank.culling.marked_pairs import read_sheet
 from jaxrank.culling.marks import marks_in_folder
 from jaxrank.errors import UserError
 
@@ -85,26 +86,40 @@ def test_a_second_run_reads_only_new_photos(folder: Path, tmp_path: Path) -> Non
     assert "late.jpg" in set(second.table["path"])
 
 
-def test_what_a_person_decided_stays(folder: Path, tmp_path: Path) -> None:
+def test_what_a_person_decided_stays_and_is_a_preference(folder: Path, tmp_path: Path) -> None:
+    """The export of a contact sheet, culled again, then written and read once more."""
     changes = tmp_path / "changes.csv"
     changes.write_text(
-        "path,decision,rating,changed\nb0_0.jpg,pick,4,true\nb0_1.jpg,reject,,true\n"
-        "b1_0.jpg,pick,,false\n"
+        "path,series,decision,rating,changed\n"
+        "b0_0.jpg,b0_0.jpg,pick,4,decision rating\nb0_1.jpg,b0_0.jpg,reject,,decision\n"
+        "b0_2.jpg,b0_0.jpg,alternate,,\nb1_0.jpg,b1_0.jpg,pick,3,rating\n"
+        "b2_0.jpg,b2_0.jpg,alternate,,\nb2_1.jpg,b2_0.jpg,pick,,\nalone.jpg,alone.jpg,,,\n"
     )
-    table = cull(folder, tmp_path / "w", changes=changes).table.set_index("path")
-    assert table.loc["b0_0.jpg", "decision"] == "pick"
-    assert table.loc["b0_0.jpg", "rating"] == 4
-    assert table.loc["b0_1.jpg", "decision"] == "reject"
-    assert table.loc["b1_0.jpg", "decision"] == "alternate"
-    assert sorted(table.index[table["changed"]]) == ["b0_0.jpg", "b0_1.jpg"]
+    words = ["launch.py", "cull", str(folder), f"--workdir={tmp_path / 'w'}"]
+    assert cli.main([*words, f"--changes={changes}"]) == 0
+    written = tmp_path / "w" / "cull.csv"
+    rows = {row["path"]: row for row in rows_of(written)}
+    assert (rows["b0_0.jpg"]["decision"], rows["b0_0.jpg"]["rating"]) == ("pick", "4")
+    assert rows["b0_1.jpg"]["decision"] == "reject"
+    assert (rows["b1_0.jpg"]["decision"], rows["b1_0.jpg"]["rating"]) == ("alternate", "3")
+    assert {path for path, row in rows.items() if row["changed"] == "True"} == {
+        "b0_0.jpg", "b0_1.jpg", "b1_0.jpg",
+    }  # fmt: skip
+    # Once more, from the table that was written.
+    assert cli.main([*words, f"--changes={written}"]) == 0
+    again = {row["path"]: row for row in rows_of(written)}
+    assert again["b0_0.jpg"] == rows["b0_0.jpg"]
+    # Only what the person touched teaches anything.
+    sheet = read_sheet(changes)
+    assert set(sheet.source.worth) == {"b0_0.jpg", "b0_1.jpg", "b0_2.jpg", "b1_0.jpg"}
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
         ("photo,decision\na,pick\n", "give the columns path and decision, or rating"),
-        ("path,decision\na,picks\n", "decision 'picks' of a is unknown.*Did you mean 'pick'"),
-        ("path,rating\na,6\n", "rating '6' of a is not -1, 0 to 5"),
+        ("path,decision\na,picks\n", "column 'decision': 'picks' is none of.*Did you mean 'pick'"),
+        ("path,rating\na,6\n", "column 'rating': '6' is not empty, nor -1 to 5"),
         ("path,rating\na,1\na,2\n", "photo 'a' stands twice"),
     ],
 )
@@ -179,12 +194,14 @@ def test_picks_go_into_a_new_folder(folder: Path, tmp_path: Path, how: str) -> N
     [
         ([], "--photos is missing"),
         (["nowhere"], "nowhere: there is no such folder"),
-        ([".", "--write=copies"], "--write=copies needs --out"),
-        ([".", "--out=x"], "--out goes with --write"),
-        ([".", "--reject"], "--reject goes with --write=xmp"),
-        ([".", "--confidence=2"], "--confidence=2 is not a share"),
-        ([".", "--model=nowhere"], "nowhere: not a model folder"),
-        ([".", "--baseline=ridge"], "--baseline=ridge: it is fitted to preferences"),
+        (["p", "--write=copies"], "--write=copies needs --out"),
+        (["p", "--out=x"], "--out goes with --write"),
+        (["p", "--reject"], "--reject goes with --write=xmp"),
+        (["p", "--confidence=0.5"], "--confidence goes with --model"),
+        (["p", "--workdir=p/w"], "--workdir=p/w: lies in the folder of the photos"),
+        (["p", "--write=copies", "--out=p/picks"], "--out=p/picks: lies in the folder"),
+        (["p", "--model=nowhere"], "nowhere: not a model folder"),
+        (["p", "--baseline=ridge"], "--baseline=ridge: it is fitted to preferences"),
         (["a", "b"], "unexpected word 'a'"),
     ],
 )
@@ -198,7 +215,8 @@ def test_a_mistake_is_one_line_and_status_2(
     monkeypatch.chdir(tmp_path)
     for place in range(2):
         taken = exif(1, f"2026:06:01 10:00:0{place}", camera="A")
-        Path(f"{place}.jpg").write_bytes(jpeg(scene(0, 192, 128), exif=taken))
+        Path("p").mkdir(exist_ok=True)
+        Path(f"p/{place}.jpg").write_bytes(jpeg(scene(0, 192, 128), exif=taken))
     assert cli.main(["launch.py", "cull", *words]) == 2
     told = capsys.readouterr().err
     assert message in told
@@ -251,3 +269,18 @@ def test_killed_anywhere_photos_and_sidecars_are_whole(folder: Path, tmp_path: P
     assert ratings(folder) == ratings(twin)
     tables = [(place.parent / "w" / "cull.csv").read_text() for place in (folder, twin)]
     assert tables[0] == tables[1]
+
+
+def test_a_folder_without_a_readable_photo_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "a.jpg").write_bytes(b"none")
+    with pytest.raises(UserError, match=r"no photo can be used; a\.jpg: "):
+        cull(tmp_path / "photos", tmp_path / "w")
+
+
+def test_photos_without_a_burst_have_nothing_to_decide(folder: Path, tmp_path: Path) -> None:
+    for path in folder.glob("b*"):
+        path.unlink()
+    found = cull(folder, tmp_path / "w")
+    assert found.notes == ["there is no burst: nothing to decide"]
+    assert found.table["decision"].isna().all()

@@ -4,9 +4,17 @@ import math
 
 import numpy as np
 import pandas as pd
-import pytest
 
-from jaxrank.culling.decisions import ALTERNATE, PICK, REJECT, UNDECIDED, decide, reasons
+from jaxrank.culling.decisions import (
+    ALTERNATE,
+    PICK,
+    REJECT,
+    UNDECIDED,
+    decide,
+    is_ours,
+    label_of,
+    reasons,
+)
 
 
 def ranked(*rows: tuple[str, bool, float, bool | None], **numbers: list[float]) -> pd.DataFrame:
@@ -33,10 +41,18 @@ def test_only_a_sure_series_has_a_pick() -> None:
     assert PICK not in set(decide(SURE_AND_NOT, math.inf))
 
 
-@pytest.mark.parametrize("keep", [None, True])
-def test_without_probabilities_every_series_has_its_first(keep: bool | None) -> None:
-    table = ranked(("1", True, math.nan, keep), ("1", False, math.nan, keep))
-    assert decide(table, math.inf).tolist() == [PICK, ALTERNATE]
+def test_a_baseline_picks_the_first_and_a_model_worse_than_chance_nothing() -> None:
+    table = ranked(("1", True, math.nan, None), ("1", False, math.nan, None))
+    assert decide(table, math.inf, has_model=False).tolist() == [PICK, ALTERNATE]
+    table = ranked(("1", True, math.nan, True), ("1", False, math.nan, False))
+    assert decide(table, 0.1).tolist() == [UNDECIDED, UNDECIDED]
+
+
+def test_what_cull_wrote_is_told_from_a_persons_marks() -> None:
+    assert is_ours(5, label_of(PICK))
+    assert is_ours(-1, label_of(REJECT))
+    for rating, label in ((4, label_of(PICK)), (5, ""), (5, "Red"), (None, label_of(PICK))):
+        assert not is_ours(rating, label)
 
 
 def test_reasons_are_the_largest_differences_to_the_first() -> None:

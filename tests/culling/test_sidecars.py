@@ -278,3 +278,26 @@ def test_importing_culling_loads_neither_jax_nor_torch() -> None:
         "sys.exit(bool({'jax', 'torch', 'lxml'} & set(sys.modules)))"
     )
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+def test_what_cull_wrote_is_written_anew_and_a_persons_marks_are_not_mixed_with_it(
+    tmp_path: Path,
+) -> None:
+    def marks(path: Path) -> tuple[int | None, str]:
+        found = read_marks(path)
+        return found.rating, found.label
+
+    path = tmp_path / "a.xmp"
+    write_marks(path, rating=5, label="jaxrank pick")
+    write_marks(path, rating=3, label="jaxrank alternate")
+    assert marks(path) == (3, "jaxrank alternate")
+    write_marks(path, rating=4)  # a person's, of a contact sheet
+    assert marks(path) == (4, "jaxrank alternate")
+    write_marks(path, rating=5, label="jaxrank pick")
+    assert marks(path) == (4, "jaxrank alternate")  # theirs now
+    for stars, label in ((5, ""), (0, "Red"), (2, "Red")):
+        path = tmp_path / f"{stars}{label}.xmp"
+        write_marks(path, rating=stars, label=label)
+        before = path.read_bytes()
+        assert write_marks(path, rating=5, label="jaxrank pick").outcome == "unchanged"
+        assert path.read_bytes() == before

@@ -60,6 +60,7 @@ def words_of(command: str, inputs: Inputs) -> list[str]:
         "rank": [f"--features={inputs.store}", f"--model={empty}", f"--workdir={inputs.workdir}"],
         "extract": [f"--photos={empty}", f"--features={inputs.folder / 'new'}"],
         "features": [f"--from_csv={inputs.pairs}", "--block=x", f"--features={inputs.store}"],
+        "cull": [f"--photos={empty}", f"--workdir={inputs.workdir}"],
         "preferences": [f"--from_ratings={empty}", "--series=folder", "--out=p.csv"],
     }[command]
 
