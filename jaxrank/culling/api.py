@@ -14,7 +14,7 @@ import pandas as pd
 from rich.console import Console
 
 from jaxrank import baselines
-from jaxrank.culling.changes import read_changes
+from jaxrank.culling.changes import kept_changes
 from jaxrank.culling.decisions import decide, reasons
 from jaxrank.culling.grouping import Group, group_photos
 from jaxrank.culling.grouping_table import read_groups, write_groups
@@ -27,11 +27,13 @@ from jaxrank.extraction.photos import Listing, Photo
 from jaxrank.inference.rank import rank_photos
 from jaxrank.inference.saved_model import Model
 from jaxrank.inference.scored import open_scorer
+from jaxrank.io import atomic
 
 BURST = "burst"
 COLUMNS = ("path", "series", "kind", "rank", "score", "p_best", "keep", "decision", "rating",
            "reasons", "changed")  # fmt: skip
 STORE, RECORDS, GROUPS_CSV = "features", "photos.json", "groups.csv"
+CHANGES = "changes.json"
 
 
 class Culled(NamedTuple):
@@ -82,7 +84,7 @@ def cull(
       confidence: how probable a pick must be; by default such that four of five picks were right on
         series that the model had not seen.
       changes: a table with `path` and `decision` or `rating`, as the contact sheet exports it: what
-        a person decided stays.
+        a person decided stays, in later runs too.
       gap_seconds: see `group_photos`.
       weights: by option of `extract`, such as 'cnn_weights', where the file of weights lies that
         made the model's features. Another file is refused.
@@ -100,7 +102,8 @@ def cull(
     if confidence is not None and not 0 < confidence <= 1:
         raise UserError(f"--confidence={confidence:g} is not a share above 0, up to 1")
     folder, workdir = Path(folder), Path(workdir)
-    said = {} if changes is None else read_changes(changes)
+    with atomic.written_to(workdir):
+        said = kept_changes(workdir / CHANGES, changes)
     found = read_records(folder, workdir / RECORDS, num_workers=num_workers)
     if not found.records:
         name, reason = next(iter(found.unread.items()))

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 from jaxrank.culling.decisions import DECISIONS
 from jaxrank.errors import UserError, did_you_mean
-from jaxrank.io import tables
+from jaxrank.io import documents, tables
 
 # The columns that a person can change.
 CHANGEABLE = ("decision", "rating")
@@ -69,6 +69,31 @@ def _changed(cell: str) -> frozenset[str]:
     if cell.lower() == "true":
         return frozenset(CHANGEABLE)
     return frozenset(cell.split()) & frozenset(CHANGEABLE)
+
+
+def kept_changes(file: Path, given: Path | str | None) -> dict[str, dict[str, Any]]:
+    """What a person decided in earlier runs, and in a table that is given now, which comes last;
+    kept in the file for later ones.
+
+    Raises:
+      UserError: see `read_rows`; the file is damaged.
+    """
+    known: dict[str, dict[str, Any]] = {}
+    try:
+        known = documents.read_json(file)
+        sound = all(isinstance(said, dict) and {*said} <= {*CHANGEABLE} for said in known.values())
+    except FileNotFoundError:
+        sound = True
+    except (OSError, ValueError, AttributeError):
+        sound = False
+    if not sound:
+        raise UserError(f"{file}: damaged; remove it, and give --changes again")
+    if given is None:
+        return known
+    for path, said in read_changes(given).items():
+        known[path] = known.get(path, {}) | said
+    documents.write_json(file, known)
+    return known
 
 
 def read_changes(path: Path | str) -> dict[str, dict[str, Any]]:

@@ -105,8 +105,9 @@ def test_what_a_person_decided_stays_and_is_a_preference(folder: Path, tmp_path:
     assert {path for path, row in rows.items() if row["changed"] == "True"} == {
         "b0_0.jpg", "b0_1.jpg", "b1_0.jpg",
     }  # fmt: skip
-    # Once more, from the table that was written.
+    # Once more, from the table that was written; then from nothing but what is kept.
     assert cli.main([*words, f"--changes={written}"]) == 0
+    assert cli.main(words) == 0
     again = {row["path"]: row for row in rows_of(written)}
     assert again["b0_0.jpg"] == rows["b0_0.jpg"]
     # Only what the person touched teaches anything.
