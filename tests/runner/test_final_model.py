@@ -215,13 +215,19 @@ def test_the_strongest_baseline_is_final_where_it_is_as_good(workdir: Path) -> N
     @dataclasses.dataclass
     class Chosen:
         entry: int
+        out_of_fold: bool
 
     @dataclasses.dataclass
     class Table:
         mean: np.ndarray
 
     @dataclasses.dataclass
+    class Entries:
+        validation: Table
+
+    @dataclasses.dataclass
     class Ranked:
+        entries: Entries
         names: tuple[str, ...]
         by_test: Table
         chosen: Chosen | None
@@ -229,12 +235,20 @@ def test_the_strongest_baseline_is_final_where_it_is_as_good(workdir: Path) -> N
         yardstick: int
         yardstick_label: str
 
-    def selected(mlp: float, ridge: float, label: str = "ridge", wanted: str = "") -> str | None:
-        table = Table(np.array([mlp, ridge]))
-        ranked: Any = Ranked(("mlp", label), table, Chosen(0), "mlp", 1, label)
+    def selected(
+        mlp: float, ridge: float, label: str = "ridge", wanted: str = "", one_split: bool = False
+    ) -> str | None:
+        table, other = Table(np.array([mlp, ridge])), Table(np.array([0.0, 0.0]))
+        by = (other, table) if one_split else (table, other)
+        chosen = Chosen(0, not one_split)
+        entries = Entries(by[1])
+        ranked: Any = Ranked(entries, ("mlp", label), by[0], chosen, "mlp", 1, label)
         return final_model.selected_entry(ranked, wanted)
 
     assert selected(0.61, 0.60) == "mlp"
     assert selected(0.60, 0.60) == selected(0.59, 0.60) == "ridge"
     assert selected(0.49, 0.50, "chance") == "mlp"
     assert selected(0.59, 0.60, wanted="mlp") == "mlp"
+    # The test pairs of one split only measure.
+    assert selected(0.61, 0.60, one_split=True) == "mlp"
+    assert selected(0.60, 0.60, one_split=True) == "ridge"
