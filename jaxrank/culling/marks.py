@@ -1,20 +1,17 @@
 """The marks that people gave the photos of a folder, in sidecars and in the photos' own XMP."""
 
-import os
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
-from jaxrank.culling import sidecars
+from jaxrank.culling import records, sidecars
 from jaxrank.culling.decisions import is_ours
 from jaxrank.culling.sidecars import SUFFIX, read_marks
 from jaxrank.culling.xmp import NO_MARKS, BadXmp, Marks
 from jaxrank.errors import UserError
-from jaxrank.extraction.decoding import SUFFIXES, BadPhoto
+from jaxrank.extraction.decoding import BadPhoto
 from jaxrank.extraction.photos import check_name, shown
 from jaxrank.extraction.raw_previews import RAW_SUFFIXES
-
-_PHOTOS = {*SUFFIXES, *RAW_SUFFIXES}
 
 
 class FolderMarks(NamedTuple):
@@ -32,40 +29,22 @@ class FolderMarks(NamedTuple):
 def list_photos(folder: Path) -> tuple[list[str], list[str]]:
     """The photos in a folder and its sub-folders, by their names with `/` between folders; notes.
 
-    Hidden files and folders are left out. A RAW or HEIC file beside another photo of its stem is
-    the same photo, which has the other's name.
+    Files of one stem are one photo, as `cull` has it.
 
     Raises:
       UserError: there is no such folder, or no photo in it.
     """
-    if not os.path.isdir(folder):
-        raise UserError(f"{folder}: there is no such folder")
     photos: list[str] = []
     bad: list[str] = []
-    for parent, folders, names in os.walk(folder):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        paths = [Path(parent, name) for name in names if not name.startswith(".")]
-        paths = [path for path in paths if path.suffix.lower() in _PHOTOS]
-        stems: set[str] = set()
-        for path in sorted(paths, key=lambda path: (_is_second(path), path)):
-            if _is_second(path) and path.stem.lower() in stems:
-                continue
-            stems.add(path.stem.lower())
-            name = path.relative_to(folder).as_posix()
-            try:
-                check_name(name)
-                photos.append(name)
-            except BadPhoto:
-                bad.append(shown(name))
-    if not photos:
-        raise UserError(f"{folder}: no photo there")
+    for files in records.list_photos(folder):
+        name = files.photo.name
+        try:
+            check_name(name)
+            photos.append(name)
+        except BadPhoto:
+            bad.append(shown(name))
     why = "left out: the name would not read back from a table, such as"
     return sorted(photos), _counted(len(bad), "photo", why, bad)
-
-
-def _is_second(photo: Path) -> bool:
-    """Whether a photo of the same stem stands for this one: cameras write both."""
-    return photo.suffix.lower() in (*RAW_SUFFIXES, ".heic", ".heif", ".hif")
 
 
 def marks_in_folder(folder: Path, names: Sequence[str]) -> FolderMarks:
