@@ -9,7 +9,7 @@ from jaxrank.commands.flags import define_model, define_strings, model_workdir
 from jaxrank.commands.streams import printing
 from jaxrank.commands.terminal import make_console, print_json, prints_json
 
-EXAMPLE = "--model=outputs/search/simple_mlp/model --features=store"
+EXAMPLE = "--model=outputs/search --features=store"
 
 
 def define(values: flags.FlagValues, words: list[str]) -> None:
