@@ -71,6 +71,17 @@ def define_audit_seconds(values: flags.FlagValues) -> None:
     )
 
 
+def define_workers(values: flags.FlagValues) -> None:
+    flags.DEFINE_integer(
+        "workers",
+        None,
+        "processes that decode photos (default: one a core, fewer where memory is short)",
+        lower_bound=1,
+        upper_bound=256,
+        flag_values=values,
+    )
+
+
 def refuse_empty(values: flags.FlagValues, names: Iterable[str]) -> None:
     """An empty text is a mistake, such as of a shell variable that is not set."""
     for name in names:

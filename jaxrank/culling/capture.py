@@ -195,7 +195,7 @@ def _number(value: object, least: float = 0.0, most: float = math.inf) -> float 
     if isinstance(value, tuple) and value:
         value = value[0]
     try:
-        number = float(value)  # type: ignore[arg-type]
+        number = float(value)  # type: ignore[arg-type]  # what is no number raises
     except (TypeError, ValueError, ArithmeticError):
         return None
     return number if math.isfinite(number) and least <= number <= most else None

@@ -1,7 +1,7 @@
 """What an experiment gets wrong on its test pairs, and what alone would have got it right.
 
 Nothing here chooses a model: it is for people who look at the photos. Axis letters: M pairs;
-R judgements, one a pair and trial that tests it (`calibration.Judgements`).
+R judgements, one a pair and trial that tests it (`reliability.Judgements`).
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,9 +15,9 @@ from jaxrank.baselines import CHANCE, heuristic_scores
 from jaxrank.data.dataset import RANK_COLUMNS, VOTES_COLUMN, Dataset
 from jaxrank.data.preferences import CANONICAL_COLUMNS, VOTE_COLUMNS
 from jaxrank.data.splits import OFFICIAL_COLUMN
-from jaxrank.evaluation.calibration import Judgements, judgements
 from jaxrank.evaluation.evaluator import Evaluator
 from jaxrank.evaluation.noise_ceiling import entropy_of
+from jaxrank.evaluation.reliability import Judgements, judgements
 from jaxrank.evaluation.trial_results import TrialResult
 from jaxrank.metrics import pair_differences, pair_hits
 from jaxrank.statistics import clustered_error

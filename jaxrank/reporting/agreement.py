@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from jaxrank.data.dataset import vote_numbers
-from jaxrank.evaluation import calibration, noise_ceiling
+from jaxrank.evaluation import calibration, ndcg, noise_ceiling, reliability
 from jaxrank.reporting import figures
 from jaxrank.reporting.report import Report, Section
 
@@ -19,13 +19,13 @@ def section(report: Report) -> Section:
     facts = _ceilings(dataset.table)
     if name is None:
         return Section(facts=facts)
-    judged = calibration.judgements(report.chosen_results, report.evaluator)
+    judged = reliability.judgements(report.chosen_results, report.evaluator)
     preference_M = dataset.table["preference"].to_numpy(np.float64)
     strengths = noise_ceiling.by_strength(
         judged.difference_R, judged.pair_R, preference_M, dataset.series_M
     )
-    measured = calibration.reliability_of(judged, report.evaluator)
-    gain = calibration.ndcg_of(report.chosen_results, report.evaluator)
+    measured = reliability.reliability_of(judged, report.evaluator)
+    gain = ndcg.ndcg_of(report.chosen_results, report.evaluator)
     title = "\n".join([f"{name}, test pairs", *report.caveats])
     figures.draw_reliability(report.folder / RELIABILITY_PNG, title, measured)
     facts |= {
@@ -51,7 +51,7 @@ def _lists(values: Mapping[str, Any]) -> dict[str, Any]:
     return {k: v.tolist() if isinstance(v, np.ndarray) else v for k, v in values.items()}
 
 
-def _notes(name: str, strengths: pd.DataFrame, measured: calibration.Reliability) -> list[str]:
+def _notes(name: str, strengths: pd.DataFrame, measured: reliability.Reliability) -> list[str]:
     if not measured.num_pairs:
         return []
     rows = strengths.set_index("strength")

@@ -7,8 +7,9 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from jaxrank.evaluation.calibration import CHANCE_LOG_LOSS, Reliability
+from jaxrank.evaluation.calibration import CHANCE_LOG_LOSS
 from jaxrank.evaluation.comparison import Interval, Standings
+from jaxrank.evaluation.reliability import Reliability
 from jaxrank.io import atomic
 from jaxrank.io.printable import printable
 

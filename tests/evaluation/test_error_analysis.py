@@ -13,8 +13,8 @@ from jaxrank.data.dataset import Dataset, SplitDataset, align
 from jaxrank.data.feature_store import Block
 from jaxrank.data.preferences import Preferences
 from jaxrank.evaluation import error_analysis
-from jaxrank.evaluation.calibration import Judgements
 from jaxrank.evaluation.evaluator import Evaluator, baseline_metrics, make_evaluator
+from jaxrank.evaluation.reliability import Judgements
 from jaxrank.evaluation.trial_results import COMPLETED, TrialResult
 from jaxrank.experiments.hyperparameters import Experiment, read_experiments
 from jaxrank.metrics import pair_differences

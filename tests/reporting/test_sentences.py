@@ -13,7 +13,7 @@ from jaxrank.audit.leakage import Behaviour, Leaks, SharedSeries
 from jaxrank.audit.permutation_test import OUT_OF_TIME, Link
 from jaxrank.audit.transitivity import Triads
 from jaxrank.evaluation import noise_ceiling
-from jaxrank.evaluation.calibration import Reliability
+from jaxrank.evaluation.reliability import Reliability
 from jaxrank.reporting import agreement, sentences
 from jaxrank.reporting.summary import percent
 
