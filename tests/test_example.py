@@ -34,13 +34,13 @@ def test_thirteen_photographs_ship_in_packages(example: ModuleType) -> None:
 def test_a_series_is_an_original_and_five_worse_versions(
     example: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(example, "FOLDER", tmp_path)
+    monkeypatch.setattr(example, "PHOTOS", tmp_path)
     monkeypatch.setattr(example, "SCENES", 2)
     photos = {"coffee": example.photographs()["coffee"]}
     pairs = example.make_photos(photos, np.random.default_rng(0))
     assert len(pairs) == 2 * 15
     for series, of_series in pairs.groupby("series_id"):
-        assert len(list((tmp_path / "photos" / str(series)).iterdir())) == 6
+        assert len(list((tmp_path / str(series)).glob("*.jpg"))) == 6
         what = example._what_was_done(of_series)
         assert sorted(what.values()).count("original") == 1
         assert len(set(what.values())) == 6
