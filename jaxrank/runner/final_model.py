@@ -7,7 +7,6 @@ the folds' best epochs, and its accuracy and calibration are those of the folds'
 that these have not seen, with scores made in the same way.
 """
 
-
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
