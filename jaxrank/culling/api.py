@@ -20,7 +20,7 @@ from jaxrank.culling.grouping import Group, group_photos
 from jaxrank.culling.grouping_table import read_groups, write_groups
 from jaxrank.culling.human_decisions import with_changes, with_marks
 from jaxrank.culling.marks import marks_in_folder
-from jaxrank.culling.records import read_records
+from jaxrank.culling.records import Records, read_records
 from jaxrank.data import feature_store
 from jaxrank.data.preference_tables import counted
 from jaxrank.errors import UserError
@@ -102,10 +102,7 @@ def cull(
     scorer = _open(folder, workdir, model, baseline, confidence)
     with atomic.written_to(workdir):
         said = kept_changes(workdir / CHANGES, changes)
-    found = read_records(folder, workdir / RECORDS, num_workers=num_workers)
-    if not found.records:
-        name, reason = next(iter(found.unread.items()))
-        raise UserError(f"{folder}: no photo can be used; {name}: {reason}")
+    found = _read(folder, workdir, num_workers)
     notes: list[str] = []
     if series is None:
         groups = group_photos(found.records, gap_seconds=gap_seconds)
@@ -115,14 +112,8 @@ def cull(
     on_groups(groups)
     listing = Listing(folder, [Photo(r.name, folder / r.name) for r in found.records], [])
     for options in _recipes(scorer, weights or {}):
-        pipeline.extract(
-            listing,
-            workdir / STORE,
-            options,
-            num_workers=num_workers,
-            is_cache=True,
-            console=console,
-        )
+        pipeline.extract(listing, workdir / STORE, options, is_cache=True,
+                         num_workers=num_workers, console=console)  # fmt: skip
     least = _confidence(scorer, confidence)
     table, told = _decided(_of_groups(groups), scorer, least, workdir / STORE)
     marks = marks_in_folder(folder, list(table["path"]))
@@ -151,6 +142,14 @@ def _open(
     if confidence is not None and not 0 < confidence <= 1:
         raise UserError(f"--confidence={confidence:g} is not a share above 0, up to 1")
     return scorer
+
+
+def _read(folder: Path, workdir: Path, num_workers: int | None) -> Records:
+    found = read_records(folder, workdir / RECORDS, num_workers=num_workers)
+    if not found.records:
+        name, reason = next(iter(found.unread.items()))
+        raise UserError(f"{folder}: no photo can be used; {name}: {reason}")
+    return found
 
 
 def _recipes(scorer: Model | str, weights: Mapping[str, str]) -> list[Options]:

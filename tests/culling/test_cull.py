@@ -163,10 +163,10 @@ def test_the_command_writes_table_sheet_and_sidecars_once(
     rows = rows_of(tmp_path / "w" / "cull.csv")
     assert list(rows[0]) == list(api.COLUMNS)
     assert len(rows) == BURSTS * SIZE + 1
-    mine = {
+    marked = {
         row["path"]: (row["decision"], row["rating"]) for row in rows if row["marked"] == "True"
     }
-    assert mine == {"b1_1.jpg": ("pick", "2"), "b3_0.jpg": ("pick", "1")}
+    assert marked == {"b1_1.jpg": ("pick", "2"), "b3_0.jpg": ("pick", "1")}
     page = (tmp_path / "w" / "cull.html").read_text()
     assert "b3_2.jpg" in page
     ratings = {path.stem: sidecars.read_marks(path).rating for path in sorted(folder.glob("*.xmp"))}

@@ -297,7 +297,7 @@ if __name__ == "__main__":
 def test_a_process_whose_pool_is_stopped_while_it_starts_says_nothing(tmp_path: Path) -> None:
     script = tmp_path / "starting.py"
     script.write_text(STARTING)
-    command = [sys.executable, script, tmp_path / "gone"]
+    command = [sys.executable, str(script), str(tmp_path / "gone")]
     done = subprocess.run(command, capture_output=True, check=True, text=True)
     assert (done.stdout, done.stderr) == ("ended with 1\n", "")
 
