@@ -268,7 +268,7 @@ def _focus_stacks(piece: _Piece) -> list[_Span]:
 
 
 def _focus_factor(piece: _Piece, i: int) -> float:
-    """The ratio of the next photo's focus distance to a photo's; 0 where no stack goes on."""
+    """The ratio of the next photo's focus distance to a photo's; 0 where no stack continues."""
     a, b, step = piece.photos[i].capture, piece.photos[i + 1].capture, piece.steps[i]
     if step is None or not step.likeness.is_roughly_same_scene:
         return 0.0
