@@ -17,7 +17,8 @@ extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
 myst_enable_extensions = ["deflist"]
 myst_heading_anchors = 3
 exclude_patterns = ["pictures/*.py"]
-nitpicky = False
+# Flags begin with two hyphens, which is no dash.
+smartquotes = False
 
 # Docstrings have single backticks around code.
 default_role = "code"

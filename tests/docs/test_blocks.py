@@ -11,12 +11,11 @@ from typing import Any, NamedTuple
 
 import pytest
 from photo_files import exif, scene
-from small_data import ROOT, SmallData
+from small_data import ROOT
 
 import jaxrank
 from jaxrank.cli import COMMANDS, command_flags, main
 from jaxrank.culling import sidecars
-from jaxrank.data import feature_store
 
 RUN_PAGES = [ROOT / "README.md", *sorted((ROOT / "docs" / "tutorials").glob("*.md"))]
 ALL_PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -52,12 +51,13 @@ def name(page: Path) -> str:
 
 
 @pytest.fixture
-def readers_folder(tmp_path: Path, small_data: SmallData, monkeypatch: pytest.MonkeyPatch) -> Path:
+def readers_folder(
+    tmp_path: Path, small_files: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> Path:
     """The files that the pages call `photos`, `my_pairs.csv` and `my_features`, all small."""
-    pairs, store = small_data
-    pairs.table.to_csv(tmp_path / "my_pairs.csv", index=False)
-    for block, values in store.items():
-        feature_store.write_block(tmp_path / "my_features", block, values)
+    pairs, store = small_files
+    pairs.rename(tmp_path / "my_pairs.csv")
+    store.rename(tmp_path / "my_features")
     for burst in range(12):
         for shot in range(3):
             photo = tmp_path / "photos" / f"IMG_{burst:02d}{shot}.jpg"

@@ -64,8 +64,7 @@ def lines_of_module(path: Path) -> Iterator[tuple[int, str]]:
     source = path.read_text(encoding="utf-8")
     for token in tokenize.generate_tokens(io.StringIO(source).readline):
         if token.type in _TEXT:
-            for number, line in enumerate(token.string.splitlines(), token.start[0]):
-                yield number, line
+            yield from enumerate(token.string.splitlines(), token.start[0])
 
 
 def found(lines: Iterator[tuple[int, str]], words: dict[str, str]) -> list[str]:
