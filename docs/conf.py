@@ -16,7 +16,6 @@ release = jaxrank.__version__
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
 myst_enable_extensions = ["deflist"]
 myst_heading_anchors = 3
-exclude_patterns = ["pictures/*.py"]
 # Flags begin with two hyphens, which is no dash.
 smartquotes = False
 

@@ -28,7 +28,8 @@ _BLOCK = re.compile(
 
 
 class Block(NamedTuple):
-    """A fenced block of a page; `reason` is why it is not run, or empty."""
+    """A fenced block of a page: its kind, such as `console`, `python` or `csv FILE`, which is written
+    to FILE; its text; and why it is not run, or nothing."""
 
     kind: str
     text: str
@@ -92,6 +93,8 @@ def test_commands_and_python_of_a_page_run(
     for block in blocks(page):
         if block.reason:
             continue
+        if block.kind.startswith("csv "):
+            (readers_folder / block.kind.removeprefix("csv ")).write_text(block.text)
         if block.kind == "python":
             exec(compile(block.text, name(page), "exec"), {"__name__": "page"})
             ran += 1
@@ -108,7 +111,7 @@ def test_commands_and_python_of_a_page_run(
 def test_no_block_of_a_page_is_forgotten(page: Path) -> None:
     """A command outside of a `console` block would not run."""
     for block in blocks(page):
-        assert block.kind in ("console", "python", "text", "csv"), block
+        assert block.kind.split(" ")[0] in ("console", "python", "text", "csv"), block
         if block.kind == "console":
             assert block.commands, block
         elif block.kind != "python":
