@@ -27,9 +27,9 @@ napoleon_numpy_docstring = False
 
 html_theme = "sphinx_book_theme"
 html_title = "jaxrank"
-html_theme_options = {"show_navbar_depth": 1, "use_download_button": False}
+html_theme_options = {"navbar_persistent": [], "use_download_button": False}
 html_static_path = ["_static"]
-html_css_files = ["tables.css"]
+html_css_files = ["narrow_screens.css"]
 html_copy_source = False
 
 

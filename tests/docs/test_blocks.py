@@ -28,8 +28,10 @@ _BLOCK = re.compile(
 
 
 class Block(NamedTuple):
-    """A fenced block of a page: its kind, such as `console`, `python` or `csv FILE`, which is written
-    to FILE; its text; and why it is not run, or nothing."""
+    """A fenced block of a page; `reason` is why it is not run, or empty.
+
+    The kind is `console`, `python`, `text`, or `csv FILE` for a table that is written to FILE.
+    """
 
     kind: str
     text: str
