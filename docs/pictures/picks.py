@@ -3,7 +3,8 @@
     make example && .venv/bin/python docs/pictures/picks.py
 
 Reads `outputs/example/` and writes `docs/pictures/picks.jpg`. Each series is of a photograph that
-the model had not seen. The photographs are real, the preferences SYNTHETIC.
+the model had not seen. The photographs are real, the preferences SYNTHETIC. These three photographs
+are in the public domain (CC0), by Stéfan van der Walt, Rachel Michetti and SpaceX.
 """
 
 from pathlib import Path
@@ -21,15 +22,15 @@ import jaxrank
 EXAMPLE = Path("outputs/example")
 OUT = Path(__file__).with_name("picks.jpg")
 # A scene and the group of photographs that its photograph is held out with.
-SERIES = {"chelsea-00": 3, "coffee-00": 0, "flower-00": 3}
+SERIES = {"chelsea-00": 3, "coffee-00": 0, "rocket-00": 1}
 ENTRIES = ("tiny_mlp", "ridge", "linear", "signed_sum", "sharpness", "shuffled")
 NAMES = {"tiny_mlp": "tiny_mlp (small network)", "shuffled": "shuffled (control)"}
 GREEN = "#2a7f3f"
 
 
 def main() -> None:
-    figure = plt.figure(figsize=(12.5, 4.6), layout="constrained")
-    photos, board = figure.subfigures(1, 2, width_ratios=(1.75, 1))
+    figure = plt.figure(figsize=(12, 5), layout="constrained")
+    photos, board = figure.subfigures(1, 2, width_ratios=(1.9, 1))
     axes = photos.subplots(len(SERIES), 6)
     for row, (series, group) in zip(axes, SERIES.items(), strict=True):
         draw_series(row, series, group)
@@ -71,16 +72,16 @@ def what_was_done(pairs: pd.DataFrame) -> dict[str, str]:
 
 
 def draw_leaderboard(axis: Any, summary: pd.DataFrame) -> None:
-    rows = summary.set_index("experiment_name").loc[list(ENTRIES)].iloc[::-1]
-    accuracy = 100 * rows["test_accuracy"]
-    low, high = accuracy - 100 * rows["test_ci_low"], 100 * rows["test_ci_high"] - accuracy
-    colors = [GREEN if name == "tiny_mlp" else "#7a8aa0" for name in rows.index]
-    axis.barh([NAMES.get(name, name) for name in rows.index], accuracy, color=colors, height=0.6)
-    axis.errorbar(accuracy, range(len(rows)), xerr=[low, high], fmt="none", color="black")
-    for place, value in enumerate(accuracy):
-        axis.text(41, place, f"{value:.1f}%", va="center", color="white", fontsize=8)
+    rows = summary.set_index("experiment_name").loc[list(ENTRIES)].sort_values("val_accuracy")
+    for place, (name, row) in enumerate(rows.iterrows()):
+        accuracy, low, high = 100 * row[["test_accuracy", "test_ci_low", "test_ci_high"]]
+        color = GREEN if name == "tiny_mlp" else "#4a5a70"
+        axis.plot([low, high], [place, place], color=color, linewidth=2)
+        axis.plot(accuracy, place, "o", color=color)
+        axis.text(accuracy, place + 0.15, f"{accuracy:.1f}%", ha="center", color=color, fontsize=8)
+    axis.set_yticks(range(len(rows)), [NAMES.get(str(name), str(name)) for name in rows.index])
     axis.axvline(50, color="black", linewidth=0.8, linestyle=":")
-    axis.set_xlim(40, 100)
+    axis.set(xlim=(40, 100), ylim=(-0.5, len(rows) - 0.4))
     axis.set_xlabel("percent of test pairs; dotted: chance", fontsize=8)
     axis.tick_params(labelsize=8)
     axis.spines[["top", "right"]].set_visible(False)
