@@ -93,7 +93,7 @@ def cull(
         made the model's features. Another file is refused.
       num_workers: processes that decode photos.
       console: shows progress.
-      on_groups: is handed the groups before anything is ranked.
+      on_groups: receives the groups before anything is ranked.
 
     Raises:
       UserError: there is no photo, or the model can't be used for these.
@@ -240,7 +240,7 @@ def _notes(scorer: Model | str, confidence: float, table: pd.DataFrame) -> list[
         lines.append(f"{photos} of bursts decided by a person's stars or flags, which stay")
     if isinstance(scorer, str):
         lines.append(
-            f"picks by the baseline {scorer}: it knows no probabilities, so every burst has a "
+            f"picks by the baseline {scorer}: it gives no probabilities, so every burst has a "
             "pick, and no photo is a candidate for rejection"
         )
     elif math.isinf(confidence):

@@ -103,7 +103,7 @@ def focus_stacks(piece: Piece) -> list[Span]:
 
 
 def _focus_factor(piece: Piece, i: int) -> float:
-    """The ratio of the next photo's focus distance to a photo's; 0 where no stack goes on."""
+    """The ratio of the next photo's focus distance to a photo's; 0 where no stack continues."""
     a, b, step = piece.photos[i].capture, piece.photos[i + 1].capture, piece.steps[i]
     if step is None or not step.likeness.is_roughly_same_scene:
         return 0.0

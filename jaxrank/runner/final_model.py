@@ -1,7 +1,7 @@
 """The final model of a search, `final/`: the selected configuration, trained on all series.
 
 The models of a search's folds have seen a part of the series each, and which of them is the best
-is a matter of luck. So the selected configuration is trained once more, with all seeds, on every
+is a matter of chance. So the selected configuration is trained once more, with all seeds, on every
 series that may be used. Nothing is left to stop its epochs or to measure it: it takes the median of
 the folds' best epochs, and its accuracy and calibration are those of the folds' models, on pairs
 that these have not seen, with scores made in the same way.

@@ -1,4 +1,4 @@
-"""A search from start to end: prepare -> train -> evaluate -> report, and going on with one."""
+"""A search from start to end: prepare -> train -> evaluate -> report, and resuming one."""
 
 import dataclasses
 import datetime
