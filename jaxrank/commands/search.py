@@ -9,10 +9,12 @@ from absl import flags
 from ml_collections import ConfigDict
 
 from jaxrank.commands.flags import (
+    TRAINERS,
     define_audit_seconds,
     define_options,
     define_strings,
     define_value,
+    define_workers,
     refuse_empty,
 )
 from jaxrank.commands.streams import printing, warn
@@ -92,6 +94,7 @@ def define_training(values: flags.FlagValues) -> None:
     }  # fmt: skip
     define_strings(values, text)
     define_options(values, FLAGS)
+    define_workers(values, TRAINERS)
     flags.DEFINE_float(
         "save_budget",
         SAVE_BUDGET,
@@ -215,12 +218,14 @@ def run_search(
         return f"interrupted, nothing is lost; resume with 'search --resume --workdir={folder}'"
 
     with signals.signals_end_at_once(describe_end):
+        from jaxrank import devices
         from jaxrank.runner.resume import find_workdir, has_plan
         from jaxrank.runner.search import search
         from jaxrank.training import compilation_cache
 
         if reason := compilation_cache.keep_compiled_programs():
             warn(f"jaxrank: {reason}")
+        devices.show_cores_as_devices(values.workers)
         set_verbosity_of_libraries(values)
         console = make_console(values)
         if values.dry_run:
@@ -234,6 +239,7 @@ def run_search(
             save_budget=values.save_budget,
             audit=values.audit,
             audit_seconds=values.audit_seconds,
+            workers=values.workers,
             catch_signals=True,
             console=log_console(values),
         )
