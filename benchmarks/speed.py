@@ -339,7 +339,7 @@ def measure_start(workdir: str, cache: str, launched: str) -> None:
         raise Enough
 
     try:
-        with mock.patch.object(checkpointing.Saver, "save_if_due", stop):
+        with mock.patch.object(checkpointing.Saver, "claim", stop):
             cli.main(["launch.py", "search", "--mode=full", f"--workdir={workdir}"])
     except Enough:
         print(json.dumps({"seconds": ended[0] - float(launched)}), flush=True)

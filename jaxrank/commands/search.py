@@ -219,6 +219,7 @@ def run_search(
 
     with signals.signals_end_at_once(describe_end):
         from jaxrank import devices
+        from jaxrank.runner.device_profile import read_device_profile
         from jaxrank.runner.resume import find_workdir, has_plan
         from jaxrank.runner.search import search
         from jaxrank.training import compilation_cache
@@ -226,6 +227,8 @@ def run_search(
         if reason := compilation_cache.keep_compiled_programs():
             warn(f"jaxrank: {reason}")
         devices.show_cores_as_devices(values.workers)
+        if values.device_profile is not None:  # only now: it asks JAX for the kind of device
+            given["device_profile"] = read_device_profile(values.device_profile)
         set_verbosity_of_libraries(values)
         console = make_console(values)
         if values.dry_run:
@@ -295,10 +298,6 @@ def options_given(values: flags.FlagValues, config: Config) -> dict[str, Any]:
     refuse_empty(values, ("pairs", "features", "series", "init_from"))
     if config.file is not None:
         given["config"] = config.values
-    if values.device_profile is not None:
-        from jaxrank.runner.device_profile import read_device_profile
-
-        given["device_profile"] = read_device_profile(values.device_profile)
     if values.only_folds is not None:
         if not all(re.fullmatch("[0-9]{1,9}", word.strip()) for word in values.only_folds):
             raise UserError(f"--only_folds={','.join(values.only_folds)}: not whole numbers")

@@ -20,7 +20,7 @@ log = logging.getLogger("jaxrank")
 
 class Finisher:
     """Makes results of trained cohorts, and of results the folders of experiments. Leaving its
-    context waits for what was begun, or drops it where an error ends the search."""
+    context waits for what was begun."""
 
     def __init__(
         self,
@@ -50,7 +50,7 @@ class Finisher:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._thread.shutdown(cancel_futures=error is not None)
+        self._thread.shutdown()
 
     def save(self, number: int, cohort: Cohort, trained: FitResult | str, data: str) -> None:
         """Has a cohort evaluated and its results saved.
