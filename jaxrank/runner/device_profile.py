@@ -73,8 +73,14 @@ def profile_device() -> tuple[DeviceProfile, list[Timing]]:
 def _time(experiment: Experiment, num_trials: int, data: SplitDataset) -> Timing:
     """Times a cohort on every device at once: a worker of a search has busy neighbours."""
     trials = make_trials([experiment], [0], 0, num_trials)
-    (cohort,) = planner.make_cohorts(trials, data, memory_limit=2**62)
-    cohort = cohort._replace(epochs_per_dispatch=1)
+    cohort = planner.make_cohort(
+        trials,
+        data.dataset,
+        planner.measure_folds(data),
+        costs.built_in_profile(),
+        experiment.mlp_hidden_dims,
+        epochs_per_dispatch=1,
+    )
     using = devices.workers()
     together = threading.Barrier(len(using))
     with ThreadPoolExecutor(len(using)) as pool:

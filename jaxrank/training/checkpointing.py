@@ -100,7 +100,8 @@ class Saver:
     def disclaim(self, number: int) -> None:
         """Gives back what a cohort has claimed that failed meanwhile."""
         with self._lock:
-            if self._claimed == number and self._pending is None:
+            under_way = self._pending is not None and not self._pending.done()
+            if self._claimed == number and not under_way:
                 self._claimed = None
 
     def begin_save(self, number: int, checkpoint: Checkpoint) -> None:

@@ -85,6 +85,9 @@ class LocalEngine:
             pool.shutdown(cancel_futures=True)
 
     def start(self, worker: int, job: Job) -> None:
+        for other in range(len(self.workers)):
+            if other != worker:  # that was expected to get it
+                self._loads.pop((other, job.number), None)
         self._threads[worker].submit(self._work, worker, job)
 
     def expect(self, worker: int, jobs: Sequence[Job]) -> None:
