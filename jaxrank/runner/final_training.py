@@ -5,6 +5,7 @@ import hashlib
 import json
 import logging
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import NamedTuple
 
@@ -30,6 +31,7 @@ from jaxrank.runner.experiment_output import photos_seen
 from jaxrank.runner.options import ALL_SERIES
 from jaxrank.runner.prepare import Prepared
 from jaxrank.training import state
+from jaxrank.training.checkpoint import num_bytes, pack, unpack
 from jaxrank.training.checkpointing import Saver
 from jaxrank.training.state import InitialWeights
 
@@ -106,7 +108,8 @@ def train_experiment(
             counted(num_epochs, "epoch"),
             ", ".join(map(str, seeds)),
         )
-        members = _train(trials, usable, prepared, num_epochs, saver.of(key))
+        with closing(saver.of(key)) as own:
+            members = _train(trials, usable, prepared, num_epochs, own)
         with saver.finishing(_NUMBER):
             trial_archive.write_results(folder, _NUMBER, members, key)
     members = [result for result in members if np.isfinite(result.scores_N).all()]
@@ -168,10 +171,13 @@ def _train(
         number = _NUMBER - place
 
         def save(progress: state.Progress, number: int = number) -> None:
-            saver.save_if_due(number, progress)
+            saver.check()
+            if saver.claim(number, num_bytes(progress)):
+                saver.begin_save(number, pack(progress))
 
         def restore(shapes: train.TrainState, number: int = number) -> state.Progress | None:
-            return saver.restore(number, shapes)
+            checkpoint = saver.restore(number)
+            return None if checkpoint is None else unpack(checkpoint, shapes)
 
         fitted = train.fit(
             cohort,
@@ -181,8 +187,8 @@ def _train(
             on_dispatch=save,
             num_epochs=num_epochs,
         )
-        saver.close()
         results += _members(cohort, fitted, num_epochs)
+    saver.wait()
     for place in range(len(results)):
         saver.drop(_NUMBER - place)
     return results
