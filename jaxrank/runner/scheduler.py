@@ -4,7 +4,7 @@ written."""
 import dataclasses
 import functools
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
@@ -14,12 +14,11 @@ from rich.console import Console
 
 from jaxrank import train
 from jaxrank.errors import Stopped
-from jaxrank.evaluation import trial_results
-from jaxrank.evaluation.evaluator import Evaluator, evaluate_cohort
+from jaxrank.evaluation.evaluator import Evaluator
 from jaxrank.evaluation.trial_results import TrialResult
 from jaxrank.planning.cohort import Cohort
 from jaxrank.reporting.progress import progress_bar
-from jaxrank.runner import experiment_output, trial_archive
+from jaxrank.runner import finishing
 from jaxrank.runner.background_audit import Auditor
 from jaxrank.runner.manifest import PlannedCohort, cohort_of, write_manifest
 from jaxrank.runner.prefetch import Prefetcher
@@ -53,7 +52,7 @@ def train_all(
     if ready.finished:  # a stopped run may not have written their folders
         ready = ready._replace(prepared=auditor.beside(ready.prepared, stop_signal))
         names = dict.fromkeys(trial.experiment.name for trial in ready.prepared.trials)
-        _write_experiments(folder, ready, evaluator, names, stop_signal)
+        finishing.write_experiments(folder, ready, evaluator, names, stop_signal)
     with (
         progress_bar(ready.waiting_cohorts, console) as show,
         Prefetcher(ready.prepared) as prefetcher,
@@ -155,7 +154,7 @@ class _Scheduler:
             _log_cohort(number, last, cohort, fitted)
         self._collect()
         future = self.finisher.submit(
-            _finish_cohort,
+            finishing.finish_cohort,
             self.folder,
             self.ready,
             number,
@@ -174,40 +173,6 @@ class _Scheduler:
             self.ready = self.ready._replace(
                 finished=self.ready.finished | {number: future.result()}
             )
-
-
-def _finish_cohort(
-    folder: Path,
-    ready: Workspace,
-    number: int,
-    cohort: Cohort,
-    fitted: state.FitResult | str,
-    evaluator: Evaluator,
-    saver: Saver,
-    stop_signal: Callable[[], int | None],
-) -> list[TrialResult]:
-    """Evaluates a trained cohort, or a trial that does not fit in memory, and writes its files;
-    after a signal only its results, of which the others can be made."""
-    if isinstance(fitted, state.FitResult):
-        results = evaluate_cohort(cohort, fitted, evaluator)
-    else:
-        results = [
-            trial_results.out_of_memory(cohort.trials[0], fitted, len(evaluator.dataset.photos))
-        ]
-    for result in results:
-        if not result.metrics.completed:
-            log.warning(
-                "failed: %s, fold %d, seed %d: %s",
-                *(*result.trial.key, result.metrics.error),
-            )
-    results = trial_results.keep_best_weights(results)
-    with saver.finishing(number):
-        trial_archive.write_results(folder, number, results, ready.record.data_and_splits)
-    ready = ready._replace(finished=ready.finished | {number: results})
-    with saver.paused():
-        names = {trial.experiment.name for trial in cohort.trials}
-        _write_experiments(folder, ready, evaluator, names, stop_signal)
-    return results
 
 
 def _fit(
@@ -251,27 +216,3 @@ def _log_cohort(number: int, last: int, cohort: Cohort, fitted: state.FitResult)
         fitted.seconds,
         len(fitted.history.running) * cohort.epoch_seconds,
     )
-
-
-def _write_experiments(
-    folder: Path,
-    ready: Workspace,
-    evaluator: Evaluator,
-    names: Iterable[str],
-    stop_signal: Callable[[], int | None],
-) -> None:
-    """Writes the folders of those of the experiments whose trials are all done, until a signal
-    comes."""
-    prepared, done = ready.prepared, ready.results
-    for name in names:
-        if stop_signal() is not None:
-            return
-        mine = [trial.key for trial in prepared.trials if trial.experiment.name == name]
-        if all(key in done for key in mine):
-            experiment_output.write_experiment(
-                folder / name,
-                [done[key] for key in mine],
-                evaluator,
-                prepared.data.caveats,
-                {} if prepared.start is None else prepared.start.seen,
-            )
