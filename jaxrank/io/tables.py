@@ -423,11 +423,16 @@ def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Sequence[object
     atomic.write_text(path, text.getvalue())
 
 
+def safe_text(text: str) -> str:
+    """The text of a cell, which no spreadsheet takes for a formula."""
+    return "'" + text if text.startswith(_FORMULA_STARTS) else text
+
+
 def _cell(value: object) -> object:
     if value is None:
         return ""
     if isinstance(value, str):
-        return "'" + value if value.startswith(_FORMULA_STARTS) else value
+        return safe_text(value)
     if isinstance(value, float | np.floating):
         return "" if np.isnan(value) else repr(float(value))
     return value

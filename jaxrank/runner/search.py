@@ -34,6 +34,7 @@ from jaxrank.evaluation.evaluator import (
     position_metrics,
 )
 from jaxrank.evaluation.hits import baseline_accuracy
+from jaxrank.evaluation.leaderboard import Ranking
 from jaxrank.evaluation.trial_results import TrialResult
 from jaxrank.io import atomic, documents, notebook, tables
 from jaxrank.metrics import pair_differences
@@ -54,6 +55,7 @@ from jaxrank.runner import signals
 from jaxrank.runner.background_audit import Auditor, audit_of
 from jaxrank.runner.experiment_output import TEST_RESULTS_JSON
 from jaxrank.runner.final_model import write_final
+from jaxrank.runner.finishing import write_best
 from jaxrank.runner.manifest import read_manifest, write_manifest
 from jaxrank.runner.options import (
     AUDITS,
@@ -308,6 +310,7 @@ def _report(folder: Path, ready: Workspace, evaluator: Evaluator, saver: Saver) 
     )
     ceiling = _ceiling(prepared, evaluator)
     caveats = prepared.data.caveats
+    write_best(folder, ready, evaluator, _by_validation(summary, prepared, ranking))
     section = write_sections(Report(folder, results, evaluator, ranking, summary, caveats, ceiling))
     final_notes = write_final(
         folder,
@@ -338,6 +341,15 @@ def _report(folder: Path, ready: Workspace, evaluator: Evaluator, saver: Saver) 
         },
     )
     return SearchResult(folder, summary, trials, notes, data_notes, caveats, experiments)
+
+
+def _by_validation(summary: pd.DataFrame, prepared: Prepared, ranking: Ranking) -> list[str]:
+    """The experiments that were trained, the selected one first, then from the highest validation
+    accuracy to the lowest."""
+    trained = {trial.experiment.name for trial in prepared.trials}
+    names = [name for name in summary["experiment_name"] if name in trained]
+    chosen = ranking.chosen_name
+    return names if chosen is None else [chosen, *(name for name in names if name != chosen)]
 
 
 def _ceiling(prepared: Prepared, evaluator: Evaluator) -> dict[str, float] | None:

@@ -72,17 +72,6 @@ class Saver:
             f"{len(self._saves)} checkpoints, results of {len(self._results)} cohorts"
         )
 
-    @contextmanager
-    def paused(self) -> Iterator[None]:
-        """Another thread may call Orbax inside: nothing is saved meanwhile.
-
-        Its operations share one counter in a process. Of two at once, one waits for signals that
-        the other was sent, and fails after five minutes.
-        """
-        with self._orbax:
-            self._wait()
-            yield
-
     def restore(self, number: int, shapes: TrainState) -> Progress | None:
         """The newest readable checkpoint of a cohort; None where there is none."""
         if not (self._folder / str(number)).exists():
