@@ -238,7 +238,9 @@ def pooled(hits: Hits) -> Pooled:
         total_FS = np.where(done_FK[..., None], hits_FKS, 0.0).sum(axis=1, dtype=np.float64)
         hits_XS[x] = hits.by_series(total_FS / np.maximum(seeds_XF[x], 1)[:, None])
     seen_YF, weight_of_X = np.unique(seeds_XF > 0, axis=0, return_inverse=True)
-    weight_YS = np.stack([hits.by_series(hits.weight_FS * seen_F[:, None]) for seen_F in seen_YF])
+    weight_YS = np.zeros((len(seen_YF), hits_XS.shape[1]))
+    for weight_S, seen_F in zip(weight_YS, seen_YF, strict=True):
+        weight_S[:] = hits.by_series(hits.weight_FS * seen_F[:, None])
     share_XF = (seeds_XF > 0) * weight_F
     share_XF = share_XF / np.maximum(share_XF.sum(axis=1), 1e-300)[:, None]
     per_model_X = (share_XF**2 / np.maximum(seeds_XF, 1)).sum(axis=1)

@@ -1,5 +1,6 @@
 """Tables by column, written with pyarrow: parquet a part at a time, and CSV of many rows."""
 
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -8,7 +9,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from jaxrank.io import atomic
-from jaxrank.io.tables import safe_text
+from jaxrank.io.tables import FORMULA_STARTS, safe_text
 
 if TYPE_CHECKING:
     import pyarrow
@@ -73,8 +74,17 @@ def _as_csv(column: "pyarrow.ChunkedArray") -> "pyarrow.ChunkedArray":
         combined = column.combine_chunks()
         if isinstance(combined, pyarrow.ChunkedArray):
             combined = combined.unify_dictionaries().combine_chunks()
-        texts = pyarrow.array([safe_text(text) for text in combined.dictionary.to_pylist()])
-        return texts.take(combined.indices)
+        return _safe_texts(combined.dictionary).take(combined.indices)
     if pyarrow.types.is_floating(kind):
         return column.cast(pyarrow.float64())  # else fewer digits than tell two of them apart
     return column
+
+
+def _safe_texts(texts: "pyarrow.Array") -> "pyarrow.Array":
+    """See `tables.safe_text`."""
+    import pyarrow.compute
+
+    starts = "".join(re.escape(start) for start in FORMULA_STARTS)
+    risky = pyarrow.compute.match_substring_regex(texts, f"^[{starts}]")
+    quoted = pyarrow.compute.binary_join_element_wise("'", texts, "")
+    return pyarrow.compute.if_else(risky, quoted, texts)
