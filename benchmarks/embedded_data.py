@@ -22,7 +22,8 @@ from jaxrank.configs import default
 from jaxrank.data import splits, synthetic
 from jaxrank.data.dataset import Dataset, SplitDataset, align
 from jaxrank.devices import memory_limit
-from jaxrank.evaluation.evaluator import baseline_metrics, evaluate_cohort, make_evaluator
+from jaxrank.evaluation.cohort_results import evaluate_cohort
+from jaxrank.evaluation.evaluator import baseline_metrics, make_evaluator
 from jaxrank.experiments.hyperparameters import read_experiments, resolve_blocks
 from jaxrank.planning import planner
 from jaxrank.planning.trials import make_trials

@@ -47,8 +47,9 @@ def simplest_near_best(hits: Hits) -> int:
     best = int(mean_X.argmax())
     for x in range(NUM_EXPERIMENTS):
         off_S = sums.hits_XS[best] - sums.hits_XS[x]
-        off_S = off_S - (mean_X[best] - mean_X[x]) * sums.weight_XS[x]
-        error = np.sqrt((off_S**2).sum()) / sums.weight_XS[x].sum()
+        weight_S = sums.weight_YS[sums.weight_of_X[x]]
+        off_S = off_S - (mean_X[best] - mean_X[x]) * weight_S
+        error = np.sqrt((off_S**2).sum()) / weight_S.sum()
         if mean_X[best] - mean_X[x] <= error:
             return x
     return best

@@ -1,6 +1,6 @@
 """Pairwise metrics on arrays. NumPy only.
 
-Axis letters: M pairs, N photos.
+Axis letters: M pairs, N photos; X any number of scorers, or no axis for one.
 """
 
 import numpy as np
@@ -8,8 +8,9 @@ import numpy as np
 
 def pair_differences(scores_XN: np.ndarray, pair_rows_M2: np.ndarray) -> np.ndarray:
     """score_a - score_b of every pair, [..., M]."""
-    rows_a, rows_b = pair_rows_M2.T
-    return scores_XN[..., rows_a] - scores_XN[..., rows_b]
+    # Not indexed: of several rows `take` alone says how its result lies in memory, and so in which
+    # order sums over it are taken.
+    return np.subtract(*(np.take(scores_XN, rows, axis=-1) for rows in pair_rows_M2.T))
 
 
 def pair_hits(difference: np.ndarray, preference: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -27,22 +28,27 @@ def vote_weights(preference: np.ndarray) -> np.ndarray:
     return np.abs(2.0 * np.asarray(preference, np.float64) - 1.0)
 
 
-def weighted_accuracy(difference_M: np.ndarray, preference_M: np.ndarray) -> float:
+def weighted_accuracy(difference_XM: np.ndarray, preference_M: np.ndarray) -> np.ndarray:
     """Accuracy of pairs weighted by |2 preference - 1|: agreement with the votes, rescaled so
-    that the majority's direction is 1. NaN where no pair has a weight."""
-    hit_M, directed_M = pair_hits(difference_M, preference_M)
+    that the majority's direction is 1. Float64, of each row; NaN where no pair has a weight."""
+    hit_XM, directed_M = pair_hits(difference_XM, preference_M)
     weight_M = vote_weights(preference_M) * directed_M
     total = float(weight_M.sum())
-    return float((hit_M * weight_M).sum()) / total if total > 0 else float("nan")
+    return (hit_XM * weight_M).sum(axis=-1) / (total if total > 0 else np.nan)
 
 
-def accuracy(difference_M: np.ndarray, preference_M: np.ndarray) -> float:
+def accuracy(difference_XM: np.ndarray, preference_M: np.ndarray) -> np.ndarray:
     """The share of pairs with a direction that the scores order as people do; a tie of scores
-    counts one half. NaN without such pairs."""
-    return masked_mean(*pair_hits(difference_M, preference_M))
+    counts one half. Of each row; NaN without such pairs."""
+    return masked_mean(*pair_hits(difference_XM, preference_M))
 
 
-def masked_mean(value_M: np.ndarray, weight_M: np.ndarray) -> float:
-    """The mean of the values with weight; NaN where there are none."""
-    counted = weight_M > 0
-    return float(value_M[counted].mean()) if counted.any() else float("nan")
+def masked_mean(value_XM: np.ndarray, weight_M: np.ndarray) -> np.ndarray:
+    """The mean of each row's values with weight, taken in the values' type and returned in 64 bits;
+    NaN where there are none."""
+    counted_M = weight_M > 0
+    if not counted_M.any():
+        return np.full(value_XM.shape[:-1], np.nan)[()]
+    if not counted_M.all():
+        value_XM = np.compress(counted_M, value_XM, axis=-1)
+    return value_XM.mean(axis=-1).astype(np.float64)[()]

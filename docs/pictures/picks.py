@@ -30,7 +30,8 @@ GREEN = "#2a7f3f"
 
 def main() -> None:
     figure = plt.figure(figsize=(12, 5), layout="constrained")
-    photos, board = figure.subfigures(1, 2, width_ratios=(1.9, 1))
+    subfigures: Any = figure.subfigures(1, 2, width_ratios=(1.9, 1))
+    photos, board = subfigures
     axes = photos.subplots(len(SERIES), 6)
     for row, (series, group) in zip(axes, SERIES.items(), strict=True):
         draw_series(row, series, group)
@@ -62,7 +63,7 @@ def draw_series(axes: Any, series: str, group: int) -> None:
 def what_was_done(pairs: pd.DataFrame) -> dict[str, str]:
     """By photo, how it was made worse; the original is the better photo of these pairs."""
     against = pairs[pairs["degradation"] != ""]
-    done = {}
+    done: dict[str, str] = {}
     for pair in against.itertuples():
         worse, better = pair.image_b, pair.image_a
         if pair.worse == "a":

@@ -28,7 +28,7 @@ GROUPS = {
     "audit,audit_seconds",
     "Running": "workdir,resume,extend,retry_failed,dry_run,device,workers,device_profile,"
     "memory_fraction,save_budget",
-    "Output": "format,out,all,top,json,quiet,verbosity",
+    "Output": "predictions,curves,format,out,all,top,json,quiet,verbosity",
 }
 _WIDEST = 100  # longer lines are hard to read
 _INDENT = 22

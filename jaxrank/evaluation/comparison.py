@@ -166,17 +166,21 @@ def resample(hits: Hits, *, num_draws: int = 2000, seed: int = 0) -> Draws:
       num_draws: B.
       seed: of the resamples; the same seed gives the same draws.
     """
-    tested_S, tested_F = (hits.weight_FS.sum(axis=axis) > 0 for axis in (0, 1))
-    hits = hits._replace(
-        hits_XFKS=hits.hits_XFKS[:, tested_F][..., tested_S],
-        weight_FS=hits.weight_FS[tested_F][:, tested_S],
-    )
-    sums = pooled(hits)
+    tested_F = hits.weight_FS.sum(axis=1) > 0
+    if not tested_F.all():
+        series_FS = None if hits.series_FS is None else hits.series_FS[tested_F]
+        hits = hits._replace(
+            hits_XFKS=hits.hits_XFKS[:, tested_F],
+            weight_FS=hits.weight_FS[tested_F],
+            series_FS=series_FS,
+        )
+    tested_S = hits.by_series(hits.weight_FS) > 0
+    sums = pooled(hits).take(slice(None), tested_S)
     rng = np.random.default_rng(seed)
     num_series = int(tested_S.sum())
     deviation_BX = np.zeros((0, len(hits.names)))
     if num_series >= FEWEST_SERIES:
-        deviation_BX = _deviations(sums.hits_XS, sums.weight_XS, num_draws, rng)
+        deviation_BX = _deviations(sums, num_draws, rng)
         deviation_BX -= deviation_BX.mean(axis=0)
     return Draws(
         _intervals(sums, num_series),
@@ -184,7 +188,7 @@ def resample(hits: Hits, *, num_draws: int = 2000, seed: int = 0) -> Draws:
         hits.trained_as_X,
         deviation_BX,
         deviation_BX.T @ deviation_BX / max(len(deviation_BX), 1),
-        sums.weight_XS.sum(axis=1) == hits.weight_FS.sum(),
+        sums.num_pairs_X == hits.weight_FS.sum(),
         rng.standard_normal(deviation_BX.shape),
         _seeds(hits),
         sums.per_model_X,
@@ -212,36 +216,31 @@ def _seeds(hits: Hits) -> SeedVariance:
     )
 
 
-def _deviations(
-    hits_XS: np.ndarray, weight_XS: np.ndarray, num_draws: int, rng: np.random.Generator
-) -> np.ndarray:
+def _deviations(sums: Pooled, num_draws: int, rng: np.random.Generator) -> np.ndarray:
     """Accuracies of resampled series less those of all [B, X], widened by the degree of freedom
     that the mean takes."""
-    num_series = hits_XS.shape[1]
-    mean_X = ratio(hits_XS.sum(axis=1), weight_XS.sum(axis=1))
-    weight_XS, which_X = np.unique(weight_XS, axis=0, return_inverse=True)
-    drawn_BX = np.concatenate(
-        [
-            ratio(counts_BS @ hits_XS.T, (counts_BS @ weight_XS.T)[:, which_X.ravel()])
-            for counts_BS in resamples(num_series, num_draws, rng)
-        ]
-    )
+    num_series = sums.hits_XS.shape[1]
+    drawn = resamples(num_series, num_draws, rng)
+    drawn_BX = np.concatenate([sums.accuracy_of(counts_BS) for counts_BS in drawn])
     # A resample may lack all series of an entry whose folds failed but for one.
-    return np.nan_to_num(drawn_BX - mean_X) * (1 - 1 / num_series) ** -0.5
+    return np.nan_to_num(drawn_BX - sums.accuracy_X) * (1 - 1 / num_series) ** -0.5
 
 
 def intervals(hits: Hits) -> Interval:
     """Pooled accuracies with an interval each, over series (linearised ratio, Cochran 1977)."""
-    return _intervals(pooled(hits), int((hits.weight_FS.sum(axis=0) > 0).sum()))
+    return _intervals(pooled(hits), int((hits.by_series(hits.weight_FS) > 0).sum()))
 
 
 def _intervals(sums: Pooled, num_series: int) -> Interval:
     mean_X = sums.accuracy_X
     half_width_X = np.full(len(mean_X), np.nan)
     if num_series >= FEWEST_SERIES:
-        residual_XS = sums.hits_XS - mean_X[:, None] * sums.weight_XS
-        variance_X = (residual_XS**2).sum(axis=1) * num_series / (num_series - 1)
-        error_X = ratio(np.sqrt(variance_X), sums.weight_XS.sum(axis=1))
+        squares_X = np.zeros(len(mean_X))
+        for x, hits_S in enumerate(sums.hits_XS):  # entry by entry, to save memory
+            weight_S = sums.weight_YS[sums.weight_of_X[x]]
+            squares_X[x] = ((hits_S - mean_X[x] * weight_S) ** 2).sum()
+        variance_X = squares_X * num_series / (num_series - 1)
+        error_X = ratio(np.sqrt(variance_X), sums.num_pairs_X)
         half_width_X = stdtrit(num_series - 1, (1 + LEVEL) / 2) * error_X
     return Interval(
         mean_X, np.clip(mean_X - half_width_X, 0.0, 1.0), np.clip(mean_X + half_width_X, 0.0, 1.0)
@@ -323,10 +322,14 @@ def _errors(draws: Draws, reference: int, entries: Sequence[int] | np.ndarray) -
 def _standardised(draws: Draws, reference: int, entries: Sequence[int] | np.ndarray) -> np.ndarray:
     """Resampled differences to one entry, series and seeds, in standard errors [B, Y]."""
     error_Y = _errors(draws, reference, entries).error_Y
-    seeds_BX = draws.seeds_BX * np.sqrt(draws.variance_X)
-    drawn_BX = draws.deviation_BX + seeds_BX
-    off_BY = drawn_BX[:, entries] - drawn_BX[:, [reference]]
-    return off_BY[:, error_Y > 0] / error_Y[error_Y > 0]
+    differing = np.asarray(entries)[error_Y > 0]
+    return (_drawn(draws, differing) - _drawn(draws, [reference])) / error_Y[error_Y > 0]
+
+
+def _drawn(draws: Draws, entries: Sequence[int] | np.ndarray) -> np.ndarray:
+    """Resampled accuracies of some entries, series and seeds, less those of all [B, Y]."""
+    seeds_BY = draws.seeds_BX[:, entries] * np.sqrt(draws.variance_X[entries])
+    return draws.deviation_BX[:, entries] + seeds_BY
 
 
 def _normal_factor(draws: Draws, reference: int, entries: Sequence[int] | np.ndarray) -> float:

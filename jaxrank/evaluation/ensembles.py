@@ -4,17 +4,19 @@ Axis letters: N photos.
 """
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
-import pandas as pd
 
 from jaxrank.data import splits
 from jaxrank.data.dataset import SplitDataset
-from jaxrank.evaluation.evaluator import Evaluator, baseline_metrics
-from jaxrank.evaluation.trial_results import TrialResult, metrics_of
+from jaxrank.evaluation.evaluator import Evaluator, scores_metrics
+from jaxrank.evaluation.trial_results import TrialResult, metrics_of, no_history
 from jaxrank.planning.trials import Trial
+
+# Ensembles that are measured at once.
+_AT_ONCE = 16
 
 
 class Combination(NamedTuple):
@@ -56,28 +58,47 @@ def ensemble_results(results: Sequence[TrialResult], evaluator: Evaluator) -> li
     for result in results:
         if result.metrics.completed and not result.trial.experiment.is_control:
             by_experiment.setdefault(result.trial.experiment.name, []).append(result)
-    found = []
+    found = {}
+    for fold in sorted({result.trial.fold for result in results}):
+        combined = _of_fold(by_experiment, fold, evaluator)
+        found |= {(result.ensemble_of, fold): result for result in combined}
+    return [
+        found[name, fold]
+        for name in by_experiment
+        for fold in sorted({fold for of, fold in found if of == name})
+    ]
+
+
+def _of_fold(
+    by_experiment: Mapping[str, Sequence[TrialResult]], fold: int, evaluator: Evaluator
+) -> Iterator[TrialResult]:
+    """The ensembles of one fold, some measured at once."""
+    photos = training_photos(evaluator.data, fold)
+    waiting = []
     for name, mine in by_experiment.items():
         seeds = sorted({result.trial.seed for result in mine})
-        if len(seeds) < 2:
-            continue
-        experiment = dataclasses.replace(
-            mine[0].trial.experiment, name=f"{name} (mean of {len(seeds)} seeds)"
-        )
-        for fold in sorted({result.trial.fold for result in mine}):
-            trial = Trial(experiment, fold, seeds[0])
-            found.append(_of_fold(trial, mine, evaluator))
-    return found
+        here = [result.scores_N for result in mine if result.trial.fold == fold]
+        if len(seeds) > 1 and here:
+            experiment = dataclasses.replace(
+                mine[0].trial.experiment, name=f"{name} (mean of {len(seeds)} seeds)"
+            )
+            scores_N, _ = combine(np.stack(here), photos)
+            waiting.append((Trial(experiment, fold, seeds[0]), name, scores_N))
+    for start in range(0, len(waiting), _AT_ONCE):
+        block = waiting[start : start + _AT_ONCE]
+        scores_XN = np.stack([scores_N for _, _, scores_N in block])
+        for (trial, name, scores_N), measured in zip(
+            block, scores_metrics(scores_XN, evaluator, fold), strict=True
+        ):
+            metrics = dataclasses.replace(
+                metrics_of(trial, epochs_run=0, seconds=0.0), measured=measured
+            )
+            yield TrialResult(trial, metrics, no_history(), scores_N, None, name)
 
 
-def _of_fold(trial: Trial, results: Sequence[TrialResult], evaluator: Evaluator) -> TrialResult:
-    scores_N, _ = fold_scores(results, evaluator.data, trial.fold)
-    metrics = dataclasses.replace(
-        metrics_of(trial, epochs_run=0, seconds=0.0),
-        measured=baseline_metrics(scores_N, evaluator, [trial.fold]),
-    )
-    ensemble_of = results[0].trial.experiment.name
-    return TrialResult(trial, metrics, pd.DataFrame(), scores_N, None, ensemble_of)
+def training_photos(data: SplitDataset, fold: int) -> np.ndarray:
+    """The photos of a fold's training pairs."""
+    return np.unique(data.dataset.pair_rows_M2[data.rows(fold, splits.TRAIN)])
 
 
 def fold_scores(
@@ -86,8 +107,7 @@ def fold_scores(
     """The combined scores [N] of the completed trials of a fold, standardised over the photos of
     its training pairs."""
     scores_KN = [r.scores_N for r in results if r.trial.fold == fold and r.metrics.completed]
-    photos = np.unique(data.dataset.pair_rows_M2[data.rows(fold, splits.TRAIN)])
-    return combine(np.stack(scores_KN), photos)
+    return combine(np.stack(scores_KN), training_photos(data, fold))
 
 
 def combine(scores_KN: np.ndarray, photos: np.ndarray) -> tuple[np.ndarray, Combination]:

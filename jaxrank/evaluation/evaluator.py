@@ -1,12 +1,12 @@
 """Metrics of trained trials and of baselines, from the scores of all photos.
 
 A score for each photo is all that an evaluation needs: differences of pairs, accuracy and loss of
-every split follow from it. Axis letters: P trials, N photos, M pairs.
+every split follow from it. Axis letters: N photos, M pairs; X scorers that are measured at once.
 """
 
 import dataclasses
-from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -17,14 +17,9 @@ from jaxrank import losses
 from jaxrank.data import splits
 from jaxrank.data.dataset import Dataset, SplitDataset, permutation_control
 from jaxrank.evaluation import ranking
-from jaxrank.evaluation.trial_results import (
-    FAILED,
-    HISTORY_METRICS,
-    TrialMetrics,
-    TrialResult,
-    metrics_of,
-)
+from jaxrank.evaluation.trial_results import TrialResult
 from jaxrank.experiments.hyperparameters import Experiment
+from jaxrank.io.columns import text_column
 from jaxrank.metrics import (
     accuracy,
     masked_mean,
@@ -32,12 +27,14 @@ from jaxrank.metrics import (
     pair_hits,
     weighted_accuracy,
 )
-from jaxrank.models import Scorer, narrowed
-from jaxrank.planning.cohort import Cohort
 from jaxrank.planning.trials import Trial
 from jaxrank.statistics import clustered_error
-from jaxrank.training import state, step
 
+if TYPE_CHECKING:
+    import pyarrow
+
+# The columns that name a pair.
+PAIR_NAMES = ("series_id", "image_a", "image_b")
 # Splits on which the order of a series' photos is measured.
 ORDERED_SPLITS = (splits.VALIDATION, splits.TEST)
 
@@ -50,12 +47,14 @@ class Evaluator(NamedTuple):
       photos: of each fold and split of ORDERED_SPLITS, the photos in its pairs, by series.
       strength_source: where the ground-truth strength of photos comes from.
       control: the same of renumbered pairs; None in a control's own.
+      names: of each pair, PAIR_NAMES and `preference`, with which all predictions begin.
     """
 
     data: SplitDataset
     photos: dict[tuple[int, int], ranking.SeriesPhotos]
     strength_source: str
     control: "Evaluator | None"
+    names: "pyarrow.Table"
 
     @property
     def dataset(self) -> Dataset:
@@ -83,25 +82,38 @@ def _make_evaluator(data: SplitDataset, control: Evaluator | None) -> Evaluator:
         for fold in range(data.num_folds)
         for split in ORDERED_SPLITS
     }
-    return Evaluator(data, photos, source, control)
+    return Evaluator(data, photos, source, control, _pair_names(data.dataset.table))
+
+
+def _pair_names(table: pd.DataFrame) -> "pyarrow.Table":
+    import pyarrow  # a tenth of a second, for which no other command should wait
+
+    names = {name: text_column(table[name]) for name in PAIR_NAMES}
+    return pyarrow.table(names | {"preference": table["preference"].to_numpy(np.float64)})
 
 
 class ScoredPairs(NamedTuple):
-    """What a metric sees of one split of one fold.
+    """What a metric sees of one split of one fold; of one scorer, or with a leading axis X of
+    several.
 
     Attributes:
-      difference_M, preference_M: of the pairs of the split.
-      scores_N: of all photos; None for a baseline that orders pairs without scoring photos.
+      difference_XM, preference_M: of the pairs of the split.
+      scores_XN: of all photos; None for a baseline that orders pairs without scoring photos.
       photos: the photos of the split by series; None where photos have no scores.
-      loss_M, loss_weight_M: of a trained trial, the loss of each pair and which pairs count.
+      loss_XM, loss_weight_M: of trained trials, the loss of each pair and which pairs count.
     """
 
-    difference_M: np.ndarray
+    difference_XM: np.ndarray
     preference_M: np.ndarray
-    scores_N: np.ndarray | None = None
+    scores_XN: np.ndarray | None = None
     photos: ranking.SeriesPhotos | None = None
-    loss_M: np.ndarray | None = None
+    loss_XM: np.ndarray | None = None
     loss_weight_M: np.ndarray | None = None
+
+    @property
+    def unknown(self) -> np.ndarray:
+        """NaN for each scorer."""
+        return np.full(self.difference_XM.shape[:-1], np.nan)[()]
 
 
 class Metric(NamedTuple):
@@ -109,7 +121,7 @@ class Metric(NamedTuple):
 
     Attributes:
       splits: on which it is measured.
-      measure: NaN where it can't be measured.
+      measure: of each scorer; NaN where it can't be measured.
       title: of its column on the screen, which shows test pairs, so it must be measured on those;
         empty: not shown.
       is_share: shown as a percentage, else with two decimals.
@@ -117,7 +129,7 @@ class Metric(NamedTuple):
 
     name: str
     splits: tuple[int, ...]
-    measure: Callable[[ScoredPairs], float]
+    measure: Callable[[ScoredPairs], np.ndarray]
     title: str = ""
     is_share: bool = True
 
@@ -126,19 +138,19 @@ class Metric(NamedTuple):
         return [f"{splits.SPLIT_NAMES[split]}_{self.name}" for split in self.splits]
 
 
-def _loss(scored: ScoredPairs) -> float:
-    if scored.loss_M is None or scored.loss_weight_M is None:
-        return float("nan")
-    return masked_mean(scored.loss_M, scored.loss_weight_M)
+def _loss(scored: ScoredPairs) -> np.ndarray:
+    if scored.loss_XM is None or scored.loss_weight_M is None:
+        return scored.unknown
+    return masked_mean(scored.loss_XM, scored.loss_weight_M)
 
 
-def _of_series(measure: Callable[[np.ndarray, ranking.SeriesPhotos], float]) -> Any:
+def _of_series(measure: Callable[[np.ndarray, ranking.SeriesPhotos], np.ndarray]) -> Any:
     """A metric of whole series as one of scored pairs."""
 
-    def measured(scored: ScoredPairs) -> float:
-        if scored.scores_N is None or scored.photos is None:
-            return float("nan")
-        return measure(scored.scores_N, scored.photos)
+    def measured(scored: ScoredPairs) -> np.ndarray:
+        if scored.scores_XN is None or scored.photos is None:
+            return scored.unknown
+        return measure(scored.scores_XN, scored.photos)
 
     return measured
 
@@ -148,7 +160,7 @@ METRICS = (
     Metric(
         "accuracy",
         splits.MEASURED,
-        lambda scored: accuracy(scored.difference_M, scored.preference_M),
+        lambda scored: accuracy(scored.difference_XM, scored.preference_M),
     ),
     Metric("loss", splits.MEASURED, _loss),
     Metric("top1_hit", ORDERED_SPLITS, _of_series(ranking.top1_hit), "top-1"),
@@ -156,57 +168,85 @@ METRICS = (
     Metric(
         "weighted_accuracy",
         ORDERED_SPLITS,
-        lambda scored: weighted_accuracy(scored.difference_M, scored.preference_M),
+        lambda scored: weighted_accuracy(scored.difference_XM, scored.preference_M),
         "weighted",
     ),
 )
 
 
 def _measure(
-    difference_M: np.ndarray,
+    difference_XM: np.ndarray,
     evaluator: Evaluator,
     fold: int,
-    scores_N: np.ndarray | None = None,
-    losses_M: tuple[np.ndarray, np.ndarray] | None = None,
-) -> dict[str, float]:
-    """All metrics of a fold, by column."""
-    found = {}
-    for metric in METRICS:
-        for split, column in zip(metric.splits, metric.columns, strict=True):
-            mine = evaluator.splits_FM[fold] == split
-            found[column] = metric.measure(
-                ScoredPairs(
-                    difference_M[mine],
-                    evaluator.dataset.preference_M[mine],
-                    scores_N,
-                    None if scores_N is None else evaluator.photos.get((fold, split)),
-                    *(() if losses_M is None else (values_M[mine] for values_M in losses_M)),
-                )
-            )
-    return found
+    scores_XN: np.ndarray | None = None,
+    losses: tuple[np.ndarray, np.ndarray] | None = None,
+) -> dict[str, Any]:
+    """All metrics of a fold, by column, of each scorer.
+
+    Args:
+      losses: loss of each pair, [X, M], and which pairs count, [M].
+    """
+
+    def scored_pairs(split: int) -> ScoredPairs:
+        rows = evaluator.data.rows(fold, split)
+        return ScoredPairs(
+            np.take(difference_XM, rows, axis=-1),
+            evaluator.dataset.preference_M[rows],
+            scores_XN,
+            None if scores_XN is None else evaluator.photos.get((fold, split)),
+            *(() if losses is None else (np.take(v, rows, axis=-1) for v in losses)),
+        )
+
+    scored = {split: scored_pairs(split) for split in splits.MEASURED}
+    return {
+        column: metric.measure(scored[split])
+        for metric in METRICS
+        for split, column in zip(metric.splits, metric.columns, strict=True)
+    }
 
 
 def trial_metrics(
-    trial: Trial, scores_N: np.ndarray, log_ties: Any, evaluator: Evaluator
-) -> dict[str, float]:
-    """The metrics of a trained trial, by column, from its scores [N]."""
-    difference_M = pair_differences(scores_N, evaluator.dataset.pair_rows_M2)
-    losses_M = loss_of_pairs(
-        trial.experiment.loss,
-        difference_M,
+    trials: Sequence[Trial], scores_XN: np.ndarray, log_ties_X: np.ndarray, evaluator: Evaluator
+) -> list[dict[str, float]]:
+    """The metrics of trained trials of one fold with one loss, by column.
+
+    Args:
+      trials: X of them.
+      scores_XN, log_ties_X: theirs.
+      evaluator: the pairs, for a control its own.
+    """
+    difference_XM = pair_differences(scores_XN, evaluator.dataset.pair_rows_M2)
+    loss_XM, weight_XM = loss_of_pairs(
+        trials[0].experiment.loss,
+        difference_XM,
         evaluator.dataset.preference_M,
-        trial.experiment.margin,
-        log_ties,
+        np.array([[trial.experiment.margin] for trial in trials]),
+        log_ties_X[:, None],
     )
-    return _measure(difference_M, evaluator, trial.fold, scores_N, losses_M)
+    losses = loss_XM, np.broadcast_to(weight_XM, loss_XM.shape)[0]  # of the preferences alone
+    return _rows(_measure(difference_XM, evaluator, trials[0].fold, scores_XN, losses))
+
+
+def _rows(measured: Mapping[str, np.ndarray]) -> list[dict[str, float]]:
+    """Metrics of several scorers, by scorer."""
+    columns = [values_X.tolist() for values_X in measured.values()]
+    return [dict(zip(measured, row, strict=True)) for row in zip(*columns, strict=True)]
 
 
 def loss_of_pairs(
-    loss: str, difference_M: np.ndarray, preference_M: np.ndarray, margin: float, log_ties: Any
+    loss: str, difference_XM: np.ndarray, preference_M: np.ndarray, margin: Any, log_ties: Any
 ) -> tuple[np.ndarray, np.ndarray]:
     """A loss on the host: of each pair, and which pairs count."""
-    numbers = map(jnp.asarray, (difference_M, preference_M, np.float32(margin), log_ties))
-    return jax.device_get(losses.LOSSES[loss](*numbers))
+    numbers = (difference_XM, preference_M, np.float32(margin), np.float32(log_ties))
+    return jax.device_get(losses.LOSSES[loss](*map(jnp.asarray, numbers)))
+
+
+def scores_metrics(
+    scores_XN: np.ndarray, evaluator: Evaluator, fold: int
+) -> list[dict[str, float]]:
+    """The metrics of scores that were not trained with a loss, in one fold."""
+    difference_XM = pair_differences(scores_XN, evaluator.dataset.pair_rows_M2)
+    return _rows(_measure(difference_XM, evaluator, fold, scores_XN))
 
 
 def position_metrics(evaluator: Evaluator, folds: Sequence[int]) -> dict[str, float]:
@@ -237,63 +277,6 @@ def baseline_metrics(
     return pd.DataFrame(per_fold).mean().to_dict()
 
 
-def evaluate_cohort(
-    cohort: Cohort, fitted: state.FitResult, evaluator: Evaluator
-) -> list[TrialResult]:
-    """The results of a trained cohort's trials."""
-    results = []
-    for p, trial in enumerate(cohort.trials):
-        ran = fitted.history.running[:, p]
-        history = pd.DataFrame(
-            {"fold": trial.fold, "seed": trial.seed, "epoch": np.flatnonzero(ran) + 1}
-            | {
-                column: getattr(fitted.history, metric)[ran, p]
-                for column, metric in HISTORY_METRICS.items()
-            }
-        )
-        params = jax.tree.map(lambda leaf, p=p: leaf[p], fitted.best_params)
-        metrics = _metrics_of(
-            trial, p, fitted, len(cohort.trials), step.log_ties(params), evaluator
-        )
-        own_dims = trial.experiment.mlp_hidden_dims
-        if own_dims != cohort.program_key.mlp_hidden_dims:
-            params = narrowed(Scorer(own_dims), cohort.input_dim, params)
-        weights = state.InitialWeights(params, fitted.scaling_P[p])
-        results.append(TrialResult(trial, metrics, history, fitted.scores_PN[p], weights))
-    return results
-
-
-def _metrics_of(
-    trial: Trial,
-    p: int,
-    fitted: state.FitResult,
-    num_trials: int,
-    log_ties: Any,
-    evaluator: Evaluator,
-) -> TrialMetrics:
-    epochs_run = int(fitted.epochs_run_P[p])
-    metrics = metrics_of(trial, epochs_run=epochs_run, seconds=fitted.seconds / num_trials)
-    unscored = np.flatnonzero(~np.isfinite(fitted.scores_PN[p]))
-    if fitted.status_P[p] == state.FAILED:
-        error = (
-            f"the loss was not a finite number in epoch {epochs_run}; lower "
-            f"learning_rate={trial.experiment.learning_rate:g}, or look for huge features"
-        )
-    elif len(unscored):
-        error = (
-            f"the score of photo '{evaluator.dataset.photos[unscored[0]]}' is not a finite number; "
-            "look at its features"
-        )
-    else:
-        own = evaluator.of(trial.experiment)
-        return dataclasses.replace(
-            metrics,
-            best_epoch=int(fitted.best_epoch_P[p]) + 1,
-            measured=trial_metrics(trial, fitted.scores_PN[p], log_ties, own),
-        )
-    return dataclasses.replace(metrics, status=FAILED, error=error)
-
-
 def control_z(results: Sequence[TrialResult], evaluator: Evaluator) -> tuple[float, float]:
     """Test accuracy of the control's trials, and by how many standard errors it is off one half."""
     control = evaluator.control
@@ -318,27 +301,3 @@ def _tested(results: Sequence[TrialResult], evaluator: Evaluator) -> tuple[np.nd
             hits_M += hit * tested
             weight_M += tested
     return hits_M, weight_M
-
-
-def predictions(results: Sequence[TrialResult], evaluator: Evaluator) -> pd.DataFrame:
-    """The rows of `predictions.csv`: validation and test pairs of every completed trial."""
-    dataset, splits_FM = evaluator.dataset, evaluator.splits_FM
-    frames = []
-    for result in results:
-        trial, scores_N = result.trial, result.scores_N
-        split_M = splits_FM[trial.fold]
-        chosen = np.flatnonzero(np.isin(split_M, ORDERED_SPLITS))
-        rows_a, rows_b = dataset.pair_rows_M2[chosen].T
-        hit, weight = pair_hits(scores_N[rows_a] - scores_N[rows_b], dataset.preference_M[chosen])
-        frame = dataset.table.loc[chosen, ["series_id", "image_a", "image_b", "preference"]]
-        frames.append(
-            frame.assign(
-                score_a=scores_N[rows_a],
-                score_b=scores_N[rows_b],
-                correct=np.where(weight > 0, hit, np.nan),
-                split=np.array(splits.SPLIT_NAMES)[split_M[chosen]],
-                fold=trial.fold,
-                seed=trial.seed,
-            )
-        )
-    return pd.concat(frames, ignore_index=True)

@@ -3,12 +3,13 @@
 The accuracy of an entry is pooled over pairs: its hits, averaged over seeds and summed over folds
 and series, divided by the pairs with a direction.
 
-Axis letters: X entries (experiments and baselines), F folds, K seeds, S series, M pairs.
+Axis letters: X entries (experiments and baselines), F folds, K seeds, S series, M pairs; Y patterns
+of folds.
 """
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -31,6 +32,9 @@ class Hits(NamedTuple):
       hits_XFKS: float32, weighted pairs ordered right (a tie of scores is one half), summed over
         each series; NaN for a trial that failed or does not exist.
       weight_FS: the weights of the pairs; pairs without a direction have none.
+      series_FS: which series each is; a fold has only those of its own split, and `num_series`
+        in places that it does not need. None: S are all series, in each fold.
+      num_series: of all folds; needed with `series_FS` only.
     """
 
     names: tuple[str, ...]
@@ -39,25 +43,54 @@ class Hits(NamedTuple):
     trained_as_X: np.ndarray
     hits_XFKS: np.ndarray
     weight_FS: np.ndarray
+    series_FS: np.ndarray | None = None
+    num_series: int = 0
+
+    def by_series(self, value_FS: np.ndarray) -> np.ndarray:
+        """Sums over folds, [all series]."""
+        if self.series_FS is None:
+            return value_FS.sum(axis=0)
+        sums = np.bincount(self.series_FS.ravel(), value_FS.ravel(), self.num_series + 1)
+        return sums[: self.num_series]
 
 
 class Pooled(NamedTuple):
     """Hits averaged over completed seeds and summed over folds.
 
     Attributes:
-      hits_XS: of each series.
-      weight_XS: of the folds that have a completed seed.
+      hits_XS: of each of all series.
+      weight_YS: of the folds that have a completed seed; equal for all entries that have one in the
+        same folds.
+      weight_of_X: which of these is an entry's.
       per_model_X: the variance of an entry's accuracy where each of its models has variance 1.
     """
 
     hits_XS: np.ndarray
-    weight_XS: np.ndarray
+    weight_YS: np.ndarray
+    weight_of_X: np.ndarray
     per_model_X: np.ndarray
+
+    @property
+    def num_pairs_X(self) -> np.ndarray:
+        """Weights of all series."""
+        return self.weight_YS.sum(axis=1)[self.weight_of_X]
 
     @property
     def accuracy_X(self) -> np.ndarray:
         """NaN for an entry without a completed trial."""
-        return ratio(self.hits_XS.sum(axis=1), self.weight_XS.sum(axis=1))
+        return ratio(self.hits_XS.sum(axis=1), self.num_pairs_X)
+
+    def take(self, entries: np.ndarray | slice, used_S: np.ndarray) -> "Pooled":
+        """Of some entries and series."""
+        hits_XS, weight_YS = self.hits_XS[entries], self.weight_YS
+        if not used_S.all():
+            hits_XS, weight_YS = hits_XS[:, used_S], weight_YS[:, used_S]
+        return Pooled(hits_XS, weight_YS, self.weight_of_X[entries], self.per_model_X[entries])
+
+    def accuracy_of(self, counts_BS: np.ndarray) -> np.ndarray:
+        """Accuracies [B, X] where each series counts so often."""
+        weight_BY = counts_BS @ self.weight_YS.T
+        return ratio(counts_BS @ self.hits_XS.T, weight_BY[:, self.weight_of_X])
 
 
 def from_results(
@@ -85,58 +118,103 @@ def from_results(
     """
     dataset = evaluator.dataset
     folds = trained_folds(results)
-    seeds = {n: sorted({r.trial.seed for r in results if r.trial.experiment.name == n})
-             for n in names}  # fmt: skip
-    in_split_FM = evaluator.splits_FM[folds] == split
-    weight_M = _pair_weights(dataset.preference_M, by_votes)
-    num_series = len(dataset.series_ids)
-    shape = (
-        len(names) + len(baselines),
-        len(folds),
-        max([1, *map(len, seeds.values())]),
-        num_series,
-    )
-    hits_XFKS = np.full(shape, np.nan, np.float32)
+    by_name: dict[str, list[TrialResult]] = {name: [] for name in names}
+    for result in results:
+        by_name.get(result.trial.experiment.name, []).append(result)
+    places = {
+        name: {seed: k for k, seed in enumerate(sorted({r.trial.seed for r in mine}))}
+        for name, mine in by_name.items()
+    }
     completed = Counter(r.trial.key[:2] for r in results if r.metrics.completed)
-    places = {name: x for x, name in enumerate(names)}
+    tested = [_Tested.of(evaluator, fold, split, by_votes) for fold in folds]
+    num_places = max(len(one.series) for one in tested)
+    num_seeds = max([1, *map(len, places.values())])
+    shape = (len(names) + len(baselines), len(folds), num_seeds, num_places)
+    hits_XFKS = np.full(shape, np.nan, np.float32)
     trained_as_X = np.arange(shape[0])
+    entry = {name: x for x, name in enumerate(names)}
     others = [
         r.trial.experiment.name for r in results if r.ensemble_of or r.trial.experiment.is_control
     ]
-
-    def by_series(value_M: np.ndarray, mine_M: np.ndarray) -> np.ndarray:
-        return np.bincount(dataset.series_M[mine_M], value_M[mine_M], num_series)
-
-    for result in results:
-        trial = result.trial
-        name, fold = trial.experiment.name, folds.index(trial.fold)
-        if name in seeds and result.metrics.completed:
-            own = evaluator.of(trial.experiment).dataset
-            difference_M = pair_differences(result.scores_N, own.pair_rows_M2)
-            hit_M, _ = pair_hits(difference_M, own.preference_M)
-            own_weight_M = _pair_weights(own.preference_M, by_votes)
-            found_S = by_series(hit_M * own_weight_M, in_split_FM[fold])
-            x = places[name]
-            if result.ensemble_of in places:
-                trained_as_X[x] = places[result.ensemble_of]
-                hits_XFKS[x, fold, : completed[result.ensemble_of, trial.fold]] = found_S
+    for name, mine in by_name.items():
+        x = entry[name]
+        if mine and mine[0].ensemble_of in entry:
+            trained_as_X[x] = entry[mine[0].ensemble_of]
+        for place, one in enumerate(tested):
+            done = [r for r in mine if r.trial.fold == folds[place] and r.metrics.completed]
+            if not done:
+                continue
+            own = evaluator.of(done[0].trial.experiment).dataset
+            scores_KN = np.stack([result.scores_N for result in done])
+            hits_KS = one.hits(pair_differences(scores_KN, own.pair_rows_M2[one.rows]))
+            if done[0].ensemble_of in entry:
+                at: Any = slice(completed[done[0].ensemble_of, folds[place]])
             else:
-                hits_XFKS[x, fold, seeds[name].index(trial.seed)] = found_S
+                at = [places[name][result.trial.seed] for result in done]
+            hits_XFKS[x, place, at] = 0.0
+            hits_XFKS[x, place, at, : len(one.series)] = hits_KS
+    hits_XFKS[len(names) :] = 0.0
     for x, difference in enumerate(baselines.values(), start=len(names)):
-        difference_FM = np.broadcast_to(difference, evaluator.splits_FM.shape)[folds]
-        for fold, difference_M in enumerate(difference_FM):
-            hit_M, _ = pair_hits(difference_M, dataset.preference_M)
-            hits_XFKS[x, fold] = by_series(hit_M * weight_M, in_split_FM[fold])
+        difference_FM = np.broadcast_to(difference, evaluator.splits_FM.shape)
+        for place, one in enumerate(tested):
+            hits_1S = one.hits(difference_FM[folds[place], one.rows][None])
+            hits_XFKS[x, place, :, : len(one.series)] = hits_1S
     is_baseline_X = np.arange(len(hits_XFKS)) >= len(names)
     all_names = (*names, *baselines)
+    num_series = len(dataset.series_ids)
     return Hits(
         all_names,
         is_baseline_X,
         ~is_baseline_X & ~np.isin(all_names, others),
         trained_as_X,
         hits_XFKS,
-        np.stack([by_series(weight_M, in_split_M) for in_split_M in in_split_FM]),
+        np.stack([one.padded(one.weight_S, num_places, 0.0) for one in tested]),
+        np.stack([one.padded(one.series, num_places, num_series) for one in tested]),
+        num_series,
     )
+
+
+class _Tested(NamedTuple):
+    """The pairs of a split of one fold, by series.
+
+    Attributes:
+      rows: M of them, in the dataset.
+      series: S of them, in the dataset.
+      place_M: of each pair's series among these.
+      preference_M, pair_weight_M: of the pairs.
+    """
+
+    rows: np.ndarray
+    series: np.ndarray
+    place_M: np.ndarray
+    preference_M: np.ndarray
+    pair_weight_M: np.ndarray
+
+    @staticmethod
+    def of(evaluator: Evaluator, fold: int, split: int, by_votes: bool) -> "_Tested":
+        rows = evaluator.data.rows(fold, split)
+        series, place_M = np.unique(evaluator.dataset.series_M[rows], return_inverse=True)
+        preference_M = evaluator.dataset.preference_M[rows]
+        return _Tested(rows, series, place_M, preference_M, _pair_weights(preference_M, by_votes))
+
+    @property
+    def weight_S(self) -> np.ndarray:
+        return np.bincount(self.place_M, self.pair_weight_M, len(self.series))
+
+    def hits(self, difference_KM: np.ndarray) -> np.ndarray:
+        """Weighted hits of each series, float64 [K, S]."""
+        hit_KM, _ = pair_hits(difference_KM, self.preference_M)
+        first_K = np.arange(len(hit_KM)) * len(self.series)
+        found = np.bincount(
+            (first_K[:, None] + self.place_M).ravel(),
+            (hit_KM * self.pair_weight_M).ravel(),
+            len(hit_KM) * len(self.series),
+        )
+        return found.reshape(len(hit_KM), len(self.series))
+
+    @staticmethod
+    def padded(value_S: np.ndarray, length: int, fill: float) -> np.ndarray:
+        return np.pad(value_S, (0, length - len(value_S)), constant_values=fill)
 
 
 def trained_folds(results: Sequence[TrialResult]) -> list[int]:
@@ -150,18 +228,25 @@ def _pair_weights(preference_M: np.ndarray, by_votes: bool) -> np.ndarray:
 
 def pooled(hits: Hits) -> Pooled:
     """Hits averaged over seeds and summed over folds; entry by entry, to save memory."""
-    num_entries, _, _, num_series = hits.hits_XFKS.shape
-    hits_XS, weight_XS = np.zeros((2, num_entries, num_series))
-    per_model_X = np.zeros(num_entries)
+    num_entries = len(hits.names)
+    weight_F = hits.weight_FS.sum(axis=1)
+    hits_XS = np.zeros((num_entries, hits.num_series or hits.weight_FS.shape[1]))
+    seeds_XF = np.zeros((num_entries, len(weight_F)), int)
     for x, hits_FKS in enumerate(hits.hits_XFKS):
         done_FK = ~np.isnan(hits_FKS).any(axis=2)
-        seeds_F = done_FK.sum(axis=1)
+        seeds_XF[x] = done_FK.sum(axis=1)
         total_FS = np.where(done_FK[..., None], hits_FKS, 0.0).sum(axis=1, dtype=np.float64)
-        hits_XS[x] = (total_FS / np.maximum(seeds_F, 1)[:, None]).sum(axis=0)
-        weight_XS[x] = (seeds_F > 0) @ hits.weight_FS
-        share_F = (seeds_F > 0) * hits.weight_FS.sum(axis=1) / max(weight_XS[x].sum(), 1e-300)
-        per_model_X[x] = (share_F**2 / np.maximum(seeds_F, 1)).sum()
-    return Pooled(hits_XS, weight_XS, np.where(hits.is_baseline_X, 0.0, per_model_X))
+        hits_XS[x] = hits.by_series(total_FS / np.maximum(seeds_XF[x], 1)[:, None])
+    seen_YF, weight_of_X = np.unique(seeds_XF > 0, axis=0, return_inverse=True)
+    weight_YS = np.zeros((len(seen_YF), hits_XS.shape[1]))
+    for weight_S, seen_F in zip(weight_YS, seen_YF, strict=True):
+        weight_S[:] = hits.by_series(hits.weight_FS * seen_F[:, None])
+    share_XF = (seeds_XF > 0) * weight_F
+    share_XF = share_XF / np.maximum(share_XF.sum(axis=1), 1e-300)[:, None]
+    per_model_X = (share_XF**2 / np.maximum(seeds_XF, 1)).sum(axis=1)
+    return Pooled(
+        hits_XS, weight_YS, weight_of_X.ravel(), np.where(hits.is_baseline_X, 0.0, per_model_X)
+    )
 
 
 def pooled_accuracy(

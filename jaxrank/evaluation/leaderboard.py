@@ -10,6 +10,7 @@ from jaxrank.data import splits
 from jaxrank.evaluation import comparison, hits, selection, yardstick
 from jaxrank.evaluation.comparison import Draws, Interval, Standings
 from jaxrank.evaluation.evaluator import Evaluator
+from jaxrank.evaluation.hits import Hits
 from jaxrank.evaluation.trial_results import TrialResult
 from jaxrank.evaluation.yardstick import Competitor
 
@@ -104,7 +105,7 @@ def rank(
     control = sorted({r.trial.experiment.name for r in results} - set(names))
     described = {b.name: b.difference_FM for b in baselines if not b.competes}
     return Ranking(
-        entries=_measured(results, compared, evaluator, names),
+        entries=_measured(results, compared, evaluator, names, (validation, test)),
         apart=_measured(results, described, evaluator, control),
         by_test=comparison.standings(
             draws, references, [x for x, name in enumerate(test.names) if name == MIXED]
@@ -122,15 +123,23 @@ def _measured(
     baselines: Mapping[str, np.ndarray],
     evaluator: Evaluator,
     names: Sequence[str],
+    known: Sequence[Hits] = (),
 ) -> Measured:
-    def of(split: int, *, by_votes: bool = False) -> Interval:
+    """Accuracies of some entries; `known` may hold their hits, validation's and those of test."""
+
+    def of(split: int, by_votes: bool) -> Interval:
         entries = hits.from_results(results, baselines, evaluator, split, names, by_votes=by_votes)
         return comparison.intervals(entries)
 
+    both = (splits.VALIDATION, splits.TEST)
+    validation, test = (
+        map(comparison.intervals, known) if known else (of(split, by_votes=False) for split in both)
+    )
+    weighted = [of(split, by_votes=True) for split in both]
     return Measured(
         names=(*names, *baselines),
-        validation=of(splits.VALIDATION),
-        test=of(splits.TEST),
-        weighted_validation=of(splits.VALIDATION, by_votes=True),
-        weighted_test=of(splits.TEST, by_votes=True),
+        validation=validation,
+        test=test,
+        weighted_validation=weighted[0],
+        weighted_test=weighted[1],
     )

@@ -1,6 +1,7 @@
 """Does a scorer order whole series? Two metrics over series, and the truth they compare with.
 
-Axis letters: N photos, M pairs; G the photos of a split, K photo pairs inside its series.
+Axis letters: N photos, M pairs; G the photos of a split, K photo pairs inside its series; X any
+number of scorers, or no axis for one.
 """
 
 from typing import NamedTuple
@@ -146,49 +147,56 @@ def _starts(labels: np.ndarray) -> np.ndarray:
     return np.flatnonzero(np.r_[True, labels[1:] != labels[:-1]][: len(labels)])
 
 
-def top1_hit(scores_N: np.ndarray, group: SeriesPhotos) -> float:
+def top1_hit(scores_XN: np.ndarray, group: SeriesPhotos) -> np.ndarray:
     """The share of series whose photo of highest score is the most preferred one.
 
     Of several photos with the highest score one is chosen at random: the series counts as the share
     of them that is most preferred. Where several photos are worth the most, each of them is right.
 
     Args:
-      scores_N: finite scores of all photos.
+      scores_XN: finite scores of all photos, of one scorer or of several.
       group: from `series_photos`.
 
     Returns:
-      A mean over series; NaN without series whose photos differ in worth.
+      A mean over series, of each scorer; NaN without series whose photos differ in worth.
     """
     if not len(group.starts):
-        return float("nan")
-    scores_G = scores_N[group.photos_G]
-    chosen_G = scores_G == np.maximum.reduceat(scores_G, group.starts)[group.series_G]
-    right = np.add.reduceat(chosen_G & group.best_G, group.starts, dtype=np.int64)
-    return float((right / np.add.reduceat(chosen_G, group.starts, dtype=np.int64)).mean())
+        return np.full(scores_XN.shape[:-1], np.nan)[()]
+    scores_XG = np.take(scores_XN, group.photos_G, axis=-1)
+    highest_XS = np.maximum.reduceat(scores_XG, group.starts, axis=-1)
+    chosen_XG = scores_XG == np.take(highest_XS, group.series_G, axis=-1)
+
+    def per_series(chosen_XG: np.ndarray) -> np.ndarray:
+        return np.add.reduceat(chosen_XG, group.starts, axis=-1, dtype=np.int64)
+
+    return (per_series(chosen_XG & group.best_G) / per_series(chosen_XG)).mean(axis=-1)
 
 
-def kendall_tau(scores_N: np.ndarray, group: SeriesPhotos) -> float:
+def kendall_tau(scores_XN: np.ndarray, group: SeriesPhotos) -> np.ndarray:
     """Kendall's tau-b (1945, "The treatment of ties in ranking problems") of worth and score.
 
     Of a series: (pairs of photos in the right order - pairs in the wrong one) / sqrt(pairs with
     different worth * pairs with different score). It is 0 where all scores are equal.
 
     Args:
-      scores_N: finite scores of all photos.
+      scores_XN: finite scores of all photos, of one scorer or of several.
       group: from `series_photos`.
 
     Returns:
-      A mean over the series of at least FEWEST_PHOTOS photos; NaN where there are none.
+      A mean over the series of at least FEWEST_PHOTOS photos, of each scorer; NaN where there are
+      none.
     """
     if not len(group.pair_starts):
-        return float("nan")
-    scores_G = scores_N[group.photos_G]
-    first, second = scores_G[group.first_K], scores_G[group.second_K]
-    sign_K = (first > second).view(np.int8) - (first < second).view(np.int8)
+        return np.full(scores_XN.shape[:-1], np.nan)[()]
+    first, second = (
+        np.take(scores_XN, group.photos_G[places_K], axis=-1)
+        for places_K in (group.first_K, group.second_K)
+    )
+    sign_XK = (first > second).view(np.int8) - (first < second).view(np.int8)
 
-    def per_series(counts_K: np.ndarray) -> np.ndarray:
-        return np.add.reduceat(counts_K, group.pair_starts, dtype=np.int64)
+    def per_series(counts_XK: np.ndarray) -> np.ndarray:
+        return np.add.reduceat(counts_XK, group.pair_starts, axis=-1, dtype=np.int64)
 
-    right = per_series(sign_K * group.decided_K)
-    pairs = np.sqrt(per_series(group.decided_K) * per_series(sign_K != 0))
-    return float(np.divide(right, pairs, out=np.zeros(len(pairs)), where=pairs > 0).mean())
+    right = per_series(sign_XK * group.decided_K)
+    pairs = np.sqrt(per_series(group.decided_K) * per_series(sign_XK != 0))
+    return np.divide(right, pairs, out=np.zeros(pairs.shape), where=pairs > 0).mean(axis=-1)

@@ -10,8 +10,8 @@ import numpy as np
 from scipy.special import ndtr, ndtri
 
 from jaxrank.evaluation.comparison import Differences, Standings
-from jaxrank.evaluation.hits import Hits, pooled
-from jaxrank.statistics import FEWEST_SERIES, ratio, resamples
+from jaxrank.evaluation.hits import Hits, Pooled, pooled
+from jaxrank.statistics import FEWEST_SERIES, resamples
 
 POWER = 0.8
 
@@ -64,23 +64,21 @@ def chosen_score(
     if not len(candidates):
         return None
     # Folds differ in difficulty: one that failed in some is not compared with those that did not.
-    num_pairs_X = measuring.weight_XS.sum(axis=1)
+    num_pairs_X = measuring.num_pairs_X
     candidates = candidates[num_pairs_X[candidates] == num_pairs_X[candidates].max()]
     candidates = candidates[np.argsort(parameters_X[candidates], kind="stable")]
     best = int(np.argmax(selecting.accuracy_X[candidates]))
     raw = corrected = float(measuring.accuracy_X[candidates[best]])
-    selecting_S, measuring_S = (s.weight_XS.any(axis=0) for s in (selecting, measuring))
+    selecting_S, measuring_S = (s.weight_YS.any(axis=0) for s in (selecting, measuring))
     num_shared = int((selecting_S & measuring_S).sum())
     if 0 < num_shared < FEWEST_SERIES:
         corrected = float("nan")
     elif num_shared and len(candidates) > 1:
-        used_S = selecting_S | measuring_S
-        selecting_SX, measuring_SX = (
-            (s.hits_XS[candidates][:, used_S].T, s.weight_XS[candidates][:, used_S].T)
-            for s in (selecting, measuring)
-        )
+        used_S = np.asarray(selecting_S | measuring_S)
         drawn = resamples(int(used_S.sum()), num_draws, np.random.default_rng(seed))
-        corrected = _bootstrap_bias_corrected(selecting_SX, measuring_SX, drawn)
+        corrected = _bootstrap_bias_corrected(
+            selecting.take(candidates, used_S), measuring.take(candidates, used_S), drawn
+        )
     return Chosen(
         int(candidates[best]),
         len(candidates),
@@ -91,18 +89,14 @@ def chosen_score(
 
 
 def _bootstrap_bias_corrected(
-    selecting_SX: tuple[np.ndarray, np.ndarray],
-    measuring_SX: tuple[np.ndarray, np.ndarray],
-    drawn: Iterator[np.ndarray],
+    selecting: Pooled, measuring: Pooled, drawn: Iterator[np.ndarray]
 ) -> float:
-    """Mean test accuracy, on the series left out, of what the series drawn select; each pair is
-    hits and weights."""
+    """Mean test accuracy, on the series left out, of what the series drawn select."""
     scores = []
     for counts_BS in drawn:
-        drawn_BX = ratio(*(counts_BS @ value_SX for value_SX in selecting_SX))
+        drawn_BX = selecting.accuracy_of(counts_BS)
         chosen_B1 = np.argmax(np.nan_to_num(drawn_BX, nan=-1.0), axis=1)[:, None]
-        left_BS = (counts_BS == 0).astype(np.float64)
-        left_BX = ratio(*(left_BS @ value_SX for value_SX in measuring_SX))
+        left_BX = measuring.accuracy_of((counts_BS == 0).astype(np.float64))
         scores.append(np.take_along_axis(left_BX, chosen_B1, axis=1))
     return float(np.nanmean(np.concatenate(scores)))
 

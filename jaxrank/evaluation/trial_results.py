@@ -13,6 +13,8 @@ from jaxrank.training.state import InitialWeights
 
 # The status of a trial in the tables.
 COMPLETED, FAILED = "completed", "failed"
+# The columns that name a trial.
+KEYS = ("experiment_name", "fold", "seed")
 # The columns of `history.csv`. Those of training are running means over the epoch's batches, with
 # dropout, while the parameters moved; `trials.csv` has those of the chosen parameters.
 HISTORY_METRICS = {
@@ -83,7 +85,7 @@ class TrialResult(NamedTuple):
 
     Attributes:
       metrics: the row of `trials.csv`.
-      history: of `history.csv`, a row an epoch; epochs count from 1.
+      history_EC: float32, its epochs from the first one on, by the columns of HISTORY_METRICS.
       scores_N: of all photos; NaN for a failed trial.
       weights: parameters and scaling; None where another trial's are kept.
       ensemble_of: for the mean of several seeds' scores, the experiment; see `ensembles`.
@@ -91,17 +93,28 @@ class TrialResult(NamedTuple):
 
     trial: Trial
     metrics: TrialMetrics
-    history: pd.DataFrame
+    history_EC: np.ndarray
     scores_N: np.ndarray
     weights: InitialWeights | None
     ensemble_of: str = ""
 
 
-def no_history() -> pd.DataFrame:
+def no_history() -> np.ndarray:
     """That of a trial of which no epoch is shown."""
+    return np.zeros((0, len(HISTORY_METRICS)), np.float32)
+
+
+def history_frame(results: Sequence[TrialResult]) -> pd.DataFrame:
+    """The rows of `history.csv`: every epoch of every trial; epochs count from 1."""
+    epochs_P = [len(result.history_EC) for result in results]
+    keys = {
+        name: np.repeat(np.array([getattr(result.trial, name) for result in results]), epochs_P)
+        for name in ("fold", "seed")
+    }
+    epoch = np.concatenate([np.arange(1, number + 1) for number in epochs_P])
+    history_EC = np.concatenate([result.history_EC for result in results])
     return pd.DataFrame(
-        {column: np.zeros(0, int) for column in ("fold", "seed", "epoch")}
-        | {column: np.zeros(0, np.float32) for column in HISTORY_METRICS}
+        keys | {"epoch": epoch} | dict(zip(HISTORY_METRICS, history_EC.T, strict=True))
     )
 
 

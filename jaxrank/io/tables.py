@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 # A cell that begins with one of these is run as a formula by spreadsheet programs
 # (OWASP, "CSV Injection"); a leading apostrophe makes it text.
-_FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
+FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 
 
 class Table(NamedTuple):
@@ -118,7 +118,7 @@ class Table(NamedTuple):
 
 def _unquoted(cell: str) -> str:
     """A cell without the apostrophe that `write_csv` may have put before it."""
-    return cell[1:] if cell[:1] == "'" and cell[1:].startswith(_FORMULA_STARTS) else cell
+    return cell[1:] if cell[:1] == "'" and cell[1:].startswith(FORMULA_STARTS) else cell
 
 
 def _floats(cells: list[str]) -> list[float]:
@@ -423,11 +423,16 @@ def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Sequence[object
     atomic.write_text(path, text.getvalue())
 
 
+def safe_text(text: str) -> str:
+    """The text of a cell, which no spreadsheet takes for a formula."""
+    return "'" + text if text.startswith(FORMULA_STARTS) else text
+
+
 def _cell(value: object) -> object:
     if value is None:
         return ""
     if isinstance(value, str):
-        return "'" + value if value.startswith(_FORMULA_STARTS) else value
+        return safe_text(value)
     if isinstance(value, float | np.floating):
         return "" if np.isnan(value) else repr(float(value))
     return value

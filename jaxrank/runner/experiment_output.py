@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -10,17 +11,31 @@ from jaxrank.data import splits
 from jaxrank.data.dataset import Dataset
 from jaxrank.evaluation.calibration import Calibration, fit_pick_slope, fit_slope, keep_set
 from jaxrank.evaluation.ensembles import SINGLE
-from jaxrank.evaluation.evaluator import Evaluator, predictions
+from jaxrank.evaluation.evaluator import Evaluator
 from jaxrank.evaluation.hits import pooled_accuracy
-from jaxrank.evaluation.trial_results import TrialResult, best_trial
+from jaxrank.evaluation.predictions import mean_table, schema, trial_tables
+from jaxrank.evaluation.trial_results import KEYS, TrialResult, best_trial, history_frame
 from jaxrank.inference.model_card import Evidence, ModelCard
 from jaxrank.inference.saved_model import SEEN, Model, save_model
-from jaxrank.io import atomic, documents
+from jaxrank.io import atomic, columns, documents
 from jaxrank.io.tables import write_frame
 from jaxrank.metrics import pair_differences
 from jaxrank.reporting.figures import draw_curves
+from jaxrank.runner.options import ALL, NONE
 
-TEST_RESULTS_JSON = "test_results.json"
+TEST_RESULTS_JSON, CURVES_PNG = "test_results.json", "training_curves.png"
+
+
+class Wanted(NamedTuple):
+    """What an experiment's folder has beside its history, its results and its model.
+
+    Attributes:
+      predictions: see `SearchOptions`.
+      curves: whether they are drawn.
+    """
+
+    predictions: str
+    curves: bool
 
 
 def write_experiment(
@@ -29,6 +44,7 @@ def write_experiment(
     evaluator: Evaluator,
     caveats: Sequence[str],
     seen_before: Mapping[str, Iterable[str]],
+    wanted: Wanted,
 ) -> None:
     """An experiment's folder: history, curves, predictions, the best model, test results.
 
@@ -41,10 +57,11 @@ def write_experiment(
       evaluator: that they were measured with.
       caveats: what a reader of any result must know.
       seen_before: photos of the model that training began from, by how it saw them.
+      wanted: further files.
     """
     experiment = results[0].trial.experiment
-    columns = ("fold", "seed", "status", "error", "test_accuracy", "test_loss")
-    rows = pd.DataFrame([result.metrics.as_row() for result in results]).reindex(columns=columns)
+    shown = ("fold", "seed", "status", "error", "test_accuracy", "test_loss")
+    rows = pd.DataFrame([result.metrics.as_row() for result in results]).reindex(columns=shown)
     test_results = documents.strict_json(
         {
             "experiment_name": experiment.name,
@@ -52,24 +69,48 @@ def write_experiment(
             "test_accuracy": pooled_accuracy(results, evaluator, splits.TEST, experiment.name),
             "test_loss": rows["test_loss"].mean(),
             "trials": rows.to_dict("records"),
+            "written": wanted._asdict(),
         }
     )
     last = folder / TEST_RESULTS_JSON
     if last.is_file() and last.read_text(encoding="utf-8", errors="replace") == test_results:
         return
     atomic.make_folder(folder)
-    history = pd.concat([result.history for result in results], ignore_index=True)
-    write_frame(folder / "history.csv", history)
-    title = "\n".join([experiment.name, *caveats])
-    draw_curves(folder / "training_curves.png", title, history)
+    write_frame(folder / "history.csv", history_frame(results))
+    (folder / CURVES_PNG).unlink(missing_ok=True)  # of other trials
+    if wanted.curves:
+        write_curves(folder, results, caveats)
     best = best_trial(results)
     if best is not None:
-        completed = [result for result in results if result.metrics.completed]
-        write_frame(folder / "predictions.csv", predictions(completed, evaluator.of(experiment)))
+        _write_predictions(folder, results, evaluator.of(experiment), wanted.predictions)
         if not experiment.is_control:  # nobody should rank photos by a control
             seen = seen_before if experiment.init_from else {}
             _save_best(folder / "model", best, evaluator, caveats, seen)
     atomic.write_text(last, test_results)
+
+
+def write_curves(folder: Path, results: Sequence[TrialResult], caveats: Sequence[str]) -> None:
+    """Draws the learning curves of an experiment's trials."""
+    title = "\n".join([results[0].trial.experiment.name, *caveats])
+    draw_curves(folder / CURVES_PNG, title, history_frame(results))
+
+
+def _write_predictions(
+    folder: Path, results: Sequence[TrialResult], evaluator: Evaluator, predictions: str
+) -> None:
+    if predictions == ALL:
+        write_trial_predictions(folder / "predictions.parquet", results, evaluator)
+    if predictions != NONE:
+        columns.write_csv(folder / "predictions.csv", mean_table(results, evaluator))
+
+
+def write_trial_predictions(
+    path: Path, results: Sequence[TrialResult], evaluator: Evaluator
+) -> None:
+    """The predictions of all completed trials as a parquet file, a part at a time."""
+    with columns.parquet_writer(path, schema(), KEYS) as writer:
+        for table in trial_tables(results, evaluator):
+            writer.write_table(table)
 
 
 def _save_best(
@@ -100,9 +141,9 @@ def _save_best(
         caveats=list(caveats),
         recipes={name: r for name, r in dataset.recipes.items() if name in experiment.blocks},
     )
-    columns = {name: dataset.block_columns[name] for name in experiment.blocks}
+    block_columns = {name: dataset.block_columns[name] for name in experiment.blocks}
     seen = photos_seen(dataset, split_M, seen_before)
-    model = Model(card, columns, (best.weights,), SINGLE, seen)
+    model = Model(card, block_columns, (best.weights,), SINGLE, seen)
     save_model(folder, model, dataset.inputs(experiment.blocks)[photos])
 
 

@@ -7,10 +7,12 @@ from pathlib import Path
 from types import TracebackType
 
 from jaxrank.evaluation import trial_results
-from jaxrank.evaluation.evaluator import Evaluator, evaluate_cohort
+from jaxrank.evaluation.cohort_results import evaluate_cohort
+from jaxrank.evaluation.evaluator import Evaluator
 from jaxrank.evaluation.trial_results import TrialResult
 from jaxrank.planning.cohort import Cohort
-from jaxrank.runner import experiment_output, trial_archive
+from jaxrank.runner import trial_archive
+from jaxrank.runner.result_files import write_experiments
 from jaxrank.runner.resume import Workspace
 from jaxrank.training.checkpointing import Saver
 from jaxrank.training.state import FitResult
@@ -105,16 +107,4 @@ class Finisher:
 
     def _write(self, ready: Workspace, names: Iterable[str]) -> None:
         ready = ready._replace(finished=dict(self._finished))
-        prepared, done = ready.prepared, ready.results
-        for name in names:
-            if self._stop_signal() is not None:
-                return
-            mine = [trial.key for trial in prepared.trials if trial.experiment.name == name]
-            if all(key in done for key in mine):
-                experiment_output.write_experiment(
-                    self._folder / name,
-                    [done[key] for key in mine],
-                    self._evaluator,
-                    prepared.data.caveats,
-                    {} if prepared.start is None else prepared.start.seen,
-                )
+        write_experiments(self._folder, ready, self._evaluator, names, self._stop_signal)

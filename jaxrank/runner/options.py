@@ -28,6 +28,11 @@ SAVE_BUDGET = 0.05
 EACH_SERIES = "series"
 # What a final model may be trained on.
 USABLE, ALL_SERIES = FINAL_ON = ("usable", "all")
+# Which predictions are written: of every trial and their means, the means, or none.
+ALL, MEAN, NONE = PREDICTIONS = ("all", "mean", "none")
+# Which experiments' learning curves are drawn.
+BEST = "best"
+CURVES = (BEST, ALL, NONE)
 # What becomes of the audit.
 WARN, REFUSE, OFF = AUDITS = ("warn", "refuse", "off")
 
@@ -61,6 +66,10 @@ class SearchOptions:
         default the selected experiment, or the strongest baseline where that is as good.
       final_on: USABLE leaves the test series of a search without folds out of the final model;
         ALL_SERIES does not.
+      predictions: ALL writes those of every trial and, of each pair, their means; MEAN the means;
+        NONE nothing.
+      curves: the experiments whose learning curves are drawn: BEST, the 20 that validate best; ALL;
+        NONE. With more than 50 experiments these alone have a folder, with the saved model.
       device_profile: as `read_device_profile` returns it; by default the built-in one.
     """
 
@@ -118,6 +127,15 @@ class SearchOptions:
         "series that train the final model: usable, all but the test series of a search without "
         "folds; all",
     )
+    predictions: str = _option(
+        ALL,
+        "predictions of validation and test pairs: all, of every trial and their means; mean; none",
+    )
+    curves: str = _option(
+        BEST,
+        "experiments with learning curves, and of more than 50 experiments those with a folder: "
+        "best, the 20 that validate best; all; none",
+    )
     device_profile: Mapping[str, Any] | None = None
 
     @property
@@ -151,6 +169,8 @@ class SearchKeywords(TypedDict, total=False):
     memory_fraction: float
     final: str
     final_on: str
+    predictions: str
+    curves: str
     device_profile: Mapping[str, Any] | None
 
 

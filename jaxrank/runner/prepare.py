@@ -38,7 +38,9 @@ from jaxrank.planning import costs, planner
 from jaxrank.planning.cohort import Cohort
 from jaxrank.planning.trials import Trial, make_trials
 from jaxrank.runner.options import (
+    CURVES,
     FINAL_ON,
+    PREDICTIONS,
     SearchKeywords,
     SearchOptions,
     make_options,
@@ -144,6 +146,7 @@ def prepare(
     require_usable_jax()
     chosen = make_options(options)
     _check_numbers(chosen)
+    _check_words(chosen)
     config = (
         default.get_config() if chosen.config is None else check_config(chosen.config, "config")
     )
@@ -198,6 +201,14 @@ def _check_numbers(options: SearchOptions) -> None:
         )
 
 
+def _check_words(options: SearchOptions) -> None:
+    known = {"final_on": FINAL_ON, "predictions": PREDICTIONS, "curves": CURVES}
+    for name, words in known.items():
+        word = getattr(options, name)
+        if word not in words:
+            raise UserError(f"--{name}={word}: unknown.{did_you_mean(word, words)}")
+
+
 def _read_catalogue(
     options: SearchOptions, config: ConfigDict
 ) -> tuple[list[str], list[Experiment]]:
@@ -245,10 +256,6 @@ def _refuse_names_of_baselines(names: Sequence[str], dataset: Dataset) -> None:
 
 
 def _check_final(options: SearchOptions, names: Sequence[str], dataset: Dataset) -> None:
-    if options.final_on not in FINAL_ON:
-        raise UserError(
-            f"--final_on={options.final_on}: unknown.{did_you_mean(options.final_on, FINAL_ON)}"
-        )
     known = [*names, LINEAR, *baselines.saved_names(dataset)]
     if options.final and options.final not in known:
         raise UserError(

@@ -31,6 +31,8 @@ from jaxrank.training.checkpointing import FOLDER
 
 OUTPUTS = Path("outputs/hyperparameter_search")
 TRAINING_LOG = "training.log"
+# Options that change what is written, and nothing of what is trained.
+_WRITTEN = ("final", "final_on", "predictions", "curves")
 
 
 class Workspace(NamedTuple):
@@ -167,13 +169,13 @@ def plan_search(
         limit = memory_limit(prepared.launch["memory_fraction"])
         cohorts = planner.make_cohorts(more, prepared.split_data, limit, prepared.profile)
         record = extended_manifest(record, prepared, cohorts)
-    final = {key: prepared.launch[key] for key in ("final", "final_on")}
-    other_final = any(record.launch.get(key, value) != value for key, value in final.items())
-    if ready.missing or other_final or (ready.waiting and (extend or retry_failed)):
+    written = {key: prepared.launch[key] for key in _WRITTEN}
+    others = any(record.launch.get(key, value) != value for key, value in written.items())
+    if ready.missing or others or (ready.waiting and (extend or retry_failed)):
         record = record._replace(finished=False)
     # Files may have moved: what counts is their content.
     moved = {key: prepared.launch[key] for key in ("pairs", "features", "series", "init_from")}
-    moved |= final
+    moved |= written
     return ready._replace(record=record._replace(launch=record.launch | moved))
 
 

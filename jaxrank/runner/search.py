@@ -34,6 +34,7 @@ from jaxrank.evaluation.evaluator import (
     position_metrics,
 )
 from jaxrank.evaluation.hits import baseline_accuracy
+from jaxrank.evaluation.leaderboard import Ranking
 from jaxrank.evaluation.trial_results import TrialResult
 from jaxrank.io import atomic, documents, notebook, tables
 from jaxrank.metrics import pair_differences
@@ -67,6 +68,7 @@ from jaxrank.runner.options import (
     with_options,
 )
 from jaxrank.runner.prepare import Prepared, describe, describe_workers
+from jaxrank.runner.result_files import write_best
 from jaxrank.runner.resume import (
     TRAINING_LOG,
     Workspace,
@@ -317,6 +319,7 @@ def _report(folder: Path, ready: Workspace, evaluator: Evaluator, saver: Saver) 
     )
     ceiling = _ceiling(prepared, evaluator)
     caveats = prepared.data.caveats
+    write_best(folder, ready, evaluator, _by_validation(summary, prepared, ranking))
     section = write_sections(Report(folder, results, evaluator, ranking, summary, caveats, ceiling))
     summary = with_probability_note(summary, section.facts)
     final_notes = write_final(
@@ -348,6 +351,15 @@ def _report(folder: Path, ready: Workspace, evaluator: Evaluator, saver: Saver) 
         },
     )
     return SearchResult(folder, summary, trials, notes, data_notes, caveats, experiments)
+
+
+def _by_validation(summary: pd.DataFrame, prepared: Prepared, ranking: Ranking) -> list[str]:
+    """The experiments that were trained, the selected one first, then from the highest validation
+    accuracy to the lowest."""
+    trained = {trial.experiment.name for trial in prepared.trials}
+    names = [name for name in summary["experiment_name"] if name in trained]
+    chosen = ranking.chosen_name
+    return names if chosen is None else [chosen, *(name for name in names if name != chosen)]
 
 
 def _ceiling(prepared: Prepared, evaluator: Evaluator) -> dict[str, float] | None:

@@ -8,10 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from flax.traverse_util import flatten_dict, unflatten_dict
 
-from jaxrank.evaluation.trial_results import TrialMetrics, TrialResult
+from jaxrank.evaluation.trial_results import HISTORY_METRICS, TrialMetrics, TrialResult
 from jaxrank.io import atomic, reading
 from jaxrank.planning.trials import Trial
 from jaxrank.scaling import Scaling
@@ -29,14 +28,17 @@ def write_results(folder: Path, number: int, results: Sequence[TrialResult], dat
       results: of its trials, in their order.
       data: a hash of the pairs, features and splits; see `manifest.Manifest.data_and_splits`.
     """
-    history = pd.concat([r.history for r in results], ignore_index=True)
+    history_CE = np.concatenate([r.history_EC for r in results]).T
     arrays: dict[str, Any] = {
         "identity": np.array(_identity([r.trial for r in results], data)),
         "rows": np.array(json.dumps([dataclasses.asdict(r.metrics) for r in results])),
         "scores": np.stack([r.scores_N for r in results]),
-        "epochs": np.array([len(r.history) for r in results]),
+        "epochs": np.array([len(r.history_EC) for r in results]),
     }
-    arrays |= {f"history/{column}": history[column].to_numpy() for column in history}
+    arrays |= {
+        f"history/{column}": values_E
+        for column, values_E in zip(HISTORY_METRICS, history_CE, strict=True)
+    }
     for place, result in enumerate(results):
         if result.weights is not None:
             tree = {
@@ -105,22 +107,29 @@ def _read_archive(path: Path, trials: Sequence[Trial], data: str) -> list[TrialR
     if str(arrays["identity"]) != _identity(trials, data):
         raise ValueError("it has the results of other trials")
     rows = json.loads(str(arrays["rows"]))
-    history = pd.DataFrame(
-        {k.removeprefix("history/"): v for k, v in arrays.items() if k.startswith("history/")}
-    )
+    history_EC = np.stack([arrays[f"history/{column}"] for column in HISTORY_METRICS], axis=1)
+    weights = _weights(arrays)
     ends = np.cumsum(arrays["epochs"])
     results = []
     for place, (trial, row, end) in enumerate(zip(trials, rows, ends, strict=True)):
-        start = f"{place}/"
-        tree = {k.removeprefix(start): v for k, v in arrays.items() if k.startswith(start)}
-        parts = unflatten_dict(tree, sep="/")
         results.append(
             TrialResult(
                 trial,
                 TrialMetrics(**row),
-                history.iloc[end - arrays["epochs"][place] : end].reset_index(drop=True),
+                history_EC[end - arrays["epochs"][place] : end],
                 arrays["scores"][place],
-                InitialWeights(parts["params"], Scaling(**parts["scaling"])) if parts else None,
+                weights.get(place),
             )
         )
     return results
+
+
+def _weights(arrays: Mapping[str, np.ndarray]) -> dict[int, InitialWeights]:
+    """Weights by a trial's place in the archive, of those trials whose weights were kept."""
+    trees: dict[int, dict[str, np.ndarray]] = {}
+    for name, array in arrays.items():
+        place, _, leaf = name.partition("/")
+        if place.isdigit():
+            trees.setdefault(int(place), {})[leaf] = array
+    parts = {place: unflatten_dict(tree, sep="/") for place, tree in trees.items()}
+    return {p: InitialWeights(t["params"], Scaling(**t["scaling"])) for p, t in parts.items()}

@@ -68,7 +68,8 @@ def test_every_flag_reaches_the_files(
     }  # fmt: skip
     for name in ("trained", "linear"):
         assert {path.name for path in (workdir / name).iterdir()} == {
-            "history.csv", "training_curves.png", "test_results.json", "predictions.csv", "model"
+            "history.csv", "training_curves.png", "test_results.json", "predictions.csv",
+            "predictions.parquet", "model"
         }  # fmt: skip
     trials = pd.read_csv(workdir / "trials.csv")
     trained = trials[trials["experiment_name"] == "trained"]
@@ -101,7 +102,7 @@ def test_every_flag_reaches_the_files(
     series = f"--series={tmp_path / 'pairs.csv'}"
     assert main(["launch.py", "rank", model, inputs[1], series, f"--workdir={ranked}"]) == 0
     described = jaxrank.load_model(workdir / "trained" / "model").card
-    then = pd.read_csv(workdir / "trained" / "predictions.csv")
+    then = pd.read_parquet(workdir / "trained" / "predictions.parquet")
     then = then[(then["fold"] == described.fold) & (then["seed"] == described.seeds[0])]
     now = pd.read_csv(evaluated / "predictions.csv").merge(then, on=["image_a", "image_b"])
     assert len(now) == len(then) > 100

@@ -482,6 +482,7 @@ def test_hits_come_from_the_results_of_a_search() -> None:
     assert found.names == ("two", "one", "shuffled", "first", "mixed")
     np.testing.assert_array_equal(found.is_baseline_X, [False, False, False, True, True])
     np.testing.assert_array_equal(found.is_candidate_X, [True, True, False, False, False])
+    found = in_all_series(found)
     # Fold 0 tests series c, fold 2 tests b and c; the pair of one half has no direction.
     np.testing.assert_array_equal(found.weight_FS, [[0, 0, 3], [0, 1, 3]])
     absent = [NAN] * 3
@@ -501,6 +502,7 @@ def test_hits_come_from_the_results_of_a_search() -> None:
     by_votes = hits.from_results(
         results, {"first": always_a}, evaluator, splits.TEST, names, by_votes=True
     )
+    by_votes = in_all_series(by_votes)
     np.testing.assert_allclose(by_votes.weight_FS, [[0, 0, 1.4], [0, 0.2, 1.4]], atol=1e-6)
     np.testing.assert_allclose(by_votes.hits_XFKS[3, 1, 0], [0, 0, 0.8], atol=1e-6)
     accuracy = hits.pooled(by_votes).accuracy_X[3]
@@ -677,6 +679,58 @@ def test_a_figure_of_many_entries_stays_readable_and_says_what_it_leaves_out(
     draw_leaderboard(tmp_path / "f.png", names, interval(table), table, None, [])
     assert heights[0] < 30
     assert titles[0].endswith("220 entries with a lower validation mean are not drawn")
+
+
+def in_all_series(found: hits.Hits) -> hits.Hits:
+    """The same with a place for each series in each fold."""
+    series_FS, num_series = found.series_FS, found.num_series
+    assert series_FS is not None
+    hits_XFKS = np.zeros((*found.hits_XFKS.shape[:3], num_series + 1))
+    weight_FS = np.zeros((len(series_FS), num_series + 1))
+    for fold, series_S in enumerate(series_FS):
+        hits_XFKS[:, fold][..., series_S] = found.hits_XFKS[:, fold]
+        weight_FS[fold, series_S] = found.weight_FS[fold]
+    hits_XFKS[np.isnan(found.hits_XFKS).any(axis=3)] = NAN
+    return found._replace(
+        hits_XFKS=hits_XFKS[..., :num_series],
+        weight_FS=weight_FS[:, :num_series],
+        series_FS=None,
+        num_series=0,
+    )
+
+
+def test_a_fold_needs_places_for_its_own_series_only() -> None:
+    """Hits of each fold's series alone, in folds of different sizes, and of all series."""
+    rng = np.random.default_rng(0)
+    sizes, num_entries, num_series = (40, 25, 30), 4, 95
+    series_FS = np.full((3, 40), num_series)
+    weight_FS, hits_XFKS = np.zeros((3, 40)), np.zeros((num_entries, 3, 2, 40), np.float32)
+    order = rng.permutation(num_series)
+    for fold, (size, end) in enumerate(zip(sizes, np.cumsum(sizes), strict=True)):
+        series_FS[fold, :size] = order[end - size : end]
+        weight_FS[fold, :size] = rng.integers(1, 6, size)
+        share = rng.binomial(1, 0.6, (num_entries, 2, size))
+        hits_XFKS[:, fold, :, :size] = share * weight_FS[fold, :size]
+    hits_XFKS[1, 1, 1] = NAN
+    hits_XFKS[3, 2] = NAN
+    no = np.zeros(num_entries, bool)
+    names = tuple("abcd")
+    few = hits.Hits(
+        names, no, ~no, np.arange(num_entries), hits_XFKS, weight_FS, series_FS, num_series
+    )
+    many = in_all_series(few)
+    assert many.hits_XFKS.shape == (num_entries, 3, 2, num_series)
+    one, other = hits.pooled(few), hits.pooled(many)
+    np.testing.assert_allclose(one.hits_XS, other.hits_XS)
+    np.testing.assert_allclose(one.accuracy_X, other.accuracy_X)
+    first, second = (comparison.standings(comparison.resample(h), {"a": 0}) for h in (few, many))
+    assert np.isfinite(first.ci_low).all()
+    for name in ("mean", "ci_low", "ci_high", "best_ci_low", "bootstrap_rank1", "variance_X"):
+        np.testing.assert_allclose(getattr(first, name), getattr(second, name), err_msg=name)
+    np.testing.assert_allclose(first.to["a"].low, second.to["a"].low)
+    assert selection.chosen_score(few, few, np.zeros(4)) == pytest.approx(
+        selection.chosen_score(many, many, np.zeros(4))
+    )
 
 
 def test_an_experiment_that_failed_in_some_folds_is_not_compared() -> None:

@@ -14,7 +14,7 @@ from jaxrank.data.dataset import Dataset, SplitDataset, align
 from jaxrank.data.feature_store import Block
 from jaxrank.data.preferences import Preferences
 from jaxrank.evaluation import trial_results
-from jaxrank.evaluation.evaluator import Evaluator, baseline_metrics, make_evaluator, predictions
+from jaxrank.evaluation.evaluator import Evaluator, baseline_metrics, make_evaluator
 from jaxrank.evaluation.trial_results import COMPLETED, TrialResult
 from jaxrank.experiments.hyperparameters import read_experiments
 from jaxrank.metrics import pair_differences, pair_hits
@@ -98,20 +98,6 @@ def test_rules_by_hand(hand_made: tuple[Dataset, np.ndarray]) -> None:
     )
     chance = accuracy_of(rules["chance"], evaluator)
     assert set(chance.values()) == {0.5}
-
-
-def test_predictions_hold_validation_and_test_pairs_only(
-    hand_made: tuple[Dataset, np.ndarray],
-) -> None:
-    dataset, parts = hand_made
-    scores = dataset.features_ND[:, 0]
-    frame = predictions(
-        [result(scores, seed=4)], make_evaluator(SplitDataset(dataset=dataset, splits_FM=parts))
-    )
-    assert frame["split"].tolist() == ["val", "val", "test", "test", "test"]
-    np.testing.assert_array_equal(frame["correct"], [1, np.nan, 0.5, 1, 1])
-    np.testing.assert_array_equal(frame["score_a"], [1, 2, 5, 5, 5])
-    assert set(frame["seed"]) == {4}
 
 
 def test_the_standard_error_is_that_of_clustered_series() -> None:

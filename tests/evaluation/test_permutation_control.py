@@ -14,7 +14,8 @@ from jaxrank.data import splits
 from jaxrank.data.dataset import Dataset, SplitDataset, align, permutation_control
 from jaxrank.data.feature_store import Block
 from jaxrank.data.preferences import Preferences
-from jaxrank.evaluation.evaluator import evaluate_cohort, make_evaluator, position_metrics
+from jaxrank.evaluation.cohort_results import evaluate_cohort
+from jaxrank.evaluation.evaluator import make_evaluator, position_metrics
 from jaxrank.experiments.hyperparameters import Experiment
 from jaxrank.planning import planner
 from jaxrank.planning.trials import Trial

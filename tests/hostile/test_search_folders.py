@@ -207,6 +207,7 @@ DELETED = (
     "trials.csv summary.csv results.json leaderboard.txt errors.csv splits.csv leaderboard.png "
     "reliability.png iqa_only/training_curves.png config.json environment.json training.log "
     "audit.json audit.txt iqa_only/history.csv iqa_only/predictions.csv "
+    "iqa_only/predictions.parquet "
     "iqa_only/test_results.json shuffled/history.csv shuffled/predictions.csv "
     "shuffled/test_results.json iqa_only/model/model.json linear/model/model.safetensors"
 ).split()

@@ -92,7 +92,9 @@ def assert_same_search(one: Path, other: Path) -> None:
     for name, leaves in first_weights.items():
         for first, second in zip(leaves, second_weights[name], strict=True):
             np.testing.assert_array_equal(first, second)
-    for path in one.glob("*/predictions.csv"):
+    predicted = sorted(one.glob("*/predictions.*"))
+    assert predicted
+    for path in predicted:
         assert path.read_bytes() == (other / path.relative_to(one)).read_bytes()
 
 
@@ -561,7 +563,7 @@ def test_every_file_that_is_gone_is_written_again_to_the_same_bits(
         "config.json", "environment.json", "splits.csv", "audit.json", "audit.txt", "errors.csv",
         "trials.csv", "summary.csv", "results.json", "leaderboard.txt", "leaderboard.png",
         "reliability.png", "comparisons.csv", "history.csv", "training_curves.png",
-        "predictions.csv", "test_results.json", "model.json", "photos.json",
+        "predictions.csv", "predictions.parquet", "test_results.json", "model.json", "photos.json",
     }  # fmt: skip
     before = {name: (workdir / name).read_bytes() for name in files}
     # One experiment's file: the others' are left alone.
@@ -826,7 +828,10 @@ def test_of_equally_good_trials_the_first_of_the_tables_has_its_model_kept(
     """Also after a retry, whose cohorts could have another order."""
     metrics = trial_metrics
     tied = {"val_accuracy": 0.5}
-    monkeypatch.setattr("jaxrank.evaluation.evaluator.trial_metrics", lambda *a: metrics(*a) | tied)
+    monkeypatch.setattr(
+        "jaxrank.evaluation.cohort_results.trial_metrics",
+        lambda *a: [row | tied for row in metrics(*a)],
+    )
     options = SMALL | {"experiments": ["iqa_only"]}
     with monkeypatch.context() as patch:
         patch.setattr(train, "fit", out_of_memory)

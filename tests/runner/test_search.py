@@ -47,7 +47,8 @@ def test_every_file_is_there_with_its_columns(searched: Any) -> None:
         with pytest.raises(UserError, match="experiment name"):
             check_name(name)
     for name in experiments:
-        files = {"history.csv", "training_curves.png", "test_results.json", "predictions.csv"}
+        files = {"history.csv", "training_curves.png", "test_results.json", "predictions.csv",
+                 "predictions.parquet"}  # fmt: skip
         # Nobody should rank photos by a control.
         files |= set() if name == "shuffled" else {"model"}
         assert {path.name for path in (workdir / name).iterdir()} == files
@@ -65,7 +66,7 @@ def test_every_file_is_there_with_its_columns(searched: Any) -> None:
         "best_ci_high,tied_for_best,notes"
     )
     header = (workdir / "tiny_mlp" / "predictions.csv").read_text().splitlines()[0]
-    assert header == "series_id,image_a,image_b,preference,score_a,score_b,correct,split,fold,seed"
+    assert header == "series_id,image_a,image_b,preference,score_a,score_b,correct,split,trials"
     for path in workdir.rglob("*.json"):
         json.loads(path.read_text(), parse_constant=pytest.fail)  # no NaN, no Infinity
     assert not [path for path in workdir.rglob("*") if path.name.endswith(".tmp")]
@@ -137,7 +138,8 @@ def test_the_tables_agree_with_the_predictions(searched: Any) -> None:
     trials = pd.read_csv(searched.workdir / "trials.csv")
     assert len(trials) == 5 * 3 * 2
     for name, rows in trials.groupby("experiment_name"):
-        frame = pd.read_csv(searched.workdir / name / "predictions.csv")
+        frame = pd.read_parquet(searched.workdir / name / "predictions.parquet")
+        frame["split"] = frame["split"].astype(str)
         means = frame.groupby(["fold", "seed", "split"])["correct"].mean()
         for row in rows.to_dict("records"):
             assert row["val_accuracy"] == pytest.approx(means[row["fold"], row["seed"], "val"])
@@ -151,11 +153,27 @@ def test_the_tables_agree_with_the_predictions(searched: Any) -> None:
             assert chosen == pytest.approx(row["val_accuracy"])
 
 
+def test_of_each_pair_the_mean_of_the_trials_that_test_it_is_a_row(searched: Any) -> None:
+    keys = ["series_id", "image_a", "image_b"]
+    for name in ("tiny_mlp", "shuffled"):
+        folder = searched.workdir / name
+        whole = pd.read_parquet(folder / "predictions.parquet").astype(dict.fromkeys(keys, str))
+        tested = whole[whole["split"] == "test"].groupby(keys)
+        mean = pd.read_csv(folder / "predictions.csv", dtype={"series_id": str}).set_index(keys)
+        assert len(mean) == len(tested) == 328
+        assert set(mean["split"]) == {"test"}  # in some fold each pair tests
+        assert set(mean["trials"]) == {2}
+        columns = ["score_a", "score_b", "correct"]
+        expected = tested[columns].mean().loc[mean.index]
+        np.testing.assert_allclose(mean[columns], expected, rtol=1e-6)
+        assert mean["correct"].nunique() == 3  # both seeds, one, none
+
+
 def test_the_splits_file_says_who_was_tested(searched: Any) -> None:
     table = pd.read_csv(searched.workdir / "splits.csv", dtype={"series_id": str})
-    for (fold, part), rows in pd.read_csv(
-        searched.workdir / "clip_only" / "predictions.csv", dtype={"series_id": str}
-    ).groupby(["fold", "split"]):
+    found = pd.read_parquet(searched.workdir / "clip_only" / "predictions.parquet")
+    assert found["split"].unique().tolist() == ["val", "test"]
+    for (fold, part), rows in found.groupby(["fold", "split"], observed=True):
         listed = table[(table["fold"] == fold) & (table["split"] == part)]["series_id"]
         assert set(rows["series_id"]) == set(listed)
 
@@ -165,7 +183,7 @@ def test_a_saved_model_gives_the_scores_of_the_predictions(
 ) -> None:
     model = jaxrank.load_model(searched.workdir / "tiny_mlp" / "model")
     scores = model.score(small_data[1])
-    frame = pd.read_csv(searched.workdir / "tiny_mlp" / "predictions.csv")
+    frame = pd.read_parquet(searched.workdir / "tiny_mlp" / "predictions.parquet")
     mine = frame[(frame["fold"] == model.card.fold) & (frame["seed"] == model.card.seeds[0])]
     assert len(mine) > 20
     np.testing.assert_allclose(scores[mine["image_a"]], mine["score_a"], atol=1e-5)
