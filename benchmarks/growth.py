@@ -12,6 +12,7 @@ the training loop are those in which at least one cohort was trained, compilatio
 import argparse
 import functools
 import json
+import pkgutil
 import resource
 import subprocess
 import sys
@@ -27,7 +28,7 @@ FOLDS, SEEDS, EPOCHS = 5, 2, 3
 # What is timed: by name, a module and its function.
 TIMED = {
     "training": ("jaxrank.train", "fit"),
-    "finishing": ("jaxrank.runner.finishing.Finisher", "_save"),
+    "finishing": ("jaxrank.runner.finishing", "Finisher._save"),
     "report": ("jaxrank.runner.search", "_report"),
 }
 COLUMNS = "wall cpu training finishing report peak_MB files MB".split()
@@ -116,7 +117,7 @@ def patched(spans: dict[str, list[tuple[float, float]]]) -> mock._patch_dict | A
         return call
 
     for name, (module, function) in TIMED.items():
-        original = getattr(__import__(module, fromlist=[function]), function)
+        original = pkgutil.resolve_name(f"{module}:{function}")
         stack.enter_context(mock.patch(f"{module}.{function}", timed(original, spans[name])))
     return stack
 
