@@ -64,8 +64,11 @@ def main() -> None:
         f"--series={FOLDER / 'features' / 'series.csv'}", f"--out={FOLDER / 'pairs.csv'}",
     )  # fmt: skip
     predictions = pd.concat([held_out(pairs, group) for group in range(GROUPS)])
+    # Stars would decide before the model.
+    unrated = FOLDER / "unrated"
+    shutil.copytree(PHOTOS, unrated, ignore=shutil.ignore_patterns("*.xmp"))
     run(
-        "cull", f"{PHOTOS}", f"--model={FOLDER / 'search_0'}", f"--workdir={FOLDER / 'cull_0'}",
+        "cull", f"{unrated}", f"--model={FOLDER / 'search_0'}", f"--workdir={FOLDER / 'cull_0'}",
         f"--cnn_weights={weights}", "--write=copies", f"--out={FOLDER / 'picks_0'}",
     )  # fmt: skip
     draw_picks(pairs)
