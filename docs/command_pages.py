@@ -33,5 +33,8 @@ def _definition(flag: flags.Flag) -> str:
 
 
 def _escaped(text: str) -> str:
-    """Text in which no character is markup."""
-    return re.sub(r"([\\`*_{}\[\]<>#|$~])", r"\\\1", text)
+    """Text in which flags are code, and no other character is markup."""
+    flags_and_text = re.split(r"(--[\w.]+(?:=[\w.]+)?)", text)
+    escaped = [re.sub(r"([\\`*_{}\[\]<>#|$~])", r"\\\1", part) for part in flags_and_text[::2]]
+    code = [f"`{flag.rstrip('.')}`{'.' * flag.endswith('.')}" for flag in flags_and_text[1::2]]
+    return "".join(a + b for a, b in zip(escaped, [*code, ""], strict=True))

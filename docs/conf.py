@@ -16,14 +16,14 @@ release = jaxrank.__version__
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
 myst_enable_extensions = ["deflist"]
 myst_heading_anchors = 3
-# Flags begin with two hyphens, which is no dash.
-smartquotes = False
+smartquotes_action = "De"  # dashes and ellipses; quotes stay straight
 
 # Docstrings have single backticks around code.
 default_role = "code"
 autodoc_typehints = "none"
 autodoc_member_order = "bysource"
 napoleon_numpy_docstring = False
+napoleon_use_ivar = True
 
 html_theme = "sphinx_book_theme"
 html_title = "jaxrank"

@@ -158,8 +158,8 @@ def search(
       pairs: a file or data frame of any of `preference_tables.KINDS`, or what `read_preferences`
         returned; None, together with features None, is the embedded simulated data.
       features: a feature store's folder, a file (.npz, .parquet, .csv), a data frame, a tuple
-        (array, names), or a dict by block of frames, such tuples and `Block`s; see `importers`
-        and `memory_blocks`. One block without a name is called 'features'.
+        (array, names), or a dict by block of frames, such tuples and `Block` objects; see
+        `importers` and `memory_blocks`. One block without a name is called 'features'.
       workdir: a new or empty folder, by default one named by the time below OUTPUTS; when
         resuming, the folder of a search, by default the newest below OUTPUTS.
       resume: resume the search in `workdir`, with its options where none are given here;

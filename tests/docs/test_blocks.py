@@ -19,6 +19,8 @@ from jaxrank.culling import sidecars
 
 RUN_PAGES = [ROOT / "README.md", *sorted((ROOT / "docs" / "tutorials").glob("*.md"))]
 ALL_PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
+# Pages whose searches are too slow for each run.
+LONG_PAGES = ["docs/tutorials/sweep.md"]
 # What makes a search small; the searches of the pages take minutes.
 SMALL = ["--experiments=iqa_only", "--config.max_epochs=1"]
 _BLOCK = re.compile(
@@ -87,7 +89,14 @@ def small(words: list[str]) -> list[str]:
     return words if {"--resume", "--extend"} & set(words) else [*words, *SMALL]
 
 
-@pytest.mark.parametrize("page", RUN_PAGES, ids=name)
+@pytest.mark.parametrize(
+    "page",
+    [
+        pytest.param(page, marks=[pytest.mark.long] if name(page) in LONG_PAGES else [])
+        for page in RUN_PAGES
+    ],
+    ids=name,
+)
 def test_commands_and_python_of_a_page_run(
     page: Path, readers_folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
