@@ -37,7 +37,7 @@ NUM_TRIALS = 9  # with the references
 
 def arrays_of(workdir: Path) -> dict[str, np.ndarray]:
     """All results of all cohorts, but how long they took."""
-    found = {}
+    found: dict[str, np.ndarray] = {}
     for path in sorted((workdir / "checkpoints").glob("*.npz")):
         with np.load(path) as archive:
             found |= {f"{path.stem}/{name}": archive[name] for name in archive.files}
