@@ -59,18 +59,20 @@ def name(page: Path) -> str:
 def readers_folder(
     tmp_path: Path, small_files: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
 ) -> Path:
-    """The files that the pages call `photos`, `my_pairs.csv` and `my_features`, all small."""
+    """What the pages call `my_pairs.csv`, `my_features`, `photos`, which have stars, and
+    `new_photos`, which have none; all small."""
     pairs, store = small_files
     pairs.rename(tmp_path / "my_pairs.csv")
     store.rename(tmp_path / "my_features")
-    for burst in range(12):
-        for shot in range(3):
-            photo = tmp_path / "photos" / f"IMG_{burst:02d}{shot}.jpg"
-            photo.parent.mkdir(exist_ok=True)
-            taken = f"2026:06:01 10:{burst:02d}:0{shot}"
-            image = scene(burst).rotate(0.5 * shot)
-            image.save(photo, exif=exif(taken=taken, camera="made"))
-            sidecars.write_marks(photo.with_suffix(".xmp"), rating=(5, 3, 1)[shot])
+    for folder, bursts in (("photos", 12), ("new_photos", 3)):
+        (tmp_path / folder).mkdir()
+        for burst in range(bursts):
+            for shot in range(3):
+                photo = tmp_path / folder / f"IMG_{burst:02d}{shot}.jpg"
+                taken = exif(taken=f"2026:06:01 10:{burst:02d}:0{shot}", camera="made")
+                scene(burst).rotate(0.5 * shot).save(photo, exif=taken)
+                if folder == "photos":
+                    sidecars.write_marks(photo.with_suffix(".xmp"), rating=(5, 3, 1)[shot])
     monkeypatch.chdir(tmp_path)
     search = jaxrank.search
 
