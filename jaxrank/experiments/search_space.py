@@ -223,7 +223,9 @@ def _choice(values: list[Any], where: str) -> Choice:
 def _range(text: str, where: str, *, whole: bool) -> Choice | Range:
     ends, *words = text.split(":")
     low_text, _, high_text = ends.partition("..")
-    low, high = (_scalar(word.strip(), where, 0 if whole else 0.0) for word in (low_text, high_text))
+    low, high = (
+        _scalar(word.strip(), where, 0 if whole else 0.0) for word in (low_text, high_text)
+    )
     log, count = False, None
     for word in words:
         if word.strip() == _LOG:

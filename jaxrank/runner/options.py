@@ -24,6 +24,9 @@ MEMORY_FRACTION = 0.5
 SPLIT_SEED = 42
 # The share of the time that checkpoints may take.
 SAVE_BUDGET = 0.05
+# Of a space, where nothing is said: Sobol points come in powers of two.
+NUM_EXPERIMENTS = 64
+ROUND_SIZE = 16
 # Of --folds: leave one series out.
 EACH_SERIES = "series"
 # What a final model may be trained on.
@@ -62,6 +65,17 @@ class SearchOptions:
       final_on: USABLE leaves the test series of a search without folds out of the final model;
         ALL_SERIES does not.
       device_profile: as `read_device_profile` returns it; by default the built-in one.
+      space: by hyperparameter, a list of values or text; see `search_space`. The search then
+        proposes its experiments itself, in rounds.
+      strategy: of `strategies.STRATEGIES`; by default a grid where the space has lists only, else
+        Sobol points. Its seed is `seed`.
+      num_experiments: of the space, at most; by default all of a grid, else NUM_EXPERIMENTS, or
+        any number within a time budget.
+      round_size: experiments that are proposed at a time; by default ROUND_SIZE where a strategy
+        learns or there is a time budget, else all.
+      time_budget: seconds after which no further round begins. It counts the time that this
+        process trains a round; a recorded end is never asked again.
+      optuna_journal: a file that mirrors the search for optuna-dashboard.
     """
 
     mode: str = "quick"
@@ -119,6 +133,30 @@ class SearchOptions:
         "folds; all",
     )
     device_profile: Mapping[str, Any] | None = None
+    space: Mapping[str, Any] | None = None
+    strategy: str = _option(
+        "",
+        "with --space: grid, random, sobol, tpe or gp (default: grid where the space has lists "
+        "only, else sobol)",
+    )
+    num_experiments: int | None = _option(
+        None,
+        "with --space: experiments at most (default: all of a grid, else 64, or any number within "
+        "--time_budget)",
+        least=1,
+    )
+    round_size: int | None = _option(
+        None,
+        "with --space: experiments that are proposed at a time (default: 16 where the strategy "
+        "learns or there is a --time_budget, else all)",
+        least=1,
+    )
+    time_budget: float | None = _option(
+        None, "with --space: seconds after which no further round begins (default: none)"
+    )
+    optuna_journal: str | Path | None = _option(
+        None, "with --space: file that mirrors the search for optuna-dashboard (default: none)"
+    )
 
     @property
     def reading(self) -> dict[str, Any]:
@@ -152,6 +190,12 @@ class SearchKeywords(TypedDict, total=False):
     final: str
     final_on: str
     device_profile: Mapping[str, Any] | None
+    space: Mapping[str, Any] | None
+    strategy: str
+    num_experiments: int | None
+    round_size: int | None
+    time_budget: float | None
+    optuna_journal: str | Path | None
 
 
 # The options of `preferences.read_preferences`.
@@ -159,6 +203,10 @@ READING = ("photo_name", "min_agreement", "min_reviewers", "series")
 _FIELDS = {field.name: field for field in dataclasses.fields(SearchOptions)}
 # Names of version 0.1.
 _RENAMED = {"rates": "device_profile"}
+# Those of a search with a space.
+SPACE_OPTIONS = (
+    "strategy", "num_experiments", "round_size", "time_budget", "optuna_journal",
+)  # fmt: skip
 # Those that are flags of the same name.
 FLAGS = {name: field for name, field in _FIELDS.items() if field.metadata.get("help")}
 

@@ -8,7 +8,7 @@ import logging
 import os
 import platform
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, NamedTuple, Unpack
@@ -50,7 +50,7 @@ from jaxrank.reporting.summary import (
     read_results_json,
     summarise,
 )
-from jaxrank.runner import signals
+from jaxrank.runner import rounds, signals
 from jaxrank.runner.background_audit import Auditor, audit_of
 from jaxrank.runner.experiment_output import TEST_RESULTS_JSON
 from jaxrank.runner.final_model import write_final
@@ -273,7 +273,7 @@ def _run(
             (folder / name / TEST_RESULTS_JSON).unlink(missing_ok=True)  # it says: complete
     _write_records(folder, ready)
     with signals.signals_caught() if catch_signals else nullcontext(lambda: None) as stop_signal:
-        ready = train_all(folder, ready, evaluator, auditor, saver, console, stop_signal)
+        ready = _train(folder, ready, evaluator, auditor, saver, console, stop_signal)
     # From here on all is saved, and a signal has its usual action, which ends a command at once.
     if (signal_number := stop_signal()) is not None:  # it came after the last time of asking
         raise Stopped(folder, signal_number)
@@ -283,6 +283,29 @@ def _run(
     log.info("%s", saver.account())
     log.info("done in %.1f s", time.perf_counter() - start)
     return result
+
+
+def _train(
+    folder: Path,
+    ready: Workspace,
+    evaluator: Evaluator,
+    auditor: Auditor,
+    saver: Saver,
+    console: Console | None,
+    stop_signal: Callable[[], int | None],
+) -> Workspace:
+    """Trains what is waiting, and round after round what the strategy proposes then."""
+    while True:
+        start = time.perf_counter()
+        ready = train_all(folder, ready, evaluator, auditor, saver, console, stop_signal)
+        if stop_signal() is not None:
+            return ready
+        seconds = time.perf_counter() - start
+        record, prepared = rounds.following(ready.record, ready.prepared, ready.results, seconds)
+        if record == ready.record:
+            return ready
+        write_manifest(folder, record)
+        ready = ready._replace(record=record, prepared=prepared)
 
 
 def _report(folder: Path, ready: Workspace, evaluator: Evaluator, saver: Saver) -> SearchResult:

@@ -19,7 +19,8 @@ from jaxrank.experiments.search_space import SearchSpace
 # So many experiments in a row share what is compiled in: a program costs more than a training.
 SHARE_A_PROGRAM = 4
 # Points that are drawn for each experiment that is wanted: a small space repeats itself.
-_MOST_DRAWN = 50
+_MOST_DRAWN = 20
+_CHUNK = 1024
 
 
 class Observation(NamedTuple):
@@ -59,21 +60,30 @@ def _random(
     space: SearchSpace, n: int, history: Sequence[Observation], seed: int
 ) -> list[dict[str, Any]]:
     rng = np.random.default_rng([seed, len(history)])
-    points_ID = rng.random((_MOST_DRAWN * n, len(space.parameters)))
-    return unseen(map(space.at, few_programs(space, points_ID)), n, history)
+    return _points(lambda count: rng.random((count, len(space.parameters))), space, n, history)
 
 
 def _sobol(
     space: SearchSpace, n: int, history: Sequence[Observation], seed: int
 ) -> list[dict[str, Any]]:
-    """Scrambled Sobol points (Owen 1998), of which a search takes the next ones."""
+    """Scrambled Sobol points (Owen 1998): always the same sequence, of which points that are in
+    the history are passed over."""
     from scipy.stats import qmc
 
-    # From the first one on: the points seen are passed over.
-    num_points = _MOST_DRAWN * n + SHARE_A_PROGRAM * len(history)
     sequence = qmc.Sobol(len(space.parameters), rng=np.random.default_rng(seed))
-    points_ID = sequence.random_base2(max(num_points - 1, 1).bit_length())
-    return unseen(map(space.at, few_programs(space, points_ID)), n, history)
+    return _points(sequence.random, space, n, history)
+
+
+def _points(
+    draw: Callable[[int], np.ndarray],
+    space: SearchSpace,
+    n: int,
+    history: Sequence[Observation],
+) -> list[dict[str, Any]]:
+    """The first n new experiments at the points of a sequence."""
+    num_chunks = -(-_MOST_DRAWN * (n + len(history)) // _CHUNK)
+    chunks = (few_programs(space, draw(_CHUNK)) for _ in range(num_chunks))
+    return unseen(map(space.at, itertools.chain.from_iterable(chunks)), n, history)
 
 
 def _optuna(sampler: str) -> Callable[..., list[dict[str, Any]]]:
