@@ -26,8 +26,8 @@ GROUPS = {
     "Culling": "confidence,write,sidecar,reject",
     "Evaluation": "folds,only_folds,num_seeds,seed,split,split_seed,final,final_on,"
     "audit,audit_seconds",
-    "Running": "workdir,resume,extend,retry_failed,time_budget,dry_run,device,workers,device_profile,"
-    "memory_fraction,save_budget",
+    "Running": "workdir,resume,extend,retry_failed,time_budget,dry_run,device,workers,"
+    "device_profile,memory_fraction,save_budget",
     "Output": "format,out,optuna_journal,all,top,json,quiet,verbosity",
 }
 _WIDEST = 100  # longer lines are hard to read
