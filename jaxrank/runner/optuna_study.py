@@ -5,14 +5,12 @@ plan.json is the record of a search. A study is made of it where one is needed, 
 
 import hashlib
 import os
-import sys
-import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jaxrank.errors import UserError
+from jaxrank.evaluation.importances import quiet_optuna
 from jaxrank.experiments.search_space import Choice, Parameter, SearchSpace
 from jaxrank.io import atomic
 from jaxrank.runner.strategies import SHARE_A_PROGRAM, Observation, fingerprint
@@ -39,7 +37,7 @@ def propose(
     """
     if sampler == "gp":
         _import_torch()
-    with _quiet_optuna() as optuna:
+    with quiet_optuna() as optuna:
         own = _sampler(sampler, _seed(seed, len(history)))
         study = make_study(space, history)
         seen = {fingerprint(observation.values) for observation in history}
@@ -68,7 +66,7 @@ def make_study(
     space: SearchSpace, history: Sequence[Observation], storage: Any = None
 ) -> "optuna.Study":
     """A study of the experiments so far, which maximises validation accuracy."""
-    with _quiet_optuna() as optuna:
+    with quiet_optuna() as optuna:
         study = optuna.create_study(
             storage=storage, study_name=STUDY_NAME, direction="maximize",
             sampler=optuna.samplers.RandomSampler(seed=0),
@@ -89,24 +87,10 @@ def make_study(
         return study
 
 
-def importances(space: SearchSpace, history: Sequence[Observation]) -> dict[str, float] | None:
-    """By hyperparameter, its share of what tells the best tenth from the others (PED-ANOVA,
-    Watanabe et al. 2023); None without Optuna or with too few experiments."""
-    try:
-        with _quiet_optuna() as optuna:
-            found = optuna.importance.get_param_importances(
-                make_study(space, history),
-                evaluator=optuna.importance.PedAnovaImportanceEvaluator(),
-            )
-    except (UserError, ValueError, RuntimeError):
-        return None
-    return {key: float(share) for key, share in found.items()}
-
-
 def write_journal(path: Path, space: SearchSpace, history: Sequence[Observation]) -> None:
     """Writes the experiments so far as a study that optuna-dashboard shows: a mirror that nothing
     reads, replaced as a whole."""
-    with _quiet_optuna() as optuna:
+    with quiet_optuna() as optuna:
         temporary = atomic.temporary_path(path)
         temporary.unlink(missing_ok=True)
         backend = optuna.storages.journal.JournalFileBackend(str(temporary))
@@ -156,31 +140,3 @@ def _distribution(parameter: Parameter) -> Any:
     if values.whole:
         return IntDistribution(int(values.low), int(values.high), log=values.log)
     return FloatDistribution(values.low, values.high, log=values.log)
-
-
-@contextmanager
-def _quiet_optuna() -> Iterator[Any]:
-    """Optuna without its own log lines, and PyTorch on one thread: a Gaussian process of a hundred
-    points is many small products, which two threads on busy cores made ten times slower.
-
-    Raises:
-      UserError: it is not installed.
-    """
-    try:
-        import optuna
-    except ImportError:
-        raise UserError("Optuna is not installed: pip install 'jaxrank[optuna]'") from None
-    level = optuna.logging.get_verbosity()
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
-    torch = sys.modules.get("torch")
-    threads = torch.get_num_threads() if torch else 0
-    try:
-        if torch:
-            torch.set_num_threads(1)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield optuna
-    finally:
-        optuna.logging.set_verbosity(level)
-        if torch:
-            torch.set_num_threads(threads)

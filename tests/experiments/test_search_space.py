@@ -84,9 +84,7 @@ def test_a_hyperparameter_follows_its_condition() -> None:
 
 
 def test_a_grid_has_each_combination_once() -> None:
-    space = space_of(
-        optimizer="adamw,sgd", momentum="0.5,0.9 if optimizer=sgd", dropout=[0.0, 0.5]
-    )
+    space = space_of(optimizer="adamw,sgd", momentum="0.5,0.9 if optimizer=sgd", dropout=[0.0, 0.5])
     assert space.is_grid
     combinations = list(space.grid())
     assert len(combinations) == 2 * (1 + 2)

@@ -64,7 +64,8 @@ def test_each_round_follows_from_the_results_of_the_others(whole: Path) -> None:
     for one in planned:
         for name, values in zip(one["names"], one["values"], strict=True):
             assert values.items() <= experiments[name].items()
-    assert "e0013" in experiments and "e0014" not in experiments
+    assert "e0013" in experiments
+    assert "e0014" not in experiments
 
 
 def test_a_killed_search_proposes_the_same(
@@ -121,7 +122,8 @@ def test_a_search_is_extended_by_further_rounds(tmp_path: Path, small_data: Smal
     result = jaxrank.search(*small_data, workdir=folder, extend=True, num_experiments=3)
     before, after = rounds_of(folder)
     assert before == {**first, "ended": ""}
-    assert after["names"] == ["e0003"] and after["ended"] == rounds.ENOUGH
+    assert after["names"] == ["e0003"]
+    assert after["ended"] == rounds.ENOUGH
     assert {"e0001", "e0002", "e0003"} <= set(result.summary["experiment_name"])
 
 

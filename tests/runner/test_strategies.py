@@ -122,7 +122,7 @@ def test_the_default_strategy_follows_from_the_space() -> None:
     assert choose_strategy("", space_of(LISTS)) == "grid"
     assert choose_strategy("", space_of(MIXED)) == "sobol"
     assert choose_strategy("random", space_of(LISTS)) == "random"
-    with pytest.raises(UserError, match="--strategy=radnom: unknown. Did you mean 'random'?"):
+    with pytest.raises(UserError, match="--strategy=radnom: unknown"):
         choose_strategy("radnom", space_of(LISTS))
     with pytest.raises(UserError, match=r"--space.learning_rate is a range; .*LOW..HIGH:5"):
         choose_strategy("grid", space_of(MIXED))
