@@ -4,49 +4,76 @@ import sys
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from jaxrank.errors import UserError
 
+# Importances of shuffled accuracies are averaged over so many shuffles.
+_SHUFFLES = 5
+# Of more experiments PED-ANOVA takes a second each time.
+MOST_EXPERIMENTS = 200
 # A range over so many times its lowest value is compared in the logarithm.
 _WIDE = 10
 
 
+class Importance(NamedTuple):
+    """Attributes:
+    share: of what tells the best tenth of experiments from the others; all add up to 1.
+    by_chance: the same with shuffled accuracies: shares add up to 1 where nothing matters, too.
+    """
+
+    share: float
+    by_chance: float
+
+
 def importances(
-    values: Mapping[str, Sequence[Any]], accuracy_X: Sequence[float] | np.ndarray
-) -> dict[str, float] | None:
-    """By hyperparameter, its share of what tells the best tenth from the others (PED-ANOVA,
-    Watanabe et al. 2023); None without Optuna, or where it finds none.
+    values: Mapping[str, Sequence[Any]], accuracy_X: np.ndarray
+) -> dict[str, Importance] | None:
+    """Importances by PED-ANOVA (Watanabe et al. 2023), by hyperparameter; None without Optuna, or
+    where it finds none.
 
     Args:
       values: by hyperparameter, the value of each experiment; None where its condition did not
         hold.
       accuracy_X: of the experiments.
     """
+    if len(accuracy_X) > MOST_EXPERIMENTS:
+        return None
+    rng = np.random.default_rng(0)
     try:
         with quiet_optuna() as optuna:
-            scales = {key: _distribution(optuna, column) for key, column in values.items()}
-            study = optuna.create_study(
-                direction="maximize", sampler=optuna.samplers.RandomSampler(seed=0)
-            )
-            for place, accuracy in enumerate(accuracy_X):
-                params = {key: column[place] for key, column in values.items()}
-                params = {key: value for key, value in params.items() if value is not None}
-                study.add_trial(
-                    optuna.trial.create_trial(
-                        params=params,
-                        distributions={key: scales[key] for key in params},
-                        value=float(accuracy),
-                    )
-                )
-            found = optuna.importance.get_param_importances(
-                study, evaluator=optuna.importance.PedAnovaImportanceEvaluator()
-            )
+            found = _ped_anova(optuna, values, accuracy_X)
+            shuffled = [
+                _ped_anova(optuna, values, rng.permutation(accuracy_X)) for _ in range(_SHUFFLES)
+            ]
     except (UserError, ValueError, RuntimeError):  # not installed; too few experiments
         return None
-    return {key: float(share) for key, share in found.items()}
+    return {
+        key: Importance(float(share), float(np.mean([one[key] for one in shuffled])))
+        for key, share in found.items()
+    }
+
+
+def _ped_anova(
+    optuna: Any, values: Mapping[str, Sequence[Any]], accuracy_X: np.ndarray
+) -> dict[str, float]:
+    scales = {key: _distribution(optuna, column) for key, column in values.items()}
+    study = optuna.create_study(direction="maximize", sampler=optuna.samplers.RandomSampler(seed=0))
+    for place, accuracy in enumerate(accuracy_X):
+        params = {key: column[place] for key, column in values.items()}
+        params = {key: value for key, value in params.items() if value is not None}
+        distributions = {key: scales[key] for key in params}
+        study.add_trial(
+            optuna.trial.create_trial(
+                params=params, distributions=distributions, value=float(accuracy)
+            )
+        )
+    found: dict[str, float] = optuna.importance.get_param_importances(
+        study, evaluator=optuna.importance.PedAnovaImportanceEvaluator()
+    )
+    return found
 
 
 def _distribution(optuna: Any, column: Sequence[Any]) -> Any:

@@ -43,11 +43,14 @@ class Effect(NamedTuple):
 class MainEffects(NamedTuple):
     """Attributes:
     effects: by hyperparameter and value, in order.
-    noise_share: of the variance among the experiments' accuracies, the expected part that comes
-      from the sampled series and from seeds; from 0 to 1.
+    shares: by hyperparameter, its share of the variance among the experiments' accuracies, less
+      what an irrelevant one would get (omega squared, Hays 1963); never below 0.
+    noise_share: of that variance, the expected part that comes from the sampled series and from
+      seeds; from 0 to 1.
     """
 
     effects: list[Effect]
+    shares: dict[str, float]
     noise_share: float
 
 
@@ -85,11 +88,17 @@ def main_effects(
     residual_X = accuracy_X - model_XC @ (inverse_CX @ accuracy_X)
     beyond_XS = deviation_XS - model_XC @ (inverse_CX @ deviation_XS)
     excess = max((residual_X @ residual_X - (beyond_XS**2).sum()) / free, 0.0)
-    effects = []
+    total = float(((accuracy_X - accuracy_X.mean()) ** 2).sum())
+    left = float(residual_X @ residual_X)
+    effects, shares = [], {}
     start = 1
     for key, (words, code_XC) in coded.items():
         place = slice(start, start + code_XC.shape[1])
         start = place.stop
+        without_XC = np.delete(model_XC, np.r_[place], axis=1)
+        more = _residual_squares(without_XC, accuracy_X) - left
+        lost = rank - int(np.linalg.matrix_rank(without_XC))
+        shares[key] = max(more - lost * left / free, 0.0) / total if total > 0 else 0.0
         active_X = np.array([value is not None for value in levels[key]])
         rows = [
             _expected(model_XC, active_X, place, code) @ inverse_CX for code in _codes(len(words))
@@ -111,7 +120,13 @@ def main_effects(
     apart_XS = deviation_XS - deviation_XS.mean(axis=0)
     noise = (apart_XS**2).sum() / (num_experiments - 1) + float(np.mean(seed_variance_X))
     variance = float(accuracy_X.var(ddof=1))
-    return MainEffects(effects, float(np.clip(noise / variance, 0, 1)) if variance > 0 else 1.0)
+    noise_share = float(np.clip(noise / variance, 0, 1)) if variance > 0 else 1.0
+    return MainEffects(effects, shares, noise_share)
+
+
+def _residual_squares(model_XC: np.ndarray, value_X: np.ndarray) -> float:
+    residual_X = value_X - model_XC @ (np.linalg.pinv(model_XC) @ value_X)
+    return float(residual_X @ residual_X)
 
 
 def _coded(values: Sequence[str | None]) -> tuple[list[str], np.ndarray]:

@@ -1,6 +1,6 @@
 """Section: which hyperparameters mattered, and how much of the differences is noise."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -8,8 +8,8 @@ import pandas as pd
 
 from jaxrank.configs import REFERENCES
 from jaxrank.evaluation import seed_variance
-from jaxrank.evaluation.importances import importances
-from jaxrank.evaluation.main_effects import Effect, main_effects
+from jaxrank.evaluation.importances import Importance, importances
+from jaxrank.evaluation.main_effects import Effect, MainEffects, main_effects
 from jaxrank.experiments.hyperparameters import HYPERPARAMETERS, Experiment
 from jaxrank.io.tables import write_frame
 from jaxrank.reporting.report import Report, Section
@@ -49,18 +49,20 @@ def section(report: Report) -> Section:
     if found is None:
         return Section(notes=notes)
     write_frame(report.folder / EFFECTS_CSV, pd.DataFrame(found.effects))
-    shares = importances(values, ranking.selecting.accuracy_X[chosen])
+    importance = importances(values, ranking.selecting.accuracy_X[chosen])
     least = "at least " if ranking.draws.seeds.source == seed_variance.UNKNOWN else ""
     notes += [
         f"Of the variance among {len(chosen):,} experiments, {least}"
-        f"{100 * found.noise_share:.0f}% is noise (sampled series and seeds). "
-        + _clearest(found.effects)
-        + _importances(shares)
+        f"{100 * found.noise_share:.0f}% is noise (sampled series and seeds)."
+        + _mattered(found)
+        + _importances(importance),
+        _clearest(found.effects),
     ]
     facts: dict[str, Any] = {
         "main_effects": [effect._asdict() for effect in found.effects],
+        "explained": found.shares,
         "noise_share": found.noise_share,
-        "importances": shares,
+        "ped_anova": {key: one._asdict() for key, one in (importance or {}).items()},
     }
     return Section(notes=notes, tables={_TITLE: _table(found.effects)}, facts=facts)
 
@@ -129,12 +131,21 @@ def _clearest(effects: Sequence[Effect]) -> str:
     )
 
 
-def _importances(shares: dict[str, float] | None) -> str:
-    if not shares:
+def _mattered(found: MainEffects) -> str:
+    """The hyperparameters that explain most of the variance."""
+    most = sorted(found.shares.items(), key=lambda item: -item[1])[:3]
+    listed = ", ".join(f"{key} {100 * share:.0f}%" for key, share in most if share >= 0.005)
+    return f" Hyperparameters explain: {listed}." if listed else " No hyperparameter explains any."
+
+
+def _importances(found: Mapping[str, Importance] | None) -> str:
+    if not found:
         return ""
-    most = sorted(shares.items(), key=lambda item: -item[1])[:3]
-    listed = ", ".join(f"{key} {100 * share:.0f}%" for key, share in most)
-    return f" Importances among the best tenth (PED-ANOVA): {listed}."
+    most = sorted(found.items(), key=lambda item: -item[1].share)[:3]
+    listed = ", ".join(
+        f"{key} {100 * one.share:.0f}% ({100 * one.by_chance:.0f}%)" for key, one in most
+    )
+    return f" PED-ANOVA among the best tenth (with shuffled accuracies): {listed}."
 
 
 def _table(effects: Sequence[Effect]) -> pd.DataFrame:

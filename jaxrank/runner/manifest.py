@@ -214,7 +214,7 @@ def _parse(whole: Any) -> Manifest | None:
     content = whole.get("search")
     if not isinstance(content, dict) or whole.get("sha256") != _checksum(content):
         return None
-    content = {"rounds": []} | content  # a search of before spaces has none
+    content.setdefault("rounds", [])  # a search of before spaces has none
     if {key: type(value) for key, value in content.items()} != _TYPES:
         return None
     try:

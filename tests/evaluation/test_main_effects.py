@@ -5,6 +5,7 @@ import itertools
 import numpy as np
 import pytest
 
+from jaxrank.evaluation.importances import importances
 from jaxrank.evaluation.main_effects import main_effects
 
 GRID = list(itertools.product(["0", "0.3", "0.5"], ["32", "64"], ["a", "b"]))
@@ -31,6 +32,9 @@ def test_an_additive_table_is_found_exactly() -> None:
         assert effect.accuracy == pytest.approx(0.6 + adds[effect.level], abs=1e-12)
         assert effect.low == pytest.approx(effect.high, abs=1e-9)  # no error at all
     assert found.noise_share == pytest.approx(0, abs=1e-9)
+    squares = {"dropout": 4 * (4 + 1 + 9), "batch": 12 * 0.25, "loss": 0.0}
+    for key, square in squares.items():
+        assert found.shares[key] == pytest.approx(square / sum(squares.values()), abs=1e-9)
 
 
 def test_other_hyperparameters_are_allowed_for() -> None:
@@ -46,7 +50,7 @@ def test_other_hyperparameters_are_allowed_for() -> None:
 
 
 def test_a_conditional_hyperparameter_counts_where_it_is_there() -> None:
-    levels = {
+    levels: dict[str, list[str | None]] = {
         "optimizer": ["adamw"] * 4 + ["sgd"] * 6,
         "momentum": [None] * 4 + ["0.5", "0.9"] * 3,
     }
@@ -74,7 +78,7 @@ def test_intervals_cover_and_noise_is_told(spread: float) -> None:
     intervals hold zero in 95% of searches, and the share of noise is what was put in."""
     rng = np.random.default_rng(0)
     searches, num_series = 300, 400
-    covered, shares = [], []
+    covered, shares, explained = [], [], []
     for _ in range(searches):
         truth_X = 0.6 + spread * rng.standard_normal(len(GRID))
         ease_S = rng.standard_normal(num_series)
@@ -84,8 +88,27 @@ def test_intervals_cover_and_noise_is_told(spread: float) -> None:
         assert found is not None
         covered += [e.low <= 0 <= e.high for e in found.effects]
         shares.append(found.noise_share)
+        explained += found.shares.values()
     assert 0.93 < np.mean(covered) < 0.985
+    assert np.mean(explained) < 0.12  # of three that explain nothing; never negative
     noise = 0.6 * 0.4 / num_series
     assert np.mean(shares) == pytest.approx(
         noise / (noise + spread**2), abs=0.12 if spread == 0 else 0.15
     )
+
+
+def test_importances_stand_beside_those_of_chance() -> None:
+    rng = np.random.default_rng(0)
+    values: dict[str, list[float | str | None]] = {
+        "rate": list(10.0 ** rng.uniform(-6, 0, 60)),
+        "momentum": list(rng.uniform(0, 1, 60)),
+        "loss": [None, "a", "b", "a"] * 15,
+    }
+    rate_X = np.array(values["rate"], float)
+    found = importances(values, np.log10(rate_X))
+    assert found is not None
+    assert sum(one.share for one in found.values()) == pytest.approx(1)
+    assert sum(one.by_chance for one in found.values()) == pytest.approx(1)
+    assert found["rate"].share == max(one.share for one in found.values())
+    assert found["rate"].by_chance > 0.2  # a share by itself says little
+    assert importances({"rate": [0.1, 0.2]}, np.array([0.5, 0.6])) is None

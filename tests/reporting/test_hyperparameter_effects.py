@@ -76,7 +76,8 @@ def test_the_effects_are_those_of_the_table(searched: Any) -> None:
     assert note.startswith("Of the variance among 8 experiments, at least ")
     assert note in (searched.workdir / "leaderboard.txt").read_text()
     facts = json.loads((searched.workdir / "results.json").read_text())["conclusions"]
-    assert sum(facts["importances"].values()) == pytest.approx(1)
+    assert set(facts["explained"]) == set(effects["key"])
+    assert sum(one["share"] for one in facts["ped_anova"].values()) == pytest.approx(1)
     assert 0 <= facts["noise_share"] <= 1
 
 

@@ -116,7 +116,7 @@ def test_a_search_is_extended_by_further_rounds(tmp_path: Path, small_data: Smal
         ({"num_experiments": 3}, r"another --num_experiments \(--extend changes it\)"),
     ):
         with pytest.raises(UserError, match=message):
-            jaxrank.search(*small_data, workdir=folder, resume=True, **wrong)  # type: ignore[arg-type]
+            jaxrank.search(*small_data, workdir=folder, resume=True, **wrong)
     again = jaxrank.search(*small_data, workdir=folder, extend=True)
     assert again.nothing_to_do
     result = jaxrank.search(*small_data, workdir=folder, extend=True, num_experiments=3)

@@ -40,7 +40,8 @@ def accuracy(values: dict[str, Any]) -> float:
 
 def searched(name: str, entries: dict[str, Any], sizes: list[int], seed: int = 0) -> Any:
     """The history of a search whose accuracies are known."""
-    space, history = space_of(entries), []
+    space = space_of(entries)
+    history: list[Observation] = []
     for size in sizes:
         proposed = STRATEGIES[name].propose(space, size, history, seed)
         known = "learning_rate" in entries
@@ -130,13 +131,14 @@ def test_the_default_strategy_follows_from_the_space() -> None:
 
 def test_optunas_journal_holds_the_search(tmp_path: Path) -> None:
     import optuna
+    from optuna.storages.journal import JournalFileBackend
 
     history = searched("random", MIXED, [6])
     history[2] = history[2]._replace(accuracy=None)
     path = tmp_path / "journal.log"
     for _ in range(2):  # written again, it is the same study and not twice as long
         optuna_study.write_journal(path, space_of(MIXED), history)
-    backend = optuna.storages.journal.JournalFileBackend(str(path))
+    backend = JournalFileBackend(str(path))
     study = optuna.load_study(
         study_name=optuna_study.STUDY_NAME, storage=optuna.storages.JournalStorage(backend)
     )
@@ -145,11 +147,3 @@ def test_optunas_journal_holds_the_search(tmp_path: Path) -> None:
     assert study.trials[2].state == optuna.trial.TrialState.FAIL
     assert study.best_value == max(seen.accuracy for seen in history if seen.accuracy)
     assert [path.name for path in tmp_path.iterdir()] == ["journal.log"]
-
-
-def test_importances_name_what_matters() -> None:
-    entries = {"learning_rate": "1e-6..1:log", "margin": "0.5..2"}
-    found = optuna_study.importances(space_of(entries), searched("random", entries, [60]))
-    assert found is not None
-    assert found["learning_rate"] > 0.8
-    assert sum(found.values()) == pytest.approx(1)
