@@ -25,6 +25,7 @@ GROUPS = {
     + ",gap_seconds,min_similarity,strict",
     "Culling": "confidence,write,sidecar,reject",
     "Evaluation": "folds,only_folds,num_seeds,seed,split,split_seed,final,final_on,"
+    "confirm_share,confirm,"
     "audit,audit_seconds",
     "Running": "workdir,resume,extend,retry_failed,time_budget,dry_run,device,workers,"
     "device_profile,memory_fraction,save_budget",

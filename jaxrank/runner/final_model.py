@@ -40,6 +40,7 @@ from jaxrank.runner import trial_archive
 from jaxrank.runner.experiment_output import photos_seen
 from jaxrank.runner.options import ALL_SERIES
 from jaxrank.runner.prepare import Prepared
+from jaxrank.runner.splitting import aside_pairs
 from jaxrank.training import state
 from jaxrank.training.checkpointing import Saver
 from jaxrank.training.state import InitialWeights
@@ -146,13 +147,22 @@ def write_final(
     model = Model(card, columns, tuple(trained.members), trained.combination, trained.seen)
     photos = np.flatnonzero(np.isin(dataset.photos, list(trained.seen[SEEN[0]])))
     save_model(folder / FINAL, model, dataset.inputs(blocks)[photos])
-    return _notes(name, trained, card)
+    return _notes(name, trained, card, _which_series(prepared))
 
 
 def _usable(prepared: Prepared) -> SplitDataset:
     """All pairs that may train a final model, as the training pairs of one fold."""
     data = prepared.split_data
-    return dataclasses.replace(data, splits_FM=np.full_like(data.splits_FM[:1], splits.TRAIN))
+    usable_FM = np.full_like(data.splits_FM[:1], splits.TRAIN)
+    if prepared.launch["confirm_share"] and prepared.launch["final_on"] != ALL_SERIES:
+        usable_FM[:, aside_pairs(data)] = splits.UNUSED
+    return dataclasses.replace(data, splits_FM=usable_FM)
+
+
+def _which_series(prepared: Prepared) -> str:
+    """What trains a final model, in words."""
+    aside = prepared.launch["confirm_share"] and prepared.launch["final_on"] != ALL_SERIES
+    return "all series but those that confirm it" if aside else "all series"
 
 
 def _trains_again(prepared: Prepared) -> bool:
@@ -178,7 +188,10 @@ def _final_of_experiment(
     without_stop = dataclasses.replace(experiment, patience=0)
     trials = [Trial(without_stop, 0, seed) for seed in seeds]
     usable = _usable(prepared)
-    key = hashlib.sha256(json.dumps([data_and_splits, FINAL, num_epochs]).encode()).hexdigest()
+    rests_on = [data_and_splits, FINAL, num_epochs]
+    if (usable.splits_FM == splits.UNUSED).any():
+        rests_on.append("series set aside")
+    key = hashlib.sha256(json.dumps(rests_on).encode()).hexdigest()
     found, _ = trial_archive.read_results(folder, {_NUMBER: trials}, key)
     members = found.get(_NUMBER)
     if members is None:
@@ -365,7 +378,7 @@ def _card(
     only_one = trained.fold is not None and len(mine) == 1
     by_whom = "of this model" if only_one else "of models of the same configuration"
     data, dataset = prepared.split_data, prepared.dataset
-    pairs = np.arange(len(dataset.preference_M))  # that trained it
+    pairs = _usable(prepared).rows(0, splits.TRAIN)  # that trained it
     if trained.fold is not None:
         pairs = data.rows(trained.fold, splits.TRAIN)
     where = f"test pairs of {len(folds)} folds" if len(folds) > 1 else "test pairs of one split"
@@ -379,9 +392,9 @@ def _card(
         num_pairs=len(pairs),
         num_series=len(np.unique(dataset.series_M[pairs])),
         num_photos=len(np.unique(dataset.pair_rows_M2[pairs])),
-        split=f"{prepared.launch['split']}, {len(folds)} folds"
-        if len(folds) > 1
-        else f"{prepared.launch['split']}, one split",
+        split=f"{prepared.launch['split']}, "
+        + (f"{len(folds)} folds" if len(folds) > 1 else "one split")
+        + (f"; trained on {_which_series(prepared)}" if prepared.launch["confirm_share"] else ""),
         baselines={
             other: float(mean)
             for other, mean, is_baseline in zip(
@@ -410,15 +423,15 @@ def _epochs(number: int) -> str:
     return f"{number} epoch" if number == 1 else f"{number} epochs"
 
 
-def _notes(name: str, trained: Trained, card: ModelCard) -> list[str]:
+def _notes(name: str, trained: Trained, card: ModelCard, series: str) -> list[str]:
     evidence, found = card.evidence, card.calibration
     if trained.fold is not None:
         how = f"{name} as trained on the training series"
     elif any(trained.epochs):
         seeds = f", {len(trained.seeds)} seeds" if len(trained.seeds) > 1 else ""
-        how = f"{name}, trained on all series for {_epochs(trained.epochs[0])}{seeds}"
+        how = f"{name}, trained on {series} for {_epochs(trained.epochs[0])}{seeds}"
     else:
-        how = f"the baseline {name}, fitted on all series"
+        how = f"the baseline {name}, fitted on {series}"
     lines = [f"Final model: {how}; {FINAL}/ has it and its card."]
     if trained.fold is None and np.isfinite(evidence.accuracy):
         lines[0] += (

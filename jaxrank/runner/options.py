@@ -64,6 +64,9 @@ class SearchOptions:
         default the selected experiment, or the strongest baseline where that is as good.
       final_on: USABLE leaves the test series of a search without folds out of the final model;
         ALL_SERIES does not.
+      confirm_share: of the series, set aside before the search; the experiments tied for best are
+        trained again with new seeds and measured on them.
+      confirm: experiments that are confirmed, at most.
       device_profile: as `read_device_profile` returns it; by default the built-in one.
       space: by hyperparameter, a list of values or text; see `search_space`. The search then
         proposes its experiments itself, in rounds.
@@ -130,8 +133,14 @@ class SearchOptions:
     final_on: str = _option(
         USABLE,
         "series that train the final model: usable, all but the test series of a search without "
-        "folds; all",
+        "folds and those of --confirm_share; all",
     )
+    confirm_share: float = _option(
+        0.0,
+        "share of the series that is set aside before the search, to confirm what is tied for best "
+        "(default: 0)",
+    )
+    confirm: int = _option(5, "experiments that are confirmed, at most", least=1)
     device_profile: Mapping[str, Any] | None = None
     space: Mapping[str, Any] | None = None
     strategy: str = _option(
@@ -189,6 +198,8 @@ class SearchKeywords(TypedDict, total=False):
     memory_fraction: float
     final: str
     final_on: str
+    confirm_share: float
+    confirm: int
     device_profile: Mapping[str, Any] | None
     space: Mapping[str, Any] | None
     strategy: str

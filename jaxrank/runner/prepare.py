@@ -44,12 +44,14 @@ from jaxrank.runner.options import (
     make_options,
     with_options,
 )
-from jaxrank.runner.splitting import split_data
+from jaxrank.runner.splitting import aside_pairs, set_aside, split_data
 from jaxrank.runner.warm_start import begin_from
 from jaxrank.training.jax_settings import require_usable_jax
 from jaxrank.training.state import InitialWeights
 
 MOST_TRIALS = 100_000
+# Of the series, the share that may be set aside.
+_MOST_ASIDE = 0.5
 _SPLIT_WORDS = {
     splits.SERIES: "split by series",
     splits.OFFICIAL: "split by series, as published",
@@ -152,6 +154,10 @@ def prepare(
     inputs = load_inputs(pairs, features, chosen.reading)
     dataset = align(inputs.pairs, inputs.features)
     data, split_notes = split_data(inputs.pairs.table, dataset, chosen)
+    if chosen.confirm_share:
+        data = set_aside(data, chosen.confirm_share, chosen.split_seed)
+        num_aside = len(np.unique(dataset.series_M[aside_pairs(data)]))
+        split_notes = [*split_notes, f"{num_aside:,} series are set aside to confirm the choice"]
 
     _refuse_names_of_baselines(names, dataset)
     _check_final(chosen, names, dataset)
@@ -242,6 +248,14 @@ def _check_numbers(options: SearchOptions) -> None:
         raise UserError(
             ", ".join(f"{name}={value}" for name, value in seeds.items())
             + ": at least one seed is needed, and none may be negative"
+        )
+    if not 0 <= options.confirm_share <= _MOST_ASIDE:
+        raise UserError(
+            f"--confirm_share={options.confirm_share:g} is not a share from 0 to {_MOST_ASIDE}"
+        )
+    if options.confirm_share and options.split not in (splits.SERIES, splits.OFFICIAL):
+        raise UserError(
+            f"--confirm_share needs whole series, and --split={options.split} cuts them"
         )
     if not 0 < options.memory_fraction <= 1:
         raise UserError(

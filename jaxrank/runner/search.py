@@ -52,6 +52,7 @@ from jaxrank.reporting.summary import (
 )
 from jaxrank.runner import rounds, signals
 from jaxrank.runner.background_audit import Auditor, audit_of
+from jaxrank.runner.confirmation import confirm
 from jaxrank.runner.experiment_output import TEST_RESULTS_JSON
 from jaxrank.runner.final_model import write_final
 from jaxrank.runner.manifest import read_manifest, write_manifest
@@ -343,7 +344,17 @@ def _report(folder: Path, ready: Workspace, evaluator: Evaluator, saver: Saver) 
         ready.record.data_and_splits,
         saver,
     )
-    notes = [*section.notes, *final_notes]
+    confirmed = None
+    if prepared.launch["confirm_share"]:
+        confirmed = confirm(
+            folder,
+            prepared,
+            ranking,
+            ready.record.data_and_splits,
+            saver,
+            prepared.launch["confirm"],
+        )
+    notes = [*section.notes, *(confirmed.notes if confirmed else []), *final_notes]
     data_notes = describe(prepared)
     experiments = [dataclasses.asdict(e) for e in prepared.experiments]
     tables.write_frame(folder / TRIALS_CSV, trials)
@@ -354,7 +365,8 @@ def _report(folder: Path, ready: Workspace, evaluator: Evaluator, saver: Saver) 
             "data": dataclasses.asdict(prepared.data),
             "data_notes": data_notes,
             "notes": notes,
-            "conclusions": section.facts,
+            "conclusions": section.facts
+            | ({"confirmed": confirmed.table.to_dict("records")} if confirmed else {}),
             "experiments": experiments,
             "summary": summary.to_dict("records"),
             "trials": trials.to_dict("records"),
