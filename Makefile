@@ -1,7 +1,7 @@
 PYTHON ?= python3
 VENV := .venv
 
-.PHONY: search example test test-long bench lint dist clean
+.PHONY: search example test test-long bench docs lint dist clean
 
 search: $(VENV)/.installed
 	$(VENV)/bin/python launch.py search --mode=quick --folds=5
@@ -38,6 +38,10 @@ dist: $(VENV)/bin/python
 	  --workdir=$$(mktemp -d)/search
 	rm -rf build/dist-venv
 
+# The documentation site, in build/docs; a warning, such as of a link to nowhere, fails it.
+docs: $(VENV)/.installed-docs
+	$(VENV)/bin/python -m sphinx -W --keep-going --quiet -b html docs build/docs
+
 lint: $(VENV)/.installed-test
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/ruff check .
@@ -63,6 +67,10 @@ $(VENV)/.installed-example: $(VENV)/.installed
 
 $(VENV)/.installed-bench: $(VENV)/.installed
 	$(VENV)/bin/python -m pip install --quiet --constraint constraints.txt --editable '.[bench]'
+	touch $@
+
+$(VENV)/.installed-docs: $(VENV)/.installed
+	$(VENV)/bin/python -m pip install --quiet --constraint constraints.txt --editable '.[docs]'
 	touch $@
 
 clean:

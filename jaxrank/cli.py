@@ -131,12 +131,16 @@ def _about_program(words: list[str]) -> int:
 def _completion_script(shell: str) -> str:
     from jaxrank.commands.completion import completion_script
 
-    defined = {}
-    for command in COMMANDS:
-        values = defined[command] = flags.FlagValues()
-        define_output(values, json=command in _WITH_JSON)
-        importlib.import_module(f"jaxrank.commands.{command}").define(values, [command])
+    defined = {command: command_flags(command) for command in COMMANDS}
     return completion_script(shell, COMMANDS, defined)
+
+
+def command_flags(command: str) -> flags.FlagValues:
+    """The flags of a command, with their defaults."""
+    values = flags.FlagValues()
+    define_output(values, json=command in _WITH_JSON)
+    importlib.import_module(f"jaxrank.commands.{command}").define(values, [command])
+    return values
 
 
 def _with_new_names(words: list[str]) -> list[str]:

@@ -27,7 +27,7 @@ class AuditFailed(UserError):
 
 
 class Stopped(Exception):
-    """A search was asked to stop by a signal, and has saved what it needs to go on."""
+    """A search was asked to stop by a signal, and has saved what it needs to resume."""
 
     def __init__(self, folder: Path, signal_number: int):
         super().__init__(f"{folder}: stopped; resume it")

@@ -2,7 +2,7 @@
 
 Axis letters: M pairs, N photos, D features, G inner folds.
 
-scikit-learn's RidgeCV knows no groups; and its Ridge builds the D x D products of all pairs anew
+scikit-learn's RidgeCV has no groups; and its Ridge builds the D x D products of all pairs anew
 for each penalty and fold, where those of the inner folds, which add up, need to be built once. In
 32 bits: a penalty is at least a millionth of the largest eigenvalue, and they suffice for that.
 """

@@ -87,7 +87,7 @@ MEANING = {
     SHUFFLED: "The preferences are shuffled over the whole table: they are the reference's, beside "
     "the wrong pairs",
     AT_CHANCE: "The pairs agree with the reference no better than chance; without the same votes "
-    "in both, permuted photo numbers and shuffled preferences can't be told apart",
+    "in both, permuted photo numbers and shuffled preferences look the same",
     REVERSED: "The pairs say the reverse of the reference",
     TOO_FEW: "Too few pairs stand in both tables to tell",
 }

@@ -17,9 +17,9 @@ from jaxrank.audit.case import TOO_FEW_PHOTOS, UNVERIFIED, WARN, AuditCase, Chec
 from jaxrank.audit.equal_rows import group_rows, shared_size
 from jaxrank.data.dataset import Dataset
 
-# A vector is no accident of single columns where as many columns of the block speak against one.
+# A vector is no accident of single columns where as many columns of the block contradict one.
 _FEWEST_COLUMNS = 3
-# A column speaks against an accident where other photos have at least so many values in it, and at
+# A column contradicts an accident where other photos have at least so many values in it, and at
 # most this share of them the vector's.
 _FEWEST_VALUES = 20
 _USUAL_SHARE = 0.01

@@ -30,7 +30,7 @@ class Triads(NamedTuple):
       num_series: that have such triples.
       circular_share: NaN without triples.
       standard_error: of the share, over series; NaN below `statistics.FEWEST_SERIES` of them.
-      coherent: whether voters agree more than chance would; None where that can't be told, as
+      coherent: whether voters agree more than chance would; None where that is unknown, as
         where no triad is circular: preferences that were computed from a ranking or a Bradley-Terry
         fit have none whatever the votes were.
     """

@@ -33,7 +33,7 @@ def define(values: flags.FlagValues, words: list[str]) -> None:
 
 
 def run(values: flags.FlagValues, config: None) -> int:
-    """Tells whether preferences and features belong together, what speaks for it, and what to do
+    """Reports whether preferences and features belong together, the evidence, and what to do
     next; with --reference it names the fault. Writes audit.json and audit.txt. The exit status is 3
     where the audit fails."""
     del config

@@ -31,7 +31,7 @@ def define(values: flags.FlagValues, words: list[str]) -> None:
         {
             "photos": "folder of photos, with sub-folders; may stand without its name",
             "model": MODEL_HELP,
-            "baseline": "in place of a model (default without one: signed_sum); it knows no "
+            "baseline": "in place of a model (default without one: signed_sum); it gives no "
             "probabilities",
             "series": "table with series_id,image, in place of grouping by time and likeness",
             "workdir": "folder for cull.csv, cull.html and what was read (default: one for these "
@@ -113,7 +113,7 @@ def run(values: flags.FlagValues, config: None) -> int:
             on_groups=lambda groups: announce(console, "\n".join(_about_groups(groups))),
         )
     except KeyboardInterrupt:
-        warn("jaxrank: stopped; the same command goes on from here")
+        warn("jaxrank: stopped; the same command resumes from here")
         return 130
     with atomic.written_to(workdir):
         tables.write_frame(workdir / CULL_CSV, found.table)
@@ -159,7 +159,7 @@ def _check_writing(values: flags.FlagValues) -> None:
     ):
         raise UserError(f"--out={values.out}: lies in the folder of the photos; name one outside")
     if values.confidence is not None and values.model is None:
-        raise UserError("--confidence goes with --model: a baseline knows no probabilities")
+        raise UserError("--confidence goes with --model: a baseline gives no probabilities")
     for name in ("reject", "sidecar"):
         if values[name].present and values.write != "xmp":
             raise UserError(f"--{name} goes with --write=xmp")

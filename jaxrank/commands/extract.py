@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from jaxrank.extraction.pipeline import Extracted
 
 EXAMPLE = "--photos=bursts --features=store --series=folder"
-# Bad photos that are named on the screen; all are in photos.csv.
+# Unreadable photos that are named on the screen; all are in photos.csv.
 _NAMED = 5
 
 

@@ -86,10 +86,16 @@ def grouped(values: flags.FlagValues) -> dict[str, list[str]]:
     return {title: names for title, names in groups.items() if names}
 
 
-def _flag_lines(flag: flags.Flag, width: int) -> list[str]:
+def flag_text(flag: flags.Flag) -> str:
+    """What a flag means, and its default."""
     text = str(flag.help)
     if flag.default not in (None, False) and flag.name != "config" and "default" not in text:
         text += f" (default: {flag.default_unparsed})"
+    return text
+
+
+def _flag_lines(flag: flags.Flag, width: int) -> list[str]:
+    text = flag_text(flag)
     start = f"  --{flag.name}"
     lines = textwrap.wrap(
         text,

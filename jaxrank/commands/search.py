@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 EXAMPLE = "--pairs=pairs.csv --features=store --folds=5"
 # Experiments that are shown where nobody asks for more.
 TOP = 20
-# Options that are handed over where they were typed: a resumed search has the others.
+# Options that are passed on where they were typed: a resumed search has the others.
 _GIVEN = ("pairs", "features", *FLAGS)
 
 

@@ -34,7 +34,7 @@ def write_sidecars(
     """Rates picks and alternates, and rejects on demand, in XMP sidecars beside the photos.
 
     A rating that a person gave in a contact sheet comes before that of the decision, and has no
-    label.
+    label. Photos with a person's stars or flag get nothing but what was changed in a sheet.
 
     Args:
       table: of `Culled`.
@@ -46,6 +46,8 @@ def write_sidecars(
     stars = {decision: STARS[decision] for decision in STARS if rejects or decision != REJECT}
     rated: dict[Path, tuple[int, str]] = {}
     for row in table.to_dict("records"):
+        if row["marked"] and not row["changed"]:
+            continue
         if pd.notna(row["rating"]):
             rating, label = int(row["rating"]), ""
         elif row["decision"] in stars:

@@ -15,11 +15,14 @@ from rich.console import Console
 
 from jaxrank import baselines
 from jaxrank.culling.changes import kept_changes
-from jaxrank.culling.decisions import decide, reasons
+from jaxrank.culling.decisions import BURST, PICK, decide, reasons
 from jaxrank.culling.grouping import Group, group_photos
 from jaxrank.culling.grouping_table import read_groups, write_groups
-from jaxrank.culling.records import PhotoRecord, read_records
+from jaxrank.culling.human_decisions import with_changes, with_marks
+from jaxrank.culling.marks import marks_in_folder
+from jaxrank.culling.records import Records, read_records
 from jaxrank.data import feature_store
+from jaxrank.data.preference_tables import counted
 from jaxrank.errors import UserError
 from jaxrank.extraction import pipeline
 from jaxrank.extraction.extractors import EXTRACTORS, Options
@@ -29,9 +32,8 @@ from jaxrank.inference.saved_model import Model
 from jaxrank.inference.scored import open_scorer
 from jaxrank.io import atomic
 
-BURST = "burst"
 COLUMNS = ("path", "series", "kind", "rank", "score", "p_best", "keep", "decision", "rating",
-           "reasons", "changed")  # fmt: skip
+           "reasons", "changed", "marked")  # fmt: skip
 STORE, RECORDS, GROUPS_CSV = "features", "photos.json", "groups.csv"
 CHANGES = "changes.json"
 
@@ -84,30 +86,23 @@ def cull(
       confidence: how probable a pick must be; by default such that four of five picks were right on
         series that the model had not seen.
       changes: a table with `path` and `decision` or `rating`, as the contact sheet exports it: what
-        a person decided stays, in later runs too.
+        a person decided stays, in later runs too. So do a person's stars and flags in sidecars and
+        photos, see `human_decisions.with_marks`.
       gap_seconds: see `group_photos`.
       weights: by option of `extract`, such as 'cnn_weights', where the file of weights lies that
         made the model's features. Another file is refused.
       num_workers: processes that decode photos.
       console: shows progress.
-      on_groups: is handed the groups before anything is ranked.
+      on_groups: receives the groups before anything is ranked.
 
     Raises:
       UserError: there is no photo, or the model can't be used for these.
     """
-    for place, path in (("--workdir", Path(workdir)),):
-        if path.absolute().is_relative_to(Path(folder).absolute()):
-            raise UserError(f"{place}={path}: lies in the folder of the photos; name one outside")
-    scorer = open_scorer(model, baseline or (None if model is not None else baselines.SIGNED_SUM))
-    if confidence is not None and not 0 < confidence <= 1:
-        raise UserError(f"--confidence={confidence:g} is not a share above 0, up to 1")
     folder, workdir = Path(folder), Path(workdir)
+    scorer = _open(folder, workdir, model, baseline, confidence)
     with atomic.written_to(workdir):
         said = kept_changes(workdir / CHANGES, changes)
-    found = read_records(folder, workdir / RECORDS, num_workers=num_workers)
-    if not found.records:
-        name, reason = next(iter(found.unread.items()))
-        raise UserError(f"{folder}: no photo can be used; {name}: {reason}")
+    found = _read(folder, workdir, num_workers)
     notes: list[str] = []
     if series is None:
         groups = group_photos(found.records, gap_seconds=gap_seconds)
@@ -115,42 +110,46 @@ def cull(
         groups, notes = read_groups(Path(series), found.records)
     write_groups(workdir / GROUPS_CSV, groups)
     on_groups(groups)
+    listing = Listing(folder, [Photo(r.name, folder / r.name) for r in found.records], [])
     for options in _recipes(scorer, weights or {}):
-        pipeline.extract(
-            _listing(folder, found.records),
-            workdir / STORE,
-            options,
-            num_workers=num_workers,
-            console=console,
-        )
-    table = _of_groups(groups)
-    least = math.inf
-    bursts = table[table["kind"] == BURST]
-    if len(bursts):
-        least = _confidence(scorer, confidence)
-        ranked, told = _ranked(bursts, scorer, workdir / STORE)
-        notes += told
-        ranked["decision"] = decide(ranked, least, has_model=not isinstance(scorer, str))
-        table = table.set_index("image")
-        for column in ("rank", "score", "p_best", "keep", "decision", "reasons"):
-            table[column] = ranked.set_index("image")[column].reindex(table.index)
-        table = table.reset_index()
-        place = pd.factorize(table["series_id"])[0]
-        table = table.iloc[np.lexsort((table["rank"].fillna(0), place))]
-    table = table.rename(columns={"image": "path", "series_id": "series"}).reindex(columns=COLUMNS)
-    table = _with_changes(table.reset_index(drop=True), said)
+        pipeline.extract(listing, workdir / STORE, options, is_cache=True,
+                         num_workers=num_workers, console=console)  # fmt: skip
+    least = _confidence(scorer, confidence)
+    table, told = _decided(_of_groups(groups), scorer, least, workdir / STORE)
+    marks = marks_in_folder(folder, list(table["path"]))
+    table = with_changes(with_marks(table, marks.marks), said)
     return Culled(
-        table,
+        table[list(COLUMNS)],
         {record.name: record.files for record in found.records},
         found.unread,
         found.num_new,
         least,
-        [*notes, *_notes(scorer, least, table)],
+        [*notes, *told, *marks.notes, *_notes(scorer, least, table)],
     )
 
 
-def _listing(folder: Path, records: Sequence[PhotoRecord]) -> Listing:
-    return Listing(folder, [Photo(r.name, folder / r.name) for r in records], [])
+def _open(
+    folder: Path,
+    workdir: Path,
+    model: Model | Path | str | None,
+    baseline: str | None,
+    confidence: float | None,
+) -> Model | str:
+    """The model, or the name of a baseline; refuses what `cull` can't do."""
+    if workdir.absolute().is_relative_to(folder.absolute()):
+        raise UserError(f"--workdir={workdir}: lies in the folder of the photos; name one outside")
+    scorer = open_scorer(model, baseline or (None if model is not None else baselines.SIGNED_SUM))
+    if confidence is not None and not 0 < confidence <= 1:
+        raise UserError(f"--confidence={confidence:g} is not a share above 0, up to 1")
+    return scorer
+
+
+def _read(folder: Path, workdir: Path, num_workers: int | None) -> Records:
+    found = read_records(folder, workdir / RECORDS, num_workers=num_workers)
+    if not found.records:
+        name, reason = next(iter(found.unread.items()))
+        raise UserError(f"{folder}: no photo can be used; {name}: {reason}")
+    return found
 
 
 def _recipes(scorer: Model | str, weights: Mapping[str, str]) -> list[Options]:
@@ -190,6 +189,28 @@ def _of_groups(groups: Sequence[Group]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def _decided(
+    photos: pd.DataFrame, scorer: Model | str, least: float, store: Path
+) -> tuple[pd.DataFrame, list[str]]:
+    """The photos of all groups, those of bursts by rank and with the program's decisions; notes.
+
+    Args:
+      photos: of `_of_groups`.
+      least: how probable a pick must be.
+    """
+    bursts = photos[photos["kind"] == BURST]
+    columns, notes = ["rank", "score", "p_best", "keep", "decision", "reasons"], list[str]()
+    if len(bursts):
+        ranked, notes = _ranked(bursts, scorer, store)
+        ranked["decision"] = decide(ranked, least, has_model=not isinstance(scorer, str))
+        photos = photos.join(ranked.set_index("image")[columns], on="image")
+        place = pd.factorize(photos["series_id"])[0]
+        photos = photos.iloc[np.lexsort((photos["rank"].fillna(0), place))]
+    table = photos.rename(columns={"image": "path", "series_id": "series"})
+    table = table.reindex(columns=[*table.columns, *[c for c in columns if c not in table]])
+    return table.astype({"rank": "Int64", "decision": object}).reset_index(drop=True), notes
+
+
 def _ranked(
     bursts: pd.DataFrame, scorer: Model | str, store: Path
 ) -> tuple[pd.DataFrame, list[str]]:
@@ -208,25 +229,18 @@ def _ranked(
     return ranked, told
 
 
-def _with_changes(table: pd.DataFrame, said: Mapping[str, Mapping[str, Any]]) -> pd.DataFrame:
-    """The table with what a person decided, marked as such."""
-    table["changed"] = table["path"].isin(list(said))
-    table["rank"] = table["rank"].astype("Int64")
-    for column in ("decision", "rating"):
-        own = table["path"].map({path: row.get(column) for path, row in said.items()})
-        table[column] = own.where(own.notna(), table[column])
-    return table.astype({"rating": "Int64"})
-
-
 def _notes(scorer: Model | str, confidence: float, table: pd.DataFrame) -> list[str]:
     series = table.loc[table["kind"] == BURST].groupby("series")["decision"]
     if not series.ngroups:
         return ["there is no burst: nothing to decide"]
-    decided = int(series.apply(lambda decisions: (decisions == "pick").any()).sum())
+    decided = int(series.apply(lambda decisions: (decisions == PICK).any()).sum())
     lines = [f"{decided:,} of {series.ngroups:,} bursts have a pick"]
+    if marked := int((table["marked"] & (table["kind"] == BURST)).sum()):
+        photos = counted(marked, "photo")
+        lines.append(f"{photos} of bursts decided by a person's stars or flags, which stay")
     if isinstance(scorer, str):
         lines.append(
-            f"picks by the baseline {scorer}: it knows no probabilities, so every burst has a "
+            f"picks by the baseline {scorer}: it gives no probabilities, so every burst has a "
             "pick, and no photo is a candidate for rejection"
         )
     elif math.isinf(confidence):

@@ -89,7 +89,8 @@ function decide(photo, decision) {
   if (decision === "pick") {
     for (let number = photo.of.start; number < photo.of.end; number++) {
       const other = photos[number];
-      if (other !== photo && other.decision === "pick" && !isChanged(other, "decision")) {
+      const isOurs = other.decision === "pick" && !other.yours && !isChanged(other, "decision");
+      if (other !== photo && isOurs) {
         change(other, "decision", "alternate");
         touched.push(other);
       }
@@ -195,7 +196,7 @@ function seriesText(group) {
 const factTexts = (photo) =>
   [probabilityText(photo), rankText(photo), printable(photo.reasons)].filter(Boolean);
 
-const ownText = (photo) => (changes[photo.number] ? "yours" : "");
+const ownText = (photo) => (changes[photo.number] || photo.yours ? "yours" : "");
 
 // The page.
 

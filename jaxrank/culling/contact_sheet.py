@@ -28,6 +28,7 @@ SIDE, QUALITY = 320, 70
 
 _TEXTS = ["path", "series", "kind", "decision", "reasons"]
 _NUMBERS = ["rank", "score", "p_best", "rating"]
+_BY_A_PERSON = ["changed", "marked"]
 # What would end a script element or hide its end, as JSON escapes; all else that is not ASCII is
 # escaped already.
 _IN_SCRIPT = str.maketrans({letter: f"\\u{ord(letter):04x}" for letter in "<>&"})
@@ -67,7 +68,8 @@ def write_sheet(
       rows: one row a photo, whose columns are `path`; `series`; `kind` (burst, single, bracket,
         focus_stack or panorama); `rank`, `score`, `p_best` and `rating`, NaN where there is none;
         `decision` (pick, alternate, reject, undecided, or empty where nothing was culled);
-        `reasons`, a text. Series are shown in the order of their first rows, photos by rank.
+        `reasons`, a text; `changed` and `marked`, whether a person decided. Series are shown in
+        the order of their first rows, photos by rank.
       thumbnail: by `path`, a JPEG without metadata, or None where there is no preview. It is
         called once a photo, in the order of the page, and no thumbnail is kept in memory.
       title: the heading.
@@ -128,4 +130,5 @@ def _photos_as_json(rows: pd.DataFrame) -> str:
         name: ["" if pd.isna(text) else str(text) for text in rows[name]] for name in _TEXTS
     }
     columns |= {name: rows[name].tolist() for name in _NUMBERS}
+    columns["yours"] = rows[_BY_A_PERSON].any(axis=1).tolist()
     return documents.strict_json(columns).translate(_IN_SCRIPT)

@@ -7,9 +7,11 @@ import pandas as pd
 
 PICK, ALTERNATE, REJECT, UNDECIDED = DECISIONS = ("pick", "alternate", "reject", "undecided")
 
+# The kind of a group whose best photo is looked for; nothing else is decided on.
+BURST = "burst"
 # Stars that a decision gets in sidecars.
 STARS = {PICK: 5, ALTERNATE: 3, REJECT: -1}
-# The label beside such stars, by which they are told from a person's. Whoever changes the stars in
+# The label beside such stars distinguishes them from a person's. Whoever changes the stars in
 # a photo program makes them a person's, whatever the label.
 _LABEL = "jaxrank "
 

@@ -25,6 +25,9 @@ _KINDS = ((".jpg", ".jpeg", ".jpe", ".jfif", ".mpo"), (".heic", ".heif", ".hif",
           tuple(RAW_SUFFIXES))  # fmt: skip
 # Of the file that keeps records; a program that reads otherwise has another number.
 _VERSION = 1
+# It is written whenever so many photos were read since the last time, or a tenth of all: so a kill
+# costs few reads, and all writes together are some ten times the file.
+_STEP = 200
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,7 +119,7 @@ def read_records(
     Args:
       folder: with the photos.
       cache: the file that keeps records. A damaged one is as good as none. It is also written
-        where the reading is interrupted.
+        meanwhile, and where the reading is interrupted.
       num_workers: processes that decode; by default one a core, or fewer where memory is short.
 
     Raises:
@@ -139,6 +142,7 @@ def read_records(
             new.append((files, name, status.st_size, status.st_mtime_ns))
         else:
             records[name] = _record(files, status.st_size, status.st_mtime_ns, found)
+    num_saved = len(records)
     try:
         looks = workers.work_on_all(
             [files.photo for files, *_ in new],
@@ -148,8 +152,11 @@ def read_records(
         for (files, name, size, modified), seen in zip(new, looks, strict=True):
             if isinstance(seen, BadPhoto):
                 unread[name] = str(seen)
-            else:
-                records[name] = _record(files, size, modified, seen)
+                continue
+            records[name] = _record(files, size, modified, seen)
+            if cache is not None and len(records) - num_saved >= max(_STEP, len(records) // 10):
+                _write_cache(cache, list(records.values()))
+                num_saved = len(records)
     finally:  # what is read is kept, also where Ctrl-C came
         if cache is not None and new:
             _write_cache(cache, list(records.values()))

@@ -22,12 +22,12 @@ from jaxrank.data.series_ids import is_store
 from jaxrank.data.synthetic import simulate
 from jaxrank.errors import UserError
 
-# What a user may hand over as pairs.
+# What a user may pass as pairs.
 PairsInput: TypeAlias = Path | str | pd.DataFrame | Preferences | None
 # Numbers [photos, columns] and the photos' names.
 NamedArray: TypeAlias = tuple[np.ndarray, Sequence[str]]
 BlockInput: TypeAlias = Block | pd.DataFrame | NamedArray
-# What a user may hand over as features: a store's folder or a file (.npz, .parquet, .csv), one
+# What a user may pass as features: a store's folder or a file (.npz, .parquet, .csv), one
 # block, or blocks by name.
 FeaturesInput: TypeAlias = Path | str | pd.DataFrame | NamedArray | Mapping[str, BlockInput] | None
 # The name of a block that is given without one.

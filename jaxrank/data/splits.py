@@ -41,7 +41,7 @@ def split_pairs(
       split: `series`: whole series, see `split_series`. `official`: the series that the table's
         column `official_split` calls `val` test, and 10% of those that it calls `train`
         validate. `random`: pairs as `split_series` deals series, so photos of one series stand
-        on both sides: for comparison with results that were got so. `pretrain`: the training
+        on both sides: for comparison with results that were obtained so. `pretrain`: the training
         pairs of `series`, dealt at random to train (90%) and validate; its validation series
         test, and its test series are not used at all.
       folds: 0 for one split, else K >= 3; of an official split there is one.

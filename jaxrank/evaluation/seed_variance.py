@@ -85,7 +85,7 @@ def _over_seeds(hits_XFKS: np.ndarray, weight_FS: np.ndarray) -> _Own:
     """Variances within folds.
 
     Accuracies of several seeds differ by seed variance, and because the models differ in which of
-    the series at hand they order right; the series' residuals give the second.
+    the sampled series they order right; the series' residuals give the second.
     """
     weight_F, scale_F = weight_FS.sum(axis=1), _series_scale(weight_FS)
     measured_X, series_X, freedom_X = np.zeros((3, len(hits_XFKS)))

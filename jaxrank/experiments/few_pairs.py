@@ -20,7 +20,7 @@ AUTOMATIC = ("batch_size", "max_epochs", "patience")
 # With so many training pairs an epoch has enough steps: 8 of the catalogue's largest batches.
 ENOUGH_PAIRS = 2_000
 SMALLEST_BATCH = 8
-# Early stopping takes the best of many epochs. On fewer series that is the luckiest one: a series
+# Early stopping takes the best of many epochs. On fewer series chance decides which: a series
 # of 28 pairs leaves the accuracy of an epoch uncertain by 10 points and more.
 FEWEST_VALIDATING = 5
 # With fewer steps, early stopping has judged first weights, not training.

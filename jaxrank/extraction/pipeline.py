@@ -62,6 +62,7 @@ def extract(
     grouping: Grouping | None = None,
     num_workers: int | None = None,
     strict: bool = False,
+    is_cache: bool = False,
     console: Console | None = None,
 ) -> Extracted:
     """Makes blocks of a feature store from photos; rows that are known already are kept.
@@ -74,11 +75,13 @@ def extract(
       grouping: how to make series; they are written to `series.csv` there.
       num_workers: processes that decode; by default one a core, or fewer where memory is short.
       strict: an unreadable photo is an error.
+      is_cache: the store is of these photos only: photos that are not among them leave it, and
+        blocks that were made otherwise are made again, whatever they were.
       console: shows a progress bar.
 
     Raises:
       UserError: a network can't be had, no photo is readable, some photo is not where `strict`, or
-        a block of the store would lose rows that can't be made of these photos.
+        a block of the store, which is no cache, would lose rows that can't be made of these photos.
     """
     store = Path(store)
     if grouping is not None:
@@ -87,7 +90,7 @@ def extract(
     with ExitStack() as stack:
         with feature_store.writing_errors(store):
             stack.enter_context(atomic.sole_writer(store))
-        seen = _Pass(listing, store, extractors)
+        seen = _Pass(listing, store, extractors, is_cache=is_cache)
         begun = time.monotonic()
         seen.run(num_workers or workers.default_workers(), strict, console)
         with feature_store.writing_errors(store):
@@ -107,11 +110,18 @@ def extract(
 class _Pass:
     """One look at all photos: rows of `photos.csv`, rows of all blocks."""
 
-    def __init__(self, listing: Listing, store: Path, extractors: Mapping[str, Extractor]):
+    def __init__(
+        self,
+        listing: Listing,
+        store: Path,
+        extractors: Mapping[str, Extractor],
+        *,
+        is_cache: bool,
+    ):
         self._listing, self._store, self._makers = listing, store, extractors
-        self._names = table_names(listing.photos)
+        self._names, self._is_cache = table_names(listing.photos), is_cache
         self.notes: list[str] = []
-        self._old_rows = _old_photos(store / PHOTOS_CSV)
+        self._old_rows = {} if is_cache else _old_photos(store / PHOTOS_CSV)
         described = feature_store.describe_store(store)
         # Of blocks that were made in the same way; their other photos stay.
         self._old = {
@@ -139,28 +149,27 @@ class _Pass:
         """The store's block, where it was made in the same way.
 
         Raises:
-          UserError: it can't be kept, and these photos can't make all of it anew.
+          UserError: it can't be kept, these photos can't make all of it anew, and it is no cache.
         """
         old = described.get(name)
         if old is None:
             if name in described:
                 self.notes.append(f"the manifest's entry of block '{name}' was damaged")
             return None
-        if old.extraction is None:
+        if old.extraction is None and not self._is_cache:
             raise UserError(
                 f"{self._store}: its block '{name}' was not made of photos ('{old.source}') and "
                 "would be replaced; name another --features"
             )
-        others = len(set(old.photos) - set(self._names))
+        others = 0 if self._is_cache else len(set(old.photos) - set(self._names))
         also = f"also of {others:,} photos that are not here; name another --features"
-        if old.extraction.recipe != extractor.recipe or list(old.columns) != list(
-            extractor.columns
-        ):
+        made_otherwise = old.extraction is None or old.extraction.recipe != extractor.recipe
+        if made_otherwise or list(old.columns) != list(extractor.columns):
             if others:
                 raise UserError(
                     f"{self._store}: its block '{name}' was made otherwise ('{old.source}'), {also}"
                 )
-            if extractor.caveat and not old.caveat:
+            if extractor.caveat and not old.caveat and not self._is_cache:
                 raise UserError(
                     f"{self._store}: its block '{name}' was learned ('{old.source}') and would be "
                     f"replaced ({extractor.caveat}); name another --features"
@@ -263,7 +272,8 @@ class _Pass:
             return {}
         before = dict(zip(old.photos, old.extraction.photos_sha256, strict=True))
         place = _COLUMNS.index("sha256")
-        absent = {n: c for n, c in before.items() if n not in self.good and n not in self.bad}
+        gone = {n: c for n, c in before.items() if n not in self.good and n not in self.bad}
+        absent = {} if self._is_cache else gone
         # A photo whose content is another now has no row; one that can't be read keeps its own.
         unread = {
             name: content

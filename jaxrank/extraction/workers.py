@@ -4,7 +4,6 @@ A decoder that crashes or never ends takes one process with it and costs one pho
 """
 
 import hashlib
-import multiprocessing
 import os
 import signal
 import threading
@@ -15,6 +14,8 @@ from concurrent.futures import TimeoutError
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from functools import partial
+from multiprocessing.context import SpawnContext, SpawnProcess
+from multiprocessing.reduction import ForkingPickler
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -70,6 +71,32 @@ class Seen(NamedTuple):
     size: int = 0
     facts: Facts | None = None
     inputs: Mapping[str, np.ndarray] = {}
+
+
+class _Process(SpawnProcess):
+    """A process that ends without a word where its pool was stopped while it started.
+
+    A pool that is stopped closes its pipes and locks first, and then ends its processes. One that
+    comes to opening them in between would print a traceback.
+    """
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _process_of, (bytes(ForkingPickler.dumps(self.__dict__)),)
+
+
+def _process_of(state: bytes) -> _Process:
+    """What a new process reads first; it is from its parent."""
+    process = _Process.__new__(_Process)
+    try:
+        process.__dict__.update(ForkingPickler.loads(state))
+    except (OSError, EOFError):
+        raise SystemExit(1) from None
+    return process
+
+
+class _Context(SpawnContext):
+    # Not forked: PyTorch and JAX have threads by now, and a copy of a locked lock stays locked.
+    Process = _Process
 
 
 # Of this process: what it makes of a photo.
@@ -164,12 +191,8 @@ def _seen_by_pool(
     patience: float,
 ) -> Iterator[Any]:
     """The same, by processes of their own, until all is done or they break down."""
-    # Not forked: PyTorch and JAX have threads by now, and a copy of a locked lock stays locked.
     with ProcessPool(
-        workers,
-        initializer=_begin,
-        initargs=(work, os.getpid()),
-        context=multiprocessing.get_context("spawn"),
+        workers, initializer=_begin, initargs=(work, os.getpid()), context=_Context()
     ) as pool:
         try:
             with _no_interrupts():

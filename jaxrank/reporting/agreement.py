@@ -38,6 +38,26 @@ def section(report: Report) -> Section:
     return Section(notes=_notes(name, strengths, measured), tables=tables, facts=facts)
 
 
+def with_probability_note(summary: pd.DataFrame, facts: Mapping[str, Any]) -> pd.DataFrame:
+    """The summary, whose row of the selected experiment says where its probabilities are worse
+    than chance.
+
+    Args:
+      summary: the table `summary.csv`.
+      facts: of `section`.
+    """
+    log_loss = facts.get("reliability", {}).get("log_loss", np.nan)
+    if not log_loss > calibration.CHANCE_LOG_LOSS:
+        return summary
+    note = (
+        f"probabilities worse than chance (log loss {log_loss:.3f}, chance "
+        f"{calibration.CHANCE_LOG_LOSS:.3f})"
+    )
+    mine = summary["experiment_name"] == facts["chosen"]
+    noted = ["; ".join(filter(None, [text, note])) for text in summary.loc[mine, "notes"]]
+    return summary.assign(notes=summary["notes"].mask(mine, pd.Series(noted, summary.index[mine])))
+
+
 def _ceilings(table: pd.DataFrame) -> dict[str, Any]:
     facts: dict[str, Any] = {"ceilings": noise_ceiling.ceilings_of_table(table)._asdict()}
     votes_M = vote_numbers(table)

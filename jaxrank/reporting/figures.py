@@ -126,7 +126,7 @@ def draw_curves(path: Path, title: str, history: pd.DataFrame) -> None:
     shared = history[history["epoch"] <= trials["epoch"].max().min()].groupby("epoch").mean()
     for axes, metric in zip(figure.subplots(1, 2), ("loss", "accuracy"), strict=True):
         for split, colour, label in (
-            ("running_train", "tab:blue", "training, while it learns"),
+            ("running_train", "tab:blue", "train (running, with dropout)"),
             ("val", "tab:orange", "validation"),
         ):
             column = f"{split}_{metric}"

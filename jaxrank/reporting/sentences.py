@@ -86,7 +86,7 @@ def _too_few(test: Standings) -> str:
     hint = " With --folds every series tests." if test.num_folds == 1 else ""
     return (
         f"Only {test.num_series} series test: too few for intervals or comparisons, so the order "
-        f"may be luck. At least {FEWEST_SERIES} are needed, hundreds are useful.{hint}"
+        f"may be chance. At least {FEWEST_SERIES} are needed, hundreds are useful.{hint}"
     )
 
 

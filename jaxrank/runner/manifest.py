@@ -202,7 +202,7 @@ def read_manifest(folder: Path) -> Manifest | None:
     if record is None:
         raise UserError(
             f"{path}: damaged, changed by hand, or of another version of jaxrank; this search "
-            "can't go on: start it again in a new --workdir"
+            "can't be resumed: start it again in a new --workdir"
         )
     return record
 
@@ -235,7 +235,7 @@ def _checksum(content: Any) -> str:
 
 
 def resumed_options(record: Manifest, given: Mapping[str, Any], *, extend: bool) -> dict[str, Any]:
-    """The options of `prepare` for going on: those of the record, and what was given anew.
+    """The options of `prepare` for resuming: those of the record, and what was given anew.
 
     With `extend`, the experiments given are added to those of the search. Whether the options fit
     the search is for `check_same` to say, which compares what they mean.

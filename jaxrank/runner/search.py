@@ -1,4 +1,4 @@
-"""A search from start to end: prepare -> train -> evaluate -> report, and going on with one."""
+"""A search from start to end: prepare -> train -> evaluate -> report, and resuming one."""
 
 import dataclasses
 import datetime
@@ -39,6 +39,7 @@ from jaxrank.io import atomic, documents, notebook, tables
 from jaxrank.metrics import pair_differences
 from jaxrank.planning.cohort import num_parameters
 from jaxrank.reporting import progress
+from jaxrank.reporting.agreement import with_probability_note
 from jaxrank.reporting.leaderboard import with_intervals
 from jaxrank.reporting.report import Report
 from jaxrank.reporting.sections import write_sections
@@ -333,6 +334,7 @@ def _report(folder: Path, ready: Workspace, evaluator: Evaluator, saver: Saver) 
     ceiling = _ceiling(prepared, evaluator)
     caveats = prepared.data.caveats
     section = write_sections(Report(folder, results, evaluator, ranking, summary, caveats, ceiling))
+    summary = with_probability_note(summary, section.facts)
     final_notes = write_final(
         folder,
         prepared,

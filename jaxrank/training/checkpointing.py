@@ -162,7 +162,7 @@ class Saver:
         shutil.rmtree(self._folder / str(number), ignore_errors=True)
 
     def close(self) -> None:
-        """Lets go of the running cohort, whose checkpoints stay."""
+        """Releases the running cohort and keeps its checkpoints."""
         with self._orbax:
             if self._manager is not None:
                 # An error was raised when it happened, or nobody needs that save any more.

@@ -105,7 +105,7 @@ def trial_epoch(
         gradients, sums = jax.grad(batch_loss, has_aux=True)(params)
         updates, new_opt_state = optimizer.update(gradients, opt_state, params)
         new = (optax.apply_updates(params, updates), new_opt_state)
-        if static.skip_empty:  # else momentum and weight decay would go on without data
+        if static.skip_empty:  # else momentum and weight decay would continue without data
             new = tree_where(rows_B[0] != EMPTY, new, carry)
         return new, sums
 

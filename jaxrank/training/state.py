@@ -51,7 +51,7 @@ class InitialWeights(NamedTuple):
 
 
 class Progress(NamedTuple):
-    """A cohort in training: all that is needed to go on; P trials, E epochs done.
+    """A cohort in training: all that is needed to resume; P trials, E epochs done.
 
     Attributes:
       state: of the trials on the device; every leaf has a leading axis Q. Its memory is used again

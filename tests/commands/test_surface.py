@@ -1,6 +1,5 @@
 """What every command line has: help, version, JSON, quiet, completion, and names of the program."""
 
-import importlib
 import json
 import os
 import shutil
@@ -9,25 +8,15 @@ import sys
 from pathlib import Path
 
 import pytest
-from absl import flags
 
-from jaxrank import cli
-from jaxrank.cli import COMMANDS, main
+from jaxrank.cli import COMMANDS, command_flags, main
 from jaxrank.commands import help as help_pages
-from jaxrank.commands.terminal import define_output
 from jaxrank.errors import program
-
-
-def flags_of(command: str) -> flags.FlagValues:
-    values = flags.FlagValues()
-    define_output(values, json=command in cli._WITH_JSON)
-    importlib.import_module(f"jaxrank.commands.{command}").define(values, [command])
-    return values
 
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_flag_has_a_purpose(command: str) -> None:
-    assert "Other" not in help_pages.grouped(flags_of(command))
+    assert "Other" not in help_pages.grouped(command_flags(command))
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -116,7 +105,7 @@ def test_zsh_gets_every_flag(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["jaxrank", "--completion=zsh"]) == 0
     script = capsys.readouterr().out
     for command in COMMANDS:
-        for name in flags_of(command):
+        for name in command_flags(command):
             assert f"--{name}" in script
     if zsh := shutil.which("zsh"):
         assert subprocess.run([zsh, "-n"], input=script, text=True).returncode == 0

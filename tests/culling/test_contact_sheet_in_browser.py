@@ -154,6 +154,16 @@ def test_a_pick_replaces_the_programs_pick_of_its_series_only(
     assert browser.decisions()[2] == "pick"
 
 
+def test_a_persons_earlier_picks_are_theirs_and_stay(browser: Browser, tmp_path: Path) -> None:
+    rows = burst(["a1.jpg", "a2.jpg", "a3.jpg"], decisions=["pick", "pick", "alternate"])
+    rows["marked"], rows["changed"] = [True, False, False], [False, True, False]
+    browser.open(sheet(tmp_path / "cull.html", rows))
+    texts = [browser.one(f"#p{number}").text for number in range(3)]
+    assert ["yours" in text for text in texts] == [True, True, False]
+    browser.press(Keys.ARROW_RIGHT, Keys.ARROW_RIGHT, "p")
+    assert browser.decisions() == ["pick", "pick", "pick"]
+
+
 def test_undecided_is_empty_where_nothing_was_culled(browser: Browser, tmp_path: Path) -> None:
     bracket = burst(["1.jpg", "2.jpg"], decisions=[""], kind="bracket").assign(reasons="")
     browser.open(sheet(tmp_path / "cull.html", bracket))

@@ -23,6 +23,7 @@ from jaxrank.culling import api, sidecars
 from jaxrank.culling.api import cull
 from jaxrank.culling.marked_pairs import read_sheet
 from jaxrank.culling.marks import marks_in_folder
+from jaxrank.data.feature_store import open_feature_store
 from jaxrank.errors import UserError
 
 BURSTS, SIZE = 4, 3
@@ -79,8 +80,11 @@ def test_a_second_run_reads_only_new_photos(folder: Path, tmp_path: Path) -> Non
     first = cull(folder, tmp_path / "w")
     assert first.num_new == BURSTS * SIZE + 1
     (folder / "late.jpg").write_bytes(jpeg(scene(5, 192, 128)))
+    (folder / "alone.jpg").unlink()
     second = cull(folder, tmp_path / "w")
     assert second.num_new == 1
+    known = open_feature_store(tmp_path / "w" / api.STORE)["iqa"].photos
+    assert sorted(known) == sorted(second.table["path"])  # what is gone scales no other score
     both = first.table.merge(second.table, on="path", suffixes=("", "_again"))
     assert both["decision"].fillna("").tolist() == both["decision_again"].fillna("").tolist()
     assert "late.jpg" in set(second.table["path"])
@@ -149,14 +153,20 @@ def test_the_command_writes_table_sheet_and_sidecars_once(
 ) -> None:
     (folder / "b0_1.dng").write_bytes(b"raw")  # the same photo
     sidecars.write_marks(folder / "b1_1.xmp", rating=2)  # the person's own
+    sidecars.write_marks(folder / "b3_0.xmp", rating=1)
     words = ["launch.py", "cull", str(folder), f"--workdir={tmp_path / 'w'}", "--write=xmp"]
     assert cli.main(words) == 0
     out = capsys.readouterr().out
     assert "13 photos: 4 bursts, 1 photo alone" in out
     assert "4 of 4 bursts have a pick" in out
+    assert "2 photos of bursts decided by a person's stars or flags, which stay" in out
     rows = rows_of(tmp_path / "w" / "cull.csv")
     assert list(rows[0]) == list(api.COLUMNS)
     assert len(rows) == BURSTS * SIZE + 1
+    marked = {
+        row["path"]: (row["decision"], row["rating"]) for row in rows if row["marked"] == "True"
+    }
+    assert marked == {"b1_1.jpg": ("pick", "2"), "b3_0.jpg": ("pick", "1")}
     page = (tmp_path / "w" / "cull.html").read_text()
     assert "b3_2.jpg" in page
     ratings = {path.stem: sidecars.read_marks(path).rating for path in sorted(folder.glob("*.xmp"))}
@@ -164,6 +174,8 @@ def test_the_command_writes_table_sheet_and_sidecars_once(
         **{f"b{burst}_{place}": 3 for burst in range(BURSTS) for place in (0, 2)},
         **{f"b{burst}_1": 5 for burst in range(BURSTS)},
         "b1_1": 2,
+        "b3_0": 1,
+        "b3_1": 3,  # the program's pick, where the person has another
     }
     # What was written is no preference of a person; stars that are changed are.
     marks = marks_in_folder(folder, [f"b{burst}_1.jpg" for burst in range(BURSTS)]).marks

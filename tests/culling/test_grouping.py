@@ -255,17 +255,18 @@ def test_each_photo_is_in_one_group() -> None:
 
 def test_only_photos_side_by_side_are_compared(monkeypatch: pytest.MonkeyPatch) -> None:
     """2,000 photos take 2,000 comparisons and a few, not two million."""
-    from jaxrank.culling import grouping
+    from jaxrank.culling import grouping, sequences
 
     compared = 0
-    likeness = grouping._likeness
+    likeness = sequences.likeness_of
 
     def counted(a: PhotoRecord, b: PhotoRecord) -> Any:
         nonlocal compared
         compared += 1
         return likeness(a, b)
 
-    monkeypatch.setattr(grouping, "_likeness", counted)
+    monkeypatch.setattr(sequences, "likeness_of", counted)
+    monkeypatch.setattr(grouping, "likeness_of", counted)
     rng = np.random.default_rng(0)
     records = [photo(i, 2.0 * i, int(rng.integers(4))) for i in range(60)]
     group_photos(records)

@@ -2,6 +2,9 @@
 
 import json
 import os
+import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -144,6 +147,35 @@ def damage(text: str, how: str) -> str:
     elif how == "no photos of its own":
         document["photos"][0] = [1, 2]
     return {"cut": text[:300], "empty": "", "nested": "[" * 100_000}.get(how, json.dumps(document))
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from jaxrank.culling import records
+
+def work_on_all(photos, work, workers):
+    for number, photo in enumerate(photos):
+        if number == 10:
+            os.kill(os.getpid(), signal.SIGKILL)
+        yield work(photo)
+
+records._STEP = 4
+records.workers.work_on_all = work_on_all
+records.read_records(Path(sys.argv[1]), Path(sys.argv[2]))
+"""
+
+
+def test_a_run_that_is_killed_goes_on_from_its_last_step(
+    tmp_path: Path, in_this_process: list[str]
+) -> None:
+    folder, cache = timed(tmp_path / "photos", 13), tmp_path / "w" / "photos.json"
+    done = subprocess.run([sys.executable, "-c", KILLED, folder, cache], check=False)
+    assert done.returncode == -signal.SIGKILL
+    found = read_records(folder, cache)
+    assert in_this_process == [f"{i:03d}.jpg" for i in range(8, 13)]  # two steps of four are kept
+    assert (found.num_new, len(found.records)) == (5, 13)
+    assert found.records == read_records(folder).records
 
 
 @pytest.mark.parametrize(

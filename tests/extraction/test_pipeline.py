@@ -283,6 +283,28 @@ def test_photos_of_another_folder_join_a_store_and_take_nothing_away(tmp_path: P
     assert found.notes[0].startswith("the block 'iqa' was made otherwise before")
 
 
+def test_a_cache_holds_the_photos_that_are_there_and_may_be_made_otherwise(
+    tmp_path: Path,
+) -> None:
+    folder, store = fill(tmp_path / "photos", 3), tmp_path / "store"
+    extract(list_folder(folder), store, IQA)
+    (folder / "001.jpg").unlink()
+    found = extract(list_folder(folder), store, IQA, is_cache=True)
+    assert found.made == {"iqa": 0}  # what is here was known
+    assert sorted(rows(store, "iqa")) == ["000.jpg", "002.jpg"]
+    assert sorted(photo_table(store).index) == ["000.jpg", "002.jpg"]
+    (folder / "002.jpg").unlink()
+    classic = IQA._replace(values={"iqa": "classic"})
+    with pytest.raises(UserError, match="also of 1 photos that are not here"):
+        extract(list_folder(folder), store, classic)
+    extract(list_folder(folder), store, classic, is_cache=True)
+    assert list(rows(store, "iqa")) == ["000.jpg"]
+    values = np.zeros((1, 1), np.float32)
+    feature_store.write_block(store, "iqa", feature_store.Block(["u"], ["x"], values, "a file"))
+    extract(list_folder(folder), store, IQA, is_cache=True)
+    assert list(rows(store, "iqa")) == ["000.jpg"]
+
+
 def test_a_block_that_was_not_made_of_photos_is_not_replaced(tmp_path: Path) -> None:
     folder = fill(tmp_path / "photos", 2)
     values = np.arange(2, dtype=np.float32)[:, None]

@@ -275,6 +275,33 @@ def _runs(pid: int) -> bool:
         return False
 
 
+STARTING = """
+import sys, time
+from pathlib import Path
+from jaxrank.extraction import workers
+gone = Path(sys.argv[1])
+while __name__ == "__mp_main__" and not gone.exists():
+    time.sleep(0.01)
+if __name__ == "__main__":
+    context = workers._Context()
+    lock = context.RLock()
+    process = context.Process(target=print, args=(lock,))
+    process.start()
+    del lock
+    gone.touch()
+    process.join()
+    print("ended with", process.exitcode)
+"""
+
+
+def test_a_process_whose_pool_is_stopped_while_it_starts_says_nothing(tmp_path: Path) -> None:
+    script = tmp_path / "starting.py"
+    script.write_text(STARTING)
+    command = [sys.executable, str(script), str(tmp_path / "gone")]
+    done = subprocess.run(command, capture_output=True, check=True, text=True)
+    assert (done.stdout, done.stderr) == ("ended with 1\n", "")
+
+
 def test_ctrl_c_keeps_what_is_done_and_says_how_to_go_on(tmp_path: Path) -> None:
     folder = fill(tmp_path / "photos", 40)
     script = tmp_path / "slow.py"

@@ -14,7 +14,7 @@ from jaxrank.data.preferences import Preferences
 from jaxrank.errors import UserError
 from jaxrank.evaluation import ensembles
 from jaxrank.inference.saved_model import Model
-from jaxrank.runner import final_model
+from jaxrank.runner import final_model, final_training
 from jaxrank.runner.search import SearchResult
 from jaxrank.training.checkpointing import Saver
 
@@ -119,10 +119,10 @@ def test_a_search_that_is_killed_at_its_final_model_ends_with_the_same_bits(
     folder = tmp_path / "search"
     with monkeypatch.context() as patch:
         if moment == "before":
-            patch.setattr(final_model, "_train", never)
+            patch.setattr(final_training, "_train", never)
         else:
             patch.setattr(Saver, "save_if_due", killed)
-            patch.setattr(final_model, "_largest_divisor", lambda number, most: 1)
+            patch.setattr(final_training, "_largest_divisor", lambda number, most: 1)
         with pytest.raises(Killed):
             searched(small_data, folder, final="tiny_mlp")
     assert not (folder / "final").exists()

@@ -1,15 +1,12 @@
 """Searches from end to end, on small data."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
-from small_data import ROOT
 
 import jaxrank
 from jaxrank import train
@@ -365,26 +362,6 @@ def test_an_unwritable_workdir_is_a_users_mistake(small_data: SmallData, tmp_pat
     occupied.write_text("x")
     with pytest.raises(UserError, match="can't be used"):
         jaxrank.search(*small_data, workdir=occupied, **QUICK)
-
-
-def test_the_lines_of_python_in_the_readme_run(
-    tmp_path: Path, small_files: tuple[Path, Path]
-) -> None:
-    readme = (ROOT / "README.md").read_text()
-    (code,) = [part.split("```")[0] for part in readme.split("```python\n")[1:]]
-    pairs, store = small_files
-    pairs.rename(tmp_path / "my_pairs.csv")
-    store.rename(tmp_path / "my_features")
-    done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", code],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    assert "tiny_mlp" in done.stdout
-    assert "Name: score" in done.stdout
 
 
 def test_the_real_tables_score_as_they_are_known_to(photo_triage: Path, tmp_path: Path) -> None:

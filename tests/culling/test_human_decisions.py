@@ -1,0 +1,87 @@
+"""What a person's stars and flags decide, before the program and after a contact sheet."""
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from jaxrank.culling import actions, sidecars
+from jaxrank.culling.human_decisions import with_changes, with_marks
+from jaxrank.culling.xmp import NO_MARKS, Marks
+
+PHOTOS = ["a.jpg", "b.jpg", "c.jpg"]
+PROGRAM = ["pick", "alternate", "reject"]
+MARKS = {
+    **{str(stars): Marks(stars, "", None, {}) for stars in (-1, 0, 1, 2, 4)},
+    "flag": Marks(None, "", "pick", {}),
+    "flag 2": Marks(2, "", "pick", {}),
+    "out": Marks(None, "", "reject", {}),
+    "out 2": Marks(2, "", "reject", {}),
+    "label": Marks(None, "Red", None, {}),
+    "": NO_MARKS,
+}
+
+
+def burst(kind: str = "burst", decisions: list[str] = PROGRAM) -> pd.DataFrame:
+    return pd.DataFrame({"path": PHOTOS, "series": "a.jpg", "kind": kind, "decision": decisions})
+
+
+@pytest.mark.parametrize(
+    ("marks", "decisions", "marked"),
+    [
+        (["", "", ""], "pick alternate reject", "000"),
+        (["0", "label", "0"], "pick alternate reject", "000"),
+        (["", "", "4"], "alternate alternate pick", "001"),
+        (["", "1", ""], "alternate pick reject", "010"),
+        (["1", "4", "2"], "alternate pick alternate", "111"),
+        (["4", "4", ""], "pick pick reject", "110"),
+        (["4", "flag", ""], "alternate pick reject", "110"),
+        (["flag", "flag 2", ""], "alternate pick reject", "110"),
+        (["-1", "", ""], "reject alternate reject", "100"),
+        (["out", "", "4"], "reject alternate pick", "101"),
+        (["out 2", "", ""], "pick alternate reject", "100"),
+    ],
+)
+def test_the_highest_mark_of_a_burst_is_the_pick(
+    marks: list[str], decisions: str, marked: str
+) -> None:
+    own = dict(zip(PHOTOS, (MARKS[name] for name in marks), strict=True))
+    found = with_marks(burst(), own)
+    assert found["decision"].tolist() == decisions.split()
+    assert "".join(str(int(one)) for one in found["marked"]) == marked
+    expected = [own[path].rating or None for path in PHOTOS]
+    assert found["rating"].astype(object).where(found["rating"].notna(), None).tolist() == expected
+
+
+def test_marks_of_one_burst_change_no_other() -> None:
+    both = pd.concat([burst(), burst().assign(path=["d", "e", "f"], series="d")])
+    found = with_marks(both.reset_index(drop=True), {"e": MARKS["4"]})
+    assert found["decision"].tolist() == [*PROGRAM, "alternate", "pick", "reject"]
+
+
+def test_what_is_not_culled_has_stars_and_no_decision() -> None:
+    table = burst("bracket", ["", "", ""]).assign(decision=None)
+    found = with_marks(table, {"a.jpg": MARKS["-1"], "b.jpg": MARKS["4"]})
+    assert found["decision"].isna().all()
+    assert found["rating"].tolist()[:2] == [-1, 4]
+    assert found["marked"].tolist() == [True, True, False]
+
+
+def test_a_contact_sheet_comes_after_stars() -> None:
+    table = with_marks(burst(), {"a.jpg": MARKS["4"], "b.jpg": MARKS["2"]})
+    found = with_changes(table, {"a.jpg": {"decision": "reject"}, "b.jpg": {"rating": 5}})
+    assert found["decision"].tolist() == ["reject", "alternate", "reject"]
+    assert found["rating"].tolist()[:2] == [4, 5]
+    assert found["changed"].tolist() == [True, True, False]
+
+
+def test_beside_a_persons_marks_nothing_is_written(tmp_path: Path) -> None:
+    """Also not where the stars stand in the photo itself, and there is no sidecar yet."""
+    for name in PHOTOS:
+        (tmp_path / name).write_bytes(b"")
+    table = with_changes(with_marks(burst(), {"a.jpg": MARKS["4"], "b.jpg": MARKS["flag"]}), {})
+    actions.write_sidecars(table, {name: [name] for name in PHOTOS}, tmp_path, rejects=True)
+    assert [path.name for path in tmp_path.glob("*.xmp")] == ["c.xmp"]
+    said = with_changes(table, {"b.jpg": {"decision": "pick"}})
+    actions.write_sidecars(said, {name: [name] for name in PHOTOS}, tmp_path)
+    assert sidecars.read_marks(tmp_path / "b.xmp").rating == 5
