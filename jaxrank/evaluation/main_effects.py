@@ -2,7 +2,7 @@
 
 An additive model of the experiments' accuracies, fitted by least squares: each value of a
 hyperparameter adds something, whatever the others are. What it leaves out, interactions and seeds,
-is the residual; that the series at hand are a sample is a second, correlated error.
+is the residual; that the series are a sample is a second, correlated error.
 
 Axis letters: X experiments, S series, C columns of the model.
 """

@@ -15,7 +15,7 @@ from jaxrank.io.tables import write_frame
 from jaxrank.reporting.report import Report, Section
 
 EFFECTS_CSV = "effects.csv"
-# A choice that rests on fewer validation series is luck for the most part.
+# A choice that rests on fewer validation series is chance for the most part.
 FEW_SERIES = 30
 # Numbers of more values than this are grouped, into so many groups.
 _MOST_VALUES, _GROUPS = 6, 4
@@ -115,7 +115,7 @@ def _few_series_notes(report: Report) -> list[str]:
         return []
     return [
         f"WARNING: the choice among {chosen.num_candidates:,} experiments rests on "
-        f"{num_series} series: it is luck for the most part. --folds=5 uses all series."
+        f"{num_series} series: it is chance for the most part. --folds=5 uses all series."
     ]
 
 

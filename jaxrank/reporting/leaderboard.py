@@ -80,7 +80,7 @@ def with_intervals(summary: pd.DataFrame, ranking: Ranking) -> pd.DataFrame:
 def outcomes(ranking: Ranking) -> dict[str, str]:
     """By candidate, whether it was selected, and if not, why.
 
-    Worse is what is told apart from the best entry (Hsu 1984); points are the difference of test
+    Worse is what is separated from the best entry (Hsu 1984); points are the difference of test
     accuracy to the selected experiment.
     """
     if ranking.chosen is None:

@@ -179,7 +179,7 @@ def _measured(
         said += [f"worse: {', '.join(worse)}"] * bool(worse)
         notes.append(
             f"Of {len(names) - 1} others, trained again too, "
-            + ("; ".join(said) if said else f"none is told apart from {names[0]}")
+            + ("; ".join(said) if said else f"none is separated from {names[0]}")
             + f" ({CONFIRMATION_CSV})."
         )
     return Confirmed(table, notes)

@@ -150,7 +150,7 @@ def check_same(record: Manifest, given: Mapping[str, Any], *, extend: bool) -> N
 
 
 def reopened(record: Manifest, launch: Mapping[str, Any]) -> Manifest:
-    """A finished search that may go on, if another number of experiments or time allows it."""
+    """A finished search that may continue, if another number of experiments or time allows it."""
     changed = {name: launch[name] for name in _EXTENDED}
     if all(record.launch.get(name) == value for name, value in changed.items()):
         return record
