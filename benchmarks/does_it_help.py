@@ -213,9 +213,11 @@ def fit(
         experiment = dataclasses.replace(experiment, init_from=start.digest)
     trials = make_trials([experiment], folds, seed, num_seeds)
     data = evaluator.data
-    (cohort,) = planner.make_cohorts(trials, data, memory_limit(MEMORY_FRACTION))
-    fitted = train.fit(cohort, data, start=None if start is None else start.weights)
-    return evaluate_cohort(cohort, fitted, evaluator)
+    results = []
+    for cohort in planner.make_cohorts(trials, data, memory_limit(MEMORY_FRACTION)):
+        fitted = train.fit(cohort, data, start=None if start is None else start.weights)
+        results += evaluate_cohort(cohort, fitted, evaluator)
+    return results
 
 
 def pretrained(

@@ -51,7 +51,8 @@ def child(workdir: Path, options: dict[str, Any]) -> dict[str, Any]:
 def run(launched: float, workdir: Path, options: dict[str, Any]) -> None:
     """Searches until the first cohort has done three epochs more, saves, and prints the times."""
     from jaxrank.runner import search
-    from jaxrank.training import checkpointing, state
+    from jaxrank.runner.engines import local
+    from jaxrank.training import checkpoint, checkpointing, state
 
     measured: dict[str, Any] = {"epochs": [], "restoring": 0.0}
     restore = checkpointing.Saver.restore
@@ -62,21 +63,29 @@ def run(launched: float, workdir: Path, options: dict[str, Any]) -> None:
         measured["restoring"] = time.perf_counter() - start
         return progress
 
-    def after_epoch(self: checkpointing.Saver, number: int, progress: state.Progress) -> None:
+    def timed_pack(progress: state.Progress) -> checkpoint.Checkpoint:
+        start = time.perf_counter()
+        packed = checkpoint.pack(progress)
+        measured["blocking"] = time.perf_counter() - start
+        return packed
+
+    def claim(self: checkpointing.Saver, number: int, size: int) -> bool:
         measured["epochs"].append(time.time() - launched)
-        if len(measured["epochs"]) == EPOCHS:
-            measured["bytes"] = checkpointing.num_bytes(progress)
-            start = time.perf_counter()
-            self.begin_save(number, progress)
-            measured["blocking"] = time.perf_counter() - start
-            self.close()
-            measured["total"] = time.perf_counter() - start
-            raise KeyboardInterrupt
+        measured["bytes"] = size
+        return len(measured["epochs"]) == EPOCHS
+
+    def save(self: checkpointing.Saver, number: int, saved: checkpoint.Checkpoint) -> None:
+        start = time.perf_counter()
+        self.save(number, saved)
+        measured["total"] = measured["blocking"] + time.perf_counter() - start
+        raise KeyboardInterrupt
 
     try:
         with (
+            mock.patch.object(local, "pack", timed_pack),
             mock.patch.object(checkpointing.Saver, "restore", timed_restore),
-            mock.patch.object(checkpointing.Saver, "save_if_due", after_epoch),
+            mock.patch.object(checkpointing.Saver, "claim", claim),
+            mock.patch.object(checkpointing.Saver, "begin_save", save),
         ):
             search.search(workdir=workdir, resume=True, **options)
     except KeyboardInterrupt:

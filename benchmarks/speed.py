@@ -264,7 +264,8 @@ def measure_epochs(how: str) -> None:
         result["load"] += time.perf_counter() - begun
         times = dispatch_times(cohort, dataset, parts, loaded)
         name = cohort.trials[0].experiment.name
-        result["epochs"][name] = statistics.median(times) / cohort.epochs_per_dispatch
+        seconds = statistics.median(times) / cohort.epochs_per_dispatch
+        result["epochs"][name] = result["epochs"].get(name, 0.0) + seconds
         # Of the trials' own widths: what padding adds is not work.
         for trial in cohort.trials:
             dims = trial.experiment.mlp_hidden_dims
@@ -339,7 +340,7 @@ def measure_start(workdir: str, cache: str, launched: str) -> None:
         raise Enough
 
     try:
-        with mock.patch.object(checkpointing.Saver, "save_if_due", stop):
+        with mock.patch.object(checkpointing.Saver, "claim", stop):
             cli.main(["launch.py", "search", "--mode=full", f"--workdir={workdir}"])
     except Enough:
         print(json.dumps({"seconds": ended[0] - float(launched)}), flush=True)

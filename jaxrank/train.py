@@ -48,12 +48,14 @@ class CompiledCohort(NamedTuple):
     Attributes:
       static, arrays, feed: what its programs read.
       init: gives the state before the first epoch.
+      device: that trains it; None is JAX's own choice.
     """
 
     static: ProgramSpec
     arrays: TrialArrays
     feed: CohortInputs
     init: Callable[[], TrainState]
+    device: jax.Device | None
 
 
 def compile_cohort(
@@ -62,6 +64,7 @@ def compile_cohort(
     *,
     start: InitialWeights | None = None,
     feed: CohortInputs | None = None,
+    device: jax.Device | None = None,
 ) -> CompiledCohort:
     """Puts a cohort on the device and compiles its programs, at best while another one trains.
 
@@ -69,12 +72,14 @@ def compile_cohort(
       cohort: from `planner.make_cohorts`.
       data: the aligned pairs; test rows are never looked at.
       start: where trials begin whose experiment names it in `init_from`.
-      feed: from `make_inputs`, of these columns; by default it is made.
+      feed: from `make_inputs`, of these columns, on the device; by default it is made.
+      device: that trains it; by default JAX's own choice.
     """
     static = make_program_spec(cohort)
     if feed is None:
         feed = make_inputs(cohort, data, sorted({trial.fold for trial in cohort.trials}), start)
-    arrays = make_trial_arrays(cohort, data, feed.scaling)
+        feed = feed.on(device)
+    arrays = make_trial_arrays(cohort, data, feed.scaling, device)
     if cohort.program_key.init_from:
         assert start is not None
         begin, arguments = start_cohort, (static, arrays, initial_params(start, static.key.loss))
@@ -86,7 +91,7 @@ def compile_cohort(
     begin.lower(*arguments).compile()
     _compile_epochs(cohort, static, feed, arrays, state)
     cohort_scores.lower(static, feed.data, arrays, state.best_params).compile()
-    return CompiledCohort(static, arrays, feed, init)
+    return CompiledCohort(static, arrays, feed, init, device)
 
 
 def _compile_epochs(
@@ -118,7 +123,8 @@ def fit(
     Args:
       cohort, data, start: see `compile_cohort`.
       loaded: what `compile_cohort` returned; by default it is called.
-      restore: given the shapes of the state, returns where an earlier run stopped, or None.
+      restore: given the shapes of the state, returns where an earlier run stopped, on the host, or
+        None.
       on_dispatch: called after every dispatch; what it raises ends the training.
       num_epochs: train so many at most, a multiple of the cohort's epochs of a dispatch; learning
         rates follow the schedule to `max_epochs`, all the same.
@@ -129,6 +135,9 @@ def fit(
     progress = restore(jax.eval_shape(loaded.init))
     if progress is None:
         progress = Progress(loaded.init(), np.arange(len(cohort.trials)), None, [], 0.0)
+    else:  # a copy: the state's memory is used again by the next dispatch
+        on_device = jax.device_put(progress.state, loaded.device, may_alias=False)
+        progress = progress._replace(state=on_device)
     begun -= progress.seconds
     for after in _dispatches(cohort, data, loaded, progress, begun, num_epochs):
         progress = after
@@ -152,7 +161,7 @@ def _dispatches(
         if len(places_Q) == num_trials:
             return cohort, loaded.arrays
         smaller = cohort.with_trials([cohort.trials[p] for p in places_Q])
-        return smaller, make_trial_arrays(smaller, data, loaded.feed.scaling)
+        return smaller, make_trial_arrays(smaller, data, loaded.feed.scaling, loaded.device)
 
     def rows_of(trained: Cohort, epoch: int) -> np.ndarray:
         epochs = range(epoch, epoch + cohort.epochs_per_dispatch)

@@ -9,7 +9,13 @@ from typing import TYPE_CHECKING
 
 from absl import flags
 
-from jaxrank.commands.flags import MODEL_HELP, define_strings, define_workers, refuse_empty
+from jaxrank.commands.flags import (
+    DECODERS,
+    MODEL_HELP,
+    define_strings,
+    define_workers,
+    refuse_empty,
+)
 from jaxrank.commands.streams import announce, printing, warn
 from jaxrank.commands.terminal import log_console, make_console, print_json, prints_json
 from jaxrank.errors import UserError
@@ -68,7 +74,7 @@ def define(values: flags.FlagValues, words: list[str]) -> None:
         flag_values=values,
     )
     flags.DEFINE_float("gap_seconds", 10.0, "the longest pause inside a burst", flag_values=values)
-    define_workers(values)
+    define_workers(values, DECODERS)
     flags.mark_flags_as_mutual_exclusive(["model", "baseline"], flag_values=values)
     flags.register_validator(
         "gap_seconds", lambda seconds: seconds > 0, "must be above 0", flag_values=values

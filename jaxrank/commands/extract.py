@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from absl import flags
 
-from jaxrank.commands.flags import define_workers, refuse_empty
+from jaxrank.commands.flags import DECODERS, define_workers, refuse_empty
 from jaxrank.commands.streams import announce, printing, warn
 from jaxrank.commands.terminal import log_console, make_console
 from jaxrank.errors import UserError, did_you_mean
@@ -42,7 +42,7 @@ def define(values: flags.FlagValues, words: list[str]) -> None:
             else:
                 flags.DEFINE_string(o.name, o.default, o.help, flag_values=values)
     flags.DEFINE_enum("device", "cpu", ["cpu", "cuda"], "of the networks", flag_values=values)
-    define_workers(values)
+    define_workers(values, DECODERS)
     flags.DEFINE_boolean("strict", False, "an unreadable photo is an error", flag_values=values)
     flags.DEFINE_float(
         "gap_seconds", 10.0, "--series=time: the longest pause inside a series", flag_values=values

@@ -71,11 +71,19 @@ def define_audit_seconds(values: flags.FlagValues) -> None:
     )
 
 
-def define_workers(values: flags.FlagValues) -> None:
+DECODERS = "processes that decode photos (default: one a core, fewer where memory is short)"
+TRAINERS = "devices that train at the same time (default: all; of a CPU, each core is a device)"
+
+
+def define_workers(values: flags.FlagValues, meaning: str) -> None:
+    """Args:
+    values: where the flag is defined.
+    meaning: DECODERS or TRAINERS.
+    """
     flags.DEFINE_integer(
         "workers",
         None,
-        "processes that decode photos (default: one a core, fewer where memory is short)",
+        meaning,
         lower_bound=1,
         upper_bound=256,
         flag_values=values,

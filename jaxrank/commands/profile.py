@@ -22,8 +22,9 @@ def define(values: flags.FlagValues, words: list[str]) -> None:
 
 
 def run(values: flags.FlagValues, config: None) -> int:
-    """Measures what this machine does, in half a minute, and writes it to a file with which
-    'search --device_profile=FILE' plans. Nothing else should run meanwhile."""
+    """Measures what each device of this machine does while all are busy, in half a minute, and
+    writes it to a file with which 'search --device_profile=FILE' plans. Nothing else should run
+    meanwhile."""
     del config
     if not values.device_profile:
         raise UserError("--device_profile is missing: name the file to write")
@@ -36,9 +37,11 @@ def run(values: flags.FlagValues, config: None) -> int:
         reason = "is there already" if is_there else "its folder does not exist"
         raise UserError(f"--device_profile={path}: {reason}; name a new file")
 
+    from jaxrank import devices
     from jaxrank.reporting.fitted_table import show_lines
     from jaxrank.runner import device_profile
 
+    devices.show_cores_as_devices()
     console = make_console(values)
 
     profile, timings = device_profile.profile_device()

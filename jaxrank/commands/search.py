@@ -9,10 +9,12 @@ from absl import flags
 from ml_collections import ConfigDict
 
 from jaxrank.commands.flags import (
+    TRAINERS,
     define_audit_seconds,
     define_options,
     define_strings,
     define_value,
+    define_workers,
     refuse_empty,
 )
 from jaxrank.commands.streams import printing, warn
@@ -94,6 +96,7 @@ def define_training(values: flags.FlagValues) -> None:
     }  # fmt: skip
     define_strings(values, text)
     define_options(values, [name for name in FLAGS if name not in SPACE_OPTIONS])
+    define_workers(values, TRAINERS)
     flags.DEFINE_float(
         "save_budget",
         SAVE_BUDGET,
@@ -248,12 +251,17 @@ def run_search(
         return f"interrupted, nothing is lost; resume with 'search --resume --workdir={folder}'"
 
     with signals.signals_end_at_once(describe_end):
+        from jaxrank import devices
+        from jaxrank.runner.device_profile import read_device_profile
         from jaxrank.runner.resume import find_workdir, has_plan
         from jaxrank.runner.search import search
         from jaxrank.training import compilation_cache
 
         if reason := compilation_cache.keep_compiled_programs():
             warn(f"jaxrank: {reason}")
+        devices.show_cores_as_devices(values.workers)
+        if values.device_profile is not None:  # only now: it asks JAX for the kind of device
+            given["device_profile"] = read_device_profile(values.device_profile)
         set_verbosity_of_libraries(values)
         console = make_console(values)
         if values.dry_run:
@@ -267,6 +275,7 @@ def run_search(
             save_budget=values.save_budget,
             audit=values.audit,
             audit_seconds=values.audit_seconds,
+            workers=values.workers,
             catch_signals=True,
             console=log_console(values),
         )
@@ -322,10 +331,6 @@ def options_given(values: flags.FlagValues, config: Config) -> dict[str, Any]:
     refuse_empty(values, ("pairs", "features", "series", "init_from"))
     if config.file is not None:
         given["config"] = config.values
-    if values.device_profile is not None:
-        from jaxrank.runner.device_profile import read_device_profile
-
-        given["device_profile"] = read_device_profile(values.device_profile)
     if values.only_folds is not None:
         if not all(re.fullmatch("[0-9]{1,9}", word.strip()) for word in values.only_folds):
             raise UserError(f"--only_folds={','.join(values.only_folds)}: not whole numbers")

@@ -70,6 +70,14 @@ def metrics_of(trial: Trial, *, epochs_run: int, seconds: float) -> TrialMetrics
     )
 
 
+# Why a trial has no numbers, with what its device said.
+NO_MEMORY = (
+    "does not fit in memory ({}); make mlp_hidden_dims or batch_size smaller, or use "
+    "--retry_failed where more memory is free"
+)
+DEVICE_FAILED = "its device failed twice ({}); --retry_failed trains it again"
+
+
 class TrialResult(NamedTuple):
     """What is kept of a trained trial.
 
@@ -97,13 +105,10 @@ def no_history() -> pd.DataFrame:
     )
 
 
-def out_of_memory(trial: Trial, reason: str, num_photos: int) -> TrialResult:
-    """The result of a trial that does not fit in memory even alone."""
+def failed(trial: Trial, error: str, num_photos: int) -> TrialResult:
+    """The result of a trial that could not be trained."""
     metrics = dataclasses.replace(
-        metrics_of(trial, epochs_run=0, seconds=0.0),
-        status=FAILED,
-        error=f"does not fit in memory ({reason}); make mlp_hidden_dims or batch_size smaller, "
-        "or use --retry_failed where more memory is free",
+        metrics_of(trial, epochs_run=0, seconds=0.0), status=FAILED, error=error
     )
     return TrialResult(trial, metrics, no_history(), np.full(num_photos, np.nan, np.float32), None)
 

@@ -86,6 +86,17 @@ class Cohort(NamedTuple):
         return {"program_key": {name: getattr(self.program_key, name) for name in names}} | shapes
 
     @property
+    def columns(self) -> tuple:
+        """What of the features it reads, and how they are scaled."""
+        key = self.program_key
+        return key.blocks, key.l2_blocks, key.input_scaling, key.init_from
+
+    @property
+    def compiled_as(self) -> tuple:
+        """What is equal where two cohorts share their compiled programs."""
+        return len(self.trials), self._replace(trials=(), data_bytes=0)
+
+    @property
     def _state_bytes(self) -> int:
         return costs.state_bytes(
             self.input_dim, self.program_key.mlp_hidden_dims, self.program_key.optimizer
@@ -159,9 +170,14 @@ class Cohort(NamedTuple):
         return self.profile.seconds(self.epoch_work)
 
     @property
+    def training_seconds(self) -> float:
+        """Predicted, if no trial stops early, without compiling."""
+        return self.max_epochs * self.epoch_seconds
+
+    @property
     def seconds(self) -> float:
         """Predicted, if no trial stops early and nothing is compiled yet."""
-        return self.profile.compile_seconds + self.max_epochs * self.epoch_seconds
+        return self.profile.compile_seconds + self.training_seconds
 
     def compacted_size(self, num_running: int, epochs_left: int) -> int:
         """How many trials to keep when so many still run: a power of two, or as many as now.

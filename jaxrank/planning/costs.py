@@ -7,7 +7,6 @@ matrix products, its memory traffic and the overhead of its steps, one after the
 
 import dataclasses
 import itertools
-import os
 from typing import NamedTuple
 
 from jaxrank import devices
@@ -30,7 +29,7 @@ class Work(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class DeviceProfile:
-    """What a machine does, and where these numbers are from.
+    """What one device does, and where these numbers are from.
 
     A plan depends on them, so they are a part of a search's identity and are never measured in
     passing: they are built in, or read from the file of the command `profile`.
@@ -52,17 +51,16 @@ class DeviceProfile:
 
 
 def built_in_profile() -> DeviceProfile:
-    """The profile of this kind of device, for a plan without a measured one.
+    """The profile of one device of this kind, for a plan without a measured one.
 
-    Those of CPUs are rough, after two cores of an AMD EPYC, shared out to each core; those of
+    Those of a CPU are of one core, half of what two cores of an AMD EPYC do: rough, and never
+    multiplied by the cores of a machine, so that a plan is the same on any number of them. Those of
     accelerators are guesses that no run has confirmed. On a CPU trials run one after the other:
     the matrix products of a single trial keep it busy, and XLA's plain products are faster than
     its batched ones (docs/benchmarks.md).
     """
-    platform = devices.platform()
-    cores = os.cpu_count() or 1
-    if platform == "cpu":
-        return DeviceProfile("built in, for CPUs", 83e9 * cores, 64e9 * cores, 23e-6, 2.2, False)
+    if devices.platform() == "cpu":
+        return DeviceProfile("built in, for a core of a CPU", 83e9, 64e9, 23e-6, 2.2, False)
     return DeviceProfile("built in, a guess", 30e12, 2e12, 150e-6, 10.0, True)
 
 

@@ -1,7 +1,8 @@
 """From experiments to trials, and from trials to cohorts that one program trains.
 
-A plan is a pure function of the experiments, the data's shape, the memory limit and the profile of
-the machine (costs.py), which are built in or read from a file: never of the hour.
+A plan is a pure function of the experiments, the data's shape and the profile of one device
+(costs.py), which is built in or read from a file: never of the hour, nor of how many devices there
+are. The memory of a machine has a say only where a cohort would not fit alone.
 """
 
 import dataclasses
@@ -24,6 +25,9 @@ from jaxrank.scaling import normal_score_columns
 # Ctrl-C, and a cohort that stops in the middle of it.
 _DISPATCH_SECONDS = 0.1
 _MOST_EPOCHS = 8
+# Of a larger group several cohorts are made, which several devices can train. Much longer than a
+# compilation, which each of them may need; and short enough for many devices to end together.
+_COHORT_SECONDS = 20.0
 
 # The sampler whose batches are not of near-equal size.
 SERIES_AWARE = "series_aware"
@@ -129,15 +133,14 @@ def make_cohorts(
     memory_limit: int,
     profile: DeviceProfile | None = None,
 ) -> list[Cohort]:
-    """Groups trials by their static shapes, in order of first appearance; pads narrow groups into
-    wider ones where that pays; and cuts a group that would not fit in memory into near-equal
-    cohorts.
+    """Groups trials by their static shapes; pads narrow groups into wider ones where that pays; and
+    cuts groups into near-equal cohorts of about _COHORT_SECONDS, the longest first.
 
     Args:
       trials: whose blocks all stand in the dataset.
       data: the aligned pairs.
-      memory_limit: bytes that one cohort may take.
-      profile: of the machine; by default those that are built in.
+      memory_limit: bytes that one cohort may take, for which it is cut smaller.
+      profile: of one device; by default the built-in one.
 
     Raises:
       UserError: one trial alone is over the limit.
@@ -161,11 +164,25 @@ def make_cohorts(
                 f"{needed / 2**30:,.1f} GiB, but {memory_limit / 2**30:,.1f} GiB may be used; make "
                 "mlp_hidden_dims or batch_size smaller, or --memory_fraction larger"
             )
-        # Ceil divisions: the fewest cohorts that fit, of near-equal size.
-        num_cohorts = -(-len(whole.trials) // (room // whole.trial_bytes))
-        for chunk in np.array_split(np.arange(len(whole.trials)), num_cohorts):
+        most = room // whole.trial_bytes
+        for chunk in np.array_split(np.arange(len(whole.trials)), _num_cohorts(whole, most)):
             cohorts.append(whole.with_trials([whole.trials[i] for i in chunk]))
-    return cohorts
+    return sorted(cohorts, key=lambda cohort: -cohort.seconds)  # in this order where they tie
+
+
+def _num_cohorts(whole: Cohort, most_trials: int) -> int:
+    """How many cohorts to make of a group: as its length says, and more where they would not fit
+    in memory.
+
+    Up to twice as many where all are of one size then, and so share a compiled program.
+    """
+    num_trials = len(whole.trials)
+    by_length = min(num_trials, round(whole.training_seconds / _COHORT_SECONDS))
+    fewest = max(1, by_length, -(-num_trials // most_trials))
+    if fewest == 1:
+        return 1
+    equal = (n for n in range(fewest, min(2 * fewest, num_trials + 1)) if num_trials % n == 0)
+    return next(equal, fewest)
 
 
 def _padded_together(
@@ -194,7 +211,7 @@ def _padded_together(
             both = sorted([*wide.trials, *narrow.trials], key=lambda trial: place[trial.key])
             together = _shaped(wide, both, dims)
             pays = together.seconds < wide.seconds + narrow.seconds
-            if pays and together.memory_bytes <= memory_limit:
+            if pays and together.with_trials(both[:1]).memory_bytes <= memory_limit:
                 wide = together
             else:
                 merged.append(wide)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from io import TextIOWrapper
 from pathlib import Path
+from typing import NamedTuple
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -14,12 +15,22 @@ from jaxrank.io import atomic, notebook
 from jaxrank.io.printable import printable
 from jaxrank.planning.cohort import Cohort
 from jaxrank.reporting.fitted_table import show_lines
-from jaxrank.training import state
 
 # The time between two states of the bar in a notebook.
 _NOTEBOOK_SECONDS = 0.5
 
+# Cohorts that the bar names while several are trained.
+_NAMED = 4
+
 log = logging.getLogger("jaxrank")
+
+
+class _Shown(NamedTuple):
+    """A cohort that is being trained, after its last dispatch."""
+
+    cohort: Cohort
+    epochs: int
+    num_running: int
 
 
 class _ConsoleHandler(logging.Handler):
@@ -76,9 +87,10 @@ def logging_to(path: Path, console: Console | None) -> Iterator[None]:
 @contextmanager
 def progress_bar(
     cohorts: Sequence[Cohort], console: Console | None
-) -> Iterator[Callable[[Cohort, state.Progress], None]]:
+) -> Iterator[Callable[[int, Cohort, int, int], None]]:
     """A bar over all cohorts, measured in predicted seconds; yields what is called after every
-    dispatch. A cohort that stops early jumps to its end.
+    dispatch of a cohort, with its number, its epochs that are done and its trials that still run. A
+    cohort that stops early jumps to its end.
 
     In a notebook the same bar is an output of the cell. rich's own display there would need
     ipywidgets.
@@ -100,19 +112,17 @@ def progress_bar(
     show_again = notebook.show_changing(bar) if in_notebook else lambda: None
     shown_at = time.monotonic()
     behind = 0.0  # the seconds of the cohorts that have ended
+    running: dict[int, _Shown] = {}
 
-    def show(cohort: Cohort, progress: state.Progress) -> None:
+    def show(number: int, cohort: Cohort, epochs: int, num_running: int) -> None:
         nonlocal behind, shown_at
-        done, running = len(progress.history), progress.num_running
-        share = done / cohort.max_epochs if running else 1.0
-        bar.update(
-            task,
-            completed=behind + share * cohort.seconds,
-            description=f"{cohort.label}: epoch {done}, {running} trials running",
-        )
-        if not running:
+        running[number] = _Shown(cohort, epochs, num_running)
+        if not num_running:
+            del running[number]
             behind += cohort.seconds
-        if not running or time.monotonic() > shown_at + _NOTEBOOK_SECONDS:
+        begun = sum(s.epochs / s.cohort.max_epochs * s.cohort.seconds for s in running.values())
+        bar.update(task, completed=behind + begun, description=_description(list(running.values())))
+        if not num_running or time.monotonic() > shown_at + _NOTEBOOK_SECONDS:
             shown_at = time.monotonic()
             show_again()
 
@@ -120,3 +130,13 @@ def progress_bar(
         yield show
     bar.update(task, description="")
     show_again()
+
+
+def _description(running: Sequence[_Shown]) -> str:
+    """What is being trained: one cohort with all that is known of it, several by name."""
+    if len(running) == 1:
+        (one,) = running
+        return f"{one.cohort.label}: epoch {one.epochs}, {one.num_running} trials running"
+    names = [f"{one.cohort.trials[0].experiment.name} {one.epochs}" for one in running[:_NAMED]]
+    more = len(running) - _NAMED
+    return ", ".join(names) + (f" and {more} more" if more > 0 else "")

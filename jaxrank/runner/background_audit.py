@@ -110,6 +110,11 @@ class Auditor:
         for line in found.banner():
             log.warning(line)
 
+    def is_done(self) -> bool:
+        """Whether `beside` returns at once."""
+        self.begin()
+        return self._future is None or self._future.done()
+
     def beside(
         self, prepared: Prepared, stop_signal: Callable[[], int | None] = lambda: None
     ) -> Prepared:

@@ -28,9 +28,9 @@ from jaxrank.io import tables
 from jaxrank.planning import planner
 from jaxrank.planning.trials import Trial
 from jaxrank.runner import trial_archive
+from jaxrank.runner.final_training import checkpoints_of
 from jaxrank.runner.prepare import Prepared
 from jaxrank.runner.splitting import aside_pairs
-from jaxrank.training import state
 from jaxrank.training.checkpointing import Saver
 
 CONFIRMATION_CSV = "confirmation.csv"
@@ -127,18 +127,13 @@ def _train(
     for place, cohort in enumerate(cohorts):
         number = _NUMBER - place
 
-        def save(progress: state.Progress, number: int = number) -> None:
-            saver.save_if_due(number, progress)
-
-        def restore(shapes: state.TrainState, number: int = number) -> state.Progress | None:
-            return saver.restore(number, shapes)
-
+        save, restore = checkpoints_of(saver, number)
         fitted = train.fit(
             cohort, data, start=prepared.initial_weights, restore=restore, on_dispatch=save
         )
-        saver.close()
         for result in evaluate_cohort(cohort, fitted, evaluator):
             results[result.trial.key] = result._replace(weights=None)
+    saver.wait()
     for place in range(len(cohorts)):
         saver.drop(_NUMBER - place)
     return [results[trial.key] for trial in trials]

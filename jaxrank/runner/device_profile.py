@@ -1,15 +1,16 @@
-"""Device profiles: the rates of a machine, measured on small cohorts, and the file they are in."""
+"""Device profiles: the rates of a device, measured on small cohorts, and the file they are in."""
 
 import dataclasses
 import datetime
 import json
 import math
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from scipy.optimize import nnls
 
@@ -22,6 +23,7 @@ from jaxrank.experiments.hyperparameters import Experiment, read_experiments
 from jaxrank.io import atomic
 from jaxrank.io.documents import read_json
 from jaxrank.planning import costs, planner
+from jaxrank.planning.cohort import Cohort
 from jaxrank.planning.costs import DeviceProfile, Work
 from jaxrank.planning.trials import make_trials
 from jaxrank.training import epoch
@@ -69,27 +71,46 @@ def profile_device() -> tuple[DeviceProfile, list[Timing]]:
 
 
 def _time(experiment: Experiment, num_trials: int, data: SplitDataset) -> Timing:
+    """Times a cohort on every device at once: a worker of a search has busy neighbours."""
     trials = make_trials([experiment], [0], 0, num_trials)
-    (cohort,) = planner.make_cohorts(trials, data, memory_limit=2**62)
-    cohort = cohort._replace(epochs_per_dispatch=1)
-    begun = time.perf_counter()
-    static, arrays, feed, init = train.compile_cohort(cohort, data)
-    compile_seconds = time.perf_counter() - begun
-    rows = jnp.asarray(cohort_rows(cohort, data, 0)[:, None])
-    state, seconds = init(), []
-    for _ in range(1 + _EPOCHS):
-        begun = time.perf_counter()
-        state, _ = jax.block_until_ready(
-            epoch.cohort_epochs(static, feed.data, arrays, state, rows)
-        )
-        seconds.append(time.perf_counter() - begun)
+    cohort = planner.make_cohort(
+        trials,
+        data.dataset,
+        planner.measure_folds(data),
+        costs.built_in_profile(),
+        experiment.mlp_hidden_dims,
+        epochs_per_dispatch=1,
+    )
+    using = devices.workers()
+    together = threading.Barrier(len(using))
+    with ThreadPoolExecutor(len(using)) as pool:
+        times = list(pool.map(lambda one: _time_on(one, cohort, data, together), using))
     shape = f"{cohort.input_dim} inputs, hidden {experiment.hidden_dims_text}"
     return Timing(
         f"{shape}, {num_trials} trials, {experiment.batch_size} pairs a batch",
         cohort.epoch_work,
-        float(np.median(seconds[1:])),
-        compile_seconds,
+        float(np.median([epoch_seconds for epoch_seconds, _ in times])),
+        float(np.median([compile_seconds for _, compile_seconds in times])),
     )
+
+
+def _time_on(
+    device: jax.Device, cohort: Cohort, data: SplitDataset, together: threading.Barrier
+) -> tuple[float, float]:
+    """Seconds of an epoch and of compiling, on one device."""
+    begun = time.perf_counter()
+    loaded = train.compile_cohort(cohort, data, device=device)
+    compile_seconds = time.perf_counter() - begun
+    rows = jax.device_put(cohort_rows(cohort, data, 0)[:, None], device)
+    state, seconds = loaded.init(), []
+    for _ in range(1 + _EPOCHS):
+        together.wait()
+        begun = time.perf_counter()
+        state, _ = jax.block_until_ready(
+            epoch.cohort_epochs(loaded.static, loaded.feed.data, loaded.arrays, state, rows)
+        )
+        seconds.append(time.perf_counter() - begun)
+    return float(np.median(seconds[1:])), compile_seconds
 
 
 def fit_profile(timings: list[Timing]) -> DeviceProfile:

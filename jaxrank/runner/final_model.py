@@ -84,9 +84,7 @@ def write_final(
     if prepared.launch["split"] == splits.PRETRAIN and prepared.split_data.num_folds > 1:
         return ["No final model: models of --split=pretrain are there to begin from."]
     if mine:
-        trained = train_experiment(
-            folder, prepared, mine, evaluator, data_and_splits, saver.of(data_and_splits)
-        )
+        trained = train_experiment(folder, prepared, mine, evaluator, data_and_splits, saver)
         if trained is None:
             return [f"No final model: {name}, trained on all series, gave no finite numbers."]
     else:

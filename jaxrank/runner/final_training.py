@@ -4,7 +4,8 @@ import dataclasses
 import hashlib
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import NamedTuple
 
@@ -31,6 +32,7 @@ from jaxrank.runner.options import ALL_SERIES
 from jaxrank.runner.prepare import Prepared
 from jaxrank.runner.splitting import aside_pairs
 from jaxrank.training import state
+from jaxrank.training.checkpoint import num_bytes, pack, unpack
 from jaxrank.training.checkpointing import Saver
 from jaxrank.training.state import InitialWeights
 
@@ -124,7 +126,8 @@ def train_experiment(
             counted(num_epochs, "epoch"),
             ", ".join(map(str, seeds)),
         )
-        members = _train(trials, usable, prepared, num_epochs, saver.of(key))
+        with closing(saver.of(key)) as own:
+            members = _train(trials, usable, prepared, num_epochs, own)
         with saver.finishing(_NUMBER):
             trial_archive.write_results(folder, _NUMBER, members, key)
     members = [result for result in members if np.isfinite(result.scores_N).all()]
@@ -185,12 +188,7 @@ def _train(
         )
         number = _NUMBER - place
 
-        def save(progress: state.Progress, number: int = number) -> None:
-            saver.save_if_due(number, progress)
-
-        def restore(shapes: train.TrainState, number: int = number) -> state.Progress | None:
-            return saver.restore(number, shapes)
-
+        save, restore = checkpoints_of(saver, number)
         fitted = train.fit(
             cohort,
             usable,
@@ -199,11 +197,28 @@ def _train(
             on_dispatch=save,
             num_epochs=num_epochs,
         )
-        saver.close()
         results += _members(cohort, fitted, num_epochs)
+    saver.wait()
     for place in range(len(results)):
         saver.drop(_NUMBER - place)
     return results
+
+
+def checkpoints_of(
+    saver: Saver, number: int
+) -> tuple[Callable[[state.Progress], None], Callable[[train.TrainState], state.Progress | None]]:
+    """What saves and restores a cohort that is trained by itself."""
+
+    def save(progress: state.Progress) -> None:
+        saver.check()
+        if saver.claim(number, num_bytes(progress)):
+            saver.begin_save(number, pack(progress))
+
+    def restore(shapes: train.TrainState) -> state.Progress | None:
+        checkpoint = saver.restore(number)
+        return None if checkpoint is None else unpack(checkpoint, shapes)
+
+    return save, restore
 
 
 def _largest_divisor(number: int, most: int) -> int:

@@ -9,7 +9,7 @@ import dataclasses
 import hashlib
 import importlib.metadata
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -325,9 +325,10 @@ def _other_search(record: Manifest, prepared: Prepared, extend: bool) -> Iterato
             yield f"it has no fold {fold} and seed {seed} of '{name}' (--extend adds them)"
     if now.launch["device_profile"] != record.launch["device_profile"]:
         yield "it was planned with another --device_profile"
-    for cohort in record.cohorts:
-        if _as_json(cohort_of(cohort, prepared).program) != cohort.program:
-            yield f"the plan of its cohort {cohort.number} is another one"
+    cohorts = cohorts_of(record.cohorts, prepared)
+    for planned in record.cohorts:
+        if _as_json(cohorts[planned.number].program) != planned.program:
+            yield f"the plan of its cohort {planned.number} is another one"
 
 
 def _other_machine(record: Manifest, now: Manifest) -> Iterator[str]:
@@ -341,14 +342,19 @@ def _other_machine(record: Manifest, now: Manifest) -> Iterator[str]:
         yield f"it was begun on '{record.device}', and this is '{now.device}'"
 
 
-def cohort_of(planned: PlannedCohort, prepared: Prepared) -> Cohort:
-    """The cohort as it is trained: what the plan has chosen is read from the record."""
+def cohorts_of(planned: Iterable[PlannedCohort], prepared: Prepared) -> dict[int, Cohort]:
+    """The cohorts as they are trained, by number: what the plan has chosen is read from the
+    record."""
     trials = {trial.key: trial for trial in prepared.trials}
-    return make_cohort(
-        [trials[key] for key in planned.trials],
-        prepared.dataset,
-        measure_folds(prepared.split_data),
-        prepared.profile,
-        tuple(planned.program["program_key"]["mlp_hidden_dims"]),
-        planned.program["epochs_per_dispatch"],
-    )
+    folds = measure_folds(prepared.split_data)
+    return {
+        one.number: make_cohort(
+            [trials[key] for key in one.trials],
+            prepared.dataset,
+            folds,
+            prepared.profile,
+            tuple(one.program["program_key"]["mlp_hidden_dims"]),
+            one.program["epochs_per_dispatch"],
+        )
+        for one in planned
+    }

@@ -432,3 +432,15 @@ def describe(prepared: Prepared) -> list[str]:
         f"{trials} trials in {len(prepared.cohorts)} cohorts on {devices.kind()}, "
         f"{os.cpu_count()} cores; {size:,.0f} MiB of features",
     ]
+
+
+def describe_workers(wanted: int | None) -> str:
+    """How many devices train, and why not as many as were asked for."""
+    number = len(devices.workers(wanted))
+    line = f"{number} workers" if number > 1 else "1 worker"
+    if wanted is None or wanted <= number:
+        return line
+    return (
+        f"{line}, not {wanted}: JAX has no more devices (of a CPU, set jax_num_cpu_devices before "
+        "JAX begins to run)"
+    )

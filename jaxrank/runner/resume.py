@@ -20,7 +20,7 @@ from jaxrank.runner.manifest import (
     PlannedCohort,
     check_machine,
     check_same,
-    cohort_of,
+    cohorts_of,
     extended_manifest,
     new_manifest,
     read_manifest,
@@ -70,7 +70,7 @@ class Workspace(NamedTuple):
 
     @property
     def waiting_cohorts(self) -> list[Cohort]:
-        return [cohort_of(planned, self.prepared) for planned in self.waiting]
+        return list(cohorts_of(self.waiting, self.prepared).values())
 
     @property
     def results(self) -> dict[TrialKey, TrialResult]:

@@ -1,34 +1,36 @@
-"""Trains the cohorts of a launch that wait: the next ones load meanwhile, files of the last are
-written."""
+"""Trains the waiting cohorts of a launch on the workers of an engine.
+
+A worker gets the longest cohort that waits. Which cohorts there are is in plan.json, and does not
+depend on the workers: short memory means fewer at a time, never smaller ones.
+"""
 
 import dataclasses
-import functools
 import logging
-from collections.abc import Callable, Iterable
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
+from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
-import jax
 from rich.console import Console
 
-from jaxrank import train
+from jaxrank import devices
 from jaxrank.errors import Stopped
 from jaxrank.evaluation import trial_results
-from jaxrank.evaluation.evaluator import Evaluator, evaluate_cohort
-from jaxrank.evaluation.trial_results import TrialResult
+from jaxrank.evaluation.evaluator import Evaluator
+from jaxrank.planning.assignment import Assignment
 from jaxrank.planning.cohort import Cohort
 from jaxrank.reporting.progress import progress_bar
-from jaxrank.runner import experiment_output, trial_archive
 from jaxrank.runner.background_audit import Auditor
-from jaxrank.runner.manifest import PlannedCohort, cohort_of, write_manifest
-from jaxrank.runner.prefetch import Prefetcher
-from jaxrank.runner.prepare import Prepared
+from jaxrank.runner.engines import interface
+from jaxrank.runner.engines.interface import Engine, Event, Job, SharedData
+from jaxrank.runner.engines.local import LocalEngine
+from jaxrank.runner.finishing import Finisher
+from jaxrank.runner.manifest import cohorts_of, write_manifest
 from jaxrank.runner.resume import Workspace
-from jaxrank.training import state
 from jaxrank.training.checkpointing import Saver
+from jaxrank.training.state import FitResult
 
-_OUT_OF_MEMORY = (jax.errors.JaxRuntimeError, MemoryError)
+# Seconds between two looks at signals, disk errors and the audit.
+_ASK_EVERY = 0.1
 
 log = logging.getLogger("jaxrank")
 
@@ -41,203 +43,199 @@ def train_all(
     saver: Saver,
     console: Console | None,
     stop_signal: Callable[[], int | None],
+    num_workers: int | None = None,
 ) -> Workspace:
     """Trains the waiting cohorts; returns the plan with their results.
 
-    While one trains, the next ones are compiled, and the files of the last one are written. An
-    experiment's folder is written when its last trial is done.
+    Meanwhile the results of finished ones are written, and an experiment's folder when its last
+    trial is done.
 
     Raises:
       Stopped: a signal came; all that was done is saved.
     """
-    if ready.finished:  # a stopped run may not have written their folders
-        ready = ready._replace(prepared=auditor.beside(ready.prepared, stop_signal))
-        names = dict.fromkeys(trial.experiment.name for trial in ready.prepared.trials)
-        _write_experiments(folder, ready, evaluator, names, stop_signal)
+    prepared = ready.prepared
+    data = SharedData(prepared.split_data, prepared.trained_folds, prepared.initial_weights)
+    cohorts = cohorts_of(ready.waiting, prepared)
     with (
-        progress_bar(ready.waiting_cohorts, console) as show,
-        Prefetcher(ready.prepared) as prefetcher,
-        ThreadPoolExecutor(1, thread_name_prefix="finish") as finisher,
+        progress_bar(list(cohorts.values()), console) as show,
+        Finisher(folder, evaluator, saver, stop_signal, ready.finished) as finisher,
+        LocalEngine(data, saver.claim, devices.workers(num_workers)) as engine,
     ):
+        limit = devices.memory_limit(prepared.launch["memory_fraction"])
         scheduler = _Scheduler(
             folder=folder,
             ready=ready,
-            evaluator=evaluator,
             auditor=auditor,
             saver=saver,
-            prefetcher=prefetcher,
+            engine=engine,
             finisher=finisher,
             show=show,
             stop_signal=stop_signal,
+            assignment=Assignment([worker.memory for worker in engine.workers], limit),
+            waiting=cohorts,
         )
         return scheduler.run()
 
 
+class _Failure(NamedTuple):
+    """A device that failed while it trained a cohort."""
+
+    worker: int
+    reason: str
+
+
 @dataclasses.dataclass(kw_only=True)
 class _Scheduler:
-    """The cohorts of a search, one after the other.
+    """The cohorts of a search, on their way through the workers.
 
     Attributes:
-      ready: the plan, with the results so far.
-      finishing: number and results of the cohort whose files are being written.
+      ready: the plan.
+      waiting: the cohorts that no worker has, by number, in the order of the plan.
+      failures: of the cohorts whose device has failed once.
+      unwritten: experiments whose folders may have to be written.
     """
 
     folder: Path
     ready: Workspace
-    evaluator: Evaluator
     auditor: Auditor
     saver: Saver
-    prefetcher: Prefetcher
-    finisher: ThreadPoolExecutor
-    show: Callable[[Cohort, state.Progress], None]
+    engine: Engine
+    finisher: Finisher
+    show: Callable[[int, Cohort, int, int], None]
     stop_signal: Callable[[], int | None]
-    finishing: tuple[int, Future[list[TrialResult]]] | None = None
+    assignment: Assignment
+    waiting: dict[int, Cohort]
+    failures: dict[int, _Failure] = dataclasses.field(default_factory=dict)
+    unwritten: set[str] = dataclasses.field(default_factory=set)
 
     def run(self) -> Workspace:
-        prepared, waiting = self.ready.prepared, self.ready.waiting
-        while waiting:
+        if self.ready.finished:  # a stopped run may not have written their folders
+            self.unwritten = {trial.experiment.name for trial in self.ready.prepared.trials}
+        while self.waiting or self.assignment.running:
             self._stop_if_asked()
-            number, cohort = waiting[0].number, cohort_of(waiting[0], prepared)
-            self.prefetcher.begin(waiting)
-            fitted = _fit(
-                number,
-                cohort,
-                prepared,
-                self.prefetcher,
-                functools.partial(self.saver.restore, number),
-                functools.partial(self._after_dispatch, number, cohort),
-            )
-            self.saver.close()
-            if isinstance(fitted, str) and len(cohort.trials) > 1:
-                log.warning("cohort %d does not fit in memory and is halved: %s", number, fitted)
-                waiting = [*self._halve(number, cohort), *waiting[1:]]
-                continue
-            self._finish(number, cohort, fitted)
-            waiting = waiting[1:]
-        self._collect()
+            self._start_jobs()
+            event = self.engine.next_event(_ASK_EVERY)
+            if event is not None:
+                self._handle(event)
+            self._look_around()
+        self._write_folders()
+        self.ready = self.ready._replace(finished=self.finisher.wait())
         self._stop_if_asked()
         return self.ready
 
-    def _stop_if_asked(self) -> None:
-        if (signal_number := self.stop_signal()) is not None:
-            self._collect()
-            raise Stopped(self.folder, signal_number)
+    def _start_jobs(self) -> None:
+        """Gives idle workers what they should train, and what they should compile meanwhile."""
+        started = False
+        while (start := self.assignment.next_start(self.waiting)) is not None:
+            worker, number = start
+            cohort = self.waiting.pop(number)
+            checkpoint = self.saver.restore(number)
+            if checkpoint is not None:
+                log.info("cohort %d resumes after epoch %d", number, checkpoint.epoch)
+            self.assignment.begin(worker, number, cohort)
+            self.engine.start(worker, Job(number, cohort, checkpoint))
+            started = True
+        if started and self.engine.compiles_ahead:
+            ahead = self.assignment.ahead(self.waiting, self.engine.compiles_ahead)
+            for worker, numbers in ahead.items():
+                self.engine.expect(worker, [Job(n, self.waiting[n]) for n in numbers])
+        if started:
+            self.engine.keep([*self.assignment.running.values(), *self.waiting.values()])
 
-    def _after_dispatch(self, number: int, cohort: Cohort, progress: state.Progress) -> None:
-        self.show(cohort, progress)
-        self.auditor.begin()
+    def _look_around(self) -> None:
+        """What is looked at between events: errors of other threads, and the audit."""
+        self.finisher.check()
+        self.saver.check()
         self.auditor.tell()
-        if self.finishing is not None and self.finishing[1].done():
-            # A full disk is an error now, not when this cohort has ended.
-            self.finishing[1].result()
-        if self.stop_signal() is not None:
-            self.saver.save(number, progress)
-            log.info("stopped after epoch %d of cohort %d", len(progress.history), number)
-            log.info("%s", self.saver.account())
-            self._stop_if_asked()
-        self.saver.save_if_due(number, progress)
+        if self.unwritten and self.auditor.is_done():
+            self._write_folders()
 
-    def _halve(self, number: int, cohort: Cohort) -> list[PlannedCohort]:
-        """Cuts a cohort in two, in the plan and on disk; returns the halves."""
-        self.saver.drop(number)
-        known = {planned.number for planned in self.ready.record.cohorts}
-        self.ready = self.ready._replace(record=self.ready.record.with_halves(number, cohort))
-        write_manifest(self.folder, self.ready.record)
-        return [c for c in self.ready.record.cohorts if c.number not in known]
-
-    def _finish(self, number: int, cohort: Cohort, fitted: state.FitResult | str) -> None:
-        """Has the results of a cohort written, while the next one trains."""
-        # Its caveat comes before anything that is written of a cohort.
+    def _write_folders(self) -> None:
+        """Has the folders of experiments written. The audit's caveat is in all of them, so it is
+        waited for, unless a signal comes."""
         prepared = self.auditor.beside(self.ready.prepared, self.stop_signal)
         self.ready = self.ready._replace(prepared=prepared)
-        if isinstance(fitted, state.FitResult):
+        names, self.unwritten = self.unwritten, set()
+        known = dict.fromkeys(trial.experiment.name for trial in prepared.trials)
+        self.finisher.write(self.ready, [name for name in known if name in names])
+
+    def _handle(self, event: Event) -> None:
+        number, cohort = event.number, self.assignment.running[event.number]
+        if isinstance(event, interface.Reported):
+            self.auditor.begin()
+            self.show(number, cohort, event.epochs, event.num_running)
+            self.assignment.report(number, event.epochs / cohort.max_epochs)
+            if event.checkpoint is not None:
+                self.saver.begin_save(number, event.checkpoint)
+            return
+        worker = self.assignment.end(number)
+        if isinstance(event, interface.Crashed):
+            raise event.error
+        if isinstance(event, interface.Finished):
+            self._finish(number, cohort, event.fitted)
+            if (failure := self.failures.pop(number, None)) is not None:
+                name = self.engine.workers[failure.worker].name
+                log.warning(
+                    "%s is not used any more: another device trained cohort %d", name, number
+                )
+        elif isinstance(event, interface.OutOfMemory):
+            self._after_memory(number, cohort, event.reason)
+        elif isinstance(event, interface.DeviceFailed):
+            self._after_failure(number, cohort, _Failure(worker, event.reason))
+        elif event.checkpoint is not None:
+            self.saver.save(number, event.checkpoint)
+            log.info("stopped after epoch %d of cohort %d", event.checkpoint.epoch, number)
+
+    def _finish(self, number: int, cohort: Cohort, trained: FitResult | str) -> None:
+        if isinstance(trained, FitResult):
             last = max(planned.number for planned in self.ready.record.cohorts)
-            _log_cohort(number, last, cohort, fitted)
-        self._collect()
-        future = self.finisher.submit(
-            _finish_cohort,
-            self.folder,
-            self.ready,
-            number,
-            cohort,
-            fitted,
-            self.evaluator,
-            self.saver,
-            self.stop_signal,
-        )
-        self.finishing = number, future
+            _log_cohort(number, last, cohort, trained)
+        self.finisher.save(number, cohort, trained, self.ready.record.data_and_splits)
+        self.unwritten |= {trial.experiment.name for trial in cohort.trials}
 
-    def _collect(self) -> None:
-        """Waits for the results of the cohort whose files are being written."""
-        if self.finishing is not None:
-            number, future = self.finishing
-            self.ready = self.ready._replace(
-                finished=self.ready.finished | {number: future.result()}
-            )
+    def _after_memory(self, number: int, cohort: Cohort, reason: str) -> None:
+        """Halves a cohort, in the plan and on disk; of a single trial it is the result."""
+        if len(cohort.trials) == 1:
+            self._finish(number, cohort, trial_results.NO_MEMORY.format(reason))
+            return
+        log.warning("cohort %d does not fit in memory and is halved: %s", number, reason)
+        self.saver.drop(number)
+        record = self.ready.record.with_halves(number, cohort)
+        write_manifest(self.folder, record)
+        known = {planned.number for planned in self.ready.record.cohorts}
+        halves = [planned for planned in record.cohorts if planned.number not in known]
+        self.ready = self.ready._replace(record=record)
+        self.waiting = cohorts_of(halves, self.ready.prepared) | self.waiting
 
+    def _after_failure(self, number: int, cohort: Cohort, failure: _Failure) -> None:
+        """Has another device train a cohort; where that fails too, the cohort has failed, and not
+        the devices."""
+        self.saver.disclaim(number)
+        first = self.failures.pop(number, None)
+        if first is None:
+            self.failures[number] = failure
+            self.assignment.rest(failure.worker)
+            self.waiting = {number: cohort} | self.waiting
+            return
+        self.assignment.wake(first.worker)
+        self._finish(number, cohort, trial_results.DEVICE_FAILED.format(failure.reason))
 
-def _finish_cohort(
-    folder: Path,
-    ready: Workspace,
-    number: int,
-    cohort: Cohort,
-    fitted: state.FitResult | str,
-    evaluator: Evaluator,
-    saver: Saver,
-    stop_signal: Callable[[], int | None],
-) -> list[TrialResult]:
-    """Evaluates a trained cohort, or a trial that does not fit in memory, and writes its files;
-    after a signal only its results, of which the others can be made."""
-    if isinstance(fitted, state.FitResult):
-        results = evaluate_cohort(cohort, fitted, evaluator)
-    else:
-        results = [
-            trial_results.out_of_memory(cohort.trials[0], fitted, len(evaluator.dataset.photos))
-        ]
-    for result in results:
-        if not result.metrics.completed:
-            log.warning(
-                "failed: %s, fold %d, seed %d: %s",
-                *(*result.trial.key, result.metrics.error),
-            )
-    results = trial_results.keep_best_weights(results)
-    with saver.finishing(number):
-        trial_archive.write_results(folder, number, results, ready.record.data_and_splits)
-    ready = ready._replace(finished=ready.finished | {number: results})
-    with saver.paused():
-        names = {trial.experiment.name for trial in cohort.trials}
-        _write_experiments(folder, ready, evaluator, names, stop_signal)
-    return results
+    def _stop_if_asked(self) -> None:
+        """Upon a signal has all workers stop after their dispatch, and saves what they have."""
+        if (signal_number := self.stop_signal()) is None:
+            return
+        self.engine.stop()
+        while self.assignment.running:
+            event = self.engine.next_event(_ASK_EVERY)
+            if event is not None:
+                self._handle(event)
+        self.finisher.wait()
+        self.saver.wait()
+        log.info("%s", self.saver.account())
+        raise Stopped(self.folder, signal_number)
 
 
-def _fit(
-    number: int,
-    cohort: Cohort,
-    prepared: Prepared,
-    loader: Prefetcher,
-    restore: Callable[[train.TrainState], state.Progress | None],
-    on_dispatch: Callable[[state.Progress], None],
-) -> state.FitResult | str:
-    """The trained cohort, or what was said when it did not fit in memory."""
-    loaded = None
-    with suppress(*_OUT_OF_MEMORY):  # beside the cohort that trained then; now it is gone
-        loaded = loader.loaded(number)
-    try:
-        return train.fit(
-            cohort,
-            prepared.split_data,
-            loaded=loader.load(cohort) if loaded is None else loaded,
-            restore=restore,
-            on_dispatch=on_dispatch,
-        )
-    except _OUT_OF_MEMORY as error:
-        text = str(error) or "out of memory"
-        if isinstance(error, jax.errors.JaxRuntimeError) and "RESOURCE_EXHAUSTED" not in text:
-            raise
-        return text.splitlines()[0][:200]
-
-
-def _log_cohort(number: int, last: int, cohort: Cohort, fitted: state.FitResult) -> None:
+def _log_cohort(number: int, last: int, cohort: Cohort, fitted: FitResult) -> None:
     log.info(
         "cohort %d of %d (%s): %d trials, %d epochs of %d steps of up to %d pairs, %.1f s "
         "(predicted %.1f s)",
@@ -251,27 +249,3 @@ def _log_cohort(number: int, last: int, cohort: Cohort, fitted: state.FitResult)
         fitted.seconds,
         len(fitted.history.running) * cohort.epoch_seconds,
     )
-
-
-def _write_experiments(
-    folder: Path,
-    ready: Workspace,
-    evaluator: Evaluator,
-    names: Iterable[str],
-    stop_signal: Callable[[], int | None],
-) -> None:
-    """Writes the folders of those of the experiments whose trials are all done, until a signal
-    comes."""
-    prepared, done = ready.prepared, ready.results
-    for name in names:
-        if stop_signal() is not None:
-            return
-        mine = [trial.key for trial in prepared.trials if trial.experiment.name == name]
-        if all(key in done for key in mine):
-            experiment_output.write_experiment(
-                folder / name,
-                [done[key] for key in mine],
-                evaluator,
-                prepared.data.caveats,
-                {} if prepared.start is None else prepared.start.seen,
-            )

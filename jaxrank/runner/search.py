@@ -67,7 +67,7 @@ from jaxrank.runner.options import (
     check_keywords,
     with_options,
 )
-from jaxrank.runner.prepare import Prepared, describe
+from jaxrank.runner.prepare import Prepared, describe, describe_workers
 from jaxrank.runner.resume import (
     TRAINING_LOG,
     Workspace,
@@ -146,6 +146,7 @@ def search(
     save_budget: float = SAVE_BUDGET,
     audit: str = WARN,
     audit_seconds: float = SECONDS,
+    workers: int | None = None,
     catch_signals: bool = False,
     console: Console | None = None,
     **options: Unpack[SearchKeywords],
@@ -168,6 +169,8 @@ def search(
       audit: whether preferences and photos belong together: WARN reports it in every file, REFUSE
         raises where they seem not to, OFF does not look.
       audit_seconds: that the audit may take.
+      workers: devices that train at the same time, by default all that JAX has. A CPU is one device
+        unless `jax_num_cpu_devices` was set before JAX began to run; see docs/machines.md.
       catch_signals: upon Ctrl-C or SIGTERM during training finish the epoch, save, and raise
         `Stopped`. When training has ended all is saved, and signals have their usual action.
       console: where log lines and a progress bar are shown. Without it a notebook shows the bar,
@@ -185,6 +188,8 @@ def search(
         raise UserError(f"--audit_seconds={audit_seconds:g} is not above 0")
     if not 0 <= save_budget <= 1:
         raise UserError(f"--save_budget={save_budget:g} is not a share between 0 and 1")
+    if workers is not None and workers < 1:
+        raise UserError(f"--workers={workers}: at least 1 is needed")
     given = _given(pairs, features, options)
     goes_on = resume or extend or retry_failed
     folder = find_workdir(workdir, resume=goes_on)
@@ -213,7 +218,7 @@ def search(
             wanted = _audit_wanted(folder, ready, audit)
             auditor = Auditor(folder, ready.prepared, audit_seconds, wanted=wanted)
             with auditor:
-                return _run(folder, ready, auditor, said, saver, console, catch_signals)
+                return _run(folder, ready, auditor, said, saver, console, catch_signals, workers)
 
 
 @contextmanager
@@ -262,11 +267,12 @@ def _run(
     saver: Saver,
     console: Console | None,
     catch_signals: bool,
+    num_workers: int | None,
 ) -> SearchResult:
     """Trains what is waiting, evaluates and reports; `said` comes first in the log."""
     evaluator = make_evaluator(ready.prepared.split_data)
     start = time.perf_counter()
-    for line in [*said, *ready.describe()]:
+    for line in [*said, *ready.describe(), describe_workers(num_workers)]:
         log.info(line)
     for number in ready.finished:
         saver.drop(number)  # what a kill may have left
@@ -275,7 +281,7 @@ def _run(
             (folder / name / TEST_RESULTS_JSON).unlink(missing_ok=True)  # it says: complete
     _write_records(folder, ready)
     with signals.signals_caught() if catch_signals else nullcontext(lambda: None) as stop_signal:
-        ready = _train(folder, ready, evaluator, auditor, saver, console, stop_signal)
+        ready = _train(folder, ready, evaluator, auditor, saver, console, stop_signal, num_workers)
     # From here on all is saved, and a signal has its usual action, which ends a command at once.
     if (signal_number := stop_signal()) is not None:  # it came after the last time of asking
         raise Stopped(folder, signal_number)
@@ -295,11 +301,14 @@ def _train(
     saver: Saver,
     console: Console | None,
     stop_signal: Callable[[], int | None],
+    num_workers: int | None,
 ) -> Workspace:
     """Trains what is waiting, and round after round what the strategy proposes then."""
     while True:
         start = time.perf_counter()
-        ready = train_all(folder, ready, evaluator, auditor, saver, console, stop_signal)
+        ready = train_all(
+            folder, ready, evaluator, auditor, saver, console, stop_signal, num_workers
+        )
         if stop_signal() is not None:
             return ready
         seconds = time.perf_counter() - start

@@ -5,10 +5,9 @@ Axis letters as in train.py: P trials, S steps, B pairs of a batch, C validation
 
 import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from jaxrank import losses, sampling
@@ -27,6 +26,9 @@ from jaxrank.planning.cohort import Cohort, ProgramKey
 from jaxrank.planning.trials import Trial
 from jaxrank.scaling import Scaling, fit_scaling, normal_score_columns
 from jaxrank.training.state import Array, InitialWeights
+
+# Bytes at whose multiples XLA wants a host's array to begin, to use it without a copy.
+_ALIGNMENT = 64
 
 
 class DeviceData(NamedTuple):
@@ -95,12 +97,17 @@ class CohortInputs(NamedTuple):
     """What all cohorts that read the same columns share.
 
     Attributes:
-      data: on the device.
+      data: on the host, or on a device.
       scaling: by fold, fitted on its training photos.
     """
 
     data: DeviceData
     scaling: dict[int, Scaling]
+
+    def on(self, device: jax.Device | None) -> "CohortInputs":
+        """The same on a device, or on the one that JAX chooses; the devices of a CPU read the
+        host's arrays, without a copy."""
+        return self._replace(data=jax.device_put(self.data, device, may_alias=True))
 
 
 def make_inputs(
@@ -109,8 +116,8 @@ def make_inputs(
     folds: Iterable[int],
     start: InitialWeights | None = None,
 ) -> CohortInputs:
-    """The columns that a cohort reads, and their scaling in these folds; that of `start` where the
-    cohort begins from it, so that its trials begin as the same function.
+    """The columns that a cohort reads, on the host, and their scaling in these folds; that of
+    `start` where the cohort begins from it, so that its trials begin as the same function.
 
     After the pairs come the same with renumbered photos, which a control learns from: for its
     program, that is a matter of row numbers too.
@@ -134,13 +141,24 @@ def make_inputs(
     elif len(columns_J):
         inputs_ND = inputs_ND.copy()
         inputs_ND[:, columns_J] = 0
-    on_device = DeviceData(
-        jnp.asarray(inputs_ND),
-        jnp.asarray(pairs),
-        jnp.asarray(np.tile(dataset.preference_M, 2)),
-        jnp.asarray(np.concatenate(scores)),
+    on_host: Any = map(
+        _aligned, (inputs_ND, pairs, np.tile(dataset.preference_M, 2), np.concatenate(scores))
     )
-    return CohortInputs(on_device, scaling)
+    return CohortInputs(DeviceData(*on_host), scaling)
+
+
+def _aligned(array: np.ndarray) -> np.ndarray:
+    """The array as XLA can read it in place; a copy where it is not so already."""
+    dtype = {"i": np.dtype(np.int32), "f": np.dtype(np.float32)}[array.dtype.kind]
+    in_place = array.ctypes.data % _ALIGNMENT == 0 and array.flags.c_contiguous
+    if in_place and array.dtype == dtype:
+        return array
+    size = array.size * dtype.itemsize
+    memory = np.empty(size + _ALIGNMENT, np.uint8)
+    start = -memory.ctypes.data % _ALIGNMENT
+    aligned = memory[start : start + size].view(dtype).reshape(array.shape)
+    aligned[...] = array
+    return aligned
 
 
 def first_row(trial: Trial, dataset: Dataset) -> int:
@@ -149,7 +167,10 @@ def first_row(trial: Trial, dataset: Dataset) -> int:
 
 
 def make_trial_arrays(
-    cohort: Cohort, data: SplitDataset, scaling: Mapping[int, Scaling]
+    cohort: Cohort,
+    data: SplitDataset,
+    scaling: Mapping[int, Scaling],
+    device: jax.Device | None = None,
 ) -> TrialArrays:
     """The cohort's trials as data; every leaf has a leading axis P.
 
@@ -157,6 +178,7 @@ def make_trial_arrays(
       cohort: the trials.
       data: their pairs.
       scaling: of each fold's trials, from `make_inputs`.
+      device: where they are trained; by default JAX's own choice.
     """
     dataset = data.dataset
     folds = sorted({trial.fold for trial in cohort.trials})
@@ -178,28 +200,30 @@ def make_trial_arrays(
     )
 
     names = with_effect(TRACED, SWITCH)
-    return TrialArrays(
-        key=jax.random.wrap_key_data(jnp.asarray(key_data), impl="threefry2x32"),
-        hyperparameters={name: _traced(name, experiments) for name in names},
-        log_ties=jnp.asarray([log_ties[t.fold] for t in trials], jnp.float32),
-        mean_D=jnp.asarray([scaling[t.fold].mean_D for t in trials]),
-        inv_std_D=jnp.asarray([scaling[t.fold].inv_std_D for t in trials]),
-        first_photo=jnp.asarray(
-            [len(dataset.photos) * list(scaling).index(t.fold) for t in trials], jnp.int32
-        ),
-        val_rows_CB=jnp.asarray([padded(val_rows[t.fold] + first_row(t, dataset)) for t in trials]),
-    )
+    first_photos = [len(dataset.photos) * list(scaling).index(t.fold) for t in trials]
+    val_rows_PCB = [padded(val_rows[t.fold] + first_row(t, dataset)) for t in trials]
+    on_host: dict[str, Any] = {
+        "key": key_data,
+        "hyperparameters": {name: _traced(name, experiments) for name in names},
+        "log_ties": np.array([log_ties[t.fold] for t in trials], np.float32),
+        "mean_D": np.array([scaling[t.fold].mean_D for t in trials], np.float32),
+        "inv_std_D": np.array([scaling[t.fold].inv_std_D for t in trials], np.float32),
+        "first_photo": np.array(first_photos, np.int32),
+        "val_rows_CB": np.array(val_rows_PCB, np.int32),
+    }
+    arrays = TrialArrays(**jax.device_put(on_host, device))
+    return arrays._replace(key=jax.random.wrap_key_data(arrays.key, impl="threefry2x32"))
 
 
-def _traced(name: str, experiments: Sequence[Experiment]) -> Array:
+def _traced(name: str, experiments: Sequence[Experiment]) -> np.ndarray:
     """A traced hyperparameter of each trial, [P]: float32, or int32 for whole numbers and words."""
     values = [getattr(e, name) for e in experiments]
     choices = list(HYPERPARAMETERS[name].choices)
     if choices:
-        return jnp.asarray([choices.index(value) for value in values], jnp.int32)
+        return np.array([choices.index(value) for value in values], np.int32)
     kind = np.float32 if isinstance(values[0], float) else np.int32
     with np.errstate(over="ignore"):  # a learning rate of 1e39 is infinite, and runs as such
-        return jnp.asarray(np.array(values).astype(kind))
+        return np.array(values).astype(kind)
 
 
 def cohort_rows(cohort: Cohort, data: SplitDataset, epoch: int) -> np.ndarray:

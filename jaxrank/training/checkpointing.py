@@ -1,4 +1,4 @@
-"""What a search keeps on disk while it runs: checkpoints of the running cohort, within a time
+"""What a search keeps on disk while it runs: checkpoints of the running cohorts, within a time
 budget, and the results of the finished ones.
 
 In the search's folder `checkpoints/`: `7/` holds the last two checkpoints of cohort 7 (Orbax),
@@ -9,18 +9,19 @@ import logging
 import shutil
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 
 from jaxrank.io import atomic, seal
-from jaxrank.training.state import EpochMetrics, Progress, TrainState
+from jaxrank.training.checkpoint import Checkpoint
+
+Result = TypeVar("Result")
 
 FOLDER = "checkpoints"
 # What a save is expected to take until one has been timed: seconds, and the bytes that it writes.
@@ -34,8 +35,10 @@ log = logging.getLogger("jaxrank")
 class Saver:
     """Saves what a search must not lose, and keeps account of the time that it takes.
 
-    A save of a running cohort counts from its beginning to the end of its asynchronous part,
-    although training continues meanwhile: on a CPU the two share the cores.
+    One thread calls Orbax, for all cohorts: its operations share one counter in a process, and of
+    two at once one would wait for signals that the other was sent, and fail after five minutes.
+    A save counts from its beginning to its end, although training continues meanwhile: on a CPU
+    the two share the cores.
     """
 
     def __init__(self, folder: Path, budget: float, search: str = ""):
@@ -48,12 +51,15 @@ class Saver:
         self._budget = budget
         self._search = search
         self._start = time.perf_counter()
-        self._saves: list[float] = []  # seconds of each checkpoint; Orbax's thread appends
+        self._saves: list[float] = []  # seconds of each checkpoint
         self._results: list[float] = []  # and of each cohort's results
         self._last_save = _FIRST_GUESS  # seconds and bytes
-        self._manager: ocp.CheckpointManager | None = None
-        self._in_flight = (0.0, 0, 0, 0)  # start, bytes, cohort and epoch of the save under way
-        self._orbax = threading.RLock()  # held by whoever calls Orbax
+        self._managers: dict[int, ocp.CheckpointManager] = {}  # by cohort; the thread's own
+        self._sealed: tuple[int, int] = (0, 0)  # cohort and epoch of the save under way
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="save")
+        self._claimed: int | None = None  # the cohort whose checkpoint is on its way to the disk
+        self._lock = threading.Lock()  # of `_claimed`
+        self._pending: Future[None] | None = None
 
     def of(self, search: str) -> "Saver":
         """One in the same folder for what rests on something else, and is saved by itself."""
@@ -72,25 +78,80 @@ class Saver:
             f"{len(self._saves)} checkpoints, results of {len(self._results)} cohorts"
         )
 
-    @contextmanager
-    def paused(self) -> Iterator[None]:
-        """Another thread may call Orbax inside: nothing is saved meanwhile.
-
-        Its operations share one counter in a process. Of two at once, one waits for signals that
-        the other was sent, and fails after five minutes.
-        """
-        with self._orbax:
-            self._wait()
-            yield
-
-    def restore(self, number: int, shapes: TrainState) -> Progress | None:
+    def restore(self, number: int) -> Checkpoint | None:
         """The newest readable checkpoint of a cohort; None where there is none."""
         if not (self._folder / str(number)).exists():
             return None
-        with self._orbax:
-            return self._restore(number, shapes)
+        return self._in_thread(self._restore, number)
 
-    def _restore(self, number: int, shapes: TrainState) -> Progress | None:
+    def claim(self, number: int, size: int) -> bool:
+        """Whether the time budget has room for a checkpoint of so many bytes of this cohort, which
+        `begin_save` must get then; no other claim is granted before it is on disk."""
+        with self._lock:
+            if self._claimed is not None:
+                return False
+            seconds, last_size = self._last_save
+            expected = seconds * max(1.0, size / last_size)
+            room = self._budget * (time.perf_counter() - self._start) - self.spent
+            if expected <= room:
+                self._claimed = number
+            return expected <= room
+
+    def disclaim(self, number: int) -> None:
+        """Gives back what a cohort has claimed that failed meanwhile."""
+        with self._lock:
+            under_way = self._pending is not None and not self._pending.done()
+            if self._claimed == number and not under_way:
+                self._claimed = None
+
+    def begin_save(self, number: int, checkpoint: Checkpoint) -> None:
+        """Has a checkpoint that was claimed written by the saver's thread; what went wrong with the
+        one before is raised here."""
+        self.wait()
+        self._pending = self._thread.submit(self._save_claimed, number, checkpoint)
+
+    def save(self, number: int, checkpoint: Checkpoint) -> None:
+        """Saves a cohort now, whatever the budget says, and waits until it is on disk."""
+        self.wait()
+        self._in_thread(self._save, number, checkpoint)
+
+    def wait(self) -> None:
+        """Waits until what was begun is on disk; raises what went wrong."""
+        pending, self._pending = self._pending, None
+        if pending is not None:
+            pending.result()
+
+    def check(self) -> None:
+        """Raises what went wrong with a save that has ended: a full disk is an error now."""
+        if self._pending is not None and self._pending.done():
+            self.wait()
+
+    @contextmanager
+    def finishing(self, number: int) -> Iterator[None]:
+        """Counts the time in which the results of a finished cohort are written, and removes its
+        checkpoints then."""
+        start = time.perf_counter()
+        yield
+        self._results.append(time.perf_counter() - start)
+        self.drop(number)
+
+    def drop(self, number: int) -> None:
+        """Removes the checkpoints of a finished cohort."""
+        self._in_thread(self._drop, number)
+        self.disclaim(number)
+
+    def close(self) -> None:
+        """Ends the thread; the checkpoints stay."""
+        with suppress(OSError):  # raised when it happened, or nobody needs that save any more
+            self.wait()
+        with suppress(RuntimeError):  # closed before
+            self._in_thread(self._close_managers)
+        self._thread.shutdown()
+
+    def _in_thread(self, function: Callable[..., Result], *arguments: Any) -> Result:
+        return self._thread.submit(function, *arguments).result()
+
+    def _restore(self, number: int) -> Checkpoint | None:
         manager = self._open(number)
         for epoch in sorted(manager.all_steps(), reverse=True):
             if not _is_sealed(self._folder / str(number) / str(epoch), self._name(number, epoch)):
@@ -101,160 +162,71 @@ class Saver:
                 )
                 manager.delete(epoch)
                 continue
-            layout = _layout(shapes, epoch)
-            size = sum(leaf.nbytes for leaf in jax.tree.leaves(layout))
-            target = {_PACKED: np.empty(size, np.uint8)}
+            shape = manager.item_metadata(epoch)[_PACKED].shape
+            target = {_PACKED: np.empty(shape, np.uint8)}
             saved = manager.restore(epoch, args=ocp.args.StandardRestore(target))
-            state, history, seconds, on_device = _unpack(saved[_PACKED], layout)
-            log.info("cohort %d resumes after epoch %d", number, epoch)
-            places = np.flatnonzero(on_device)
-            all_there = len(places) == len(on_device)
-            return Progress(
-                # A copy on the device: the state's memory is used again by the next dispatch.
-                jax.tree.map(lambda leaf, at=places: jnp.array(leaf[at]), state),
-                places,
-                None if all_there else jax.tree.map(np.array, state),
-                [EpochMetrics(*(leaf[e] for leaf in history)) for e in range(epoch)],
-                float(seconds[0]),
-            )
+            return Checkpoint(epoch, np.asarray(saved[_PACKED]))
         return None
 
-    def save_if_due(self, number: int, progress: Progress) -> None:
-        """Saves a running cohort where the time budget has room for it."""
-        if not self._orbax.acquire(blocking=False):
-            return
+    def _save_claimed(self, number: int, checkpoint: Checkpoint) -> None:
         try:
-            if self._manager is not None:
-                if self._manager.is_saving_in_progress():
-                    return
-                self._wait()  # it has ended: this raises if it failed
-            seconds, size = self._last_save
-            expected = seconds * max(1.0, num_bytes(progress) / size)
-            room = self._budget * (time.perf_counter() - self._start) - self.spent
-            if expected <= room:
-                self.begin_save(number, progress)
+            self._save(number, checkpoint)
         finally:
-            self._orbax.release()
+            self._claimed = None
 
-    def save(self, number: int, progress: Progress) -> None:
-        """Saves a running cohort now and waits until it is on disk."""
-        with self._orbax:
-            self._wait()
-            if len(progress.history) not in self._open(number).all_steps():
-                self.begin_save(number, progress)
-                self._wait()
-
-    @contextmanager
-    def finishing(self, number: int) -> Iterator[None]:
-        """Counts the time in which the results of a finished cohort are written, and removes its
-        checkpoints then.
-
-        Another cohort may be running: its checkpoints are not touched.
-        """
+    def _save(self, number: int, checkpoint: Checkpoint) -> None:
+        epoch, packed = checkpoint
         start = time.perf_counter()
-        yield
-        self._results.append(time.perf_counter() - start)
-        self.drop(number)
-
-    def drop(self, number: int) -> None:
-        """Removes the checkpoints of a finished cohort."""
-        atomic.refuse_link(self._folder)
-        shutil.rmtree(self._folder / str(number), ignore_errors=True)
-
-    def close(self) -> None:
-        """Releases the running cohort and keeps its checkpoints."""
-        with self._orbax:
-            if self._manager is not None:
-                # An error was raised when it happened, or nobody needs that save any more.
-                with suppress(OSError), atomic.disk_errors(self._folder):
-                    self._manager.close()
-                self._manager = None
+        with atomic.disk_errors(self._folder):
+            manager = self._open(number)
+            if epoch in manager.all_steps():
+                return
+            self._sealed = number, epoch
+            manager.save(epoch, args=ocp.args.StandardSave({_PACKED: packed}), force=True)
+            manager.wait_until_finished()
+        seconds = time.perf_counter() - start
+        self._saves.append(seconds)
+        self._last_save = seconds, packed.nbytes
 
     def _open(self, number: int) -> ocp.CheckpointManager:
-        if self._manager is None:
+        if number not in self._managers:
             atomic.make_folder(self._folder)
             atomic.refuse_link(self._folder / str(number))
-            self._manager = ocp.CheckpointManager(
+            self._managers[number] = ocp.CheckpointManager(
                 self._folder / str(number),
+                item_handlers=ocp.StandardCheckpointHandler(),  # which knows an array's size
                 options=ocp.CheckpointManagerOptions(
                     max_to_keep=2,
                     cleanup_tmp_directories=True,  # of a writer that was killed
-                    async_options=ocp.options.AsyncOptions(
-                        post_finalization_callback=self._end_save
-                    ),
+                    async_options=ocp.options.AsyncOptions(post_finalization_callback=self._seal),
                 ),
             )
-        return self._manager
+        return self._managers[number]
 
-    def begin_save(self, number: int, progress: Progress) -> None:
-        """Copies the state and returns; Orbax's threads write it."""
-        epoch = len(progress.history)
-        self._in_flight = time.perf_counter(), num_bytes(progress), number, epoch
-        history = jax.tree.map(lambda *leaves: np.stack(leaves), *progress.history)
-        on_device = np.zeros(len(history.running[0]), bool)
-        on_device[progress.places_Q] = True
-        seconds = np.array([progress.seconds])
-        saved = {_PACKED: _pack((progress.whole_state(), history, seconds, on_device))}
-        with atomic.disk_errors(self._folder):
-            self._open(number).save(epoch, args=ocp.args.StandardSave(saved), force=True)
+    def _close(self, number: int) -> None:
+        manager = self._managers.pop(number, None)
+        if manager is not None:
+            with suppress(OSError), atomic.disk_errors(self._folder):
+                manager.close()
+
+    def _close_managers(self) -> None:
+        for number in list(self._managers):
+            self._close(number)
+
+    def _drop(self, number: int) -> None:
+        self._close(number)
+        atomic.refuse_link(self._folder)
+        shutil.rmtree(self._folder / str(number), ignore_errors=True)
 
     def _name(self, number: int, epoch: int) -> dict[str, Any]:
         """What a checkpoint is of: it may have been moved from another cohort or search."""
         return {"search": self._search, "cohort": number, "epoch": epoch}
 
-    def _wait(self) -> None:
-        if self._manager is not None:
-            with atomic.disk_errors(self._folder):
-                self._manager.wait_until_finished()
-
-    def _end_save(self) -> None:
+    def _seal(self) -> None:
         """Called by Orbax when a checkpoint is complete but for its final name."""
-        start, size, number, epoch = self._in_flight
+        number, epoch = self._sealed
         (temporary,) = (self._folder / str(number)).glob(f"{epoch}.*")
         seal.write_seal(temporary, _checksums(temporary), **self._name(number, epoch))
-        seconds = time.perf_counter() - start
-        self._saves.append(seconds)
-        self._last_save = seconds, size
-
-
-def num_bytes(progress: Progress) -> int:
-    """Of the state that a checkpoint holds."""
-    state = progress.state if progress.left is None else progress.left
-    return sum(leaf.nbytes for leaf in jax.tree.leaves(state))
-
-
-def _layout(shapes: TrainState, epochs: int) -> tuple[TrainState, Any, np.ndarray, np.ndarray]:
-    """Arrays of the shapes and types that a checkpoint holds: state, history, seconds, and which
-    trials are on the device."""
-    num_trials = shapes.status.shape[0]
-    history: Any = [
-        np.empty((epochs, num_trials), bool if name == "running" else np.float32)
-        for name in EpochMetrics._fields
-    ]
-    state = jax.tree.map(lambda leaf: np.empty(leaf.shape, leaf.dtype), shapes)
-    return state, EpochMetrics(*history), np.empty(1), np.empty(num_trials, bool)
-
-
-def _pack(tree: Any) -> np.ndarray:
-    """All leaves as one vector of bytes, a copy: the next epoch uses the state's memory again.
-
-    One array, because several that can't be written at once, on a full disk, make TensorStore's
-    threads print a traceback for each.
-    """
-    leaves = [np.ascontiguousarray(leaf) for leaf in jax.tree.leaves(tree)]
-    return np.concatenate([leaf.reshape(-1).view(np.uint8) for leaf in leaves])
-
-
-def _unpack(packed: np.ndarray, layout: Any) -> Any:
-    leaves, structure = jax.tree.flatten(layout)
-    parts = np.split(packed, np.cumsum([leaf.nbytes for leaf in leaves])[:-1])
-    return jax.tree.unflatten(
-        structure,
-        [
-            part.view(leaf.dtype).reshape(leaf.shape)
-            for part, leaf in zip(parts, leaves, strict=True)
-        ],
-    )
 
 
 def _checksums(checkpoint: Path) -> dict[str, int]:

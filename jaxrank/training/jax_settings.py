@@ -9,7 +9,8 @@ def require_usable_jax() -> None:
     """Refuses unusable settings before any work is done.
 
     Raises:
-      UserError: JAX finds no device, or computes with 64 bits.
+      UserError: JAX finds no device, computes with 64 bits, or runs as several processes that are
+        one program.
     """
     try:
         jax.local_devices()
@@ -22,4 +23,11 @@ def require_usable_jax() -> None:
         raise UserError(
             "JAX_ENABLE_X64 is set: jaxrank computes with 32 bits, with 64 its results would be "
             "others; unset it"
+        )
+    if jax.process_count() > 1:
+        raise UserError(
+            f"JAX runs as {jax.process_count()} processes that are one program "
+            "(jax.distributed): one search would run in each; start one process with "
+            "--engine=ray, or processes without jax.distributed, each with its own devices and "
+            "--workdir"
         )

@@ -16,6 +16,7 @@ from jaxrank.evaluation import ensembles
 from jaxrank.inference.saved_model import Model
 from jaxrank.runner import final_model, final_training
 from jaxrank.runner.search import SearchResult
+from jaxrank.training.checkpoint import Checkpoint
 from jaxrank.training.checkpointing import Saver
 
 Data = tuple[Preferences, dict[str, Block]]
@@ -107,10 +108,10 @@ class Killed(Exception):
 def test_a_search_that_is_killed_at_its_final_model_ends_with_the_same_bits(
     small_data: Data, workdir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: str
 ) -> None:
-    def killed(saver: Saver, number: int, progress: train.Progress) -> None:
-        if number <= 0 and len(progress.history) < 3:
-            saver.save(number, progress)
-        elif number <= 0:
+    def killed(saver: Saver, number: int, checkpoint: Checkpoint) -> None:
+        if checkpoint.epoch < 3:
+            saver.save(number, checkpoint)
+        else:
             raise Killed
 
     def never(*arguments: Any) -> None:
@@ -121,7 +122,8 @@ def test_a_search_that_is_killed_at_its_final_model_ends_with_the_same_bits(
         if moment == "before":
             patch.setattr(final_training, "_train", never)
         else:
-            patch.setattr(Saver, "save_if_due", killed)
+            patch.setattr(Saver, "claim", lambda saver, number, size: number <= 0)
+            patch.setattr(Saver, "begin_save", killed)
             patch.setattr(final_training, "_largest_divisor", lambda number, most: 1)
         with pytest.raises(Killed):
             searched(small_data, folder, final="tiny_mlp")

@@ -35,8 +35,9 @@ from jaxrank.planning import planner
 from jaxrank.runner import experiment_output, manifest, prepare, resume
 from jaxrank.runner.background_audit import Auditor
 from jaxrank.training import checkpointing
+from jaxrank.training.checkpoint import Checkpoint, pack, unpack
 from jaxrank.training.epoch import cohort_epochs
-from jaxrank.training.state import Progress
+from jaxrank.training.state import Progress, TrainState
 
 LAUNCH = ROOT / "launch.py"
 SmallData = tuple[Preferences, dict[str, Block]]
@@ -50,9 +51,19 @@ OPTIONS = [
     "--config.patience=12",
     "--config.learning_rate=3e-3",
 ]
+# The references are the shortest: the longest cohorts are trained first.
 SMALL: dict[str, Any] = {
     "experiments": ["tiny_mlp", "iqa_only"],
-    "overrides": {"max_epochs": 3, "batch_size": 32, "learning_rate": 3e-3},
+    "overrides": {
+        "max_epochs": 3,
+        "batch_size": 32,
+        "learning_rate": 3e-3,
+        **{
+            f"{name}.{key}": value
+            for name in ("linear", "shuffled")
+            for key, value in {"max_epochs": 3, "batch_size": 64}.items()
+        },
+    },
     "folds": 3,
 }
 
@@ -285,15 +296,16 @@ def search_killed_after(
     """Runs a search that saves every epoch up to a number of them, all cohorts together."""
     count = 0
 
-    def save(self: checkpointing.Saver, number: int, progress: Progress) -> None:
+    def save(self: checkpointing.Saver, number: int, checkpoint: Checkpoint) -> None:
         nonlocal count
-        self.save(number, progress)
+        self.save(number, checkpoint)
         count += 1
         if count == epochs:
             raise Killed
 
     with monkeypatch.context() as patch:
-        patch.setattr(checkpointing.Saver, "save_if_due", save)
+        patch.setattr(checkpointing.Saver, "claim", lambda *_: True)
+        patch.setattr(checkpointing.Saver, "begin_save", save)
         with pytest.raises(Killed):
             jaxrank.search(*small_data, workdir=workdir, **(SMALL | more))
 
@@ -335,8 +347,9 @@ def test_finished_trials_are_not_trained_again_and_the_running_cohort_goes_on(
 
     monkeypatch.setattr(train, "fit", recorded)
     jaxrank.search(*small_data, workdir=workdir, resume=True)
-    assert trained[0] == ("iqa_only", [3])
-    assert [(name, epochs[0]) for name, epochs in trained[1:]] == [("linear", 1), ("shuffled", 1)]
+    assert trained[0] == ("shuffled", [3])
+    rest = [(name, epochs[0]) for name, epochs in trained[1:]]
+    assert rest == [("iqa_only", 1), ("linear", 1)]
     assert_same_search(whole, workdir)
 
 
@@ -382,7 +395,8 @@ def test_a_signal_while_training_waits_for_the_audit_saves_the_cohort(
         patch.setattr(Auditor, "beside", stop)
         with pytest.raises(Stopped):
             jaxrank.search(*small_data, workdir=workdir, catch_signals=True, **SMALL)
-    assert [path.name for path in (workdir / "checkpoints").iterdir()] == ["1.npz"]
+    saved = {path.name for path in (workdir / "checkpoints").iterdir()}
+    assert saved == {"1.npz", "2.npz", "3.npz", "4.npz"}  # training did not wait for the audit
     assert not list(workdir.glob("*/history.csv"))  # they have the audit's caveat
     jaxrank.search(*small_data, workdir=workdir, resume=True)
     assert_same_search(whole, workdir)
@@ -781,15 +795,20 @@ def test_a_checkpoint_holds_all_that_goes_on_and_is_counted(
     tmp_path.joinpath(checkpointing.FOLDER).mkdir()
 
     def stop(progress: Progress) -> None:
-        saver.save(1, progress._replace(seconds=100.0))
+        saver.save(1, pack(progress._replace(seconds=100.0)))
         raise Killed
+
+    def restore(shapes: TrainState) -> Progress | None:
+        checkpoint = saver.restore(1)
+        assert checkpoint is not None
+        return unpack(checkpoint, shapes)
 
     with pytest.raises(Killed):
         train.fit(cohort, ready.split_data, on_dispatch=stop)
     assert saver.account().startswith("saving took ")
     assert "1 checkpoints, results of 0 cohorts" in saver.account()
     assert 0 < saver.spent < 60
-    fitted = train.fit(cohort, ready.split_data, restore=lambda shapes: saver.restore(1, shapes))
+    fitted = train.fit(cohort, ready.split_data, restore=restore)
     whole = train.fit(cohort, ready.split_data)
     assert fitted.seconds > 100 > whole.seconds
     for one, other in zip(
@@ -908,14 +927,14 @@ def test_a_trial_that_does_not_fit_fails_alone_and_can_be_retried(
     assert jaxrank.search(*small_data, workdir=workdir, retry_failed=True).nothing_to_do
 
 
-def test_an_error_of_ours_in_training_is_not_taken_for_a_full_memory(
+def test_an_error_of_ours_in_training_ends_the_search(
     small_data: SmallData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def broken(*_: Any) -> Any:
-        raise jax.errors.JaxRuntimeError("INTERNAL: a bug")
+        raise ValueError("a bug")
 
     set_epochs(broken, monkeypatch)
-    with pytest.raises(jax.errors.JaxRuntimeError, match="a bug"):
+    with pytest.raises(ValueError, match="a bug"):
         jaxrank.search(*small_data, workdir=tmp_path / "w", **SMALL)
 
 
@@ -927,15 +946,16 @@ def search_on_a_full_disk(
     workdir = disk / "w"
     count = 0
 
-    def save(self: checkpointing.Saver, number: int, progress: Progress) -> None:
+    def save(self: checkpointing.Saver, number: int, checkpoint: Checkpoint) -> None:
         nonlocal count
         count += 1
         if count == 3:
             fill()
-        self.save(number, progress)
+        self.save(number, checkpoint)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(checkpointing.Saver, "save_if_due", save)
+        patch.setattr(checkpointing.Saver, "claim", lambda *_: True)
+        patch.setattr(checkpointing.Saver, "begin_save", save)
         with pytest.raises(UserError) as told:
             jaxrank.search(*small_data, workdir=workdir, **SMALL)
     assert "\n" not in str(told.value)
@@ -1024,26 +1044,29 @@ def test_saving_keeps_to_its_share_of_the_time(
     """Simulated: epochs of a second, saves of half a second, on a clock that we move."""
     now = 0.0
     monkeypatch.setattr(checkpointing.time, "perf_counter", lambda: now)
-    state: Any = {"weights": np.zeros(1000, np.float32)}
-    progress = Progress(state, np.arange(1), None, [], 0.0)
+    checkpoint = Checkpoint(1, np.zeros(4000, np.uint8))
     spent = {}
     for budget in (0.0, 0.05, 0.5):
         now = 0.0
         saver = checkpointing.Saver(tmp_path, budget)
 
-        def save(number: int, progress: Any, saver: checkpointing.Saver = saver) -> None:
+        def save(number: int, saved: Checkpoint, saver: checkpointing.Saver = saver) -> None:
             nonlocal now
             del number
             now += 0.5
             saver._saves.append(0.5)
-            saver._last_save = 0.5, 4000
+            saver._last_save = 0.5, saved.packed.nbytes
 
-        monkeypatch.setattr(saver, "begin_save", save)
+        monkeypatch.setattr(saver, "_save", save)
         for _ in range(1000):
             now += 1.0
-            saver.save_if_due(1, progress)
+            if saver.claim(1, checkpoint.packed.nbytes):
+                assert not saver.claim(2, checkpoint.packed.nbytes)
+                saver.begin_save(1, checkpoint)
+                saver.wait()
             assert saver.spent <= budget * now
         spent[budget] = saver.spent / now
+        saver.close()
     assert spent[0.0] == 0
     assert 0.045 < spent[0.05] <= 0.05
     assert 0.3 < spent[0.5] <= 0.5  # a save an epoch

@@ -17,6 +17,7 @@ from jaxrank.planning.cohort import Cohort
 from jaxrank.planning.costs import DeviceProfile
 from jaxrank.planning.trials import Trial
 from jaxrank.training import checkpointing, state
+from jaxrank.training.checkpoint import pack, unpack
 
 # Eight trials of which one stops after two epochs, then others; two run to the end.
 LAST_EPOCHS = (2, 9, 3, 3, 4, 6, 12, 12)
@@ -138,11 +139,13 @@ def test_a_compacted_cohort_goes_on_from_its_checkpoint_in_the_same_bits(
     def stop(progress: state.Progress) -> None:
         if len(progress.history) == dispatches:
             places.append(progress.places_Q.tolist())
-            saver.save(1, progress)
+            saver.save(1, pack(progress))
             raise Killed
 
     def restore(shapes: train.TrainState) -> state.Progress | None:
-        progress = saver.restore(1, shapes)
+        checkpoint = saver.restore(1)
+        assert checkpoint is not None
+        progress = unpack(checkpoint, shapes)
         assert progress is not None
         places.append(progress.places_Q.tolist())
         return progress

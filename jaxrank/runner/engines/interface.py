@@ -1,0 +1,134 @@
+"""What the scheduler and an engine say to each other.
+
+A job goes to a worker, and events come back. All of it can be sent to another process: arrays are
+NumPy's. An engine gets the data, which all jobs read, once, and needs no file of the search: the
+scheduler holds the folder, restores checkpoints and writes them.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple, Protocol, TypeAlias
+
+from jaxrank.data.dataset import SplitDataset
+from jaxrank.planning.cohort import Cohort
+from jaxrank.training.checkpoint import Checkpoint
+from jaxrank.training.state import FitResult, InitialWeights
+
+# Given the number of a job and the bytes of its state, whether its next report should bring a
+# checkpoint. May be called in any thread of the scheduler's process.
+Claim: TypeAlias = Callable[[int, int], bool]
+
+
+class SharedData(NamedTuple):
+    """What all jobs read.
+
+    Attributes:
+      split_data: the pairs.
+      folds: that are trained.
+      start: what trials begin from whose experiment has `init_from`.
+    """
+
+    split_data: SplitDataset
+    folds: Sequence[int]
+    start: InitialWeights | None
+
+
+class Job(NamedTuple):
+    """A cohort that one worker trains.
+
+    Attributes:
+      number: of the cohort in plan.json.
+      checkpoint: where an earlier run, or another worker, has stopped.
+    """
+
+    number: int
+    cohort: Cohort
+    checkpoint: Checkpoint | None = None
+
+
+class Worker(NamedTuple):
+    """A device.
+
+    Attributes:
+      name: for the log.
+      memory: names the memory that it trains in, which it may share with others.
+    """
+
+    name: str
+    memory: str
+
+
+class Reported(NamedTuple):
+    """After a dispatch: how far a job is, and its checkpoint where one was claimed."""
+
+    number: int
+    epochs: int
+    num_running: int
+    checkpoint: Checkpoint | None
+
+
+class Finished(NamedTuple):
+    """A job is done."""
+
+    number: int
+    fitted: FitResult
+
+
+class Stopped(NamedTuple):
+    """A job was stopped, after so many epochs; without a checkpoint where it had not begun."""
+
+    number: int
+    checkpoint: Checkpoint | None
+
+
+class OutOfMemory(NamedTuple):
+    """A job did not fit in memory."""
+
+    number: int
+    reason: str
+
+
+class DeviceFailed(NamedTuple):
+    """A job ended because its device did, or a program on it: not by a mistake of jaxrank's."""
+
+    number: int
+    reason: str
+
+
+class Crashed(NamedTuple):
+    """A job ended by a mistake of jaxrank's, which the scheduler raises."""
+
+    number: int
+    error: BaseException
+
+
+Event: TypeAlias = Reported | Finished | Stopped | OutOfMemory | DeviceFailed | Crashed
+
+
+class Engine(Protocol):
+    """Workers, and what they train.
+
+    Each job that was started ends in one event other than `Reported`. Leaving its context ends all
+    jobs without another word.
+
+    Attributes:
+      workers: at least one.
+      compiles_ahead: jobs whose programs a worker compiles while it trains another.
+    """
+
+    workers: Sequence[Worker]
+    compiles_ahead: int
+
+    def start(self, worker: int, job: Job) -> None:
+        """Has an idle worker train a job."""
+
+    def expect(self, worker: int, jobs: Sequence[Job]) -> None:
+        """Says which jobs a worker may get next, at most `compiles_ahead`."""
+
+    def keep(self, cohorts: Sequence[Cohort]) -> None:
+        """Says which cohorts are not done; what only others read may be dropped."""
+
+    def next_event(self, seconds: float) -> Event | None:
+        """The next event; None where none comes in this time."""
+
+    def stop(self) -> None:
+        """Has every job end after its dispatch, with `Stopped`."""

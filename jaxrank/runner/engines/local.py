@@ -1,0 +1,207 @@
+"""The engine of one process: each local device is a worker, with a thread of its own."""
+
+import logging
+import queue
+import threading
+from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
+from types import TracebackType
+
+import jax
+
+from jaxrank import devices, train
+from jaxrank.planning.cohort import Cohort
+from jaxrank.runner.engines.interface import (
+    Claim,
+    Crashed,
+    DeviceFailed,
+    Event,
+    Finished,
+    Job,
+    OutOfMemory,
+    Reported,
+    SharedData,
+    Stopped,
+    Worker,
+)
+from jaxrank.training.arrays import CohortInputs, make_inputs
+from jaxrank.training.checkpoint import Checkpoint, num_bytes, pack, unpack
+from jaxrank.training.state import Progress, TrainState
+
+_MEMORY_ERRORS = (jax.errors.JaxRuntimeError, MemoryError)
+_LONGEST_REASON = 200
+
+log = logging.getLogger("jaxrank")
+
+
+class _Ended(Exception):
+    """A job was asked to end after its dispatch."""
+
+    def __init__(self, checkpoint: Checkpoint | None):
+        super().__init__("asked to end")
+        self.checkpoint = checkpoint
+
+
+class LocalEngine:
+    """See `interface.Engine`. The threads only hold Python: compiled programs run beside each
+    other, each on its own device."""
+
+    def __init__(self, data: SharedData, claim: Claim, using: Sequence[jax.Device]):
+        """Args:
+        data: what jobs read.
+        claim: see `interface.Claim`; called in the workers' threads.
+        using: the devices that train.
+        """
+        self.workers: Sequence[Worker] = [
+            Worker(_name(one), "host" if devices.shares_memory() else _name(one)) for one in using
+        ]
+        self._data, self._claim, self._devices = data, claim, using
+        self._inputs = _Inputs(data)
+        self._threads = [ThreadPoolExecutor(1, f"worker-{i}") for i in range(len(using))]
+        # XLA compiles a program mostly on one core; the cores of workers are for training.
+        spare = 0
+        if not devices.shares_memory() or len(using) == 1:
+            spare = max(1, devices.usable_cores() // 2)
+        elif devices.usable_cores() > len(using):
+            spare = devices.usable_cores() - len(using)
+        self.compiles_ahead = -(-spare // len(using))
+        self._ahead = ThreadPoolExecutor(spare, "compile") if spare else None
+        self._loads: dict[tuple[int, int], Future[train.CompiledCohort]] = {}  # by worker, number
+        self._events: queue.SimpleQueue[Event] = queue.SimpleQueue()
+        self._stop, self._leave = threading.Event(), threading.Event()
+
+    def __enter__(self) -> "LocalEngine":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._leave.set()
+        for pool in (*self._threads, *filter(None, [self._ahead])):
+            pool.shutdown(cancel_futures=True)
+
+    def start(self, worker: int, job: Job) -> None:
+        for other in range(len(self.workers)):
+            if other != worker:  # that was expected to get it
+                self._loads.pop((other, job.number), None)
+        self._threads[worker].submit(self._work, worker, job)
+
+    def expect(self, worker: int, jobs: Sequence[Job]) -> None:
+        if self._ahead is None:
+            return
+        for job in jobs[: self.compiles_ahead]:
+            if (worker, job.number) not in self._loads:
+                loading = self._ahead.submit(self._load, worker, job.cohort)
+                self._loads[worker, job.number] = loading
+
+    def keep(self, cohorts: Sequence[Cohort]) -> None:
+        self._inputs.keep(cohorts)
+
+    def next_event(self, seconds: float) -> Event | None:
+        with suppress(queue.Empty):
+            return self._events.get(timeout=seconds)
+        return None
+
+    def stop(self) -> None:
+        self._stop.set()
+
+    def _work(self, worker: int, job: Job) -> None:
+        try:
+            event = self._train(worker, job)
+        except _Ended as ended:
+            event = Stopped(job.number, ended.checkpoint)
+        except _MEMORY_ERRORS as error:
+            text = str(error) or "out of memory"
+            reason = text.splitlines()[0][:_LONGEST_REASON]
+            if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in text:
+                event = OutOfMemory(job.number, reason)
+            else:
+                name = self.workers[worker].name
+                log.warning("cohort %d ended on %s: %s", job.number, name, reason, exc_info=True)
+                event = DeviceFailed(job.number, reason)
+        except BaseException as error:  # raised again by the scheduler
+            event = Crashed(job.number, error)
+        self._events.put(event)
+
+    def _train(self, worker: int, job: Job) -> Event:
+        def restore(shapes: TrainState) -> Progress | None:
+            if job.checkpoint is None:
+                return None
+            progress = unpack(job.checkpoint, shapes)
+            if progress is None:
+                log.warning("cohort %d: its checkpoint does not fit; it begins anew", job.number)
+            return progress
+
+        def on_dispatch(progress: Progress) -> None:
+            self._end_if_asked(progress)
+            claimed = self._claim(job.number, num_bytes(progress))
+            checkpoint = pack(progress) if claimed else None
+            epochs, running = len(progress.history), progress.num_running
+            self._events.put(Reported(job.number, epochs, running, checkpoint))
+
+        loaded = self._loaded(worker, job)
+        self._end_if_asked(None)
+        fitted = train.fit(
+            job.cohort,
+            self._data.split_data,
+            loaded=loaded,
+            restore=restore,
+            on_dispatch=on_dispatch,
+        )
+        return Finished(job.number, fitted)
+
+    def _end_if_asked(self, progress: Progress | None) -> None:
+        if self._leave.is_set():
+            raise _Ended(None)
+        if self._stop.is_set():
+            raise _Ended(None if progress is None else pack(progress))
+
+    def _loaded(self, worker: int, job: Job) -> train.CompiledCohort:
+        ahead = self._loads.pop((worker, job.number), None)
+        if ahead is not None:
+            with suppress(*_MEMORY_ERRORS):  # beside the job that trained then; now it is gone
+                return ahead.result()
+        return self._load(worker, job.cohort)
+
+    def _load(self, worker: int, cohort: Cohort) -> train.CompiledCohort:
+        device = self._devices[worker]
+        return train.compile_cohort(
+            cohort,
+            self._data.split_data,
+            start=self._data.start,
+            feed=self._inputs.on(device, cohort),
+            device=device,
+        )
+
+
+def _name(device: jax.Device) -> str:
+    return f"{device.platform}:{device.id}"
+
+
+class _Inputs:
+    """What jobs read, on the host once and on each device once."""
+
+    def __init__(self, data: SharedData):
+        self._data = data
+        self._on_host: dict[tuple, CohortInputs] = {}
+        self._on_device: dict[tuple[tuple, jax.Device], CohortInputs] = {}
+        self._lock = threading.Lock()  # two workers must not make the same
+
+    def on(self, device: jax.Device, cohort: Cohort) -> CohortInputs:
+        columns = cohort.columns
+        with self._lock:
+            if columns not in self._on_host:
+                self._on_host[columns] = make_inputs(cohort, *self._data)
+            if (columns, device) not in self._on_device:
+                self._on_device[columns, device] = self._on_host[columns].on(device)
+            return self._on_device[columns, device]
+
+    def keep(self, cohorts: Sequence[Cohort]) -> None:
+        needed = {cohort.columns for cohort in cohorts}
+        with self._lock:
+            self._on_host = {k: v for k, v in self._on_host.items() if k in needed}
+            self._on_device = {k: v for k, v in self._on_device.items() if k[0] in needed}

@@ -1,0 +1,227 @@
+"""Searches on several devices: the same bits on any number of them, devices that fail, one copy of
+the features."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+from small_data import ROOT
+
+import jaxrank
+from jaxrank import devices, train
+from jaxrank.data.feature_store import Block
+from jaxrank.data.preferences import Preferences
+from jaxrank.errors import UserError
+from jaxrank.planning.costs import DeviceProfile
+from jaxrank.runner import device_profile
+from jaxrank.training import jax_settings
+
+SmallData = tuple[Preferences, dict[str, Block]]
+# A device on which every trial is worth a cohort of its own, and compiling costs little.
+SLOW = DeviceProfile("test", 1e5, 1e6, 1e-1, 1.0, side_by_side=False)
+OPTIONS: dict[str, Any] = {
+    "experiments": ["iqa_only"],
+    "overrides": {"max_epochs": 6, "batch_size": 32, "learning_rate": 3e-3},
+    "folds": 3,
+    "audit": "off",
+}
+NUM_TRIALS = 9  # with the references
+
+
+def arrays_of(workdir: Path) -> dict[str, np.ndarray]:
+    """All results of all cohorts, but how long they took."""
+    found = {}
+    for path in sorted((workdir / "checkpoints").glob("*.npz")):
+        with np.load(path) as archive:
+            found |= {f"{path.stem}/{name}": archive[name] for name in archive.files}
+    return {
+        name: array
+        for name, array in found.items()
+        if name.split("/")[-1] not in ("rows", "content")
+    }
+
+
+def tables_of(workdir: Path) -> list[str]:
+    """What a search says, but how long it took."""
+    results = json.loads((workdir / "results.json").read_text())
+    for row in results["trials"]:
+        del row["duration_seconds"]
+    for row in results["summary"]:
+        row.pop("duration_seconds", None)
+    return [json.dumps(results[name]) for name in ("summary", "trials")]
+
+
+def assert_same_search(one: Path, other: Path) -> None:
+    assert tables_of(one) == tables_of(other)
+    first, second = arrays_of(one), arrays_of(other)
+    assert first.keys() == second.keys()
+    assert len(first) > NUM_TRIALS
+    for name, array in first.items():
+        np.testing.assert_array_equal(array, second[name], err_msg=name)
+    for path in one.glob("*/predictions.csv"):
+        assert path.read_bytes() == (other / path.relative_to(one)).read_bytes()
+
+
+@pytest.fixture(scope="module")
+def on_one(tmp_path_factory: pytest.TempPathFactory, small_data: SmallData) -> Path:
+    """A search on one device."""
+    workdir = tmp_path_factory.mktemp("one") / "w"
+    jaxrank.search(*small_data, workdir=workdir, device_profile=vars(SLOW), **OPTIONS)
+    assert len(list((workdir / "checkpoints").glob("*.npz"))) == NUM_TRIALS
+    return workdir
+
+
+@pytest.mark.parametrize(("first", "then"), [(2, 1), pytest.param(4, 2, marks=pytest.mark.long)])
+def test_a_search_on_any_number_of_workers_has_the_same_bits(
+    on_one: Path, small_files: tuple[Path, Path], tmp_path: Path, first: int, then: int
+) -> None:
+    """Begun on some devices, stopped in the middle, and resumed on others."""
+    pairs, store = small_files
+    profile = tmp_path / "profile.json"
+    device_profile.write_device_profile(profile, SLOW)
+    workdir = tmp_path / "w"
+    overrides = [f"--config.{key}={value}" for key, value in OPTIONS["overrides"].items()]
+    words = [f"--pairs={pairs}", f"--features={store}", f"--device_profile={profile}"]
+    words += [*overrides, "--experiments=iqa_only", "--folds=3", "--audit=off"]
+    command = [sys.executable, str(ROOT / "launch.py"), "search", f"--workdir={workdir}"]
+    stop = (
+        "import os, signal, sys\n"
+        "from jaxrank.runner.finishing import Finisher\n"
+        "save = Finisher._save\n"
+        "def stopping(self, number, *arguments):\n"
+        "    save(self, number, *arguments)\n"
+        "    os.kill(os.getpid(), signal.SIGTERM)\n"
+        "Finisher._save = stopping\n"
+        "from jaxrank.cli import main\n"
+        "sys.exit(main(['jaxrank', 'search', *sys.argv[1:]]))\n"
+    )
+    environment = {k: v for k, v in os.environ.items() if k != "JAX_NUM_CPU_DEVICES"}
+    begun = subprocess.run(
+        [sys.executable, "-c", stop, f"--workdir={workdir}", f"--workers={first}", *words],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert begun.returncode == 128 + signal.SIGTERM, begun.stdout + begun.stderr
+    assert f"{first} workers" in begun.stdout
+    num_done = len(list((workdir / "checkpoints").glob("*.npz")))
+    assert 0 < num_done < NUM_TRIALS
+    resumed = subprocess.run(
+        [*command, "--resume", f"--workers={then}"],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert resumed.returncode == 0, resumed.stdout + resumed.stderr
+    assert f"{then} worker" in resumed.stdout
+    assert_same_search(on_one, workdir)
+
+
+SHARED = """
+import jax
+jax.config.update("jax_num_cpu_devices", 2)
+import numpy as np
+from small_data import TRIALS, cohorts_of, feed_of, make_data
+from jaxrank.data import splits
+from jaxrank.data.dataset import align
+dataset = align(*make_data())
+parts = splits.split_pairs(dataset.table, folds=3)
+feed = feed_of(cohorts_of(TRIALS, dataset, parts)[0], dataset, parts)
+for device in jax.local_devices():
+    for leaf, own in zip(feed.on(device).data, feed.data):
+        assert leaf.devices() == {device}
+        assert leaf.size == 0 or leaf.unsafe_buffer_pointer() == own.ctypes.data
+"""
+
+
+def test_the_devices_of_a_cpu_share_one_copy_of_the_features() -> None:
+    path = os.pathsep.join([str(ROOT / "tests"), str(ROOT)])
+    subprocess.run(
+        [sys.executable, "-c", SHARED], env={**os.environ, "PYTHONPATH": path}, check=True
+    )
+
+
+@pytest.fixture
+def two_workers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two workers, on one device."""
+    monkeypatch.setattr(devices, "workers", lambda most=None: [jax.local_devices()[0]] * 2)
+
+
+def fails_on_its_first(number: int, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Has the device fail the first times that the trial of fold 1 of iqa_only is trained; returns
+    the list of all trainings."""
+    fit, trained = train.fit, list[str]()
+
+    def failing(cohort: Any, *arguments: Any, **options: Any) -> Any:
+        key = cohort.trials[0].key
+        trained.append(f"{key[0]} {key[1]}")
+        if key[:2] == ("iqa_only", 1) and trained.count("iqa_only 1") <= number:
+            raise jax.errors.JaxRuntimeError("INTERNAL: the device is lost")
+        return fit(cohort, *arguments, **options)
+
+    monkeypatch.setattr(train, "fit", failing)
+    return trained
+
+
+def test_a_lost_device_costs_its_cohort_only_which_another_trains(
+    on_one: Path,
+    small_data: SmallData,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    two_workers: None,
+) -> None:
+    trained = fails_on_its_first(1, monkeypatch)
+    workdir = tmp_path / "w"
+    jaxrank.search(*small_data, workdir=workdir, device_profile=vars(SLOW), **OPTIONS)
+    assert trained.count("iqa_only 1") == 2
+    assert len(trained) == NUM_TRIALS + 1 + trained.count("final")
+    log = (workdir / "training.log").read_text()
+    assert "INTERNAL: the device is lost" in log
+    assert "is not used any more" in log
+    assert_same_search(on_one, workdir)
+
+
+def test_a_cohort_on_which_two_devices_fail_has_failed_with_the_reason(
+    small_data: SmallData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, two_workers: None
+) -> None:
+    trained = fails_on_its_first(99, monkeypatch)
+    workdir = tmp_path / "w"
+    options = OPTIONS | {"device_profile": vars(SLOW)}
+    trials = jaxrank.search(*small_data, workdir=workdir, **options).trials
+    assert trained.count("iqa_only 1") == 2
+    failed = trials[trials["status"] == "failed"]
+    assert failed[["experiment_name", "fold"]].to_numpy().tolist() == [["iqa_only", 1]]
+    assert "device failed twice (INTERNAL: the device is lost)" in failed["error"].iloc[0]
+    monkeypatch.undo()
+    again = jaxrank.search(*small_data, workdir=workdir, retry_failed=True).trials
+    assert (again["status"] == "completed").all()
+
+
+def test_more_workers_than_devices_are_reported(
+    on_one: Path, small_data: SmallData, tmp_path: Path
+) -> None:
+    from jaxrank.runner.prepare import describe_workers
+
+    assert describe_workers(None) == "1 worker"
+    assert describe_workers(3).startswith("1 worker, not 3: JAX has no more devices")
+    with pytest.raises(UserError, match="--workers=0: at least 1"):
+        jaxrank.search(*small_data, workdir=tmp_path / "w", workers=0, **OPTIONS)
+
+
+def test_several_jax_processes_are_refused_in_one_line(
+    small_data: SmallData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(jax_settings.jax, "process_count", lambda: 4)
+    with pytest.raises(UserError, match=r"4 processes .*--engine=ray") as told:
+        jaxrank.search(*small_data, workdir=tmp_path / "w", **OPTIONS)
+    assert "\n" not in str(told.value)
+    assert not (tmp_path / "w").exists()
