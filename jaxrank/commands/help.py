@@ -19,16 +19,17 @@ GROUPS = {
     "from_label_studio,from_pick_a_pic,from_hpd",
     "Experiments": "mode,experiments,experiments_csv,config,mlp_hidden_dims,batch_size,"
     "learning_rate,dropout,max_epochs,use_clip,use_cnn_features,use_iqa_features,"
-    "use_series_sampler,init_from",
+    "use_series_sampler,init_from,space,strategy,num_experiments,round_size",
     "Extraction": "blocks,"
     + ",".join(option.name for kind in EXTRACTORS.values() for option in kind.options)
     + ",gap_seconds,min_similarity,strict",
     "Culling": "confidence,write,sidecar,reject",
     "Evaluation": "folds,only_folds,num_seeds,seed,split,split_seed,final,final_on,"
+    "confirm_share,confirm,"
     "audit,audit_seconds",
-    "Running": "workdir,resume,extend,retry_failed,dry_run,device,workers,device_profile,"
-    "memory_fraction,save_budget",
-    "Output": "predictions,curves,format,out,all,top,json,quiet,verbosity",
+    "Running": "workdir,resume,extend,retry_failed,time_budget,dry_run,device,workers,"
+    "device_profile,memory_fraction,save_budget",
+    "Output": "predictions,curves,format,out,optuna_journal,all,top,json,quiet,verbosity",
 }
 _WIDEST = 100  # longer lines are hard to read
 _INDENT = 22

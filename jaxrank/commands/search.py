@@ -33,7 +33,7 @@ from jaxrank.experiments.config_files import (
     value_at,
     with_every_key,
 )
-from jaxrank.runner.options import AUDITS, FLAGS, SAVE_BUDGET, WARN
+from jaxrank.runner.options import AUDITS, FLAGS, SAVE_BUDGET, SPACE_OPTIONS, WARN
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -74,6 +74,8 @@ def define(values: flags.FlagValues, words: list[str]) -> Config:
     for name, meaning in switches.items():
         flags.DEFINE_boolean(name, False, meaning, flag_values=values)
     define_training(values)
+    define_options(values, SPACE_OPTIONS)
+    _define_space(values, words)
     path = _read_flag(words, "experiments_csv")
     if path == "":
         raise UserError("--experiments_csv is empty")
@@ -93,7 +95,7 @@ def define_training(values: flags.FlagValues) -> None:
         "device_profile": "file of the command 'profile', to plan with (default: built-in rates)",
     }  # fmt: skip
     define_strings(values, text)
-    define_options(values, FLAGS)
+    define_options(values, [name for name in FLAGS if name not in SPACE_OPTIONS])
     define_workers(values, TRAINERS)
     flags.DEFINE_float(
         "save_budget",
@@ -124,6 +126,32 @@ def define_training(values: flags.FlagValues) -> None:
         lower_bound=1,
         flag_values=values,
     )
+
+
+def _define_space(values: flags.FlagValues, words: list[str]) -> None:
+    """Defines --space, and --space.KEY for the keys that were typed."""
+    meaning = (
+        "Python file with a get_space(): a dict of hyperparameters and their values. "
+        "--space.KEY=VALUES adds one: 1e-5..1e-2:log, 0.1..0.5, 0,0.3,0.5, 256|512,256, and "
+        "'0.5..0.99 if optimizer=sgd'"
+    )
+    define_strings(values, {"space": meaning})
+    for word in words:
+        typed = re.match(r"--?(space\.[^=]*)", word)
+        if typed and typed[1] not in values:
+            define_strings(values, {typed[1]: "see --space"})
+
+
+def _space_given(values: flags.FlagValues) -> dict[str, Any]:
+    """The entries of --space and --space.KEY."""
+    from jaxrank.experiments.search_space import read_space_file
+
+    refuse_empty(values, ("space",))
+    entries = {} if values.space is None else read_space_file(values.space)
+    prefix = "space."
+    return entries | {
+        name.removeprefix(prefix): values[name].value for name in values if name.startswith(prefix)
+    }
 
 
 def _read_catalogue(config: ConfigDict, path: str | None) -> ConfigDict:
@@ -196,6 +224,11 @@ def run(values: flags.FlagValues, config: Config) -> int:
 
         # Not the keys of its experiments: a ConfigDict sorts them, and the table has an order.
         given.setdefault("experiments", list(config.values.modes[MODE]))
+    if space := _space_given(values):
+        for name in ("mode", "experiments", "experiments_csv"):
+            if values[name].present:
+                raise UserError(f"--space and --{name} are both given: a space proposes all")
+        given["space"] = space
     resume = values.resume or values.extend or values.retry_failed
     changes = {"extend": values.extend, "retry_failed": values.retry_failed}
     return run_search(given, values.workdir, values, resume, changes)
@@ -294,7 +327,7 @@ def _print_result(values: flags.FlagValues, console: "Console", result: "SearchR
 def options_given(values: flags.FlagValues, config: Config) -> dict[str, Any]:
     """The options of `prepare.prepare` that were typed, of those that every command has: a resumed
     search has the others."""
-    given = {name: values[name].value for name in _GIVEN if values[name].present}
+    given = {name: values[name].value for name in _GIVEN if name in values and values[name].present}
     refuse_empty(values, ("pairs", "features", "series", "init_from"))
     if config.file is not None:
         given["config"] = config.values

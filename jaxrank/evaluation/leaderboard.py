@@ -48,6 +48,7 @@ class Ranking:
       yardstick: the entry of the strongest baseline; chance where that is below one half.
       yardstick_label: what it is called in sentences.
       chosen: the selected experiment.
+      selecting: hits of the pairs that it was selected by; see `selection.chosen_score`.
     """
 
     entries: Measured
@@ -58,6 +59,7 @@ class Ranking:
     yardstick: int
     yardstick_label: str
     chosen: selection.Chosen | None
+    selecting: hits.Pooled
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -115,6 +117,7 @@ def rank(
         yardstick=reference,
         yardstick_label=label,
         chosen=selection.chosen_score(validation, test, sizes_X),
+        selecting=hits.pooled(test if len(test.weight_FS) > 1 else validation),
     )
 
 

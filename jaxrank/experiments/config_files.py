@@ -10,6 +10,7 @@ import runpy
 import traceback
 from collections.abc import Mapping
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from ml_collections import ConfigDict
 
 from jaxrank.configs import CATALOGUE_KEYS, REFERENCES, default
 from jaxrank.errors import UserError, did_you_mean
+from jaxrank.io.documents import read_json
 
 # Said of several values, such as 1e-3,3e-3.
 ONE_VALUE = (
@@ -26,26 +28,48 @@ ONE_VALUE = (
 
 
 def load_config(path: str | None) -> ConfigDict:
-    """The default config, or what the file's get_config() returns.
+    """The default config, or what the file's get_config() returns; of a JSON file, the default
+    config with its values.
 
     Raises:
-      UserError: the file raises, or returns no usable config.
+      UserError: the file can't be read, raises, or gives no usable config.
     """
     if path is None:
         return default.get_config()
+    if path.endswith(".json"):
+        return check_config(_changed_default(path), f"--config={path}")
+    return check_config(run_file(path, "--config", "get_config"), f"--config={path}")
+
+
+def run_file(path: str, flag: str, function: str) -> Any:
+    """What a function without arguments returns that a Python file defines.
+
+    Raises:
+      UserError: the file raises, or defines no such function.
+    """
     if not os.path.isfile(path):
-        raise UserError(f"--config={path}: there is no such file")
+        raise UserError(f"{flag}={path}: there is no such file")
     try:
-        get_config = runpy.run_path(path).get("get_config")
-        if get_config is None:
-            raise UserError(f"--config={path}: the file defines no get_config()")
-        config = get_config()
+        found = runpy.run_path(path).get(function)
+        if found is None:
+            raise UserError(f"{flag}={path}: the file defines no {function}()")
+        return found()
     except UserError:
         raise
     except BaseException as error:  # also SystemExit and KeyboardInterrupt, which it may raise
         reason = traceback.format_exception_only(error)[-1].strip()
-        raise UserError(f"--config={path}: get_config() failed: {reason}") from None
-    return check_config(config, f"--config={path}")
+        raise UserError(f"{flag}={path}: {function}() failed: {reason}") from None
+
+
+def _changed_default(path: str) -> ConfigDict:
+    """The default config with the values of a JSON file, such as a search's best_config.json."""
+    try:
+        values = read_json(Path(path))
+    except (OSError, ValueError) as error:
+        raise UserError(f"--config={path}: can't be read ({error})") from None
+    if not isinstance(values, dict):
+        raise UserError(f"--config={path}: not an object of keys and values")
+    return make_config(default.get_config().to_dict() | values)
 
 
 def check_config(config: Any, where: str) -> ConfigDict:

@@ -69,7 +69,35 @@ def with_intervals(summary: pd.DataFrame, ranking: Ranking) -> pd.DataFrame:
     known = known.reindex(columns=known.columns.union([*INTERVAL_COLUMNS, TIED]))
     summary = summary.assign(**{column: known[column] for column in known})
     summary["train_val_gap"] = summary["train_accuracy"] - summary["val_accuracy"]
+    ended = outcomes(ranking)
+    summary["outcome"] = [
+        error or ended.get(name, "")
+        for name, error in zip(summary["experiment_name"], summary["error"].fillna(""), strict=True)
+    ]
     return by_validation(summary)
+
+
+def outcomes(ranking: Ranking) -> dict[str, str]:
+    """By candidate, whether it was selected, and if not, why.
+
+    Worse is what is separated from the best entry (Hsu 1984); points are the difference of test
+    accuracy to the selected experiment.
+    """
+    if ranking.chosen is None:
+        return {}
+    test = ranking.by_test
+    words = {}
+    for x in np.flatnonzero(ranking.is_candidate_X):
+        difference = 100 * (test.mean[x] - test.mean[ranking.chosen.entry])
+        if x == ranking.chosen.entry:
+            words[ranking.names[x]] = "selected"
+        elif np.isnan(difference):
+            words[ranking.names[x]] = "incomplete"
+        elif test.tied_for_best[x]:
+            words[ranking.names[x]] = f"tied ({difference:+.1f} points)"
+        else:
+            words[ranking.names[x]] = f"worse ({difference:+.1f} points)"
+    return words
 
 
 def _accuracies(measured: Measured) -> pd.DataFrame:

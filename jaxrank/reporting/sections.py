@@ -4,7 +4,14 @@ from collections.abc import Callable
 
 from jaxrank.io import atomic
 from jaxrank.io.printable import printable
-from jaxrank.reporting import agreement, leaderboard, mistakes, sentences
+from jaxrank.reporting import (
+    agreement,
+    best_config,
+    hyperparameter_effects,
+    leaderboard,
+    mistakes,
+    sentences,
+)
 from jaxrank.reporting.report import Report, Section
 
 LEADERBOARD_TXT = "leaderboard.txt"
@@ -18,6 +25,8 @@ def _reading_notes(report: Report) -> Section:
 # A new section is a function and a row here: the screen, the page and the JSON file follow.
 SECTIONS: tuple[Callable[[Report], Section], ...] = (
     leaderboard.section,
+    hyperparameter_effects.section,
+    best_config.section,
     agreement.section,
     mistakes.section,
     _reading_notes,

@@ -11,7 +11,7 @@ from jaxrank.configs import REFERENCES
 from jaxrank.errors import UserError
 from jaxrank.evaluation.evaluator import METRICS
 from jaxrank.evaluation.trial_results import COMPLETED, FAILED, TrialResult
-from jaxrank.experiments.hyperparameters import Experiment
+from jaxrank.experiments.hyperparameters import HYPERPARAMETERS, Experiment
 from jaxrank.io.documents import read_json
 
 # Of `leaderboard.with_intervals`: shares and differences, then whether it is tied for best.
@@ -41,6 +41,8 @@ SUMMARY_COLUMNS = [
     *INTERVAL_COLUMNS,
     TIED,
     "notes",
+    # Why an experiment is not the selected one.
+    "outcome",
 ]
 TRIAL_COLUMNS = [
     *"experiment_name,fold,seed,status,error,epochs_run,best_epoch".split(","),
@@ -76,6 +78,7 @@ def summarise(
       caveats: what stands in the notes of every row.
       ensembles: a result a fold, from `ensembles.ensemble_results`.
     """
+    more = _differing(experiments)
     rows: list[dict[str, Any]] = []
     for e in experiments:
         mine = trials[trials["experiment_name"] == e.name]
@@ -93,7 +96,7 @@ def summarise(
             "num_folds": mine["fold"].nunique(),
             "parameters": parameters.get(e.name),
             "notes": e.notes,
-        }
+        } | {key: _plain(getattr(e, key)) for key in more}
         if e.name in skipped:
             row |= {"status": SKIPPED, "error": skipped[e.name]}
         elif len(done) < len(mine):
@@ -110,7 +113,23 @@ def summarise(
     summary = pd.DataFrame(rows)
     summary["notes"] = ["; ".join(filter(None, [n, *caveats])) for n in summary["notes"]]
     summary["train_val_gap"] = summary["train_accuracy"] - summary["val_accuracy"]
-    return by_validation(_typed(summary.reindex(columns=SUMMARY_COLUMNS)))
+    return by_validation(_typed(summary.reindex(columns=[*SUMMARY_COLUMNS, *more])))
+
+
+def _differing(experiments: Sequence[Experiment]) -> list[str]:
+    """Hyperparameters in which the experiments, without the references, differ, and that have no
+    column of their own."""
+    asked = [e for e in experiments if e.name not in REFERENCES]
+    return [
+        key
+        for key in HYPERPARAMETERS
+        if key not in (*SUMMARY_COLUMNS, "name", "init_from", "seed")
+        and len({getattr(e, key) for e in asked}) > 1
+    ]
+
+
+def _plain(value: Any) -> Any:
+    return ",".join(map(str, value)) if isinstance(value, tuple) else value
 
 
 def by_validation(summary: pd.DataFrame) -> pd.DataFrame:
@@ -156,7 +175,10 @@ def read_results_json(path: Path) -> dict[str, Any]:
     """
     try:
         results = read_json(path)
-        summary = _typed(pd.DataFrame(results["summary"], columns=SUMMARY_COLUMNS))
+        more = [key for key in HYPERPARAMETERS if key in dict(*results["summary"][:1])]
+        summary = _typed(
+            pd.DataFrame(results["summary"], columns=list(dict.fromkeys(SUMMARY_COLUMNS + more)))
+        )
         numbers = [c for c in _MEANS if c in summary] + ["learning_rate", "dropout"]
         numbers += INTERVAL_COLUMNS
         summary = summary.astype(dict.fromkeys(numbers, float))

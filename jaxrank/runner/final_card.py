@@ -14,7 +14,7 @@ from jaxrank.evaluation.leaderboard import Ranking
 from jaxrank.evaluation.trial_results import TrialResult, best_trial
 from jaxrank.inference.model_card import Evidence, ModelCard
 from jaxrank.inference.saved_model import FINAL
-from jaxrank.runner.final_training import Trained
+from jaxrank.runner.final_training import Trained, usable_pairs, which_series
 from jaxrank.runner.prepare import Prepared
 
 
@@ -37,7 +37,7 @@ def final_card(
     only_one = trained.fold is not None and len(mine) == 1
     by_whom = "of this model" if only_one else "of models of the same configuration"
     data, dataset = prepared.split_data, prepared.dataset
-    pairs = np.arange(len(dataset.preference_M))  # that trained it
+    pairs = usable_pairs(prepared).rows(0, splits.TRAIN)  # that trained it
     if trained.fold is not None:
         pairs = data.rows(trained.fold, splits.TRAIN)
     where = f"test pairs of {len(folds)} folds" if len(folds) > 1 else "test pairs of one split"
@@ -51,9 +51,9 @@ def final_card(
         num_pairs=len(pairs),
         num_series=len(np.unique(dataset.series_M[pairs])),
         num_photos=len(np.unique(dataset.pair_rows_M2[pairs])),
-        split=f"{prepared.launch['split']}, {len(folds)} folds"
-        if len(folds) > 1
-        else f"{prepared.launch['split']}, one split",
+        split=f"{prepared.launch['split']}, "
+        + (f"{len(folds)} folds" if len(folds) > 1 else "one split")
+        + (f"; trained on {which_series(prepared)}" if prepared.launch["confirm_share"] else ""),
         baselines={
             other: float(mean)
             for other, mean, is_baseline in zip(
@@ -78,16 +78,16 @@ def final_card(
     )
 
 
-def final_notes(name: str, trained: Trained, card: ModelCard) -> list[str]:
-    """What a search says of its final model, in sentences."""
+def final_notes(name: str, trained: Trained, card: ModelCard, series: str) -> list[str]:
+    """What a search says of its final model, in sentences; `series` says which trained it."""
     evidence, found = card.evidence, card.calibration
     if trained.fold is not None:
         how = f"{name} as trained on the training series"
     elif any(trained.epochs):
         seeds = f", {len(trained.seeds)} seeds" if len(trained.seeds) > 1 else ""
-        how = f"{name}, trained on all series for {counted(trained.epochs[0], 'epoch')}{seeds}"
+        how = f"{name}, trained on {series} for {counted(trained.epochs[0], 'epoch')}{seeds}"
     else:
-        how = f"the baseline {name}, fitted on all series"
+        how = f"the baseline {name}, fitted on {series}"
     lines = [f"Final model: {how}; {FINAL}/ has it and its card."]
     if trained.fold is None and np.isfinite(evidence.accuracy):
         lines[0] += (

@@ -22,7 +22,7 @@ from jaxrank.evaluation.leaderboard import Ranking
 from jaxrank.evaluation.trial_results import TrialResult
 from jaxrank.inference.saved_model import FINAL, SEEN, Model, save_model
 from jaxrank.runner.final_card import final_card, final_notes
-from jaxrank.runner.final_training import Trained, fit_baseline, train_experiment
+from jaxrank.runner.final_training import Trained, fit_baseline, train_experiment, which_series
 from jaxrank.runner.prepare import Prepared
 from jaxrank.training.checkpointing import Saver
 
@@ -98,7 +98,7 @@ def write_final(
     model = Model(card, columns, tuple(trained.members), trained.combination, trained.seen)
     photos = np.flatnonzero(np.isin(dataset.photos, list(trained.seen[SEEN[0]])))
     save_model(folder / FINAL, model, dataset.inputs(blocks)[photos])
-    return final_notes(name, trained, card)
+    return final_notes(name, trained, card, which_series(prepared))
 
 
 def _held_out(

@@ -4,7 +4,7 @@ import dataclasses
 import hashlib
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import NamedTuple
@@ -30,6 +30,7 @@ from jaxrank.runner import trial_archive
 from jaxrank.runner.experiment_output import photos_seen
 from jaxrank.runner.options import ALL_SERIES
 from jaxrank.runner.prepare import Prepared
+from jaxrank.runner.splitting import aside_pairs
 from jaxrank.training import state
 from jaxrank.training.checkpoint import num_bytes, pack, unpack
 from jaxrank.training.checkpointing import Saver
@@ -64,10 +65,24 @@ class Trained(NamedTuple):
     seen: dict[str, frozenset[str]]
 
 
-def _usable(prepared: Prepared) -> SplitDataset:
+def usable_pairs(prepared: Prepared) -> SplitDataset:
     """All pairs that may train a final model, as the training pairs of one fold."""
     data = prepared.split_data
-    return dataclasses.replace(data, splits_FM=np.full_like(data.splits_FM[:1], splits.TRAIN))
+    usable_FM = np.full_like(data.splits_FM[:1], splits.TRAIN)
+    if _leaves_aside(prepared):
+        usable_FM[:, aside_pairs(data)] = splits.UNUSED
+    return dataclasses.replace(data, splits_FM=usable_FM)
+
+
+def _leaves_aside(prepared: Prepared) -> bool:
+    """Whether the series that confirm the choice don't train the final model."""
+    launch = prepared.launch
+    return launch["confirm_share"] > 0 and launch["final_on"] != ALL_SERIES
+
+
+def which_series(prepared: Prepared) -> str:
+    """What trains a final model, in words."""
+    return "all series but those set aside" if _leaves_aside(prepared) else "all series"
 
 
 def _trains_again(prepared: Prepared) -> bool:
@@ -96,8 +111,11 @@ def train_experiment(
     # Nothing stops it early: the last epoch counts.
     without_stop = dataclasses.replace(experiment, patience=0)
     trials = [Trial(without_stop, 0, seed) for seed in seeds]
-    usable = _usable(prepared)
-    key = hashlib.sha256(json.dumps([data_and_splits, FINAL, num_epochs]).encode()).hexdigest()
+    usable = usable_pairs(prepared)
+    rests_on = [data_and_splits, FINAL, num_epochs]
+    if _leaves_aside(prepared):
+        rests_on.append("series set aside")
+    key = hashlib.sha256(json.dumps(rests_on).encode()).hexdigest()
     found, _ = trial_archive.read_results(folder, {_NUMBER: trials}, key)
     members = found.get(_NUMBER)
     if members is None:
@@ -170,15 +188,7 @@ def _train(
         )
         number = _NUMBER - place
 
-        def save(progress: state.Progress, number: int = number) -> None:
-            saver.check()
-            if saver.claim(number, num_bytes(progress)):
-                saver.begin_save(number, pack(progress))
-
-        def restore(shapes: train.TrainState, number: int = number) -> state.Progress | None:
-            checkpoint = saver.restore(number)
-            return None if checkpoint is None else unpack(checkpoint, shapes)
-
+        save, restore = checkpoints_of(saver, number)
         fitted = train.fit(
             cohort,
             usable,
@@ -192,6 +202,23 @@ def _train(
     for place in range(len(results)):
         saver.drop(_NUMBER - place)
     return results
+
+
+def checkpoints_of(
+    saver: Saver, number: int
+) -> tuple[Callable[[state.Progress], None], Callable[[train.TrainState], state.Progress | None]]:
+    """What saves and restores a cohort that is trained by itself."""
+
+    def save(progress: state.Progress) -> None:
+        saver.check()
+        if saver.claim(number, num_bytes(progress)):
+            saver.begin_save(number, pack(progress))
+
+    def restore(shapes: train.TrainState) -> state.Progress | None:
+        checkpoint = saver.restore(number)
+        return None if checkpoint is None else unpack(checkpoint, shapes)
+
+    return save, restore
 
 
 def _largest_divisor(number: int, most: int) -> int:
@@ -214,7 +241,7 @@ def _members(cohort: Cohort, fitted: state.FitResult, num_epochs: int) -> list[T
 
 def fit_baseline(name: str, prepared: Prepared) -> Trained:
     """The selected baseline, fitted on all series, as a linear scorer."""
-    usable = _usable(prepared) if _trains_again(prepared) else prepared.split_data
+    usable = usable_pairs(prepared) if _trains_again(prepared) else prepared.split_data
     linear = baselines.fit_linear(name, usable, 0)
     dataset = prepared.dataset
     inputs_ND = linear.scaling.apply(dataset.inputs(list(linear.blocks)))

@@ -33,7 +33,7 @@ _FORMAT = 4
 # Of the fields of `Manifest` in JSON.
 _TYPES = {
     "versions": dict, "device": str, "data": str, "folds": list, "launch": dict,
-    "experiments": list, "cohorts": list, "finished": bool, "files": list,
+    "experiments": list, "cohorts": list, "finished": bool, "files": list, "rounds": list,
 }  # fmt: skip
 # Another version of one of these may train other bits.
 _PACKAGES_THAT_MATTER = ("jax", "jaxlib", "flax", "optax", "numpy")
@@ -53,6 +53,26 @@ class PlannedCohort(NamedTuple):
     trials: list[TrialKey]
 
 
+class Round(NamedTuple):
+    """Experiments that a strategy proposed at a time.
+
+    Attributes:
+      names, values: of the experiments; their hyperparameters of the space.
+      versions: of the packages that may change what is proposed.
+      accuracies: mean validation accuracy of each experiment, None where no trial has completed;
+        None altogether while the round trains.
+      seconds: that the process took which ended the round.
+      ended: why no round follows; empty where one may.
+    """
+
+    names: list[str]
+    values: list[dict[str, Any]]
+    versions: dict[str, str]
+    accuracies: list[float | None] | None = None
+    seconds: float = 0.0
+    ended: str = ""
+
+
 class Manifest(NamedTuple):
     """What a search is.
 
@@ -67,6 +87,7 @@ class Manifest(NamedTuple):
         counts.
       finished: whether the tables have been written.
       files: that were there then, relative to the folder; see `resume.list_files`.
+      rounds: of a search with a space, what was proposed and what came of it.
     """
 
     versions: dict[str, str]
@@ -78,6 +99,7 @@ class Manifest(NamedTuple):
     cohorts: list[PlannedCohort]
     finished: bool
     files: Sequence[str] = ()
+    rounds: Sequence[Round] = ()
 
     @property
     def trials(self) -> list[TrialKey]:
@@ -90,8 +112,10 @@ class Manifest(NamedTuple):
 
     @property
     def identity(self) -> str:
-        """A hash of what a running cohort rests on."""
-        return _checksum([self.data, self.folds, self.experiments])
+        """A hash of what a running cohort rests on. Later rounds follow from the first."""
+        later = {name for planned in self.rounds[1:] for name in planned.names}
+        first = [e for e in self.experiments if e["name"] not in later]
+        return _checksum([self.data, self.folds, first])
 
     def with_cohorts(self, cohorts: Sequence[Cohort]) -> "Manifest":
         """The record with further cohorts at the end."""
@@ -153,7 +177,8 @@ def _as_json(value: Any) -> Any:
 
 def write_manifest(folder: Path, record: Manifest) -> None:
     cohorts = [cohort._asdict() for cohort in record.cohorts]
-    content = record._asdict() | {"cohorts": cohorts}
+    rounds = [planned._asdict() for planned in record.rounds]
+    content = record._asdict() | {"cohorts": cohorts, "rounds": rounds}
     whole = {"format": _FORMAT, "sha256": _checksum(content), "search": content}
     atomic.write_text(folder / PLAN_JSON, json.dumps(whole, indent=1) + "\n")
 
@@ -189,6 +214,7 @@ def _parse(whole: Any) -> Manifest | None:
     content = whole.get("search")
     if not isinstance(content, dict) or whole.get("sha256") != _checksum(content):
         return None
+    content.setdefault("rounds", [])  # a search of before spaces has none
     if {key: type(value) for key, value in content.items()} != _TYPES:
         return None
     try:
@@ -196,11 +222,12 @@ def _parse(whole: Any) -> Manifest | None:
             PlannedCohort(c["number"], c["program"], [(n, f, s) for n, f, s in c["trials"]])
             for c in content["cohorts"]
         ]
+        rounds = [Round(**planned) for planned in content["rounds"]]
     except (KeyError, TypeError, ValueError):
         return None
     if not all(isinstance(experiment, dict) for experiment in content["experiments"]):
         return None
-    return Manifest(**content | {"cohorts": cohorts})
+    return Manifest(**content | {"cohorts": cohorts, "rounds": rounds})
 
 
 def _checksum(content: Any) -> str:
@@ -224,7 +251,7 @@ def resumed_options(record: Manifest, given: Mapping[str, Any], *, extend: bool)
     options["config"] = check_config(
         given.get("config", make_config(record.launch["config"])), "config"
     )
-    if extend:  # another catalogue need not hold the experiments that are there already
+    if extend or record.rounds:  # another catalogue need not hold the experiments that are there
         for name in record.launch["experiments"]:
             if name not in options["config"].experiments:
                 changes = record.launch["config"]["experiments"][name]

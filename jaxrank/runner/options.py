@@ -24,6 +24,9 @@ MEMORY_FRACTION = 0.5
 SPLIT_SEED = 42
 # The share of the time that checkpoints may take.
 SAVE_BUDGET = 0.05
+# Of a space, where nothing is said: Sobol points come in powers of two.
+NUM_EXPERIMENTS = 64
+ROUND_SIZE = 16
 # Of --folds: leave one series out.
 EACH_SERIES = "series"
 # What a final model may be trained on.
@@ -70,7 +73,21 @@ class SearchOptions:
         NONE nothing.
       curves: the experiments whose learning curves are drawn: BEST, the 20 that validate best; ALL;
         NONE. With more than 50 experiments these alone have a folder, with the saved model.
+      confirm_share: of the series, set aside before the search; the experiments tied for best are
+        trained again with new seeds and measured on them.
+      confirm: experiments that are confirmed, at most.
       device_profile: as `read_device_profile` returns it; by default the built-in one.
+      space: by hyperparameter, a list of values or text; see `search_space`. The search then
+        proposes its experiments itself, in rounds.
+      strategy: of `strategies.STRATEGIES`; by default a grid where the space has lists only, else
+        Sobol points. Its seed is `seed`.
+      num_experiments: of the space, at most; by default all of a grid, else NUM_EXPERIMENTS, or
+        any number within a time budget.
+      round_size: experiments that are proposed at a time; by default ROUND_SIZE where a strategy
+        learns or there is a time budget, else all.
+      time_budget: seconds after which no further round begins. It counts the time that this
+        process trains a round; a recorded end is never asked again.
+      optuna_journal: a file that mirrors the search for optuna-dashboard.
     """
 
     mode: str = "quick"
@@ -125,7 +142,7 @@ class SearchOptions:
     final_on: str = _option(
         USABLE,
         "series that train the final model: usable, all but the test series of a search without "
-        "folds; all",
+        "folds and those of --confirm_share; all",
     )
     predictions: str = _option(
         ALL,
@@ -136,7 +153,37 @@ class SearchOptions:
         "experiments with learning curves, and of more than 50 experiments those with a folder: "
         "best, the 20 that validate best; all; none",
     )
+    confirm_share: float = _option(
+        0.0,
+        "share of the series that is set aside before the search, to confirm what is tied for best "
+        "(default: 0)",
+    )
+    confirm: int = _option(5, "experiments that are confirmed, at most", least=1)
     device_profile: Mapping[str, Any] | None = None
+    space: Mapping[str, Any] | None = None
+    strategy: str = _option(
+        "",
+        "with --space: grid, random, sobol, tpe or gp (default: grid where the space has lists "
+        "only, else sobol)",
+    )
+    num_experiments: int | None = _option(
+        None,
+        "with --space: experiments at most (default: all of a grid, else 64, or any number within "
+        "--time_budget)",
+        least=1,
+    )
+    round_size: int | None = _option(
+        None,
+        "with --space: experiments that are proposed at a time (default: 16 where the strategy "
+        "learns or there is a --time_budget, else all)",
+        least=1,
+    )
+    time_budget: float | None = _option(
+        None, "with --space: seconds after which no further round begins (default: none)"
+    )
+    optuna_journal: str | Path | None = _option(
+        None, "with --space: file that mirrors the search for optuna-dashboard (default: none)"
+    )
 
     @property
     def reading(self) -> dict[str, Any]:
@@ -171,7 +218,15 @@ class SearchKeywords(TypedDict, total=False):
     final_on: str
     predictions: str
     curves: str
+    confirm_share: float
+    confirm: int
     device_profile: Mapping[str, Any] | None
+    space: Mapping[str, Any] | None
+    strategy: str
+    num_experiments: int | None
+    round_size: int | None
+    time_budget: float | None
+    optuna_journal: str | Path | None
 
 
 # The options of `preferences.read_preferences`.
@@ -179,6 +234,10 @@ READING = ("photo_name", "min_agreement", "min_reviewers", "series")
 _FIELDS = {field.name: field for field in dataclasses.fields(SearchOptions)}
 # Names of version 0.1.
 _RENAMED = {"rates": "device_profile"}
+# Those of a search with a space.
+SPACE_OPTIONS = (
+    "strategy", "num_experiments", "round_size", "time_budget", "optuna_journal",
+)  # fmt: skip
 # Those that are flags of the same name.
 FLAGS = {name: field for name, field in _FIELDS.items() if field.metadata.get("help")}
 

@@ -23,7 +23,7 @@ from jaxrank.data.inputs import (
     load_inputs,
 )
 from jaxrank.errors import UserError, did_you_mean
-from jaxrank.experiments.config_files import check_config
+from jaxrank.experiments.config_files import check_config, make_config
 from jaxrank.experiments.few_pairs import automatic, follow_steps
 from jaxrank.experiments.hyperparameters import (
     ALL_BLOCKS,
@@ -46,12 +46,14 @@ from jaxrank.runner.options import (
     make_options,
     with_options,
 )
-from jaxrank.runner.splitting import split_data
+from jaxrank.runner.splitting import aside_pairs, set_aside, split_data
 from jaxrank.runner.warm_start import begin_from
 from jaxrank.training.jax_settings import require_usable_jax
 from jaxrank.training.state import InitialWeights
 
 MOST_TRIALS = 100_000
+# Of the series, the share that may be set aside.
+_MOST_ASIDE = 0.5
 _SPLIT_WORDS = {
     splits.SERIES: "split by series",
     splits.OFFICIAL: "split by series, as published",
@@ -155,36 +157,91 @@ def prepare(
     inputs = load_inputs(pairs, features, chosen.reading)
     dataset = align(inputs.pairs, inputs.features)
     data, split_notes = split_data(inputs.pairs.table, dataset, chosen)
+    if chosen.confirm_share:
+        data = set_aside(data, chosen.confirm_share, chosen.split_seed)
+        num_aside = len(np.unique(dataset.series_M[aside_pairs(data)]))
+        split_notes = [*split_notes, f"{num_aside:,} series are set aside to confirm the choice"]
 
     _refuse_names_of_baselines(names, dataset)
     _check_final(chosen, names, dataset)
-    resolved = [resolve_blocks(e, list(dataset.block_columns)) for e in wanted]
-    resolved, step_notes = _with_enough_steps(resolved, config, chosen.overrides or {}, data)
-    skipped = _skipped(resolved, wanted, dataset)
-    if set(names) <= set(skipped):
-        reasons = "; ".join(f"{name}: {reason}" for name, reason in skipped.items())
+    planned = _plan_trials(chosen, config, names, wanted, data)
+    if set(names) <= set(planned.skipped):
+        reasons = "; ".join(f"{name}: {reason}" for name, reason in planned.skipped.items())
         raise UserError(f"nothing is left to train: {reasons}")
-    trained_folds = _trained_folds(chosen.only_folds, data.num_folds)
-    of_trained = dataclasses.replace(data, splits_FM=data.splits_FM[trained_folds])
-    start, resolved = begin_from(chosen.init_from, resolved, skipped, of_trained)
-    trained = [e for e in resolved if e.name not in skipped]
-    trials = _make_trials(trained, trained_folds, chosen)
     given = chosen.device_profile
     profile = costs.built_in_profile() if given is None else costs.DeviceProfile(**given)
     limit = devices.memory_limit(chosen.memory_fraction)
-    cohorts = planner.make_cohorts(trials, data, limit, profile)
+    cohorts = planner.make_cohorts(planned.trials, data, limit, profile)
     best = inputs.best_score
     return Prepared(
         split_data=data,
-        data=_summarise(inputs, dataset, chosen.split, [*split_notes, *step_notes]),
-        experiments=resolved,
-        skipped=skipped,
-        trials=trials,
+        data=_summarise(inputs, dataset, chosen.split, [*split_notes, *planned.notes]),
+        experiments=planned.experiments,
+        skipped=planned.skipped,
+        trials=planned.trials,
         cohorts=cohorts,
         profile=profile,
         ceiling_scores_N=None if best is None else best[dataset.photos].to_numpy(),
-        start=start,
+        start=planned.start,
         launch=_launch(pairs, features, inputs, chosen, config, names, profile),
+    )
+
+
+class _PlannedTrials(NamedTuple):
+    """Of `Prepared`, what follows from the experiments; `notes`: what few pairs have changed."""
+
+    experiments: list[Experiment]
+    skipped: dict[str, str]
+    trials: list[Trial]
+    start: Model | None
+    notes: list[str]
+
+
+def _plan_trials(
+    options: SearchOptions,
+    config: ConfigDict,
+    names: Sequence[str],
+    wanted: Sequence[Experiment],
+    data: SplitDataset,
+) -> _PlannedTrials:
+    dataset = data.dataset
+    resolved = [resolve_blocks(e, list(dataset.block_columns)) for e in wanted]
+    resolved, notes = _with_enough_steps(resolved, config, options.overrides or {}, data)
+    skipped = _skipped(resolved, wanted, dataset)
+    trained_folds = _trained_folds(options.only_folds, data.num_folds)
+    start = None
+    if not set(names) <= set(skipped):
+        of_trained = dataclasses.replace(data, splits_FM=data.splits_FM[trained_folds])
+        start, resolved = begin_from(options.init_from, resolved, skipped, of_trained)
+    trained = [e for e in resolved if e.name not in skipped]
+    trials = _make_trials(trained, trained_folds, options)
+    return _PlannedTrials(resolved, skipped, trials, start, notes)
+
+
+def with_experiments(prepared: Prepared, added: Mapping[str, Mapping[str, Any]]) -> Prepared:
+    """The search with further experiments in its catalogue, by name, and their cohorts after the
+    others; of the same data."""
+    known = prepared.launch["config"]
+    catalogue = known["experiments"] | {name: dict(values) for name, values in added.items()}
+    config = check_config(make_config(known | {"experiments": catalogue}), "config")
+    names = [*prepared.launch["experiments"], *added]
+    launch = prepared.launch | {"config": config.to_dict(), "experiments": names}
+    fields = {field.name for field in dataclasses.fields(SearchOptions)}
+    chosen = SearchOptions(
+        **{key: value for key, value in launch.items() if key in fields} | {"config": config}
+    )
+    _, wanted = _read_catalogue(chosen, config)
+    planned = _plan_trials(chosen, config, names, wanted, prepared.split_data)
+    before = {trial.key for trial in prepared.trials}
+    more = [trial for trial in planned.trials if trial.key not in before]
+    limit = devices.memory_limit(chosen.memory_fraction)
+    cohorts = planner.make_cohorts(more, prepared.split_data, limit, prepared.profile)
+    return prepared._replace(
+        experiments=planned.experiments,
+        skipped=planned.skipped,
+        trials=planned.trials,
+        cohorts=[*prepared.cohorts, *cohorts],
+        launch=launch,
     )
 
 
@@ -194,6 +251,14 @@ def _check_numbers(options: SearchOptions) -> None:
         raise UserError(
             ", ".join(f"{name}={value}" for name, value in seeds.items())
             + ": at least one seed is needed, and none may be negative"
+        )
+    if not 0 <= options.confirm_share <= _MOST_ASIDE:
+        raise UserError(
+            f"--confirm_share={options.confirm_share:g} is not a share from 0 to {_MOST_ASIDE}"
+        )
+    if options.confirm_share and options.split not in (splits.SERIES, splits.OFFICIAL):
+        raise UserError(
+            f"--confirm_share needs whole series, and --split={options.split} cuts them"
         )
     if not 0 < options.memory_fraction <= 1:
         raise UserError(
@@ -321,6 +386,8 @@ def _launch(
         "config": config.to_dict(),
         "overrides": dict(options.overrides or {}),
         "only_folds": list(options.only_folds),
+        "space": None if options.space is None else dict(options.space),
+        "optuna_journal": _absolute(options.optuna_journal, None),
         "series": _absolute(options.series, None if options.series is None else IN_MEMORY),
         "init_from": _absolute(options.init_from, None),
         "device_profile": dataclasses.asdict(profile),

@@ -13,6 +13,7 @@ from jaxrank.planning import planner
 from jaxrank.planning.cohort import Cohort
 from jaxrank.planning.trials import TrialKey
 from jaxrank.reporting.summary import RESULTS_JSON, SUMMARY_CSV, TRIALS_CSV
+from jaxrank.runner import rounds
 from jaxrank.runner.manifest import (
     PLAN_JSON,
     Manifest,
@@ -143,8 +144,10 @@ def plan_search(
     if record is None:
         if extend or retry_failed:
             raise UserError(f"--workdir={folder}: there is no search to resume")
+        given, first = rounds.begin(given)
         prepared = prepare(**given)
-        return Workspace(new_manifest(prepared), prepared, {}, [], [])
+        return Workspace(new_manifest(prepared)._replace(rounds=first), prepared, {}, [], [])
+    rounds.check_same(record, given, extend=extend)
     prepared = prepare(**resumed_options(record, given, extend=extend))
     check_same(folder, record, prepared, extend=extend)
     trials = {trial.key: trial for trial in prepared.trials}
@@ -169,6 +172,8 @@ def plan_search(
         limit = memory_limit(prepared.launch["memory_fraction"])
         cohorts = planner.make_cohorts(more, prepared.split_data, limit, prepared.profile)
         record = extended_manifest(record, prepared, cohorts)
+    if extend and record.rounds:
+        record = rounds.reopened(record, prepared.launch)
     written = {key: prepared.launch[key] for key in _WRITTEN}
     others = any(record.launch.get(key, value) != value for key, value in written.items())
     if ready.missing or others or (ready.waiting and (extend or retry_failed)):

@@ -8,7 +8,7 @@ import logging
 import os
 import platform
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, NamedTuple, Unpack
@@ -52,8 +52,9 @@ from jaxrank.reporting.summary import (
     read_results_json,
     summarise,
 )
-from jaxrank.runner import signals
+from jaxrank.runner import rounds, signals
 from jaxrank.runner.background_audit import Auditor, audit_of
+from jaxrank.runner.confirmation import confirm
 from jaxrank.runner.experiment_output import TEST_RESULTS_JSON
 from jaxrank.runner.final_model import write_final
 from jaxrank.runner.manifest import read_manifest, write_manifest
@@ -282,9 +283,7 @@ def _run(
             (folder / name / TEST_RESULTS_JSON).unlink(missing_ok=True)  # it says: complete
     _write_records(folder, ready)
     with signals.signals_caught() if catch_signals else nullcontext(lambda: None) as stop_signal:
-        ready = train_all(
-            folder, ready, evaluator, auditor, saver, console, stop_signal, num_workers
-        )
+        ready = _train(folder, ready, evaluator, auditor, saver, console, stop_signal, num_workers)
     # From here on all is saved, and a signal has its usual action, which ends a command at once.
     if (signal_number := stop_signal()) is not None:  # it came after the last time of asking
         raise Stopped(folder, signal_number)
@@ -294,6 +293,32 @@ def _run(
     log.info("%s", saver.account())
     log.info("done in %.1f s", time.perf_counter() - start)
     return result
+
+
+def _train(
+    folder: Path,
+    ready: Workspace,
+    evaluator: Evaluator,
+    auditor: Auditor,
+    saver: Saver,
+    console: Console | None,
+    stop_signal: Callable[[], int | None],
+    num_workers: int | None,
+) -> Workspace:
+    """Trains what is waiting, and round after round what the strategy proposes then."""
+    while True:
+        start = time.perf_counter()
+        ready = train_all(
+            folder, ready, evaluator, auditor, saver, console, stop_signal, num_workers
+        )
+        if stop_signal() is not None:
+            return ready
+        seconds = time.perf_counter() - start
+        record, prepared = rounds.following(ready.record, ready.prepared, ready.results, seconds)
+        if record == ready.record:
+            return ready
+        write_manifest(folder, record)
+        ready = ready._replace(record=record, prepared=prepared)
 
 
 def _report(folder: Path, ready: Workspace, evaluator: Evaluator, saver: Saver) -> SearchResult:
@@ -333,7 +358,17 @@ def _report(folder: Path, ready: Workspace, evaluator: Evaluator, saver: Saver) 
         ready.record.data_and_splits,
         saver,
     )
-    notes = [*section.notes, *final_notes]
+    confirmed = None
+    if prepared.launch["confirm_share"]:
+        confirmed = confirm(
+            folder,
+            prepared,
+            ranking,
+            ready.record.data_and_splits,
+            saver,
+            prepared.launch["confirm"],
+        )
+    notes = [*section.notes, *(confirmed.notes if confirmed else []), *final_notes]
     data_notes = describe(prepared)
     experiments = [dataclasses.asdict(e) for e in prepared.experiments]
     tables.write_frame(folder / TRIALS_CSV, trials)
@@ -344,7 +379,8 @@ def _report(folder: Path, ready: Workspace, evaluator: Evaluator, saver: Saver) 
             "data": dataclasses.asdict(prepared.data),
             "data_notes": data_notes,
             "notes": notes,
-            "conclusions": section.facts,
+            "conclusions": section.facts
+            | ({"confirmed": confirmed.table.to_dict("records")} if confirmed else {}),
             "experiments": experiments,
             "summary": summary.to_dict("records"),
             "trials": trials.to_dict("records"),

@@ -1,6 +1,9 @@
 """The split of a search's pairs: every split has pairs, or a number of folds is taken or named with
 which every one does."""
 
+import dataclasses
+import hashlib
+
 import numpy as np
 import pandas as pd
 
@@ -60,6 +63,35 @@ def split_data(
     if found is None:
         raise UserError(f"{reason}{_advice(dataset, options, folds)}")
     return found, []
+
+
+def set_aside(data: SplitDataset, share: float, split_seed: int) -> SplitDataset:
+    """The splits without a share of the series, which no fold uses: they are for confirmation.
+
+    Raises:
+      UserError: too few series are left, or set aside.
+    """
+    ids = data.dataset.series_ids
+    # Not the hashes by which series are dealt: of these, one split would lose all.
+    digests = [hashlib.sha256(f"aside\n{split_seed}\n{name}".encode()).digest() for name in ids]
+    order = sorted(range(len(ids)), key=digests.__getitem__)
+    aside_M = np.isin(data.dataset.series_M, order[: round(share * len(ids))])
+    if not (aside_M & (data.dataset.preference_M != 0.5)).any():
+        raise UserError(
+            f"--confirm_share={share:g}: no series with a preference would be set aside"
+        )
+    splits_FM = np.where(aside_M, splits.UNUSED, data.splits_FM).astype(np.int8)
+    remaining = dataclasses.replace(data, splits_FM=splits_FM)
+    try:
+        _check_splits(remaining)
+    except splits.TooFewError as error:
+        raise UserError(f"--confirm_share={share:g} leaves too few: {error}") from None
+    return remaining
+
+
+def aside_pairs(data: SplitDataset) -> np.ndarray:
+    """Rows of the pairs that no fold uses."""
+    return np.flatnonzero((data.splits_FM == splits.UNUSED).all(axis=0))
 
 
 def _directed_series(dataset: Dataset) -> np.ndarray:

@@ -268,7 +268,7 @@ def test_permuting_the_test_labels_changes_only_test_columns(
     table = pairs.table.copy()
     table.loc[tested, "preference"] = table.loc[tested, "preference"].to_numpy()[::-1]
     after = jaxrank.search(table, store, workdir=tmp_path / "after", **one_fold).summary
-    of_test = ("test_", "diff_", "share_first", "tied_for_best", "duration_seconds")
+    of_test = ("test_", "diff_", "share_first", "tied_for_best", "outcome", "duration_seconds")
     columns = [c for c in SUMMARY_COLUMNS if not c.startswith(of_test)]
     pd.testing.assert_frame_equal(before[columns], after[columns])
     assert not before["test_accuracy"].equals(after["test_accuracy"])

@@ -1,0 +1,71 @@
+"""Section: the selected experiment as a configuration, `best_config.py` and `best_config.json`."""
+
+from pprint import pformat
+from typing import Any
+
+from jaxrank.configs import REFERENCES
+from jaxrank.errors import program
+from jaxrank.experiments.hyperparameters import HYPERPARAMETERS, Experiment
+from jaxrank.io import atomic, documents
+from jaxrank.reporting.report import Report, Section
+from jaxrank.reporting.summary import percent
+
+BEST_CONFIG_PY, BEST_CONFIG_JSON = "best_config.py", "best_config.json"
+_PYTHON = '''"""The experiment that a search selected: {name}, {accuracy}.
+
+    {program} search --config={file} --pairs=pairs.csv --features=store
+"""
+
+from ml_collections import ConfigDict
+
+from jaxrank.configs import default
+
+VALUES = {values}
+
+
+def get_config() -> ConfigDict:
+    only = {{"experiments": {{{key!r}: VALUES}}, "modes": {{"quick": ({key!r},)}}}}
+    return ConfigDict(default.get_config().to_dict() | VALUES | only, allow_dotted_keys=True)
+'''
+
+
+def section(report: Report) -> Section:
+    chosen = report.ranking.chosen
+    paths = [report.folder / name for name in (BEST_CONFIG_PY, BEST_CONFIG_JSON)]
+    if chosen is None:
+        for path in paths:
+            path.unlink(missing_ok=True)
+        return Section()
+    experiment = report.chosen_results[0].trial.experiment
+    values = config_values(experiment)
+    key = f"best_{experiment.name}" if experiment.name in REFERENCES else experiment.name
+    accuracy = percent(chosen.accuracy)
+    atomic.write_text(
+        paths[0],
+        _PYTHON.format(
+            name=experiment.name,
+            accuracy=f"{accuracy} of pairs of new series" if accuracy else "in too few series",
+            program=program(),
+            file=BEST_CONFIG_PY,
+            values=pformat(values, sort_dicts=False),
+            key=key,
+        ),
+    )
+    only = {"experiments": {key: values}, "modes": {"quick": [key]}}
+    documents.write_json(paths[1], values | only)
+    return Section(notes=[f"{experiment.name} as a configuration: --config={paths[0]}"])
+
+
+def config_values(experiment: Experiment) -> dict[str, Any]:
+    """An experiment's hyperparameters as a config has them.
+
+    A patience of 0, which follows from few validation series, is left out: it follows again.
+    """
+    values = {
+        key: ",".join(map(str, value)) if isinstance(value, tuple) else value
+        for key, value in ((key, getattr(experiment, key)) for key in HYPERPARAMETERS)
+        if key not in ("name", "init_from")
+    }
+    if not experiment.patience:
+        del values["patience"]
+    return values

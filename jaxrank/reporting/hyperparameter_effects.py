@@ -1,0 +1,161 @@
+"""Section: which hyperparameters mattered, and how much of the differences is noise."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from jaxrank.configs import REFERENCES
+from jaxrank.evaluation import seed_variance
+from jaxrank.evaluation.importances import Importance, importances
+from jaxrank.evaluation.main_effects import Effect, MainEffects, main_effects
+from jaxrank.experiments.hyperparameters import HYPERPARAMETERS, Experiment
+from jaxrank.io.tables import write_frame
+from jaxrank.reporting.report import Report, Section
+
+EFFECTS_CSV = "effects.csv"
+# A choice that rests on fewer validation series is chance for the most part.
+FEW_SERIES = 30
+# Numbers of more values than this are grouped, into so many groups.
+_MOST_VALUES, _GROUPS = 6, 4
+_NOT_COMPARED = ("name", "notes", "init_from", "seed")
+# What says nothing where another hyperparameter has another value.
+_CONDITIONS = {"momentum": ("optimizer", "sgd"), "margin": ("loss", "margin_ranking")}
+_TITLE = (
+    "What each hyperparameter does: accuracy with this value, averaged over the others, and its "
+    "difference to all values, in percent and points; 95% intervals, each by itself"
+)
+
+
+def section(report: Report) -> Section:
+    ranking = report.ranking
+    notes = _few_series_notes(report)
+    candidates = ranking.is_candidate_X & ~np.isin(ranking.names, REFERENCES)
+    weight_X = ranking.selecting.weight_XS.sum(axis=1)
+    complete_X = candidates & (weight_X == weight_X.max()) & (weight_X > 0)
+    chosen = np.flatnonzero(complete_X)
+    by_name = {r.trial.experiment.name: r.trial.experiment for r in report.results}
+    experiments = [by_name[ranking.names[x]] for x in chosen]
+    values = differing(experiments)
+    if not values:
+        return Section(notes=notes)
+    found = main_effects(
+        {key: level_names(column) for key, column in values.items()},
+        ranking.selecting.hits_XS[chosen],
+        ranking.selecting.weight_XS[chosen],
+        np.nan_to_num(ranking.draws.variance_X[chosen]),
+    )
+    if found is None:
+        return Section(notes=notes)
+    write_frame(report.folder / EFFECTS_CSV, pd.DataFrame(found.effects))
+    importance = importances(values, ranking.selecting.accuracy_X[chosen])
+    least = "at least " if ranking.draws.seeds.source == seed_variance.UNKNOWN else ""
+    notes += [
+        f"Of the variance among {len(chosen):,} experiments, {least}"
+        f"{100 * found.noise_share:.0f}% is noise (sampled series and seeds)."
+        + _mattered(found)
+        + _importances(importance),
+        _clearest(found.effects),
+    ]
+    facts: dict[str, Any] = {
+        "main_effects": [effect._asdict() for effect in found.effects],
+        "explained": found.shares,
+        "noise_share": found.noise_share,
+        "ped_anova": {key: one._asdict() for key, one in (importance or {}).items()},
+    }
+    return Section(notes=notes, tables={_TITLE: _table(found.effects)}, facts=facts)
+
+
+def differing(experiments: Sequence[Experiment]) -> dict[str, list[Any]]:
+    """By hyperparameter in which the experiments differ, the value of each; None where another one
+    makes it mean nothing."""
+    found = {}
+    for key in HYPERPARAMETERS:
+        column = [
+            ",".join(map(str, value)) if isinstance(value, tuple) else value
+            for value in (_value(e, key) for e in experiments)
+        ]
+        if key not in _NOT_COMPARED and len({v for v in column if v is not None}) > 1:
+            found[key] = column
+    return found
+
+
+def _value(experiment: Experiment, key: str) -> Any:
+    other, needed = _CONDITIONS.get(key, (key, getattr(experiment, key)))
+    return getattr(experiment, key) if getattr(experiment, other) == needed else None
+
+
+def level_names(column: Sequence[Any]) -> list[str | None]:
+    """The values as text; numbers of many values in groups of equal size, in order."""
+    known = [value for value in column if value is not None]
+    numbers = all(type(value) in (int, float) for value in known)
+    if not numbers or len(set(known)) <= _MOST_VALUES:
+        return [None if value is None else _text(value) for value in column]
+    edges = np.quantile(known, np.arange(1, _GROUPS) / _GROUPS)
+    groups = [None if v is None else int(np.searchsorted(edges, v, side="left")) for v in column]
+    names = {}
+    for group in set(groups) - {None}:
+        mine = [v for v, g in zip(column, groups, strict=True) if g == group]
+        names[group] = f"{_text(min(mine))} to {_text(max(mine))}"
+    return [None if group is None else names[group] for group in groups]
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return f"{value:g}" if isinstance(value, float) else str(value) or "-"
+
+
+def _few_series_notes(report: Report) -> list[str]:
+    """A warning where the choice among experiments rests on few series."""
+    chosen = report.ranking.chosen
+    num_series = int(report.ranking.selecting.weight_XS.any(axis=0).sum())
+    if chosen is None or chosen.num_candidates < 2 or num_series >= FEW_SERIES:
+        return []
+    return [
+        f"WARNING: the choice among {chosen.num_candidates:,} experiments rests on "
+        f"{num_series} series: it is chance for the most part. --folds=5 uses all series."
+    ]
+
+
+def _clearest(effects: Sequence[Effect]) -> str:
+    """The largest difference whose interval leaves out zero."""
+    clear = [e for e in effects if e.low > 0 or e.high < 0]
+    if not clear:
+        return "No value of a hyperparameter differs clearly from the others."
+    most = max(clear, key=lambda effect: abs(effect.difference))
+    return (
+        f"Clearest: {most.key}={most.level}, {100 * most.difference:+.1f} points to the mean "
+        f"({100 * most.low:+.1f} to {100 * most.high:+.1f})."
+    )
+
+
+def _mattered(found: MainEffects) -> str:
+    """The hyperparameters that explain most of the variance."""
+    most = sorted(found.shares.items(), key=lambda item: -item[1])[:3]
+    listed = ", ".join(f"{key} {100 * share:.0f}%" for key, share in most if share >= 0.005)
+    return f" Hyperparameters explain: {listed}." if listed else " No hyperparameter explains any."
+
+
+def _importances(found: Mapping[str, Importance] | None) -> str:
+    if not found:
+        return ""
+    most = sorted(found.items(), key=lambda item: -item[1].share)[:3]
+    listed = ", ".join(
+        f"{key} {100 * one.share:.0f}% ({100 * one.by_chance:.0f}%)" for key, one in most
+    )
+    return f" PED-ANOVA among the best tenth (with shuffled accuracies): {listed}."
+
+
+def _table(effects: Sequence[Effect]) -> pd.DataFrame:
+    return pd.DataFrame(
+        {
+            "hyperparameter": [e.key for e in effects],
+            "value": [e.level for e in effects],
+            "experiments": [e.num_experiments for e in effects],
+            "accuracy": [f"{100 * e.accuracy:.1f}" for e in effects],
+            "difference": [f"{100 * e.difference:+.1f}" for e in effects],
+            "95%": [f"{100 * e.low:+.1f} to {100 * e.high:+.1f}" for e in effects],
+        }
+    )

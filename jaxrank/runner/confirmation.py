@@ -1,0 +1,180 @@
+"""Confirmation: the experiments that may be the best, trained again and measured on series that the
+search has never seen.
+
+What was selected before is one experiment, so its accuracy there needs no correction. The others
+are compared with it by intervals that hold at once.
+"""
+
+import dataclasses
+import hashlib
+import json
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from jaxrank import train
+from jaxrank.data import splits
+from jaxrank.data.dataset import SplitDataset
+from jaxrank.devices import memory_limit
+from jaxrank.evaluation import comparison, hits
+from jaxrank.evaluation.evaluator import evaluate_cohort, make_evaluator
+from jaxrank.evaluation.leaderboard import Ranking
+from jaxrank.evaluation.trial_results import TrialResult
+from jaxrank.io import tables
+from jaxrank.planning import planner
+from jaxrank.planning.trials import Trial
+from jaxrank.runner import trial_archive
+from jaxrank.runner.final_training import checkpoints_of
+from jaxrank.runner.prepare import Prepared
+from jaxrank.runner.splitting import aside_pairs
+from jaxrank.training.checkpointing import Saver
+
+CONFIRMATION_CSV = "confirmation.csv"
+# Its cohorts among those of a search count down from here.
+_NUMBER = -1_000
+
+log = logging.getLogger("jaxrank")
+
+
+class Confirmed(NamedTuple):
+    """What the series that were set aside say.
+
+    Attributes:
+      table: a row an experiment, the selected one first: its accuracy with a 95% interval, its
+        difference to the selected one with intervals that hold at once.
+      notes: the same in a sentence or two.
+    """
+
+    table: pd.DataFrame
+    notes: list[str]
+
+
+def tied_names(ranking: Ranking, most: int) -> list[str]:
+    """The selected experiment, then those tied for best by test accuracy, at most so many."""
+    if ranking.chosen is None:
+        return []
+    tied_X = ranking.is_candidate_X & ranking.by_test.tied_for_best
+    order = [x for x in np.argsort(-ranking.by_test.mean, kind="stable") if tied_X[x]]
+    names = [ranking.names[x] for x in [ranking.chosen.entry, *order]]
+    return list(dict.fromkeys(names))[:most]
+
+
+def confirm(
+    folder: Path,
+    prepared: Prepared,
+    ranking: Ranking,
+    data_and_splits: str,
+    saver: Saver,
+    most: int,
+) -> Confirmed | None:
+    """Trains the tied experiments again, in the same folds with new seeds, and measures them on the
+    series that were set aside; None where nothing was selected.
+
+    Args:
+      folder: of the search.
+      prepared: the launch, whose splits leave series unused.
+      ranking: of its trials.
+      data_and_splits: see `manifest.Manifest`.
+      saver: of the search, without a running cohort.
+      most: experiments to confirm.
+    """
+    names = tied_names(ranking, most)
+    if not names:
+        return None
+    by_name: dict[str, list[Trial]] = {name: [] for name in names}
+    for trial in prepared.trials:
+        if trial.experiment.name in by_name:
+            by_name[trial.experiment.name].append(trial)
+    trials = [_with_new_seed(trial, mine) for mine in by_name.values() for trial in mine]
+    key = hashlib.sha256(json.dumps([data_and_splits, CONFIRMATION_CSV]).encode()).hexdigest()
+    data = _confirming(prepared.split_data)
+    found, _ = trial_archive.read_results(folder, {_NUMBER: trials}, key)
+    results = found.get(_NUMBER)
+    if results is None:
+        log.info("confirming %s with new seeds", ", ".join(names))
+        results = _train(trials, data, prepared, saver.of(key))
+        with saver.finishing(_NUMBER):
+            trial_archive.write_results(folder, _NUMBER, results, key)
+    confirmed = _measured(results, data, names)
+    tables.write_frame(folder / CONFIRMATION_CSV, confirmed.table)
+    return confirmed
+
+
+def _with_new_seed(trial: Trial, mine: Sequence[Trial]) -> Trial:
+    """Beyond the last seed of the experiment in the search."""
+    seeds = {one.seed for one in mine}
+    return trial._replace(seed=trial.seed + 1 + max(seeds) - min(seeds))
+
+
+def _confirming(data: SplitDataset) -> SplitDataset:
+    """The folds as they are, tested by the pairs that none of them uses."""
+    splits_FM = np.where(data.splits_FM == splits.TEST, splits.UNUSED, data.splits_FM)
+    splits_FM[:, aside_pairs(data)] = splits.TEST
+    return dataclasses.replace(data, splits_FM=splits_FM.astype(np.int8))
+
+
+def _train(
+    trials: Sequence[Trial], data: SplitDataset, prepared: Prepared, saver: Saver
+) -> list[TrialResult]:
+    evaluator = make_evaluator(data)
+    limit = memory_limit(prepared.launch["memory_fraction"])
+    results: dict[Any, TrialResult] = {}
+    cohorts = planner.make_cohorts(trials, data, limit, prepared.profile)
+    for place, cohort in enumerate(cohorts):
+        number = _NUMBER - place
+
+        save, restore = checkpoints_of(saver, number)
+        fitted = train.fit(
+            cohort, data, start=prepared.initial_weights, restore=restore, on_dispatch=save
+        )
+        for result in evaluate_cohort(cohort, fitted, evaluator):
+            results[result.trial.key] = result._replace(weights=None)
+    saver.wait()
+    for place in range(len(cohorts)):
+        saver.drop(_NUMBER - place)
+    return [results[trial.key] for trial in trials]
+
+
+def _measured(
+    results: Sequence[TrialResult], data: SplitDataset, names: Sequence[str]
+) -> Confirmed:
+    test = hits.from_results(results, {}, make_evaluator(data), splits.TEST, names)
+    draws = comparison.resample(test)
+    accuracy, to = draws.accuracy, comparison.against(draws, 0)
+    table = pd.DataFrame(
+        {
+            "experiment_name": names,
+            "accuracy": accuracy.mean,
+            "ci_low": accuracy.low,
+            "ci_high": accuracy.high,
+            "diff_to_selected": to.difference,
+            "diff_ci_low": to.low,
+            "diff_ci_high": to.high,
+        }
+    )
+    first = table.iloc[0]
+    if np.isnan(first["accuracy"]):
+        return Confirmed(
+            table, [f"{names[0]} could not be confirmed: none of its trials completed."]
+        )
+    notes = [
+        f"Confirmed on {draws.num_series:,} series set aside before the search: {names[0]}, "
+        f"selected before, is right on {100 * first['accuracy']:.1f}% of pairs "
+        f"({100 * first['ci_low']:.1f} to {100 * first['ci_high']:.1f}), with new seeds; nothing "
+        "is to be corrected."
+    ]
+    if len(names) > 1:
+        better = [n for n, low in zip(names, to.low, strict=True) if low > 0]
+        worse = [n for n, high in zip(names, to.high, strict=True) if high < 0]
+        said = [f"better: {', '.join(better)}"] * bool(better)
+        said += [f"worse: {', '.join(worse)}"] * bool(worse)
+        notes.append(
+            f"Of {len(names) - 1} others, trained again too, "
+            + ("; ".join(said) if said else f"none is separated from {names[0]}")
+            + f" ({CONFIRMATION_CSV})."
+        )
+    return Confirmed(table, notes)

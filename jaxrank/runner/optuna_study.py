@@ -1,0 +1,142 @@
+"""Optuna (extra `optuna`): its samplers propose experiments, its dashboard can show a search.
+
+plan.json is the record of a search. A study is made of it where one is needed, and forgotten.
+"""
+
+import hashlib
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from jaxrank.errors import UserError
+from jaxrank.evaluation.importances import quiet_optuna
+from jaxrank.experiments.search_space import Choice, Parameter, SearchSpace
+from jaxrank.io import atomic
+from jaxrank.runner.strategies import SHARE_A_PROGRAM, Observation, fingerprint
+
+if TYPE_CHECKING:
+    import optuna
+
+STUDY_NAME = "jaxrank"
+# Trials that are asked for each experiment that is wanted: a small space repeats itself.
+_MOST_ASKED = 10
+
+
+def propose(
+    space: SearchSpace, n: int, history: Sequence[Observation], seed: int, sampler: str
+) -> list[dict[str, Any]]:
+    """The values of at most n further experiments, asked as one batch: each trial of the batch
+    counts as a bad one for the next (constant liar), so that they differ.
+
+    Args:
+      space, history: see `strategies`.
+      n: experiments wanted.
+      seed: of the search; the sampler's follows from it and from the number of experiments so far.
+      sampler: "tpe" (Bergstra et al. 2011) or "gp".
+    """
+    if sampler == "gp":
+        _import_torch()
+    with quiet_optuna() as optuna:
+        own = _sampler(sampler, _seed(seed, len(history)))
+        study = make_study(space, history)
+        seen = {fingerprint(observation.values) for observation in history}
+        proposals: list[dict[str, Any]] = []
+        for _ in range(_MOST_ASKED * n):
+            if len(proposals) == n:
+                break
+            leader = proposals[-1 - (len(proposals) - 1) % SHARE_A_PROGRAM] if proposals else {}
+            shares = len(proposals) % SHARE_A_PROGRAM and not all(
+                p.is_static for p in space.parameters
+            )
+            fixed = {
+                p.key: leader[p.key] for p in space.parameters if p.is_static and p.key in leader
+            }
+            study.sampler = (
+                optuna.samplers.PartialFixedSampler(fixed, own) if shares and fixed else own
+            )
+            values = _suggested(space, study.ask())
+            if (mark := fingerprint(values)) not in seen:
+                seen.add(mark)
+                proposals.append(values)
+        return proposals
+
+
+def make_study(
+    space: SearchSpace, history: Sequence[Observation], storage: Any = None
+) -> "optuna.Study":
+    """A study of the experiments so far, which maximises validation accuracy."""
+    with quiet_optuna() as optuna:
+        study = optuna.create_study(
+            storage=storage, study_name=STUDY_NAME, direction="maximize",
+            sampler=optuna.samplers.RandomSampler(seed=0),
+        )  # fmt: skip
+        parameters = {p.key: p for p in space.parameters}
+        states = optuna.trial.TrialState
+        study.add_trials(
+            [
+                optuna.trial.create_trial(
+                    params=dict(seen.values),
+                    distributions={key: _distribution(parameters[key]) for key in seen.values},
+                    value=seen.accuracy,
+                    state=states.FAIL if seen.accuracy is None else states.COMPLETE,
+                )
+                for seen in history
+            ]
+        )
+        return study
+
+
+def write_journal(path: Path, space: SearchSpace, history: Sequence[Observation]) -> None:
+    """Writes the experiments so far as a study that optuna-dashboard shows: a mirror that nothing
+    reads, replaced as a whole."""
+    with quiet_optuna() as optuna:
+        temporary = atomic.temporary_path(path)
+        temporary.unlink(missing_ok=True)
+        backend = optuna.storages.journal.JournalFileBackend(str(temporary))
+        make_study(space, history, optuna.storages.JournalStorage(backend))
+        os.replace(temporary, path)
+
+
+def _seed(seed: int, num_seen: int) -> int:
+    """Neighbouring seeds and rounds have nothing in common."""
+    return int.from_bytes(hashlib.sha256(f"{seed}\n{num_seen}".encode()).digest()[:4], "big")
+
+
+def _sampler(name: str, seed: int) -> Any:
+    import optuna
+
+    if name == "tpe":
+        return optuna.samplers.TPESampler(seed=seed, constant_liar=True)
+    return optuna.samplers.GPSampler(seed=seed, warn_independent_sampling=False)
+
+
+def _import_torch() -> None:
+    try:
+        import torch  # noqa: F401
+    except ImportError:
+        raise UserError(
+            "--strategy=gp needs PyTorch: pip install 'jaxrank[features]'; or --strategy=tpe"
+        ) from None
+
+
+def _suggested(space: SearchSpace, trial: "optuna.Trial") -> dict[str, Any]:
+    values: dict[str, Any] = {}
+    for parameter in space.parameters:
+        if parameter.active(values):
+            value = trial._suggest(parameter.key, _distribution(parameter))
+            if not isinstance(parameter.values, Choice):
+                value = parameter.values.rounded(value)
+            values[parameter.key] = value
+    return values
+
+
+def _distribution(parameter: Parameter) -> Any:
+    from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+
+    values = parameter.values
+    if isinstance(values, Choice):
+        return CategoricalDistribution(values.values)
+    if values.whole:
+        return IntDistribution(int(values.low), int(values.high), log=values.log)
+    return FloatDistribution(values.low, values.high, log=values.log)

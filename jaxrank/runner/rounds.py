@@ -1,0 +1,229 @@
+"""Rounds: a search with a space proposes its experiments, trains them, and proposes the next.
+
+plan.json holds each round: what was proposed, and what came of it. The next round follows from
+these alone, so that a killed search proposes it again, bit for bit.
+"""
+
+import dataclasses
+import importlib.metadata
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from jaxrank.configs import default
+from jaxrank.errors import UserError
+from jaxrank.evaluation.trial_results import TrialResult
+from jaxrank.experiments.config_files import check_config, key_parts, make_config
+from jaxrank.experiments.search_space import SearchSpace, parse_space
+from jaxrank.planning.trials import TrialKey
+from jaxrank.runner.manifest import Manifest, Round, extended_manifest
+from jaxrank.runner.options import (
+    NUM_EXPERIMENTS,
+    ROUND_SIZE,
+    SPACE_OPTIONS,
+    SearchOptions,
+    make_options,
+)
+from jaxrank.runner.prepare import MOST_TRIALS, Prepared, with_experiments
+from jaxrank.runner.strategies import GRID, STRATEGIES, Observation, choose_strategy
+
+# Why no round follows.
+ALL_TRIED, ENOUGH, OUT_OF_TIME = "the space has no more", "num_experiments", "time_budget"
+# What may be changed when a finished search is extended.
+_EXTENDED = ("num_experiments", "time_budget")
+
+log = logging.getLogger("jaxrank")
+
+
+def begin(given: Mapping[str, Any]) -> tuple[dict[str, Any], list[Round]]:
+    """The options of a new search with the experiments of its first round, if it has a space.
+
+    Raises:
+      UserError: the space, or what goes with it, is wrong.
+    """
+    options = make_options({k: v for k, v in given.items() if k not in ("pairs", "features")})
+    if options.space is None:
+        for name in SPACE_OPTIONS:
+            if given.get(name):
+                raise UserError(f"--{name} needs a --space")
+        return dict(given), []
+    for name in ("mode", "experiments"):
+        if given.get(name):
+            raise UserError(f"--space and --{name} are both given: a space proposes all")
+    config = (
+        default.get_config() if options.config is None else check_config(options.config, "config")
+    )
+    space = parse_space(options.space, config)
+    _check_numbers(options)
+    chosen = dataclasses.replace(options, strategy=choose_strategy(options.strategy, space))
+    first = _propose(space, chosen, [])
+    catalogue = config.to_dict()["experiments"]
+    for name in first.names:
+        if name in catalogue:
+            raise UserError(f"experiment '{name}': a space gives such names to its own; rename it")
+    catalogue |= dict(zip(first.names, first.values, strict=True))
+    changed = {
+        "config": make_config(config.to_dict() | {"experiments": catalogue}),
+        "experiments": first.names,
+        "strategy": chosen.strategy,
+    }
+    return dict(given) | changed, [first]
+
+
+def _check_numbers(options: SearchOptions) -> None:
+    for path in options.overrides or {}:
+        if len(key_parts(path)) == 1 and path in (options.space or {}):
+            raise UserError(f"--space.{path} and --config.{path} are both given: give one of them")
+    if options.time_budget is not None and not options.time_budget > 0:
+        raise UserError(f"--time_budget={options.time_budget:g} is not above 0")
+    for name in ("num_experiments", "round_size"):
+        value = getattr(options, name)
+        if value is not None and not 1 <= value <= MOST_TRIALS:
+            raise UserError(f"--{name}={value}: give a number from 1 to {MOST_TRIALS:,}")
+
+
+def following(
+    record: Manifest,
+    prepared: Prepared,
+    results: Mapping[TrialKey, TrialResult],
+    seconds: float,
+) -> tuple[Manifest, Prepared]:
+    """The search with what came of its last round, and with its next one, if there is one.
+
+    Args:
+      record, prepared: of the search, whose trials have all been trained.
+      results: of all trials.
+      seconds: that the last round took.
+    """
+    if not record.rounds or record.rounds[-1].ended:
+        return record, prepared
+    space, options = _space_and_options(record)
+    done = list(record.rounds)
+    if done[-1].accuracies is None:
+        by_name: dict[str, list[TrialResult]] = {}
+        for result in results.values():
+            by_name.setdefault(result.trial.experiment.name, []).append(result)
+        accuracies = [_accuracy(by_name.get(name, [])) for name in done[-1].names]
+        done[-1] = done[-1]._replace(accuracies=accuracies, seconds=seconds)
+    if options.optuna_journal is not None:
+        from jaxrank.runner import optuna_study
+
+        optuna_study.write_journal(Path(options.optuna_journal), space, history_of(done))
+    ended, proposed = _next(space, options, done)
+    if ended:
+        done[-1] = done[-1]._replace(ended=ended)
+        log.info("no further round: %s", ended)
+        return record._replace(rounds=done), prepared
+    assert proposed is not None
+    log.info("round %d: %d experiments", len(done) + 1, len(proposed.names))
+    before = len(prepared.cohorts)
+    wider = with_experiments(prepared, dict(zip(proposed.names, proposed.values, strict=True)))
+    grown = extended_manifest(record, wider, wider.cohorts[before:])
+    return grown._replace(rounds=[*done, proposed]), wider
+
+
+def check_same(record: Manifest, given: Mapping[str, Any], *, extend: bool) -> None:
+    """Refuses another space, or another way through it, for a search that has been begun.
+
+    Raises:
+      UserError: the first difference.
+    """
+    for name in ("space", *SPACE_OPTIONS):
+        if name not in given or name == "optuna_journal":
+            continue
+        here, there = given[name], record.launch.get(name)
+        if here == there or (extend and name in _EXTENDED and record.rounds):
+            continue
+        more = " (--extend changes it)" if name in _EXTENDED and record.rounds else ""
+        raise UserError(f"can't resume this search with another --{name}{more}")
+    wanted = record.rounds[-1].versions if record.rounds else {}
+    ended = record.rounds and record.rounds[-1].ended
+    for package, version in wanted.items():
+        if (not ended or extend) and _versions([package])[package] != version:
+            raise UserError(
+                f"this search proposes its experiments with {package} {version}, but here is "
+                f"{_versions([package])[package]}: install {package}=={version}"
+            )
+
+
+def reopened(record: Manifest, launch: Mapping[str, Any]) -> Manifest:
+    """A finished search that may continue, if another number of experiments or time allows it."""
+    changed = {name: launch[name] for name in _EXTENDED}
+    if all(record.launch.get(name) == value for name, value in changed.items()):
+        return record
+    last = record.rounds[-1]._replace(ended="")
+    rounds = [*record.rounds[:-1], last]
+    return record._replace(rounds=rounds, launch=record.launch | changed, finished=False)
+
+
+def history_of(rounds: Sequence[Round]) -> list[Observation]:
+    """All experiments so far, in order."""
+    return [
+        Observation(values, accuracy)
+        for planned in rounds
+        for values, accuracy in zip(planned.values, planned.accuracies or (), strict=True)
+    ]
+
+
+def space_of(record: Manifest) -> SearchSpace:
+    """The space of a search that has one."""
+    return _space_and_options(record)[0]
+
+
+def _space_and_options(record: Manifest) -> tuple[SearchSpace, SearchOptions]:
+    fields = {field.name for field in dataclasses.fields(SearchOptions)}
+    options = SearchOptions(**{k: v for k, v in record.launch.items() if k in fields})
+    config = make_config(record.launch["config"])
+    return parse_space(options.space or {}, config), options
+
+
+def _next(
+    space: SearchSpace, options: SearchOptions, done: Sequence[Round]
+) -> tuple[str, Round | None]:
+    """Why no round follows, or the next one."""
+    budget = options.time_budget
+    if budget is not None and sum(planned.seconds for planned in done) >= budget:
+        return OUT_OF_TIME, None
+    if _num_left(options, done) <= 0:
+        return ENOUGH, None
+    proposed = _propose(space, options, done)
+    return ("", proposed) if proposed.names else (ALL_TRIED, None)
+
+
+def _num_left(options: SearchOptions, done: Sequence[Round]) -> int:
+    most = options.num_experiments
+    if most is None:
+        unlimited = options.strategy == GRID or options.time_budget is not None
+        most = MOST_TRIALS if unlimited else NUM_EXPERIMENTS
+    return most - sum(len(planned.names) for planned in done)
+
+
+def _propose(space: SearchSpace, options: SearchOptions, done: Sequence[Round]) -> Round:
+    strategy = STRATEGIES[options.strategy]
+    size = options.round_size
+    if size is None and (strategy.learns or options.time_budget is not None):
+        size = ROUND_SIZE
+    left = _num_left(options, done)
+    n = left if size is None else min(size, left)
+    values = strategy.propose(space, n, history_of(done), options.seed)
+    first = 1 + sum(len(planned.names) for planned in done)
+    names = [f"e{number:04d}" for number in range(first, first + len(values))]
+    return Round(names, values, _versions(strategy.packages))
+
+
+def _versions(packages: Sequence[str]) -> dict[str, str]:
+    found = {}
+    for package in packages:
+        try:
+            found[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            found[package] = "none"
+    return found
+
+
+def _accuracy(results: Sequence[TrialResult]) -> float | None:
+    completed = [r.metrics.measured["val_accuracy"] for r in results if r.metrics.completed]
+    return float(np.mean(completed)) if completed else None

@@ -1,0 +1,123 @@
+"""The answer of a search with a space: its configuration, its outcomes, what mattered."""
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from small_data import experiment, make_data
+
+import jaxrank
+from jaxrank.errors import UserError
+from jaxrank.experiments.config_files import load_config
+from jaxrank.reporting.best_config import BEST_CONFIG_JSON, BEST_CONFIG_PY
+from jaxrank.reporting.hyperparameter_effects import differing, level_names
+from jaxrank.reporting.summary import SUMMARY_COLUMNS
+from jaxrank.runner.prepare import prepare
+
+SPACE = {"learning_rate": [3e-4, 3e-2], "weight_decay": [0.0, 0.1], "schedule": "constant,cosine"}
+DATA = make_data(100)
+# Few pairs: what follows from steps must follow again from the configuration.
+SMALL: dict[str, Any] = {"overrides": {"max_epochs": 3, "mlp_hidden_dims": "8", "blocks": "clip"}}
+
+
+@pytest.fixture(scope="module")
+def searched(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    folder = tmp_path_factory.mktemp("answer") / "w"
+    return jaxrank.search(*DATA, space=SPACE, audit="off", workdir=folder, **SMALL)
+
+
+@pytest.mark.parametrize("name", [BEST_CONFIG_PY, BEST_CONFIG_JSON])
+def test_the_configuration_trains_what_was_selected(searched: Any, name: str) -> None:
+    selected = searched.summary.set_index("experiment_name")["outcome"]
+    (name_there,) = selected[selected == "selected"].index
+    (there,) = (e for e in searched.experiments if e["name"] == name_there)
+    config = load_config(str(searched.workdir / name))
+    here = prepare(*DATA, config=config).experiments[0]
+    assert here.name == (f"best_{name_there}" if name_there == "linear" else name_there)
+    assert dataclasses.asdict(here) | {"name": name_there} == there
+    assert len(prepare(*DATA, config=config).experiments) == 3  # and the references
+
+
+def test_the_summary_has_what_differs_and_why_each_ended(searched: Any) -> None:
+    summary = searched.summary.set_index("experiment_name")
+    assert list(searched.summary.columns) == [*SUMMARY_COLUMNS, "weight_decay", "schedule"]
+    assert summary.loc["e0008", "schedule"] == "cosine"
+    mine = summary.loc[[f"e{number:04d}" for number in range(1, 9)], "outcome"]
+    assert mine.str.fullmatch(r"(selected|(tied|worse) \([+-]\d+\.\d points\))").all()
+    assert (summary["outcome"] == "selected").sum() == 1
+    read = pd.read_csv(searched.workdir / "summary.csv")
+    assert list(read.columns) == list(searched.summary.columns)
+    again = jaxrank.search(*DATA, workdir=searched.workdir, resume=True)
+    pd.testing.assert_frame_equal(again.summary, searched.summary, check_dtype=False)
+
+
+def test_the_effects_are_those_of_the_table(searched: Any) -> None:
+    effects = pd.read_csv(searched.workdir / "effects.csv")
+    assert effects["key"].drop_duplicates().tolist() == [
+        "learning_rate",
+        "weight_decay",
+        "schedule",
+    ]
+    rows = searched.summary[searched.summary["experiment_name"].str.match("e0")]
+    for key, group in effects.groupby("key"):
+        means = rows["val_accuracy"].groupby(rows[key].map(str))
+        for _, effect in group.iterrows():
+            # A whole grid: the mean of the experiments with a value is its expectation.
+            level = effect["level"] if key == "schedule" else str(float(effect["level"]))
+            mine = means.get_group(level)
+            assert effect["accuracy"] == pytest.approx(mine.mean(), abs=1e-6)
+            assert effect["num_experiments"] == len(mine) == 4
+            assert effect["low"] <= effect["difference"] <= effect["high"]
+    (note,) = (note for note in searched.notes if "is noise" in note)
+    assert note.startswith("Of the variance among 8 experiments, at least ")
+    assert note in (searched.workdir / "leaderboard.txt").read_text()
+    facts = json.loads((searched.workdir / "results.json").read_text())["conclusions"]
+    assert set(facts["explained"]) == set(effects["key"])
+    assert sum(one["share"] for one in facts["ped_anova"].values()) == pytest.approx(1)
+    assert 0 <= facts["noise_share"] <= 1
+
+
+def test_a_choice_on_few_series_is_warned_of(searched: Any) -> None:
+    (warning,) = (note for note in searched.notes if note.startswith("WARNING: the choice"))
+    assert "among 9 experiments rests on 10 series" in warning
+
+
+def test_numbers_of_many_values_are_grouped() -> None:
+    numbers = [float(n) for n in np.geomspace(1, 128, 8)]
+    assert level_names(numbers) == [
+        *["1 to 2"] * 2, *["4 to 8"] * 2, *["16 to 32"] * 2, *["64 to 128"] * 2,
+    ]  # fmt: skip
+    assert level_names([1, 2, None, 1]) == ["1", "2", None, "1"]
+    assert level_names([True, False]) == ["yes", "no"]
+    assert level_names(["", "8,4"]) == ["-", "8,4"]
+
+
+def test_what_means_nothing_is_not_compared() -> None:
+    experiments = [
+        experiment("a", optimizer="adamw", momentum=0.5),
+        experiment("b", optimizer="sgd", momentum=0.6, seed=3),
+        experiment("c", optimizer="sgd", momentum=0.9, notes="n"),
+    ]
+    assert differing(experiments) == {
+        "optimizer": ["adamw", "sgd", "sgd"], "momentum": [None, 0.6, 0.9],
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[1]", "not an object of keys and values"),
+        ("{", "can't be read"),
+        ('{"droput": 0.3}', "unknown key 'droput'. Did you mean 'dropout'"),
+        ('{"dropout": "much"}', "it must be of type float"),
+    ],
+)
+def test_a_damaged_configuration_is_refused(text: str, message: str, tmp_path: Path) -> None:
+    path = tmp_path / "config.json"
+    path.write_text(text)
+    with pytest.raises(UserError, match=message):
+        load_config(str(path))

@@ -1,0 +1,186 @@
+"""A search with a space: rounds that a kill does not change, extended, and ended by the clock."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+import jaxrank
+from jaxrank.cli import main
+from jaxrank.data.feature_store import Block
+from jaxrank.data.preferences import Preferences
+from jaxrank.errors import UserError
+from jaxrank.runner import rounds, search
+
+SmallData = tuple[Preferences, dict[str, Block]]
+# Hyperparameters that are not compiled in: all rounds share a program.
+TRACED = {"learning_rate": "1e-4..1e-1:log", "weight_decay": "0..0.1"}
+SMALL: dict[str, Any] = {
+    "space": TRACED,
+    "overrides": {"max_epochs": 2, "batch_size": 32, "mlp_hidden_dims": "8"},
+    "audit": "off",
+}
+ROUNDS: dict[str, Any] = SMALL | {"strategy": "tpe", "num_experiments": 13, "round_size": 11}
+
+
+class Killed(Exception):
+    pass
+
+
+def plan_of(folder: Path) -> dict[str, Any]:
+    return json.loads((folder / "plan.json").read_text())["search"]
+
+
+def rounds_of(folder: Path) -> list[dict[str, Any]]:
+    return [{**planned, "seconds": 0} for planned in plan_of(folder)["rounds"]]
+
+
+def tables_of(folder: Path) -> list[pd.DataFrame]:
+    names = ("summary.csv", "trials.csv")
+    return [pd.read_csv(folder / name).drop(columns="duration_seconds") for name in names]
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory, small_data: SmallData) -> Path:
+    folder = tmp_path_factory.mktemp("rounds") / "whole"
+    jaxrank.search(*small_data, workdir=folder, **ROUNDS)
+    return folder
+
+
+def test_each_round_follows_from_the_results_of_the_others(whole: Path) -> None:
+    planned = plan_of(whole)["rounds"]
+    assert [len(one["names"]) for one in planned] == [11, 2]
+    assert [one["ended"] for one in planned] == ["", rounds.ENOUGH]
+    trials = pd.read_csv(whole / "trials.csv")
+    means = trials.groupby("experiment_name")["val_accuracy"].mean()
+    for one in planned:
+        assert one["versions"].keys() == {"optuna"}
+        assert one["seconds"] > 0
+        for name, accuracy in zip(one["names"], one["accuracies"], strict=True):
+            assert accuracy == pytest.approx(means[name], abs=1e-6)
+    experiments = {e["name"]: e for e in plan_of(whole)["experiments"]}
+    for one in planned:
+        for name, values in zip(one["names"], one["values"], strict=True):
+            assert values.items() <= experiments[name].items()
+    assert "e0013" in experiments
+    assert "e0014" not in experiments
+
+
+def test_a_killed_search_proposes_the_same(
+    whole: Path, tmp_path: Path, small_data: SmallData, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed when a round was trained and the next one not planned, and when that was planned and
+    not trained."""
+    folder = tmp_path / "killed"
+    train_all, following = search.train_all, rounds.following
+    calls = []
+
+    def trains(*args: Any) -> Any:
+        calls.append("train")
+        if len(calls) == 5:
+            raise Killed
+        return train_all(*args)
+
+    def follows(*args: Any) -> Any:
+        calls.append("follow")
+        if len(calls) == 2:
+            raise Killed
+        return following(*args)
+
+    monkeypatch.setattr(search, "train_all", trains)
+    monkeypatch.setattr(rounds, "following", follows)
+    with pytest.raises(Killed):
+        jaxrank.search(*small_data, workdir=folder, **ROUNDS)
+    assert [one["accuracies"] is None for one in plan_of(folder)["rounds"]] == [True]
+    with pytest.raises(Killed):
+        jaxrank.search(*small_data, workdir=folder, resume=True)
+    assert [one["accuracies"] is None for one in plan_of(folder)["rounds"]] == [False, True]
+    assert calls == ["train", "follow", "train", "follow", "train"]
+    # What was typed before may be typed again.
+    jaxrank.search(*small_data, workdir=folder, resume=True, **ROUNDS)
+    assert rounds_of(folder) == rounds_of(whole)
+    for one, other in zip(tables_of(folder), tables_of(whole), strict=True):
+        pd.testing.assert_frame_equal(one, other, check_exact=True)
+
+
+def test_a_search_is_extended_by_further_rounds(tmp_path: Path, small_data: SmallData) -> None:
+    folder = tmp_path / "w"
+    options = SMALL | {"strategy": "random"}
+    jaxrank.search(*small_data, workdir=folder, num_experiments=2, **options)
+    (first,) = rounds_of(folder)
+    for wrong, message in (
+        ({"space": {"dropout": "0..0.5"}}, "another --space"),
+        ({"strategy": "sobol"}, "another --strategy"),
+        ({"num_experiments": 3}, r"another --num_experiments \(--extend changes it\)"),
+    ):
+        with pytest.raises(UserError, match=message):
+            jaxrank.search(*small_data, workdir=folder, resume=True, **wrong)
+    again = jaxrank.search(*small_data, workdir=folder, extend=True)
+    assert again.nothing_to_do
+    result = jaxrank.search(*small_data, workdir=folder, extend=True, num_experiments=3)
+    before, after = rounds_of(folder)
+    assert before == {**first, "ended": ""}
+    assert after["names"] == ["e0003"]
+    assert after["ended"] == rounds.ENOUGH
+    assert {"e0001", "e0002", "e0003"} <= set(result.summary["experiment_name"])
+
+
+def test_the_clock_ends_a_search_between_rounds(
+    tmp_path: Path, small_data: SmallData, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "w"
+    jaxrank.search(
+        *small_data, workdir=folder, **SMALL, strategy="random", round_size=2, time_budget=1e-3
+    )
+    (only,) = rounds_of(folder)
+    assert len(only["names"]) == 2
+    assert only["ended"] == rounds.OUT_OF_TIME
+
+    def asked(*args: Any) -> None:
+        raise AssertionError("a finished search proposes nothing")
+
+    monkeypatch.setattr(rounds, "_propose", asked)
+    assert jaxrank.search(*small_data, workdir=folder, resume=True).nothing_to_do
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"strategy": "random"}, "--strategy needs a --space"),
+        ({"num_experiments": 3}, "--num_experiments needs a --space"),
+        ({"space": TRACED, "experiments": ["tiny_mlp"]}, "--space and --experiments are both"),
+        ({"space": TRACED, "mode": "full"}, "--space and --mode are both given"),
+        ({"space": TRACED, "overrides": {"weight_decay": 0.1}}, "--space.weight_decay and --conf"),
+        ({"space": TRACED, "time_budget": 0.0}, "--time_budget=0 is not above 0"),
+        ({"space": TRACED, "num_experiments": 0}, "--num_experiments=0: give a number from 1"),
+        ({"space": {}}, "--space has no hyperparameter"),
+        ({"space": {"max_epochs": "1..9"}, "strategy": "grid"}, "--space.max_epochs is a range"),
+    ],
+)
+def test_what_does_not_go_together_is_refused(
+    options: dict[str, Any], message: str, small_data: SmallData, tmp_path: Path
+) -> None:
+    with pytest.raises(UserError, match=message):
+        jaxrank.search(*small_data, workdir=tmp_path / "w", **options)
+    assert not (tmp_path / "w").exists()
+
+
+def test_flags_and_a_file_make_a_space(
+    small_files: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pairs, store = small_files
+    file = tmp_path / "space.py"
+    file.write_text("def get_space():\n    return {'dropout': [0, 0.3], 'margin': '1,2'}\n")
+    words = ["search", f"--pairs={pairs}", f"--features={store}", f"--space={file}"]
+    words += ["--space.margin=0.5,1,2", "--dry_run"]
+    assert main(["jaxrank", *words]) == 0
+    out = capsys.readouterr().out
+    assert "8 trials in" in out  # 2 x 3 and the references
+    assert main(["jaxrank", *words, "--space.droput=0,1"]) == 2
+    assert "--space.droput: no hyperparameter of a space. Did you mean" in capsys.readouterr().err
+    assert main(["jaxrank", *words, "--mode=full"]) == 2
+    assert "--space and --mode are both given" in capsys.readouterr().err
+    assert main(["jaxrank", *words, "--config.dropout=0.1"]) == 2
+    assert "--space.dropout and --config.dropout are both given" in capsys.readouterr().err
