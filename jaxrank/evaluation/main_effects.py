@@ -65,7 +65,8 @@ def main_effects(
     Args:
       levels: by hyperparameter, the value of each experiment; None where its condition did not
         hold.
-      hits_XS, weight_XS: see `hits.Pooled`; all experiments have the same weights.
+      hits_XS, weight_XS: right answers and pairs of each series, see `hits.Pooled`; all
+        experiments have the same weights.
       seed_variance_X: of each accuracy; zero where unknown.
 
     Returns:

@@ -32,7 +32,7 @@ def section(report: Report) -> Section:
     ranking = report.ranking
     notes = _few_series_notes(report)
     candidates = ranking.is_candidate_X & ~np.isin(ranking.names, REFERENCES)
-    weight_X = ranking.selecting.weight_XS.sum(axis=1)
+    weight_X = ranking.selecting.num_pairs_X
     complete_X = candidates & (weight_X == weight_X.max()) & (weight_X > 0)
     chosen = np.flatnonzero(complete_X)
     by_name = {r.trial.experiment.name: r.trial.experiment for r in report.results}
@@ -43,7 +43,7 @@ def section(report: Report) -> Section:
     found = main_effects(
         {key: level_names(column) for key, column in values.items()},
         ranking.selecting.hits_XS[chosen],
-        ranking.selecting.weight_XS[chosen],
+        ranking.selecting.weight_YS[ranking.selecting.weight_of_X[chosen]],
         np.nan_to_num(ranking.draws.variance_X[chosen]),
     )
     if found is None:
@@ -110,7 +110,7 @@ def _text(value: Any) -> str:
 def _few_series_notes(report: Report) -> list[str]:
     """A warning where the choice among experiments rests on few series."""
     chosen = report.ranking.chosen
-    num_series = int(report.ranking.selecting.weight_XS.any(axis=0).sum())
+    num_series = int(report.ranking.selecting.weight_YS.any(axis=0).sum())
     if chosen is None or chosen.num_candidates < 2 or num_series >= FEW_SERIES:
         return []
     return [

@@ -32,7 +32,7 @@ from jaxrank.errors import Stopped, UserError
 from jaxrank.evaluation.evaluator import baseline_metrics, make_evaluator, trial_metrics
 from jaxrank.io import atomic
 from jaxrank.planning import planner
-from jaxrank.runner import finishing, manifest, prepare, resume
+from jaxrank.runner import manifest, prepare, result_files, resume
 from jaxrank.runner.background_audit import Auditor
 from jaxrank.training import checkpointing
 from jaxrank.training.checkpoint import Checkpoint, pack, unpack
@@ -360,7 +360,7 @@ def test_a_signal_while_files_are_written_leaves_the_rest_to_the_next_run(
 ) -> None:
     """The last cohort has been trained: nothing asks any more but who writes."""
     workdir = tmp_path / "w"
-    write = finishing.write_experiment
+    write = result_files.write_experiment
 
     def stop(folder: Path, *arguments: Any) -> None:
         if folder.name == "shuffled":
@@ -368,7 +368,7 @@ def test_a_signal_while_files_are_written_leaves_the_rest_to_the_next_run(
         write(folder, *arguments)
 
     with monkeypatch.context() as patch:
-        patch.setattr(finishing, "write_experiment", stop)
+        patch.setattr(result_files, "write_experiment", stop)
         with pytest.raises(Stopped):
             jaxrank.search(*small_data, workdir=workdir, catch_signals=True, **SMALL)
     assert not (workdir / "results.json").exists()

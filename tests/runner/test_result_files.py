@@ -14,7 +14,7 @@ from jaxrank import train
 from jaxrank.data.feature_store import Block
 from jaxrank.data.preferences import Preferences
 from jaxrank.errors import Stopped, UserError
-from jaxrank.runner import finishing, resume
+from jaxrank.runner import result_files, resume
 from jaxrank.runner.options import CURVES, PREDICTIONS
 
 SmallData = tuple[Preferences, dict[str, Block]]
@@ -33,8 +33,8 @@ KEYS = ["experiment_name", "fold", "seed"]
 def few_folders() -> Iterator[None]:
     """Four experiments are many, and one is the best."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(finishing, "MOST_FOLDERS", 4)
-        patch.setattr(finishing, "MOST_CURVES", 1)
+        patch.setattr(result_files, "MOST_FOLDERS", 4)
+        patch.setattr(result_files, "MOST_CURVES", 1)
         yield
 
 
@@ -94,7 +94,7 @@ def test_the_shared_files_hold_every_trial(many: Any) -> None:
 def test_a_search_with_folders_has_the_same_tables_and_predictions(
     many: Any, small_data: SmallData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(finishing, "MOST_FOLDERS", 5)
+    monkeypatch.setattr(result_files, "MOST_FOLDERS", 5)
     found = jaxrank.search(*small_data, workdir=tmp_path / "w", **OPTIONS)
     for name in ("summary", "trials"):
         one, other = (getattr(r, name).drop(columns="duration_seconds") for r in (found, many))
@@ -136,7 +136,7 @@ def test_stopped_between_results_and_predictions_it_ends_in_the_same_bits(
         def stop(*_: Any) -> None:
             raise Stopped(workdir, 15)
 
-        patch.setattr(finishing, "write_trial_predictions", stop)
+        patch.setattr(result_files, "write_trial_predictions", stop)
         with pytest.raises(Stopped):
             jaxrank.search(*small_data, workdir=workdir, **OPTIONS)
     assert list((workdir / "checkpoints").glob("*.npz"))
@@ -165,7 +165,7 @@ def test_an_extended_search_has_the_predictions_of_the_new_trials_too(
 def test_nobody_has_to_take_predictions_and_curves(
     small_data: SmallData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(finishing, "MOST_FOLDERS", 5)
+    monkeypatch.setattr(result_files, "MOST_FOLDERS", 5)
     options = OPTIONS | {"experiments": ["iqa_only"], "curves": "none"}
     found = jaxrank.search(*small_data, workdir=tmp_path / "w", predictions="none", **options)
     folder = found.workdir / "iqa_only"
@@ -173,7 +173,7 @@ def test_nobody_has_to_take_predictions_and_curves(
     assert {path.name for path in folder.iterdir()} == least
     # They come later where somebody asks for them; nothing is trained again.
     monkeypatch.setattr(train, "fit", pytest.fail)
-    again = {"workdir": found.workdir, "resume": True}
+    again: dict[str, Any] = {"workdir": found.workdir, "resume": True}
     jaxrank.search(*small_data, predictions="mean", **again)
     assert {path.name for path in folder.iterdir()} == least | {"predictions.csv"}
     jaxrank.search(*small_data, predictions="all", curves="all", **again)
