@@ -171,18 +171,13 @@ def make_cohorts(
 
 
 def _num_cohorts(whole: Cohort, most_trials: int) -> int:
-    """How many cohorts to make of a group: as its length says, and more where they would not fit
-    in memory.
-
-    Up to twice as many where all are of one size then, and so share a compiled program.
-    """
+    """How many cohorts to make of a group: as its length says, up to twice as many where all are of
+    one size then, and so share a compiled program; and the fewest that fit in memory where these
+    are more."""
     num_trials = len(whole.trials)
-    by_length = min(num_trials, round(whole.training_seconds / _COHORT_SECONDS))
-    fewest = max(1, by_length, -(-num_trials // most_trials))
-    if fewest == 1:
-        return 1
+    fewest = max(1, min(num_trials, round(whole.training_seconds / _COHORT_SECONDS)))
     equal = (n for n in range(fewest, min(2 * fewest, num_trials + 1)) if num_trials % n == 0)
-    return next(equal, fewest)
+    return max(next(equal, fewest), -(-num_trials // most_trials))
 
 
 def _padded_together(
