@@ -33,8 +33,9 @@ from jaxrank.data.inputs import load_inputs
 from jaxrank.devices import memory_limit
 from jaxrank.evaluation import trial_results
 from jaxrank.evaluation.calibration import Calibration
+from jaxrank.evaluation.cohort_results import evaluate_cohort
 from jaxrank.evaluation.ensembles import SINGLE
-from jaxrank.evaluation.evaluator import Evaluator, evaluate_cohort, make_evaluator
+from jaxrank.evaluation.evaluator import Evaluator, make_evaluator
 from jaxrank.experiments.hyperparameters import Experiment, read_experiments, resolve_blocks
 from jaxrank.inference.model_card import ModelCard
 from jaxrank.inference.saved_model import Model

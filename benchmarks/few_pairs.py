@@ -19,7 +19,8 @@ from jaxrank.baselines import RIDGE, fit_baselines
 from jaxrank.data import splits, synthetic
 from jaxrank.devices import memory_limit
 from jaxrank.evaluation import leaderboard
-from jaxrank.evaluation.evaluator import evaluate_cohort, make_evaluator
+from jaxrank.evaluation.cohort_results import evaluate_cohort
+from jaxrank.evaluation.evaluator import make_evaluator
 from jaxrank.evaluation.trial_results import TrialResult
 from jaxrank.evaluation.yardstick import competitors
 from jaxrank.experiments.few_pairs import FEWEST_STEPS

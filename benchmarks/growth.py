@@ -19,6 +19,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -41,16 +42,18 @@ def main() -> None:
     parser.add_argument("--trials", default="20,100,1000,5000")
     parser.add_argument("--experiments", default="100,1000")
     given = parser.parse_args()
-    for title, numbers, options in (
-        ("trials", given.trials, {"folds": FOLDS, "num_seeds": SEEDS}),
-        ("experiments of one epoch", given.experiments, {"overrides": {"max_epochs": 1}}),
-    ):
-        print(f"\n| {title} | {' | '.join(COLUMNS)} |\n|{'---|' * (len(COLUMNS) + 1)}", flush=True)
-        for number in map(int, filter(None, numbers.split(","))):
-            each = options.get("folds", 1) * options.get("num_seeds", 1)
-            found = child({"num_experiments": number // each, **options})
-            cells = [f"{found[column]:,.1f}".removesuffix(".0") for column in COLUMNS]
-            print(f"| {number:,} | {' | '.join(cells)} |", flush=True)
+    five: dict[str, Any] = {"folds": FOLDS, "num_seeds": SEEDS}
+    table("trials", given.trials, FOLDS * SEEDS, five)
+    table("experiments of one epoch", given.experiments, 1, {"overrides": {"max_epochs": 1}})
+
+
+def table(title: str, numbers: str, each: int, options: dict[str, Any]) -> None:
+    """Prints a row for each number of trials, of which an experiment has so many."""
+    print(f"\n| {title} | {' | '.join(COLUMNS)} |\n|{'---|' * (len(COLUMNS) + 1)}", flush=True)
+    for number in map(int, filter(None, numbers.split(","))):
+        found = child({"num_experiments": number // each, **options})
+        cells = [f"{found[column]:,.1f}".removesuffix(".0") for column in COLUMNS]
+        print(f"| {number:,} | {' | '.join(cells)} |", flush=True)
 
 
 def child(options: dict[str, Any]) -> dict[str, Any]:
@@ -97,10 +100,8 @@ def run(folder: Path, num_experiments: int, **options: Any) -> None:
     print(json.dumps(seconds | {"peak_MB": peak}))
 
 
-def patched(spans: dict[str, list[tuple[float, float]]]) -> mock._patch_dict | Any:
+def patched(spans: dict[str, list[tuple[float, float]]]) -> ExitStack:
     """Notes when each timed function begins and ends."""
-    from contextlib import ExitStack
-
     lock, stack = threading.Lock(), ExitStack()
 
     def timed(function: Callable[..., Any], mine: list[tuple[float, float]]) -> Callable[..., Any]:

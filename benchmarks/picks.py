@@ -31,7 +31,8 @@ from jaxrank.data.dataset import Dataset, align
 from jaxrank.data.preferences import Preferences
 from jaxrank.devices import memory_limit
 from jaxrank.evaluation import ranking
-from jaxrank.evaluation.evaluator import evaluate_cohort, make_evaluator
+from jaxrank.evaluation.cohort_results import evaluate_cohort
+from jaxrank.evaluation.evaluator import make_evaluator
 from jaxrank.inference.rank import rank_photos
 from jaxrank.metrics import accuracy, pair_differences
 from jaxrank.models import Scorer

@@ -19,10 +19,10 @@ from jaxrank.configs import default
 from jaxrank.data import importers, preferences, splits
 from jaxrank.data.dataset import Dataset, SplitDataset, align
 from jaxrank.devices import memory_limit
+from jaxrank.evaluation.cohort_results import evaluate_cohort
 from jaxrank.evaluation.evaluator import (
     Evaluator,
     baseline_metrics,
-    evaluate_cohort,
     make_evaluator,
 )
 from jaxrank.experiments.hyperparameters import Experiment, read_experiments, resolve_blocks

@@ -58,7 +58,7 @@ def ensemble_results(results: Sequence[TrialResult], evaluator: Evaluator) -> li
     for result in results:
         if result.metrics.completed and not result.trial.experiment.is_control:
             by_experiment.setdefault(result.trial.experiment.name, []).append(result)
-    found = {}
+    found: dict[tuple[str, int], TrialResult] = {}
     for fold in sorted({result.trial.fold for result in results}):
         combined = _of_fold(by_experiment, fold, evaluator)
         found |= {(result.ensemble_of, fold): result for result in combined}

@@ -118,4 +118,4 @@ def _judged(baseline: Competitor, evaluator: Evaluator, fold: int) -> float:
     difference_M = np.broadcast_to(judged, evaluator.splits_FM.shape)[fold]
     seen_M = np.isin(evaluator.splits_FM[fold], (splits.TRAIN, splits.VALIDATION))
     mine_M = seen_M & np.isfinite(difference_M)
-    return accuracy(difference_M[mine_M], evaluator.dataset.preference_M[mine_M])
+    return float(accuracy(difference_M[mine_M], evaluator.dataset.preference_M[mine_M]))

@@ -37,15 +37,15 @@ def trained(request: pytest.FixtureRequest) -> tuple[Cohort, state.FitResult, Ev
     if request.param == "davidson":
         params["loss"] = {"log_ties": rng.standard_normal(7).astype(np.float32)}
     running = np.arange(3)[:, None] < np.array([3, 1, 2, 3, 1, 2, 3])
-    curves = [rng.random((3, 7)).astype(np.float32) for _ in range(4)]
+    curves: list[Any] = [rng.random((3, 7)).astype(np.float32) for _ in range(4)]
     fitted = state.FitResult(
         best_params=params,
-        scaling_P=[Scaling.__new__(Scaling, *[None] * len(Scaling._fields))] * 7,
+        scaling_P=[Scaling(*[np.zeros(0)] * len(Scaling._fields))] * 7,
         scores_PN=scores_PN,
         status_P=np.where(np.arange(7) == 4, state.FAILED, state.STOPPED),
         epochs_run_P=running.sum(axis=0),
         best_epoch_P=np.zeros(7, int),
-        history=state.EpochMetrics(*curves, running),
+        history=state.EpochMetrics._make([*curves, running]),
         seconds=7.0,
     )
     return cohort, fitted, make_evaluator(SplitDataset(dataset=dataset, splits_FM=parts))

@@ -173,7 +173,7 @@ def test_nobody_has_to_take_predictions_and_curves(
     assert {path.name for path in folder.iterdir()} == least
     # They come later where somebody asks for them; nothing is trained again.
     monkeypatch.setattr(train, "fit", pytest.fail)
-    again = {"workdir": found.workdir, "resume": True}
+    again: dict[str, Any] = {"workdir": found.workdir, "resume": True}
     jaxrank.search(*small_data, predictions="mean", **again)
     assert {path.name for path in folder.iterdir()} == least | {"predictions.csv"}
     jaxrank.search(*small_data, predictions="all", curves="all", **again)
