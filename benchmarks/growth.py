@@ -20,6 +20,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -98,10 +99,8 @@ def run(folder: Path, num_experiments: int, **options: Any) -> None:
     print(json.dumps(seconds | {"peak_MB": peak}))
 
 
-def patched(spans: dict[str, list[tuple[float, float]]]) -> mock._patch_dict | Any:
+def patched(spans: dict[str, list[tuple[float, float]]]) -> ExitStack:
     """Notes when each timed function begins and ends."""
-    from contextlib import ExitStack
-
     lock, stack = threading.Lock(), ExitStack()
 
     def timed(function: Callable[..., Any], mine: list[tuple[float, float]]) -> Callable[..., Any]:

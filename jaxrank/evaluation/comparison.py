@@ -221,7 +221,7 @@ def _deviations(sums: Pooled, num_draws: int, rng: np.random.Generator) -> np.nd
     that the mean takes."""
     num_series = sums.hits_XS.shape[1]
     drawn = resamples(num_series, num_draws, rng)
-    drawn_BX = np.concatenate([sums.accuracy_of(counts_BS) for counts_BS in drawn])
+    drawn_BX = np.concatenate(list(map(sums.accuracy_where(), drawn)))
     # A resample may lack all series of an entry whose folds failed but for one.
     return np.nan_to_num(drawn_BX - sums.accuracy_X) * (1 - 1 / num_series) ** -0.5
 
@@ -391,10 +391,10 @@ def _truly_best(draws: Draws, factors_X: np.ndarray) -> tuple[np.ndarray, np.nda
         return tied_X, low_X, high_X
     tied_X = draws.complete_X.copy()
     for x in draws.alive:
-        tied_X[x] = not _with_intervals(draws, x, factors_X[x]).better.any()
-    for x in np.flatnonzero(tied_X).tolist():
         to_x = _with_intervals(draws, x, factors_X[x])
-        low_X, high_X = np.fmin(low_X, to_x.low), np.fmax(high_X, to_x.high)
+        tied_X[x] = not to_x.better.any()
+        if tied_X[x]:
+            low_X, high_X = np.fmin(low_X, to_x.low), np.fmax(high_X, to_x.high)
     high_X[tied_X] = 0.0
     return tied_X, np.minimum(low_X, 0.0), np.minimum(high_X, 0.0)
 

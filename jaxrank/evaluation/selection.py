@@ -69,12 +69,12 @@ def chosen_score(
     candidates = candidates[np.argsort(parameters_X[candidates], kind="stable")]
     best = int(np.argmax(selecting.accuracy_X[candidates]))
     raw = corrected = float(measuring.accuracy_X[candidates[best]])
-    selecting_S, measuring_S = (s.weight_YS.any(axis=0) for s in (selecting, measuring))
+    selecting_S, measuring_S = (s.weight_YS.sum(axis=0) > 0 for s in (selecting, measuring))
     num_shared = int((selecting_S & measuring_S).sum())
     if 0 < num_shared < FEWEST_SERIES:
         corrected = float("nan")
     elif num_shared and len(candidates) > 1:
-        used_S = np.asarray(selecting_S | measuring_S)
+        used_S = np.logical_or(selecting_S, measuring_S)
         drawn = resamples(int(used_S.sum()), num_draws, np.random.default_rng(seed))
         corrected = _bootstrap_bias_corrected(
             selecting.take(candidates, used_S), measuring.take(candidates, used_S), drawn
@@ -93,10 +93,11 @@ def _bootstrap_bias_corrected(
 ) -> float:
     """Mean test accuracy, on the series left out, of what the series drawn select."""
     scores = []
+    accuracy_of_drawn, accuracy_of_left = selecting.accuracy_where(), measuring.accuracy_where()
     for counts_BS in drawn:
-        drawn_BX = selecting.accuracy_of(counts_BS)
+        drawn_BX = accuracy_of_drawn(counts_BS)
         chosen_B1 = np.argmax(np.nan_to_num(drawn_BX, nan=-1.0), axis=1)[:, None]
-        left_BX = measuring.accuracy_of((counts_BS == 0).astype(np.float64))
+        left_BX = accuracy_of_left((counts_BS == 0).astype(np.float64))
         scores.append(np.take_along_axis(left_BX, chosen_B1, axis=1))
     return float(np.nanmean(np.concatenate(scores)))
 
