@@ -306,19 +306,24 @@ def _train(
     num_workers: int | None,
 ) -> Workspace:
     """Trains what is waiting, and round after round what the strategy proposes then."""
-    while True:
+
+    def trained(ready: Workspace) -> tuple[Workspace, float]:
         start = time.perf_counter()
         ready = train_all(
             folder, ready, evaluator, auditor, saver, console, stop_signal, num_workers
         )
-        if stop_signal() is not None:
-            return ready
-        seconds = time.perf_counter() - start
+        return ready, time.perf_counter() - start
+
+    ready, seconds = trained(ready)
+    while stop_signal() is None:
         record, prepared = rounds.following(ready.record, ready.prepared, ready.results, seconds)
         if record == ready.record:
-            return ready
+            break
         write_manifest(folder, record)
         ready = ready._replace(record=record, prepared=prepared)
+        if ready.waiting:
+            ready, seconds = trained(ready)
+    return ready
 
 
 def _report(folder: Path, ready: Workspace, evaluator: Evaluator, saver: Saver) -> SearchResult:
