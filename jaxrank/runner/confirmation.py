@@ -21,7 +21,8 @@ from jaxrank.data import splits
 from jaxrank.data.dataset import SplitDataset
 from jaxrank.devices import memory_limit
 from jaxrank.evaluation import comparison, hits
-from jaxrank.evaluation.evaluator import evaluate_cohort, make_evaluator
+from jaxrank.evaluation.cohort_results import evaluate_cohort
+from jaxrank.evaluation.evaluator import make_evaluator
 from jaxrank.evaluation.leaderboard import Ranking
 from jaxrank.evaluation.trial_results import TrialResult
 from jaxrank.io import tables
