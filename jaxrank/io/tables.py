@@ -1,7 +1,8 @@
 """Tables in files: CSV, JSONL and parquet, read strictly as text; CSV, written safely.
 
 The csv module rather than pandas.read_csv: it knows the line of every row, so that an error can
-name it, and it never guesses a type, drops a column or fills a short row.
+name it, and it never guesses a type, drops a column or fills a short row. Large files that are
+plain enough to need no such care are read by pyarrow, see `arrow_rows`.
 """
 
 import csv
@@ -16,7 +17,8 @@ import numpy as np
 import pandas as pd
 
 from jaxrank.errors import UserError
-from jaxrank.io import atomic, reading, tables
+from jaxrank.io import arrow_rows, atomic, reading, tables
+from jaxrank.io.arrow_rows import ArrowRows
 
 if TYPE_CHECKING:
     import pyarrow
@@ -36,8 +38,8 @@ class Table(NamedTuple):
 
     path: Path
     columns: list[str]
-    rows: list[list[str]]
-    lines: list[int]
+    rows: Sequence[list[str]]
+    lines: Sequence[int]
     unit: str = "line"
     parts: Sequence[Path] = ()
 
@@ -53,8 +55,9 @@ class Table(NamedTuple):
 
     def take(self, rows: Sequence[int]) -> "Table":
         """Some of the rows."""
+        taken = self.rows.take(rows) if isinstance(self.rows, ArrowRows) else None
         return self._replace(
-            rows=[self.rows[i] for i in rows],
+            rows=[self.rows[i] for i in rows] if taken is None else taken,
             lines=[self.lines[i] for i in rows],
             parts=[self.parts[i] for i in rows] if self.parts else (),
         )
@@ -69,13 +72,31 @@ class Table(NamedTuple):
         rows = [row[:place] + row[place + 1 :] for row in self.rows]
         return self._replace(columns=self.columns[:place] + self.columns[place + 1 :], rows=rows)
 
+    def cells(self, column: str) -> list[str]:
+        """The cells of a column as they are in the file."""
+        index = self.columns.index(column)
+        if isinstance(self.rows, ArrowRows):
+            return _spread(*self.rows.distinct(index))
+        return [row[index] for row in self.rows]
+
     def texts(self, column: str) -> list[str]:
         """The cells of a column without surrounding blanks; an empty cell is an error."""
-        index = self.columns.index(column)
-        cells = [_unquoted(row[index].strip()) for row in self.rows]
+        if isinstance(self.rows, ArrowRows):
+            distinct, place = self.rows.distinct(self.columns.index(column))
+            cells = _spread([_unquoted(cell.strip()) for cell in distinct], place)
+        else:
+            cells = [_unquoted(cell.strip()) for cell in self.cells(column)]
         if "" in cells:
             raise UserError(f"{self.where(cells.index(''), column)}: the cell is empty")
         return cells
+
+    def series(self, column: str) -> pd.Series:
+        """The cells of a column as `texts`, in as little memory as pandas can."""
+        if isinstance(self.rows, ArrowRows):
+            found = self.rows.plain_series(self.columns.index(column))
+            if found is not None:
+                return found
+        return pd.Series(self.texts(column))
 
     def distinct_photos(self, column: str) -> list[str]:
         """The names of photos in a column; one that stands twice is an error."""
@@ -96,6 +117,10 @@ class Table(NamedTuple):
         """
         place = {column: i for i, column in enumerate(self.columns)}
         indices = [place[column] for column in columns]
+        if isinstance(self.rows, ArrowRows):
+            found = [self.rows.floats(i) for i in indices]
+            if all(column is not None and np.isfinite(column).all() for column in found):
+                return np.stack([column for column in found if column is not None], axis=1)
         try:
             values = np.array([_floats([row[i] for i in indices]) for row in self.rows])
         except ValueError:
@@ -114,6 +139,11 @@ class Table(NamedTuple):
                         f"{self.where(r, column)}{name}: {row[i][:40]!r} is not a finite number"
                     )
         raise AssertionError("a bad number was found and then not found")
+
+
+def _spread(distinct: Sequence[str], place: np.ndarray) -> list[str]:
+    """A column's cells from its distinct texts: one object for all cells of a text."""
+    return list(np.array(distinct, object)[place])
 
 
 def _unquoted(cell: str) -> str:
@@ -150,11 +180,20 @@ def read_csv(path: Path | str) -> Table:
       UserError: the file is missing, empty, not text, has duplicate columns, or a row with more
         or fewer cells than the header.
     """
-    return parse_csv(Path(path), read_text(path))
+    return parse_csv(Path(path), read_bytes(Path(path)))
 
 
-def parse_csv(path: Path, text: str) -> Table:
-    """The table in the text of a CSV file, as `read_csv` reads it."""
+def parse_csv(path: Path, data: bytes) -> Table:
+    """The table in the bytes of a CSV file, as `read_csv` reads it."""
+    found = arrow_rows.parse(data)
+    if found is not None:
+        columns, rows = found
+        _check_columns(path, columns)
+        return Table(path, columns, rows, range(2, len(rows) + 2))
+    return _parse_carefully(path, decoded(path, data))
+
+
+def _parse_carefully(path: Path, text: str) -> Table:
     reader = csv.reader(io.StringIO(text, newline=""), strict=True)
     rows: list[list[str]] = []
     lines: list[int] = []
@@ -315,7 +354,7 @@ def read_arrow(path: Path | str, columns: Sequence[str] | None = None) -> "pyarr
 
     path = Path(path)
     if columns is None:
-        source: object = pyarrow.BufferReader(_read_bytes(path))
+        source: object = pyarrow.BufferReader(read_bytes(path))
     else:
         try:
             reading.check_file(path)
@@ -381,7 +420,11 @@ def text_lines(text: str) -> io.StringIO:
 
 def read_text(path: Path | str) -> str:
     """The text of a UTF-8 file, with or without a mark, or a UserError."""
-    data = _read_bytes(Path(path))
+    return decoded(Path(path), read_bytes(Path(path)))
+
+
+def decoded(path: Path, data: bytes) -> str:
+    """The text in the bytes of a file, as `read_text` reads it."""
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -394,13 +437,20 @@ def read_text(path: Path | str) -> str:
     return text
 
 
+def first_line(data: bytes) -> str:
+    """The first line of a file that is not blank, without the blanks around it."""
+    start = data[: 1 << 16].decode("utf-8-sig", "replace")
+    return next((line.strip() for line in text_lines(start) if line.strip()), "")
+
+
 def reason(error: Exception) -> str:
     """What a library's error says, short enough for one of our lines."""
     text = getattr(error, "strerror", None) or str(error)
     return text.splitlines()[0][:100] if text else type(error).__name__
 
 
-def _read_bytes(path: Path) -> bytes:
+def read_bytes(path: Path) -> bytes:
+    """The bytes of a file of text that is not empty, or a UserError."""
     try:
         data = reading.read_whole(path, reading.TEXT, pipes=True)
     except OSError as error:
