@@ -103,7 +103,7 @@ def _save_best(
     columns = {name: dataset.block_columns[name] for name in experiment.blocks}
     seen = photos_seen(dataset, split_M, seen_before)
     model = Model(card, columns, (best.weights,), SINGLE, seen)
-    save_model(folder, model, dataset.inputs(experiment.blocks)[photos])
+    save_model(folder, model, dataset.inputs(experiment.blocks, photos))
 
 
 def _calibrated(best: TrialResult, evaluator: Evaluator) -> Calibration:

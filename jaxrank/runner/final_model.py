@@ -22,8 +22,7 @@ from jaxrank import baselines, train
 from jaxrank.audit import checks
 from jaxrank.baselines import Baseline
 from jaxrank.data import splits
-from jaxrank.data.dataset import SplitDataset
-from jaxrank.devices import memory_limit
+from jaxrank.data.dataset import Dataset, SplitDataset
 from jaxrank.evaluation import calibration, ensembles
 from jaxrank.evaluation.calibration import Calibration, Part
 from jaxrank.evaluation.ensembles import Combination
@@ -39,13 +38,15 @@ from jaxrank.planning.trials import Trial
 from jaxrank.runner import trial_archive
 from jaxrank.runner.experiment_output import photos_seen
 from jaxrank.runner.options import ALL_SERIES
-from jaxrank.runner.prepare import Prepared
+from jaxrank.runner.prepare import Prepared, cohort_limit
 from jaxrank.training import state
 from jaxrank.training.checkpointing import Saver
 from jaxrank.training.state import InitialWeights
 
 # The cohort of the final model among those of a search, which count from 1.
 _NUMBER = 0
+# Whose scores are computed at a time.
+_PHOTOS_AT_ONCE = 1 << 16
 
 log = logging.getLogger("jaxrank")
 
@@ -145,7 +146,7 @@ def write_final(
     columns = {block: dataset.block_columns[block] for block in blocks}
     model = Model(card, columns, tuple(trained.members), trained.combination, trained.seen)
     photos = np.flatnonzero(np.isin(dataset.photos, list(trained.seen[SEEN[0]])))
-    save_model(folder / FINAL, model, dataset.inputs(blocks)[photos])
+    save_model(folder / FINAL, model, dataset.inputs(blocks, photos))
     return _notes(name, trained, card)
 
 
@@ -242,7 +243,7 @@ def _train(
     saver: Saver,
 ) -> list[TrialResult]:
     """Trains the members of a final model."""
-    limit = memory_limit(prepared.launch["memory_fraction"])
+    limit = cohort_limit(prepared.dataset, prepared.launch["memory_fraction"])
     results: list[TrialResult] = []
     for place, planned in enumerate(planner.make_cohorts(trials, usable, limit, prepared.profile)):
         cohort = planned._replace(
@@ -293,9 +294,8 @@ def _final_of_baseline(name: str, prepared: Prepared) -> Trained:
     usable = _usable(prepared) if _trains_again(prepared) else prepared.split_data
     linear = baselines.fit_linear(name, usable, 0)
     dataset = prepared.dataset
-    inputs_ND = linear.scaling.apply(dataset.inputs(list(linear.blocks)))
     photos = np.unique(dataset.pair_rows_M2[usable.rows(0, splits.TRAIN)])
-    scores_N, combination = ensembles.combine((inputs_ND @ linear.weights_D)[None], photos)
+    scores_N, combination = ensembles.combine(_linear_scores(linear, dataset)[None], photos)
     experiment = dataclasses.replace(
         default_experiment("default"),
         name=name,  # of a column, it need not be a possible name of an experiment
@@ -313,6 +313,16 @@ def _final_of_baseline(name: str, prepared: Prepared) -> Trained:
         scores_N=scores_N,
         seen=photos_seen(prepared.dataset, usable.splits_FM[0], {}),
     )
+
+
+def _linear_scores(linear: baselines.LinearBaseline, dataset: Dataset) -> np.ndarray:
+    """Scores of all photos, float32 [N]."""
+    scores = []
+    for start in range(0, len(dataset.photos), _PHOTOS_AT_ONCE):
+        photos = np.arange(start, min(start + _PHOTOS_AT_ONCE, len(dataset.photos)))
+        raw_ND = np.asfortranarray(dataset.inputs(linear.blocks, photos))
+        scores.append(linear.scaling.apply(raw_ND) @ linear.weights_D)
+    return np.concatenate(scores)
 
 
 def _held_out(

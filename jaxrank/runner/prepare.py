@@ -34,7 +34,8 @@ from jaxrank.experiments.hyperparameters import (
     resolve_blocks,
 )
 from jaxrank.inference.saved_model import Model
-from jaxrank.planning import costs, planner
+from jaxrank.io.memory import machine_bytes
+from jaxrank.planning import costs, host_memory, planner
 from jaxrank.planning.cohort import Cohort
 from jaxrank.planning.trials import Trial, make_trials
 from jaxrank.runner.options import (
@@ -121,6 +122,11 @@ class Prepared(NamedTuple):
         return self.split_data.dataset
 
     @property
+    def host_memory(self) -> host_memory.HostMemory:
+        """Predicted."""
+        return _host_memory(self.dataset, self.cohorts)
+
+    @property
     def initial_weights(self) -> InitialWeights | None:
         """What the experiments, but for the references, begin from; None: at random."""
         return None if self.start is None else self.start.weights
@@ -168,8 +174,11 @@ def prepare(
     trials = _make_trials(trained, trained_folds, chosen)
     given = chosen.device_profile
     profile = costs.built_in_profile() if given is None else costs.DeviceProfile(**given)
-    limit = devices.memory_limit(chosen.memory_fraction)
+    limit = cohort_limit(dataset, chosen.memory_fraction)
     cohorts = planner.make_cohorts(trials, data, limit, profile)
+    host_memory.refuse_too_much(
+        _host_memory(dataset, cohorts), dataset, chosen.memory_fraction * machine_bytes()
+    )
     best = inputs.best_score
     return Prepared(
         split_data=data,
@@ -183,6 +192,17 @@ def prepare(
         start=start,
         launch=_launch(pairs, features, inputs, chosen, config, names, profile),
     )
+
+
+def cohort_limit(dataset: Dataset, memory_fraction: float) -> int:
+    """Bytes that one cohort may take of the device's memory. On a CPU that is the host's, which
+    holds the features, too."""
+    limit = devices.memory_limit(memory_fraction)
+    return limit - dataset.features_ND.nbytes if devices.platform() == "cpu" else limit
+
+
+def _host_memory(dataset: Dataset, cohorts: Sequence[Cohort]) -> host_memory.HostMemory:
+    return host_memory.predict(dataset, cohorts, on_cpu=devices.platform() == "cpu")
 
 
 def _check_numbers(options: SearchOptions) -> None:
@@ -353,7 +373,6 @@ def describe(prepared: Prepared) -> list[str]:
     if len(trained_folds) < num_folds:
         split += f" (only {', '.join(map(str, trained_folds))} trained)"
     trials = sum(len(cohort.trials) for cohort in prepared.cohorts)
-    size = prepared.dataset.features_ND.nbytes / 2**20
     return [
         f"{kind}: {facts.pairs_used:,} pairs ({facts.pairs_with_direction:,} with a "
         f"direction) of {facts.series:,} series, {facts.photos:,} photos, blocks {blocks}",
@@ -363,5 +382,5 @@ def describe(prepared: Prepared) -> list[str]:
         *filter(None, [splits.CAVEATS[prepared.launch["split"]]]),
         *(f"skipped {name}: {reason}" for name, reason in prepared.skipped.items()),
         f"{trials} trials in {len(prepared.cohorts)} cohorts on {devices.kind()}, "
-        f"{os.cpu_count()} cores; {size:,.0f} MiB of features",
+        f"{os.cpu_count()} cores; {host_memory.describe(prepared.host_memory)}",
     ]

@@ -13,10 +13,12 @@ import jax
 from rich.console import Console
 
 from jaxrank import train
-from jaxrank.errors import Stopped
+from jaxrank.errors import Stopped, UserError
 from jaxrank.evaluation import trial_results
 from jaxrank.evaluation.evaluator import Evaluator, evaluate_cohort
 from jaxrank.evaluation.trial_results import TrialResult
+from jaxrank.io.memory import available_bytes
+from jaxrank.planning import host_memory
 from jaxrank.planning.cohort import Cohort
 from jaxrank.reporting.progress import progress_bar
 from jaxrank.runner import experiment_output, trial_archive
@@ -218,7 +220,11 @@ def _fit(
     restore: Callable[[train.TrainState], state.Progress | None],
     on_dispatch: Callable[[state.Progress], None],
 ) -> state.FitResult | str:
-    """The trained cohort, or what was said when it did not fit in memory."""
+    """The trained cohort, or what was said when it did not fit in the device's memory.
+
+    Raises:
+      UserError: the host's memory does not suffice.
+    """
     loaded = None
     with suppress(*_OUT_OF_MEMORY):  # beside the cohort that trained then; now it is gone
         loaded = loader.loaded(number)
@@ -230,9 +236,16 @@ def _fit(
             restore=restore,
             on_dispatch=on_dispatch,
         )
-    except _OUT_OF_MEMORY as error:
-        text = str(error) or "out of memory"
-        if isinstance(error, jax.errors.JaxRuntimeError) and "RESOURCE_EXHAUSTED" not in text:
+    except MemoryError:  # NumPy's: smaller cohorts would need as much
+        raise UserError(
+            f"the memory of this machine, not that of the device, does not suffice for cohort "
+            f"{number}: {host_memory.describe(prepared.host_memory)}, and "
+            f"{available_bytes() / 2**20:,.0f} MiB are free now; end other programs, store the "
+            "features as float16, or leave blocks out"
+        ) from None
+    except jax.errors.JaxRuntimeError as error:
+        text = str(error)
+        if "RESOURCE_EXHAUSTED" not in text:
             raise
         return text.splitlines()[0][:200]
 

@@ -33,8 +33,8 @@ class DeviceData(NamedTuple):
     """What all trials share.
 
     Attributes:
-      features_ND: float32, raw; zero in columns that have normal scores, and without any column
-        where all have.
+      features_ND: raw, float32 or, of a store of such, float16; zero in columns that have normal
+        scores, and without any column where all have.
       normal_scores: float32 [folds * N, J], one fold after the other: a fold is row numbers.
     """
 
@@ -116,7 +116,7 @@ def make_inputs(
     program, that is a matter of row numbers too.
     """
     dataset = data.dataset
-    inputs_ND = dataset.inputs(cohort.program_key.blocks, cohort.program_key.l2_blocks)
+    inputs_ND = dataset.stored_inputs(cohort.program_key.blocks, cohort.program_key.l2_blocks)
     key = cohort.program_key
     columns_J = normal_score_columns(dataset.block_columns, key.blocks, key.input_scaling)
     scaling = {}
@@ -131,11 +131,10 @@ def make_inputs(
     pairs = np.concatenate([dataset.pair_rows_M2, permutation_control(dataset).pair_rows_M2])
     if len(columns_J) == inputs_ND.shape[1]:
         inputs_ND = inputs_ND[:, :0]
-    elif len(columns_J):
-        inputs_ND = inputs_ND.copy()
+    else:
         inputs_ND[:, columns_J] = 0
     on_device = DeviceData(
-        jnp.asarray(inputs_ND),
+        jax.device_put(inputs_ND),  # a CPU device reads it where it is
         jnp.asarray(pairs),
         jnp.asarray(np.tile(dataset.preference_M, 2)),
         jnp.asarray(np.concatenate(scores)),
