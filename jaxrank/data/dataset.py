@@ -11,6 +11,7 @@ import pandas as pd
 
 from jaxrank.data.feature_store import Features, Recipe, recipe_of, refuse_mixed
 from jaxrank.data.preferences import Preferences
+from jaxrank.data.store_columns import Names, places
 from jaxrank.errors import UserError
 from jaxrank.io import memory
 
@@ -164,10 +165,7 @@ def align(pairs: Preferences, features: Features) -> Dataset:
         raise UserError("the features hold no block")
     refuse_mixed(features)
     photos = pd.unique(pd.concat([pairs.table["image_a"], pairs.table["image_b"]]))
-    block_rows = {
-        name: pd.Index(block.photos).get_indexer(pd.Index(photos))
-        for name, block in features.items()
-    }
+    block_rows = _block_rows(features, list(photos))
     known = np.all([rows >= 0 for rows in block_rows.values()], axis=0)
     place = pd.Index(photos)
     pair_rows = np.stack(
@@ -201,6 +199,19 @@ def align(pairs: Preferences, features: Features) -> Dataset:
         ),
         recipes={n: r for n, b in features.items() if (r := recipe_of(b)) is not None},
     )
+
+
+def _block_rows(features: Features, photos: list[str]) -> dict[str, np.ndarray]:
+    """Where these photos stand in each block, -1 where they do not. Blocks of one store often have
+    their names in common, which are then looked up once."""
+    found: dict[object, np.ndarray] = {}
+    rows = {}
+    for name, block in features.items():
+        same = block.photos.key if isinstance(block.photos, Names) else id(block.photos)
+        if same not in found:
+            found[same] = places(block.photos, photos)
+        rows[name] = found[same]
+    return rows
 
 
 def _gathered(features: Features, rows: Mapping[str, np.ndarray]) -> np.ndarray:

@@ -352,7 +352,7 @@ def array_as_folder(store: Path) -> None:
 
 DAMAGED_STORE: dict[str, Callable[[Path], object]] = {
     "manifest cut": lambda s: (s / "manifest.json").write_text('{"format": 1, "blo'),
-    "entry damaged": lambda s: manifest(s, lambda m: m["blocks"]["iqa"].pop("photos")),
+    "entry damaged": lambda s: manifest(s, lambda m: m["blocks"]["iqa"].pop("shards")),
     "entry a list": lambda s: manifest(s, lambda m: m["blocks"].update(iqa=[])),
     "digest a path": lambda s: manifest(
         s, lambda m: m["blocks"]["iqa"].update(sha256="../../secret")
