@@ -13,7 +13,7 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 import numpy as np
 import pandas as pd
 
-from jaxrank.data.store_columns import Digests, Names, ShardedRows
+from jaxrank.data.store_columns import Digests, LazyRows, Names
 from jaxrank.errors import UserError
 from jaxrank.io import tables
 
@@ -173,7 +173,7 @@ def check_block(where: str, block: Block, dtype: Dtype | None = None) -> Block:
         twice = pd.Index(names).duplicated()
         if twice.any():
             raise UserError(f"{where}: {what} '{names[int(np.argmax(twice))]}' stands twice")
-    raw = block.values if isinstance(block.values, ShardedRows) else np.asarray(block.values)
+    raw = block.values if isinstance(block.values, LazyRows) else np.asarray(block.values)
     if raw.dtype.kind not in "fiub":
         raise UserError(f"{where}: the values are of type {raw.dtype}, not numbers")
     if raw.shape != (len(photos), len(columns)):

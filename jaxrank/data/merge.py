@@ -107,9 +107,10 @@ def _new_rows(name: str, here: Block, coming: Block, source: Path, store: Path) 
     if here.extraction is None:
         for i in np.flatnonzero(place >= 0):
             if not np.array_equal(coming.values[i], here.values[place[i]]):
+                photo = coming.photos[int(i)]
                 raise UserError(
-                    f"block '{name}': photo '{coming.photos[i]}' has other numbers in {source} "
-                    f"than in {store}; two photos can't have one name"
+                    f"block '{name}': photo '{photo}' has other numbers in {source} than in "
+                    f"{store}; two photos can't have one name"
                 )
     return np.flatnonzero(place < 0)
 
@@ -135,15 +136,16 @@ def _merged_photos(here: Path, coming: Path) -> _Table | None:
     found = [tables.read_csv(path) for path in (here, coming) if path.exists()]
     if not found:
         return None
-    columns = found[0].columns
-    if any(table.columns != columns for table in found) or not {"image", "status"} <= {*columns}:
+    columns = max((table.columns for table in found), key=len)
+    known = all(table.columns == columns[: len(table.columns)] for table in found)
+    if not known or not {"image", "status"} <= {*found[-1].columns}:
         raise UserError(f"{here} and {coming} are not tables of one version of jaxrank")
     status = columns.index("status")
     rows: dict[str, Sequence[str]] = {}
     for table in found:
         for photo, row in zip(table.texts("image"), table.rows, strict=True):
             if photo not in rows or rows[photo][status] == "bad":
-                rows[photo] = row
+                rows[photo] = [*row, *[""] * (len(columns) - len(row))]  # of older tables
     return columns, list(rows.values())
 
 

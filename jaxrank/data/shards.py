@@ -169,6 +169,8 @@ def append_entry(files: StoreFiles, name: str, entry: dict[str, Any], new: Block
     if (places(here.photos, new.photos) >= 0).any():
         raise UserError(f"block '{name}': a photo to append is there already")
     kept, tail = list(entry["shards"]), len(new.photos)
+    if here.values.dtype == np.float16 and new.values.dtype != np.float16:
+        kept, tail = [], MOST_ROWS  # what is added must lose nothing, so all is in 32 bits now
     while kept and kept[-1]["rows"] <= tail and kept[-1]["rows"] + tail <= MOST_ROWS:
         tail += kept.pop()["rows"]
     first = sum(shard["rows"] for shard in kept)
@@ -180,8 +182,9 @@ def append_entry(files: StoreFiles, name: str, entry: dict[str, Any], new: Block
 
 def _joined(here: Block, first: int, new: Block) -> Block:
     """The rows of a block from one on, and those of another."""
-    dtype = here.values.dtype
-    values = np.concatenate([here.values[first:], np.asarray(new.values[:]).astype(dtype)])
+    values: Any = new.values
+    if first < len(here.photos) or values.dtype != here.values.dtype:
+        values = np.concatenate([here.values[first:], values[:]])
     photos = [*here.photos[first:], *new.photos]
     extraction = here.extraction
     if extraction is not None:

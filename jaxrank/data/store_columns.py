@@ -3,7 +3,7 @@
 All are sequences over shards, files of about a million photos, which stay mapped.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
@@ -96,42 +96,68 @@ def digest_rows(sha256: Sequence[str]) -> np.ndarray:
     return np.frombuffer(bytes.fromhex("".join(sha256)), np.uint8).reshape(-1, 32)
 
 
-class ShardedRows:
-    """Arrays [rows, columns] one below the other, of which rows are read when they are asked for.
+class LazyRows:
+    """An array [rows, columns] whose rows are read or made when they are asked for.
 
     It has what callers use of an array: shape, dtype, length, rows by number, slice or list, and
-    `np.asarray`, which reads all.
+    `np.asarray`, which makes all.
     """
 
-    def __init__(self, shards: Sequence[np.ndarray]):
-        self._shards = shards
-        self._starts = np.cumsum([0, *map(len, shards)])
-        self.shape = (int(self._starts[-1]), shards[0].shape[1])
-        self.dtype, self.ndim = shards[0].dtype, 2
+    ndim = 2
+
+    def __init__(self, num_rows: int, num_columns: int, dtype: np.dtype):
+        self.shape, self.dtype = (num_rows, num_columns), dtype
+
+    def take(self, rows: np.ndarray) -> np.ndarray:
+        """Some rows, which are numbers from 0 up."""
+        raise NotImplementedError
 
     def __len__(self) -> int:
         return self.shape[0]
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
-        return np.concatenate(self._shards).astype(dtype or self.dtype, copy=False)
+        return self.take(np.arange(len(self))).astype(dtype or self.dtype, copy=False)
 
     def __getitem__(self, rows: Any) -> Any:
         if isinstance(rows, tuple):
-            return self[rows[0]][:, rows[1]] if np.ndim(rows[0]) else self[rows[0]][rows[1]]
+            return self[rows[0]][..., rows[1]]
         if isinstance(rows, slice):
-            rows = np.arange(*rows.indices(len(self)))
+            return self.take(np.arange(*rows.indices(len(self))))
         rows = np.asarray(rows)
         if rows.dtype == bool:
-            rows = np.flatnonzero(rows)
+            return self.take(np.flatnonzero(rows))
         rows = np.where(rows < 0, rows + len(self), rows)
-        if not rows.ndim:
-            shard = int(np.searchsorted(self._starts, rows, "right")) - 1
-            return self._shards[shard][int(rows) - self._starts[shard]]
+        return self.take(rows) if rows.ndim else self.take(rows[None])[0]
+
+
+class ShardedRows(LazyRows):
+    """Arrays one below the other."""
+
+    def __init__(self, shards: Sequence[np.ndarray]):
+        self._shards = shards
+        self._starts = np.cumsum([0, *map(len, shards)])
+        super().__init__(int(self._starts[-1]), shards[0].shape[1], shards[0].dtype)
+
+    def take(self, rows: np.ndarray) -> np.ndarray:
         found = np.empty((len(rows), self.shape[1]), self.dtype)
         shard_of = np.searchsorted(self._starts, rows, "right") - 1
         for shard in np.unique(shard_of):
             here = shard_of == shard
             found[here] = self._shards[shard][rows[here] - self._starts[shard]]
+        return found
+
+
+class MadeRows(LazyRows):
+    """Rows of 32-bit numbers that a function returns, one by its number."""
+
+    def __init__(self, num_rows: int, num_columns: int, row: Callable[[int], np.ndarray]):
+        super().__init__(num_rows, num_columns, np.dtype(np.float32))
+        self._row = row
+
+    def take(self, rows: np.ndarray) -> np.ndarray:
+        found = np.empty((len(rows), self.shape[1]), self.dtype)
+        for place, row in enumerate(rows.tolist()):
+            found[place] = self._row(row)
         return found
 
 

@@ -83,9 +83,9 @@ class Table(NamedTuple):
         """The cells of a column without surrounding blanks; an empty cell is an error."""
         if isinstance(self.rows, ArrowRows):
             distinct, place = self.rows.distinct(self.columns.index(column))
-            cells = _spread([_unquoted(cell.strip()) for cell in distinct], place)
+            cells = _spread([unquoted(cell.strip()) for cell in distinct], place)
         else:
-            cells = [_unquoted(cell.strip()) for cell in self.cells(column)]
+            cells = [unquoted(cell.strip()) for cell in self.cells(column)]
         if "" in cells:
             raise UserError(f"{self.where(cells.index(''), column)}: the cell is empty")
         return cells
@@ -146,7 +146,7 @@ def _spread(distinct: Sequence[str], place: np.ndarray) -> list[str]:
     return list(np.array(distinct, object)[place])
 
 
-def _unquoted(cell: str) -> str:
+def unquoted(cell: str) -> str:
     """A cell without the apostrophe that `write_csv` may have put before it."""
     return cell[1:] if cell[:1] == "'" and cell[1:].startswith(_FORMULA_STARTS) else cell
 
