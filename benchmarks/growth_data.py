@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 
-PARTS = ("tables", "open", "prepare", "audit", "search", "append")
+PARTS = ("tables", "open", "prepare", "inputs", "audit", "append", "search")
 _BLOCKS = {"clip": 0.7, "cnn": 0.3}
 
 
@@ -182,6 +182,20 @@ def _prepared(folder: Path) -> Callable[[], Any]:
     )
 
 
+def _inputs(folder: Path) -> Callable[[], str]:
+    """As `prepare`, and what the first cohort reads, on the device."""
+    from jaxrank.training.arrays import make_inputs
+
+    prepared = _prepared(folder)
+
+    def work() -> str:
+        search = prepared()
+        found = make_inputs(search.cohorts[0], search.split_data, search.trained_folds)
+        return f"{found.data.features_ND.dtype} {list(found.data.features_ND.shape)}"
+
+    return work
+
+
 def _audit(folder: Path) -> Callable[[], str]:
     from jaxrank.runner.background_audit import audit_of
 
@@ -211,6 +225,7 @@ _PARTS: dict[str, Callable[[Path], Callable[[], str]]] = {
     "open": _open,
     "append": _append,
     "prepare": _prepare,
+    "inputs": _inputs,
     "audit": _audit,
     "search": _search,
 }

@@ -131,6 +131,7 @@ def write_entry(
             for start, end in _runs(len(block.photos))
         ],
     }
+    files.note_distinct([shard[PHOTOS] for shard in entry["shards"]])  # `check_block` has looked
     if block.caveat:
         entry["caveat"] = block.caveat
     if block.extraction is not None:
@@ -177,6 +178,7 @@ def append_entry(files: StoreFiles, name: str, entry: dict[str, Any], new: Block
     again = _joined(here, first, new)
     written = write_entry(files, name, again)
     changed = entry | written | {"shards": kept + written["shards"]}
+    files.note_distinct([shard[PHOTOS] for shard in changed["shards"]])
     return changed | {"sha256": _block_hash(changed)}
 
 

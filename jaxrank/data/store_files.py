@@ -125,7 +125,12 @@ class StoreFiles:
         if key not in self._distinct:
             if pyarrow.compute.count_distinct(names).as_py() != len(names):
                 raise UserError(f"{self.store}: a photo's name stands twice; make the store anew")
-            self._distinct.append(key)
+            self.note_distinct(shards)
+
+    def note_distinct(self, shards: Sequence[str]) -> None:
+        """Notes that no name stands twice in these files of PHOTOS."""
+        if list(shards) not in self._distinct:
+            self._distinct.append(list(shards))
             self._changed = True
 
     def write_names(self, names: Sequence[str]) -> str:

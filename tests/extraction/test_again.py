@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from photo_files import jpeg
+from photo_files import jpeg, scene
 from photo_stores import IQA, fill, photo_table, rows, series
 
 from jaxrank.extraction import workers
@@ -69,9 +69,9 @@ def test_what_has_changed_is_read(folder: Path, read: list[str]) -> None:
     before = rows(store, "iqa")
     read.clear()
     os.utime(folder / "a" / "000.jpg", (1e9, 1e9))  # touched, with the same content
-    (folder / "a" / "001.jpg").write_bytes(jpeg((60, 50)))
+    (folder / "a" / "001.jpg").write_bytes(jpeg(scene(7)))
     os.utime(folder / "a" / "001.jpg", (1e9, 1e9))
-    (folder / "a" / "new.jpg").write_bytes(jpeg((70, 50)))
+    (folder / "a" / "new.jpg").write_bytes(jpeg(scene(8)))
     again = run(folder)
     assert read == ["a/000.jpg", "a/001.jpg", "a/new.jpg"]
     assert again.made == {"iqa": 2}
@@ -89,7 +89,7 @@ def test_new_photos_leave_the_arrays_alone(folder: Path, read: list[str]) -> Non
     run(folder)
     store = folder.parent / "store"
     arrays = {path.name: path.stat().st_ino for path in store.glob("*-*")}
-    (folder / "new.jpg").write_bytes(jpeg((70, 50)))
+    (folder / "new.jpg").write_bytes(jpeg(scene(8)))
     run(folder)
     assert arrays.items() <= {path.name: path.stat().st_ino for path in store.glob("*-*")}.items()
     assert set(rows(store, "iqa")) == {"a/000.jpg", "a/001.jpg", "a/002.jpg", "new.jpg"}

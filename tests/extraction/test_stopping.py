@@ -316,6 +316,6 @@ def test_ctrl_c_keeps_what_is_done_and_says_how_to_go_on(tmp_path: Path) -> None
     assert process.returncode == 130
     assert said.decode() == "jaxrank: stopped; the same command resumes from here\n"
     # Nothing was due to be saved; stopping saved it.
-    assert list((tmp_path / "store").glob(".partial/*/000000.npz"))
+    assert list((tmp_path / "store").glob(".partial/*/000000.npy"))
     found = extract(list_folder(folder), tmp_path / "store", SMALL)
     assert len(found.good) == 40
