@@ -17,7 +17,7 @@ AUTO, STANDARD, NORMAL_SCORES = INPUT_SCALINGS = ("auto", "standard", "normal_sc
 MOST_COLUMNS = 32
 # Columns that are fitted at a time as 64-bit numbers: at most so many, and about such a share of
 # all, so that they take a small share of the features' memory.
-_COLUMNS_AT_ONCE, _SHARE_AT_ONCE = 64, 32
+_COLUMNS_AT_ONCE, _SHARE_AT_ONCE = 64, 64
 # Between two knots lie at most 0.4% of the training photos, or one value.
 NUM_KNOTS = 256
 

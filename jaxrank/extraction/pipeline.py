@@ -1,8 +1,7 @@
 """Photos in, a feature store out: one pass over the photos for all blocks."""
 
-import os
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -27,17 +26,10 @@ from jaxrank.extraction.bursts import Taken
 from jaxrank.extraction.decoding import Facts
 from jaxrank.extraction.extractors import Extractor, Options, make_extractors
 from jaxrank.extraction.partial_rows import PartialRows
-from jaxrank.extraction.photos import Listing, Photo, shown, table_names
+from jaxrank.extraction.photo_table import COLUMNS, IDENTITY, file_identity, read_photo_table
+from jaxrank.extraction.photos import Listing, shown, table_names
 from jaxrank.extraction.series_table import Grouping, check_grouping, write_series
 from jaxrank.io import atomic, tables
-
-# The file's size and time of change, by which a later run knows that it is the same.
-_IDENTITY = ("file_bytes", "modified")
-_COLUMNS = ("image", "status", "reason", "sha256", "bytes", "width", "height", "taken", "camera",
-            *_IDENTITY)  # fmt: skip
-# Seconds. A file that was changed so shortly before it was read may change again within the same
-# tick of the file system's clock: it is read the next time, too.
-_TICK = 2.0
 
 
 class Extracted(NamedTuple):
@@ -122,7 +114,7 @@ class _Pass:
         self._listing, self._store, self._makers = listing, store, extractors
         self._names = table_names(listing.photos)
         self.notes: list[str] = []
-        self._old_rows = _old_photos(store / PHOTOS_CSV)
+        self._old_rows = read_photo_table(store / PHOTOS_CSV)
         described = feature_store.describe_store(store)
         # Of blocks that were made in the same way; their other photos stay.
         self._old = {
@@ -188,7 +180,7 @@ class _Pass:
             return None
 
     def run(self, num_workers: int, strict: bool, verify: bool, console: Console | None) -> None:
-        identities = [_identity(photo) for photo in self._listing.photos]
+        identities = [file_identity(photo) for photo in self._listing.photos]
         unchanged = [
             not verify and self._is_unchanged(name, identity)
             for name, identity in zip(self._names, identities, strict=True)
@@ -220,16 +212,16 @@ class _Pass:
     def _is_unchanged(self, name: str, identity: tuple[str, str]) -> bool:
         """Whether a photo is as it was when all its rows were made."""
         row = self._old_rows.get(name)
-        if row is None or not all(identity) or tuple(row[-len(_IDENTITY) :]) != identity:
+        if row is None or not all(identity) or tuple(row[-len(IDENTITY) :]) != identity:
             return False
-        sha256 = row[_COLUMNS.index("sha256")]
+        sha256 = row[COLUMNS.index("sha256")]
         known = (sha256 in self._kept[b] or sha256 in self._new[b].rows for b in self._makers)
-        return row[_COLUMNS.index("status")] == "good" and all(known)
+        return row[COLUMNS.index("status")] == "good" and all(known)
 
     def _take_again(self, name: str) -> None:
         """Takes a photo as it was, unread."""
         row = self._old_rows[name]
-        cell = dict(zip(_COLUMNS, row, strict=True))
+        cell = dict(zip(COLUMNS, row, strict=True))
         self._rows[name] = tuple(row)
         self.good[name] = cell["sha256"]
         self.taken.append(Taken(name, tables.unquoted(cell["camera"]), cell["taken"]))
@@ -273,7 +265,7 @@ class _Pass:
         """Writes `photos.csv` and the blocks; returns how many photos of each are new."""
         if self.good or not self._old_rows:
             rows = self._old_rows | self._rows
-            tables.write_csv(self._store / PHOTOS_CSV, _COLUMNS, rows.values())
+            tables.write_csv(self._store / PHOTOS_CSV, COLUMNS, rows.values())
         if not self.good:
             name, reason = next(iter(self.bad.items()))
             raise UserError(
@@ -338,7 +330,7 @@ class _Pass:
         if old is None or old.extraction is None:
             return {}
         before = dict(zip(old.photos, old.extraction.photos_sha256, strict=True))
-        place = _COLUMNS.index("sha256")
+        place = COLUMNS.index("sha256")
         absent = {n: c for n, c in before.items() if n not in self.good and n not in self.bad}
         # A photo whose content is another now has no row; one that can't be read keeps its own.
         unread = {
@@ -355,30 +347,6 @@ class _Pass:
             if number:
                 self.notes.append(f"the block '{block}' had {number:,} {what}")
         return absent | unread
-
-
-def _old_photos(path: Path) -> dict[str, Sequence[Any]]:
-    """The rows of a table of photos by their names; none where there is no table."""
-    if not path.exists():
-        return {}
-    table = tables.read_csv(path)
-    before = _COLUMNS[: -len(_IDENTITY)]  # of tables without identities
-    if tuple(table.columns) not in (_COLUMNS, before):
-        raise UserError(f"{path}: not a table that 'extract' has written; move it away")
-    missing = [""] * (len(_COLUMNS) - len(table.columns))
-    rows = ([*row, *missing] for row in table.rows)
-    return dict(zip(table.texts("image"), rows, strict=True))
-
-
-def _identity(photo: Photo) -> tuple[str, str]:
-    """Size and time of change of a photo's file; empty where these would not show a change."""
-    try:
-        status = os.stat(photo.path)
-    except (OSError, ValueError):
-        return "", ""
-    if status.st_mtime_ns > time.time_ns() - 1e9 * _TICK:
-        return "", ""
-    return str(status.st_size), str(status.st_mtime_ns)
 
 
 def _with_progress(
