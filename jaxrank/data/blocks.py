@@ -113,7 +113,7 @@ def refuse_mixed(features: Features) -> None:
     distinct: dict[object, str] = {}
     for name, block in features.items():
         if block.extraction is not None:
-            distinct.setdefault(_identity(block), name)
+            distinct.setdefault(photos_identity(block), name)
     if len(distinct) < 2:
         return
     content: dict[str, str] = {}
@@ -130,7 +130,7 @@ def refuse_mixed(features: Features) -> None:
             first.setdefault(photo, name)
 
 
-def _identity(block: Block) -> object:
+def photos_identity(block: Block) -> object:
     """Equal for blocks that know the same photos by the same contents; of a store, its files."""
     assert block.extraction is not None
     photos, contents = block.photos, block.extraction.photos_sha256

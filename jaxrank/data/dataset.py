@@ -4,7 +4,7 @@ import dataclasses
 import hashlib
 import itertools
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -165,7 +165,7 @@ def align(pairs: Preferences, features: Features) -> Dataset:
         raise UserError("the features hold no block")
     refuse_mixed(features)
     photos = pd.unique(pd.concat([pairs.table["image_a"], pairs.table["image_b"]]))
-    block_rows = _block_rows(features, list(photos))
+    block_rows = _block_rows(features, photos)
     known = np.all([rows >= 0 for rows in block_rows.values()], axis=0)
     place = pd.Index(photos)
     pair_rows = np.stack(
@@ -201,7 +201,7 @@ def align(pairs: Preferences, features: Features) -> Dataset:
     )
 
 
-def _block_rows(features: Features, photos: list[str]) -> dict[str, np.ndarray]:
+def _block_rows(features: Features, photos: Any) -> dict[str, np.ndarray]:
     """Where these photos stand in each block, -1 where they do not. Blocks of one store often have
     their names in common, which are then looked up once."""
     found: dict[object, np.ndarray] = {}

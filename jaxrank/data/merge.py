@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from jaxrank.data import feature_store
+from jaxrank.data.blocks import photos_identity
 from jaxrank.data.feature_store import PHOTOS_CSV, SERIES_CSV, Block
 from jaxrank.data.series_ids import canonical_series_id
 from jaxrank.data.store_columns import digest_rows, places
@@ -69,8 +70,11 @@ def _contents(store: Mapping[str, Block]) -> dict[str, set[str]]:
 def _check_contents(
     here: Mapping[str, Block], coming: Mapping[str, Block], source: Path, store: Path
 ) -> None:
-    made = [[b for b in blocks.values() if b.extraction is not None] for blocks in (here, coming)]
-    if all(_agree(*both) for both in itertools.product(*made)):
+    made = [
+        {photos_identity(b): b for b in blocks.values() if b.extraction is not None}
+        for blocks in (here, coming)
+    ]
+    if all(_agree(*both) for both in itertools.product(*(each.values() for each in made))):
         return
     mine, others = _contents(here), _contents(coming)
     for photo in mine.keys() & others.keys():

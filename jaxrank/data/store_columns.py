@@ -166,16 +166,36 @@ def joined(shards: Sequence[np.ndarray]) -> Any:
     return shards[0] if len(shards) == 1 else ShardedRows(shards)
 
 
-def places(names: Sequence[str], wanted: Sequence[str]) -> np.ndarray:
-    """Where names stand, int [wanted]; -1 where they do not."""
-    if isinstance(names, Names):
-        import pyarrow
-        import pyarrow.compute
+def places(names: Sequence[str], wanted: Any) -> np.ndarray:
+    """Where wanted names stand among some, int [wanted]; -1 where they do not.
 
-        asked = (
-            wanted.arrow if isinstance(wanted, Names) else pyarrow.array(wanted, names.arrow.type)
-        )
-        found = pyarrow.compute.index_in(asked, value_set=names.arrow.combine_chunks())
-        filled = found.fill_null(-1)
-        return np.asarray(filled.to_numpy()).astype(np.int64)
-    return pd.Index(names).get_indexer(pd.Index(list(wanted)))
+    Args:
+      names: each once.
+      wanted: a list, `Names`, or what pandas has of text.
+    """
+    if not isinstance(names, Names):
+        return pd.Index(names).get_indexer(pd.Index(list(wanted)))
+    import pyarrow.compute
+
+    asked = as_arrow(wanted).cast(names.arrow.type)
+    found = pyarrow.compute.index_in(asked, value_set=names.arrow.combine_chunks())
+    return np.asarray(found.fill_null(-1).to_numpy(zero_copy_only=False)).astype(np.int64)
+
+
+def have_common(names: Names, others: Sequence[str]) -> bool:
+    """Whether some name is among both; `others` may be few beside many."""
+    import pyarrow.compute
+
+    value_set = as_arrow(others).cast(names.arrow.type)
+    found = pyarrow.compute.is_in(names.arrow, value_set=value_set)
+    return bool(pyarrow.compute.any(found).as_py())
+
+
+def as_arrow(names: Any) -> "pyarrow.Array":
+    """Names as one array of pyarrow."""
+    import pyarrow
+
+    if isinstance(names, Names):
+        return names.arrow.combine_chunks()
+    found = pyarrow.array(names, from_pandas=True)
+    return found.combine_chunks() if isinstance(found, pyarrow.ChunkedArray) else found
