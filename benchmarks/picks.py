@@ -101,7 +101,7 @@ def fold_accuracies(
         for result in evaluate_cohort(cohort, train.fit(cohort, data), make_evaluator(data)):
             e = result.trial.experiment
             assert result.weights is not None
-            inputs_ND = result.weights.scaling.apply(new.inputs(e.blocks, e.l2_blocks))
+            inputs_ND = result.weights.scaling.apply(new.stored_inputs(e.blocks, e.l2_blocks))
             scorer = Scorer(e.mlp_hidden_dims, e.activation, e.use_layernorm)
             scores = jax.jit(scorer.apply)(result.weights.params, inputs_ND)
             found.append(_accuracy(np.asarray(scores, np.float64), new))

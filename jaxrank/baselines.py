@@ -20,6 +20,7 @@ from jaxrank.scaling import (
     AUTO,
     NORMAL_SCORES,
     STANDARD,
+    ScaledRows,
     Scaling,
     fit_scaling,
     normal_score_columns,
@@ -188,7 +189,7 @@ def heuristic_scores(dataset: Dataset) -> dict[str, np.ndarray]:
         indices = dataset.column_indices([IQA_BLOCK])
         for name, index in list(zip(columns, indices, strict=True))[:MOST_HEURISTICS]:
             unique = f"{IQA_BLOCK}:{name}" if name in RESERVED else name
-            scores[unique] = dataset.features_ND[:, index]
+            scores[unique] = dataset.features_ND[:, index].astype(np.float32)
     return scores
 
 
@@ -315,7 +316,7 @@ def _ridge_of(data: SplitDataset, fold: int, train_photos: np.ndarray) -> tuple[
     columns_J = normal_score_columns(blocks, list(blocks), AUTO)
     scaling = fit_scaling(dataset.features_ND, train_photos, columns_J)
     fitted = fit_ridge(
-        scaling.apply(dataset.features_ND),
+        ScaledRows(dataset.features_ND, scaling),
         dataset.pair_rows_M2[train],
         dataset.preference_M[train] - np.float32(0.5),
         dataset.series_M[train],

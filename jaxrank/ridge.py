@@ -9,7 +9,7 @@ for each penalty and fold, where those of the inner folds, which add up, need to
 
 import functools
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import scipy.linalg
@@ -23,6 +23,16 @@ NUM_FOLDS = 5
 FACTORS = (1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0, 3000.0)
 # With one series there is nothing to choose by: a share of 5%, usual in this field.
 _UNCHOSEN = 19.0
+# Photos that are scored at a time, as 64-bit numbers.
+_PHOTOS_AT_ONCE = 1 << 16
+
+
+class Rows(Protocol):
+    """An array [N, D], or what makes its rows when they are asked for."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, rows: Any) -> Any: ...
 
 
 class Fitted(NamedTuple):
@@ -49,7 +59,10 @@ def inner_folds(series_M: np.ndarray) -> list[np.ndarray]:
 
 
 def fit_ridge(
-    inputs_ND: np.ndarray, pair_rows_M2: np.ndarray, target_M: np.ndarray, series_M: np.ndarray
+    inputs_ND: Rows,
+    pair_rows_M2: np.ndarray,
+    target_M: np.ndarray,
+    series_M: np.ndarray,
 ) -> Fitted:
     """Fits a ridge on some pairs.
 
@@ -66,7 +79,10 @@ def fit_ridge(
     reduced, basis = _reduced(inputs_ND[used])
     weights, held_out_M = _fit(reduced, rows_M2.reshape(-1, 2), target_M, series_M)
     weights = weights if basis is None else basis @ weights
-    scores_N = (inputs_ND.astype(np.float64) @ weights).astype(np.float32)
+    scores_N = np.empty(len(inputs_ND), np.float32)
+    for start in range(0, len(inputs_ND), _PHOTOS_AT_ONCE):
+        rows = slice(start, start + _PHOTOS_AT_ONCE)
+        scores_N[rows] = inputs_ND[rows].astype(np.float64) @ weights
     return Fitted(weights, scores_N, held_out_M)
 
 

@@ -3,8 +3,9 @@
 Axis letters: N photos, D columns, J of them with normal scores, K knots.
 """
 
+import itertools
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from scipy.special import ndtri
@@ -14,6 +15,9 @@ from scipy.special import ndtri
 # embeddings, whose directions mean something together, are standardised.
 AUTO, STANDARD, NORMAL_SCORES = INPUT_SCALINGS = ("auto", "standard", "normal_scores")
 MOST_COLUMNS = 32
+# Columns that are fitted at a time as 64-bit numbers: at most so many, and about such a share of
+# all, so that they take a small share of the features' memory.
+_COLUMNS_AT_ONCE, _SHARE_AT_ONCE = 64, 64
 # Between two knots lie at most 0.4% of the training photos, or one value.
 NUM_KNOTS = 256
 
@@ -47,10 +51,26 @@ class Scaling(NamedTuple):
 
     def apply(self, raw_ND: np.ndarray) -> np.ndarray:
         """What the model reads, float32 [N, D]."""
+        # The layout decides in which order a product with the result is summed.
+        inputs_ND = raw_ND.astype(np.float32, order="C" if len(self.columns_J) else "K")
         if len(self.columns_J):
-            raw_ND = raw_ND.copy()
-            raw_ND[:, self.columns_J] = self.normal_scores(raw_ND)
-        return (raw_ND - self.mean_D) * self.inv_std_D
+            inputs_ND[:, self.columns_J] = self.normal_scores(raw_ND)
+        inputs_ND -= self.mean_D
+        inputs_ND *= self.inv_std_D
+        return inputs_ND
+
+
+class ScaledRows(NamedTuple):
+    """Scaled inputs that are made when some of their rows are asked for."""
+
+    raw_ND: np.ndarray
+    scaling: Scaling
+
+    def __len__(self) -> int:
+        return len(self.raw_ND)
+
+    def __getitem__(self, rows: Any) -> Any:
+        return self.scaling.apply(self.raw_ND[rows])
 
 
 def normal_score_columns(
@@ -75,17 +95,24 @@ def fit_scaling(
     and dividing by a deviation of rounding errors would blow up what it says elsewhere.
 
     Args:
-      raw_ND: float32.
+      raw_ND: float32 or float16.
       train_photos: rows of it.
       columns_J: those that become normal scores.
     """
-    values = raw_ND[train_photos].astype(np.float64)
     columns_J = np.asarray(columns_J, np.int32)
     knots_JK, scores_JK = np.zeros((2, len(columns_J), NUM_KNOTS), np.float32)
-    for j, column in enumerate(columns_J):
-        knots_JK[j], scores_JK[j] = _fit_knots(values[:, column])
-        values[:, column] = np.interp(values[:, column], knots_JK[j], scores_JK[j])
-    mean, deviation = values.mean(axis=0), values.std(axis=0)
+    mean, deviation = np.zeros((2, raw_ND.shape[1]))
+    for start, end in _column_runs(raw_ND.shape[1]):
+        values = raw_ND[train_photos, start:end].astype(np.float64, order="C")
+        for j in np.flatnonzero((columns_J >= start) & (columns_J < end)):
+            column_N = values[:, columns_J[j] - start]
+            knots_JK[j], scores_JK[j] = _fit_knots(column_N)
+            column_N[:] = np.interp(column_N, knots_JK[j], scores_JK[j])
+        # As values.mean and values.std, to the bit, without the copy that std makes.
+        mean[start:end] = values.mean(axis=0)
+        values -= mean[start:end]
+        np.multiply(values, values, out=values)
+        deviation[start:end] = np.sqrt(values.mean(axis=0))
     # Equal 32-bit numbers have a deviation of about 1e-16 of their size in 64 bits; numbers that
     # differ at all, one of more than 1e-8 of it divided by the root of their count.
     varies = deviation > 1e-12 * np.abs(mean)
@@ -93,6 +120,19 @@ def fit_scaling(
     return Scaling(
         mean.astype(np.float32), inv_std.astype(np.float32), columns_J, knots_JK, scores_JK
     )
+
+
+def columns_at_once(num_columns: int) -> int:
+    """How many of so many columns are fitted at a time, at most."""
+    return min(_COLUMNS_AT_ONCE, max(4, num_columns // _SHARE_AT_ONCE))
+
+
+def _column_runs(num_columns: int) -> list[tuple[int, int]]:
+    """Runs of columns, near-equal, and none of one column beside others: NumPy sums a single
+    column in another order than the columns of a table."""
+    num_runs = -(-num_columns // columns_at_once(num_columns))
+    bounds = np.linspace(0, num_columns, num_runs + 1).astype(int).tolist()
+    return list(itertools.pairwise(bounds))
 
 
 def _fit_knots(values_N: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -64,3 +64,16 @@ def test_blocks_of_few_columns_become_normal_scores(
     columns = {"iqa": ["q"] * 32, "clip": ["c"] * 33, "other": ["x"]}
     chosen = normal_score_columns(columns, ["clip", "iqa"], input_scaling)
     assert chosen.tolist() == expected
+
+
+@pytest.mark.parametrize("num_columns", [1, 2, 5, 65, 129])
+def test_columns_that_are_fitted_a_few_at_a_time_have_the_bits_of_all_at_once(
+    num_columns: int,
+) -> None:
+    rng = np.random.default_rng(3)
+    raw = (1000 * rng.random(num_columns) + rng.standard_normal((3000, num_columns))).astype("f4")
+    rows = np.sort(rng.choice(3000, 2000, replace=False))
+    values = raw[rows].astype(np.float64)
+    found = fit_scaling(raw, rows)
+    np.testing.assert_array_equal(found.mean_D, values.mean(axis=0).astype(np.float32))
+    np.testing.assert_array_equal(found.inv_std_D, (1 / values.std(axis=0)).astype(np.float32))

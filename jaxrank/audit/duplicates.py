@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 
 from jaxrank.audit.case import UNVERIFIED, WARN, AuditCase, CheckResult, out_of_time
-from jaxrank.audit.equal_rows import group_rows, shared_size
+from jaxrank.audit.equal_rows import group_rows, row_chunks, shared_size
 from jaxrank.data.dataset import Dataset
 
 # Duplicates are a fault where at least this share of the photos, and as many photos, are some: of
@@ -81,20 +81,23 @@ def find_duplicates(dataset: Dataset) -> Duplicates:
 
 
 def _chance_ratio(features_ND: np.ndarray, size_N: np.ndarray) -> float:
-    looked_at_ND = features_ND[size_N < shared_size(len(size_N))]
-    varying = np.flatnonzero(looked_at_ND.min(axis=0) < looked_at_ND.max(axis=0))
+    photos = np.flatnonzero(size_N < shared_size(len(size_N)))
+    varies_D = np.zeros(features_ND.shape[1], bool)
+    for some in row_chunks(len(photos)):
+        varies_D |= (features_ND[photos[some]] != features_ND[photos[0]]).any(axis=0)
+    varying = np.flatnonzero(varies_D)
     if len(varying) < 2:
         return np.inf
-    num_equal = _equal_pairs(looked_at_ND[:, varying])
+    num_equal = _equal_pairs(features_ND, photos, varying)
     rng = np.random.default_rng(0)
     halvings = (np.array_split(rng.permutation(varying), 2) for _ in range(_NUM_HALVINGS))
-    more = (max(_equal_pairs(looked_at_ND[:, half]) for half in halves) for halves in halvings)
+    more = (max(_equal_pairs(features_ND, photos, half) for half in halves) for halves in halvings)
     return min(more) / num_equal
 
 
-def _equal_pairs(values_ND: np.ndarray) -> int:
-    """The number of pairs of photos with equal rows."""
-    size_G = np.bincount(group_rows(values_ND))
+def _equal_pairs(features_ND: np.ndarray, photos: np.ndarray, columns: np.ndarray) -> int:
+    """The number of pairs of some photos whose rows are equal in some columns."""
+    size_G = np.bincount(group_rows(features_ND, photos, columns))
     return int((size_G * (size_G - 1) // 2).sum())
 
 

@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from jaxrank.audit.case import NO_VERDICT, AuditCase, CheckResult, out_of_time
+from jaxrank.audit.equal_rows import row_chunks
 from jaxrank.data.dataset import Dataset
 
 # A number is called clipped where at least this share of the photos sits at its end.
@@ -66,14 +67,16 @@ def inspect_features(dataset: Dataset) -> Hygiene:
 def _clipped(
     dataset: Dataset, names: list[str], end_D: np.ndarray, varies_D: np.ndarray, *, is_highest: bool
 ) -> list[Clipped]:
-    at_end_ND = dataset.features_ND == end_D
-    share_D = at_end_ND.mean(axis=0)
-    many_D = at_end_ND.sum(axis=0) >= np.maximum(_FEWEST_CLIPPED, _CLIPPED_SHARE * len(at_end_ND))
+    features_ND = dataset.features_ND
+    number_D = np.zeros(len(end_D), np.int64)
+    for rows in row_chunks(len(features_ND)):
+        number_D += np.count_nonzero(features_ND[rows] == end_D, axis=0)
+    many_D = number_D >= max(_FEWEST_CLIPPED, _CLIPPED_SHARE * len(features_ND))
     found = []
     for d in np.flatnonzero(varies_D & many_D):
-        if len(np.unique(dataset.features_ND[:, d])) >= _FEWEST_VALUES:
-            tied = at_end_ND[:, d][dataset.pair_rows_M2].all(axis=1)
-            share, tied_share = float(share_D[d]), float(tied.mean())
+        if len(np.unique(features_ND[:, d])) >= _FEWEST_VALUES:
+            tied = (features_ND[:, d] == end_D[d])[dataset.pair_rows_M2].all(axis=1)
+            share, tied_share = float(number_D[d] / len(features_ND)), float(tied.mean())
             found.append(Clipped(names[d], float(end_D[d]), is_highest, share, tied_share))
     return found
 

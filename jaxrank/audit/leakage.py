@@ -102,7 +102,7 @@ def behaviour(data: SplitDataset, inputs_NK: np.ndarray, rng: np.random.Generato
       rng: for the renumbering.
     """
     dataset, splits_FM = data.dataset, data.splits_FM
-    renumbered_NK = inputs_NK[permuted_rows(dataset.series_of_photos(), rng)]
+    renumbered_N = permuted_rows(dataset.series_of_photos(), rng)
     held_out_FM = np.isin(splits_FM, (splits.VALIDATION, splits.TEST))
     held_out_FM &= dataset.preference_M != 0.5
     held_out_FM &= rng.random(held_out_FM.shape) < MOST_PAIRS / max(int(held_out_FM.sum()), 1)
@@ -113,7 +113,8 @@ def behaviour(data: SplitDataset, inputs_NK: np.ndarray, rng: np.random.Generato
         known = _at_most(np.flatnonzero(~np.isnan(record_N)), rng)
         if len(rows_M2) and len(known) and inputs_NK.shape[1]:
             photos, place_M2 = np.unique(rows_M2, return_inverse=True)
-            nearest = _nearest(renumbered_NK, photos, known)
+            rows_NK, known_NK = inputs_NK[renumbered_N[photos]], inputs_NK[renumbered_N[known]]
+            nearest = known[_nearest(rows_NK, known_NK)]
             won_a, won_b = record_N[nearest[place_M2.reshape(-1, 2)]].T
             preferred = np.sign(dataset.preference_M[held_out_M] - 0.5)
             hits_M[held_out_M] += 0.5 + 0.5 * np.sign(won_a - won_b) * preferred
@@ -147,12 +148,12 @@ def _records(dataset: Dataset, trains_M: np.ndarray) -> np.ndarray:
     return np.divide(won_N, count_N, out=np.full(num_photos, np.nan), where=count_N > 0)
 
 
-def _nearest(inputs_NK: np.ndarray, photos: np.ndarray, among: np.ndarray) -> np.ndarray:
-    """For each photo the nearest one of some others."""
+def _nearest(rows_NK: np.ndarray, among_NK: np.ndarray) -> np.ndarray:
+    """For each row the nearest one of some others."""
     # Its import takes as long as everything else here.
     from sklearn.metrics import pairwise_distances_argmin
 
-    return among[pairwise_distances_argmin(inputs_NK[photos], inputs_NK[among])]
+    return np.asarray(pairwise_distances_argmin(rows_NK, among_NK))
 
 
 def check(case: AuditCase, earlier: Mapping[str, CheckResult]) -> CheckResult:

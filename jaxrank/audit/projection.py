@@ -3,7 +3,9 @@
 Axis letters: N photos, D features, K inputs, G groups.
 """
 
-from collections.abc import Mapping, Sequence
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import scipy.linalg
@@ -13,7 +15,9 @@ MOST_COMPONENTS = 64
 # Of more photos and more features than these, the components are those of a sample of the photos:
 # the time of exact ones grows with the cube.
 _MOST_EXACT, _SAMPLE = 2048, 1024
-_COLUMNS_AT_ONCE = 512  # as 64-bit numbers
+# As 64-bit numbers. Sums of photos by such chunks have one order for all that fit into one.
+_COLUMNS_AT_ONCE, _SHARE_AT_ONCE = 64, 16
+_ROWS_AT_ONCE = 1 << 15
 
 
 def components(
@@ -35,54 +39,105 @@ def components(
     count_G = np.bincount(group_N, minlength=membership_GN.shape[0])
     pieces, start = [np.zeros((len(group_N), 0), np.float32)], 0
     for columns in block_columns.values():
-        scaled_ND = _deviations(
+        scaled = _Deviations(
             features_ND[:, start : start + len(columns)], membership_GN, count_G, group_N
         )
         start += len(columns)
-        if scaled_ND.shape[1]:
-            piece = _principal(scaled_ND)
+        if scaled.width:
+            piece = _principal(scaled)
             pieces.append(piece / np.sqrt(np.mean(np.sum(piece**2, axis=1))))
-    return np.concatenate(pieces, axis=1)
+    return np.concatenate(pieces, axis=1) if len(pieces) > 2 else pieces[-1]
 
 
-def _deviations(
-    features_ND: np.ndarray,
-    membership_GN: scipy.sparse.csr_array,
-    count_G: np.ndarray,
-    group_N: np.ndarray,
-) -> np.ndarray:
-    """Deviations from the group's mean in standard deviations, of the columns that vary."""
-    scaled = [np.zeros((len(group_N), 0), np.float32)]
-    for start in range(0, features_ND.shape[1], _COLUMNS_AT_ONCE):
-        # Sums of 32-bit numbers are exact in 64 bits, so a constant column's deviation is zero.
-        values = features_ND[:, start : start + _COLUMNS_AT_ONCE].astype(np.float64)
-        values -= ((membership_GN @ values) / np.maximum(count_G, 1)[:, None])[group_N]
-        spread = np.sqrt(np.mean(values**2, axis=0))
-        varies = spread > 0
-        scaled.append((values[:, varies] / spread[varies]).astype(np.float32))
-    return np.concatenate(scaled, axis=1)
+class _Deviations:
+    """Deviations from the group's mean in standard deviations, of the columns that vary; rows are
+    made when they are asked for.
+
+    Attributes:
+      width: the number of columns that vary.
+    """
+
+    def __init__(
+        self,
+        features_ND: np.ndarray,
+        membership_GN: scipy.sparse.csr_array,
+        count_G: np.ndarray,
+        group_N: np.ndarray,
+    ):
+        self._features_ND, self._group_N = features_ND, group_N
+        self._mean_GD = np.empty((len(count_G), features_ND.shape[1]))
+        self._spread_D = np.empty(features_ND.shape[1])
+        for start, end in _column_runs(features_ND.shape[1]):
+            # Sums of 32-bit numbers are exact in 64 bits: a constant column's deviation is zero.
+            values = features_ND[:, start:end].astype(np.float64, order="C")
+            mean_GD = (membership_GN @ values) / np.maximum(count_G, 1)[:, None]
+            values -= mean_GD if len(mean_GD) == 1 else mean_GD[group_N]
+            np.multiply(values, values, out=values)
+            self._mean_GD[:, start:end] = mean_GD
+            self._spread_D[start:end] = np.sqrt(np.mean(values, axis=0))
+        self._varies_D = self._spread_D > 0
+        self.width = int(np.count_nonzero(self._varies_D))
+
+    def __len__(self) -> int:
+        return len(self._features_ND)
+
+    def rows(self, rows: Any) -> np.ndarray:
+        """Of some photos, float32 [photos, width]."""
+        values = self._features_ND[rows].astype(np.float64, order="C")
+        values -= self._mean_GD[self._group_N[rows]]
+        if not self._varies_D.all():
+            values = values[:, self._varies_D]
+        values /= self._spread_D[self._varies_D]
+        return np.ascontiguousarray(values, np.float32)
+
+    def chunks(self) -> Iterator[tuple[slice, np.ndarray]]:
+        """All photos, chunk by chunk: which, and their rows."""
+        for start in range(0, len(self), _ROWS_AT_ONCE):
+            some = slice(start, start + _ROWS_AT_ONCE)
+            yield some, self.rows(some)
 
 
-def _principal(scaled_ND: np.ndarray) -> np.ndarray:
+def _column_runs(num_columns: int) -> list[tuple[int, int]]:
+    """Runs of columns, near-equal, and none of one column beside others: NumPy sums a single
+    column in another order than the columns of a table."""
+    width = min(_COLUMNS_AT_ONCE, max(4, num_columns // _SHARE_AT_ONCE))
+    bounds = np.linspace(0, num_columns, -(-num_columns // width) + 1).astype(int).tolist()
+    return list(itertools.pairwise(bounds))
+
+
+def _principal(scaled: _Deviations) -> np.ndarray:
     """The first principal components, or all columns where these are not more.
 
     They come from the products of photos or from those of features, whichever are fewer; their
     signs are arbitrary. Without as many photos the last components are zero.
     """
-    num_photos, width = scaled_ND.shape
+    num_photos, width = len(scaled), scaled.width
     if width <= MOST_COMPONENTS:
-        return scaled_ND
+        return _projected(scaled, None)
     if width <= min(num_photos, _MOST_EXACT):
-        _, vectors_DK = _largest(scaled_ND.T @ scaled_ND)
-        return np.asarray(scaled_ND @ vectors_DK)
+        products_DD = np.zeros((width, width), np.float32)
+        for _, rows_ND in scaled.chunks():
+            products_DD += rows_ND.T @ rows_ND
+        _, vectors_DK = _largest(products_DD)
+        return _projected(scaled, vectors_DK)
     if num_photos <= _MOST_EXACT:
+        scaled_ND = scaled.rows(slice(None))
         squares_K, vectors_NK = _largest(scaled_ND @ scaled_ND.T)
         found_NK = vectors_NK * np.sqrt(np.maximum(squares_K, 0))
         return np.pad(found_NK, ((0, 0), (MOST_COMPONENTS - found_NK.shape[1], 0)))
-    sample_ND = scaled_ND[np.linspace(0, num_photos - 1, _SAMPLE, dtype=np.int64)]
+    sample_ND = scaled.rows(np.linspace(0, num_photos - 1, _SAMPLE, dtype=np.int64))
     squares_K, vectors_NK = _largest(sample_ND @ sample_ND.T)
     scale_K = np.sqrt(np.maximum(squares_K, np.finfo(np.float32).tiny))
-    return np.asarray(scaled_ND @ (sample_ND.T @ (vectors_NK / scale_K)))
+    return _projected(scaled, sample_ND.T @ (vectors_NK / scale_K))
+
+
+def _projected(scaled: _Deviations, vectors_DK: np.ndarray | None) -> np.ndarray:
+    """All rows along some vectors, or as they are, float32 [N, K]."""
+    width = scaled.width if vectors_DK is None else vectors_DK.shape[1]
+    found_NK = np.empty((len(scaled), width), np.float32)
+    for some, rows_ND in scaled.chunks():
+        found_NK[some] = rows_ND if vectors_DK is None else rows_ND @ vectors_DK
+    return found_NK
 
 
 def _largest(products: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 
 from jaxrank.audit.case import TOO_FEW_PHOTOS, UNVERIFIED, WARN, AuditCase, CheckResult, out_of_time
-from jaxrank.audit.equal_rows import group_rows, shared_size
+from jaxrank.audit.equal_rows import group_rows, row_chunks, shared_size
 from jaxrank.data.dataset import Dataset
 
 # A vector is no accident of single columns where as many columns of the block contradict one.
@@ -87,13 +87,16 @@ def _large_groups(values_ND: np.ndarray) -> list[np.ndarray]:
 
 def _speaking_columns(values_ND: np.ndarray, rows: np.ndarray) -> int:
     """In how many columns other photos have many values, and hardly ever that of these photos."""
-    others_ND = np.delete(values_ND, rows, axis=0)
-    if not len(others_ND):
+    others = np.delete(np.arange(len(values_ND)), rows)
+    if not len(others):
         return 0
-    rare_D = (others_ND == values_ND[rows[0]]).mean(axis=0) <= _USUAL_SHARE
+    equal_D = np.zeros(values_ND.shape[1], np.int64)
+    for some in row_chunks(len(others)):
+        equal_D += np.count_nonzero(values_ND[others[some]] == values_ND[rows[0]], axis=0)
+    rare_D = equal_D / len(others) <= _USUAL_SHARE
     number = 0
     for d in np.flatnonzero(rare_D):
-        number += len(np.unique(others_ND[:, d])) >= _FEWEST_VALUES
+        number += len(np.unique(values_ND[others, d])) >= _FEWEST_VALUES
         if number == _FEWEST_COLUMNS:
             break
     return number

@@ -96,13 +96,20 @@ def _net_hits(dataset: Dataset, pairs: np.ndarray) -> np.ndarray:
     rows_a, rows_b = dataset.pair_rows_M2[pairs].T
     preferred_M = np.sign(dataset.preference_M[pairs] - 0.5)
     net = []
+    photos, (rows_a, rows_b) = _renumbered(rows_a, rows_b)
     for start in range(0, dataset.features_ND.shape[1], _COLUMNS_AT_ONCE):
         # One copy of these columns: gathering from all of them would read far more memory.
-        values_ND = np.ascontiguousarray(dataset.features_ND[:, start : start + _COLUMNS_AT_ONCE])
+        values_ND = dataset.features_ND[photos, start : start + _COLUMNS_AT_ONCE]
         a_MD, b_MD = values_ND[rows_a], values_ND[rows_b]
         sign_MD = (a_MD > b_MD).astype(np.float32) - (a_MD < b_MD)
         net.append(preferred_M @ sign_MD)
     return np.asarray(np.concatenate(net) / len(pairs))
+
+
+def _renumbered(*rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The distinct ones of some rows, and the place of each row among them, shaped as the rows."""
+    distinct, places = np.unique(np.stack(rows), return_inverse=True)
+    return distinct, places.reshape(len(rows), -1)
 
 
 def _lower_end(

@@ -44,6 +44,12 @@ def define(values: flags.FlagValues, words: list[str]) -> None:
     flags.DEFINE_enum("device", "cpu", ["cpu", "cuda"], "of the networks", flag_values=values)
     define_workers(values, DECODERS)
     flags.DEFINE_boolean("strict", False, "an unreadable photo is an error", flag_values=values)
+    flags.DEFINE_boolean(
+        "verify",
+        False,
+        "read all photos, also those whose size and time of change are as before",
+        flag_values=values,
+    )
     flags.DEFINE_float(
         "gap_seconds", 10.0, "--series=time: the longest pause inside a series", flag_values=values
     )
@@ -103,6 +109,7 @@ def run(values: flags.FlagValues, config: None) -> int:
             grouping=grouping,
             num_workers=values.workers,
             strict=values.strict,
+            verify=values.verify,
             console=log_console(values),
         )
     except KeyboardInterrupt:

@@ -22,7 +22,7 @@ GROUPS = {
     "use_series_sampler,init_from,space,strategy,num_experiments,round_size",
     "Extraction": "blocks,"
     + ",".join(option.name for kind in EXTRACTORS.values() for option in kind.options)
-    + ",gap_seconds,min_similarity,strict",
+    + ",gap_seconds,min_similarity,strict,verify",
     "Culling": "confidence,write,sidecar,reject",
     "Evaluation": "folds,only_folds,num_seeds,seed,split,split_seed,final,final_on,"
     "confirm_share,confirm,"

@@ -2,20 +2,24 @@
 
 import dataclasses
 import hashlib
+import itertools
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
 from jaxrank.data.feature_store import Features, Recipe, recipe_of, refuse_mixed
 from jaxrank.data.preferences import Preferences
+from jaxrank.data.store_columns import Names, places
 from jaxrank.errors import UserError
+from jaxrank.io import memory
 
 # Columns of a pair table that say in which order people put the photos of a series.
 RANK_COLUMNS = ("rank_a", "rank_b")
 # Of a table of votes: how many a pair has.
 VOTES_COLUMN = "votes"
+_ROWS_AT_ONCE = 1 << 14
 
 
 class Dataset(NamedTuple):
@@ -25,7 +29,8 @@ class Dataset(NamedTuple):
       table: the pairs that are left, one row each.
       kept_M: which rows of the pair table these were.
       photos: names of the N photos that stand in these pairs.
-      features_ND: float32, raw (scaling is fitted later, on training photos).
+      features_ND: raw (scaling is fitted later, on training photos); float32, or float16 where
+        all blocks are.
       block_columns: the column names of each block, in the order of the D columns.
       pair_rows_M2: int32, the rows of `image_a` and `image_b` in `features_ND`.
       preference_M: float32.
@@ -58,10 +63,43 @@ class Dataset(NamedTuple):
         series_N[self.pair_rows_M2] = self.series_M[:, None]
         return series_N
 
-    def inputs(self, blocks: Sequence[str], l2_blocks: Sequence[str] = ()) -> np.ndarray:
-        """The columns of these blocks, float32 [N, D]; vectors of `l2_blocks` have length 1."""
-        named = {name: self.block_columns[name] for name in blocks}
-        return l2_normalised(self.features_ND[:, self.column_indices(blocks)], named, l2_blocks)
+    def inputs(self, blocks: Sequence[str], photos: np.ndarray | None = None) -> np.ndarray:
+        """The columns of these blocks, float32 [N, D]; of some photos or of all."""
+        rows = slice(None) if photos is None else photos
+        runs = self._runs(blocks)
+        pieces = [self.features_ND[rows, start:end].astype(np.float32) for start, end, _ in runs]
+        return pieces[0] if len(pieces) == 1 else np.concatenate(pieces, axis=1)
+
+    def stored_inputs(self, blocks: Sequence[str], l2_blocks: Sequence[str] = ()) -> np.ndarray:
+        """The columns of these blocks in an array of their own, aligned for JAX; vectors of
+        `l2_blocks` have length 1.
+
+        Returns:
+          float32 [N, D]; float16 where the features are and no length is changed.
+        """
+        runs = self._runs(blocks)
+        num_columns = sum(end - start for start, end, _ in runs)
+        dtype = np.float32 if l2_blocks else self.features_ND.dtype
+        inputs_ND = memory.empty_rows(len(self.photos), num_columns, dtype)
+        for rows in _row_slices(len(self.photos)):
+            column = 0
+            for start, end, block in runs:
+                piece = self.features_ND[rows, start:end]
+                if block in l2_blocks:
+                    # Column by column, in which order lengths have always been summed.
+                    piece = _of_length_one(np.asfortranarray(piece, np.float32))
+                inputs_ND[rows, column : column + end - start] = piece
+                column += end - start
+        return inputs_ND
+
+    def _runs(self, blocks: Sequence[str]) -> list[tuple[int, int, str]]:
+        """First column, end and name of these blocks, in the order of the features."""
+        runs, start = [], 0
+        for name, columns in self.block_columns.items():
+            if name in blocks:
+                runs.append((start, start + len(columns), name))
+            start += len(columns)
+        return runs
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -101,11 +139,20 @@ def l2_normalised(
     for name, columns in block_columns.items():
         piece = inputs_ND[:, start : start + len(columns)]
         start += len(columns)
-        if name in l2_blocks:
-            length = np.linalg.norm(piece, axis=1, keepdims=True)
-            piece = np.divide(piece, length, out=np.zeros_like(piece), where=length > 0)
-        pieces.append(piece)
+        pieces.append(_of_length_one(piece) if name in l2_blocks else piece)
     return np.concatenate(pieces, axis=1)
+
+
+def _of_length_one(rows_ND: np.ndarray) -> np.ndarray:
+    length = np.linalg.norm(rows_ND, axis=1, keepdims=True)
+    return np.divide(rows_ND, length, out=np.zeros_like(rows_ND), where=length > 0)
+
+
+def _row_slices(num_rows: int) -> list[slice]:
+    """Near-equal slices of rows, none of a single one beside others: NumPy would sum its columns
+    in another order."""
+    bounds = np.linspace(0, num_rows, -(-num_rows // _ROWS_AT_ONCE) + 1).astype(int).tolist()
+    return [slice(start, end) for start, end in itertools.pairwise(bounds)]
 
 
 def align(pairs: Preferences, features: Features) -> Dataset:
@@ -118,10 +165,7 @@ def align(pairs: Preferences, features: Features) -> Dataset:
         raise UserError("the features hold no block")
     refuse_mixed(features)
     photos = pd.unique(pd.concat([pairs.table["image_a"], pairs.table["image_b"]]))
-    block_rows = {
-        name: pd.Index(block.photos).get_indexer(pd.Index(photos))
-        for name, block in features.items()
-    }
+    block_rows = _block_rows(features, photos)
     known = np.all([rows >= 0 for rows in block_rows.values()], axis=0)
     place = pd.Index(photos)
     pair_rows = np.stack(
@@ -157,10 +201,43 @@ def align(pairs: Preferences, features: Features) -> Dataset:
     )
 
 
+def _block_rows(features: Features, photos: Any) -> dict[str, np.ndarray]:
+    """Where these photos stand in each block, -1 where they do not. Blocks of one store often have
+    their names in common, which are then looked up once."""
+    found: dict[object, np.ndarray] = {}
+    rows = {}
+    for name, block in features.items():
+        same = block.photos.key if isinstance(block.photos, Names) else id(block.photos)
+        if same not in found:
+            found[same] = places(block.photos, photos)
+        rows[name] = found[same]
+    return rows
+
+
 def _gathered(features: Features, rows: Mapping[str, np.ndarray]) -> np.ndarray:
-    """The rows of each block side by side, float32 [N, D]."""
-    blocks = [np.asarray(block.values[rows[name]], np.float32) for name, block in features.items()]
-    return np.concatenate(blocks, axis=1)
+    """The rows of each block side by side, float32 [N, D]; float16 where all blocks are.
+
+    Raises:
+      UserError: they take more than the free memory.
+    """
+    num_photos = len(next(iter(rows.values())))
+    num_columns = sum(len(block.columns) for block in features.values())
+    dtype = np.result_type(*(block.values.dtype for block in features.values()))
+    needed, free = num_photos * num_columns * dtype.itemsize, memory.available_bytes()
+    if needed > free:
+        raise UserError(
+            f"the features of {num_photos:,} photos x {num_columns:,} columns take "
+            f"{needed / 2**30:,.1f} GiB of this machine's memory, of which {free / 2**30:,.1f} GiB "
+            "are free; leave blocks out, or store them as float16 (features --dtype=float16)"
+        )
+    features_ND = memory.empty_rows(num_photos, num_columns, dtype)
+    column = 0
+    for name, block in features.items():
+        end = column + len(block.columns)
+        for some in _row_slices(num_photos):
+            features_ND[some, column:end] = block.values[rows[name][some]]
+        column = end
+    return features_ND
 
 
 def _missing_notes(
@@ -226,12 +303,9 @@ def content_hash(dataset: Dataset) -> str:
     digest = hashlib.sha256(repr(dataset.block_columns).encode())
     for names in (dataset.series_ids, dataset.photos):
         digest.update("\n".join(names).encode())
-    for array in (
-        dataset.features_ND,
-        dataset.pair_rows_M2,
-        dataset.preference_M,
-        dataset.series_M,
-    ):
+    for rows in _row_slices(len(dataset.photos)):  # of float16 numbers, the same in 32 bits
+        digest.update(np.ascontiguousarray(dataset.features_ND[rows], np.float32).data)
+    for array in (dataset.pair_rows_M2, dataset.preference_M, dataset.series_M):
         digest.update(np.ascontiguousarray(array).data)
     for column in RANK_COLUMNS:  # metrics depend on them
         if column in dataset.table.columns:

@@ -1,13 +1,16 @@
 """Two feature stores put together."""
 
+import itertools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from jaxrank.data import feature_store
-from jaxrank.data.feature_store import PHOTOS_CSV, SERIES_CSV, Block, Extraction
+from jaxrank.data.blocks import photos_identity
+from jaxrank.data.feature_store import PHOTOS_CSV, SERIES_CSV, Block
 from jaxrank.data.series_ids import canonical_series_id
+from jaxrank.data.store_columns import digest_rows, places
 from jaxrank.errors import UserError
 from jaxrank.io import atomic, tables
 
@@ -34,22 +37,23 @@ def merge_stores(source: Path | str, store: Path | str) -> dict[str, int]:
             if (store / feature_store.MANIFEST).exists()
             else {}
         )
-        _check_contents(_contents(here), _contents(coming), source, store)
-        merged = {
-            name: _merged(name, here[name], block, source, store) if name in here else block
+        _check_contents(here, coming, source, store)
+        new = {
+            name: _new_rows(name, here[name], block, source, store)
             for name, block in coming.items()
+            if name in here
         }
         photos = _merged_photos(store / PHOTOS_CSV, source / PHOTOS_CSV)
         series = _merged_series(store / SERIES_CSV, source / SERIES_CSV)
-        for name, block in merged.items():
-            feature_store.write_block(store, name, block)
+        feature_store.write_blocks(
+            store,
+            {name: block for name, block in coming.items() if name not in here},
+            {name: _rows_of(coming[name], rows) for name, rows in new.items() if len(rows)},
+        )
         for path, table in ((store / PHOTOS_CSV, photos), (store / SERIES_CSV, series)):
             if table is not None:
                 tables.write_csv(path, *table)
-    return {
-        name: len(block.photos) - (len(here[name].photos) if name in here else 0)
-        for name, block in merged.items()
-    }
+    return {name: len(new.get(name, block.photos)) for name, block in coming.items()}
 
 
 def _contents(store: Mapping[str, Block]) -> dict[str, set[str]]:
@@ -64,17 +68,37 @@ def _contents(store: Mapping[str, Block]) -> dict[str, set[str]]:
 
 
 def _check_contents(
-    here: Mapping[str, set[str]], coming: Mapping[str, set[str]], source: Path, store: Path
+    here: Mapping[str, Block], coming: Mapping[str, Block], source: Path, store: Path
 ) -> None:
-    for photo in here.keys() & coming.keys():
-        if here[photo] != coming[photo]:
+    made = [
+        {photos_identity(b): b for b in blocks.values() if b.extraction is not None}
+        for blocks in (here, coming)
+    ]
+    if all(_agree(*both) for both in itertools.product(*(each.values() for each in made))):
+        return
+    mine, others = _contents(here), _contents(coming)
+    for photo in mine.keys() & others.keys():
+        if mine[photo] != others[photo]:
             raise UserError(
                 f"photo '{photo}' is another file in {source} than in {store}; two photos can't "
                 "have one name"
             )
 
 
-def _merged(name: str, here: Block, coming: Block, source: Path, store: Path) -> Block:
+def _agree(first: Block, second: Block) -> bool:
+    """Whether two blocks know the photos that both have by the same contents."""
+    assert first.extraction is not None
+    assert second.extraction is not None
+    place = places(first.photos, second.photos)
+    both = np.flatnonzero(place >= 0)
+    mine, others = (
+        digest_rows(b.extraction.photos_sha256) for b in (first, second) if b.extraction
+    )
+    return np.array_equal(mine[place[both]], others[both])
+
+
+def _new_rows(name: str, here: Block, coming: Block, source: Path, store: Path) -> np.ndarray:
+    """Which photos of a block are not here yet, as rows of it."""
     if list(here.columns) != list(coming.columns):
         raise UserError(f"block '{name}' has other columns in {source} than in {store}")
     recipes = [block.extraction and block.extraction.recipe for block in (here, coming)]
@@ -83,26 +107,28 @@ def _merged(name: str, here: Block, coming: Block, source: Path, store: Path) ->
             f"block '{name}' was made otherwise in {source} ('{coming.source}') than in {store} "
             f"('{here.source}'): make one of them again"
         )
-    row = {photo: i for i, photo in enumerate(here.photos)}
-    new = [i for i, photo in enumerate(coming.photos) if photo not in row]
-    extraction = None
-    if here.extraction is not None and coming.extraction is not None:
-        contents = coming.extraction.photos_sha256
-        extraction = Extraction(
-            here.extraction.recipe,
-            [*here.extraction.photos_sha256, *(contents[i] for i in new)],
-            here.extraction.options or coming.extraction.options,
-        )
-    else:
-        for i, photo in enumerate(coming.photos):
-            if photo in row and not np.array_equal(coming.values[i], here.values[row[photo]]):
+    place = places(here.photos, coming.photos)
+    if here.extraction is None:
+        for i in np.flatnonzero(place >= 0):
+            if not np.array_equal(coming.values[i], here.values[place[i]]):
+                photo = coming.photos[int(i)]
                 raise UserError(
                     f"block '{name}': photo '{photo}' has other numbers in {source} than in "
                     f"{store}; two photos can't have one name"
                 )
-    photos = [*here.photos, *(coming.photos[i] for i in new)]
-    values = np.concatenate([np.asarray(here.values), np.asarray(coming.values)[new]])
-    return Block(photos, here.columns, values, here.source, "", here.caveat, extraction)
+    return np.flatnonzero(place < 0)
+
+
+def _rows_of(block: Block, rows: np.ndarray) -> Block:
+    """Some photos of a block."""
+    made = block.extraction
+    if len(rows) == len(block.photos):
+        return block
+    return block._replace(
+        photos=[block.photos[i] for i in rows],
+        values=block.values[rows],
+        extraction=made and made._replace(photos_sha256=[made.photos_sha256[i] for i in rows]),
+    )
 
 
 # The columns of a table, and its rows.
@@ -114,15 +140,16 @@ def _merged_photos(here: Path, coming: Path) -> _Table | None:
     found = [tables.read_csv(path) for path in (here, coming) if path.exists()]
     if not found:
         return None
-    columns = found[0].columns
-    if any(table.columns != columns for table in found) or not {"image", "status"} <= {*columns}:
+    columns = max((table.columns for table in found), key=len)
+    known = all(table.columns == columns[: len(table.columns)] for table in found)
+    if not known or not {"image", "status"} <= {*found[-1].columns}:
         raise UserError(f"{here} and {coming} are not tables of one version of jaxrank")
     status = columns.index("status")
     rows: dict[str, Sequence[str]] = {}
     for table in found:
         for photo, row in zip(table.texts("image"), table.rows, strict=True):
             if photo not in rows or rows[photo][status] == "bad":
-                rows[photo] = row
+                rows[photo] = [*row, *[""] * (len(columns) - len(row))]  # of older tables
     return columns, list(rows.values())
 
 

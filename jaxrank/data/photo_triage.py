@@ -24,7 +24,8 @@ _WHOLE_NUMBER = re.compile(r"\d{1,18}", re.ASCII)
 
 def read_folder(folder: Path) -> tables.Table:
     """The pair lists of a folder as one table, with a further column `official_split`."""
-    both = tables.Table(folder, [*PAIR_LIST_COLUMNS, "official_split"], [], [])
+    rows: list[list[str]] = []
+    lines: list[int] = []
     parts: list[Path] = []
     for split, name in PAIR_LISTS.items():
         if not (folder / name).is_file():
@@ -34,10 +35,11 @@ def read_folder(folder: Path) -> tables.Table:
             )
         text = tables.read_text(folder / name)
         table = tables.parse_blanks(folder / name, text, PAIR_LIST_COLUMNS)
-        both.rows.extend([*row, split] for row in table.rows)
-        both.lines.extend(table.lines)
+        rows.extend([*row, split] for row in table.rows)
+        lines.extend(table.lines)
         parts += [table.path] * len(table.rows)
-    return both._replace(parts=parts)
+    columns = [*PAIR_LIST_COLUMNS, "official_split"]
+    return tables.Table(folder, columns, rows, lines, parts=parts)
 
 
 def name_photos(table: tables.Table, photo_name: str) -> tables.Table:

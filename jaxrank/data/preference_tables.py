@@ -20,7 +20,7 @@ import pandas as pd
 from jaxrank.data.series_ids import (
     SeriesInput,
     SeriesTable,
-    canonical_series_id,
+    canonical_series_ids,
     is_store,
     read_series_table,
 )
@@ -197,8 +197,7 @@ def pairs_of_ratings(table: tables.Table) -> tuple[pd.DataFrame, list[str]]:
     Returns:
       `series_id,image_a,image_b,preference`, each pair once; notes with the counts.
     """
-    place = table.columns.index("rating")
-    rated = table.take([i for i, row in enumerate(table.rows) if row[place].strip()])
+    rated = table.take([i for i, cell in enumerate(table.cells("rating")) if cell.strip()])
     if not rated.rows:
         raise UserError(f"{table.where(0, 'rating')}: no photo has a rating")
     table.distinct_photos("image")
@@ -226,12 +225,11 @@ def pairs_of_picks(table: tables.Table) -> tuple[pd.DataFrame, list[str]]:
     Returns:
       As `pairs_of_ratings`.
     """
-    place = table.columns.index("pick")
-    cells = [row[place].strip().lower() for row in table.rows]
+    cells = [cell.strip().lower() for cell in table.cells("pick")]
     for row, cell in enumerate(cells):
         if cell not in _PICKED:
             raise UserError(
-                f"{table.where(row, 'pick')}: {table.rows[row][place][:40]!r} is neither 1 nor 0 "
+                f"{table.where(row, 'pick')}: {table.cells('pick')[row][:40]!r} is neither 1 nor 0 "
                 "(true, false)"
             )
     table.distinct_photos("image")
@@ -248,8 +246,7 @@ def pairs_of_picks(table: tables.Table) -> tuple[pd.DataFrame, list[str]]:
 
 
 def _photos_and_series(table: tables.Table) -> tuple[list[str], pd.Series]:
-    ids = [canonical_series_id(text) for text in table.texts("series_id")]
-    return table.texts("image"), pd.Series(ids, dtype=object)
+    return table.texts("image"), canonical_series_ids(table.series("series_id")).astype(object)
 
 
 def pairs_by_worth(

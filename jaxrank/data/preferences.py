@@ -41,7 +41,7 @@ from jaxrank.data.preference_tables import (
     winners_as_pairs,
     with_series_ids,
 )
-from jaxrank.data.series_ids import SeriesInput, canonical_series_id, is_store
+from jaxrank.data.series_ids import SeriesInput, canonical_series_ids, is_store
 from jaxrank.errors import UserError
 from jaxrank.io import tables
 
@@ -190,12 +190,12 @@ def _read(path: Path) -> tuple[tables.Table, bool]:
         return read_folder(path), True
     if path.suffix.lower() in tables.READERS:
         return tables.read_table(path), False
-    text = tables.read_text(path)
-    first = next((line.strip() for line in tables.text_lines(text) if line.strip()), "")
+    data = tables.read_bytes(path)
+    first = tables.first_line(data)
     # CSV has commas, and a header does not begin with a number.
     if "," not in first and (len(first.split()) == len(PAIR_LIST_COLUMNS) or first[:1].isdigit()):
-        return tables.parse_blanks(path, text, PAIR_LIST_COLUMNS), True
-    return tables.parse_csv(path, text), False
+        return tables.parse_blanks(path, tables.decoded(path, data), PAIR_LIST_COLUMNS), True
+    return tables.parse_csv(path, data), False
 
 
 def _from_winners(table: tables.Table) -> Preferences:
@@ -214,16 +214,15 @@ def _merged_rows(table: tables.Table) -> tuple[pd.DataFrame, np.ndarray, tuple[s
     """A canonical table's rows checked and merged; how many rows each pair had; notes."""
     frame = pd.DataFrame(
         {
-            "series_id": [canonical_series_id(text) for text in table.texts("series_id")],
-            "image_a": table.texts("image_a"),
-            "image_b": table.texts("image_b"),
+            "series_id": canonical_series_ids(table.series("series_id")),
+            "image_a": table.series("image_a"),
+            "image_b": table.series("image_b"),
             "preference": table.numbers(["preference"])[:, 0],
         }
     )
     for column in table.columns:
         if column not in frame.columns:
-            index = table.columns.index(column)
-            frame[column] = [row[index] for row in table.rows]
+            frame[column] = table.cells(column)
     outside = np.flatnonzero((frame["preference"] < 0) | (frame["preference"] > 1))
     if len(outside):
         row = int(outside[0])
@@ -231,16 +230,17 @@ def _merged_rows(table: tables.Table) -> tuple[pd.DataFrame, np.ndarray, tuple[s
             f"{table.where(row, 'preference')}: {frame['preference'][row]:g} is not a share "
             "between 0 and 1"
         )
-    _check_photos(frame, table)
+    photos_M2 = _check_photos(frame, table)
     # A row given more than once counts the same each time: there are no numbers of voters here.
-    return _merge(frame, frame["preference"], 1 - frame["preference"], "rows")
+    preference_M = frame["preference"].to_numpy()
+    return _merge(frame, photos_M2, preference_M, 1 - preference_M, "rows")
 
 
 def _from_votes(
     table: tables.Table, photo_name: str, min_agreement: float, min_reviewers: int
 ) -> Preferences:
     check_pattern(photo_name)
-    series_ids = [canonical_series_id(text) for text in table.texts("series_id")]
+    series_ids = canonical_series_ids(table.series("series_id")).tolist()
     frame = pd.DataFrame(
         {
             "series_id": series_ids,
@@ -248,9 +248,9 @@ def _from_votes(
             "image_b": vote_photos(table, "compareFile2", series_ids, photo_name),
         }
     )
-    for place, name in enumerate(table.columns):
+    for name in table.columns:
         if name.endswith(_CATEGORY):
-            frame[name] = [cells[place] for cells in table.rows]
+            frame[name] = table.cells(name)
     return _merged_votes(table, frame, ("LEFT", "RIGHT"), min_agreement, min_reviewers)
 
 
@@ -259,12 +259,12 @@ def _from_counts(table: tables.Table, min_agreement: float, min_reviewers: int) 
     further = [c for c in table.columns if c not in (*CANONICAL_COLUMNS, *COUNT_COLUMNS, "votes")]
     frame = pd.DataFrame(
         {
-            "series_id": [canonical_series_id(text) for text in table.texts("series_id")],
-            "image_a": table.texts("image_a"),
-            "image_b": table.texts("image_b"),
+            "series_id": canonical_series_ids(table.series("series_id")),
+            "image_a": table.series("image_a"),
+            "image_b": table.series("image_b"),
             "preference": 0.5,
         }
-        | {c: [cells[table.columns.index(c)] for cells in table.rows] for c in further}
+        | {c: table.cells(c) for c in further}
     )
     found = _merged_votes(table, frame, COUNT_COLUMNS, min_agreement, min_reviewers)
     if "preference" not in table.columns:
@@ -294,9 +294,9 @@ def _merged_votes(
         raise UserError(
             f"{table.where(row, columns[column])}: {votes[row, column]:g} is not a number of votes"
         )
-    _check_photos(frame, table)
+    photos_M2 = _check_photos(frame, table)
 
-    merged, reviewers, merge_notes = _merge(frame, votes[:, 0], votes[:, 1], "vote rows")
+    merged, reviewers, merge_notes = _merge(frame, photos_M2, votes[:, 0], votes[:, 1], "vote rows")
     notes = list(merge_notes)
     agreement = np.maximum(merged["preference"], 1 - merged["preference"])
     # Shares such as 7/10 must not fall under 0.7 by rounding.
@@ -314,37 +314,43 @@ def _merged_votes(
     return Preferences(merged[kept].reset_index(drop=True), tuple(notes))
 
 
-def _check_photos(frame: pd.DataFrame, table: tables.Table) -> None:
-    """A pair has two different photos, and a photo has one series (else a split would leak)."""
-    same = np.flatnonzero(frame["image_a"] == frame["image_b"])
+def _check_photos(frame: pd.DataFrame, table: tables.Table) -> np.ndarray:
+    """A pair has two different photos, and a photo has one series (else a split would leak).
+
+    Returns:
+      A number for each photo, int [rows, 2], `image_a` and `image_b` of each row.
+    """
+    codes = pd.factorize(pd.concat([frame["image_a"], frame["image_b"]], ignore_index=True))[0]
+    num_rows = len(frame)
+    same = np.flatnonzero(codes[:num_rows] == codes[num_rows:])
     if len(same):
         raise UserError(
             f"{table.where(int(same[0]))}: photo '{frame['image_a'][same[0]]}' is compared with "
             "itself"
         )
-    photos = pd.concat([frame["image_a"], frame["image_b"]], ignore_index=True)
-    series = pd.concat([frame["series_id"], frame["series_id"]], ignore_index=True)
-    codes, names = pd.factorize(photos)
-    first = np.full(len(names), len(photos))
-    np.minimum.at(first, codes, np.arange(len(photos)))
-    differs = np.flatnonzero(series.to_numpy() != series.to_numpy()[first[codes]])
+    series = np.tile(pd.factorize(frame["series_id"])[0], 2)
+    first = np.empty(codes.max() + 1, np.int64)
+    first[codes[::-1]] = np.arange(len(codes))[::-1]  # the last that is written stays
+    differs = np.flatnonzero(series != series[first[codes]])
     if len(differs):
-        here = int(differs[0])
-        there = int(first[codes[here]])
+        here, there = int(differs[0]) % num_rows, int(first[codes[differs[0]]]) % num_rows
+        photo = frame["image_a" if differs[0] < num_rows else "image_b"][here]
         raise UserError(
-            f"{table.where(here % len(frame))}: photo '{photos[here]}' stands in series "
-            f"{series[here]} and, on {table.place(there % len(frame))}, in series "
-            f"{series[there]}; a photo belongs to one series"
+            f"{table.where(here)}: photo '{photo}' stands in series "
+            f"{frame['series_id'][here]} and, on {table.place(there)}, in series "
+            f"{frame['series_id'][there]}; a photo belongs to one series"
         )
+    return codes.reshape(2, -1).T
 
 
 def _merge(
-    frame: pd.DataFrame, for_a: np.ndarray, for_b: np.ndarray, what: str
+    frame: pd.DataFrame, photos_M2: np.ndarray, for_a: np.ndarray, for_b: np.ndarray, what: str
 ) -> tuple[pd.DataFrame, np.ndarray, tuple[str, ...]]:
     """Sums the rows of a pair, in whichever order they name its photos.
 
     Args:
       frame: `series_id`, `image_a`, `image_b` and further columns.
+      photos_M2: what `_check_photos` returned.
       for_a, for_b: what each row says for either photo: votes, or shares.
       what: the rows' name in the notes.
 
@@ -352,15 +358,15 @@ def _merge(
       One row a pair, in the order and with the further columns of its first row, with its
       `preference` (one half where nobody voted); the sum of its votes or shares; notes on merges.
     """
-    first, second = frame["image_a"].to_numpy(object), frame["image_b"].to_numpy(object)
-    low, high = np.minimum(first, second), np.maximum(first, second)
-    group, _ = pd.factorize(pd.MultiIndex.from_arrays([low, high]))
+    first = photos_M2[:, 0]
+    pair = photos_M2.min(axis=1) * (photos_M2.max() + 1) + photos_M2.max(axis=1)
+    group, _ = pd.factorize(pair)
     is_first = ~pd.Series(group).duplicated().to_numpy()
     flipped = first != first[is_first][group]
     toward_a, toward_b = np.where(flipped, [for_b, for_a], [for_a, for_b])
     votes_a = np.bincount(group, weights=toward_a)
     votes = votes_a + np.bincount(group, weights=toward_b)
-    merged = frame[is_first].reset_index(drop=True)
+    merged = frame if is_first.all() else frame[is_first].reset_index(drop=True)
     merged["preference"] = np.divide(votes_a, votes, out=np.full(len(votes), 0.5), where=votes > 0)
     says_a = np.bincount(group, weights=toward_a > toward_b) > 0
     says_b = np.bincount(group, weights=toward_a < toward_b) > 0

@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 from typing import NamedTuple, TypeAlias
 
+import numpy as np
 import pandas as pd
 
 from jaxrank.data.feature_store import SERIES_CSV
@@ -31,6 +32,14 @@ def canonical_series_id(text: str) -> str:
     return (text.lstrip("0") or "0") if text.isascii() and text.isdigit() else text
 
 
+def canonical_series_ids(texts: pd.Series) -> pd.Series:
+    """The canonical ids of a column's cells."""
+    if not (texts.str.startswith("0") & (texts.str.len() > 1)).any():
+        return texts
+    codes, distinct = pd.factorize(texts)
+    return pd.Series(np.array([canonical_series_id(text) for text in distinct], object)[codes])
+
+
 def series_of_photos(table: tables.Table) -> pd.DataFrame:
     """A table with `series_id,image` as a frame of these two columns, each photo once.
 
@@ -42,7 +51,7 @@ def series_of_photos(table: tables.Table) -> pd.DataFrame:
             need = f"a series table has {','.join(SERIES_COLUMNS)} (a pair table serves too)"
             raise tables.missing_column(table.path, column, need, table.columns)
     photos = table.distinct_photos("image")
-    ids = [canonical_series_id(text) for text in table.texts("series_id")]
+    ids = canonical_series_ids(table.series("series_id"))
     return pd.DataFrame({"series_id": ids, "image": photos})
 
 

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import PurePosixPath
 from typing import NamedTuple
 
-from jaxrank.data import preferences
+from jaxrank.data import series_ids
 from jaxrank.errors import UserError
 
 
@@ -40,7 +40,7 @@ def by_folder(names: Sequence[str]) -> Grouped:
             loose += 1
             continue
         # As tables are read: without outer blanks, and numbers without leading zeros.
-        series_id = preferences.canonical_series_id(folder.strip())
+        series_id = series_ids.canonical_series_id(folder.strip())
         other = folder_of.setdefault(series_id, folder)
         if other != folder:
             raise UserError(

@@ -5,6 +5,7 @@ A store that is complete needs none of them; they lie in its folder `.partial` m
 
 import shutil
 import time
+import zlib
 from collections.abc import Container, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from jaxrank.data.feature_store import Extraction, writing_errors
+from jaxrank.data.store_columns import digest_rows
 from jaxrank.io import atomic, reading
 
 FOLDER = ".partial"
@@ -30,7 +32,10 @@ class PartialRows:
 
     def __init__(self, store: Path, block: str, recipe: Mapping[str, Any], width: int):
         key = Extraction(recipe, []).key
-        self._store, self._width = store, width
+        self._store = store
+        self._record = np.dtype(
+            [("crc", np.uint32), ("sha256", np.uint8, 32), ("values", np.float32, width)]
+        )
         self._folder = store / FOLDER / f"{block}-{key[:16]}"
         with writing_errors(store):
             atomic.refuse_link(self._folder.parent)
@@ -39,26 +44,21 @@ class PartialRows:
         self._unsaved: list[str] = []
         self._saved_at = time.monotonic()
         self._next = 0
-        for path in sorted(self._folder.glob(f"{'[0-9]' * 6}.npz")):
+        for path in sorted(self._folder.glob(f"{'[0-9]' * 6}.npy")):
             self._next = int(path.stem) + 1
             self._read(path)
 
     def _read(self, path: Path) -> None:
         try:
-            reading.check_file(path, reading.ARRAY)
-            with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
-                names, values = file["sha256"], file["values"]
+            reading.check_file(path)
+            saved = np.lib.format.open_memmap(path, mode="r")
         except Exception:  # damaged bytes raise many kinds; these photos are done again
             return
-        sound = (
-            names.dtype == np.uint8
-            and values.dtype == np.float32
-            and names.shape[1:] == (32,)
-            and values.shape == (len(names), self._width)
-            and np.isfinite(values).all()
-        )
-        if sound:
-            contents = (bytes(name).hex() for name in names)
+        if saved.dtype != self._record or saved.ndim != 1:
+            return
+        values = saved["values"].view(np.ndarray)  # stays mapped: rows take no memory
+        if np.array_equal(_checksums(saved["sha256"], values), saved["crc"]):
+            contents = (bytes(name).hex() for name in saved["sha256"])
             self.rows |= dict(zip(contents, values, strict=True))
 
     def add(self, sha256: list[str], values: np.ndarray) -> None:
@@ -70,16 +70,21 @@ class PartialRows:
 
     def save(self) -> None:
         if self._unsaved:
-            names = np.array([list(bytes.fromhex(name)) for name in self._unsaved], np.uint8)
-            values = np.stack([self.rows[name] for name in self._unsaved])
+            unsaved = np.empty(len(self._unsaved), self._record)
+            unsaved["sha256"] = digest_rows(self._unsaved)
+            for place, name in enumerate(self._unsaved):
+                unsaved["values"][place] = self.rows[name]
+            unsaved["crc"] = _checksums(unsaved["sha256"], unsaved["values"])
             with writing_errors(self._store):
                 self._store.mkdir(parents=True, exist_ok=True)
                 atomic.make_folder(self._folder.parent)
                 atomic.make_folder(self._folder)
-                with atomic.atomic_file(self._folder / f"{self._next:06d}.npz", "wb") as file:
-                    np.savez(file, sha256=names, values=values)
+                path = self._folder / f"{self._next:06d}.npy"
+                with atomic.atomic_file(path, "wb") as file:
+                    np.save(file, unsaved, allow_pickle=False)
             self._next += 1
             self._unsaved = []
+            self._read(path)  # in place of what is in memory
         self._saved_at = time.monotonic()
 
     def end(self, contents: Container[str]) -> None:
@@ -88,3 +93,10 @@ class PartialRows:
             shutil.rmtree(self._folder, ignore_errors=True)
             with suppress(OSError):  # other blocks are not complete, or nothing was there
                 self._folder.parent.rmdir()
+
+
+def _checksums(names: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """CRC-32 of each row and its photo's hash, uint32 [rows]."""
+    pairs = zip(names, values, strict=True)
+    found = [zlib.crc32(row.tobytes(), zlib.crc32(name.tobytes())) for name, row in pairs]
+    return np.array(found, np.uint32)

@@ -1,7 +1,7 @@
 """Photos in, a feature store out: one pass over the photos for all blocks."""
 
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,17 +19,17 @@ from rich.progress import (
 
 from jaxrank.data import feature_store
 from jaxrank.data.feature_store import PHOTOS_CSV, Block, Extraction
+from jaxrank.data.store_columns import MadeRows, places
 from jaxrank.errors import UserError
 from jaxrank.extraction import workers
 from jaxrank.extraction.bursts import Taken
 from jaxrank.extraction.decoding import Facts
 from jaxrank.extraction.extractors import Extractor, Options, make_extractors
 from jaxrank.extraction.partial_rows import PartialRows
+from jaxrank.extraction.photo_table import COLUMNS, IDENTITY, file_identity, read_photo_table
 from jaxrank.extraction.photos import Listing, shown, table_names
 from jaxrank.extraction.series_table import Grouping, check_grouping, write_series
 from jaxrank.io import atomic, tables
-
-_COLUMNS = ("image", "status", "reason", "sha256", "bytes", "width", "height", "taken", "camera")
 
 
 class Extracted(NamedTuple):
@@ -63,11 +63,13 @@ def extract(
     num_workers: int | None = None,
     strict: bool = False,
     is_cache: bool = False,
+    verify: bool = False,
     console: Console | None = None,
 ) -> Extracted:
     """Makes blocks of a feature store from photos; rows that are known already are kept.
 
-    A run that was stopped resumes where it was when it is started again.
+    A run that was stopped resumes where it was when it is started again. A photo whose rows are all
+    there is not read where its file has the size and the time of change that it had then.
 
     Args:
       listing: the photos, see `photos`.
@@ -77,6 +79,7 @@ def extract(
       strict: an unreadable photo is an error.
       is_cache: the store is of these photos only: photos that are not among them leave it, and
         blocks that were made otherwise are made again, whatever they were.
+      verify: reads and hashes all photos, whatever their size and time of change.
       console: shows a progress bar.
 
     Raises:
@@ -92,7 +95,7 @@ def extract(
             stack.enter_context(atomic.sole_writer(store))
         seen = _Pass(listing, store, extractors, is_cache=is_cache)
         begun = time.monotonic()
-        seen.run(num_workers or workers.default_workers(), strict, console)
+        seen.run(num_workers or workers.default_workers(), strict, verify, console)
         with feature_store.writing_errors(store):
             made = seen.write_blocks()
         seconds = time.monotonic() - begun
@@ -121,16 +124,21 @@ class _Pass:
         self._listing, self._store, self._makers = listing, store, extractors
         self._names, self._is_cache = table_names(listing.photos), is_cache
         self.notes: list[str] = []
-        self._old_rows = {} if is_cache else _old_photos(store / PHOTOS_CSV)
+        old_rows = read_photo_table(store / PHOTOS_CSV)
+        wanted = set(self._names)
+        self._old_rows = {
+            name: row for name, row in old_rows.items() if name in wanted or not is_cache
+        }
         described = feature_store.describe_store(store)
         # Of blocks that were made in the same way; their other photos stay.
         self._old = {
             b: self._old_block(b, extractor, described) for b, extractor in extractors.items()
         }
-        self._kept = {
-            block: dict(zip(old.extraction.photos_sha256, old.values, strict=True))
-            if old is not None and old.extraction is not None
-            else {}
+        # By the content of a photo, its row in the old block.
+        self._kept: dict[str, dict[str, int]] = {
+            block: {}
+            if old is None or old.extraction is None
+            else dict(zip(old.extraction.photos_sha256, range(len(old.photos)), strict=True))
             for block, old in self._old.items()
         }
         self._new = {
@@ -161,7 +169,7 @@ class _Pass:
                 f"{self._store}: its block '{name}' was not made of photos ('{old.source}') and "
                 "would be replaced; name another --features"
             )
-        others = 0 if self._is_cache else len(set(old.photos) - set(self._names))
+        others = 0 if self._is_cache else int((places(self._names, old.photos) < 0).sum())
         also = f"also of {others:,} photos that are not here; name another --features"
         made_otherwise = old.extraction is None or old.extraction.recipe != extractor.recipe
         if made_otherwise or list(old.columns) != list(extractor.columns):
@@ -184,26 +192,56 @@ class _Pass:
             self.notes.append(f"{error}: it is made again")
             return None
 
-    def run(self, num_workers: int, strict: bool, console: Console | None) -> None:
-        photos = self._listing.photos
+    def run(self, num_workers: int, strict: bool, verify: bool, console: Console | None) -> None:
+        identities = [file_identity(photo) for photo in self._listing.photos]
+        unchanged = [
+            not verify and self._is_unchanged(name, identity)
+            for name, identity in zip(self._names, identities, strict=True)
+        ]
+        photos = [p for p, same in zip(self._listing.photos, unchanged, strict=True) if not same]
         views = {block: extractor.view for block, extractor in self._makers.items()}
         known = {b: frozenset(self._kept[b].keys() | self._new[b].rows) for b in self._makers}
         coming = workers.see_all(photos, self._listing.root, views, known, num_workers)
         try:
-            shown_coming = _with_progress(coming, len(photos), console)
-            for photo, name, seen in zip(photos, self._names, shown_coming, strict=True):
+            shown_coming = iter(_with_progress(coming, len(photos), console))
+            for photo, name, same, identity in zip(
+                self._listing.photos, self._names, unchanged, identities, strict=True
+            ):
+                if same:
+                    self._take_again(name)
+                    continue
+                seen = next(shown_coming)
                 if seen.reason and strict:
                     raise UserError(f"{shown(str(photo.path))}: {seen.reason} (--strict)")
-                self._take(name, seen)
+                self._take(name, seen, identity)
+            for _ in shown_coming:  # ends the processes and the progress bar
+                raise AssertionError("more photos were read than asked for")
             for block in self._makers:
                 self._encode(block)
         finally:  # what is done is done, also where Ctrl-C came
             for rows in self._new.values():
                 rows.save()
 
-    def _take(self, name: str, seen: workers.Seen) -> None:
+    def _is_unchanged(self, name: str, identity: tuple[str, str]) -> bool:
+        """Whether a photo is as it was when all its rows were made."""
+        row = self._old_rows.get(name)
+        if row is None or not all(identity) or tuple(row[-len(IDENTITY) :]) != identity:
+            return False
+        sha256 = row[COLUMNS.index("sha256")]
+        known = (sha256 in self._kept[b] or sha256 in self._new[b].rows for b in self._makers)
+        return row[COLUMNS.index("status")] == "good" and all(known)
+
+    def _take_again(self, name: str) -> None:
+        """Takes a photo as it was, unread."""
+        row = self._old_rows[name]
+        cell = dict(zip(COLUMNS, row, strict=True))
+        self._rows[name] = tuple(row)
+        self.good[name] = cell["sha256"]
+        self.taken.append(Taken(name, tables.unquoted(cell["camera"]), cell["taken"]))
+
+    def _take(self, name: str, seen: workers.Seen, identity: tuple[str, str]) -> None:
         facts = seen.facts or (None,) * len(Facts._fields)
-        self._rows[name] = (name, "good", "", seen.sha256, seen.size, *facts)
+        self._rows[name] = (name, "good", "", seen.sha256, seen.size, *facts, *identity)
         if not seen.facts:
             self._turn_bad(name, seen.reason)
             return
@@ -240,30 +278,64 @@ class _Pass:
         """Writes `photos.csv` and the blocks; returns how many photos of each are new."""
         if self.good or not self._old_rows:
             rows = self._old_rows | self._rows
-            tables.write_csv(self._store / PHOTOS_CSV, _COLUMNS, rows.values())
+            tables.write_csv(self._store / PHOTOS_CSV, COLUMNS, rows.values())
         if not self.good:
             name, reason = next(iter(self.bad.items()))
             raise UserError(
                 f"{self._listing.root}: none of {len(self._rows):,} photos can be used; '{name}': "
                 f"{reason}"
             )
-        for block, extractor in self._makers.items():
-            rows_of = self._kept[block] | self._new[block].rows
-            contents = self._others(block) | self.good
-            made = Block(
-                list(contents),
-                list(extractor.columns),
-                np.stack([rows_of[sha256] for sha256 in contents.values()]),
-                extractor.source,
-                caveat=extractor.caveat,
-                extraction=Extraction(
-                    dict(extractor.recipe), list(contents.values()), dict(extractor.options)
-                ),
-            )
-            feature_store.write_block(self._store, block, made)
-            self._new[block].end(self._kept[block].keys() | contents.values())
-        kept = {block: self._kept[block] for block in self._makers}
+        contents = {block: self._others(block) | self.good for block in self._makers}
+        whole, appended = {}, {}
+        for block, of_photo in contents.items():
+            new = self._only_new(block, of_photo)
+            if new is None:
+                whole[block] = self._made(block, of_photo)
+            elif new:
+                appended[block] = self._made(block, new)
+        if whole or appended:
+            feature_store.write_blocks(self._store, whole, appended)
+        for block, of_photo in contents.items():
+            self._new[block].end(self._kept[block].keys() | of_photo.values())
+        kept = self._kept
         return {b: sum(c not in kept[b] for c in self.good.values()) for b in self._makers}
+
+    def _only_new(self, block: str, contents: Mapping[str, str]) -> dict[str, str] | None:
+        """Of the contents by photo those that the old block lacks; None where it must be written
+        anew, since one that it has is another now, or is gone."""
+        old, extractor = self._old[block], self._makers[block]
+        if old is None or old.extraction is None:
+            return None
+        if (
+            dict(old.extraction.options) != dict(extractor.options)
+            or old.caveat != extractor.caveat
+        ):
+            return None
+        before = dict(zip(old.photos, old.extraction.photos_sha256, strict=True))
+        if any(contents.get(name) != sha256 for name, sha256 in before.items()):
+            return None
+        return {name: sha256 for name, sha256 in contents.items() if name not in before}
+
+    def _made(self, block: str, contents: Mapping[str, str]) -> Block:
+        """A block of these photos, whose numbers are read when they are written."""
+        extractor, old = self._makers[block], self._old[block]
+        kept, new, sha256 = self._kept[block], self._new[block].rows, list(contents.values())
+
+        def row(place: int) -> np.ndarray:
+            found = new.get(sha256[place])
+            if found is None:
+                assert old is not None
+                found = old.values[kept[sha256[place]]]
+            return found
+
+        return Block(
+            list(contents),
+            list(extractor.columns),
+            MadeRows(len(sha256), len(extractor.columns), row),  # type: ignore[arg-type]
+            extractor.source,
+            caveat=extractor.caveat,
+            extraction=Extraction(dict(extractor.recipe), sha256, dict(extractor.options)),
+        )
 
     def _others(self, block: str) -> dict[str, str]:
         """Contents of the block's photos that are not here, or can't be read this time."""
@@ -271,7 +343,7 @@ class _Pass:
         if old is None or old.extraction is None:
             return {}
         before = dict(zip(old.photos, old.extraction.photos_sha256, strict=True))
-        place = _COLUMNS.index("sha256")
+        place = COLUMNS.index("sha256")
         gone = {n: c for n, c in before.items() if n not in self.good and n not in self.bad}
         absent = {} if self._is_cache else gone
         # A photo whose content is another now has no row; one that can't be read keeps its own.
@@ -289,16 +361,6 @@ class _Pass:
             if number:
                 self.notes.append(f"the block '{block}' had {number:,} {what}")
         return absent | unread
-
-
-def _old_photos(path: Path) -> dict[str, Sequence[Any]]:
-    """The rows of a table of photos by their names; none where there is no table."""
-    if not path.exists():
-        return {}
-    table = tables.read_csv(path)
-    if tuple(table.columns) != _COLUMNS:
-        raise UserError(f"{path}: not a table that 'extract' has written; move it away")
-    return dict(zip(table.texts("image"), table.rows, strict=True))
 
 
 def _with_progress(

@@ -67,6 +67,23 @@ def atomic_folder(path: Path) -> Iterator[Path]:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
+@contextmanager
+def partial_file(path: Path) -> Iterator[Path]:
+    """Makes an empty file to write to by its name, and removes it where it is not renamed."""
+    path.unlink(missing_ok=True)
+    open(path, "xb").close()  # exclusively: never through a link
+    try:
+        yield path
+    finally:
+        path.unlink(missing_ok=True)
+
+
+def sync(path: Path) -> None:
+    """Waits until a file is on the disk."""
+    with open(path, "rb") as file:
+        os.fsync(file.fileno())
+
+
 def temporary_path(path: Path) -> Path:
     """The name under which a file or folder is written before it is renamed."""
     return path.with_name(f".{path.name}.tmp")

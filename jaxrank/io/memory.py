@@ -1,9 +1,13 @@
-"""The memory that this process may still take."""
+"""The memory that this process may still take, and large arrays in it."""
 
 import math
 import os
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import DTypeLike
+
+_ALIGNMENT = 64
 _MEMINFO, _STATM = Path("/proc/meminfo"), Path("/proc/self/statm")
 # A container's own limit and what it has taken: of control groups version 2, then version 1.
 _CONTAINER = (
@@ -20,6 +24,22 @@ def available_bytes() -> float:
     system tells."""
     containers = (_of_container(*files) for files in _CONTAINER)
     return max(0.0, min([_of_machine(), _of_process(), *containers]))
+
+
+def empty_rows(num_rows: int, num_columns: int, dtype: DTypeLike) -> np.ndarray:
+    """An array [rows, columns] for numbers to come.
+
+    It begins at a multiple of 64 bytes: then a CPU device of JAX reads it where it is.
+    """
+    size = num_rows * num_columns * np.dtype(dtype).itemsize
+    memory = np.empty(size + _ALIGNMENT, np.uint8)
+    start = -memory.ctypes.data % _ALIGNMENT
+    return memory[start : start + size].view(dtype).reshape(num_rows, num_columns)
+
+
+def machine_bytes() -> float:
+    """The memory of this machine; infinite where no system tells. Not what is free now."""
+    return _built_in()
 
 
 def _of_machine() -> float:

@@ -1,7 +1,8 @@
 """Tables in files: CSV, JSONL and parquet, read strictly as text; CSV, written safely.
 
 The csv module rather than pandas.read_csv: it knows the line of every row, so that an error can
-name it, and it never guesses a type, drops a column or fills a short row.
+name it, and it never guesses a type, drops a column or fills a short row. Large files that are
+plain enough to need no such care are read by pyarrow, see `arrow_rows`.
 """
 
 import csv
@@ -10,122 +11,19 @@ import io
 import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
 from jaxrank.errors import UserError
-from jaxrank.io import atomic, reading, tables
+from jaxrank.io import arrow_rows, atomic, reading, tables
+from jaxrank.io.table import FORMULA_STARTS, Table, unquoted
 
 if TYPE_CHECKING:
     import pyarrow
 
-# A cell that begins with one of these is run as a formula by spreadsheet programs
-# (OWASP, "CSV Injection"); a leading apostrophe makes it text.
-FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
-
-
-class Table(NamedTuple):
-    """A file as text: `rows[i]` has one cell per column and ends on line `lines[i]`.
-
-    Attributes:
-      unit: what `lines` counts, for errors; a parquet file has no lines but rows.
-      parts: where several files were read as one table, the file of each row.
-    """
-
-    path: Path
-    columns: list[str]
-    rows: list[list[str]]
-    lines: list[int]
-    unit: str = "line"
-    parts: Sequence[Path] = ()
-
-    def where(self, row: int, column: str | None = None) -> str:
-        path = self.parts[row] if self.parts else self.path
-        place = f"{path}, {self.unit} {self.lines[row]}"
-        return place if column is None else f"{place}, column '{column}'"
-
-    def place(self, row: int) -> str:
-        """Where a row stands, for an error that has named the file already."""
-        of = f" of {self.parts[row].name}" if self.parts else ""
-        return f"{self.unit} {self.lines[row]}{of}"
-
-    def take(self, rows: Sequence[int]) -> "Table":
-        """Some of the rows."""
-        return self._replace(
-            rows=[self.rows[i] for i in rows],
-            lines=[self.lines[i] for i in rows],
-            parts=[self.parts[i] for i in rows] if self.parts else (),
-        )
-
-    def with_column(self, column: str, cells: Sequence[str]) -> "Table":
-        """The table with one more column, the last."""
-        rows = [[*row, cell] for row, cell in zip(self.rows, cells, strict=True)]
-        return self._replace(columns=[*self.columns, column], rows=rows)
-
-    def without_column(self, column: str) -> "Table":
-        place = self.columns.index(column)
-        rows = [row[:place] + row[place + 1 :] for row in self.rows]
-        return self._replace(columns=self.columns[:place] + self.columns[place + 1 :], rows=rows)
-
-    def texts(self, column: str) -> list[str]:
-        """The cells of a column without surrounding blanks; an empty cell is an error."""
-        index = self.columns.index(column)
-        cells = [_unquoted(row[index].strip()) for row in self.rows]
-        if "" in cells:
-            raise UserError(f"{self.where(cells.index(''), column)}: the cell is empty")
-        return cells
-
-    def distinct_photos(self, column: str) -> list[str]:
-        """The names of photos in a column; one that stands twice is an error."""
-        photos = self.texts(column)
-        first: dict[str, int] = {}
-        for row, photo in enumerate(photos):
-            if first.setdefault(photo, row) != row:
-                raise UserError(
-                    f"{self.where(row)}: photo '{photo}' stands twice, first on "
-                    f"{self.place(first[photo])}"
-                )
-        return photos
-
-    def numbers(self, columns: Sequence[str], *, named_by: str | None = None) -> np.ndarray:
-        """The cells of the columns as finite numbers, float64 [rows, columns].
-
-        An error names line, column and, where `named_by` is a column, the row's name in it.
-        """
-        place = {column: i for i, column in enumerate(self.columns)}
-        indices = [place[column] for column in columns]
-        try:
-            values = np.array([_floats([row[i] for i in indices]) for row in self.rows])
-        except ValueError:
-            values = None
-        if values is not None and np.isfinite(values).all():
-            return values.reshape(len(self.rows), len(columns))
-        for r, row in enumerate(self.rows):
-            for column, i in zip(columns, indices, strict=True):
-                try:
-                    fine = np.isfinite(_floats([row[i]])[0])
-                except ValueError:
-                    fine = False
-                if not fine:
-                    name = "" if named_by is None else f" ('{row[place[named_by]].strip()[:80]}')"
-                    raise UserError(
-                        f"{self.where(r, column)}{name}: {row[i][:40]!r} is not a finite number"
-                    )
-        raise AssertionError("a bad number was found and then not found")
-
-
-def _unquoted(cell: str) -> str:
-    """A cell without the apostrophe that `write_csv` may have put before it."""
-    return cell[1:] if cell[:1] == "'" and cell[1:].startswith(FORMULA_STARTS) else cell
-
-
-def _floats(cells: list[str]) -> list[float]:
-    joined = ",".join(cells)
-    if "_" in joined or not joined.isascii():  # Python's float would take 1_000 and other digits
-        raise ValueError
-    return list(map(float, cells))
+__all__ = ["Table", "unquoted"]
 
 
 def nearest(column: str, columns: Sequence[str]) -> str | None:
@@ -150,11 +48,20 @@ def read_csv(path: Path | str) -> Table:
       UserError: the file is missing, empty, not text, has duplicate columns, or a row with more
         or fewer cells than the header.
     """
-    return parse_csv(Path(path), read_text(path))
+    return parse_csv(Path(path), read_bytes(Path(path)))
 
 
-def parse_csv(path: Path, text: str) -> Table:
-    """The table in the text of a CSV file, as `read_csv` reads it."""
+def parse_csv(path: Path, data: bytes) -> Table:
+    """The table in the bytes of a CSV file, as `read_csv` reads it."""
+    found = arrow_rows.parse(data)
+    if found is not None:
+        columns, rows = found
+        _check_columns(path, columns)
+        return Table(path, columns, rows, range(2, len(rows) + 2))
+    return _parse_carefully(path, decoded(path, data))
+
+
+def _parse_carefully(path: Path, text: str) -> Table:
     reader = csv.reader(io.StringIO(text, newline=""), strict=True)
     rows: list[list[str]] = []
     lines: list[int] = []
@@ -315,7 +222,7 @@ def read_arrow(path: Path | str, columns: Sequence[str] | None = None) -> "pyarr
 
     path = Path(path)
     if columns is None:
-        source: object = pyarrow.BufferReader(_read_bytes(path))
+        source: object = pyarrow.BufferReader(read_bytes(path))
     else:
         try:
             reading.check_file(path)
@@ -381,7 +288,11 @@ def text_lines(text: str) -> io.StringIO:
 
 def read_text(path: Path | str) -> str:
     """The text of a UTF-8 file, with or without a mark, or a UserError."""
-    data = _read_bytes(Path(path))
+    return decoded(Path(path), read_bytes(Path(path)))
+
+
+def decoded(path: Path, data: bytes) -> str:
+    """The text in the bytes of a file, as `read_text` reads it."""
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -394,13 +305,20 @@ def read_text(path: Path | str) -> str:
     return text
 
 
+def first_line(data: bytes) -> str:
+    """The first line of a file that is not blank, without the blanks around it."""
+    start = data[: 1 << 16].decode("utf-8-sig", "replace")
+    return next((line.strip() for line in text_lines(start) if line.strip()), "")
+
+
 def reason(error: Exception) -> str:
     """What a library's error says, short enough for one of our lines."""
     text = getattr(error, "strerror", None) or str(error)
     return text.splitlines()[0][:100] if text else type(error).__name__
 
 
-def _read_bytes(path: Path) -> bytes:
+def read_bytes(path: Path) -> bytes:
+    """The bytes of a file of text that is not empty, or a UserError."""
     try:
         data = reading.read_whole(path, reading.TEXT, pipes=True)
     except OSError as error:
@@ -432,7 +350,7 @@ def _cell(value: object) -> object:
     if value is None:
         return ""
     if isinstance(value, str):
-        return safe_text(value)
+        return "'" + value if value.startswith(FORMULA_STARTS) else value
     if isinstance(value, float | np.floating):
         return "" if np.isnan(value) else repr(float(value))
     return value

@@ -86,7 +86,8 @@ def make_cohort(
     input_dim = len(dataset.column_indices(common.blocks))
     columns_J = normal_score_columns(dataset.block_columns, common.blocks, common.input_scaling)
     # Of normal scores each fold has its own.
-    num_columns = input_dim + (len(folds.train_series) - 1) * len(columns_J)
+    score_columns = (len(folds.train_series) - 1) * len(columns_J)
+    photo_bytes = dataset.features_ND.itemsize * input_dim + 4 * score_columns
     cohort = Cohort(
         trials=tuple(trials),
         program_key=common,
@@ -97,7 +98,7 @@ def make_cohort(
         or min(map(len, folds.train_series)) < num_batches,
         input_dim=input_dim,
         epochs_per_dispatch=1,
-        data_bytes=4 * (len(dataset.photos) * num_columns + 6 * len(dataset.preference_M)),
+        data_bytes=len(dataset.photos) * photo_bytes + 24 * len(dataset.preference_M),
         profile=profile,
         column_runs=_runs(columns_J, input_dim),
     )

@@ -144,7 +144,7 @@ def _save_best(
     block_columns = {name: dataset.block_columns[name] for name in experiment.blocks}
     seen = photos_seen(dataset, split_M, seen_before)
     model = Model(card, block_columns, (best.weights,), SINGLE, seen)
-    save_model(folder, model, dataset.inputs(experiment.blocks)[photos])
+    save_model(folder, model, dataset.inputs(experiment.blocks, photos))
 
 
 def _calibrated(best: TrialResult, evaluator: Evaluator) -> Calibration:

@@ -97,7 +97,7 @@ def write_final(
     columns = {block: dataset.block_columns[block] for block in blocks}
     model = Model(card, columns, tuple(trained.members), trained.combination, trained.seen)
     photos = np.flatnonzero(np.isin(dataset.photos, list(trained.seen[SEEN[0]])))
-    save_model(folder / FINAL, model, dataset.inputs(blocks)[photos])
+    save_model(folder / FINAL, model, dataset.inputs(blocks, photos))
     return final_notes(name, trained, card, which_series(prepared))
 
 

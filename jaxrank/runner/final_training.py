@@ -14,9 +14,8 @@ import numpy as np
 
 from jaxrank import baselines, train
 from jaxrank.data import splits
-from jaxrank.data.dataset import SplitDataset
+from jaxrank.data.dataset import Dataset, SplitDataset
 from jaxrank.data.preference_tables import counted
-from jaxrank.devices import memory_limit
 from jaxrank.evaluation import ensembles
 from jaxrank.evaluation.ensembles import Combination
 from jaxrank.evaluation.evaluator import Evaluator
@@ -29,7 +28,7 @@ from jaxrank.planning.trials import Trial
 from jaxrank.runner import trial_archive
 from jaxrank.runner.experiment_output import photos_seen
 from jaxrank.runner.options import ALL_SERIES
-from jaxrank.runner.prepare import Prepared
+from jaxrank.runner.prepare import Prepared, cohort_limit
 from jaxrank.runner.splitting import aside_pairs
 from jaxrank.training import state
 from jaxrank.training.checkpoint import num_bytes, pack, unpack
@@ -38,6 +37,8 @@ from jaxrank.training.state import InitialWeights
 
 # The cohort of the final model among those of a search, which count from 1.
 _NUMBER = 0
+# Whose scores are computed at a time.
+_PHOTOS_AT_ONCE = 1 << 16
 
 log = logging.getLogger("jaxrank")
 
@@ -180,7 +181,7 @@ def _train(
     saver: Saver,
 ) -> list[TrialResult]:
     """Trains the members of a final model."""
-    limit = memory_limit(prepared.launch["memory_fraction"])
+    limit = cohort_limit(prepared.dataset, prepared.launch["memory_fraction"])
     results: list[TrialResult] = []
     for place, planned in enumerate(planner.make_cohorts(trials, usable, limit, prepared.profile)):
         cohort = planned._replace(
@@ -244,9 +245,8 @@ def fit_baseline(name: str, prepared: Prepared) -> Trained:
     usable = usable_pairs(prepared) if _trains_again(prepared) else prepared.split_data
     linear = baselines.fit_linear(name, usable, 0)
     dataset = prepared.dataset
-    inputs_ND = linear.scaling.apply(dataset.inputs(list(linear.blocks)))
     photos = np.unique(dataset.pair_rows_M2[usable.rows(0, splits.TRAIN)])
-    scores_N, combination = ensembles.combine((inputs_ND @ linear.weights_D)[None], photos)
+    scores_N, combination = ensembles.combine(_linear_scores(linear, dataset)[None], photos)
     experiment = dataclasses.replace(
         default_experiment("default"),
         name=name,  # of a column, it need not be a possible name of an experiment
@@ -264,3 +264,13 @@ def fit_baseline(name: str, prepared: Prepared) -> Trained:
         scores_N=scores_N,
         seen=photos_seen(prepared.dataset, usable.splits_FM[0], {}),
     )
+
+
+def _linear_scores(linear: baselines.LinearBaseline, dataset: Dataset) -> np.ndarray:
+    """Scores of all photos, float32 [N]."""
+    scores = []
+    for start in range(0, len(dataset.photos), _PHOTOS_AT_ONCE):
+        photos = np.arange(start, min(start + _PHOTOS_AT_ONCE, len(dataset.photos)))
+        raw_ND = np.asfortranarray(dataset.inputs(linear.blocks, photos))
+        scores.append(linear.scaling.apply(raw_ND) @ linear.weights_D)
+    return np.concatenate(scores)

@@ -34,7 +34,8 @@ from jaxrank.experiments.hyperparameters import (
     resolve_blocks,
 )
 from jaxrank.inference.saved_model import Model
-from jaxrank.planning import costs, planner
+from jaxrank.io.memory import machine_bytes
+from jaxrank.planning import costs, host_memory, planner
 from jaxrank.planning.cohort import Cohort
 from jaxrank.planning.trials import Trial, make_trials
 from jaxrank.runner.options import (
@@ -125,6 +126,11 @@ class Prepared(NamedTuple):
         return self.split_data.dataset
 
     @property
+    def host_memory(self) -> host_memory.HostMemory:
+        """Predicted."""
+        return _host_memory(self.dataset, self.cohorts)
+
+    @property
     def initial_weights(self) -> InitialWeights | None:
         """What the experiments, but for the references, begin from; None: at random."""
         return None if self.start is None else self.start.weights
@@ -170,8 +176,11 @@ def prepare(
         raise UserError(f"nothing is left to train: {reasons}")
     given = chosen.device_profile
     profile = costs.built_in_profile() if given is None else costs.DeviceProfile(**given)
-    limit = devices.memory_limit(chosen.memory_fraction)
+    limit = cohort_limit(dataset, chosen.memory_fraction)
     cohorts = planner.make_cohorts(planned.trials, data, limit, profile)
+    host_memory.refuse_too_much(
+        _host_memory(dataset, cohorts), dataset, chosen.memory_fraction * machine_bytes()
+    )
     best = inputs.best_score
     return Prepared(
         split_data=data,
@@ -234,7 +243,7 @@ def with_experiments(prepared: Prepared, added: Mapping[str, Mapping[str, Any]])
     planned = _plan_trials(chosen, config, names, wanted, prepared.split_data)
     before = {trial.key for trial in prepared.trials}
     more = [trial for trial in planned.trials if trial.key not in before]
-    limit = devices.memory_limit(chosen.memory_fraction)
+    limit = cohort_limit(prepared.dataset, chosen.memory_fraction)
     cohorts = planner.make_cohorts(more, prepared.split_data, limit, prepared.profile)
     return prepared._replace(
         experiments=planned.experiments,
@@ -243,6 +252,17 @@ def with_experiments(prepared: Prepared, added: Mapping[str, Mapping[str, Any]])
         cohorts=[*prepared.cohorts, *cohorts],
         launch=launch,
     )
+
+
+def cohort_limit(dataset: Dataset, memory_fraction: float) -> int:
+    """Bytes that one cohort may take of the device's memory. On a CPU that is the host's, which
+    holds the features, too."""
+    limit = devices.memory_limit(memory_fraction)
+    return limit - dataset.features_ND.nbytes if devices.platform() == "cpu" else limit
+
+
+def _host_memory(dataset: Dataset, cohorts: Sequence[Cohort]) -> host_memory.HostMemory:
+    return host_memory.predict(dataset, cohorts, on_cpu=devices.platform() == "cpu")
 
 
 def _check_numbers(options: SearchOptions) -> None:
@@ -427,7 +447,6 @@ def describe(prepared: Prepared) -> list[str]:
     if len(trained_folds) < num_folds:
         split += f" (only {', '.join(map(str, trained_folds))} trained)"
     trials = sum(len(cohort.trials) for cohort in prepared.cohorts)
-    size = prepared.dataset.features_ND.nbytes / 2**20
     return [
         f"{kind}: {facts.pairs_used:,} pairs ({facts.pairs_with_direction:,} with a "
         f"direction) of {facts.series:,} series, {facts.photos:,} photos, blocks {blocks}",
@@ -437,7 +456,7 @@ def describe(prepared: Prepared) -> list[str]:
         *filter(None, [splits.CAVEATS[prepared.launch["split"]]]),
         *(f"skipped {name}: {reason}" for name, reason in prepared.skipped.items()),
         f"{trials} trials in {len(prepared.cohorts)} cohorts on {devices.kind()}, "
-        f"{os.cpu_count()} cores; {size:,.0f} MiB of features",
+        f"{os.cpu_count()} cores; {host_memory.describe(prepared.host_memory)}",
     ]
 
 

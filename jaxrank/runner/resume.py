@@ -5,7 +5,6 @@ import os
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from jaxrank.devices import memory_limit
 from jaxrank.errors import UserError
 from jaxrank.evaluation.trial_results import TrialResult
 from jaxrank.io import atomic
@@ -26,7 +25,7 @@ from jaxrank.runner.manifest import (
     read_manifest,
     resumed_options,
 )
-from jaxrank.runner.prepare import Prepared, describe, prepare
+from jaxrank.runner.prepare import Prepared, cohort_limit, describe, prepare
 from jaxrank.runner.trial_archive import read_results
 from jaxrank.training.checkpointing import FOLDER
 
@@ -169,7 +168,7 @@ def plan_search(
     if more or ready.waiting:
         check_machine(folder, record, prepared)
     if more:
-        limit = memory_limit(prepared.launch["memory_fraction"])
+        limit = cohort_limit(prepared.dataset, prepared.launch["memory_fraction"])
         cohorts = planner.make_cohorts(more, prepared.split_data, limit, prepared.profile)
         record = extended_manifest(record, prepared, cohorts)
     if extend and record.rounds:

@@ -13,9 +13,11 @@ from typing import NamedTuple
 from rich.console import Console
 
 from jaxrank import devices
-from jaxrank.errors import Stopped
+from jaxrank.errors import Stopped, UserError
 from jaxrank.evaluation import trial_results
 from jaxrank.evaluation.evaluator import Evaluator
+from jaxrank.io.memory import available_bytes
+from jaxrank.planning import host_memory
 from jaxrank.planning.assignment import Assignment
 from jaxrank.planning.cohort import Cohort
 from jaxrank.reporting.progress import progress_bar
@@ -25,6 +27,7 @@ from jaxrank.runner.engines.interface import Engine, Event, Job, SharedData
 from jaxrank.runner.engines.local import LocalEngine
 from jaxrank.runner.finishing import Finisher
 from jaxrank.runner.manifest import cohorts_of, write_manifest
+from jaxrank.runner.prepare import cohort_limit
 from jaxrank.runner.resume import Workspace
 from jaxrank.training.checkpointing import Saver
 from jaxrank.training.state import FitResult
@@ -61,7 +64,7 @@ def train_all(
         Finisher(folder, evaluator, saver, stop_signal, ready.finished) as finisher,
         LocalEngine(data, saver.claim, devices.workers(num_workers)) as engine,
     ):
-        limit = devices.memory_limit(prepared.launch["memory_fraction"])
+        limit = cohort_limit(prepared.dataset, prepared.launch["memory_fraction"])
         scheduler = _Scheduler(
             folder=folder,
             ready=ready,
@@ -170,6 +173,8 @@ class _Scheduler:
             return
         worker = self.assignment.end(number)
         if isinstance(event, interface.Crashed):
+            if isinstance(event.error, MemoryError):  # the host's: smaller cohorts need as much
+                raise self._host_is_full(number) from None
             raise event.error
         if isinstance(event, interface.Finished):
             self._finish(number, cohort, event.fitted)
@@ -192,6 +197,14 @@ class _Scheduler:
             _log_cohort(number, last, cohort, trained)
         self.finisher.save(number, cohort, trained, self.ready.record.data_and_splits)
         self.unwritten |= {trial.experiment.name for trial in cohort.trials}
+
+    def _host_is_full(self, number: int) -> UserError:
+        return UserError(
+            f"the memory of this machine, not that of the device, does not suffice for cohort "
+            f"{number}: {host_memory.describe(self.ready.prepared.host_memory)}, and "
+            f"{available_bytes() / 2**20:,.0f} MiB are free now; end other programs, store the "
+            "features as float16, or leave blocks out"
+        )
 
     def _after_memory(self, number: int, cohort: Cohort, reason: str) -> None:
         """Halves a cohort, in the plan and on disk; of a single trial it is the result."""

@@ -35,8 +35,8 @@ class DeviceData(NamedTuple):
     """What all trials share.
 
     Attributes:
-      features_ND: float32, raw; zero in columns that have normal scores, and without any column
-        where all have.
+      features_ND: raw, float32 or, of a store of such, float16; zero in columns that have normal
+        scores, and without any column where all have.
       normal_scores: float32 [folds * N, J], one fold after the other: a fold is row numbers.
     """
 
@@ -123,7 +123,7 @@ def make_inputs(
     program, that is a matter of row numbers too.
     """
     dataset = data.dataset
-    inputs_ND = dataset.inputs(cohort.program_key.blocks, cohort.program_key.l2_blocks)
+    inputs_ND = dataset.stored_inputs(cohort.program_key.blocks, cohort.program_key.l2_blocks)
     key = cohort.program_key
     columns_J = normal_score_columns(dataset.block_columns, key.blocks, key.input_scaling)
     scaling = {}
@@ -138,8 +138,7 @@ def make_inputs(
     pairs = np.concatenate([dataset.pair_rows_M2, permutation_control(dataset).pair_rows_M2])
     if len(columns_J) == inputs_ND.shape[1]:
         inputs_ND = inputs_ND[:, :0]
-    elif len(columns_J):
-        inputs_ND = inputs_ND.copy()
+    else:
         inputs_ND[:, columns_J] = 0
     on_host: Any = map(
         _aligned, (inputs_ND, pairs, np.tile(dataset.preference_M, 2), np.concatenate(scores))
@@ -149,7 +148,9 @@ def make_inputs(
 
 def _aligned(array: np.ndarray) -> np.ndarray:
     """The array as XLA can read it in place; a copy where it is not so already."""
-    dtype = {"i": np.dtype(np.int32), "f": np.dtype(np.float32)}[array.dtype.kind]
+    dtype = array.dtype
+    if dtype != np.float16:  # of a store of such
+        dtype = {"i": np.dtype(np.int32), "f": np.dtype(np.float32)}[dtype.kind]
     in_place = array.ctypes.data % _ALIGNMENT == 0 and array.flags.c_contiguous
     if in_place and array.dtype == dtype:
         return array

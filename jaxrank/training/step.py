@@ -72,13 +72,15 @@ def learning_rate_factor(trial: TrialArrays, num_steps: int, moment: Moment) -> 
 
 
 def inputs_of(static: ProgramSpec, data: DeviceData, trial: TrialArrays, photos_B: Array) -> Array:
-    """What the model reads of these photos, [B, D]."""
+    """What the model reads of these photos, float32 [B, D]."""
     if not static.column_runs:
-        return (data.features_ND[photos_B] - trial.mean_D) * trial.inv_std_D
+        raw_BD = data.features_ND[photos_B].astype(jnp.float32)
+        return (raw_BD - trial.mean_D) * trial.inv_std_D
     scores_BJ = data.normal_scores[trial.first_photo + photos_B]
     if all(has_scores for has_scores, _ in static.column_runs):
         return (scores_BJ - trial.mean_D) * trial.inv_std_D
-    inputs_BD = (data.features_ND[photos_B] - trial.mean_D) * trial.inv_std_D
+    raw_BD = data.features_ND[photos_B].astype(jnp.float32)
+    inputs_BD = (raw_BD - trial.mean_D) * trial.inv_std_D
     column = used = 0
     for has_scores, length in static.column_runs:
         if has_scores:  # written in place: putting the columns together would copy them all

@@ -223,7 +223,7 @@ CASES: list[tuple[Change, str, str]] = [
     (lambda i: (i.store / "manifest.json").unlink(), PAIRS, "not a feature store (no manifest"),
     (lambda i: (i.store / "manifest.json").write_text("{"), PAIRS, "not a manifest of"),
     (lambda i: (i.store / "manifest.json").write_bytes(b"\xff"), PAIRS, "not a manifest of this"),
-    (manifest(lambda m: m.update(format=2)), PAIRS, "not a manifest of this version"),
+    (manifest(lambda m: m.update(format=3)), PAIRS, "not a manifest of this version"),
     (manifest(lambda m: m.update(blocks={})), PAIRS, "not a manifest of this version"),
     (manifest(lambda m: m["blocks"]["iqa"].pop("sha256")), PAIRS, "of block 'iqa' is damaged"),
     (manifest(lambda m: m["blocks"]["iqa"].update(sha256="../../../etc/passwd")), PAIRS, "damaged"),

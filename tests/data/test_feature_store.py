@@ -232,10 +232,18 @@ def test_a_float16_store_is_aligned_to_its_values_in_32_bits(tmp_path: Path) -> 
     opened = feature_store.open_feature_store(tmp_path)
     assert opened["iqa"].values.dtype == np.float16
     dataset = align(make_pairs(("1", "c", "a", 1.0)), opened)
-    assert dataset.features_ND.dtype == np.float32
+    assert dataset.features_ND.dtype == np.float16  # half the memory
     expected = values[[2, 0]].astype(np.float16)
     assert (expected != values[[2, 0]]).any()
     np.testing.assert_array_equal(dataset.features_ND, expected)
+    assert dataset.inputs(["iqa"]).dtype == np.float32
+    wide = {"iqa": IQA._replace(values=values.astype(np.float16).astype(np.float32))}
+    in_32_bits = align(make_pairs(("1", "c", "a", 1.0)), wide)
+    assert in_32_bits.features_ND.dtype == np.float32
+    assert content_hash(dataset) == content_hash(in_32_bits)
+    # A narrow block beside a wide one is read as the wide one.
+    both = align(make_pairs(("1", "c", "a", 1.0)), {"clip": wide["iqa"], "iqa": opened["iqa"]})
+    assert both.features_ND.dtype == np.float32
 
 
 def test_a_damaged_entry_is_mended_by_making_that_block_again(tmp_path: Path) -> None:

@@ -205,8 +205,13 @@ def test_what_is_known_keeps_its_facts(tmp_path: Path) -> None:
     (folder / "a.jpg").write_bytes(jpeg(exif=exif(6, "2024:01:02 03:04:05", camera="X")))
     extract(list_folder(folder), tmp_path / "store", IQA)
     first = photo_table(tmp_path / "store")
-    extract(list_folder(folder), tmp_path / "store", IQA)
-    pd.testing.assert_frame_equal(photo_table(tmp_path / "store"), first)
+    os.utime(folder / "a.jpg", (1e9, 1e9))
+    identity = ["file_bytes", "modified"]
+    for _ in ("read again", "not read"):
+        extract(list_folder(folder), tmp_path / "store", IQA)
+        again = photo_table(tmp_path / "store")
+        pd.testing.assert_frame_equal(again.drop(columns=identity), first.drop(columns=identity))
+        assert again.loc["a.jpg", "modified"] == "1" + 18 * "0"
     assert first.loc["a.jpg", ["width", "height", "taken", "camera"]].tolist() == [
         "64", "96", "2024:01:02 03:04:05", "X",
     ]  # fmt: skip

@@ -24,6 +24,7 @@ from jaxrank.extraction import pipeline, workers
 from jaxrank.extraction.extractors import make_extractors
 from jaxrank.extraction.photos import Photo, list_folder
 from jaxrank.extraction.pipeline import extract
+from jaxrank.io import atomic
 
 SLOW = """
 import sys, time
@@ -63,15 +64,15 @@ def test_a_run_killed_anywhere_goes_on_to_the_same_bits(tmp_path: Path) -> None:
     saved = []
     for _ in range(2):
         process = start(killed)
-        before = len(list(killed.glob(".partial/cnn-*/*.npz")))
+        before = len(list(killed.glob(".partial/cnn-*/*.npy")))
         until = time.monotonic() + 600
-        while len(list(killed.glob(".partial/cnn-*/*.npz"))) <= before:
+        while len(list(killed.glob(".partial/cnn-*/*.npy"))) <= before:
             assert process.poll() is None
             assert time.monotonic() < until
             time.sleep(0.01)
         process.send_signal(signal.SIGKILL)
         process.wait()
-        saved.append(len(list(killed.glob(".partial/cnn-*/*.npz"))))
+        saved.append(len(list(killed.glob(".partial/cnn-*/*.npy"))))
     assert not (killed / feature_store.MANIFEST).exists()  # else it was not killed in the middle
     assert saved == sorted(set(saved))
     assert start(killed).wait() == 0
@@ -85,32 +86,42 @@ def test_a_run_killed_anywhere_goes_on_to_the_same_bits(tmp_path: Path) -> None:
     assert not (killed / ".partial").exists()
 
 
-def test_a_run_that_ends_between_two_blocks_goes_on_to_the_same_bits(
+def test_a_run_that_ends_before_its_manifest_goes_on_to_the_same_bits(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = fill(tmp_path / "photos", 5)
     extract(list_folder(folder), tmp_path / "whole", SMALL)
-    write = feature_store.write_block
-    written: list[str] = []
+    write = atomic.write_text
 
-    def killed_at_the_second(store: Path, name: str, block: feature_store.Block) -> bool:
-        if written:
+    def killed_at_the_manifest(path: Path, text: str) -> None:
+        if path.name == feature_store.MANIFEST:
             raise SystemExit
-        written.append(name)
-        return write(store, name, block)
+        write(path, text)
 
     with monkeypatch.context() as patched:
-        patched.setattr(feature_store, "write_block", killed_at_the_second)
+        patched.setattr(atomic, "write_text", killed_at_the_manifest)
         with pytest.raises(SystemExit):
             extract(list_folder(folder), tmp_path / "killed", SMALL)
-    assert list(feature_store.open_feature_store(tmp_path / "killed")) == ["cnn"]
+    # All files of both blocks are there, and nothing says so yet.
+    assert {path.name[:4] for path in (tmp_path / "killed").glob("*.npy")} >= {"cnn-", "iqa-"}
+    assert not (tmp_path / "killed" / feature_store.MANIFEST).exists()
+    monkeypatch.setattr(pipeline.workers, "see_all", read_without_encoding)
     found = extract(list_folder(folder), tmp_path / "killed", SMALL)
-    assert found.made == {"cnn": 0, "iqa": 5}
+    assert found.made == {"cnn": 5, "iqa": 5}
     for block in ("cnn", "iqa"):
         stores = [
             feature_store.open_feature_store(tmp_path / name)[block] for name in ("whole", "killed")
         ]
         assert stores[0].sha256 == stores[1].sha256
+
+
+def read_without_encoding(*arguments: Any) -> Iterator[workers.Seen]:
+    """What is read of photos none of whose rows is missing."""
+    photos, root, _, known, _ = arguments
+    for photo in photos:
+        seen = workers.see(photo, root, {}, {})
+        assert all(seen.sha256 in of_block for of_block in known.values())
+        yield seen
 
 
 def test_damaged_partial_rows_are_made_again(tmp_path: Path) -> None:
@@ -123,29 +134,31 @@ def test_damaged_partial_rows_are_made_again(tmp_path: Path) -> None:
         return pipeline.PartialRows(tmp_path / "store", "iqa", extractor.recipe, 4)
 
     wrong = np.ones((1, 4), np.float32)  # rows that show where they were believed
-    for damage in (None, "cut", "nan", "narrow", "float64", "scalar", "other"):
+    for damage in (None, "cut", "flipped", "narrow", "float64", "scalar", "other"):
         shutil.rmtree(tmp_path / "store", ignore_errors=True)
         there = partial_rows()
         there.add(sha256[:1], wrong)
         there.save()
-        (path,) = (tmp_path / "store").glob(".partial/iqa-*/*.npz")
-        name = np.array([list(bytes.fromhex(sha256[0]))], np.uint8)
+        (path,) = (tmp_path / "store").glob(".partial/iqa-*/*.npy")
+        saved = np.load(path)
         if damage is None:
             assert len(partial_rows().rows) == 1
             continue
         if damage == "cut":
             path.write_bytes(path.read_bytes()[:-30])
         elif damage == "other":
-            path.with_name("copy of 000000.npz").write_bytes(b"")
+            path.with_name("copy of 000000.npy").write_bytes(b"")
             path.unlink()
+        elif damage == "flipped":
+            saved["values"][0, 2] += 1
+            np.save(path, saved)
         else:
-            values = {
-                "nan": wrong * np.nan,
-                "narrow": wrong[:, :3],
-                "float64": wrong.astype(np.float64),
+            no_records: dict[str, Any] = {
+                "narrow": saved[["crc", "sha256"]],
+                "float64": saved["values"].astype(np.float64),
                 "scalar": np.array(1, np.float32),
-            }[damage]
-            np.savez(path, sha256=name, values=values)
+            }
+            np.save(path, no_records[damage])
         extract(list_folder(folder), tmp_path / "store", IQA)
         for photo, row in rows(tmp_path / "whole", "iqa").items():
             assert np.array_equal(rows(tmp_path / "store", "iqa")[photo], row), damage
@@ -255,7 +268,7 @@ def test_decoding_processes_end_with_a_killed_parent(tmp_path: Path) -> None:
         process.kill()
         pytest.skip("this system does not list a process's children")
     until = time.monotonic() + 600
-    while not list((tmp_path / "store").glob(".partial/cnn-*/*.npz")):
+    while not list((tmp_path / "store").glob(".partial/cnn-*/*.npy")):
         assert time.monotonic() < until
         time.sleep(0.01)
     born = [int(pid) for pid in children.read_text().split()]
@@ -330,6 +343,6 @@ def test_ctrl_c_keeps_what_is_done_and_says_how_to_go_on(tmp_path: Path) -> None
     assert process.returncode == 130
     assert said.decode() == "jaxrank: stopped; the same command resumes from here\n"
     # Nothing was due to be saved; stopping saved it.
-    assert list((tmp_path / "store").glob(".partial/*/000000.npz"))
+    assert list((tmp_path / "store").glob(".partial/*/000000.npy"))
     found = extract(list_folder(folder), tmp_path / "store", SMALL)
     assert len(found.good) == 40

@@ -306,11 +306,11 @@ def test_fuzz_of_bytes_of_a_model(searched: Inputs) -> None:
 
 
 def test_fuzz_of_partial_rows(tmp_path: Path) -> None:
-    """Archives that a stopped extraction leaves: what is damaged is passed over."""
+    """Arrays that a stopped extraction leaves: what is damaged is passed over."""
     rows = PartialRows(tmp_path, "iqa", {"r": 1}, 2)
     rows.add(["0" * 64, "1" * 64], BLOCK)
     rows.save()
-    (path,) = (tmp_path / ".partial").rglob("*.npz")
+    (path,) = (tmp_path / ".partial").rglob("*.npy")
     fuzz(path, path.read_bytes(), lambda: PartialRows(tmp_path, "iqa", {"r": 1}, 2))
 
 

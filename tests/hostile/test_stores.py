@@ -63,7 +63,7 @@ def array(store: Path) -> Path:
     return path
 
 
-ENTRY = ("photos", "columns", "dtype", "source", "sha256", "caveat", "extraction")
+ENTRY = ("photos", "shards", "columns", "dtype", "source", "sha256", "caveat", "extraction")
 
 
 @pytest.mark.parametrize("value", VALUES)
@@ -76,11 +76,11 @@ def test_a_damaged_entry_is_refused(store: Path, key: str, value: str) -> None:
 
 
 @pytest.mark.parametrize("value", VALUES)
-@pytest.mark.parametrize("key", ["recipe", "photos_sha256"])
+@pytest.mark.parametrize("key", ["recipe", "options", "photos_sha256"])
 def test_a_damaged_extraction_is_refused(store: Path, key: str, value: str) -> None:
     manifest(store, lambda m: m["blocks"]["iqa"]["extraction"].update({key: VALUES[value]}))
     read = result_or_refusal(lambda: jaxrank.open_feature_store(store))
-    assert read is None or (key, value) == ("recipe", "object")
+    assert read is None or (key, value) in (("recipe", "object"), ("options", "object"))
 
 
 @pytest.mark.parametrize("value", VALUES)
@@ -352,7 +352,7 @@ def array_as_folder(store: Path) -> None:
 
 DAMAGED_STORE: dict[str, Callable[[Path], object]] = {
     "manifest cut": lambda s: (s / "manifest.json").write_text('{"format": 1, "blo'),
-    "entry damaged": lambda s: manifest(s, lambda m: m["blocks"]["iqa"].pop("photos")),
+    "entry damaged": lambda s: manifest(s, lambda m: m["blocks"]["iqa"].pop("shards")),
     "entry a list": lambda s: manifest(s, lambda m: m["blocks"].update(iqa=[])),
     "digest a path": lambda s: manifest(
         s, lambda m: m["blocks"]["iqa"].update(sha256="../../secret")

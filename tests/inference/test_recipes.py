@@ -1,5 +1,6 @@
 """A model names the flags that make its blocks of photos."""
 
+import json
 import re
 import shlex
 from pathlib import Path
@@ -10,7 +11,14 @@ from photo_stores import SMALL, fill
 from small_data import card_of, experiment
 
 from jaxrank.cli import main
-from jaxrank.data.feature_store import Block, Recipe, open_feature_store, recipe_of, write_block
+from jaxrank.data.feature_store import (
+    Block,
+    Extraction,
+    Recipe,
+    open_feature_store,
+    recipe_of,
+    write_block,
+)
 from jaxrank.data.merge import merge_stores
 from jaxrank.errors import UserError
 from jaxrank.evaluation.ensembles import SINGLE
@@ -124,12 +132,12 @@ def test_options_name_no_folder_and_are_quoted_for_a_shell(tmp_path: Path) -> No
 @pytest.mark.parametrize("options", [3, ["a"], {"a b": "x"}, {"a": 3}, {"--a": "x"}])
 def test_damaged_options_are_refused(tmp_path: Path, options: object) -> None:
     block = Block(["p"], ["c"], np.ones((1, 1), np.float32))
-    write_block(tmp_path, "iqa", block)
-    manifest = tmp_path / "manifest.json"
-    made = '"extraction": {"recipe": {}, "photos_sha256": ["%s"], "options": %s}'
-    good = manifest.read_text()
-    for given, is_sound in (('{"iqa": "default"}', True), (repr(options).replace("'", '"'), False)):
-        manifest.write_text(good.replace('"source"', made % ("0" * 64, given) + ',\n"source"'))
+    write_block(tmp_path, "iqa", block._replace(extraction=Extraction({}, ["0" * 64])))
+    path = tmp_path / "manifest.json"
+    manifest = json.loads(path.read_text())
+    for given, is_sound in (({"iqa": "default"}, True), (options, False)):
+        manifest["blocks"]["iqa"]["extraction"]["options"] = given
+        path.write_text(json.dumps(manifest))
         if is_sound:
             open_feature_store(tmp_path)
         else:

@@ -843,7 +843,7 @@ def test_of_equally_good_trials_the_first_of_the_tables_has_its_model_kept(
 
 
 def out_of_memory(*_: Any, **__: Any) -> Any:
-    raise MemoryError
+    raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory")
 
 
 def test_only_a_finished_search_is_extended(
@@ -894,6 +894,20 @@ def test_a_cohort_that_does_not_fit_is_halved_until_it_does(
         pd.testing.assert_frame_equal(first, second, rtol=1e-4)
 
 
+def test_a_full_host_is_told_at_once_and_halves_nothing(
+    small_data: SmallData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full_host(*_: Any, **__: Any) -> Any:
+        raise MemoryError  # NumPy's
+
+    workdir = tmp_path / "w"
+    monkeypatch.setattr(train, "fit", full_host)
+    with pytest.raises(UserError, match=r"not that of the device.* host memory \d+ MiB") as error:
+        jaxrank.search(*small_data, workdir=workdir, **SMALL)
+    assert "\n" not in str(error.value)
+    assert "halved" not in (workdir / "training.log").read_text()
+
+
 def test_a_trial_that_does_not_fit_fails_alone_and_can_be_retried(
     whole: Path, small_data: SmallData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -902,7 +916,7 @@ def test_a_trial_that_does_not_fit_fails_alone_and_can_be_retried(
 
     def no_room_for_iqa_only(cohort: Any, *arguments: Any, **options: Any) -> Any:
         if cohort.program_key.mlp_hidden_dims == (32,):
-            raise MemoryError
+            return out_of_memory()
         return fit(cohort, *arguments, **options)
 
     with monkeypatch.context() as patch:

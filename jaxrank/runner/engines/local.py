@@ -29,7 +29,6 @@ from jaxrank.training.arrays import CohortInputs, make_inputs
 from jaxrank.training.checkpoint import Checkpoint, num_bytes, pack, unpack
 from jaxrank.training.state import Progress, TrainState
 
-_MEMORY_ERRORS = (jax.errors.JaxRuntimeError, MemoryError)
 _LONGEST_REASON = 200
 
 log = logging.getLogger("jaxrank")
@@ -114,10 +113,10 @@ class LocalEngine:
             event = self._train(worker, job)
         except _Ended as ended:
             event = Stopped(job.number, ended.checkpoint)
-        except _MEMORY_ERRORS as error:
+        except jax.errors.JaxRuntimeError as error:
             text = str(error) or "out of memory"
             reason = text.splitlines()[0][:_LONGEST_REASON]
-            if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in text:
+            if "RESOURCE_EXHAUSTED" in text:
                 event = OutOfMemory(job.number, reason)
             else:
                 name = self.workers[worker].name
@@ -163,7 +162,9 @@ class LocalEngine:
     def _loaded(self, worker: int, job: Job) -> train.CompiledCohort:
         ahead = self._loads.pop((worker, job.number), None)
         if ahead is not None:
-            with suppress(*_MEMORY_ERRORS):  # beside the job that trained then; now it is gone
+            with suppress(
+                jax.errors.JaxRuntimeError, MemoryError
+            ):  # beside the job that trained then; now it is gone
                 return ahead.result()
         return self._load(worker, job.cohort)
 

@@ -1,0 +1,105 @@
+"""Host memory: predicted, measured, refused; and numbers of 16 bits."""
+
+import dataclasses
+import tracemalloc
+
+import jax
+import numpy as np
+import pytest
+from small_data import cohorts_of, experiment, make_data
+
+from jaxrank import train
+from jaxrank.data import splits
+from jaxrank.data.dataset import SplitDataset, align
+from jaxrank.data.feature_store import Block
+from jaxrank.data.preferences import Preferences
+from jaxrank.errors import UserError
+from jaxrank.planning import host_memory
+from jaxrank.planning.trials import Trial
+from jaxrank.training import arrays
+
+
+def wide_data(dtype: str) -> tuple[Preferences, dict[str, Block]]:
+    """Enough numbers, 20 MB in 32 bits, for all else to be little beside them."""
+    pairs, store = make_data(1500)
+    photos = store["iqa"].photos
+    rng = np.random.default_rng(1)
+    values = rng.standard_normal((len(photos), 900)).astype(np.float16)
+    columns = [f"c{i}" for i in range(900)]
+    clip = Block(photos, columns, values.astype(dtype))
+    narrow = store["iqa"].values.astype(np.float16).astype(dtype)
+    return pairs, {"clip": clip, "iqa": store["iqa"]._replace(values=narrow)}
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+def test_arrays_take_the_memory_that_is_predicted(dtype: str) -> None:
+    pairs, store = wide_data(dtype)
+    size = 4 * len(store["clip"].photos) * 904
+    tracemalloc.start()
+    try:
+        dataset = align(pairs, store)
+        data = SplitDataset(dataset=dataset, splits_FM=splits.split_pairs(dataset.table))
+        trials = [Trial(experiment("a", blocks=("clip", "iqa")), 0, seed) for seed in range(2)]
+        (cohort,) = cohorts_of(trials, dataset, data.splits_FM)
+        feed = arrays.make_inputs(cohort, data, [0])
+        _, measured = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    predicted = host_memory.predict(dataset, [cohort], on_cpu=True)
+    assert feed.data.features_ND.dtype == dtype
+    assert measured == pytest.approx(predicted.total, rel=0.1)
+    assert measured < (2.2 if dtype == "float32" else 1.2) * size
+
+
+def test_cohorts_that_read_the_same_share_it_and_an_accelerator_takes_a_copy() -> None:
+    dataset = align(*make_data())
+    parts = splits.split_pairs(dataset.table)
+    names = {"a": ("clip",), "b": ("clip", "cnn"), "c": ("clip",)}
+    each = [
+        cohorts_of([Trial(experiment(name, blocks=blocks), 0, 0)], dataset, parts)[0]
+        for name, blocks in names.items()
+    ]
+    clip, both, _ = (cohort.data_bytes for cohort in each)
+    assert host_memory.predict(dataset, each, on_cpu=True).inputs == clip + both
+    assert host_memory.predict(dataset, each, on_cpu=False).inputs == both
+
+
+def test_more_than_the_limit_is_refused_in_one_line() -> None:
+    dataset = align(*make_data())
+    needed = host_memory.HostMemory(features=3 << 30, inputs=3 << 30, scaling=0, scores=0)
+    host_memory.refuse_too_much(needed, dataset, float(6 << 30))
+    with pytest.raises(UserError, match=r"host memory 6,144 MiB, 3,072 MiB of it") as error:
+        host_memory.refuse_too_much(needed, dataset, float(5 << 30))
+    assert "limit 5,120 MiB" in str(error.value)
+
+
+def test_features_that_do_not_fit_are_refused_before_they_are_read(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("jaxrank.io.memory.available_bytes", lambda: 1e3)
+    with pytest.raises(UserError, match=r"photos x 15 columns take .* GiB are free"):
+        align(*make_data())
+
+
+@pytest.mark.parametrize("scaling", ["auto", "standard"])
+def test_features_of_16_bits_train_as_the_same_numbers_in_32(scaling: str) -> None:
+    scores = {}
+    for dtype in ("float16", "float32"):
+        pairs, store = make_data()
+        halves = {n: b._replace(values=b.values.astype(np.float16)) for n, b in store.items()}
+        halves["clip"] = halves["clip"]._replace(  # wide enough not to be normal scores
+            values=np.tile(halves["clip"].values, 6), columns=[f"w{i}" for i in range(36)]
+        )
+        dataset = align(
+            pairs, {n: b._replace(values=b.values.astype(dtype)) for n, b in halves.items()}
+        )
+        data = SplitDataset(dataset=dataset, splits_FM=splits.split_pairs(dataset.table))
+        e = dataclasses.replace(experiment("a", max_epochs=2), input_scaling=scaling)
+        (cohort,) = cohorts_of([Trial(e, 0, 0)], dataset, data.splits_FM)
+        fitted = train.fit(cohort, data)
+        scores[dtype] = fitted.scores_PN, jax.tree.leaves(fitted.best_params)
+        assert dataset.features_ND.dtype == dtype
+    np.testing.assert_array_equal(scores["float16"][0], scores["float32"][0])
+    for half, single in zip(scores["float16"][1], scores["float32"][1], strict=True):
+        np.testing.assert_array_equal(half, single)
+    assert np.ptp(scores["float32"][0]) > 0
