@@ -1,8 +1,8 @@
 """Which worker trains which cohort next.
 
-A device compiles each program that it runs. So a cohort goes where its program is compiled, or to
-anybody where it is compiled nowhere; another worker takes it only where it would be done earlier
-there, compilation included.
+A device compiles each program that it runs, and finds only its own in the cache of an earlier
+search. So each program has a home, which follows from the plan and not from who is idle first.
+Another worker takes a cohort only where it would be done earlier there, compilation included.
 """
 
 import dataclasses
@@ -27,14 +27,15 @@ class _Running:
 class Assignment:
     """Cohorts on workers. Numbers are those of the plan; workers are places in a list."""
 
-    def __init__(self, memories: Sequence[str], memory_limit: int):
+    def __init__(self, memories: Sequence[str], memory_limit: int, cohorts: Mapping[int, Cohort]):
         """Args:
         memories: of each worker, the name of the memory that it trains in.
         memory_limit: bytes of each that may be used.
+        cohorts: that are to be trained, by number, in the order of the plan.
         """
         self._memories, self._limit = memories, memory_limit
         self._running: dict[int, _Running] = {}  # by worker
-        self._compiled: list[set[tuple]] = [set() for _ in memories]
+        self._compiled = _homes(len(memories), cohorts)
         self._resting: set[int] = set()
 
     @property
@@ -77,15 +78,13 @@ class Assignment:
         self._resting.discard(worker)
 
     def ahead(self, waiting: Mapping[int, Cohort], most: int) -> dict[int, list[int]]:
-        """For each worker, the cohorts whose programs it should compile ahead, at most so many;
-        their programs count as compiled there."""
+        """For each worker, the cohorts whose programs it should compile ahead, at most so many."""
         chosen: dict[int, list[int]] = {worker: [] for worker in self._usable()}
         for number, cohort in waiting.items():
             owners = self._owners(cohort) or list(chosen)
             worker = min(owners, key=lambda one: len(chosen[one]))
             if len(chosen[worker]) < most:
                 chosen[worker].append(number)
-                self._compiled[worker].add(cohort.compiled_as)
         return chosen
 
     def _worker_of(self, number: int) -> int:
@@ -97,6 +96,7 @@ class Assignment:
         return [w for w in everyone if w not in self._resting] or list(everyone)
 
     def _owners(self, cohort: Cohort) -> list[int]:
+        """The workers that have compiled a cohort's program, and its home."""
         return [w for w in self._usable() if cohort.compiled_as in self._compiled[w]]
 
     def _best(self, worker: int, waiting: Mapping[int, Cohort]) -> int | None:
@@ -129,3 +129,21 @@ class Assignment:
         left = sum(self._running[w].seconds_left for w in owners if w in self._running)
         left += sum(c.training_seconds for c in waiting.values() if c.compiled_as in theirs)
         return cohort.seconds < left / len(owners)
+
+
+def _homes(num_workers: int, cohorts: Mapping[int, Cohort]) -> list[set[tuple]]:
+    """For each worker the programs that are at home there: each program, in the order of the plan,
+    goes to the worker that has the least to do so far."""
+    seconds: dict[tuple, float] = {}
+    for cohort in cohorts.values():
+        program = cohort.compiled_as
+        seconds[program] = (
+            seconds.get(program, cohort.profile.compile_seconds) + cohort.training_seconds
+        )
+    homes: list[set[tuple]] = [set() for _ in range(num_workers)]
+    busy = [0.0] * num_workers
+    for program, needed in seconds.items():
+        worker = busy.index(min(busy))
+        homes[worker].add(program)
+        busy[worker] += needed
+    return homes

@@ -74,7 +74,7 @@ def train_all(
             finisher=finisher,
             show=show,
             stop_signal=stop_signal,
-            assignment=Assignment([worker.memory for worker in engine.workers], limit),
+            assignment=Assignment([one.memory for one in engine.workers], limit, cohorts),
             waiting=cohorts,
         )
         return scheduler.run()

@@ -51,7 +51,7 @@ def test_the_plan_has_the_longest_first(cohorts: dict[int, Cohort]) -> None:
 
 
 def test_each_program_begins_on_a_worker_of_its_own(cohorts: dict[int, Cohort]) -> None:
-    assignment, waiting = Assignment(["host"] * 2, ENOUGH), dict(cohorts)
+    assignment, waiting = Assignment(["host"] * 2, ENOUGH, cohorts), dict(cohorts)
     assert started(assignment, waiting) == [(0, 1), (1, 4)]
     assignment.end(4)
     assert started(assignment, waiting) == [(1, 5)]  # compiled there, and not the longer one
@@ -62,16 +62,16 @@ def test_another_worker_helps_only_where_that_saves_more_than_it_compiles(
 ) -> None:
     wide = {number: cohorts[number] for number in (1, 2, 3)}
     waiting = dict(wide)
-    assert started(Assignment(["host"] * 2, ENOUGH), waiting) == [(0, 1), (1, 2)]
+    assert started(Assignment(["host"] * 2, ENOUGH, wide), waiting) == [(0, 1), (1, 2)]
     slow = dataclasses.replace(SLOW, compile_seconds=1e6)
     waiting = {number: cohort._replace(profile=slow) for number, cohort in wide.items()}
-    assignment = Assignment(["host"] * 2, ENOUGH)
+    assignment = Assignment(["host"] * 2, ENOUGH, waiting)
     assert started(assignment, waiting) == [(0, 1)]
     # Short trainings: less is left of them than a compilation takes.
     waiting = {1: cohorts[1], 2: cohorts[2]}
-    assignment = Assignment(["host"] * 2, ENOUGH)
     short = SLOW.compile_seconds / cohorts[1].training_seconds / 3
     waiting = {n: c._replace(profile=scaled(c.profile, short)) for n, c in waiting.items()}
+    assignment = Assignment(["host"] * 2, ENOUGH, waiting)
     assert started(assignment, waiting) == [(0, 1)]
 
 
@@ -91,24 +91,38 @@ def test_short_memory_means_fewer_workers(cohorts: dict[int, Cohort]) -> None:
     two = 2 * one - cohorts[1].data_bytes
     waiting = {number: cohorts[number] for number in (1, 2, 3)}
     for limit, number in ((two, 2), (two - 1, 1), (1, 1)):
-        assert len(started(Assignment(["host"] * 3, limit), dict(waiting))) == number
+        assert len(started(Assignment(["host"] * 3, limit, waiting), dict(waiting))) == number
     # Devices with a memory of their own do not count what the others hold.
-    own = Assignment(["gpu:0", "gpu:1", "gpu:2"], one)
+    own = Assignment(["gpu:0", "gpu:1", "gpu:2"], one, waiting)
     assert len(started(own, dict(waiting))) == 3
 
 
 def test_a_worker_that_rests_gets_nothing_while_there_are_others(
     cohorts: dict[int, Cohort],
 ) -> None:
-    assignment = Assignment(["host"] * 2, ENOUGH)
+    assignment = Assignment(["host"] * 2, ENOUGH, cohorts)
     assignment.rest(0)
-    assert started(assignment, dict(cohorts)) == [(1, 1)]
-    alone = Assignment(["host"], ENOUGH)
+    assert started(assignment, dict(cohorts)) == [(1, 1)]  # whose home rests
+    alone = Assignment(["host"], ENOUGH, cohorts)
     alone.rest(0)
     assert started(alone, dict(cohorts)) == [(0, 1)]
 
 
 def test_programs_are_compiled_ahead_where_they_will_run(cohorts: dict[int, Cohort]) -> None:
-    assignment, waiting = Assignment(["host"] * 2, ENOUGH), dict(cohorts)
+    assignment, waiting = Assignment(["host"] * 2, ENOUGH, cohorts), dict(cohorts)
     started(assignment, waiting)
     assert assignment.ahead(waiting, 1) == {0: [2], 1: [5]}
+
+
+def test_a_program_of_short_trainings_has_one_home_whoever_is_idle_first(
+    cohorts: dict[int, Cohort],
+) -> None:
+    """So that a search that is run again finds all of its programs in the cache."""
+    short = {n: c._replace(profile=scaled(c.profile, 1e-3)) for n, c in cohorts.items()}
+    assignment, waiting = Assignment(["host"] * 2, ENOUGH, short), dict(short)
+    assert started(assignment, waiting) == [(0, 1), (1, 4)]
+    for number in (4, 5):  # the second worker is done, and waits
+        assignment.end(number)
+        assert started(assignment, waiting) == ([(1, 5)] if number == 4 else [])
+    assignment.end(1)
+    assert started(assignment, waiting) == [(0, 2)]
