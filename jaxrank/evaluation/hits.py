@@ -144,105 +144,143 @@ def from_results(
     Returns:
       Only the folds that were trained; K is the most seeds that any experiment has.
     """
-    dataset = evaluator.dataset
-    folds = trained_folds(results)
+    return _from_results(results, baselines, evaluator, split, names, (by_votes,))[0]
+
+
+def both_from_results(
+    results: Sequence[TrialResult],
+    baselines: Mapping[str, np.ndarray],
+    evaluator: Evaluator,
+    split: int,
+    names: Sequence[str],
+) -> tuple[Hits, Hits]:
+    """`from_results`, of pairs that weigh the same and of pairs that are weighted by votes."""
+    plain, by_votes = _from_results(results, baselines, evaluator, split, names, (False, True))
+    return plain, by_votes
+
+
+def _from_results(
+    results: Sequence[TrialResult],
+    baselines: Mapping[str, np.ndarray],
+    evaluator: Evaluator,
+    split: int,
+    names: Sequence[str],
+    by_votes_W: Sequence[bool],
+) -> list[Hits]:
+    """See `from_results`; for each weighting of pairs."""
+    folds, num_series = trained_folds(results), len(evaluator.dataset.series_ids)
     by_name: dict[str, list[TrialResult]] = {name: [] for name in names}
     for result in results:
         by_name.get(result.trial.experiment.name, []).append(result)
-    places = {
-        name: {seed: k for k, seed in enumerate(sorted({r.trial.seed for r in mine}))}
-        for name, mine in by_name.items()
-    }
-    completed = Counter(r.trial.key[:2] for r in results if r.metrics.completed)
-    tested = [_Tested.of(evaluator, fold, split, by_votes) for fold in folds]
-    num_places = max(len(one.series) for one in tested)
-    num_seeds = max([1, *map(len, places.values())])
+    tested_F = [_Tested.of(evaluator, fold, split, by_votes_W) for fold in folds]
+    num_places = max(len(tested.series) for tested in tested_F)
+    num_seeds = max([1, *(len({r.trial.seed for r in mine}) for mine in by_name.values())])
     shape = (len(names) + len(baselines), len(folds), num_seeds, num_places)
-    hits_XFKS = np.full(shape, np.nan, np.float32)
+    hits_WXFKS = np.full((len(by_votes_W), *shape), np.nan, np.float32)
+    _count_trained(hits_WXFKS, by_name, evaluator, tested_F)
+    hits_WXFKS[:, len(names) :] = 0.0
+    for x, difference in enumerate(baselines.values(), start=len(names)):
+        difference_FM = np.broadcast_to(difference, evaluator.splits_FM.shape)
+        for f, tested in enumerate(tested_F):
+            hits_WKS = tested.hits(difference_FM[folds[f], tested.rows][None])
+            hits_WXFKS[:, x, f, :, : len(tested.series)] = hits_WKS
     trained_as_X = np.arange(shape[0])
-    entry = {name: x for x, name in enumerate(names)}
-    others = [
+    for x, mine in enumerate(by_name.values()):
+        if mine and mine[0].ensemble_of in by_name:
+            trained_as_X[x] = names.index(mine[0].ensemble_of)
+    others = {
         r.trial.experiment.name for r in results if r.ensemble_of or r.trial.experiment.is_control
+    }
+    is_baseline_X = np.arange(shape[0]) >= len(names)
+    all_names = (*names, *baselines)
+    series_FS = np.stack([_padded(t.series, num_places, num_series) for t in tested_F])
+    return [
+        Hits(
+            all_names,
+            is_baseline_X,
+            ~is_baseline_X & ~np.isin(all_names, list(others)),
+            trained_as_X,
+            hits_XFKS,
+            np.stack([_padded(t.weight_WS[w], num_places, 0.0) for t in tested_F]),
+            series_FS,
+            num_series,
+        )
+        for w, hits_XFKS in enumerate(hits_WXFKS)
     ]
-    for name, mine in by_name.items():
-        x = entry[name]
-        if mine and mine[0].ensemble_of in entry:
-            trained_as_X[x] = entry[mine[0].ensemble_of]
-        for place, one in enumerate(tested):
-            done = [r for r in mine if r.trial.fold == folds[place] and r.metrics.completed]
+
+
+def _count_trained(
+    hits_WXFKS: np.ndarray,
+    by_name: Mapping[str, Sequence[TrialResult]],
+    evaluator: Evaluator,
+    tested_F: "Sequence[_Tested]",
+) -> None:
+    """Fills in the hits of the completed trials; by_name has the first of the entries X."""
+    completed = Counter(
+        r.trial.key[:2] for mine in by_name.values() for r in mine if r.metrics.completed
+    )
+    for x, mine in enumerate(by_name.values()):
+        place = {seed: k for k, seed in enumerate(sorted({r.trial.seed for r in mine}))}
+        for f, tested in enumerate(tested_F):
+            done = [r for r in mine if r.trial.fold == tested.fold and r.metrics.completed]
             if not done:
                 continue
             own = evaluator.of(done[0].trial.experiment).dataset
-            scores_KN = np.stack([result.scores_N for result in done])
-            hits_KS = one.hits(pair_differences(scores_KN, own.pair_rows_M2[one.rows]))
-            if done[0].ensemble_of in entry:
-                at: Any = slice(completed[done[0].ensemble_of, folds[place]])
-            else:
-                at = [places[name][result.trial.seed] for result in done]
-            hits_XFKS[x, place, at] = 0.0
-            hits_XFKS[x, place, at, : len(one.series)] = hits_KS
-    hits_XFKS[len(names) :] = 0.0
-    for x, difference in enumerate(baselines.values(), start=len(names)):
-        difference_FM = np.broadcast_to(difference, evaluator.splits_FM.shape)
-        for place, one in enumerate(tested):
-            hits_1S = one.hits(difference_FM[folds[place], one.rows][None])
-            hits_XFKS[x, place, :, : len(one.series)] = hits_1S
-    is_baseline_X = np.arange(len(hits_XFKS)) >= len(names)
-    all_names = (*names, *baselines)
-    num_series = len(dataset.series_ids)
-    return Hits(
-        all_names,
-        is_baseline_X,
-        ~is_baseline_X & ~np.isin(all_names, others),
-        trained_as_X,
-        hits_XFKS,
-        np.stack([one.padded(one.weight_S, num_places, 0.0) for one in tested]),
-        np.stack([one.padded(one.series, num_places, num_series) for one in tested]),
-        num_series,
-    )
+            difference_KM = pair_differences(
+                np.stack([result.scores_N for result in done]), own.pair_rows_M2[tested.rows]
+            )
+            seeds: Any = [place[result.trial.seed] for result in done]
+            if done[0].ensemble_of in by_name:  # the same in every seed
+                seeds = slice(completed[done[0].ensemble_of, tested.fold])
+            hits_WXFKS[:, x, f, seeds] = 0.0
+            hits_WXFKS[:, x, f, seeds, : len(tested.series)] = tested.hits(difference_KM)
 
 
 class _Tested(NamedTuple):
     """The pairs of a split of one fold, by series.
 
     Attributes:
+      fold: its number.
       rows: M of them, in the dataset.
       series: S of them, in the dataset.
       place_M: of each pair's series among these.
-      preference_M, pair_weight_M: of the pairs.
+      preference_M: of the pairs.
+      weight_WM: theirs, in each of some weightings.
     """
 
+    fold: int
     rows: np.ndarray
     series: np.ndarray
     place_M: np.ndarray
     preference_M: np.ndarray
-    pair_weight_M: np.ndarray
+    weight_WM: np.ndarray
 
     @staticmethod
-    def of(evaluator: Evaluator, fold: int, split: int, by_votes: bool) -> "_Tested":
+    def of(evaluator: Evaluator, fold: int, split: int, by_votes_W: Sequence[bool]) -> "_Tested":
         rows = evaluator.data.rows(fold, split)
         series, place_M = np.unique(evaluator.dataset.series_M[rows], return_inverse=True)
         preference_M = evaluator.dataset.preference_M[rows]
-        return _Tested(rows, series, place_M, preference_M, _pair_weights(preference_M, by_votes))
+        weight_WM = np.stack([_pair_weights(preference_M, by_votes) for by_votes in by_votes_W])
+        return _Tested(fold, rows, series, place_M, preference_M, weight_WM)
 
     @property
-    def weight_S(self) -> np.ndarray:
-        return np.bincount(self.place_M, self.pair_weight_M, len(self.series))
+    def weight_WS(self) -> np.ndarray:
+        return self._by_series(self.weight_WM)
 
     def hits(self, difference_KM: np.ndarray) -> np.ndarray:
-        """Weighted hits of each series, float64 [K, S]."""
+        """Weighted hits of each series, float64 [W, K, S]."""
         hit_KM, _ = pair_hits(difference_KM, self.preference_M)
-        first_K = np.arange(len(hit_KM)) * len(self.series)
-        found = np.bincount(
-            (first_K[:, None] + self.place_M).ravel(),
-            (hit_KM * self.pair_weight_M).ravel(),
-            len(hit_KM) * len(self.series),
-        )
-        return found.reshape(len(hit_KM), len(self.series))
+        return np.stack([self._by_series(hit_KM * weight_M) for weight_M in self.weight_WM])
 
-    @staticmethod
-    def padded(value_S: np.ndarray, length: int, fill: float) -> np.ndarray:
-        return np.pad(value_S, (0, length - len(value_S)), constant_values=fill)
+    def _by_series(self, value_KM: np.ndarray) -> np.ndarray:
+        number, size = len(value_KM), len(self.series)
+        place_KM = np.arange(number)[:, None] * size + self.place_M
+        sums = np.bincount(place_KM.ravel(), value_KM.ravel(), number * size)
+        return sums.reshape(number, size)
+
+
+def _padded(value_S: np.ndarray, length: int, fill: float) -> np.ndarray:
+    return np.pad(value_S, (0, length - len(value_S)), constant_values=fill)
 
 
 def trained_folds(results: Sequence[TrialResult]) -> list[int]:

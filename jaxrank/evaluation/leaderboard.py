@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 
@@ -92,10 +93,8 @@ def rank(
     label = strongest.label
     if label not in compared:
         compared[MIXED] = strongest.difference_FM
-    validation, test = (
-        hits.from_results(results, compared, evaluator, split, names)
-        for split in (splits.VALIDATION, splits.TEST)
-    )
+    entries = _hits(results, compared, evaluator, names)
+    validation, test = entries.validation, entries.test
     draws = comparison.resample(test)
     reference = test.names.index(label if label in compared else MIXED)
     if draws.mean_X[reference] < 0.5:
@@ -107,8 +106,8 @@ def rank(
     control = sorted({r.trial.experiment.name for r in results} - set(names))
     described = {b.name: b.difference_FM for b in baselines if not b.competes}
     return Ranking(
-        entries=_measured(results, compared, evaluator, names, (validation, test)),
-        apart=_measured(results, described, evaluator, control),
+        entries=_measured(entries),
+        apart=_measured(_hits(results, described, evaluator, control)),
         by_test=comparison.standings(
             draws, references, [x for x, name in enumerate(test.names) if name == MIXED]
         ),
@@ -121,28 +120,28 @@ def rank(
     )
 
 
-def _measured(
+class _AllHits(NamedTuple):
+    """Hits of both splits; weighted ones by votes."""
+
+    validation: Hits
+    test: Hits
+    weighted_validation: Hits
+    weighted_test: Hits
+
+
+def _hits(
     results: Sequence[TrialResult],
     baselines: Mapping[str, np.ndarray],
     evaluator: Evaluator,
     names: Sequence[str],
-    known: Sequence[Hits] = (),
-) -> Measured:
-    """Accuracies of some entries; `known` may hold their hits, validation's and those of test."""
-
-    def of(split: int, by_votes: bool) -> Interval:
-        entries = hits.from_results(results, baselines, evaluator, split, names, by_votes=by_votes)
-        return comparison.intervals(entries)
-
-    both = (splits.VALIDATION, splits.TEST)
-    validation, test = (
-        map(comparison.intervals, known) if known else (of(split, by_votes=False) for split in both)
+) -> _AllHits:
+    (validation, weighted_validation), (test, weighted_test) = (
+        hits.both_from_results(results, baselines, evaluator, split, names)
+        for split in (splits.VALIDATION, splits.TEST)
     )
-    weighted = [of(split, by_votes=True) for split in both]
-    return Measured(
-        names=(*names, *baselines),
-        validation=validation,
-        test=test,
-        weighted_validation=weighted[0],
-        weighted_test=weighted[1],
-    )
+    return _AllHits(validation, test, weighted_validation, weighted_test)
+
+
+def _measured(entries: _AllHits) -> Measured:
+    intervals = {name: comparison.intervals(found) for name, found in entries._asdict().items()}
+    return Measured(names=entries.test.names, **intervals)
