@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -171,7 +172,7 @@ def old_store(folder: Path, name: str, made: Block) -> None:
     digest = hashlib.sha256(json.dumps([made.photos, made.columns]).encode())
     digest.update(f"{made.values.dtype.str}{made.values.shape}".encode())
     digest.update(made.values.data)
-    entry = {
+    entry: dict[str, Any] = {
         "photos": made.photos,
         "columns": made.columns,
         "dtype": made.values.dtype.name,
