@@ -34,6 +34,9 @@ def get_config() -> ConfigDict:
 
     # Training.
     config.batch_size = 64  # pairs
+    # Of wide layers' matrix products in training: "highest" (float32), "tf32" (on GPUs that have
+    # it) or "bfloat16"; weights, sums and the scores of every table are float32 always
+    config.precision = "highest"
     config.optimizer = "adamw"  # or "sgd"
     config.learning_rate = 1e-4
     config.weight_decay = 1e-4

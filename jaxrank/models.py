@@ -23,6 +23,12 @@ ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
 }
 
 
+# How a wide layer's matrix products read their operands; sums and weights are 32-bit floats always.
+PRECISIONS = ("highest", "tf32", "bfloat16")
+_EXACT = jax.lax.Precision.HIGHEST
+# TF32 on a GPU that has it, three products of bfloat16 on a TPU; a CPU knows no other than highest.
+_TF32 = jax.lax.Precision.HIGH
+
 # Of kernels [outputs, inputs].
 _LECUN_NORMAL = nn.initializers.lecun_normal(in_axis=-1, out_axis=-2)
 
@@ -43,11 +49,15 @@ class Scorer(nn.Module):
 
     Kernels are [outputs, inputs], as PyTorch's, and hidden layers [units, photos]: XLA's matrix
     products on a CPU are faster so, by up to a third (see docs/benchmarks.md).
+
+    `precision` is that of products with more than 64 inputs and more than one output, which is
+    where time goes. The others are exact: photos tie in a few inputs, and must not tie in scores.
     """
 
     hidden_dims: tuple[int, ...]
     activation: str = "relu"
     use_layernorm: bool = False
+    precision: str = "highest"
 
     @nn.compact
     def __call__(self, x_BD: jax.Array, dropout: Dropout | None = None) -> jax.Array:
@@ -72,8 +82,14 @@ class Scorer(nn.Module):
         return self._product(len(self.hidden_dims), kernel_1H, h_HB)[0]
 
     def _product(self, layer: int, kernel: jax.Array, h: jax.Array) -> jax.Array:
-        narrow = layer == 0 and h.shape[0] <= _NARROW
-        return _narrow_product(kernel, h) if narrow else kernel @ h
+        narrow = h.shape[0] <= _NARROW
+        if layer == 0 and narrow:
+            return _narrow_product(kernel, h)
+        if self.precision == "highest" or narrow or layer == len(self.hidden_dims):
+            return jnp.matmul(kernel, h, precision=_EXACT)
+        if self.precision == "tf32":
+            return jnp.matmul(kernel, h, precision=_TF32)
+        return _bfloat16_product(kernel, h)
 
 
 @jax.custom_vjp
@@ -109,7 +125,7 @@ def _narrow_product(kernel_HD: jax.Array, x_DB: jax.Array) -> jax.Array:
     for which a unit matters tie in a column, the exact gradient of that weight is zero, and what
     floating point leaves is noise, which Adam would divide by its size (see `_add_bias`).
     """
-    return kernel_HD @ x_DB
+    return jnp.matmul(kernel_HD, x_DB, precision=_EXACT)
 
 
 def _narrow_product_forward(
@@ -122,13 +138,45 @@ def _narrow_product_backward(
     saved: tuple[jax.Array, jax.Array], gradient_HB: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
     kernel_HD, x_DB = saved
-    total_HD = gradient_HB @ x_DB.T
-    size_HD = jnp.abs(gradient_HB) @ jnp.abs(x_DB).T
+    total_HD = jnp.matmul(gradient_HB, x_DB.T, precision=_EXACT)
+    size_HD = jnp.matmul(jnp.abs(gradient_HB), jnp.abs(x_DB).T, precision=_EXACT)
     kernel_gradient = jnp.where(jnp.abs(total_HD) > _ROUNDING * size_HD, total_HD, 0.0)
-    return kernel_gradient, kernel_HD.T @ gradient_HB
+    return kernel_gradient, jnp.matmul(kernel_HD.T, gradient_HB, precision=_EXACT)
 
 
 _narrow_product.defvjp(_narrow_product_forward, _narrow_product_backward)
+
+
+def _sum_of_bfloat16(left: jax.Array, right: jax.Array) -> jax.Array:
+    """left @ right of bfloat16, summed in float32."""
+    return jnp.matmul(left, right, preferred_element_type=jnp.float32)
+
+
+@jax.custom_vjp
+def _bfloat16_product(kernel_HD: jax.Array, x_DB: jax.Array) -> jax.Array:
+    """kernel @ x of operands rounded to bfloat16, summed in float32, forwards and backwards.
+
+    JAX's own gradient of such a product would be rounded to bfloat16, and small updates lost.
+    """
+    return _sum_of_bfloat16(kernel_HD.astype(jnp.bfloat16), x_DB.astype(jnp.bfloat16))
+
+
+def _bfloat16_product_forward(
+    kernel_HD: jax.Array, x_DB: jax.Array
+) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+    rounded = kernel_HD.astype(jnp.bfloat16), x_DB.astype(jnp.bfloat16)
+    return _sum_of_bfloat16(*rounded), rounded
+
+
+def _bfloat16_product_backward(
+    saved: tuple[jax.Array, jax.Array], gradient_HB: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    kernel_HD, x_DB = saved
+    gradient_HB = gradient_HB.astype(jnp.bfloat16)
+    return _sum_of_bfloat16(gradient_HB, x_DB.T), _sum_of_bfloat16(kernel_HD.T, gradient_HB)
+
+
+_bfloat16_product.defvjp(_bfloat16_product_forward, _bfloat16_product_backward)
 
 
 def _drop(h_HB: jax.Array, rate: jax.Array, key: jax.Array) -> jax.Array:

@@ -40,7 +40,9 @@ def run(values: flags.FlagValues, config: None) -> int:
     from jaxrank import devices
     from jaxrank.reporting.fitted_table import show_lines
     from jaxrank.runner import device_profile
+    from jaxrank.training import jax_settings
 
+    jax_settings.choose_deterministic_kernels()
     devices.show_cores_as_devices()
     console = make_console(values)
 

@@ -255,8 +255,9 @@ def run_search(
         from jaxrank.runner.device_profile import read_device_profile
         from jaxrank.runner.resume import find_workdir, has_plan
         from jaxrank.runner.search import search
-        from jaxrank.training import compilation_cache
+        from jaxrank.training import compilation_cache, jax_settings
 
+        jax_settings.choose_deterministic_kernels()
         if reason := compilation_cache.keep_compiled_programs():
             warn(f"jaxrank: {reason}")
         devices.show_cores_as_devices(values.workers)

@@ -20,7 +20,7 @@ from jaxrank.errors import UserError, did_you_mean
 from jaxrank.experiments.config_files import ONE_VALUE, key_parts, shown
 from jaxrank.io.tables import is_text
 from jaxrank.losses import LOSSES
-from jaxrank.models import ACTIVATIONS
+from jaxrank.models import ACTIVATIONS, PRECISIONS
 from jaxrank.sampling import SAMPLERS
 from jaxrank.scaling import INPUT_SCALINGS
 
@@ -118,6 +118,7 @@ class Experiment:
     use_layernorm: bool = _field(PROGRAM)
     dropout: float = _field(TRACED, _SIZE, _share_of("units that are dropped"))
     batch_size: int = _field(COHORT, _COUNT)
+    precision: str = _field(PROGRAM, choices=PRECISIONS)
     optimizer: str = _field(PROGRAM, choices=OPTIMIZERS)
     learning_rate: float = _field(TRACED, _SIZE, _ABOVE_ZERO)
     weight_decay: float = _field(TRACED, _SIZE)

@@ -28,6 +28,8 @@ _MOST_EPOCHS = 8
 # Of a larger group several cohorts are made, which several devices can train. Much longer than a
 # compilation, which each of them may need; and short enough for many devices to end together.
 _COHORT_SECONDS = 20.0
+# Pairs that are worth a step of validation on an accelerator.
+_LEAST_CHUNK = 64
 
 # The sampler whose batches are not of near-equal size.
 SERIES_AWARE = "series_aware"
@@ -81,7 +83,9 @@ def make_cohort(
     else:  # near-equal batches
         width = max(-(-len(series) // num_batches) for series in folds.train_series)
     most_val = max(folds.most_val, 1)  # there are none where all pairs train
-    val_chunks = -(-most_val // SCORING_CHUNK)
+    # Side by side, all trials validate at once: more pairs than a step has would take most memory.
+    most_at_once = max(width, _LEAST_CHUNK) if profile.side_by_side else SCORING_CHUNK
+    val_chunks = -(-most_val // min(most_at_once, SCORING_CHUNK))
     val_width = -(-most_val // val_chunks)
     input_dim = len(dataset.column_indices(common.blocks))
     columns_J = normal_score_columns(dataset.block_columns, common.blocks, common.input_scaling)

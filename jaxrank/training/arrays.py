@@ -82,8 +82,14 @@ class ProgramSpec(NamedTuple):
     column_runs: tuple[tuple[bool, int], ...] = ()
 
     @property
-    def model(self) -> Scorer:
+    def exact_model(self) -> Scorer:
+        """The model at the highest precision, as it is saved and measured."""
         return Scorer(self.key.mlp_hidden_dims, self.key.activation, self.key.use_layernorm)
+
+    @property
+    def model(self) -> Scorer:
+        """The model in training and its validation."""
+        return self.exact_model.clone(precision=self.key.precision)
 
 
 def make_program_spec(cohort: Cohort) -> ProgramSpec:

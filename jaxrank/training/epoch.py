@@ -158,15 +158,16 @@ def _ratio(total_X2: Array, count_X2: Array) -> Array:
 def trial_scores(
     static: ProgramSpec, data: DeviceData, trial: TrialArrays, params: Params
 ) -> Array:
-    """Scores [N] of all photos, a chunk at a time to bound the memory.
+    """Scores [N] of all photos at the highest precision, a chunk at a time to bound the memory.
 
     Every chunk has the same size, so that equal photos meet the same program and tie.
     """
     num_photos = len(data.features_ND)
     chunk = min(2 * SCORING_CHUNK, num_photos)
     rows_CB = jnp.arange(-(-num_photos // chunk) * chunk).reshape(-1, chunk) % num_photos
+    model = static.exact_model
     scores_CB: Any = jax.lax.map(
-        lambda rows_B: static.model.apply(params, inputs_of(static, data, trial, rows_B)), rows_CB
+        lambda rows_B: model.apply(params, inputs_of(static, data, trial, rows_B)), rows_CB
     )
     return scores_CB.reshape(-1)[:num_photos]
 

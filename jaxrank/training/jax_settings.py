@@ -1,8 +1,28 @@
-"""Settings of JAX, from the environment or a script, with which nothing can be computed."""
+"""Settings of JAX: those that keep promises, and those with which nothing can be computed."""
+
+import importlib.util
+import os
 
 import jax
 
 from jaxrank.errors import UserError
+
+# What JAX installs beside itself to use a GPU.
+_GPU_PLUGINS = ("jax_cuda12_plugin", "jax_cuda13_plugin", "jax_rocm7_plugin")
+_DETERMINISTIC = "--xla_gpu_deterministic_ops"
+
+
+def choose_deterministic_kernels() -> None:
+    """Has XLA use the same kernels of a GPU in each run, so that a resumed search ends in the same
+    bits: none whose sums depend on the order of threads, none that a timing chose.
+
+    Changes nothing where JAX runs already, where no GPU can be used, or where XLA_FLAGS has the
+    option: `false` lets XLA choose kernels by timing, which it remembers beside the compiled
+    programs (jax_persistent_cache_enable_xla_caches).
+    """
+    given = os.environ.get("XLA_FLAGS", "")
+    if _DETERMINISTIC not in given and any(map(importlib.util.find_spec, _GPU_PLUGINS)):
+        os.environ["XLA_FLAGS"] = f"{given} {_DETERMINISTIC}=true".lstrip()
 
 
 def require_usable_jax() -> None:

@@ -2,10 +2,11 @@ import dataclasses
 
 import numpy as np
 import pytest
+from small_data import NEVER_PAYS, experiment, make_data
 
 from jaxrank.configs import default
 from jaxrank.data import splits
-from jaxrank.data.dataset import Dataset, SplitDataset
+from jaxrank.data.dataset import Dataset, SplitDataset, align
 from jaxrank.errors import UserError
 from jaxrank.experiments.hyperparameters import Experiment, read_experiments
 from jaxrank.planning import costs, planner
@@ -74,6 +75,22 @@ def test_shapes_do_not_depend_on_which_folds_stand_in_a_cohort(
         )  # fmt: skip
         shapes.add((cohort.num_batches, cohort.batch_size, cohort.val_shape))
     assert len(shapes) == 1
+
+
+@pytest.mark.parametrize("batch_size", [16, 128])
+def test_side_by_side_validation_needs_no_more_memory_than_a_step(batch_size: int) -> None:
+    dataset = align(*make_data(400))
+    parts = splits.split_pairs(dataset.table, folds=3)
+    trials = [Trial(experiment("a", mlp_hidden_dims=(40,), batch_size=batch_size), 0, 0)]
+    data = SplitDataset(dataset=dataset, splits_FM=parts)
+    (apart,) = planner.make_cohorts(trials, data, 2**30)
+    (beside,) = planner.make_cohorts(trials, data, 2**30, NEVER_PAYS)
+    num_val = int((parts == splits.VALIDATION).sum(axis=1).max())
+    assert num_val > 512
+    assert apart.val_shape[1] > 256
+    assert beside.val_shape[1] <= max(beside.batch_size, 64)
+    for chunks, width in (apart.val_shape, beside.val_shape):
+        assert num_val <= chunks * width < num_val + chunks
 
 
 def test_a_group_over_the_memory_limit_is_cut_into_near_equal_cohorts(

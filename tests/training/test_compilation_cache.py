@@ -12,7 +12,7 @@ import jax
 import pytest
 from small_data import ROOT
 
-from jaxrank.training import compilation_cache
+from jaxrank.training import compilation_cache, jax_settings
 
 
 @pytest.fixture
@@ -101,3 +101,35 @@ def test_settings_with_which_jax_can_not_compute_are_one_line(
     assert len(lines) == len(commands)
     assert all(re.search(told, line) for line in lines), lines
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("installed", [True, False])
+def test_kernels_of_gpus_are_deterministic_unless_xla_flags_say_otherwise(
+    installed: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = object() if installed else None
+    monkeypatch.setattr(jax_settings.importlib.util, "find_spec", lambda name: found)
+    wanted = "--xla_gpu_deterministic_ops=true"
+    refused = "--xla_gpu_deterministic_ops=false"
+    for given, expected in (
+        ("", wanted),
+        ("--xla_dump_to=d", f"--xla_dump_to=d {wanted}"),
+        (refused, refused),
+    ):
+        monkeypatch.setenv("XLA_FLAGS", given)
+        jax_settings.choose_deterministic_kernels()
+        assert os.environ["XLA_FLAGS"] == (expected if installed else given)
+
+
+@pytest.mark.long
+def test_xla_knows_the_flag_of_deterministic_kernels(tmp_path: Path) -> None:
+    """XLA ends the process for an unknown flag, on any platform."""
+    code = "import jax; print(jax.numpy.ones(2).sum())"
+    for flag, works in (("xla_gpu_deterministic_ops", True), ("xla_gpu_deterministic_opz", False)):
+        done = subprocess.run(
+            [sys.executable, "-c", code],
+            capture_output=True,
+            check=False,
+            env=os.environ | {"XLA_FLAGS": f"--{flag}=true"},
+        )
+        assert (done.returncode == 0) == works
