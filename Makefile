@@ -1,7 +1,7 @@
 PYTHON ?= python3
 VENV := .venv
 
-.PHONY: search example test test-long bench docs lint dist clean
+.PHONY: search example test test-long bench bench-gpu docs lint dist clean
 
 search: $(VENV)/.installed
 	$(VENV)/bin/python launch.py search --mode=quick --folds=5
@@ -25,6 +25,10 @@ bench: $(VENV)/.installed-bench
 	$(VENV)/bin/python benchmarks/speed.py
 	$(VENV)/bin/python benchmarks/sampler_speed.py
 	$(VENV)/bin/python benchmarks/extract_speed.py
+
+# The same on a GPU, with tests of training there; refuses where JAX has none. Never run so far.
+bench-gpu: $(VENV)/.installed-bench $(VENV)/.installed-test
+	$(VENV)/bin/python benchmarks/gpu.py
 
 # The wheel alone, in an environment of its own, away from this folder.
 dist: $(VENV)/bin/python
