@@ -89,7 +89,7 @@ def _content(arrays: Mapping[str, np.ndarray]) -> str:
     for name in sorted(arrays):
         array = arrays[name]
         found.update(f"{name} {array.dtype.str} {array.shape}".encode())
-        found.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8))  # no copy of it
+        found.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)  # no copy of it
     return found.hexdigest()
 
 

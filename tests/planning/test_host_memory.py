@@ -40,12 +40,12 @@ def test_arrays_take_the_memory_that_is_predicted(dtype: str) -> None:
         dataset = align(pairs, store)
         data = SplitDataset(dataset=dataset, splits_FM=splits.split_pairs(dataset.table))
         trials = [Trial(experiment("a", blocks=("clip", "iqa")), 0, seed) for seed in range(2)]
-        (cohort,) = cohorts_of(trials, dataset, data.splits_FM)
-        feed = arrays.make_inputs(cohort, data, [0])
+        cohorts = cohorts_of(trials, dataset, data.splits_FM)
+        feed = arrays.make_inputs(cohorts[0], data, [0])
         _, measured = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
-    predicted = host_memory.predict(dataset, [cohort], on_cpu=True)
+    predicted = host_memory.predict(dataset, cohorts, on_cpu=True)
     assert feed.data.features_ND.dtype == dtype
     assert measured == pytest.approx(predicted.total, rel=0.1)
     assert measured < (2.2 if dtype == "float32" else 1.2) * size

@@ -28,11 +28,15 @@ def test_bfloat16_rounds_operands_and_sums_in_float32() -> None:
     rng = np.random.default_rng(0)
     x_BD = rng.standard_normal((40, 300)).astype(np.float32)
     model = Scorer((5,), "tanh", precision="bfloat16")
-    params = model.init(jax.random.key(0), x_BD)
+    params: Any = model.init(jax.random.key(0), x_BD)
     k_HD, last_1H = (np.asarray(params["params"][f"kernel_{i}"]) for i in (0, 1))
+
+    def scored(params: Any) -> Any:
+        return model.apply(params, x_BD)
+
     h_HB = np.tanh(rounded(k_HD).astype(float) @ rounded(x_BD).T)
-    np.testing.assert_allclose(model.apply(params, x_BD), (last_1H @ h_HB)[0], atol=2e-6)
-    gradient = jax.grad(lambda p: jnp.sum(model.apply(p, x_BD)))(params)["params"]["kernel_0"]
+    np.testing.assert_allclose(scored(params), (last_1H @ h_HB)[0], atol=2e-6)
+    gradient = jax.grad(lambda p: jnp.sum(scored(p)))(params)["params"]["kernel_0"]
     own_HB = last_1H.T * (1 - h_HB**2)
     expected = rounded(own_HB).astype(float) @ rounded(x_BD)
     # A sum that had been rounded to bfloat16 would be off by up to 1/256.
@@ -48,8 +52,11 @@ def test_few_inputs_and_the_last_layer_are_exact(hidden_dims: tuple[int, ...]) -
     x_BD = np.random.default_rng(0).standard_normal((20, 64)).astype(np.float32)
     params = Scorer(hidden_dims).init(jax.random.key(0), x_BD)
     params = jax.tree.map(lambda leaf: leaf + 0.1, params)
-    scores = [Scorer(hidden_dims, precision=p).apply(params, x_BD) for p in ("highest", "bfloat16")]
-    np.testing.assert_array_equal(*scores)
+    exact, rounded_B = (
+        np.asarray(Scorer(hidden_dims, precision=p).apply(params, x_BD))
+        for p in ("highest", "bfloat16")
+    )
+    np.testing.assert_array_equal(exact, rounded_B)
 
 
 def test_trainings_differ_by_rounding_and_saved_scores_are_exact(

@@ -402,7 +402,11 @@ def test_the_predicted_memory_is_near_what_the_compiler_allocates(side_by_side: 
         for num_trials in (1, 4) if changes["mlp_hidden_dims"] == (16,) else (4,):
             trials = [Trial(experiment("a", **changes), 0, s) for s in range(num_trials)]
             cohort = planner.make_cohort(
-                trials, dataset, planner.measure_folds(data), profile, changes["mlp_hidden_dims"]
+                trials,
+                dataset,
+                planner.measure_folds(data),
+                profile,
+                trials[0].experiment.mlp_hidden_dims,
             )
             static = arrays.make_program_spec(cohort)
             trial_arrays = arrays.make_trial_arrays(
