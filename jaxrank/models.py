@@ -26,7 +26,7 @@ ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
 # How a wide layer's matrix products read their operands; sums and weights are 32-bit floats always.
 PRECISIONS = ("highest", "tf32", "bfloat16")
 _EXACT = jax.lax.Precision.HIGHEST
-# TF32 on a GPU that has it, three products of bfloat16 on a TPU; a CPU knows no other than highest.
+# TF32 on a GPU that has it, three products of bfloat16 on a TPU; a CPU has no other than highest.
 _TF32 = jax.lax.Precision.HIGH
 
 # Of kernels [outputs, inputs].
