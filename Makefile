@@ -1,7 +1,7 @@
 PYTHON ?= python3
 VENV := .venv
 
-.PHONY: search example test test-long bench bench-growth docs lint dist clean
+.PHONY: search example test test-long bench bench-growth bench-gpu docs lint dist clean
 
 search: $(VENV)/.installed
 	$(VENV)/bin/python launch.py search --mode=quick --folds=5
@@ -29,6 +29,10 @@ bench: $(VENV)/.installed-bench
 # What a search costs beside its training, with 20 to 5,000 trials.
 bench-growth: $(VENV)/.installed
 	$(VENV)/bin/python benchmarks/growth.py
+
+# What bench does on a GPU, with tests of training there; refuses where JAX has none. Never run so far.
+bench-gpu: $(VENV)/.installed-bench $(VENV)/.installed-test
+	$(VENV)/bin/python benchmarks/gpu.py
 
 # The wheel alone, in an environment of its own, away from this folder.
 dist: $(VENV)/bin/python

@@ -28,6 +28,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -110,11 +111,11 @@ def epoch(folder: Path, rounds: int) -> None:
         )
 
 
-def shapes(folder: Path, rounds: int) -> None:
+def shapes(folder: Path, rounds: int, options: Sequence[str] = ()) -> None:
     print(f"\n{SIDE_BY_SIDE} trials of equal shape, seconds a trial and epoch (median of rounds)")
     work = folder / "shapes.npz"
     write_work(work, SHAPES)
-    words = ["vmap", "--fused", f"--trials={SIDE_BY_SIDE}"]
+    words = ["vmap", "--fused", f"--trials={SIDE_BY_SIDE}", *options]
     pairs = [(run_torch(words, work), child("epochs", "shapes")) for _ in range(rounds)]
     for name in SHAPES:
         theirs, ours = ([run["epochs"][name] / SIDE_BY_SIDE for run in side]
@@ -315,7 +316,8 @@ def measure_peaks() -> None:
 
     size = 2048
     square = jnp.ones((size, size))
-    result = {"flops": 2 * size**3 / best(jax.jit(jnp.matmul), square, square)}
+    product = jax.jit(lambda x, y: jnp.matmul(x, y, precision="highest"))  # as jaxrank's are
+    result = {"flops": 2 * size**3 / best(product, square, square)}
     for where, megabytes in (("cache", 4), ("memory", 512)):
         length = megabytes * 2**20 // 4
         x, y = jnp.ones(length), jnp.ones(length)
@@ -364,9 +366,17 @@ def measure_search(workdir: str, cache: str, patience: str, launched: str) -> No
     print(json.dumps({"seconds": seconds, "log": log, "compilations": len(compiled)}), flush=True)
 
 
+def tell_platform() -> None:
+    """In a process of its own, so that the parent's memory is not on the device."""
+    from jaxrank import devices
+
+    print(json.dumps({"platform": devices.platform(), "machine": machine()}))
+
+
 CHILDREN: dict[str, Any] = {
     "epochs": measure_epochs,
     "peaks": measure_peaks,
+    "platform": tell_platform,
     "start": measure_start,
     "search": measure_search,
 }

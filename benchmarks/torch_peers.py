@@ -1,4 +1,4 @@
-"""What jaxrank's speed is measured against: the same experiments in PyTorch, on a CPU.
+"""What jaxrank's speed is measured against: the same experiments in PyTorch.
 
     python benchmarks/torch_peers.py dataset work.npz --epochs=3 --warmup=1
     python benchmarks/torch_peers.py memory work.npz --epochs=3 --warmup=1
@@ -76,18 +76,24 @@ def main() -> None:
     parser.add_argument("--warmup", type=int, default=1, help="epochs before those")
     parser.add_argument("--trials", type=int, default=1, help="of each experiment, for vmap")
     parser.add_argument("--fused", action="store_true", help="AdamW(fused=True)")
+    parser.add_argument("--compile", action="store_true", help="torch.compile, for memory")
+    parser.add_argument("--device", default="cpu", help="or cuda, for memory and vmap")
     parser.add_argument("--launched", type=float, default=began, help="time.time() of the launch")
     given = parser.parse_args()
     if given.trials != 1 and given.peer != "vmap":
         parser.error("--trials is for vmap; the other peers train one at a time")
+    if given.device != "cpu" and given.peer == "dataset":
+        parser.error("--device is for memory and vmap")
+    torch.set_default_device(given.device)
     with np.load(given.work, allow_pickle=False) as file:
         arrays = dict(file)
     for experiment in json.loads(str(arrays["experiments"])):
-        experiment["fused"] = given.fused
+        experiment |= {"fused": given.fused, "compile": given.compile}
         random.seed(0)
         torch.manual_seed(0)
         times = [time.perf_counter()]
-        epoch = PEERS[given.peer](prepare(arrays, experiment["columns"]), experiment, given.trials)
+        data = Data(*(part.to(given.device) for part in prepare(arrays, experiment["columns"])))
+        epoch = PEERS[given.peer](data, experiment, given.trials)
         times.append(time.perf_counter())
         measured = []
         for _ in range(given.warmup + given.epochs):
@@ -229,6 +235,8 @@ def one_trial(data: Data, experiment: Experiment, train: Batches, validation: Ba
     """The plain loop; `train` and `validation` begin an epoch of batches."""
     model = make_model(data, experiment)
     optimizer = make_optimizer(list(model.parameters()), experiment)
+    if experiment["compile"]:
+        model.compile()
 
     def epoch() -> tuple[float, float]:
         model.train()

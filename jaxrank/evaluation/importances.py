@@ -13,6 +13,7 @@ from jaxrank.errors import UserError
 # Importances of shuffled accuracies are averaged over so many shuffles.
 _SHUFFLES = 5
 # Of more experiments PED-ANOVA takes a second each time.
+FEWEST_EXPERIMENTS = 10  # PED-ANOVA compares the best tenth with all
 MOST_EXPERIMENTS = 200
 # A range over so many times its lowest value is compared in the logarithm.
 _WIDE = 10
@@ -39,7 +40,7 @@ def importances(
         hold.
       accuracy_X: of the experiments.
     """
-    if len(accuracy_X) > MOST_EXPERIMENTS:
+    if not FEWEST_EXPERIMENTS <= len(accuracy_X) <= MOST_EXPERIMENTS:
         return None
     rng = np.random.default_rng(0)
     try:

@@ -18,7 +18,6 @@ from ml_collections import ConfigDict
 
 from jaxrank.configs import CATALOGUE_KEYS, REFERENCES, default
 from jaxrank.errors import UserError, did_you_mean
-from jaxrank.io.documents import read_json
 
 # Said of several values, such as 1e-3,3e-3.
 ONE_VALUE = (
@@ -64,6 +63,8 @@ def run_file(path: str, flag: str, function: str) -> Any:
 def _changed_default(path: str) -> ConfigDict:
     """The default config with the values of a JSON file, such as a search's best_config.json."""
     try:
+        from jaxrank.io.documents import read_json  # it loads pandas, which --help does without
+
         values = read_json(Path(path))
     except (OSError, ValueError) as error:
         raise UserError(f"--config={path}: can't be read ({error})") from None

@@ -53,7 +53,7 @@ def section(report: Report) -> Section:
     )
     only = {"experiments": {key: values}, "modes": {"quick": [key]}}
     documents.write_json(paths[1], values | only)
-    return Section(notes=[f"{experiment.name} as a configuration: --config={paths[0]}"])
+    return Section(notes=[f"{experiment.name} as a configuration, for --config: {paths[0].name}"])
 
 
 def config_values(experiment: Experiment) -> dict[str, Any]:

@@ -427,12 +427,14 @@ def searched(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def read_archive(workdir: Path) -> object:
     record = read_manifest(workdir)
     assert record is not None
-    values: dict[str, Any] = {
-        name: tuple(value) if isinstance(value, list) else value
-        for name, value in record.experiments[0].items()
+    experiments = {
+        values["name"]: Experiment(
+            **{n: tuple(v) if isinstance(v, list) else v for n, v in values.items()}
+        )
+        for values in record.experiments
     }
-    experiment = Experiment(**values)
-    trials = {1: [Trial(experiment, fold, 0) for fold in range(len(record.folds))]}
+    (first,) = [cohort for cohort in record.cohorts if cohort.number == 1]
+    trials = {1: [Trial(experiments[name], fold, seed) for name, fold, seed in first.trials]}
     found, notes = trial_archive.read_results(workdir, trials, record.data_and_splits)
     assert found or notes
     return found

@@ -62,6 +62,7 @@ def test_every_flag_reaches_the_files(
     # The folder is that of a search.
     assert {path.name for path in workdir.iterdir()} == {
         "config.json", "environment.json", "splits.csv", "trials.csv", "summary.csv",
+        "best_config.py", "best_config.json",
         "results.json", "training.log", "plan.json", "checkpoints", ".lock", "trained", "linear",
         "shuffled", "audit.json", "audit.txt", "leaderboard.txt", "leaderboard.png", "errors.csv",
         "reliability.png", "comparisons.csv", "final",

@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pytest
 
-from jaxrank.evaluation.importances import importances
+from jaxrank.evaluation.importances import MOST_EXPERIMENTS, importances
 from jaxrank.evaluation.main_effects import main_effects
 
 GRID = list(itertools.product(["0", "0.3", "0.5"], ["32", "64"], ["a", "b"]))
@@ -110,4 +110,5 @@ def test_importances_stand_beside_those_of_chance() -> None:
     assert found is not None
     for of in ("share", "by_chance"):
         assert sum(getattr(one, of) for one in found.values()) == pytest.approx(1)
-    assert importances({"rate": [0.1, 0.2]}, np.array([0.5, 0.6])) is None
+    many = {"rate": list(rng.uniform(0, 1, MOST_EXPERIMENTS + 1))}
+    assert importances(many, np.zeros(MOST_EXPERIMENTS + 1)) is None

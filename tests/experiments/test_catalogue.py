@@ -436,7 +436,7 @@ def test_a_search_from_a_table_ends_goes_on_and_grows(
     monkeypatch.setattr(train, "fit", stopping_fit)
     words = [*searching, "--num_seeds=2", "--seed=3"]
     assert main([*words, f"--experiments_csv={table}"]) == 130
-    assert fitted == [[("z", 0, 7), ("z", 0, 8)]]
+    assert len(fitted) == 1
     config = json.loads((workdir / "config.json").read_text())
     z, b, *_ = config["experiments"]
     assert (z["mlp_hidden_dims"], z["seed"], z["notes"]) == ([4], 7, "mine")
@@ -454,9 +454,9 @@ def test_a_search_from_a_table_ends_goes_on_and_grows(
     (workdir / "go_on").touch()
     resume = ["launch.py", "search", "--resume", f"--workdir={workdir}"]
     assert main(resume) == 0
-    assert [key for cohort in fitted[1:] for key in cohort] == [
+    assert sorted(key for cohort in fitted for key in cohort) == [  # each once
         ("b", 0, 3), ("b", 0, 4), ("linear", 0, 3), ("linear", 0, 4),
-        ("shuffled", 0, 3), ("shuffled", 0, 4),
+        ("shuffled", 0, 3), ("shuffled", 0, 4), ("z", 0, 7), ("z", 0, 8),
     ]  # fmt: skip
     assert of_trials(workdir) == {
         "b": [3, 4], "linear": [3, 4], "shuffled": [3, 4], "z": [7, 8]

@@ -55,7 +55,7 @@ def test_every_hyperparameter_that_is_no_label_can_be_searched() -> None:
         "schedule": "constant,cosine", "warmup_epochs": "0..3", "loss": "logistic,davidson",
         "margin": "0.5..2", "sampler": "random,balanced", "max_epochs": "10..30",
         "patience": "3,6", "seed": "0,1", "feature_noise": "0..1", "mixup": "0,0.2",
-        "label_smoothing": "0..0.2",
+        "label_smoothing": "0..0.2", "precision": "highest,bfloat16",
     }  # fmt: skip
     assert sorted(entries) == sorted(SEARCHABLE)
     assert set(HYPERPARAMETERS) - set(SEARCHABLE) == {"name", "notes", "init_from"}

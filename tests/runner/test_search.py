@@ -40,7 +40,8 @@ def test_every_file_is_there_with_its_columns(searched: Any) -> None:
     tops = {"config.json", "environment.json", "splits.csv", "trials.csv", "summary.csv",
             "results.json", "training.log", "plan.json", "checkpoints", ".lock", "audit.json",
             "audit.txt", "leaderboard.txt", "leaderboard.png", "errors.csv",
-            "reliability.png", "comparisons.csv", "final"}  # fmt: skip
+            "reliability.png", "comparisons.csv", "final", "best_config.py",
+            "best_config.json"}  # fmt: skip
     experiments = {"tiny_mlp", "clip_only", "iqa_only", "linear", "shuffled"}
     assert {path.name for path in workdir.iterdir()} == tops | experiments
     for name in tops:  # no experiment can be called so

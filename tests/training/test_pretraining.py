@@ -17,6 +17,7 @@ from jaxrank.data import splits
 from jaxrank.data.feature_store import Block
 from jaxrank.data.preferences import Preferences
 from jaxrank.errors import UserError
+from jaxrank.planning.cohort import Cohort
 from jaxrank.runner import prepare
 from jaxrank.training import state
 
@@ -35,6 +36,11 @@ def pretrained(tmp_path_factory: pytest.TempPathFactory, small_data: SmallData) 
     return workdir / "tiny_mlp" / "model"
 
 
+def cohort_of_tiny_mlp(ready: prepare.Prepared) -> Cohort:
+    (cohort,) = [c for c in ready.cohorts if c.trials[0].experiment.name == "tiny_mlp"]
+    return cohort
+
+
 def test_training_begins_as_the_model_that_is_named(
     pretrained: Path, small_data: SmallData
 ) -> None:
@@ -45,11 +51,11 @@ def test_training_begins_as_the_model_that_is_named(
         *small_data, experiments=["tiny_mlp"], overrides=still, init_from=pretrained, num_seeds=2
     )
     assert [len(cohort.trials) for cohort in ready.cohorts] == [2, 2, 2]  # the references are alone
-    fitted = train.fit(ready.cohorts[0], ready.split_data, start=ready.initial_weights)
+    fitted = train.fit(cohort_of_tiny_mlp(ready), ready.split_data, start=ready.initial_weights)
     expected = model.score(small_data[1])[ready.dataset.photos]
     np.testing.assert_allclose(fitted.scores_PN[0], expected, atol=1e-5)
     anew = prepare.prepare(*small_data, experiments=["tiny_mlp"], overrides=still)
-    fresh = train.fit(anew.cohorts[0], anew.split_data)
+    fresh = train.fit(cohort_of_tiny_mlp(anew), anew.split_data)
     assert np.abs(fresh.scores_PN[0] - expected.to_numpy()).max() > 0.1
 
 
@@ -61,7 +67,7 @@ def test_a_model_may_be_tuned_with_another_loss(pretrained: Path, small_data: Sm
         overrides=TINY["overrides"] | changes,
         init_from=pretrained,
     )
-    fitted = train.fit(ready.cohorts[0], ready.split_data, start=ready.initial_weights)
+    fitted = train.fit(cohort_of_tiny_mlp(ready), ready.split_data, start=ready.initial_weights)
     assert fitted.status_P.tolist() == [state.STOPPED]
     assert float(fitted.best_params["loss"]["log_ties"][0]) != 0
 
@@ -79,7 +85,7 @@ def test_tuning_is_compiled_once_with_a_loss_that_learns_too(
         seed=5,
     )
     before = compiled()
-    train.fit(ready.cohorts[0], ready.split_data, start=ready.initial_weights)
+    train.fit(cohort_of_tiny_mlp(ready), ready.split_data, start=ready.initial_weights)
     assert compiled() <= before + 1
 
 

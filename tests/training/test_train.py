@@ -383,6 +383,7 @@ def test_the_predicted_memory_is_near_what_the_compiler_allocates(side_by_side: 
     simulated = synthetic.simulate()
     dataset = align(simulated.pairs, simulated.features)
     parts = splits.split_pairs(dataset.table)
+    data = SplitDataset(dataset=dataset, splits_FM=parts)
     profile = dataclasses.replace(NEVER_PAYS, side_by_side=side_by_side)
     feed = arrays.make_inputs(
         planner.make_cohorts(
@@ -400,8 +401,8 @@ def test_the_predicted_memory_is_near_what_the_compiler_allocates(side_by_side: 
     ):
         for num_trials in (1, 4) if changes["mlp_hidden_dims"] == (16,) else (4,):
             trials = [Trial(experiment("a", **changes), 0, s) for s in range(num_trials)]
-            (cohort,) = planner.make_cohorts(
-                trials, SplitDataset(dataset=dataset, splits_FM=parts), 2**40, profile
+            cohort = planner.make_cohort(
+                trials, dataset, planner.measure_folds(data), profile, changes["mlp_hidden_dims"]
             )
             static = arrays.make_program_spec(cohort)
             trial_arrays = arrays.make_trial_arrays(

@@ -1,0 +1,83 @@
+"""jaxrank on a GPU beside PyTorch and the GPU's limits: `make bench-gpu`.
+
+Refuses in one line where JAX has no GPU. Nothing else should use it meanwhile. Parts, in order:
+
+  tests           of training, on the GPU, at `highest`
+  epoch, shapes   of benchmarks/speed.py, with PyTorch's tensors on the GPU (loop, torch.compile,
+                  torch.func)
+  search          the full catalogue x 5 folds x 20 seeds x 30 epochs, at each precision
+  profile         the rates of this GPU, as `jaxrank profile` writes them
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import speed
+
+from jaxrank.models import PRECISIONS
+
+SEEDS, FOLDS, EPOCHS = 20, 5, 30
+ON_GPU = {
+    "b  PyTorch, tensors on the GPU": ["torch", "memory", "--device=cuda"],
+    "b' the same, fused AdamW": ["torch", "memory", "--device=cuda", "--fused"],
+    'b" the same, torch.compile': ["torch", "memory", "--device=cuda", "--fused", "--compile"],
+    "e  jaxrank": ["jaxrank", "together"],
+}
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=3)
+    given = parser.parse_args()
+    found = speed.child("platform")["platform"]
+    if found != "gpu":
+        print(f"make bench-gpu: JAX has no GPU here, only {found}; see docs/precision.md",
+              file=sys.stderr)  # fmt: skip
+        return 2
+    print(speed.child("platform")["machine"])
+    tests = Path(__file__).parents[1] / "tests" / "training"
+    subprocess.run([sys.executable, "-m", "pytest", "-q", "-n0", str(tests)], check=False)
+    speed.PEERS = ON_GPU
+    with tempfile.TemporaryDirectory() as folder:
+        speed.epoch(Path(folder), given.rounds)
+        speed.shapes(Path(folder), given.rounds, ["--device=cuda"])
+        searches(Path(folder))
+        profile(Path(folder) / "profile.json")
+    return 0
+
+
+def searches(folder: Path) -> None:
+    print(f"\n'search --mode=full --folds={FOLDS} --num_seeds={SEEDS}' of {EPOCHS} epochs")
+    for precision in PRECISIONS:
+        for cache in ("empty", "full"):
+            seconds = one_search(folder / f"{precision}_{cache}", folder / "cache", precision)
+            print(f"  {precision:9} cache {cache:5} {seconds:7.1f} s")
+
+
+def one_search(workdir: Path, cache: Path, precision: str) -> float:
+    begun = time.perf_counter()
+    options = [f"--folds={FOLDS}", f"--num_seeds={SEEDS}", f"--workdir={workdir}", "--quiet"]
+    config = {"max_epochs": EPOCHS, "patience": EPOCHS, "precision": precision}
+    options += [f"--config.{key}={value}" for key, value in config.items()]
+    run_jaxrank(["search", "--mode=full", *options], XDG_CACHE_HOME=str(cache))
+    return time.perf_counter() - begun
+
+
+def profile(path: Path) -> None:
+    run_jaxrank(["profile", f"--device_profile={path}", "--quiet"])
+    print("\n'profile':", json.dumps(json.loads(path.read_text(encoding="utf-8"))))
+
+
+def run_jaxrank(words: list[str], **environment: str) -> None:
+    command = [sys.executable, "-m", "jaxrank", *words]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, env=os.environ | environment)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
