@@ -104,6 +104,7 @@ class Prepared(NamedTuple):
       profile: that it was made with.
       ceiling_scores_N: for simulated data, the best possible score of each photo.
       start: the model that the experiments, but for the references, begin from.
+      device: that the plan is for.
       launch: the options as plan.json has them: with them, `prepare` gives the same again.
     """
 
@@ -116,6 +117,7 @@ class Prepared(NamedTuple):
     profile: costs.DeviceProfile
     ceiling_scores_N: np.ndarray | None
     start: Model | None
+    device: devices.DeviceSpec
     launch: dict[str, Any]
 
     @property
@@ -135,15 +137,21 @@ class Prepared(NamedTuple):
 
 @with_options
 def prepare(
-    pairs: PairsInput = None, features: FeaturesInput = None, **options: Unpack[SearchKeywords]
+    pairs: PairsInput = None,
+    features: FeaturesInput = None,
+    *,
+    device: devices.DeviceSpec | None = None,
+    **options: Unpack[SearchKeywords],
 ) -> Prepared:
     """Reads and checks everything that a search needs, and plans it; writes nothing.
 
     Args:
       pairs, features: see `runner.search.search`.
+      device: that trains; by default those of this process.
       **options: see `SearchOptions`.
     """
     require_usable_jax()
+    device = devices.spec() if device is None else device
     chosen = make_options(options)
     _check_numbers(chosen)
     _check_words(chosen)
@@ -170,8 +178,10 @@ def prepare(
     trained = [e for e in resolved if e.name not in skipped]
     trials = _make_trials(trained, trained_folds, chosen)
     given = chosen.device_profile
-    profile = costs.built_in_profile() if given is None else costs.DeviceProfile(**given)
-    limit = devices.memory_limit(chosen.memory_fraction)
+    profile = (
+        costs.built_in_profile(device.platform) if given is None else costs.DeviceProfile(**given)
+    )
+    limit = device.memory_limit(chosen.memory_fraction)
     cohorts = planner.make_cohorts(trials, data, limit, profile)
     best = inputs.best_score
     return Prepared(
@@ -184,6 +194,7 @@ def prepare(
         profile=profile,
         ceiling_scores_N=None if best is None else best[dataset.photos].to_numpy(),
         start=start,
+        device=device,
         launch=_launch(pairs, features, inputs, chosen, config, names, profile),
     )
 
@@ -369,7 +380,7 @@ def describe(prepared: Prepared) -> list[str]:
         f"{prepared.launch['split_seed']}; 'all' blocks means " + ", ".join(facts.blocks),
         *filter(None, [splits.CAVEATS[prepared.launch["split"]]]),
         *(f"skipped {name}: {reason}" for name, reason in prepared.skipped.items()),
-        f"{trials} trials in {len(prepared.cohorts)} cohorts on {devices.kind()}, "
+        f"{trials} trials in {len(prepared.cohorts)} cohorts on {prepared.device.kind}, "
         f"{os.cpu_count()} cores; {size:,.0f} MiB of features",
     ]
 

@@ -5,7 +5,7 @@ import os
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from jaxrank.devices import memory_limit
+from jaxrank.devices import DeviceSpec
 from jaxrank.errors import UserError
 from jaxrank.evaluation.trial_results import TrialResult
 from jaxrank.io import atomic
@@ -130,7 +130,12 @@ def refuse_occupied(folder: Path) -> None:
 
 
 def plan_search(
-    folder: Path, given: dict[str, Any], *, extend: bool = False, retry_failed: bool = False
+    folder: Path,
+    given: dict[str, Any],
+    *,
+    extend: bool = False,
+    retry_failed: bool = False,
+    device: DeviceSpec | None = None,
 ) -> Workspace:
     """Plans a new search, or what is left of the one in the folder; writes nothing.
 
@@ -138,14 +143,15 @@ def plan_search(
       folder: from `find_workdir`.
       given: options of `prepare`, its inputs included.
       extend, retry_failed: see `search`.
+      device: see `prepare`.
     """
     record = read_manifest(folder)
     if record is None:
         if extend or retry_failed:
             raise UserError(f"--workdir={folder}: there is no search to resume")
-        prepared = prepare(**given)
+        prepared = prepare(**given, device=device)
         return Workspace(new_manifest(prepared), prepared, {}, [], [])
-    prepared = prepare(**resumed_options(record, given, extend=extend))
+    prepared = prepare(**resumed_options(record, given, extend=extend), device=device)
     check_same(folder, record, prepared, extend=extend)
     trials = {trial.key: trial for trial in prepared.trials}
     planned = {c.number: [trials[key] for key in c.trials] for c in record.cohorts}
@@ -166,7 +172,7 @@ def plan_search(
     if more or ready.waiting:
         check_machine(folder, record, prepared)
     if more:
-        limit = memory_limit(prepared.launch["memory_fraction"])
+        limit = prepared.device.memory_limit(prepared.launch["memory_fraction"])
         cohorts = planner.make_cohorts(more, prepared.split_data, limit, prepared.profile)
         record = extended_manifest(record, prepared, cohorts)
     written = {key: prepared.launch[key] for key in _WRITTEN}
