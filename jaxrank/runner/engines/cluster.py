@@ -62,8 +62,6 @@ def _start(address: str | None, num_workers: int | None) -> bool:
         # Has a Ray that starts here listen on the loopback interface only, also on Linux, in spite
         # of its name; Ray reads it when it is imported.
         os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
-    # A minute is not enough on a machine that is very busy.
-    os.environ.setdefault("RAY_raylet_start_wait_time_s", "300")
     logging.getLogger("ray").setLevel(logging.ERROR)
     try:
         import ray
