@@ -13,7 +13,7 @@ from jaxrank.errors import UserError
 # Importances of shuffled accuracies are averaged over so many shuffles.
 _SHUFFLES = 5
 # Of more experiments PED-ANOVA takes a second each time.
-FEWEST_EXPERIMENTS = 10  # PED-ANOVA compares the best tenth with all
+FEWEST_EXPERIMENTS = 4  # of fewer nothing can be said
 MOST_EXPERIMENTS = 200
 # A range over so many times its lowest value is compared in the logarithm.
 _WIDE = 10

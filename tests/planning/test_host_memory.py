@@ -39,7 +39,10 @@ def test_arrays_take_the_memory_that_is_predicted(dtype: str) -> None:
     try:
         dataset = align(pairs, store)
         data = SplitDataset(dataset=dataset, splits_FM=splits.split_pairs(dataset.table))
-        trials = [Trial(experiment("a", blocks=("clip", "iqa")), 0, seed) for seed in range(2)]
+        trials = [
+            Trial(experiment("a", blocks=("clip", "iqa"), max_epochs=1), 0, seed)
+            for seed in range(2)
+        ]
         cohorts = cohorts_of(trials, dataset, data.splits_FM)
         feed = arrays.make_inputs(cohorts[0], data, [0])
         _, measured = tracemalloc.get_traced_memory()

@@ -262,7 +262,6 @@ def test_one_huge_series_in_one_fold_asks_for_skipped_steps(parts: np.ndarray) -
 
 
 def test_photos_with_equal_features_tie(dataset: Dataset, parts: np.ndarray) -> None:
-    same = dataset._replace(features_ND=np.tile(dataset.features_ND[:1], (3000, 1)))
     trial = Trial(experiment("a", mlp_hidden_dims=(256,), max_epochs=1), 0, 0)
     (cohort,) = planner.make_cohorts([trial], SplitDataset(dataset=dataset, splits_FM=parts), 2**30)
     trial_arrays = arrays.make_trial_arrays(
@@ -272,7 +271,11 @@ def test_photos_with_equal_features_tie(dataset: Dataset, parts: np.ndarray) -> 
     )
     static = arrays.make_program_spec(cohort)
     state = train.init_cohort(static, trial_arrays)
-    data = feed_of(cohort, same, parts).data
+    data = feed_of(cohort, dataset, parts).data
+    data = data._replace(
+        features_ND=np.tile(data.features_ND[:1], (3000, 1)),
+        normal_scores=np.tile(data.normal_scores[:1], (3000, 1)),
+    )
     scores = np.asarray(train.cohort_scores(static, data, trial_arrays, state.params))
     assert scores.shape == (1, 3000)
     assert len(np.unique(scores)) == 1
