@@ -273,8 +273,8 @@ def test_photos_with_equal_features_tie(dataset: Dataset, parts: np.ndarray) -> 
     state = train.init_cohort(static, trial_arrays)
     data = feed_of(cohort, dataset, parts).data
     data = data._replace(
-        features_ND=np.tile(data.features_ND[:1], (3000, 1)),
-        normal_scores=np.tile(data.normal_scores[:1], (3000, 1)),
+        features_ND=jnp.tile(data.features_ND[:1], (3000, 1)),
+        normal_scores=jnp.tile(data.normal_scores[:1], (3000, 1)),
     )
     scores = np.asarray(train.cohort_scores(static, data, trial_arrays, state.params))
     assert scores.shape == (1, 3000)
