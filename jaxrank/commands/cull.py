@@ -116,7 +116,7 @@ def run(values: flags.FlagValues, config: None) -> int:
             weights={name: str(values[name].value) for name in _weights() if values[name].present},
             num_workers=values.workers,
             console=log_console(values),
-            on_groups=lambda groups: announce(console, "\n".join(_about_groups(groups))),
+            on_groups=lambda groups: announce(console, *_about_groups(groups)),
         )
     except KeyboardInterrupt:
         warn("jaxrank: stopped; the same command resumes from here")

@@ -52,12 +52,12 @@ def warn(line: str) -> None:
         silence(sys.stderr)
 
 
-def announce(console: "Console", line: str) -> None:
-    """Prints a line before there are results, which are not lost because it can't be printed."""
+def announce(console: "Console", *lines: str) -> None:
+    """Prints lines before there are results, which are not lost because these can't be printed."""
     from jaxrank.reporting.fitted_table import show_lines
 
     with suppress(OSError):
-        show_lines(console, line)
+        show_lines(console, *lines)
 
 
 def give_up_unwritten_text() -> None:

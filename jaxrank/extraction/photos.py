@@ -14,6 +14,8 @@ from jaxrank.io import tables
 
 # No photo's file is larger; it is read into memory as a whole.
 _MOST_BYTES = 2 * 10**9
+# Of files beside photos that describe them.
+_SIDECAR = ".xmp"
 
 
 class Photo(NamedTuple):
@@ -124,7 +126,7 @@ def list_folder(folder: Path | str) -> Listing:
         name = path.relative_to(folder).as_posix()
         if path.suffix.lower() in SUFFIXES:
             photos.append(Photo(name, path))
-        else:
+        elif path.suffix.lower() != _SIDECAR:
             others.append(name)
     if not photos:
         raise UserError(
@@ -134,7 +136,7 @@ def list_folder(folder: Path | str) -> Listing:
     notes = []
     if others:
         notes.append(
-            f"{len(others):,} files are no photos by their names, such as '{shown(others[0])}'"
+            f"files of other kinds, left out: {len(others):,}, such as '{shown(others[0])}'"
         )
     return Listing(folder, sorted(photos), notes)
 

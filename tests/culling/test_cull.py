@@ -149,15 +149,19 @@ def test_the_groups_that_were_found_can_be_corrected(folder: Path, tmp_path: Pat
 
 
 def test_the_command_writes_table_sheet_and_sidecars_once(
-    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    folder: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setenv("COLUMNS", "200")  # lines are wrapped, and never joined
     (folder / "b0_1.dng").write_bytes(b"raw")  # the same photo
     sidecars.write_marks(folder / "b1_1.xmp", rating=2)  # the person's own
     sidecars.write_marks(folder / "b3_0.xmp", rating=1)
     words = ["launch.py", "cull", str(folder), f"--workdir={tmp_path / 'w'}", "--write=xmp"]
     assert cli.main(words) == 0
     out = capsys.readouterr().out
-    assert "13 photos: 4 bursts, 1 photo alone" in out
+    assert "13 photos: 4 bursts, 1 photo alone" in out.splitlines()
     assert "4 of 4 bursts have a pick" in out
     assert "2 photos of bursts decided by a person's stars or flags, which stay" in out
     rows = rows_of(tmp_path / "w" / "cull.csv")

@@ -48,6 +48,7 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 def test_a_folder_becomes_a_store(tmp_path: Path) -> None:
     photos = fill(tmp_path / "photos" / "day", 5)
     (photos / "notes.txt").write_text("no photo")
+    (photos / "000.xmp").write_text("describes 000.jpg")
     (photos / ".hidden.jpg").write_bytes(jpeg())
     found = extract(list_folder(tmp_path / "photos"), tmp_path / "store", SMALL)
     store = feature_store.open_feature_store(tmp_path / "store")
@@ -57,7 +58,7 @@ def test_a_folder_becomes_a_store(tmp_path: Path) -> None:
     assert store["cnn"].values.shape[0] == 5
     assert store["cnn"].caveat == "random weights"
     assert found.made == {"cnn": 5, "iqa": 5}
-    assert found.notes == ["1 files are no photos by their names, such as 'day/notes.txt'"]
+    assert found.notes == ["files of other kinds, left out: 1, such as 'day/notes.txt'"]
     assert not (tmp_path / "store" / ".partial").exists()
     assert len({row.tobytes() for row in store["cnn"].values}) == 5
 
