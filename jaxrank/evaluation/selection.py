@@ -21,7 +21,7 @@ class Chosen(NamedTuple):
 
     Attributes:
       entry: which.
-      num_candidates: how many it was selected from.
+      candidates: the entries it was selected from; of equal ones the first is.
       out_of_fold: selected by the test pairs of all folds; else by the validation pairs.
       raw: its accuracy on the test pairs, too high where the selection saw the same series.
       accuracy: what remains of that on series that the selection has not seen, never above `raw`;
@@ -29,10 +29,14 @@ class Chosen(NamedTuple):
     """
 
     entry: int
-    num_candidates: int
+    candidates: tuple[int, ...]
     out_of_fold: bool
     raw: float
     accuracy: float
+
+    @property
+    def num_candidates(self) -> int:
+        return len(self.candidates)
 
 
 def chosen_score(
@@ -81,11 +85,28 @@ def chosen_score(
         )
     return Chosen(
         int(candidates[best]),
-        len(candidates),
+        tuple(map(int, candidates)),
         out_of_fold,
         raw,
         float(np.minimum(raw, corrected)),
     )
+
+
+def chosen_without(
+    left_out_FS: np.ndarray, selecting: Pooled, chosen: Chosen
+) -> tuple[np.ndarray, np.ndarray]:
+    """What is selected where some series are left out: for each row, one of the candidates, and the
+    accuracies of all entries there, [F] and [F, X].
+
+    Args:
+      left_out_FS: bool.
+      selecting: hits of the pairs that select.
+      chosen: what all series select.
+    """
+    accuracy_FX = selecting.accuracy_where()((~left_out_FS).astype(np.float64))
+    order = np.array(chosen.candidates)
+    best_F = np.argmax(np.nan_to_num(accuracy_FX[:, order], nan=-1.0), axis=1)
+    return order[best_F], accuracy_FX
 
 
 def _bootstrap_bias_corrected(
