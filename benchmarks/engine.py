@@ -1,15 +1,27 @@
-"""A search on one device and on several, in turns, on the embedded (simulated) data.
+"""The full catalogue in five folds, on one device and on several, beside PyTorch.
 
-    python benchmarks/engine.py --workers=1,2 --epochs=3 --rounds=3
+    python benchmarks/engine.py --before=CHECKOUT            # 40 minutes on two cores
+    python benchmarks/engine.py --workers=1,2,4,8 --no_torch
 
-Every search runs in a process of its own. Each number of workers has its own cache of compiled
-programs, so the first round compiles and the others do not. `training` is from the first line of
-the log that names the workers to the end of the last cohort. The tables must be the same.
+Data are the embedded (simulated) ones. Printed are the seconds of an epoch of the whole catalogue
+in one fold:
+
+  jaxrank  a `search`, from the start of its first cohort to the end of its last one, divided by
+           folds and epochs: loading of compiled programs, evaluation and writing are in it.
+  PyTorch  the peers of torch_peers.py on the pairs of one fold; epochs alone, without the first one
+           and without setup, evaluation and files. Of two processes with one thread each does the
+           whole catalogue, and the time is half of their mean.
+
+Everything runs in a process of its own, and in turns. Each jaxrank has its own cache of compiled
+programs; what it compiles in a round before the first is not counted. All numbers of workers must
+give the same tables.
 """
 
 import argparse
 import datetime
+import json
 import os
+import re
 import statistics
 import subprocess
 import sys
@@ -19,12 +31,23 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pandas as pd
+import speed
 
 ROOT = Path(__file__).parents[1]
+FOLDS = 5
+TORCH_EPOCHS = 2
+TORCH = {
+    "DataLoader": ["dataset"],
+    "DataLoader, fused AdamW": ["dataset", "--fused"],
+    "tensors": ["memory"],
+    "tensors, fused AdamW": ["memory", "--fused"],
+    "tensors, fused, torch.compile": ["memory", "--fused", "--compile"],
+}
+COHORT_LINE = re.compile(r"^(.{23}) .* ([\d.]+) s \(predicted ")
 
 
 class Run(NamedTuple):
-    """Seconds of a search."""
+    """Seconds of a search: all of it, its training, all cores together."""
 
     whole: float
     training: float
@@ -34,54 +57,98 @@ class Run(NamedTuple):
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--workers", default="1,2", help="numbers of workers, comma separated")
-    parser.add_argument("--epochs", type=int, default=3)
-    parser.add_argument("--folds", type=int, default=5)
+    parser.add_argument("--epochs", type=int, default=6)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--experiments", help="names, comma separated (default: the catalogue)")
-    options = parser.parse_args()
-    which = f"--experiments={options.experiments}" if options.experiments else "--mode=full"
-    words = [which, f"--folds={options.folds}", f"--config.max_epochs={options.epochs}",
-             f"--config.patience={options.epochs}", "--audit=off", "--final=sharpness"]  # fmt: skip
-    runs: dict[int, list[Run]] = {int(number): [] for number in options.workers.split(",")}
+    parser.add_argument("--before", type=Path, help="checkout of an earlier version of jaxrank")
+    parser.add_argument("--no_torch", action="store_true")
+    given = parser.parse_args()
+    print(speed.child("platform")["machine"], flush=True)
+    searches = {
+        f"jaxrank, {number} workers": (ROOT, [f"--workers={number}", "--final=sharpness"])
+        for number in given.workers.split(",")
+    }
+    if given.before:
+        searches["jaxrank before"] = (given.before.resolve(), [])
+    seconds: dict[str, list[float]] = {}
     tables: list[pd.DataFrame] = []
     with tempfile.TemporaryDirectory() as folder:
-        for place in range(options.rounds):
-            for number, mine in runs.items():
-                workdir = Path(folder) / f"{number}-{place}"
-                mine.append(search(number, words, workdir, Path(folder) / f"cache-{number}"))
-                tables.append(pd.read_csv(workdir / "trials.csv").drop(columns="duration_seconds"))
-                print(f"round {place}, {number} workers: {mine[-1]}", flush=True)
-                pd.testing.assert_frame_equal(tables[0], tables[-1], check_exact=True)
-    first = next(iter(runs.values()))
-    for number, mine in runs.items():
-        warm = mine[1:] or mine
-        ratios = [one.training / other.training for one, other in zip(first, mine, strict=True)]
-        print(
-            f"{number} workers: compiling {mine[0].training:.1f} s of training; compiled "
-            f"{statistics.median(run.training for run in warm):.1f} s of training, "
-            f"{statistics.median(run.whole for run in warm):.1f} s in all, "
-            f"{statistics.median(run.cpu for run in warm):.1f} CPU seconds; first / this "
-            + ", ".join(f"{ratio:.2f}" for ratio in ratios)
-        )
+        for place in range(given.rounds + 1):
+            for name, (checkout, words) in searches.items():
+                workdir = Path(folder, f"{name} {place}")
+                run = search(checkout, words, given.epochs, workdir, Path(folder, name))
+                print(f"round {place}, {name}: {run}", flush=True)
+                if place:
+                    seconds.setdefault(name, []).append(run.training / FOLDS / given.epochs)
+                if checkout == ROOT:
+                    table = pd.read_csv(workdir / "trials.csv").drop(columns="duration_seconds")
+                    tables.append(table)
+                    pd.testing.assert_frame_equal(tables[0], table, check_exact=True)
+            if place and not given.no_torch:
+                for name, took in torch_round(Path(folder)).items():
+                    seconds.setdefault(name, []).append(took)
+    report(seconds)
 
 
-def search(workers: int, words: list[str], workdir: Path, cache: Path) -> Run:
-    command = [sys.executable, str(ROOT / "launch.py"), "search", "--quiet", *words]
+def search(checkout: Path, words: list[str], epochs: int, workdir: Path, cache: Path) -> Run:
+    length = [f"--config.max_epochs={epochs}", f"--config.patience={epochs}"]
+    launch = [sys.executable, str(checkout / "launch.py"), "search", "--quiet"]
+    what = ["--mode=full", f"--folds={FOLDS}", "--audit=off", f"--workdir={workdir}"]
+    command = [*launch, *what, *length, *words]
     environment = os.environ | {"XDG_CACHE_HOME": str(cache)}
     before, begun = os.times(), time.perf_counter()
-    subprocess.run(
-        [*command, f"--workers={workers}", f"--workdir={workdir}"], env=environment, check=True
-    )
+    subprocess.run(command, env=environment, check=True, cwd=checkout)
     whole, after = time.perf_counter() - begun, os.times()
-    log = (workdir / "training.log").read_text().splitlines()
-    (start,) = (when(line) for line in log if line.endswith((" worker", " workers")))
-    end = max(when(line) for line in log if " s (predicted " in line)
-    cpu = after.children_user - before.children_user
-    return Run(whole, (end - start).total_seconds(), cpu)
+    starts, ends = [], []
+    for line in (workdir / "training.log").read_text().splitlines():
+        if found := COHORT_LINE.match(line):
+            end = datetime.datetime.strptime(found[1], "%Y-%m-%d %H:%M:%S,%f").timestamp()
+            starts.append(end - float(found[2]))
+            ends.append(end)
+    return Run(whole, max(ends) - min(starts), after.children_user - before.children_user)
 
 
-def when(line: str) -> datetime.datetime:
-    return datetime.datetime.strptime(line[:23], "%Y-%m-%d %H:%M:%S,%f")
+def torch_round(folder: Path) -> dict[str, float]:
+    """Every peer once, as one process and as two."""
+    work, seconds = folder / "work.npz", {}
+    if not work.exists():
+        speed.write_work(work, folds=FOLDS)
+    for name, words in TORCH.items():
+        for processes in (1, 2):
+            label = f"PyTorch, {name}, {processes} x {2 // processes} threads"
+            seconds[label] = torch_epoch(words, work, processes)
+            print(f"{label}: {seconds[label]:.2f} s", flush=True)
+    return seconds
+
+
+def torch_epoch(words: list[str], work: Path, processes: int) -> float:
+    script = str(Path(__file__).with_name("torch_peers.py"))
+    command = [sys.executable, script, words[0], str(work), *words[1:], f"--epochs={TORCH_EPOCHS}"]
+    environment = os.environ | {"OMP_NUM_THREADS": str(2 // processes)}
+    running = [
+        subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
+        for _ in range(processes)
+    ]
+    epochs = []
+    for process in running:
+        out, _ = process.communicate()
+        if process.returncode:
+            raise SystemExit(f"{command} failed")
+        lines = [json.loads(line) for line in out.splitlines() if line.startswith("{")]
+        epochs.append(sum(statistics.median(e["epoch_seconds"]) for e in lines[:-1]))
+    return statistics.mean(epochs) / processes
+
+
+def report(seconds: dict[str, list[float]]) -> None:
+    ours = list(seconds.values())[sum(name.endswith("workers") for name in seconds) - 1]
+    print(
+        "\n| an epoch of the catalogue | seconds, median | times the last jaxrank |\n|---|---|---|"
+    )
+    for name, mine in seconds.items():
+        ratios = [value / our for value, our in zip(mine, ours, strict=True)]
+        print(
+            f"| {name} | {statistics.median(mine):.2f} | {statistics.median(ratios):.2f} "
+            f"({min(ratios):.2f} to {max(ratios):.2f}) |"
+        )
 
 
 if __name__ == "__main__":

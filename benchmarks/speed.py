@@ -208,11 +208,15 @@ def catalogue(dataset: Any, names: tuple[str, ...] = ()) -> list[Any]:
     ]
 
 
-def write_work(path: Path, names: tuple[str, ...] = ()) -> None:
-    """What torch_peers.py reads."""
+def write_work(path: Path, names: tuple[str, ...] = (), folds: int = 0) -> None:
+    """What torch_peers.py reads; of several folds the first one."""
     import numpy as np
 
+    from jaxrank.data import splits
+
     dataset, parts = the_data()
+    if folds:
+        parts = splits.split_pairs(dataset.table, folds=folds)
     same = ("name", "dropout", "batch_size", "learning_rate", "weight_decay", "margin")
     experiments = [
         {key: getattr(e, key) for key in same}

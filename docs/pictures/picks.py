@@ -73,7 +73,7 @@ def what_was_done(pairs: pd.DataFrame) -> dict[str, str]:
 
 
 def draw_leaderboard(axis: Any, summary: pd.DataFrame) -> None:
-    rows = summary.set_index("experiment_name").loc[list(ENTRIES)].sort_values("val_accuracy")
+    rows = summary.set_index("experiment_name").loc[list(ENTRIES)].sort_values("test_accuracy")
     for place, (name, row) in enumerate(rows.iterrows()):
         accuracy, low, high = 100 * row[["test_accuracy", "test_ci_low", "test_ci_high"]]
         color = GREEN if name == "tiny_mlp" else "#4a5a70"

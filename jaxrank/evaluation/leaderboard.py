@@ -48,6 +48,7 @@ class Ranking:
       is_candidate_X: see `Hits`.
       yardstick: the entry of the strongest baseline; chance where that is below one half.
       yardstick_label: what it is called in sentences.
+      strongest: the strongest baseline of each trained fold, chosen without its test pairs.
       chosen: the selected experiment.
       selecting: hits of the pairs that it was selected by; see `selection.chosen_score`.
     """
@@ -59,6 +60,7 @@ class Ranking:
     is_candidate_X: np.ndarray
     yardstick: int
     yardstick_label: str
+    strongest: tuple[str, ...]
     chosen: selection.Chosen | None
     selecting: hits.Pooled
 
@@ -115,6 +117,7 @@ def rank(
         is_candidate_X=test.is_candidate_X,
         yardstick=reference,
         yardstick_label=label,
+        strongest=strongest.names,
         chosen=selection.chosen_score(validation, test, sizes_X),
         selecting=hits.pooled(test if len(test.weight_FS) > 1 else validation),
     )

@@ -40,23 +40,22 @@ def selected_entry(ranking: Ranking, wanted: str) -> str | None:
         return None
     # By the pairs that selected the experiment: of one split test pairs only measure.
     mean_X = ranking.by_test.mean if chosen.out_of_fold else ranking.entries.validation.mean
-    return ranking.names[_at_least_as_good(ranking, chosen.entry, mean_X)]
+    return _or_baseline(ranking, chosen.entry, ranking.yardstick_label, mean_X)
 
 
-def _at_least_as_good(ranking: Ranking, entry: int, accuracy_X: np.ndarray) -> int:
-    """An experiment, or the strongest baseline where that is at least as good."""
-    label = ranking.yardstick_label
-    saved = label not in (baselines.CHANCE, baselines.MIXED) and label in ranking.names
-    better = saved and accuracy_X[ranking.yardstick] >= accuracy_X[entry]
-    return ranking.yardstick if better else entry
+def _or_baseline(ranking: Ranking, entry: int, baseline: str, accuracy_X: np.ndarray) -> str:
+    """The name of an experiment, or of the strongest baseline where that is at least as good."""
+    saved = baseline not in (baselines.CHANCE, baselines.MIXED) and baseline in ranking.names
+    better = saved and accuracy_X[ranking.names.index(baseline)] >= accuracy_X[entry]
+    return baseline if better else ranking.names[entry]
 
 
-def _selected_without_fold(ranking: Ranking, prepared: Prepared) -> list[str]:
-    """The entry that `selected_entry` would select in a search that has not seen the test series of
-    a fold, for each trained fold.
+def selected_without_fold(ranking: Ranking, prepared: Prepared) -> list[str]:
+    """What `selected_entry` would select in a search that has not seen the test series of a fold,
+    for each trained fold.
 
-    The calibration rests on these: the scores of what was selected by the same pairs, among several
-    and with few series, are too good there. With 17 series its slopes were 1.4 times too high.
+    The calibration rests on these: on the pairs that selected it, the best of several entries is
+    too good, and so sure of itself that with 17 series its slope was 1.4 times too high.
     """
     data = prepared.split_data
     left_out_FS = np.zeros((len(prepared.trained_folds), len(data.dataset.series_ids)), bool)
@@ -65,8 +64,10 @@ def _selected_without_fold(ranking: Ranking, prepared: Prepared) -> list[str]:
     assert ranking.chosen is not None
     chosen_F, accuracy_FX = selection.chosen_without(left_out_FS, ranking.selecting, ranking.chosen)
     return [
-        ranking.names[_at_least_as_good(ranking, int(entry), accuracy_X)]
-        for entry, accuracy_X in zip(chosen_F, accuracy_FX, strict=True)
+        _or_baseline(ranking, int(entry), baseline, accuracy_X)
+        for entry, baseline, accuracy_X in zip(
+            chosen_F, ranking.strongest, accuracy_FX, strict=True
+        )
     ]
 
 
@@ -112,7 +113,7 @@ def write_final(
         trained = fit_baseline(name, prepared)
     names = [name] * len(prepared.trained_folds)
     if not prepared.launch["final"] and len(names) > 1:
-        names = _selected_without_fold(ranking, prepared)
+        names = selected_without_fold(ranking, prepared)
     parts, source = _held_out(names, results, fitted_baselines, trained, prepared, evaluator)
     calibrated = calibration.calibrate(parts, evaluator, source)
     card = final_card(trained, calibrated, folder, prepared, mine, ranking, ceiling)

@@ -2,6 +2,7 @@
 
 import dataclasses
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,8 @@ from jaxrank.data.feature_store import Block
 from jaxrank.data.preferences import Preferences
 from jaxrank.errors import UserError
 from jaxrank.evaluation import ensembles
+from jaxrank.evaluation.hits import Pooled
+from jaxrank.evaluation.selection import Chosen
 from jaxrank.inference.saved_model import Model
 from jaxrank.runner import final_model, final_training
 from jaxrank.runner.search import SearchResult
@@ -215,11 +218,6 @@ def test_wishes_that_nothing_can_fulfil_are_refused_at_once(
 
 def test_the_strongest_baseline_is_final_where_it_is_as_good(workdir: Path) -> None:
     @dataclasses.dataclass
-    class Chosen:
-        entry: int
-        out_of_fold: bool
-
-    @dataclasses.dataclass
     class Table:
         mean: np.ndarray
 
@@ -233,8 +231,6 @@ def test_the_strongest_baseline_is_final_where_it_is_as_good(workdir: Path) -> N
         names: tuple[str, ...]
         by_test: Table
         chosen: Chosen | None
-        chosen_name: str | None
-        yardstick: int
         yardstick_label: str
 
     def selected(
@@ -242,9 +238,9 @@ def test_the_strongest_baseline_is_final_where_it_is_as_good(workdir: Path) -> N
     ) -> str | None:
         table, other = Table(np.array([mlp, ridge])), Table(np.array([0.0, 0.0]))
         by = (other, table) if one_split else (table, other)
-        chosen = Chosen(0, not one_split)
+        chosen = Chosen(0, (0,), not one_split, mlp, mlp)
         entries = Entries(by[1])
-        ranked: Any = Ranked(entries, ("mlp", label), by[0], chosen, "mlp", 1, label)
+        ranked: Any = Ranked(entries, ("mlp", label), by[0], chosen, label)
         return final_model.selected_entry(ranked, wanted)
 
     assert selected(0.61, 0.60) == "mlp"
@@ -254,3 +250,25 @@ def test_the_strongest_baseline_is_final_where_it_is_as_good(workdir: Path) -> N
     # The test pairs of one split only measure.
     assert selected(0.61, 0.60, one_split=True) == "mlp"
     assert selected(0.60, 0.60, one_split=True) == "ridge"
+
+
+def test_without_a_fold_what_it_alone_speaks_for_is_not_selected() -> None:
+    """Three series, each the test series of one fold; ridge is the best by the first one alone."""
+    hits_XS = np.array([[1.0, 3.0, 3.0], [9.0, 2.0, 2.0]])
+    selecting = Pooled(hits_XS, np.array([[9.0, 4.0, 4.0]]), np.zeros(2, int), np.ones(2))
+    ranking: Any = SimpleNamespace(
+        names=("mlp", "ridge"),
+        selecting=selecting,
+        chosen=Chosen(0, (0,), out_of_fold=True, raw=7 / 17, accuracy=7 / 17),
+        strongest=("ridge", "ridge", "chance"),
+    )
+    prepared: Any = SimpleNamespace(
+        trained_folds=[0, 1, 2],
+        split_data=SimpleNamespace(
+            dataset=SimpleNamespace(series_ids=["s", "t", "u"], series_M=np.arange(3)),
+            rows=lambda fold, split: np.array([fold]),
+        ),
+    )
+    found = final_model.selected_without_fold(ranking, prepared)
+    # Of the third one chance is the strongest baseline, which is no model.
+    assert found == ["mlp", "ridge", "mlp"]
