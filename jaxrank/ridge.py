@@ -14,7 +14,6 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 import scipy.linalg
 import scipy.sparse
-from sklearn.model_selection import GroupKFold
 
 NUM_FOLDS = 5
 # A penalty of k times the inputs' sum of squares, a pair, is that of a Bayesian whose inputs
@@ -52,6 +51,9 @@ class Fitted(NamedTuple):
 
 def inner_folds(series_M: np.ndarray) -> list[np.ndarray]:
     """Pairs dealt to at most NUM_FOLDS folds by whole series; none where there is one series."""
+    # A second and more, which training can begin without.
+    from sklearn.model_selection import GroupKFold
+
     num_folds = min(NUM_FOLDS, len(np.unique(series_M)))
     if num_folds < 2:
         return []

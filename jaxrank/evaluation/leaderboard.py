@@ -48,7 +48,8 @@ class Ranking:
       is_candidate_X: see `Hits`.
       yardstick: the entry of the strongest baseline; chance where that is below one half.
       yardstick_label: what it is called in sentences.
-      strongest: the strongest baseline of each trained fold, chosen without its test pairs.
+      strongest_without_F: for each trained fold, `yardstick_label` of the other folds without the
+        test pairs of this one.
       chosen: the selected experiment.
       selecting: hits of the pairs that it was selected by; see `selection.chosen_score`.
     """
@@ -60,7 +61,7 @@ class Ranking:
     is_candidate_X: np.ndarray
     yardstick: int
     yardstick_label: str
-    strongest: tuple[str, ...]
+    strongest_without_F: tuple[str, ...]
     chosen: selection.Chosen | None
     selecting: hits.Pooled
 
@@ -117,10 +118,22 @@ def rank(
         is_candidate_X=test.is_candidate_X,
         yardstick=reference,
         yardstick_label=label,
-        strongest=strongest.names,
+        strongest_without_F=_strongest_without(baselines, evaluator, folds),
         chosen=selection.chosen_score(validation, test, sizes_X),
         selecting=hits.pooled(test if len(test.weight_FS) > 1 else validation),
     )
+
+
+def _strongest_without(
+    baselines: Sequence[Competitor], evaluator: Evaluator, folds: Sequence[int]
+) -> tuple[str, ...]:
+    """See `Ranking`."""
+    labels = []
+    for fold in folds:
+        left_out = np.flatnonzero(evaluator.splits_FM[fold] == splits.TEST)
+        others = [other for other in folds if other != fold] or [fold]
+        labels.append(yardstick.strongest(baselines, evaluator, others, left_out).label)
+    return tuple(labels)
 
 
 class _AllHits(NamedTuple):

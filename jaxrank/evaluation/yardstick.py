@@ -88,7 +88,10 @@ def competitors(
 
 
 def strongest(
-    baselines: Sequence[Competitor], evaluator: Evaluator, folds: Sequence[int]
+    baselines: Sequence[Competitor],
+    evaluator: Evaluator,
+    folds: Sequence[int],
+    left_out: np.ndarray | None = None,
 ) -> Yardstick:
     """The baseline of highest accuracy on each fold's training and validation pairs.
 
@@ -99,23 +102,28 @@ def strongest(
       baselines: all, chance among them.
       evaluator: holds the pairs and their folds.
       folds: that were trained.
+      left_out: rows of pairs that are not looked at.
     """
     competing = sorted((b for b in baselines if b.competes), key=lambda b: b.name != CHANCE)
     shape = evaluator.splits_FM.shape
     names = []
     difference_FM = np.zeros(shape, np.float32)
     for fold in folds:
-        scores = [_judged(baseline, evaluator, fold) for baseline in competing]
+        scores = [_judged(baseline, evaluator, fold, left_out) for baseline in competing]
         best = competing[int(np.argmax(np.nan_to_num(scores, nan=-1.0)))]
         names.append(best.name)
         difference_FM[fold] = np.broadcast_to(best.difference_FM, shape)[fold]
     return Yardstick(names=tuple(names), difference_FM=difference_FM)
 
 
-def _judged(baseline: Competitor, evaluator: Evaluator, fold: int) -> float:
+def _judged(
+    baseline: Competitor, evaluator: Evaluator, fold: int, left_out: np.ndarray | None
+) -> float:
     """Accuracy on the pairs of a fold by which a baseline may be chosen."""
     judged = baseline.difference_FM if baseline.judged_FM is None else baseline.judged_FM
     difference_M = np.broadcast_to(judged, evaluator.splits_FM.shape)[fold]
     seen_M = np.isin(evaluator.splits_FM[fold], (splits.TRAIN, splits.VALIDATION))
     mine_M = seen_M & np.isfinite(difference_M)
+    if left_out is not None:
+        mine_M[left_out] = False
     return float(accuracy(difference_M[mine_M], evaluator.dataset.preference_M[mine_M]))

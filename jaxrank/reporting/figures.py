@@ -2,11 +2,10 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
-from matplotlib.collections import LineCollection
-from matplotlib.figure import Figure
 
 from jaxrank.evaluation.calibration import CHANCE_LOG_LOSS
 from jaxrank.evaluation.comparison import Interval, Standings
@@ -14,13 +13,16 @@ from jaxrank.evaluation.reliability import Reliability
 from jaxrank.io import atomic
 from jaxrank.io.printable import printable
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
 # Half the width of a 95% interval, in standard errors.
 _INTERVAL = 1.96
 
 
 def draw_reliability(path: Path, title: str, measured: Reliability) -> None:
     """Agreement with one vote by confidence, with the 95% interval of each bin, as a PNG file."""
-    figure = Figure(figsize=(7, 6), layout="constrained")
+    figure = _figure(7, 6, layout="constrained")
     _entitle(figure, title)
     axes = figure.subplots()
     end = min(1.0, float(measured.confidence_C.max(initial=0.6)) + 0.02)
@@ -44,7 +46,15 @@ def draw_reliability(path: Path, title: str, measured: Reliability) -> None:
         figure.savefig(file, dpi=110, format="png")
 
 
-def _entitle(figure: Figure, *lines: str) -> None:
+def _figure(width: float, height: float, **options: Any) -> "Figure":
+    """An empty figure of so many inches."""
+    # Half a second, which a search needs at its end only.
+    from matplotlib.figure import Figure
+
+    return Figure(figsize=(width, height), **options)
+
+
+def _entitle(figure: "Figure", *lines: str) -> None:
     """Names and caveats are a user's: no formulae, and no letters that move others."""
     figure.suptitle("\n".join(map(printable, lines)), parse_math=False)
 
@@ -86,7 +96,7 @@ def draw_leaderboard(
     if left_out > 0:
         order = order[-_MOST_DRAWN:]
         caveats = [*caveats, f"{left_out:,} entries with a lower validation mean are not drawn"]
-    figure = Figure(figsize=(9, 1.8 + 0.32 * len(order)), layout="constrained")
+    figure = _figure(9, 1.8 + 0.32 * len(order), layout="constrained")
     _entitle(figure, "Accuracy on new series, with 95% intervals", *caveats)
     axes = figure.subplots()
     for split, colour, label, offset in (
@@ -121,9 +131,11 @@ def draw_leaderboard(
 
 def draw_curves(path: Path, title: str, history: pd.DataFrame) -> None:
     """Loss and accuracy by epoch: a thin line a trial, a thick one their mean while all run."""
+    from matplotlib.collections import LineCollection
+
     # Places of axes and legends are given: looking for them takes twice as long as the rest.
     lines = title.count("\n") + 1
-    figure = Figure(figsize=(10, 3.7 + 0.2 * lines))
+    figure = _figure(10, 3.7 + 0.2 * lines)
     height = figure.get_figheight()
     figure.subplots_adjust(0.07, 0.5 / height, 0.985, 1 - (0.2 + 0.2 * lines) / height, 0.17)
     _entitle(figure, title)

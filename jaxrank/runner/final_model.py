@@ -66,7 +66,7 @@ def selected_without_fold(ranking: Ranking, prepared: Prepared) -> list[str]:
     return [
         _or_baseline(ranking, int(entry), baseline, accuracy_X)
         for entry, baseline, accuracy_X in zip(
-            chosen_F, ranking.strongest, accuracy_FX, strict=True
+            chosen_F, ranking.strongest_without_F, accuracy_FX, strict=True
         )
     ]
 

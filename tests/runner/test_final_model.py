@@ -260,7 +260,7 @@ def test_without_a_fold_what_it_alone_speaks_for_is_not_selected() -> None:
         names=("mlp", "ridge"),
         selecting=selecting,
         chosen=Chosen(0, (0,), out_of_fold=True, raw=7 / 17, accuracy=7 / 17),
-        strongest=("ridge", "ridge", "chance"),
+        strongest_without_F=("ridge", "ridge", "chance"),
     )
     prepared: Any = SimpleNamespace(
         trained_folds=[0, 1, 2],
