@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from sklearn.linear_model import Ridge
+from sklearn.model_selection import GroupKFold
 
 from jaxrank import ridge
 
@@ -30,7 +31,7 @@ def test_it_is_scikit_learns_of_the_penalty_that_predicts_other_series(
         alpha = factor * (x**2).sum() / len(x)
         return Ridge(alpha=alpha, fit_intercept=False).fit(x[chosen], target[chosen]).coef_
 
-    folds = list(ridge.GroupKFold(ridge.NUM_FOLDS).split(x, groups=series))
+    folds = list(GroupKFold(ridge.NUM_FOLDS).split(x, groups=series))
     errors = [
         sum(((target[out] - x[out] @ fitted(f, kept)) ** 2).sum() for kept, out in folds)
         for f in ridge.FACTORS
