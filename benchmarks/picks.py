@@ -6,8 +6,9 @@ For each size and set a simulated table, searched with one experiment and its fi
 as `search` does it. The final model then ranks 2,000 new series of the same truth. Printed:
 
 - picks by their stated probability: how often the pick is the best photo, by the order that the
-  preferences of the new series make (which is what the probability is about), and by the appeal
-  that nobody sees;
+  preferences of the new series make (which is what the probability is about; of k equally good
+  photos each counts 1/k, as the probabilities of a series have the sum 1), and by the appeal that
+  nobody sees;
 - keep sets: how often they hold the best photo, and their size;
 - the accuracy of the final model on all new pairs, less that of the folds' models.
 
@@ -77,7 +78,8 @@ def measured(seed: int, num_series: int, experiment: str) -> dict[str, Any]:
     picks = ranked_table.merge(worth, on="image")
     for by in ("strength", "appeal"):
         most = picks.groupby("series_id")[by].transform("max")
-        picks[f"best_{by}"] = picks[by] == most
+        is_best = picks[by] == most
+        picks[f"best_{by}"] = is_best / is_best.groupby(picks["series_id"]).transform("sum")
     scores = ranked_table.set_index("image")["score"]
     final = _accuracy(scores[new.photos].to_numpy(np.float64), new)
     folds = fold_accuracies(known, simulated.features, new, options)
@@ -129,9 +131,13 @@ def report(size: int, experiment: str, found: list[dict]) -> None:
             print(f"| {low:.1f} to {high:.1f} | {int(count.sum()):,} | "
                   f"{100 * np.average(stated, weights=count):.1f} | {shown} |")  # fmt: skip
     for by in ("strength", "appeal"):
-        kept = [one["picks"].groupby("series_id")[["keep", f"best_{by}"]].apply(
-                lambda g, by=by: bool((g["keep"].astype(bool) & g[f"best_{by}"]).any())).mean()
-                for one in found]  # fmt: skip
+        kept = [
+            (one["picks"]["keep"].astype(bool) & (one["picks"][f"best_{by}"] > 0))
+            .groupby(one["picks"]["series_id"])
+            .any()
+            .mean()
+            for one in found
+        ]
         print(f"keep sets hold the best by {by} in {_mean(np.array(kept))}%")
     sizes = [one["picks"].groupby("series_id")["keep"].sum().mean() for one in found]
     photos = [one["picks"].groupby("series_id").size().mean() for one in found]

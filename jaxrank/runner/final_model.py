@@ -21,8 +21,9 @@ from jaxrank.evaluation.evaluator import ORDERED_SPLITS, Evaluator
 from jaxrank.evaluation.leaderboard import Ranking
 from jaxrank.evaluation.trial_results import TrialResult
 from jaxrank.inference.saved_model import FINAL, SEEN, Model, save_model
+from jaxrank.metrics import pair_differences
 from jaxrank.runner.final_card import final_card, final_notes
-from jaxrank.runner.final_training import Trained, fit_baseline, train_experiment, which_series
+from jaxrank.runner.final_training import fit_baseline, train_experiment, which_series
 from jaxrank.runner.prepare import Prepared
 from jaxrank.training.checkpointing import Saver
 
@@ -111,10 +112,18 @@ def write_final(
             return [f"No final model: {name}, trained on all series, gave no finite numbers."]
     else:
         trained = fit_baseline(name, prepared)
-    names = [name] * len(prepared.trained_folds)
-    if not prepared.launch["final"] and len(names) > 1:
-        names = selected_without_fold(ranking, prepared)
-    parts, source = _held_out(names, results, fitted_baselines, trained, prepared, evaluator)
+    scores_of = _OutOfFold(results, fitted_baselines, prepared, evaluator)
+    if len(prepared.trained_folds) > 1:
+        wanted = bool(prepared.launch["final"])
+        names = [name] * len(prepared.trained_folds)
+        names = names if wanted else selected_without_fold(ranking, prepared)
+        parts = scores_of.on_one_scale(names, name)
+        source = f"test pairs of {len(parts)} folds"
+    else:
+        parts = scores_of.fold(name, 0, ORDERED_SPLITS)
+        if trained.fold is not None:  # it is the one trial
+            parts = [part._replace(scores_N=trained.scores_N) for part in parts]
+        source = "validation and test pairs of one split"
     calibrated = calibration.calibrate(parts, evaluator, source)
     card = final_card(trained, calibrated, folder, prepared, mine, ranking, ceiling)
     dataset = prepared.dataset
@@ -126,40 +135,62 @@ def write_final(
     return final_notes(name, trained, card, which_series(prepared))
 
 
-def _held_out(
-    names: Sequence[str],
-    results: Sequence[TrialResult],
-    fitted_baselines: Mapping[str, Baseline],
-    trained: Trained,
-    prepared: Prepared,
-    evaluator: Evaluator,
-) -> tuple[list[Part], str]:
-    """Pairs with scores of models that have not seen them, made as the final model makes its own;
-    and which these are.
+class _OutOfFold:
+    """Pairs with the scores of models that have not seen them, made as the final model makes its
+    own."""
 
-    Args:
-      names: the entry of each trained fold.
-    """
-    data, folds = prepared.split_data, prepared.trained_folds
-    held_out = (splits.TEST,) if len(folds) > 1 else ORDERED_SPLITS
-    parts = []
-    for place, (fold, name) in enumerate(zip(folds, names, strict=True)):
-        mine = [r for r in results if r.trial.experiment.name == name and r.trial.fold == fold]
-        if name in fitted_baselines:
-            scores_FN = fitted_baselines[name].scores_FN
+    def __init__(
+        self,
+        results: Sequence[TrialResult],
+        fitted_baselines: Mapping[str, Baseline],
+        prepared: Prepared,
+        evaluator: Evaluator,
+    ):
+        """Args: see `write_final`."""
+        self._results, self._baselines = results, fitted_baselines
+        self._prepared, self._evaluator = prepared, evaluator
+
+    def on_one_scale(self, names: Sequence[str], final: str) -> list[Part]:
+        """The test pairs of each trained fold, scored by one entry each.
+
+        Scores are in standard deviations over photos of the training pairs. In these units the
+        differences inside series that were not trained on are up to three times larger for a
+        heuristic than for a network. So the scores of an entry other than the final one are
+        stretched until its typical difference, over all folds, is that of the final one. No
+        preference has a part in that.
+        """
+        typical = {name: self._typical_difference(name) for name in {*names, final}}
+        found = []
+        for place, name in enumerate(names):
+            for part in self.fold(name, place, (splits.TEST,)):
+                stretch = typical[final] / typical[name] if typical[name] else 1.0
+                found.append(part._replace(scores_N=part.scores_N * np.float32(stretch)))
+        return found
+
+    def fold(self, name: str, place: int, held_out: Sequence[int]) -> list[Part]:
+        """The pairs of some splits of a trained fold, scored by an entry; empty where all of its
+        trials there have failed."""
+        data, fold = self._prepared.split_data, self._prepared.trained_folds[place]
+        mine = [r for r in self._results if r.trial.experiment.name == name]
+        if name in self._baselines:
+            scores_FN = self._baselines[name].scores_FN
             assert scores_FN is not None, f"{name} gives no photo a score"
             photos = ensembles.training_photos(data, fold)
             scores_N, _ = ensembles.combine(scores_FN[place][None], photos)
-        elif trained.fold is not None:
-            scores_N = trained.scores_N
-        elif any(result.metrics.completed for result in mine):
+        elif any(r.metrics.completed and r.trial.fold == fold for r in mine):
             scores_N, _ = ensembles.fold_scores(mine, data, fold)
         else:
-            continue  # all of its trials failed
-        parts += [
-            Part(scores_N, data.rows(fold, split), evaluator.photos[fold, split])
-            for split in held_out
+            return []
+        photos_of = self._evaluator.photos
+        return [Part(scores_N, data.rows(fold, s), photos_of[fold, s]) for s in held_out]
+
+    def _typical_difference(self, name: str) -> float:
+        """The root mean square of the differences of an entry's scores in test pairs."""
+        rows_M2 = self._prepared.dataset.pair_rows_M2
+        differences = [
+            pair_differences(part.scores_N, rows_M2[part.pairs]).astype(np.float64)
+            for place in range(len(self._prepared.trained_folds))
+            for part in self.fold(name, place, (splits.TEST,))
         ]
-    if len(folds) > 1:
-        return parts, f"test pairs of {len(parts)} folds"
-    return parts, "validation and test pairs of one split"
+        squares = np.square(np.concatenate([np.zeros(0), *differences]))
+        return float(np.sqrt(squares.mean())) if len(squares) else 0.0
