@@ -12,6 +12,7 @@ import jax
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, settings
+from jax._src.lru_cache import LRUCache
 from small_data import PHOTO_TRIAGE, TINY, TINY_CONFIG, make_data
 
 from jaxrank.data import feature_store, splits
@@ -20,6 +21,15 @@ from jaxrank.data.feature_store import Block
 from jaxrank.data.preferences import Preferences
 
 _COMPILED = pytest.StashKey[str]()
+MAPS = Path("/proc/self/maps")
+# jaxlib 0.10.2 compiles an epoch of five small trials in 0.7 s of CPU time; with the first two
+# alone in 3.0 s, with the first alone in 5.6 s (2026-11-30, on a busy machine).
+FAST_TO_COMPILE = (
+    "--xla_cpu_multi_thread_eigen=false",
+    "--xla_backend_optimization_level=0",
+    "--xla_cpu_use_fusion_emitters=false",
+    "--xla_cpu_parallel_codegen_split_count=1",
+)
 # No test fails because the machine is busy.
 settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("patient")
@@ -29,10 +39,12 @@ def pytest_configure(config: pytest.Config) -> None:
     """Before the workers of pytest-xdist start, which inherit the environment.
 
     They share compiled programs, of which many tests need the same ones, on disk; a bounded cache
-    is one that JAX locks. A worker's threads would only wait for those of the others. Most of the
-    time of tests is compilation, and half of that LLVM's optimisation, which changes neither the
-    program nor how sums are ordered by XLA; `make test-long` has it.
+    is one that JAX locks. Before it keeps a program, it looks at all that are there, which costs
+    50 us each or more, to drop the oldest; here nothing is dropped. A worker's threads would only
+    wait for those of the others. Most of the time of tests is compilation, and most of that is
+    optimisation; `make test-long` has it.
     """
+    LRUCache._evict_if_needed = _evict_nothing  # type: ignore[method-assign]
     if "PYTEST_XDIST_WORKER" in os.environ or "JAX_COMPILATION_CACHE_DIR" in os.environ:
         return
     folder = config.stash[_COMPILED] = tempfile.mkdtemp(prefix="jaxrank-compiled-")
@@ -40,10 +52,12 @@ def pytest_configure(config: pytest.Config) -> None:
     os.environ["JAX_COMPILATION_CACHE_MAX_SIZE"] = str(4 * 2**30)
     os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
     if config.getoption("numprocesses", None):
-        os.environ.setdefault(
-            "XLA_FLAGS", "--xla_cpu_multi_thread_eigen=false --xla_backend_optimization_level=0"
-        )
+        os.environ.setdefault("XLA_FLAGS", " ".join(FAST_TO_COMPILE))
         os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+def _evict_nothing(cache: LRUCache, *, additional_size: int = 0) -> None:
+    """In place of JAX's."""
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
@@ -80,9 +94,10 @@ def interrupts_reach_commands() -> None:
 @pytest.fixture(autouse=True, scope="module")
 def programs_are_let_go_of() -> Iterator[None]:
     """A compiled program holds several memory maps, and Linux allows a process 65,530: all tests
-    together once had more, and XLA crashed."""
+    together once had more, and XLA crashed. Below half of them modules share what they trace."""
     yield
-    jax.clear_caches()
+    if not MAPS.exists() or MAPS.read_bytes().count(b"\n") > 30_000:
+        jax.clear_caches()
 
 
 @pytest.fixture(scope="session")

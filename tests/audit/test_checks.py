@@ -1,6 +1,7 @@
 """The audit as a user meets it: the command, the banner of a search, and its files."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -45,12 +46,30 @@ def large_data(linked: bool) -> SmallData:
     return Preferences(table), {"iqa": block}
 
 
+@pytest.fixture(scope="module")
+def linked_search(tmp_path_factory: pytest.TempPathFactory) -> jaxrank.SearchResult:
+    """Of labels that belong to their photos."""
+    workdir = tmp_path_factory.mktemp("linked") / "w"
+    return jaxrank.search(*large_data(linked=True), workdir=workdir, **QUICK)
+
+
+@pytest.fixture(scope="module")
+def unlinked_search(tmp_path_factory: pytest.TempPathFactory) -> jaxrank.SearchResult:
+    """Of labels that belong to other photos, in a folder where they were refused before."""
+    data, workdir = large_data(linked=False), tmp_path_factory.mktemp("unlinked") / "w"
+    with pytest.raises(AuditFailed, match=r"No link found.*--audit=warn"):
+        jaxrank.search(*data, workdir=workdir, audit="refuse", **QUICK)
+    assert not (workdir / "plan.json").exists()
+    return jaxrank.search(*data, workdir=workdir, audit="warn", **QUICK)
+
+
 @pytest.mark.parametrize("linked", [True, False])
 def test_every_search_says_whether_its_labels_belong_to_its_photos(
-    tmp_path: Path, linked: bool
+    tmp_path: Path, request: pytest.FixtureRequest, linked: bool
 ) -> None:
     data = large_data(linked)
-    result = jaxrank.search(*data, workdir=tmp_path / "w", **QUICK)
+    result = request.getfixturevalue("linked_search" if linked else "unlinked_search")
+    shutil.copytree(result.workdir, tmp_path / "w")
     log = (tmp_path / "w" / "training.log").read_text()
     found = json.loads((tmp_path / "w" / "audit.json").read_text())
     assert found["verdict"] == (case.PASS if linked else case.FAIL)
@@ -67,16 +86,17 @@ def test_every_search_says_whether_its_labels_belong_to_its_photos(
     assert again.caveats == result.caveats
 
 
-def test_a_search_may_refuse_such_labels_or_not_look(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_folder_where_labels_were_refused_can_be_used(
+    unlinked_search: jaxrank.SearchResult,
 ) -> None:
+    assert len(unlinked_search.trials) == 3
+
+
+def test_a_search_may_not_look(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     data = large_data(linked=False)
-    with pytest.raises(AuditFailed, match=r"No link found.*--audit=warn"):
-        jaxrank.search(*data, workdir=tmp_path / "w", audit="refuse", **QUICK)
-    assert not (tmp_path / "w" / "plan.json").exists()
     monkeypatch.setattr(checks, "audit", lambda *_, **__: pytest.fail("it looked"))
-    result = jaxrank.search(*data, workdir=tmp_path / "w2", audit="off", **QUICK)
-    assert not (tmp_path / "w2" / "audit.json").exists()
+    result = jaxrank.search(*data, workdir=tmp_path / "w", audit="off", **QUICK)
+    assert not (tmp_path / "w" / "audit.json").exists()
     assert not result.caveats
 
 
@@ -284,21 +304,14 @@ def test_an_audit_that_breaks_off_does_not_end_the_search(
     assert not (tmp_path / "w" / "audit.json").exists()
 
 
-def test_not_looking_again_does_not_hide_what_was_found(tmp_path: Path) -> None:
-    data = large_data(linked=False)
-    first = jaxrank.search(*data, workdir=tmp_path / "w", **QUICK)
+def test_not_looking_again_does_not_hide_what_was_found(
+    unlinked_search: jaxrank.SearchResult, tmp_path: Path
+) -> None:
+    workdir = shutil.copytree(unlinked_search.workdir, tmp_path / "w")
     again = jaxrank.search(
-        *data, workdir=tmp_path / "w", extend=True, num_seeds=2, audit="off", **QUICK
+        *large_data(linked=False), workdir=workdir, extend=True, num_seeds=2, audit="off", **QUICK
     )
-    assert first.caveats == again.caveats != []
-
-
-def test_a_folder_where_labels_were_refused_can_be_used(tmp_path: Path) -> None:
-    data = large_data(linked=False)
-    with pytest.raises(AuditFailed):
-        jaxrank.search(*data, workdir=tmp_path / "w", audit="refuse", **QUICK)
-    result = jaxrank.search(*data, workdir=tmp_path / "w", audit="warn", **QUICK)
-    assert len(result.trials) == 3
+    assert unlinked_search.caveats == again.caveats != []
 
 
 def test_names_of_columns_are_no_formulae_and_no_escapes(tmp_path: Path) -> None:

@@ -37,6 +37,25 @@ def outside(tmp_path: Path) -> Iterator[Path]:
     assert not path.is_symlink()
 
 
+@pytest.fixture(scope="module")
+def searched(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished search. When it began, a link had the name under which its plan is written first;
+    it led to the file `theirs` beside the folder."""
+    workdir = tmp_path_factory.mktemp("searched") / "w"
+    workdir.mkdir()
+    theirs = workdir.with_name("theirs")
+    theirs.write_text(MINE)
+    atomic.temporary_path(workdir / resume.PLAN_JSON).symlink_to(theirs)
+    jaxrank.search(*make_data(), workdir=workdir, **SMALL)
+    return workdir
+
+
+@pytest.fixture
+def workdir(searched: Path, tmp_path: Path) -> Path:
+    """A copy of the finished search."""
+    return shutil.copytree(searched, tmp_path / "w")
+
+
 def plant(folder: Path, outside: Path) -> list[Path]:
     """Beside every file below the folder, a link by the name under which it is written first."""
     found = [path for path in folder.rglob("*") if path.is_file() and path.name != atomic.LOCK]
@@ -92,14 +111,12 @@ def test_a_folder_does_not_go_where_a_link_leads(name: str, outside: Path, tmp_p
     assert [path.name for path in elsewhere.iterdir()] == ["kept.txt"]
 
 
-def test_no_file_of_a_search_goes_where_a_link_leads(outside: Path, tmp_path: Path) -> None:
-    pairs, store = make_data()
-    jaxrank.search(pairs, store, workdir=tmp_path / "w", **SMALL)
-    written = plant(tmp_path / "w", outside)
+def test_no_file_of_a_search_goes_where_a_link_leads(outside: Path, workdir: Path) -> None:
+    written = plant(workdir, outside)
     for path in written:  # so that each is written again
         if path.name in ("summary.csv", "test_results.json", "audit.json") or path.suffix == ".npz":
             path.unlink()
-    jaxrank.search(pairs, store, workdir=tmp_path / "w", resume=True)
+    jaxrank.search(*make_data(), workdir=workdir, resume=True)
     again = {path.name for path in written if not atomic.temporary_path(path).is_symlink()}
     assert {"plan.json", "config.json", "summary.csv", "results.json", "audit.json"} <= again
     assert {"leaderboard.png", "predictions.csv", "splits.csv", "1.npz"} <= again
@@ -109,11 +126,8 @@ def test_no_file_of_a_search_goes_where_a_link_leads(outside: Path, tmp_path: Pa
 
 @pytest.mark.parametrize("name", ["training.log", "tiny_mlp", "checkpoints", ".lock"])
 def test_a_link_in_a_search_is_refused_in_one_line(
-    name: str, outside: Path, tmp_path: Path
+    name: str, outside: Path, workdir: Path, tmp_path: Path
 ) -> None:
-    pairs, store = make_data()
-    workdir = tmp_path / "w"
-    jaxrank.search(pairs, store, workdir=workdir, **SMALL)
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
     (workdir / "summary.csv").unlink()
@@ -122,7 +136,7 @@ def test_a_link_in_a_search_is_refused_in_one_line(
     shutil.rmtree(path) if path.is_dir() else path.unlink()
     path.symlink_to(target)
     with pytest.raises(UserError, match=rf"{name}: can't be written \(a link has its name"):
-        jaxrank.search(pairs, store, workdir=workdir, resume=True)
+        jaxrank.search(*make_data(), workdir=workdir, resume=True)
     assert not list(elsewhere.iterdir())
 
 
@@ -132,12 +146,10 @@ def test_a_log_is_not_appended_to_through_a_link(outside: Path, tmp_path: Path) 
         pass
 
 
-def test_a_new_search_does_not_write_its_plan_through_a_link(outside: Path, tmp_path: Path) -> None:
-    (tmp_path / "w").mkdir()
-    atomic.temporary_path(tmp_path / "w" / resume.PLAN_JSON).symlink_to(outside)
-    pairs, store = make_data()
-    jaxrank.search(pairs, store, workdir=tmp_path / "w", **SMALL)
-    assert not (tmp_path / "w" / "plan.json").is_symlink()
+def test_a_new_search_does_not_write_its_plan_through_a_link(searched: Path) -> None:
+    assert searched.with_name("theirs").read_text() == MINE
+    assert (searched / resume.PLAN_JSON).is_file()
+    assert not (searched / resume.PLAN_JSON).is_symlink()
 
 
 def test_no_file_of_a_store_goes_where_a_link_leads(outside: Path, tmp_path: Path) -> None:

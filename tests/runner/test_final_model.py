@@ -169,12 +169,19 @@ def test_an_extension_and_another_wish_update_it(small_data: Data, tmp_path: Pat
     assert result.nothing_to_do
 
 
+@pytest.fixture(scope="module")
+def quick(small_data: Data, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A search of one epoch and one seed."""
+    folder = tmp_path_factory.mktemp("quick") / "search"
+    changes = CHANGES | {"max_epochs": 1}
+    searched(small_data, folder, num_seeds=1, overrides=changes, final="tiny_mlp")
+    return folder
+
+
 @pytest.mark.parametrize("name", ["ridge", "sharpness", "signed_sum", "best_heuristic"])
-def test_a_baseline_is_saved_in_the_same_way(small_data: Data, tmp_path: Path, name: str) -> None:
-    folder = tmp_path / "search"
-    result = searched(
-        small_data, folder, num_seeds=1, overrides=CHANGES | {"max_epochs": 1}, final=name
-    )
+def test_a_baseline_is_saved_in_the_same_way(small_data: Data, quick: Path, name: str) -> None:
+    folder = quick
+    result = search(*small_data, workdir=folder, resume=True, final=name)
     model, summary = load_model(folder), result.summary.set_index("experiment_name")
     assert model.card.experiment.name == name
     assert model.card.evidence.accuracy == pytest.approx(summary.loc[name, "test_accuracy"])

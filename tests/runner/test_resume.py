@@ -292,9 +292,7 @@ class Killed(BaseException):
     """As good as kill -9, for what runs in this process: nothing of ours catches it."""
 
 
-def search_killed_after(
-    epochs: int, small_data: SmallData, workdir: Path, monkeypatch: pytest.MonkeyPatch, **more: Any
-) -> None:
+def search_killed_after(epochs: int, small_data: SmallData, workdir: Path, **more: Any) -> None:
     """Runs a search that saves every epoch up to a number of them, all cohorts together."""
     count = 0
 
@@ -305,7 +303,7 @@ def search_killed_after(
         if count == epochs:
             raise Killed
 
-    with monkeypatch.context() as patch:
+    with pytest.MonkeyPatch.context() as patch:
         patch.setattr(checkpointing.Saver, "claim", lambda *_: True)
         patch.setattr(checkpointing.Saver, "begin_save", save)
         with pytest.raises(Killed):
@@ -326,11 +324,30 @@ def whole(tmp_path_factory: pytest.TempPathFactory, small_data: SmallData) -> Pa
     return jaxrank.search(*small_data, workdir=workdir, **SMALL).workdir
 
 
+@pytest.fixture(scope="module")
+def killed_at_first(tmp_path_factory: pytest.TempPathFactory, small_data: SmallData) -> Path:
+    """Killed after the first epoch of cohort 1."""
+    workdir = tmp_path_factory.mktemp("killed_at_first") / "w"
+    search_killed_after(1, small_data, workdir)
+    return workdir
+
+
+@pytest.fixture(scope="module")
+def killed_at_fifth(tmp_path_factory: pytest.TempPathFactory, small_data: SmallData) -> Path:
+    """Killed after the second epoch of cohort 2."""
+    workdir = tmp_path_factory.mktemp("killed_at_fifth") / "w"
+    search_killed_after(5, small_data, workdir)
+    return workdir
+
+
 def test_finished_trials_are_not_trained_again_and_the_running_cohort_goes_on(
-    whole: Path, small_data: SmallData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    whole: Path,
+    killed_at_fifth: Path,
+    small_data: SmallData,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    workdir = tmp_path / "w"
-    search_killed_after(5, small_data, workdir, monkeypatch)  # the second epoch of cohort 2
+    workdir = shutil.copytree(killed_at_fifth, tmp_path / "w")
     trained: list[tuple[str, list[int]]] = []
     fit = train.fit
 
@@ -406,14 +423,9 @@ def test_a_signal_while_training_waits_for_the_audit_saves_the_cohort(
 
 @pytest.mark.parametrize("damage", ["half", "bit", "renamed", "both"])
 def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(
-    whole: Path,
-    small_data: SmallData,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    damage: str,
+    whole: Path, killed_at_fifth: Path, small_data: SmallData, tmp_path: Path, damage: str
 ) -> None:
-    workdir = tmp_path / "w"
-    search_killed_after(5, small_data, workdir, monkeypatch)
+    workdir = shutil.copytree(killed_at_fifth, tmp_path / "w")
     folder = workdir / "checkpoints" / "2"
     assert {path.name for path in folder.iterdir()} == {"1", "2"}
     # An unfinished save, as a kill leaves it, is not even a candidate.
@@ -440,10 +452,9 @@ def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(
 
 
 def test_a_damaged_result_is_trained_again(
-    whole: Path, small_data: SmallData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    whole: Path, killed_at_fifth: Path, small_data: SmallData, tmp_path: Path
 ) -> None:
-    workdir = tmp_path / "w"
-    search_killed_after(4, small_data, workdir, monkeypatch)
+    workdir = shutil.copytree(killed_at_fifth, tmp_path / "w")
     path = workdir / "checkpoints" / "1.npz"
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1
@@ -475,11 +486,11 @@ def test_results_of_other_trials_are_trained_again(
 
 
 def test_a_checkpoint_of_another_search_is_passed_over(
-    whole: Path, small_data: SmallData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    whole: Path, killed_at_first: Path, small_data: SmallData, tmp_path: Path
 ) -> None:
     changes = {"overrides": {**SMALL["overrides"], "dropout": 0.5}}
-    search_killed_after(2, small_data, tmp_path / "o", monkeypatch, **changes)
-    search_killed_after(1, small_data, tmp_path / "w", monkeypatch)
+    search_killed_after(2, small_data, tmp_path / "o", **changes)
+    shutil.copytree(killed_at_first, tmp_path / "w")
     place = Path("checkpoints") / "1"
     shutil.rmtree(tmp_path / "w" / place)
     shutil.copytree(tmp_path / "o" / place, tmp_path / "w" / place)
@@ -691,15 +702,14 @@ def test_other_data_are_refused(whole: Path, small_data: SmallData) -> None:
     ],
 )
 def test_another_version_device_or_plan_is_refused(
+    killed_at_first: Path,
     small_data: SmallData,
     tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
     field: str,
     value: Any,
     message: str,
 ) -> None:
-    workdir = tmp_path / "w"
-    search_killed_after(1, small_data, workdir, monkeypatch)
+    workdir = shutil.copytree(killed_at_first, tmp_path / "w")
     mine = manifest.read_manifest(workdir)
     assert mine is not None
     if field == "cohorts":
@@ -847,10 +857,9 @@ def out_of_memory(*_: Any, **__: Any) -> Any:
 
 
 def test_only_a_finished_search_is_extended(
-    small_data: SmallData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    killed_at_first: Path, small_data: SmallData, tmp_path: Path
 ) -> None:
-    workdir = tmp_path / "w"
-    search_killed_after(1, small_data, workdir, monkeypatch)
+    workdir = shutil.copytree(killed_at_first, tmp_path / "w")
     with pytest.raises(UserError, match="finish it with --resume first"):
         jaxrank.search(*small_data, workdir=workdir, extend=True, num_seeds=2)
     with pytest.raises(UserError, match="there is no search to resume"):
@@ -882,7 +891,7 @@ def test_a_cohort_that_does_not_fit_is_halved_until_it_does(
 ) -> None:
     workdir = tmp_path / "w"
     out_of_memory_above(1, monkeypatch)
-    search_killed_after(4, small_data, workdir, monkeypatch)  # in the midst of the halves
+    search_killed_after(4, small_data, workdir)  # in the midst of the halves
     halves = state_of(workdir / "checkpoints")
     jaxrank.search(*small_data, workdir=workdir, resume=True)
     done = state_of(workdir / "checkpoints")

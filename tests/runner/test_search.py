@@ -1,5 +1,7 @@
 """Searches from end to end, on small data."""
 
+import contextlib
+import io
 import json
 from pathlib import Path
 from typing import Any
@@ -11,7 +13,7 @@ import pytest
 import jaxrank
 from jaxrank import train
 from jaxrank.cli import main
-from jaxrank.data import inputs, splits
+from jaxrank.data import feature_store, inputs, splits
 from jaxrank.data.feature_store import Block
 from jaxrank.data.preferences import Preferences
 from jaxrank.errors import UserError
@@ -27,6 +29,24 @@ QUICK: dict[str, Any] = {
     "num_seeds": 2,
 }
 SmallData = tuple[Preferences, dict[str, Block]]
+
+
+@pytest.fixture(scope="module")
+def launched(tmp_path_factory: pytest.TempPathFactory, small_data: SmallData) -> tuple[Path, str]:
+    """The same search from the command line: its folder, and what it printed."""
+    folder = tmp_path_factory.mktemp("launched")
+    pairs, store = small_data
+    pairs.table.to_csv(folder / "pairs.csv", index=False)
+    for name, block in store.items():
+        feature_store.write_block(folder / "store", name, block)
+    workdir = folder / "a folder"
+    words = [f"--pairs={folder / 'pairs.csv'}", f"--features={folder / 'store'}",
+             f"--workdir={workdir}", "--experiments=tiny_mlp,clip_only,iqa_only", "--folds=3",
+             "--num_seeds=2", "--config.max_epochs=4", "--config.batch_size=32",
+             "--config.learning_rate=3e-3"]  # fmt: skip
+    with contextlib.redirect_stdout(io.StringIO()) as out:
+        assert main(["launch.py", "search", *words]) == 0
+    return workdir, out.getvalue()
 
 
 @pytest.fixture(scope="module")
@@ -244,11 +264,10 @@ def without_times(path: Path) -> pd.DataFrame:
 
 
 def test_two_runs_of_one_seed_are_equal_and_of_another_seed_are_not(
-    searched: Any, small_data: SmallData, tmp_path: Path
+    searched: Any, launched: tuple[Path, str], small_data: SmallData, tmp_path: Path
 ) -> None:
-    again = jaxrank.search(*small_data, workdir=tmp_path / "again", **QUICK)
     first = without_times(searched.workdir / "summary.csv")
-    pd.testing.assert_frame_equal(first, without_times(again.workdir / "summary.csv"))
+    pd.testing.assert_frame_equal(first, without_times(launched[0] / "summary.csv"))
     other = jaxrank.search(*small_data, workdir=tmp_path / "other", seed=7, **QUICK)
     assert not first.equals(without_times(other.workdir / "summary.csv"))
     np.testing.assert_array_equal(
@@ -257,10 +276,10 @@ def test_two_runs_of_one_seed_are_equal_and_of_another_seed_are_not(
 
 
 def test_permuting_the_test_labels_changes_only_test_columns(
-    searched: Any, small_data: SmallData, tmp_path: Path
+    small_data: SmallData, tmp_path: Path
 ) -> None:
     """One fold, so that no series is test here and training there."""
-    one_fold = QUICK | {"folds": 0, "num_seeds": 1}
+    one_fold = QUICK | {"experiments": ["tiny_mlp"], "folds": 0, "num_seeds": 1}
     before = jaxrank.search(*small_data, workdir=tmp_path / "before", **one_fold).summary
     pairs, store = small_data
     series = np.unique(pairs.table["series_id"])
@@ -310,20 +329,9 @@ def test_an_experiment_without_its_block_is_skipped_and_said(
 
 
 def test_the_command_line_gives_what_python_gives(
-    searched: Any,
-    small_files: tuple[Path, Path],
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
+    searched: Any, launched: tuple[Path, str], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    workdir = tmp_path / "a folder"
-    status = main(
-        ["launch.py", "search", f"--pairs={small_files[0]}", f"--features={small_files[1]}",
-         f"--workdir={workdir}", "--experiments=tiny_mlp,clip_only,iqa_only", "--folds=3",
-         "--num_seeds=2", "--config.max_epochs=4", "--config.batch_size=32",
-         "--config.learning_rate=3e-3"]
-    )  # fmt: skip
-    out = capsys.readouterr().out
-    assert status == 0
+    workdir, out = launched
     assert str(workdir) in out
     assert "Best of 4 experiments: " in out
     pd.testing.assert_frame_equal(
@@ -422,10 +430,9 @@ def test_a_search_that_learned_says_neither(small_data: SmallData, tmp_path: Pat
 
 
 def test_resume_says_that_there_was_nothing_to_go_on_with(
-    small_data: SmallData, tmp_path: Path
+    searched: Any, small_data: SmallData, tmp_path: Path
 ) -> None:
     options: dict[str, Any] = {"experiments": ["iqa_only"], "overrides": {"max_epochs": 1}}
     jaxrank.search(*small_data, workdir=tmp_path / "w", resume=True, **options)
     assert "no search to resume" in (tmp_path / "w" / "training.log").read_text()
-    jaxrank.search(*small_data, workdir=tmp_path / "x", **options)
-    assert "no search to resume" not in (tmp_path / "x" / "training.log").read_text()
+    assert "no search to resume" not in (searched.workdir / "training.log").read_text()
