@@ -38,6 +38,7 @@ from jaxrank.io.memory import machine_bytes
 from jaxrank.planning import costs, host_memory, planner
 from jaxrank.planning.cohort import Cohort
 from jaxrank.planning.trials import Trial, make_trials
+from jaxrank.reporting.trackers import chosen_trackers
 from jaxrank.runner.options import (
     CURVES,
     FINAL_ON,
@@ -292,6 +293,7 @@ def _check_words(options: SearchOptions) -> None:
         word = getattr(options, name)
         if word not in words:
             raise UserError(f"--{name}={word}: unknown.{did_you_mean(word, words)}")
+    chosen_trackers(options.track)
 
 
 def _read_catalogue(
