@@ -35,6 +35,7 @@ from jaxrank.experiments.hyperparameters import (
 )
 from jaxrank.inference.saved_model import Model
 from jaxrank.io.memory import machine_bytes
+from jaxrank.io.remote import is_url
 from jaxrank.planning import costs, host_memory, planner
 from jaxrank.planning.cohort import Cohort
 from jaxrank.planning.trials import Trial, make_trials
@@ -417,6 +418,8 @@ def _launch(
 
 
 def _absolute(given: object, otherwise: Any) -> Any:
+    if is_url(given):
+        return given
     return str(Path(given).absolute()) if isinstance(given, str | Path) else otherwise
 
 
