@@ -18,6 +18,7 @@ from jaxrank.data.inputs import (
     with_series_of,
 )
 from jaxrank.data.preferences import read_all_votes
+from jaxrank.data.remote_inputs import local_features, local_table
 from jaxrank.errors import UserError, suggests_keywords
 
 
@@ -39,6 +40,7 @@ def audit_data(
       max_seconds: see `checks.audit`.
     """
     reading = reading or {}
+    pairs, features = local_table(pairs), local_features(features)
     checked, store, *_ = load_inputs(pairs, features, reading)
     compared = None
     if reference is not None:
@@ -46,7 +48,8 @@ def audit_data(
             raise UserError(f"--reference={reference}: give the file of --pairs too")
         series = with_series_of(features, reading)["series"]
         mine, theirs = (
-            read_all_votes(path, reading.get("photo_name"), series) for path in (pairs, reference)
+            read_all_votes(path, reading.get("photo_name"), series)
+            for path in (pairs, local_table(reference))
         )
         compared = mine.table, theirs.table
     dataset = align(checked, store)

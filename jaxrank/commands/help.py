@@ -29,7 +29,7 @@ GROUPS = {
     "audit,audit_seconds",
     "Running": "workdir,resume,extend,retry_failed,time_budget,dry_run,device,workers,"
     "device_profile,memory_fraction,save_budget",
-    "Output": "predictions,curves,format,out,optuna_journal,all,top,json,quiet,verbosity",
+    "Output": "predictions,curves,format,out,optuna_journal,track,all,top,json,quiet,verbosity",
 }
 _WIDEST = 100  # longer lines are hard to read
 _INDENT = 22

@@ -32,18 +32,20 @@ def run(values: flags.FlagValues, config: None) -> int:
     del config
     folder = model_workdir(values, "rank")
 
+    from jaxrank.data.remote_inputs import local_features
     from jaxrank.inference.rank import rank_photos
     from jaxrank.io import atomic, tables
     from jaxrank.reporting.console import print_ranking
     from jaxrank.reporting.fitted_table import show_lines
 
     series, notes = values.series, []
-    if series is None and values.features is not None:
-        beside = Path(values.features) / "series.csv"
+    features = local_features(values.features)
+    if series is None and features is not None:
+        beside = Path(features) / "series.csv"
         if os.path.isfile(beside):
             series, notes = str(beside), [f"series from {beside}"]
     console = make_console(values)
-    result = rank_photos(values.model, values.features, series, baseline=values.baseline)
+    result = rank_photos(values.model, features, series, baseline=values.baseline)
     with atomic.written_to(folder):
         tables.write_frame(folder / "rankings.csv", result.table)
     notes += result.notes

@@ -122,6 +122,15 @@ def _files_of(entries: Mapping[str, Any]) -> set[str]:
     return found
 
 
+def files_named(store: Path) -> dict[str, str]:
+    """The files that a store's manifest names, with the first digits of their SHA-256; none are
+    known of arrays of format 1, whose names have another hash."""
+    entries = _read_manifest(store)
+    new = {name: entry for name, entry in entries.items() if shards.is_entry(name, entry)}
+    known = {path: Path(path).stem.rpartition("-")[2] for path in _files_of(new)}
+    return dict.fromkeys(_files_of(entries), "") | known
+
+
 @contextmanager
 def writing_errors(store: Path) -> Iterator[None]:
     """Turns an OSError of writing a store into a UserError."""

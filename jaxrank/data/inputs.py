@@ -18,6 +18,7 @@ from jaxrank.data.feature_store import (
 )
 from jaxrank.data.memory_blocks import block_of_array, block_of_frame
 from jaxrank.data.preferences import Preferences, from_frame, read_preferences, refuse_vote_options
+from jaxrank.data.remote_inputs import local_features, local_table
 from jaxrank.data.series_ids import is_store
 from jaxrank.data.synthetic import simulate
 from jaxrank.errors import UserError
@@ -65,9 +66,11 @@ def load_inputs(pairs: PairsInput, features: FeaturesInput, reading: Mapping[str
         refuse_vote_options("the embedded data", **reading)
         simulated = simulate()
         return Inputs(simulated.pairs, simulated.features, EMBEDDED, EMBEDDED, simulated.best_score)
+    sources = _source(pairs), _source(features)
+    pairs, features = local_table(pairs), local_features(features)
     store = read_features(features)
     checked = _read(pairs, with_series_of(features, reading))
-    return Inputs(checked, store, _source(pairs), _source(features))
+    return Inputs(checked, store, *sources)
 
 
 def read_features(features: FeaturesInput) -> dict[str, Block]:
@@ -78,6 +81,7 @@ def read_features(features: FeaturesInput) -> dict[str, Block]:
     Raises:
       UserError: naming file, block, column and photo.
     """
+    features = local_features(features)
     if isinstance(features, Path | str):
         reader = None if os.path.isdir(features) else _READERS.get(Path(features).suffix.lower())
         return open_feature_store(features) if reader is None else reader(features)

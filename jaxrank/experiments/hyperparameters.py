@@ -33,7 +33,7 @@ SCHEDULES = ("constant", "cosine")
 _NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,98}[A-Za-z0-9_-])?")
 # Files in the folder of a search, where each experiment has a folder, end so.
 # Folders of a search that are no experiments.
-_FOLDERS = ("checkpoints", "final", "predictions")
+_FOLDERS = ("checkpoints", "final", "predictions", "trackers")
 _FILE_ENDINGS = (".py", ".csv", ".html", ".json", ".log", ".parquet", ".png", ".txt")
 
 # What a hyperparameter does to the compiled program.

@@ -88,6 +88,7 @@ class SearchOptions:
       time_budget: seconds after which no further round begins. It counts the time that this
         process trains a round; a recorded end is never asked again.
       optuna_journal: a file that mirrors the search for optuna-dashboard.
+      track: names of `trackers.TRACKERS`, comma separated, that every trial is written for.
     """
 
     mode: str = "quick"
@@ -184,6 +185,11 @@ class SearchOptions:
     optuna_journal: str | Path | None = _option(
         None, "with --space: file that mirrors the search for optuna-dashboard (default: none)"
     )
+    track: str = _option(
+        "",
+        "experiment trackers, comma separated, for which every trial is written as a run: "
+        "tensorboard, wandb (default: none)",
+    )
 
     @property
     def reading(self) -> dict[str, Any]:
@@ -227,6 +233,7 @@ class SearchKeywords(TypedDict, total=False):
     round_size: int | None
     time_budget: float | None
     optuna_journal: str | Path | None
+    track: str
 
 
 # The options of `preferences.read_preferences`.

@@ -35,9 +35,11 @@ from jaxrank.experiments.hyperparameters import (
 )
 from jaxrank.inference.saved_model import Model
 from jaxrank.io.memory import machine_bytes
+from jaxrank.io.remote import is_url
 from jaxrank.planning import costs, host_memory, planner
 from jaxrank.planning.cohort import Cohort
 from jaxrank.planning.trials import Trial, make_trials
+from jaxrank.reporting.trackers import chosen_trackers
 from jaxrank.runner.options import (
     CURVES,
     FINAL_ON,
@@ -292,6 +294,7 @@ def _check_words(options: SearchOptions) -> None:
         word = getattr(options, name)
         if word not in words:
             raise UserError(f"--{name}={word}: unknown.{did_you_mean(word, words)}")
+    chosen_trackers(options.track)
 
 
 def _read_catalogue(
@@ -415,6 +418,8 @@ def _launch(
 
 
 def _absolute(given: object, otherwise: Any) -> Any:
+    if is_url(given):
+        return given
     return str(Path(given).absolute()) if isinstance(given, str | Path) else otherwise
 
 

@@ -11,6 +11,7 @@ from jaxrank.io import atomic
 from jaxrank.planning import planner
 from jaxrank.planning.cohort import Cohort
 from jaxrank.planning.trials import TrialKey
+from jaxrank.reporting import trackers
 from jaxrank.reporting.summary import RESULTS_JSON, SUMMARY_CSV, TRIALS_CSV
 from jaxrank.runner import rounds
 from jaxrank.runner.manifest import (
@@ -32,7 +33,7 @@ from jaxrank.training.checkpointing import FOLDER
 OUTPUTS = Path("outputs/hyperparameter_search")
 TRAINING_LOG = "training.log"
 # Options that change what is written, and nothing of what is trained.
-_WRITTEN = ("final", "final_on", "predictions", "curves")
+_WRITTEN = ("final", "final_on", "predictions", "curves", "track")
 
 
 class Workspace(NamedTuple):
@@ -186,15 +187,15 @@ def plan_search(
 def list_files(folder: Path) -> list[str]:
     """The files in a search's folder that can be written again, by their paths below it.
 
-    Not its log, and not the results in `checkpoints/`, of which the others are made: what lacks
-    these is trained again where they are needed.
+    Not its log, not what trackers have, and not the results in `checkpoints/`, of which the others
+    are made: what lacks these is trained again where they are needed.
     """
     paths = [path.relative_to(folder) for path in folder.rglob("*") if path.is_file()]
     return sorted(
         path.as_posix()
         for path in paths
         if not any(part.startswith(".") for part in path.parts)
-        and path.parts[0] not in (PLAN_JSON, TRAINING_LOG, FOLDER)
+        and path.parts[0] not in (PLAN_JSON, TRAINING_LOG, FOLDER, trackers.FOLDER)
     )
 
 

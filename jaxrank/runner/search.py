@@ -52,6 +52,7 @@ from jaxrank.reporting.summary import (
     read_results_json,
     summarise,
 )
+from jaxrank.reporting.trackers import chosen_trackers, make_runs, record_runs
 from jaxrank.runner import rounds, signals
 from jaxrank.runner.background_audit import Auditor, audit_of
 from jaxrank.runner.confirmation import confirm
@@ -312,7 +313,11 @@ def _train(
         ready = train_all(
             folder, ready, evaluator, auditor, saver, console, stop_signal, num_workers
         )
-        return ready, time.perf_counter() - start
+        seconds = time.perf_counter() - start
+        names = chosen_trackers(ready.prepared.launch["track"])
+        runs = make_runs([*ready.results.values()], ready.record.data_and_splits, folder.name)
+        record_runs(folder, names, runs, stop_signal)
+        return ready, seconds
 
     ready, seconds = trained(ready)
     while stop_signal() is None:

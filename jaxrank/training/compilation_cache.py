@@ -2,11 +2,12 @@
 
 import os
 import stat
-import sys
 from contextlib import suppress
 from pathlib import Path
 
 import jax
+
+from jaxrank.io.remote import cache_folder
 
 # Compiled programs are code that is run: nobody else may write or replace them.
 _PRIVATE = 0o700
@@ -59,10 +60,3 @@ def _not_ours(folder: Path) -> Path | None:
         if status.st_uid != os.getuid() or stat.S_ISLNK(status.st_mode):
             return path
     return None
-
-
-def cache_folder() -> Path:
-    """Where this system wants an application's cache."""
-    if sys.platform == "darwin":
-        return Path.home() / "Library" / "Caches"
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")

@@ -1,0 +1,105 @@
+"""Weights & Biases (extra `wandb`): offline runs, which `wandb sync` can send.
+
+They are written by a process of their own, `python -m jaxrank.reporting.wandb_runs`: the files are
+complete when wandb's service has ended, and ending it here would end the runs of a notebook.
+"""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from jaxrank.reporting.trackers import Run
+
+PROJECT = "jaxrank"
+# The service starts within seconds; a run takes one at most, several on a busy machine.
+_SECONDS, _SECONDS_PER_RUN = 120.0, 10.0
+_SECONDS_BETWEEN_LOOKS = 0.1
+
+
+def write(folder: Path, runs: "Sequence[Run]", stop_signal: Callable[[], int | None]) -> None:
+    """Writes an offline run for each, in place of one of the same identity."""
+    for run in runs:
+        for earlier in folder.glob(f"offline-run-*-{run.identity}"):
+            shutil.rmtree(earlier)
+    with tempfile.TemporaryDirectory() as temporary:
+        request = Path(temporary, "runs.json")
+        request.write_text(json.dumps([run._asdict() for run in runs]))
+        words = [sys.executable, "-m", __name__, str(request), str(folder.absolute().parent)]
+        with (
+            open(Path(temporary, "stderr"), "w+b") as errors,
+            subprocess.Popen(
+                words,
+                env=_environment(temporary),
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=errors,
+            ) as child,
+        ):
+            deadline = time.monotonic() + _SECONDS + _SECONDS_PER_RUN * len(runs)
+            while child.poll() is None:
+                if stop_signal() is not None or time.monotonic() > deadline:
+                    child.terminate()
+                time.sleep(_SECONDS_BETWEEN_LOOKS)
+            if child.returncode:
+                errors.seek(0)
+                lines = errors.read().decode(errors="replace").split("\n")
+                said = next((line for line in reversed(lines) if line.strip()), "")
+                raise RuntimeError(f"exit status {child.returncode} {said[:200]}".rstrip())
+
+
+def _environment(temporary: str) -> dict[str, str]:
+    """Without a user's settings, and without reports to wandb's makers."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("WANDB_")}
+    folders = ("WANDB_CACHE_DIR", "WANDB_CONFIG_DIR", "WANDB_DATA_DIR")
+    return kept | dict.fromkeys(folders, temporary) | {"WANDB_ERROR_REPORTING": "false"}
+
+
+def _main(request: Path, root: str) -> None:
+    """Writes the runs of a request into the folder `wandb` below a root."""
+    import wandb
+
+    settings = wandb.Settings(
+        mode="offline",
+        root_dir=root,
+        silent=True,
+        console="off",
+        symlink=False,
+        disable_code=True,
+        disable_git=True,
+        x_disable_machine_info=True,
+        x_disable_meta=True,
+        x_disable_stats=True,
+        x_save_requirements=False,
+        x_service_wait=_SECONDS,
+    )
+    for run in json.loads(request.read_text()):
+        _write_run(wandb, settings, run)
+    wandb.teardown()  # completes the files
+
+
+def _write_run(wandb: Any, settings: Any, run: dict[str, Any]) -> None:
+    mine = wandb.init(
+        project=PROJECT,
+        group=run["group"],
+        id=run["identity"],
+        name=run["name"],
+        config=run["hyperparameters"],
+        settings=settings,
+        reinit="create_new",
+    )
+    for epoch, values in enumerate(run["epochs"], start=1):
+        mine.log({f"epoch/{name}": value for name, value in values.items()}, step=epoch)
+    mine.summary.update({f"result/{name}": value for name, value in run["result"].items()})
+    mine.finish(exit_code=0 if run["completed"] else 1)
+
+
+if __name__ == "__main__":
+    _main(Path(sys.argv[1]), sys.argv[2])
