@@ -23,7 +23,8 @@ from jaxrank.data.preferences import Preferences
 _COMPILED = pytest.StashKey[str]()
 MAPS = Path("/proc/self/maps")
 # jaxlib 0.10.2 compiles an epoch of five small trials in 0.7 s of CPU time; with the first two
-# alone in 3.0 s, with the first alone in 5.6 s (2026-11-30, on a busy machine).
+# alone in 3.0 s, with the first alone in 5.6 s (2026-11-30, on a busy machine). jaxlib 0.11.2 knows
+# all four.
 FAST_TO_COMPILE = (
     "--xla_cpu_multi_thread_eigen=false",
     "--xla_backend_optimization_level=0",
