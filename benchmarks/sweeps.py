@@ -1,11 +1,12 @@
-"""What a large search invents, and what is left of it: simulated tables of equal experiments.
+"""What a large search invents, and what is left of it; what rungs save, and what they cost.
 
-    python benchmarks/sweeps.py --searches=400 --experiments=200
+    python benchmarks/sweeps.py equal --searches=400 --experiments=200
+    python benchmarks/sweeps.py rungs --sets=20     # about an hour on two cores
 
-Nothing is trained: what each experiment gets right is drawn, so that the truth is known. All
-experiments order 62% of new pairs right. They err on many of the same pairs (a latent normal
-variable of a pair, of which a share of three quarters is common to all, and a half of that to the
-pairs of a series), and so does a baseline of 62%.
+`equal`: simulated tables of equal experiments. Nothing is trained: what each experiment gets right
+is drawn, so that the truth is known. All experiments order 62% of new pairs right. They err on many
+of the same pairs (a latent normal variable of a pair, of which a share of three quarters is common
+to all, and a half of that to the pairs of a series), and so does a baseline of 62%.
 
 For a search with folds, whose out-of-fold pairs select, and for one split, whose validation pairs
 do. Printed, in points, with standard errors over searches:
@@ -13,14 +14,29 @@ do. Printed, in points, with standard errors over searches:
   a search reports it (corrected by BBC-CV where the same series select and measure), and on a fifth
   of the series that were set aside before;
 - the share of searches that claim any experiment to be better than the baseline.
+
+`rungs`: on each of some simulated sets (1,000 pairs, 64 columns) a grid of 81 configurations in 5
+folds with 2 seeds and 27 epochs, with rungs at 1, 3, 9, 27 and without. Printed: epochs of all
+trials, seconds, and the true accuracy of what is selected, as a final model on 20,000 new pairs;
+the differences with Student's 95% interval over the sets.
 """
 
 import argparse
+import logging
+import tempfile
 import time
+from pathlib import Path
 from statistics import NormalDist
+from typing import Any
 
 import numpy as np
+import pandas as pd
+from scipy import stats
 
+import jaxrank
+from jaxrank.configs import REFERENCES
+from jaxrank.data.feature_store import Block
+from jaxrank.data.preferences import Preferences
 from jaxrank.evaluation import comparison, selection
 from jaxrank.evaluation.hits import Hits, pooled
 
@@ -28,6 +44,19 @@ ACCURACY = 0.62
 COMMON, OF_SERIES = 0.75, 0.5
 PAIRS_OF_SERIES = 2.5
 NUM_DRAWS = 200  # a tenth of a leaderboard's, to save time
+NUM_COLUMNS, NUM_PAIRS, NUM_NEW_PAIRS = 64, 1_000, 20_000
+# Of a photo's appeal, in log-odds: what its columns show, and what they do not.
+SHOWN, HIDDEN = 1.2, 0.7
+GRID: dict[str, Any] = {
+    "space": {
+        "learning_rate": [1e-4, 1e-3, 1e-2],
+        "dropout": [0.0, 0.3, 0.6],
+        "weight_decay": [0.0, 0.03, 0.3],
+        "mlp_hidden_dims": ["", "32", "64,32"],
+    },
+    "overrides": {"max_epochs": 27, "patience": 27, "batch_size": 32},
+    "folds": 5, "num_seeds": 2, "audit": "off", "predictions": "none", "curves": "none",
+}  # fmt: skip
 
 
 def draw(rng: np.random.Generator, num_entries: int, num_pairs: int) -> tuple[np.ndarray, ...]:
@@ -86,11 +115,85 @@ def examine(seed: int, num_experiments: int, num_pairs: int, folds: int) -> dict
     }
 
 
+def draw_set(seed: int, num_pairs: int) -> tuple[Preferences, dict[str, Block]]:
+    """Pairs of series of five photos, two pairs each, and the photos' columns. Some columns show
+    appeal in proportion, two of them by their product. All sets have the same truth."""
+    rng = np.random.default_rng([seed, num_pairs])
+    photos_N = np.array([f"{number:06d}.jpg" for number in range(num_pairs // 2 * 5)])
+    values_ND = rng.standard_normal((len(photos_N), NUM_COLUMNS)).astype(np.float32)
+    weight_D = np.random.default_rng(0).standard_normal(NUM_COLUMNS) * 0.9 ** np.arange(NUM_COLUMNS)
+    shown_N = values_ND @ (weight_D / np.linalg.norm(weight_D))
+    shown_N += values_ND[:, 0] * values_ND[:, 1]
+    appeal_N = SHOWN * shown_N / np.sqrt(2) + HIDDEN * rng.standard_normal(len(photos_N))
+    series_M = np.repeat(np.arange(num_pairs // 2), 2)
+    rows_M2 = 5 * series_M[:, None] + np.array([rng.permutation(5)[:2] for _ in series_M])
+    chance_M = 1 / (1 + np.exp(appeal_N[rows_M2[:, 1]] - appeal_N[rows_M2[:, 0]]))
+    table = pd.DataFrame(
+        {
+            "series_id": series_M.astype(str),
+            "image_a": photos_N[rows_M2[:, 0]],
+            "image_b": photos_N[rows_M2[:, 1]],
+            "preference": (rng.random(num_pairs) < chance_M).astype(float),
+        }
+    )
+    columns = [f"c{column}" for column in range(NUM_COLUMNS)]
+    return Preferences(table), {"columns": Block(photos_N.tolist(), columns, values_ND)}
+
+
+def examine_rungs(seed: int, rungs: str, folder: Path) -> dict[str, float]:
+    """What one search costs, and the true accuracy of what it selects."""
+    pairs, features = draw_set(seed, NUM_PAIRS)
+    start = time.perf_counter()
+    result = jaxrank.search(pairs, features, workdir=folder, rungs=rungs, **GRID)
+    seconds = time.perf_counter() - start
+    mine = result.trials[~result.trials["experiment_name"].isin(REFERENCES)]
+    is_selected = result.summary["outcome"] == "selected"
+    (selected,) = result.summary.loc[is_selected, "experiment_name"]
+    # A baseline may be as good: here the selected experiment is asked for.
+    jaxrank.search(pairs, features, workdir=folder, resume=True, final=selected)
+    new_pairs, new_features = draw_set(10_000 + seed, NUM_NEW_PAIRS)
+    scores = jaxrank.load_model(folder / "final").score(new_features)
+    table = new_pairs.table
+    difference_M = scores[table["image_a"]].to_numpy() - scores[table["image_b"]].to_numpy()
+    right_M = (difference_M > 0) == (table["preference"] > 0.5).to_numpy()
+    return {
+        "trial-epochs": float(mine["epochs_run"].sum()),
+        "seconds": seconds,
+        "true accuracy, %": 100 * float(right_M.mean()),
+    }
+
+
+def compare_rungs(num_sets: int) -> None:
+    logging.getLogger("jaxrank").setLevel(logging.ERROR)
+    rows: dict[str, list[dict[str, float]]] = {"": [], "1,3,9,27": []}
+    for seed in range(num_sets):
+        for rungs, mine in rows.items():
+            with tempfile.TemporaryDirectory() as folder:
+                mine.append(examine_rungs(seed, rungs, Path(folder) / "w"))
+        print(f"set {seed}: " + "; ".join(str(mine[-1]) for mine in rows.values()), flush=True)
+    for name in rows[""][0]:
+        without, with_rungs = (np.array([row[name] for row in mine]) for mine in rows.values())
+        off = with_rungs - without
+        half = 0.0
+        if num_sets > 1:
+            half = stats.t.ppf(0.975, num_sets - 1) * off.std(ddof=1) / np.sqrt(num_sets)
+        print(
+            f"  {name:20} without {without.mean():8.1f}, with {with_rungs.mean():8.1f}, "
+            f"difference {off.mean():+.2f} +- {half:.2f}, "
+            f"ratio {without.sum() / with_rungs.sum():.2f}"
+        )
+
+
 def main() -> None:
     parser = argparse.ArgumentParser()
+    parser.add_argument("part", choices=("equal", "rungs"), nargs="?", default="equal")
     parser.add_argument("--searches", type=int, default=400)
     parser.add_argument("--experiments", type=int, default=200)
+    parser.add_argument("--sets", type=int, default=20)
     flags = parser.parse_args()
+    if flags.part == "rungs":
+        compare_rungs(flags.sets)
+        return
     for folds, num_pairs in ((5, 1000), (1, 4000)):
         start = time.perf_counter()
         rows = [

@@ -23,6 +23,7 @@ from jaxrank.training.arrays import (
     make_program_spec,
     make_trial_arrays,
 )
+from jaxrank.training.checkpoint import pack
 from jaxrank.training.epoch import (
     cohort_epochs,
     cohort_scores,
@@ -126,8 +127,9 @@ def fit(
       restore: given the shapes of the state, returns where an earlier run stopped, on the host, or
         None.
       on_dispatch: called after every dispatch; what it raises ends the training.
-      num_epochs: train so many at most, a multiple of the cohort's epochs of a dispatch; learning
-        rates follow the schedule to `max_epochs`, all the same.
+      num_epochs: train so many at most, a multiple of the cohort's epochs of a dispatch, by
+        default to the cohort's rung; learning rates follow the schedule to `max_epochs`, all the
+        same.
     """
     begun = time.perf_counter()
     if loaded is None:
@@ -139,6 +141,7 @@ def fit(
         on_device = jax.device_put(progress.state, loaded.device, may_alias=False)
         progress = progress._replace(state=on_device)
     begun -= progress.seconds
+    num_epochs = cohort.ends if num_epochs is None else num_epochs
     for after in _dispatches(cohort, data, loaded, progress, begun, num_epochs):
         progress = after
         on_dispatch(progress)
@@ -170,7 +173,7 @@ def _dispatches(
     trained, arrays = on_device(progress.places_Q)
     rows = rows_of(trained, len(progress.history))
     while progress.num_running and len(progress.history) != num_epochs:
-        keep = _worth_keeping(trained, progress)
+        keep = _worth_keeping(trained, progress, num_epochs)
         if len(keep) < len(trained.trials):
             progress, rows = _compact(progress, keep), rows[keep]
             trained, arrays = on_device(progress.places_Q)
@@ -208,6 +211,7 @@ def _finished(
         best_epoch_P=np.asarray(state.best_epoch),
         history=jax.tree.map(lambda *leaves: np.stack(leaves), *progress.history),
         seconds=time.perf_counter() - begun,
+        packed=None if cohort.ends is None else pack(progress).packed,
     )
 
 
@@ -224,7 +228,7 @@ def _of_all(metrics: EpochMetrics, places_Q: np.ndarray, num_trials: int) -> Ite
         yield epoch
 
 
-def _worth_keeping(trained: Cohort, progress: Progress) -> np.ndarray:
+def _worth_keeping(trained: Cohort, progress: Progress, num_epochs: int | None) -> np.ndarray:
     """Which trials on the device should stay there, as places in its state: the running ones, and
     stopped ones to fill up the size that the plan wants."""
     status, stale, epoch = (np.asarray(getattr(progress.state, name))
@@ -237,7 +241,10 @@ def _worth_keeping(trained: Cohort, progress: Progress) -> np.ndarray:
         min(patience - stale[q], most - epoch[q]) if patience else most - epoch[q]
         for q, (patience, most) in zip(running, limits, strict=True)
     ]
-    size = trained.compacted_size(len(running), int(max(needs)))
+    left = int(max(needs))
+    if num_epochs is not None:
+        left = min(left, num_epochs - len(progress.history))
+    size = trained.compacted_size(len(running), left)
     stopped = np.flatnonzero(status != RUNNING)
     return np.sort(np.concatenate([running, stopped[: size - len(running)]]))
 

@@ -28,6 +28,10 @@ def define_options(values: flags.FlagValues, names: Iterable[str]) -> None:
         if word := field.metadata["word"]:
             parser = _NumberOrWord(word, least)
             flags.DEFINE(parser, name, default, words, flag_values=values)
+        elif isinstance(default, bool):
+            flags.DEFINE_boolean(name, default, words, flag_values=values)
+        elif isinstance(default, str):
+            flags.DEFINE_string(name, default, words, flag_values=values)
         elif "int" in str(field.type):
             flags.DEFINE_integer(name, default, words, lower_bound=least, flag_values=values)
         elif "float" in str(field.type):

@@ -33,7 +33,14 @@ from jaxrank.experiments.config_files import (
     value_at,
     with_every_key,
 )
-from jaxrank.runner.options import AUDITS, FLAGS, SAVE_BUDGET, SPACE_OPTIONS, WARN
+from jaxrank.runner.options import (
+    AUDITS,
+    FLAGS,
+    MANY_OPTIONS,
+    SAVE_BUDGET,
+    SPACE_OPTIONS,
+    WARN,
+)
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -74,7 +81,7 @@ def define(values: flags.FlagValues, words: list[str]) -> Config:
     for name, meaning in switches.items():
         flags.DEFINE_boolean(name, False, meaning, flag_values=values)
     define_training(values)
-    define_options(values, SPACE_OPTIONS)
+    define_options(values, (*MANY_OPTIONS, *SPACE_OPTIONS))
     _define_space(values, words)
     path = _read_flag(words, "experiments_csv")
     if path == "":
@@ -95,7 +102,7 @@ def define_training(values: flags.FlagValues) -> None:
         "device_profile": "file of the command 'profile', to plan with (default: built-in rates)",
     }  # fmt: skip
     define_strings(values, text)
-    define_options(values, [name for name in FLAGS if name not in SPACE_OPTIONS])
+    define_options(values, [n for n in FLAGS if n not in (*MANY_OPTIONS, *SPACE_OPTIONS)])
     define_workers(values, TRAINERS)
     flags.DEFINE_float(
         "save_budget",

@@ -14,7 +14,8 @@ Axis letters: X entries (experiments and baselines), Y some of them, F folds, K 
 B resamples.
 """
 
-from collections.abc import Mapping, Sequence
+import functools
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -199,21 +200,22 @@ def resample(hits: Hits, *, num_draws: int = 2000, seed: int = 0) -> Draws:
 
 
 def _seeds(hits: Hits) -> SeedVariance:
-    """Seed variances of all entries: an ensemble has that of its experiment's trainings."""
+    """Seed variances of all entries: an ensemble has that of its experiment's trainings.
+
+    Those that may be selected lend each other none of the others: what a rung has dropped has
+    hardly been trained, and differs more between seeds.
+    """
     single_X = ~hits.is_baseline_X & (hits.trained_as_X == np.arange(len(hits.names)))
-    of_singles = seed_variance.estimate(hits.hits_XFKS[single_X], hits.weight_FS)
-
-    def of_all(value_Y: np.ndarray) -> np.ndarray:
-        value_X = np.zeros(len(single_X))
-        value_X[single_X] = value_Y
-        return np.where(hits.is_baseline_X, 0.0, value_X[hits.trained_as_X])
-
-    return SeedVariance(
-        of_all(of_singles.measured_X),
-        of_all(of_singles.series_X),
-        of_all(of_singles.freedom_X),
-        of_singles.source,
-    )
+    whole = single_X & hits.is_candidate_X
+    values = np.zeros((3, len(single_X)))
+    source = seed_variance.UNKNOWN
+    for alike_X in (single_X & ~whole, whole):
+        if alike_X.any():
+            found = seed_variance.estimate(hits.hits_XFKS[alike_X], hits.weight_FS)
+            values[:, alike_X] = found.measured_X, found.series_X, found.freedom_X
+            source = found.source
+    of_all = np.where(hits.is_baseline_X, 0.0, values[:, hits.trained_as_X])
+    return SeedVariance(*of_all, source)
 
 
 def _deviations(sums: Pooled, num_draws: int, rng: np.random.Generator) -> np.ndarray:
@@ -291,6 +293,24 @@ def against(draws: Draws, reference: int) -> Differences:
     return _with_intervals(draws, reference, _normal_factor(draws, reference, trained))
 
 
+def half_widths(draws: Draws) -> Callable[[int], np.ndarray]:
+    """A function from an entry to the half widths [X] of the intervals of its differences to all
+    others, each in the other's own family (Hsu 1984). What is further below the entry is not the
+    best. NaN where there are no intervals."""
+    factors_X, alive = _factors_of_references(draws), draws.alive
+
+    @functools.cache
+    def of(reference: int) -> np.ndarray:
+        half_width_X = np.full(len(draws.mean_X), np.nan)
+        if reference in alive:
+            error_Y, freedom_Y = _errors(draws, reference, alive)
+            factor_Y = _students_factor(factors_X[alive], freedom_Y)
+            half_width_X[alive] = np.where(error_Y > 0, factor_Y * error_Y, 0.0)
+        return half_width_X
+
+    return of
+
+
 class _Errors(NamedTuple):
     """Standard errors [Y] of differences to one entry, and their degrees of freedom."""
 
@@ -341,7 +361,7 @@ def _normal_factor(draws: Draws, reference: int, entries: Sequence[int] | np.nda
     return float(np.quantile(largest_B, FAMILY_LEVEL))
 
 
-def _students_factor(factor: float, freedom_Y: np.ndarray) -> np.ndarray:
+def _students_factor(factor: float | np.ndarray, freedom_Y: np.ndarray) -> np.ndarray:
     """Student's factor with the tail probability of a normal one."""
     return -stdtrit(freedom_Y, ndtr(-factor))
 

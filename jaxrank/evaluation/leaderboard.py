@@ -12,6 +12,7 @@ from jaxrank.evaluation import comparison, hits, selection, yardstick
 from jaxrank.evaluation.comparison import Draws, Interval, Standings
 from jaxrank.evaluation.evaluator import Evaluator
 from jaxrank.evaluation.hits import Hits
+from jaxrank.evaluation.successive_halving import Ending, RungHits
 from jaxrank.evaluation.trial_results import TrialResult
 from jaxrank.evaluation.yardstick import Competitor
 
@@ -52,6 +53,10 @@ class Ranking:
         test pairs of this one.
       chosen: the selected experiment.
       selecting: hits of the pairs that it was selected by; see `selection.chosen_score`.
+      alike, alike_at: the same where all experiments have been trained to the same epoch, and this
+        epoch: with rungs, the first one; else None.
+      endings: by experiment that a rung has dropped, why. It is measured, and compared with the
+        baselines, as it was then, but it is neither selected nor the best.
     """
 
     entries: Measured
@@ -64,6 +69,9 @@ class Ranking:
     strongest_without_F: tuple[str, ...]
     chosen: selection.Chosen | None
     selecting: hits.Pooled
+    alike: hits.Pooled
+    alike_at: int | None
+    endings: Mapping[str, Ending]
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -80,6 +88,8 @@ def rank(
     names: Sequence[str],
     baselines: Sequence[Competitor],
     parameters: Mapping[str, int],
+    rungs: Sequence[RungHits] = (),
+    endings: Mapping[str, Ending] | None = None,
 ) -> Ranking:
     """Compares the experiments of these names with each other and with baselines.
 
@@ -89,7 +99,10 @@ def rank(
       names: of the experiments, without the control.
       baselines: chance among them.
       parameters: of one model of each experiment; of equals the smaller one is selected.
+      rungs: that have dropped experiments; their entries are `names`.
+      endings: see `Ranking`.
     """
+    endings = endings or {}
     folds = hits.trained_folds(results)
     strongest = yardstick.strongest(baselines, evaluator, folds)
     compared = {b.name: b.difference_FM for b in baselines if b.competes}
@@ -98,13 +111,15 @@ def rank(
         compared[MIXED] = strongest.difference_FM
     entries = _hits(results, compared, evaluator, names)
     validation, test = entries.validation, entries.test
-    draws = comparison.resample(test)
+    is_candidate_X = test.is_candidate_X & ~np.isin(test.names, list(endings))
+    draws = comparison.resample(test._replace(is_candidate_X=is_candidate_X))
     reference = test.names.index(label if label in compared else MIXED)
     if draws.mean_X[reference] < 0.5:
         label, reference = CHANCE, test.names.index(CHANCE)
     references = {YARDSTICK: reference, CHANCE: test.names.index(CHANCE)}
     if SHARPNESS in test.names:
         references[SHARPNESS] = test.names.index(SHARPNESS)
+    selecting = hits.pooled(test if len(test.weight_FS) > 1 else validation)
     sizes_X = np.array([parameters.get(name, 0) for name in test.names])
     control = sorted({r.trial.experiment.name for r in results} - set(names))
     described = {b.name: b.difference_FM for b in baselines if not b.competes}
@@ -112,15 +127,20 @@ def rank(
         entries=_measured(entries),
         apart=_measured(_hits(results, described, evaluator, control)),
         by_test=comparison.standings(
-            draws, references, [x for x, name in enumerate(test.names) if name == MIXED]
+            draws,
+            references,
+            [x for x, name in enumerate(test.names) if name == MIXED or name in endings],
         ),
         draws=draws,
-        is_candidate_X=test.is_candidate_X,
+        is_candidate_X=is_candidate_X,
         yardstick=reference,
         yardstick_label=label,
         strongest_without_F=_strongest_without(baselines, evaluator, folds),
-        chosen=selection.chosen_score(validation, test, sizes_X),
-        selecting=hits.pooled(test if len(test.weight_FS) > 1 else validation),
+        chosen=selection.chosen_score(validation, test, sizes_X, rungs=rungs),
+        selecting=selecting,
+        alike=hits.pooled(rungs[0].hits) if rungs else selecting,
+        alike_at=rungs[0].epoch if rungs else None,
+        endings=endings,
     )
 
 

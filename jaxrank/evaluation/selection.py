@@ -3,7 +3,7 @@
 Axis letters as in comparison.py.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -11,6 +11,7 @@ from scipy.special import ndtr, ndtri
 
 from jaxrank.evaluation.comparison import Differences, Standings
 from jaxrank.evaluation.hits import Hits, Pooled, pooled
+from jaxrank.evaluation.successive_halving import RungHits, dropped, replay
 from jaxrank.statistics import FEWEST_SERIES, resamples
 
 POWER = 0.8
@@ -21,11 +22,13 @@ class Chosen(NamedTuple):
 
     Attributes:
       entry: which.
-      candidates: the entries it was selected from; of equal ones the first is.
+      candidates: the entries it was selected from, without those that rungs have dropped; of equal
+        ones the first is.
       out_of_fold: selected by the test pairs of all folds; else by the validation pairs.
       raw: its accuracy on the test pairs, too high where the selection saw the same series.
       accuracy: what remains of that on series that the selection has not seen, never above `raw`;
         NaN with too few series to correct it.
+      num_dropped: by rungs; the correction counts them among the candidates.
     """
 
     entry: int
@@ -33,10 +36,11 @@ class Chosen(NamedTuple):
     out_of_fold: bool
     raw: float
     accuracy: float
+    num_dropped: int = 0
 
     @property
     def num_candidates(self) -> int:
-        return len(self.candidates)
+        return len(self.candidates) + self.num_dropped
 
 
 def chosen_score(
@@ -44,6 +48,7 @@ def chosen_score(
     test: Hits,
     parameters_X: np.ndarray,
     *,
+    rungs: Sequence[RungHits] = (),
     num_draws: int = 1000,
     seed: int = 0,
 ) -> Chosen | None:
@@ -58,6 +63,16 @@ def chosen_score(
     select by the pairs of those drawn, measure by the test pairs of those left out; the mean over
     the resamples. Where no series does both there is nothing to correct.
 
+    What a rung has dropped is not selected. But in each resample the rungs are replayed, so that an
+    experiment may survive there, and be selected, that was dropped here: see
+    `successive_halving.replay`.
+
+    Args:
+      validation, test: the same entries on the pairs of each split.
+      parameters_X: numbers of parameters.
+      rungs: what dropped experiments, of the same entries or the first ones of them.
+      num_draws, seed: of the resamples.
+
     Returns:
       None where no candidate has a completed trial in both splits.
     """
@@ -71,8 +86,11 @@ def chosen_score(
     num_pairs_X = measuring.num_pairs_X
     candidates = candidates[num_pairs_X[candidates] == num_pairs_X[candidates].max()]
     candidates = candidates[np.argsort(parameters_X[candidates], kind="stable")]
-    best = int(np.argmax(selecting.accuracy_X[candidates]))
-    raw = corrected = float(measuring.accuracy_X[candidates[best]])
+    left = candidates[~np.isin(candidates, np.flatnonzero(dropped(rungs)))]
+    if not len(left):
+        return None
+    best = int(left[np.argmax(selecting.accuracy_X[left])])
+    raw = corrected = float(measuring.accuracy_X[best])
     selecting_S, measuring_S = (s.weight_YS.sum(axis=0) > 0 for s in (selecting, measuring))
     num_shared = int((selecting_S & measuring_S).sum())
     if 0 < num_shared < FEWEST_SERIES:
@@ -81,14 +99,18 @@ def chosen_score(
         used_S = np.logical_or(selecting_S, measuring_S)
         drawn = resamples(int(used_S.sum()), num_draws, np.random.default_rng(seed))
         corrected = _bootstrap_bias_corrected(
-            selecting.take(candidates, used_S), measuring.take(candidates, used_S), drawn
+            selecting.take(candidates, used_S),
+            measuring.take(candidates, used_S),
+            replay(rungs, candidates, used_S),
+            drawn,
         )
     return Chosen(
-        int(candidates[best]),
-        tuple(map(int, candidates)),
+        best,
+        tuple(map(int, left)),
         out_of_fold,
         raw,
         float(np.minimum(raw, corrected)),
+        len(candidates) - len(left),
     )
 
 
@@ -110,13 +132,17 @@ def chosen_without(
 
 
 def _bootstrap_bias_corrected(
-    selecting: Pooled, measuring: Pooled, drawn: Iterator[np.ndarray]
+    selecting: Pooled,
+    measuring: Pooled,
+    survivors: Callable[[np.ndarray], np.ndarray],
+    drawn: Iterator[np.ndarray],
 ) -> float:
-    """Mean test accuracy, on the series left out, of what the series drawn select."""
+    """Mean test accuracy, on the series left out, of what the series drawn select of those that
+    survive there."""
     scores = []
     accuracy_of_drawn, accuracy_of_left = selecting.accuracy_where(), measuring.accuracy_where()
     for counts_BS in drawn:
-        drawn_BX = accuracy_of_drawn(counts_BS)
+        drawn_BX = np.where(survivors(counts_BS), accuracy_of_drawn(counts_BS), np.nan)
         chosen_B1 = np.argmax(np.nan_to_num(drawn_BX, nan=-1.0), axis=1)[:, None]
         left_BX = accuracy_of_left((counts_BS == 0).astype(np.float64))
         scores.append(np.take_along_axis(left_BX, chosen_B1, axis=1))

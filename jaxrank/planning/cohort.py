@@ -56,6 +56,9 @@ class Cohort(NamedTuple):
       profile: that its costs are predicted with.
       column_runs: of the D columns from left to right, whether those next to each other have normal
         scores, and how many they are; empty where none has.
+      begins: epochs that its trials have behind them, in earlier cohorts.
+      ends: a rung, the epoch after which it ends; None where it trains until all trials have
+        stopped.
     """
 
     trials: tuple[Trial, ...]
@@ -69,6 +72,8 @@ class Cohort(NamedTuple):
     data_bytes: int
     profile: DeviceProfile
     column_runs: tuple[tuple[bool, int], ...] = ()
+    begins: int = 0
+    ends: int | None = None
 
     @property
     def label(self) -> str:
@@ -80,7 +85,7 @@ class Cohort(NamedTuple):
     @property
     def program(self) -> dict[str, Any]:
         """What its compiled program depends on, besides the number of trials."""
-        apart = ("trials", "program_key", "data_bytes", "profile")
+        apart = ("trials", "program_key", "data_bytes", "profile", "begins", "ends")
         shapes = {key: value for key, value in self._asdict().items() if key not in apart}
         names = with_effect(PROGRAM, COHORT, SWITCH)
         return {"program_key": {name: getattr(self.program_key, name) for name in names}} | shapes
@@ -94,7 +99,7 @@ class Cohort(NamedTuple):
     @property
     def compiled_as(self) -> tuple:
         """What is equal where two cohorts share their compiled programs."""
-        return len(self.trials), self._replace(trials=(), data_bytes=0)
+        return len(self.trials), self._replace(trials=(), data_bytes=0, begins=0, ends=None)
 
     @property
     def _state_bytes(self) -> int:
@@ -139,6 +144,16 @@ class Cohort(NamedTuple):
         return max(trial.experiment.max_epochs for trial in self.trials)
 
     @property
+    def num_epochs(self) -> int:
+        """That it trains, if no trial stops early."""
+        last = self.max_epochs if self.ends is None else min(self.ends, self.max_epochs)
+        return last - self.begins
+
+    def share_done(self, epoch: int) -> float:
+        """The share of its epochs that are done after this one."""
+        return (epoch - self.begins) / self.num_epochs
+
+    @property
     def padded(self) -> list[str]:
         """The experiments whose hidden layers are padded to those of the cohort."""
         wide = self.program_key.mlp_hidden_dims
@@ -172,7 +187,7 @@ class Cohort(NamedTuple):
     @property
     def training_seconds(self) -> float:
         """Predicted, if no trial stops early, without compiling."""
-        return self.max_epochs * self.epoch_seconds
+        return self.num_epochs * self.epoch_seconds
 
     @property
     def seconds(self) -> float:

@@ -63,6 +63,8 @@ def make_cohort(
     profile: DeviceProfile,
     hidden_dims: tuple[int, ...],
     epochs_per_dispatch: int | None = None,
+    begins: int = 0,
+    ends: int | None = None,
 ) -> Cohort:
     """The cohort of trials whose choices differ in nothing but hidden sizes.
 
@@ -72,6 +74,7 @@ def make_cohort(
       profile: that its costs are predicted with.
       hidden_dims: at least as wide as each trial's.
       epochs_per_dispatch: by default so many that a dispatch takes _DISPATCH_SECONDS.
+      begins, ends: see `Cohort`.
     """
     common = program_key(trials[0].experiment)
     num_batches = max(
@@ -105,6 +108,8 @@ def make_cohort(
         data_bytes=len(dataset.photos) * photo_bytes + 24 * len(dataset.preference_M),
         profile=profile,
         column_runs=_runs(columns_J, input_dim),
+        begins=begins,
+        ends=ends,
     )
     return _shaped(cohort, trials, hidden_dims, epochs_per_dispatch)
 
@@ -127,9 +132,17 @@ def _shaped(
     common = dataclasses.replace(cohort.program_key, mlp_hidden_dims=hidden_dims)
     shaped = cohort._replace(trials=tuple(trials), program_key=common)
     if epochs_per_dispatch is None:
-        most = min(_MOST_EPOCHS, shaped.max_epochs)
-        epochs_per_dispatch = max(1, min(most, int(_DISPATCH_SECONDS / shaped.epoch_seconds)))
+        epochs_per_dispatch = _epochs_per_dispatch(shaped)
     return shaped._replace(epochs_per_dispatch=epochs_per_dispatch)
+
+
+def _epochs_per_dispatch(cohort: Cohort) -> int:
+    """So many that a dispatch takes _DISPATCH_SECONDS, and that the last one ends at a rung."""
+    most = min(_MOST_EPOCHS, cohort.num_epochs, int(_DISPATCH_SECONDS / cohort.epoch_seconds))
+    if cohort.ends is None:
+        return max(1, most)
+    length = cohort.ends - cohort.begins
+    return max(epochs for epochs in range(1, max(1, most) + 1) if length % epochs == 0)
 
 
 def make_cohorts(
@@ -137,6 +150,7 @@ def make_cohorts(
     data: SplitDataset,
     memory_limit: int,
     profile: DeviceProfile | None = None,
+    ends: int | None = None,
 ) -> list[Cohort]:
     """Groups trials by their static shapes; pads narrow groups into wider ones where that pays; and
     cuts groups into near-equal cohorts of about _COHORT_SECONDS, the longest first.
@@ -146,6 +160,7 @@ def make_cohorts(
       data: the aligned pairs.
       memory_limit: bytes that one cohort may take, for which it is cut smaller.
       profile: of one device; by default the built-in one.
+      ends: see `Cohort`.
 
     Raises:
       UserError: one trial alone is over the limit.
@@ -156,7 +171,7 @@ def make_cohorts(
     for trial in trials:
         groups.setdefault(program_key(trial.experiment), []).append(trial)
     wholes = [
-        make_cohort(members, data.dataset, folds, profile, common.mlp_hidden_dims)
+        make_cohort(members, data.dataset, folds, profile, common.mlp_hidden_dims, ends=ends)
         for common, members in groups.items()
     ]
     cohorts = []
@@ -169,9 +184,44 @@ def make_cohorts(
                 f"{needed / 2**30:,.1f} GiB, but {memory_limit / 2**30:,.1f} GiB may be used; make "
                 "mlp_hidden_dims or batch_size smaller, or --memory_fraction larger"
             )
-        most = room // whole.trial_bytes
-        for chunk in np.array_split(np.arange(len(whole.trials)), _num_cohorts(whole, most)):
-            cohorts.append(whole.with_trials([whole.trials[i] for i in chunk]))
+        cohorts += _cut(whole, memory_limit)
+    return _longest_first(cohorts)
+
+
+def continued_cohorts(
+    sources: Sequence[tuple[Cohort, Trial]], ends: int | None, memory_limit: int
+) -> list[Cohort]:
+    """The cohorts in which trials continue that earlier ones have trained to their common end: of
+    the same programs, so that a state fits where it came from, cut as `make_cohorts` does.
+
+    Args:
+      sources: trials with the cohort that trained each.
+      ends, memory_limit: see `make_cohorts`.
+    """
+    groups: dict[Cohort, list[Trial]] = {}
+    for source, trial in sources:
+        program = source._replace(trials=(), data_bytes=0, epochs_per_dispatch=1)
+        groups.setdefault(program, []).append(trial)
+    data_bytes = {source.columns: source.data_bytes for source, _ in sources}
+    cohorts = []
+    for program, trials in groups.items():
+        assert program.ends is not None, "a trial that was trained to the end does not continue"
+        whole = program.with_trials(trials)._replace(
+            data_bytes=data_bytes[program.columns], begins=program.ends, ends=ends
+        )
+        shaped = whole._replace(epochs_per_dispatch=_epochs_per_dispatch(whole))
+        cohorts += _cut(shaped, memory_limit)
+    return _longest_first(cohorts)
+
+
+def _cut(whole: Cohort, memory_limit: int) -> list[Cohort]:
+    """The cohort in near-equal parts that fit in memory, of about _COHORT_SECONDS."""
+    most = max(1, (memory_limit - whole.shared_bytes) // whole.trial_bytes)
+    parts = np.array_split(np.arange(len(whole.trials)), _num_cohorts(whole, most))
+    return [whole.with_trials([whole.trials[i] for i in part]) for part in parts]
+
+
+def _longest_first(cohorts: Sequence[Cohort]) -> list[Cohort]:
     return sorted(cohorts, key=lambda cohort: -cohort.seconds)  # in this order where they tie
 
 

@@ -12,7 +12,14 @@ from jaxrank.evaluation.trial_results import COMPLETED
 from jaxrank.experiments.hyperparameters import HYPERPARAMETERS, Experiment
 from jaxrank.planning.cohort import Cohort
 from jaxrank.reporting.fitted_table import Column, print_fitted, show_lines
-from jaxrank.reporting.summary import BASELINE, ENSEMBLE, PARTIAL, SUMMARY_CSV, percent
+from jaxrank.reporting.summary import (
+    BASELINE,
+    DROPPED_AT,
+    ENSEMBLE,
+    PARTIAL,
+    SUMMARY_CSV,
+    percent,
+)
 
 # Photos that are shown where nobody asks for more.
 _FIRST_PHOTOS = 12
@@ -113,6 +120,8 @@ def _note(row: Mapping[str, Any], caveats: Sequence[str]) -> str:
         return _BASELINE_NOTE
     if row["status"] == ENSEMBLE:
         return str(row["notes"]).partition(";")[0]
+    if row.get(DROPPED_AT) is not None:
+        return str(row["outcome"])
     note = row["error"] or row["notes"].removesuffix("; ".join(caveats)).removesuffix("; ")
     return str(note) if row["status"] == COMPLETED else f"{row['status']}: {note}"
 

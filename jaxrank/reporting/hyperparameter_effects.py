@@ -31,9 +31,10 @@ _TITLE = (
 def section(report: Report) -> Section:
     ranking = report.ranking
     notes = _few_series_notes(report)
-    candidates = ranking.is_candidate_X & ~np.isin(ranking.names, REFERENCES)
-    weight_X = ranking.selecting.num_pairs_X
-    complete_X = candidates & (weight_X == weight_X.max()) & (weight_X > 0)
+    trained_X = ranking.is_candidate_X | np.isin(ranking.names, list(ranking.endings))
+    compared_X = trained_X & ~np.isin(ranking.names, REFERENCES)
+    weight_X = ranking.alike.num_pairs_X
+    complete_X = compared_X[: len(weight_X)] & (weight_X == weight_X.max()) & (weight_X > 0)
     chosen = np.flatnonzero(complete_X)
     by_name = {r.trial.experiment.name: r.trial.experiment for r in report.results}
     experiments = [by_name[ranking.names[x]] for x in chosen]
@@ -42,17 +43,18 @@ def section(report: Report) -> Section:
         return Section(notes=notes)
     found = main_effects(
         {key: level_names(column) for key, column in values.items()},
-        ranking.selecting.hits_XS[chosen],
-        ranking.selecting.weight_YS[ranking.selecting.weight_of_X[chosen]],
+        ranking.alike.hits_XS[chosen],
+        ranking.alike.weight_YS[ranking.alike.weight_of_X[chosen]],
         np.nan_to_num(ranking.draws.variance_X[chosen]),
     )
     if found is None:
         return Section(notes=notes)
     write_frame(report.folder / EFFECTS_CSV, pd.DataFrame(found.effects))
-    importance = importances(values, ranking.selecting.accuracy_X[chosen])
+    importance = importances(values, ranking.alike.accuracy_X[chosen])
+    early = "" if ranking.alike_at is None else f" at epoch {ranking.alike_at}"
     least = "at least " if ranking.draws.seeds.source == seed_variance.UNKNOWN else ""
     notes += [
-        f"Of the variance among {len(chosen):,} experiments, {least}"
+        f"Of the variance among {len(chosen):,} experiments{early}, {least}"
         f"{100 * found.noise_share:.0f}% is noise (sampled series and seeds)."
         + _mattered(found)
         + _importances(importance),
@@ -64,7 +66,10 @@ def section(report: Report) -> Section:
         "noise_share": found.noise_share,
         "ped_anova": {key: one._asdict() for key, one in (importance or {}).items()},
     }
-    return Section(notes=notes, tables={_TITLE: _table(found.effects)}, facts=facts)
+    at = (
+        "" if ranking.alike_at is None else f". At epoch {ranking.alike_at}, which all have reached"
+    )
+    return Section(notes=notes, tables={_TITLE + at: _table(found.effects)}, facts=facts)
 
 
 def differing(experiments: Sequence[Experiment]) -> dict[str, list[Any]]:

@@ -12,7 +12,7 @@ from jaxrank.evaluation.leaderboard import SHARPNESS, YARDSTICK, Measured, Ranki
 from jaxrank.io.tables import write_frame
 from jaxrank.reporting import figures, sentences
 from jaxrank.reporting.report import Report, Section
-from jaxrank.reporting.summary import INTERVAL_COLUMNS, TIED, by_validation
+from jaxrank.reporting.summary import DROPPED_AT, INTERVAL_COLUMNS, TIED, by_validation
 
 LEADERBOARD_PNG, COMPARISONS_CSV = "leaderboard.png", "comparisons.csv"
 # All pairs of so many entries are written, the first by validation accuracy.
@@ -44,8 +44,23 @@ def section(report: Report) -> Section:
     if POSITION in ranking.apart.names:
         place = ranking.apart.names.index(POSITION)
         notes += sentences.position_notes(*(bound[place] for bound in ranking.apart.test))
-    facts = {"yardstick": ranking.yardstick_label}
+    facts = {"yardstick": ranking.yardstick_label, "selected": _selected(ranking)}
     return Section(notes=notes, tables={_TITLE: _table(ranking)}, facts=facts)
+
+
+def _selected(ranking: Ranking) -> dict[str, Any] | None:
+    """The selected experiment: its accuracy on the pairs that selected it, on the test pairs, and
+    what is expected of it."""
+    chosen = ranking.chosen
+    if chosen is None:
+        return None
+    return {
+        "experiment": ranking.names[chosen.entry],
+        "num_candidates": chosen.num_candidates,
+        "selecting": float(ranking.selecting.accuracy_X[chosen.entry]),
+        "test": chosen.raw,
+        "expected": None if np.isnan(chosen.accuracy) else chosen.accuracy,
+    }
 
 
 def with_intervals(summary: pd.DataFrame, ranking: Ranking) -> pd.DataFrame:
@@ -69,6 +84,10 @@ def with_intervals(summary: pd.DataFrame, ranking: Ranking) -> pd.DataFrame:
     known = known.reindex(columns=known.columns.union([*INTERVAL_COLUMNS, TIED]))
     summary = summary.assign(**{column: known[column] for column in known})
     summary["train_val_gap"] = summary["train_accuracy"] - summary["val_accuracy"]
+    dropped_at = {name: ending.epoch for name, ending in ranking.endings.items()}
+    summary[DROPPED_AT] = pd.array(
+        [dropped_at.get(name) for name in summary["experiment_name"]], dtype="Int64"
+    )
     ended = outcomes(ranking)
     summary["outcome"] = [
         error or ended.get(name, "")
@@ -86,7 +105,7 @@ def outcomes(ranking: Ranking) -> dict[str, str]:
     if ranking.chosen is None:
         return {}
     test = ranking.by_test
-    words = {}
+    words = {name: str(ending) for name, ending in ranking.endings.items()}
     for x in np.flatnonzero(ranking.is_candidate_X):
         difference = 100 * (test.mean[x] - test.mean[ranking.chosen.entry])
         if x == ranking.chosen.entry:

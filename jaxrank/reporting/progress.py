@@ -120,7 +120,7 @@ def progress_bar(
         if not num_running:
             del running[number]
             behind += cohort.seconds
-        begun = sum(s.epochs / s.cohort.max_epochs * s.cohort.seconds for s in running.values())
+        begun = sum(s.cohort.share_done(s.epochs) * s.cohort.seconds for s in running.values())
         bar.update(task, completed=behind + begun, description=_description(list(running.values())))
         if not num_running or time.monotonic() > shown_at + _NOTEBOOK_SECONDS:
             shown_at = time.monotonic()

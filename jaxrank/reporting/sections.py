@@ -18,7 +18,9 @@ LEADERBOARD_TXT = "leaderboard.txt"
 
 
 def _reading_notes(report: Report) -> Section:
-    notes = sentences.table_notes(report.summary, report.results, report.evaluator, report.ceiling)
+    dropped = report.ranking.endings
+    results = [r for r in report.results if r.trial.experiment.name not in dropped]
+    notes = sentences.table_notes(report.summary, results, report.evaluator, report.ceiling)
     return Section(notes=notes)
 
 

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 import pandas as pd
 
-from jaxrank.baselines import CHANCE, MIXED
+from jaxrank.baselines import CHANCE
 from jaxrank.data import splits
 from jaxrank.evaluation.comparison import Differences, Standings
 from jaxrank.evaluation.evaluator import Evaluator, control_z
@@ -133,7 +133,8 @@ def _about_best(names: Sequence[str], test: Standings) -> list[str]:
     """Which entries may be the best on new series, and how far the others are below it."""
     best = test.to_best.reference
     others_X = np.isfinite(test.mean) & (np.arange(len(names)) != best)
-    others_X &= np.array(names) != MIXED  # its parts are there themselves
+    # Neither what a rung has dropped, nor the mixed baseline, whose parts are there themselves.
+    others_X &= np.isfinite(test.best_ci_low)
     tied_X, lower_X = others_X & test.tied_for_best, others_X & ~test.tied_for_best
     lines = []
     if tied_X.any():

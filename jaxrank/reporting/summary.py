@@ -22,6 +22,8 @@ INTERVAL_COLUMNS = (
     "best_ci_high"
 ).split(",")
 TIED = "tied_for_best"
+# The rung that has dropped an experiment.
+DROPPED_AT = "dropped_at_epoch"
 # By split, not by metric as in trials.csv: the columns of a metric that is new come after these.
 _KNOWN_FIRST = (
     "train_accuracy,val_accuracy,val_loss,test_accuracy,test_loss,val_top1_hit,test_top1_hit,"
@@ -43,6 +45,7 @@ SUMMARY_COLUMNS = [
     "notes",
     # Why an experiment is not the selected one.
     "outcome",
+    DROPPED_AT,
 ]
 TRIAL_COLUMNS = [
     *"experiment_name,fold,seed,status,error,epochs_run,best_epoch".split(","),
@@ -163,7 +166,7 @@ def _ensemble_rows(
 
 def _typed(summary: pd.DataFrame) -> pd.DataFrame:
     """The summary with counts as counts and yes or no as such, also where some cells are empty."""
-    counts = ("batch_size", "num_seeds", "num_folds", "parameters")
+    counts = ("batch_size", "num_seeds", "num_folds", "parameters", DROPPED_AT)
     return summary.astype(dict.fromkeys(counts, "Int64") | {TIED: "boolean"})
 
 

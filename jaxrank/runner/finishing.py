@@ -11,7 +11,8 @@ from jaxrank.evaluation.cohort_results import evaluate_cohort
 from jaxrank.evaluation.evaluator import Evaluator
 from jaxrank.evaluation.trial_results import TrialResult
 from jaxrank.planning.cohort import Cohort
-from jaxrank.runner import trial_archive
+from jaxrank.runner import states, trial_archive
+from jaxrank.runner.manifest import PlannedCohort
 from jaxrank.runner.result_files import write_experiments
 from jaxrank.runner.resume import Workspace
 from jaxrank.training.checkpointing import Saver
@@ -54,15 +55,17 @@ class Finisher:
     ) -> None:
         self._thread.shutdown()
 
-    def save(self, number: int, cohort: Cohort, trained: FitResult | str, data: str) -> None:
-        """Has a cohort evaluated and its results saved.
+    def save(
+        self, planned: PlannedCohort, cohort: Cohort, trained: FitResult | str, data: str
+    ) -> None:
+        """Has a cohort evaluated and its results saved, and at a rung its state.
 
         Args:
-          number, cohort: that was trained.
+          planned, cohort: that was trained.
           trained: or the reason why its only trial, or all of them, failed.
           data: a hash of the pairs, features and splits.
         """
-        self._begin(self._save, number, cohort, trained, data)
+        self._begin(self._save, planned, cohort, trained, data)
 
     def write(self, ready: Workspace, names: Iterable[str]) -> None:
         """Has the folders written of those of the experiments whose trials are all done, unless a
@@ -88,7 +91,10 @@ class Finisher:
     def _begin(self, function: Callable[..., None], *arguments: object) -> None:
         self._pending.append(self._thread.submit(function, *arguments))
 
-    def _save(self, number: int, cohort: Cohort, trained: FitResult | str, data: str) -> None:
+    def _save(
+        self, planned: PlannedCohort, cohort: Cohort, trained: FitResult | str, data: str
+    ) -> None:
+        number = planned.number
         if isinstance(trained, FitResult):
             results = evaluate_cohort(cohort, trained, self._evaluator)
         else:
@@ -102,6 +108,8 @@ class Finisher:
                 )
         results = trial_results.keep_best_weights(results)
         with self._saver.finishing(number):
+            if isinstance(trained, FitResult) and planned.ends is not None:
+                states.write_state(self._folder, planned, trained, data)
             trial_archive.write_results(self._folder, number, results, data)
         self._finished[number] = results
 

@@ -34,6 +34,7 @@ _FORMAT = 4
 _TYPES = {
     "versions": dict, "device": str, "data": str, "folds": list, "launch": dict,
     "experiments": list, "cohorts": list, "finished": bool, "files": list, "rounds": list,
+    "rungs": list,
 }  # fmt: skip
 # Another version of one of these may train other bits.
 _PACKAGES_THAT_MATTER = ("jax", "jaxlib", "flax", "optax", "numpy")
@@ -46,11 +47,14 @@ class PlannedCohort(NamedTuple):
       number: names the cohort's files; never given twice in a search.
       program: of `Cohort`.
       trials: their keys.
+      begins, ends: of `Cohort`.
     """
 
     number: int
     program: dict[str, Any]
     trials: list[TrialKey]
+    begins: int = 0
+    ends: int | None = None
 
 
 class Round(NamedTuple):
@@ -61,6 +65,7 @@ class Round(NamedTuple):
       versions: of the packages that may change what is proposed.
       accuracies: mean validation accuracy of each experiment, None where no trial has completed;
         None altogether while the round trains.
+      dropped_at: the rung that has dropped each experiment, None where none has.
       seconds: that the process took which ended the round.
       ended: why no round follows; empty where one may.
     """
@@ -69,8 +74,34 @@ class Round(NamedTuple):
     values: list[dict[str, Any]]
     versions: dict[str, str]
     accuracies: list[float | None] | None = None
+    dropped_at: list[int | None] | None = None
     seconds: float = 0.0
     ended: str = ""
+
+
+class Rung(NamedTuple):
+    """What came of a rung.
+
+    Attributes:
+      round: that it belongs to, from 0.
+      epoch: the rung.
+      next_epoch: the next rung, or the last epoch of the experiments that have entered.
+      survivors, worse, by_budget: experiments that continue; that were separated from the best;
+        that the budget has dropped.
+      failed: that lack a completed trial in some fold.
+    """
+
+    round: int
+    epoch: int
+    next_epoch: int
+    survivors: list[str]
+    worse: list[str]
+    by_budget: list[str]
+    failed: list[str]
+
+    @property
+    def entrants(self) -> list[str]:
+        return [*self.survivors, *self.worse, *self.by_budget, *self.failed]
 
 
 class Manifest(NamedTuple):
@@ -88,6 +119,7 @@ class Manifest(NamedTuple):
       finished: whether the tables have been written.
       files: that were there then, relative to the folder; see `resume.list_files`.
       rounds: of a search with a space, what was proposed and what came of it.
+      rungs: that were decided, in this order.
     """
 
     versions: dict[str, str]
@@ -100,6 +132,7 @@ class Manifest(NamedTuple):
     finished: bool
     files: Sequence[str] = ()
     rounds: Sequence[Round] = ()
+    rungs: Sequence[Rung] = ()
 
     @property
     def trials(self) -> list[TrialKey]:
@@ -135,7 +168,9 @@ class Manifest(NamedTuple):
     def _planned(self, cohorts: Sequence[Cohort]) -> list[PlannedCohort]:
         first = 1 + max((cohort.number for cohort in self.cohorts), default=0)
         return [
-            PlannedCohort(number, _as_json(c.program), [trial.key for trial in c.trials])
+            PlannedCohort(
+                number, _as_json(c.program), [trial.key for trial in c.trials], c.begins, c.ends
+            )
             for number, c in enumerate(cohorts, first)
         ]
 
@@ -178,7 +213,8 @@ def _as_json(value: Any) -> Any:
 def write_manifest(folder: Path, record: Manifest) -> None:
     cohorts = [cohort._asdict() for cohort in record.cohorts]
     rounds = [planned._asdict() for planned in record.rounds]
-    content = record._asdict() | {"cohorts": cohorts, "rounds": rounds}
+    rungs = [rung._asdict() for rung in record.rungs]
+    content = record._asdict() | {"cohorts": cohorts, "rounds": rounds, "rungs": rungs}
     whole = {"format": _FORMAT, "sha256": _checksum(content), "search": content}
     atomic.write_text(folder / PLAN_JSON, json.dumps(whole, indent=1) + "\n")
 
@@ -214,20 +250,22 @@ def _parse(whole: Any) -> Manifest | None:
     content = whole.get("search")
     if not isinstance(content, dict) or whole.get("sha256") != _checksum(content):
         return None
-    content.setdefault("rounds", [])  # a search of before spaces has none
+    for name in ("rounds", "rungs"):  # an older search has none
+        content.setdefault(name, [])
     if {key: type(value) for key, value in content.items()} != _TYPES:
         return None
     try:
         cohorts = [
-            PlannedCohort(c["number"], c["program"], [(n, f, s) for n, f, s in c["trials"]])
+            PlannedCohort(**c | {"trials": [(n, f, s) for n, f, s in c["trials"]]})
             for c in content["cohorts"]
         ]
         rounds = [Round(**planned) for planned in content["rounds"]]
+        rungs = [Rung(**rung) for rung in content["rungs"]]
     except (KeyError, TypeError, ValueError):
         return None
     if not all(isinstance(experiment, dict) for experiment in content["experiments"]):
         return None
-    return Manifest(**content | {"cohorts": cohorts, "rounds": rounds})
+    return Manifest(**content | {"cohorts": cohorts, "rounds": rounds, "rungs": rungs})
 
 
 def _checksum(content: Any) -> str:
@@ -355,6 +393,8 @@ def cohorts_of(planned: Iterable[PlannedCohort], prepared: Prepared) -> dict[int
             prepared.profile,
             tuple(one.program["program_key"]["mlp_hidden_dims"]),
             one.program["epochs_per_dispatch"],
+            one.begins,
+            one.ends,
         )
         for one in planned
     }

@@ -73,6 +73,8 @@ class SearchOptions:
         NONE nothing.
       curves: the experiments whose learning curves are drawn: BEST, the 20 that validate best; ALL;
         NONE. With more than 50 experiments these alone have a folder, with the saved model.
+      rungs: epochs at which experiments are compared and some of them dropped; see `rungs`.
+      null_search: repeat the search on permuted preferences, to report what it invents.
       confirm_share: of the series, set aside before the search; the experiments tied for best are
         trained again with new seeds and measured on them.
       confirm: experiments that are confirmed, at most.
@@ -154,6 +156,15 @@ class SearchOptions:
         "experiments with learning curves, and of more than 50 experiments those with a folder: "
         "best, the 20 that validate best; all; none",
     )
+    rungs: Sequence[int] | str = _option(
+        "",
+        "epochs, such as 1,3,9, at which experiments are compared on the pairs that select: what "
+        "is separated from the best is dropped, and what is beyond the budget (1/3 continue from "
+        "1 to 3 epochs)",
+    )
+    null_search: bool = _option(
+        False, "repeat the search on permuted preferences, to report what it invents"
+    )
     confirm_share: float = _option(
         0.0,
         "share of the series that is set aside before the search, to confirm what is tied for best "
@@ -224,6 +235,8 @@ class SearchKeywords(TypedDict, total=False):
     final_on: str
     predictions: str
     curves: str
+    rungs: Sequence[int] | str
+    null_search: bool
     confirm_share: float
     confirm: int
     device_profile: Mapping[str, Any] | None
@@ -245,6 +258,8 @@ _RENAMED = {"rates": "device_profile"}
 SPACE_OPTIONS = (
     "strategy", "num_experiments", "round_size", "time_budget", "optuna_journal",
 )  # fmt: skip
+# Those of a search of many experiments.
+MANY_OPTIONS = ("rungs", "null_search")
 # Those that are flags of the same name.
 FLAGS = {name: field for name, field in _FIELDS.items() if field.metadata.get("help")}
 

@@ -78,8 +78,13 @@ def make_study(
                 optuna.trial.create_trial(
                     params=dict(seen.values),
                     distributions={key: _distribution(parameters[key]) for key in seen.values},
+                    state=states.FAIL
+                    if seen.accuracy is None
+                    else (states.COMPLETE if seen.epoch is None else states.PRUNED),
                     value=seen.accuracy,
-                    state=states.FAIL if seen.accuracy is None else states.COMPLETE,
+                    intermediate_values={}
+                    if seen.epoch is None or seen.accuracy is None
+                    else {seen.epoch: seen.accuracy},
                 )
                 for seen in history
             ]

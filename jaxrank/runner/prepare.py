@@ -33,6 +33,7 @@ from jaxrank.experiments.hyperparameters import (
     read_experiments,
     resolve_blocks,
 )
+from jaxrank.experiments.rungs import check_rungs, read_rungs, take_part
 from jaxrank.inference.saved_model import Model
 from jaxrank.io.memory import machine_bytes
 from jaxrank.io.remote import is_url
@@ -179,7 +180,10 @@ def prepare(
     given = chosen.device_profile
     profile = costs.built_in_profile() if given is None else costs.DeviceProfile(**given)
     limit = cohort_limit(dataset, chosen.memory_fraction)
-    cohorts = planner.make_cohorts(planned.trials, data, limit, profile)
+    rungs = read_rungs(chosen.rungs)
+    if rungs:
+        check_rungs(rungs, planned.experiments)
+    cohorts = _first_cohorts(planned.trials, data, limit, profile, rungs)
     host_memory.refuse_too_much(
         _host_memory(dataset, cohorts), dataset, chosen.memory_fraction * machine_bytes()
     )
@@ -246,7 +250,8 @@ def with_experiments(prepared: Prepared, added: Mapping[str, Mapping[str, Any]])
     before = {trial.key for trial in prepared.trials}
     more = [trial for trial in planned.trials if trial.key not in before]
     limit = cohort_limit(prepared.dataset, chosen.memory_fraction)
-    cohorts = planner.make_cohorts(more, prepared.split_data, limit, prepared.profile)
+    rungs = read_rungs(chosen.rungs)
+    cohorts = _first_cohorts(more, prepared.split_data, limit, prepared.profile, rungs)
     return prepared._replace(
         experiments=planned.experiments,
         skipped=planned.skipped,
@@ -254,6 +259,23 @@ def with_experiments(prepared: Prepared, added: Mapping[str, Mapping[str, Any]])
         cohorts=[*prepared.cohorts, *cohorts],
         launch=launch,
     )
+
+
+def _first_cohorts(
+    trials: Sequence[Trial],
+    data: SplitDataset,
+    limit: int,
+    profile: costs.DeviceProfile,
+    rungs: Sequence[int],
+) -> list[Cohort]:
+    """The cohorts in which trials begin; those that take part in rungs end at the first one."""
+    names = {e.name for e in take_part([t.experiment for t in trials])} if rungs else set()
+    to_end = [trial for trial in trials if trial.experiment.name not in names]
+    to_rung = [trial for trial in trials if trial.experiment.name in names]
+    cohorts = planner.make_cohorts(to_end, data, limit, profile) if to_end else []
+    if to_rung:
+        cohorts += planner.make_cohorts(to_rung, data, limit, profile, rungs[0])
+    return cohorts
 
 
 def cohort_limit(dataset: Dataset, memory_fraction: float) -> int:
@@ -409,6 +431,7 @@ def _launch(
         "config": config.to_dict(),
         "overrides": dict(options.overrides or {}),
         "only_folds": list(options.only_folds),
+        "rungs": read_rungs(options.rungs),
         "space": None if options.space is None else dict(options.space),
         "optuna_journal": _absolute(options.optuna_journal, None),
         "series": _absolute(options.series, None if options.series is None else IN_MEMORY),

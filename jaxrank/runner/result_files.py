@@ -39,6 +39,8 @@ def write_experiments(
     """Writes what is complete and not written yet, until a signal comes: the folders of those of
     the experiments whose trials are all done, or the predictions of cohorts."""
     prepared = ready.prepared
+    if ready.open_rung:  # what continues has no results yet
+        return
     if not _has_folders(prepared):
         _write_predictions(folder, ready, evaluator, stop_signal)
         return
@@ -128,10 +130,15 @@ def _write_predictions(
     if ready.prepared.launch["predictions"] != ALL:
         return
     atomic.make_folder(folder / PREDICTIONS)
+    last = ready.results
     for number, results in sorted(ready.finished.items()):
+        # A trial that has continued beyond a rung is in a later cohort.
+        results = [r for r in results if last.get(r.trial.key) is r]
         path = folder / PREDICTIONS / f"{number}.parquet"
         if stop_signal() is not None:
             return
+        if not results:
+            continue
         if path.is_symlink() or not path.is_file():
             write_trial_predictions(path, results, evaluator)
 

@@ -13,7 +13,7 @@ from jaxrank.planning.cohort import Cohort
 from jaxrank.planning.trials import TrialKey
 from jaxrank.reporting import trackers
 from jaxrank.reporting.summary import RESULTS_JSON, SUMMARY_CSV, TRIALS_CSV
-from jaxrank.runner import rounds
+from jaxrank.runner import null_search, rounds, rungs
 from jaxrank.runner.manifest import (
     PLAN_JSON,
     Manifest,
@@ -27,13 +27,14 @@ from jaxrank.runner.manifest import (
     resumed_options,
 )
 from jaxrank.runner.prepare import Prepared, cohort_limit, describe, prepare
+from jaxrank.runner.states import damaged_sources
 from jaxrank.runner.trial_archive import read_results
 from jaxrank.training.checkpointing import FOLDER
 
 OUTPUTS = Path("outputs/hyperparameter_search")
 TRAINING_LOG = "training.log"
 # Options that change what is written, and nothing of what is trained.
-_WRITTEN = ("final", "final_on", "predictions", "curves", "track")
+_WRITTEN = ("final", "final_on", "predictions", "curves", "track", "null_search")
 
 
 class Workspace(NamedTuple):
@@ -56,6 +57,17 @@ class Workspace(NamedTuple):
     @property
     def waiting(self) -> list[PlannedCohort]:
         return [c for c in self.record.cohorts if c.number not in self.finished]
+
+    @property
+    def stage(self) -> list[PlannedCohort]:
+        """Of those that wait, the ones that can be trained: others continue from them."""
+        first = min((c.begins for c in self.waiting), default=0)
+        return [c for c in self.waiting if c.begins == first]
+
+    @property
+    def open_rung(self) -> bool:
+        """Whether some experiments are not trained to the end yet, and may continue or not."""
+        return rungs.open_rung(self.record, self.prepared.experiments) is not None
 
     def describe(self) -> list[str]:
         """The data, the plan and what is left of it in sentences."""
@@ -153,6 +165,15 @@ def plan_search(
     trials = {trial.key: trial for trial in prepared.trials}
     planned = {c.number: [trials[key] for key in c.trials] for c in record.cohorts}
     finished, damaged = read_results(folder, planned, record.data_and_splits)
+    if record.launch.get("rungs"):
+        if retry_failed:
+            raise UserError("--retry_failed: a search with --rungs has been decided without them")
+        reached = rungs.open_rung(record, prepared.experiments)
+        for number in damaged_sources(
+            folder, record, finished, None if reached is None else reached.epoch
+        ):
+            del finished[number]
+            damaged.append(f"the state of cohort {number} can't be read: it is trained again")
     ready = Workspace(record, prepared, finished, damaged, missing_files(folder, record))
     known = set(record.trials)
     results = ready.results if retry_failed else {}
@@ -161,6 +182,11 @@ def plan_search(
     # are kept.
     added = [trial for trial in prepared.trials if trial.key not in known]
     more = [trial for trial in prepared.trials if trial.key not in known or trial.key in failed]
+    if added and prepared.launch["rungs"]:
+        raise UserError(
+            "--extend: a search with --rungs can't get more names, folds or seeds; that of a "
+            "--space can get more --num_experiments"
+        )
     if added and ready.waiting and not record.finished:
         raise UserError(
             f"--workdir={folder}: only a finished search can be extended; finish it with "
@@ -187,15 +213,16 @@ def plan_search(
 def list_files(folder: Path) -> list[str]:
     """The files in a search's folder that can be written again, by their paths below it.
 
-    Not its log, not what trackers have, and not the results in `checkpoints/`, of which the others
-    are made: what lacks these is trained again where they are needed.
+    Not its log; not what trackers have; not the search on permuted preferences, which has a plan of
+    its own; and not the results in `checkpoints/`, of which the others are made: what lacks these
+    is trained again where they are needed.
     """
+    apart = (PLAN_JSON, TRAINING_LOG, FOLDER, trackers.FOLDER, null_search.FOLDER)
     paths = [path.relative_to(folder) for path in folder.rglob("*") if path.is_file()]
     return sorted(
         path.as_posix()
         for path in paths
-        if not any(part.startswith(".") for part in path.parts)
-        and path.parts[0] not in (PLAN_JSON, TRAINING_LOG, FOLDER, trackers.FOLDER)
+        if not any(part.startswith(".") for part in path.parts) and path.parts[0] not in apart
     )
 
 

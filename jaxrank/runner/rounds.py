@@ -17,8 +17,10 @@ from jaxrank.configs import default
 from jaxrank.errors import UserError
 from jaxrank.evaluation.trial_results import TrialResult
 from jaxrank.experiments.config_files import check_config, key_parts, make_config
+from jaxrank.experiments.rungs import read_rungs
 from jaxrank.experiments.search_space import SearchSpace, parse_space
 from jaxrank.planning.trials import TrialKey
+from jaxrank.runner import rungs
 from jaxrank.runner.manifest import Manifest, Round, extended_manifest
 from jaxrank.runner.options import (
     NUM_EXPERIMENTS,
@@ -107,7 +109,9 @@ def following(
         for result in results.values():
             by_name.setdefault(result.trial.experiment.name, []).append(result)
         accuracies = [_accuracy(by_name.get(name, [])) for name in done[-1].names]
-        done[-1] = done[-1]._replace(accuracies=accuracies, seconds=seconds)
+        ended_at = {name: ending.epoch for name, ending in rungs.endings(record).items()}
+        dropped_at = [ended_at.get(name) for name in done[-1].names]
+        done[-1] = done[-1]._replace(accuracies=accuracies, dropped_at=dropped_at, seconds=seconds)
     if options.optuna_journal is not None:
         from jaxrank.runner import optuna_study
 
@@ -131,6 +135,8 @@ def check_same(record: Manifest, given: Mapping[str, Any], *, extend: bool) -> N
     Raises:
       UserError: the first difference.
     """
+    if "rungs" in given and read_rungs(given["rungs"]) != (record.launch.get("rungs") or []):
+        raise UserError("can't resume this search with other --rungs")
     for name in ("space", *SPACE_OPTIONS):
         if name not in given or name == "optuna_journal":
             continue
@@ -162,9 +168,14 @@ def reopened(record: Manifest, launch: Mapping[str, Any]) -> Manifest:
 def history_of(rounds: Sequence[Round]) -> list[Observation]:
     """All experiments so far, in order."""
     return [
-        Observation(values, accuracy)
+        Observation(values, accuracy, epoch)
         for planned in rounds
-        for values, accuracy in zip(planned.values, planned.accuracies or (), strict=True)
+        for values, accuracy, epoch in zip(
+            planned.values,
+            planned.accuracies or (),
+            planned.dropped_at or [None] * len(planned.values),
+            strict=True,
+        )
     ]
 
 

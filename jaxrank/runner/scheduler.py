@@ -6,7 +6,7 @@ depend on the workers: short memory means fewer at a time, never smaller ones.
 
 import dataclasses
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,6 +21,7 @@ from jaxrank.planning import host_memory
 from jaxrank.planning.assignment import Assignment
 from jaxrank.planning.cohort import Cohort
 from jaxrank.reporting.progress import progress_bar
+from jaxrank.runner import states
 from jaxrank.runner.background_audit import Auditor
 from jaxrank.runner.engines import interface
 from jaxrank.runner.engines.interface import Engine, Event, Job, SharedData
@@ -29,6 +30,7 @@ from jaxrank.runner.finishing import Finisher
 from jaxrank.runner.manifest import cohorts_of, write_manifest
 from jaxrank.runner.prepare import cohort_limit
 from jaxrank.runner.resume import Workspace
+from jaxrank.training.checkpoint import Part
 from jaxrank.training.checkpointing import Saver
 from jaxrank.training.state import FitResult
 
@@ -58,7 +60,7 @@ def train_all(
     """
     prepared = ready.prepared
     data = SharedData(prepared.split_data, prepared.trained_folds, prepared.initial_weights)
-    cohorts = cohorts_of(ready.waiting, prepared)
+    cohorts = cohorts_of(ready.stage, prepared)
     with (
         progress_bar(list(cohorts.values()), console) as show,
         Finisher(folder, evaluator, saver, stop_signal, ready.finished) as finisher,
@@ -112,7 +114,8 @@ class _Scheduler:
     unwritten: set[str] = dataclasses.field(default_factory=set)
 
     def run(self) -> Workspace:
-        if self.ready.finished:  # a stopped run may not have written their folders
+        if self.ready.finished and not self.ready.open_rung:
+            # A stopped run may not have written their folders.
             self.unwritten = {trial.experiment.name for trial in self.ready.prepared.trials}
         while self.waiting or self.assignment.running:
             self._stop_if_asked()
@@ -135,8 +138,11 @@ class _Scheduler:
             checkpoint = self.saver.restore(number)
             if checkpoint is not None:
                 log.info("cohort %d resumes after epoch %d", number, checkpoint.epoch)
+            parts: Sequence[Part] = ()
+            if cohort.begins and checkpoint is None:
+                parts = states.parts_of(self.folder, number, self.ready.record)
             self.assignment.begin(worker, number, cohort)
-            self.engine.start(worker, Job(number, cohort, checkpoint))
+            self.engine.start(worker, Job(number, cohort, checkpoint, parts))
             started = True
         if started and self.engine.compiles_ahead:
             ahead = self.assignment.ahead(self.waiting, self.engine.compiles_ahead)
@@ -166,8 +172,9 @@ class _Scheduler:
         number, cohort = event.number, self.assignment.running[event.number]
         if isinstance(event, interface.Reported):
             self.auditor.begin()
-            self.show(number, cohort, event.epochs, event.num_running)
-            self.assignment.report(number, event.epochs / cohort.max_epochs)
+            at_rung = event.epochs == cohort.ends
+            self.show(number, cohort, event.epochs, 0 if at_rung else event.num_running)
+            self.assignment.report(number, cohort.share_done(event.epochs))
             if event.checkpoint is not None:
                 self.saver.begin_save(number, event.checkpoint)
             return
@@ -193,10 +200,12 @@ class _Scheduler:
 
     def _finish(self, number: int, cohort: Cohort, trained: FitResult | str) -> None:
         if isinstance(trained, FitResult):
-            last = max(planned.number for planned in self.ready.record.cohorts)
+            last = max(one.number for one in self.ready.record.cohorts)
             _log_cohort(number, last, cohort, trained)
-        self.finisher.save(number, cohort, trained, self.ready.record.data_and_splits)
-        self.unwritten |= {trial.experiment.name for trial in cohort.trials}
+        (planned,) = (one for one in self.ready.record.cohorts if one.number == number)
+        self.finisher.save(planned, cohort, trained, self.ready.record.data_and_splits)
+        if not self.ready.open_rung:  # else some are trained further
+            self.unwritten |= {trial.experiment.name for trial in cohort.trials}
 
     def _host_is_full(self, number: int) -> UserError:
         return UserError(
@@ -256,7 +265,7 @@ def _log_cohort(number: int, last: int, cohort: Cohort, fitted: FitResult) -> No
         last,
         cohort.label,
         len(cohort.trials),
-        len(fitted.history.running),
+        len(fitted.history.running) - cohort.begins,
         cohort.num_batches,
         cohort.batch_size,
         fitted.seconds,

@@ -53,7 +53,7 @@ from jaxrank.reporting.summary import (
     summarise,
 )
 from jaxrank.reporting.trackers import chosen_trackers, make_runs, record_runs
-from jaxrank.runner import rounds, signals
+from jaxrank.runner import null_search, rounds, rungs, signals, states
 from jaxrank.runner.background_audit import Auditor, audit_of
 from jaxrank.runner.confirmation import confirm
 from jaxrank.runner.experiment_output import TEST_RESULTS_JSON
@@ -70,7 +70,7 @@ from jaxrank.runner.options import (
     with_options,
 )
 from jaxrank.runner.prepare import Prepared, describe, describe_workers
-from jaxrank.runner.result_files import write_best
+from jaxrank.runner.result_files import write_best, write_experiments
 from jaxrank.runner.resume import (
     TRAINING_LOG,
     Workspace,
@@ -289,7 +289,11 @@ def _run(
     if (signal_number := stop_signal()) is not None:  # it came after the last time of asking
         raise Stopped(folder, signal_number)
     ready = ready._replace(prepared=auditor.beside(ready.prepared))
-    result = _report(folder, ready, evaluator, saver)
+    if ready.record.rungs:  # whose last one ends experiments that no job has ended
+        names = [e.name for e in ready.prepared.experiments]
+        write_experiments(folder, ready, evaluator, names, stop_signal)
+    beside = _null_search(folder, ready, num_workers)
+    result = _report(folder, ready, evaluator, saver, beside)
     write_manifest(folder, ready.record._replace(finished=True, files=list_files(folder)))
     log.info("%s", saver.account())
     log.info("done in %.1f s", time.perf_counter() - start)
@@ -309,10 +313,22 @@ def _train(
     """Trains what is waiting, and round after round what the strategy proposes then."""
 
     def trained(ready: Workspace) -> tuple[Workspace, float]:
+        """A round, from rung to rung."""
         start = time.perf_counter()
-        ready = train_all(
-            folder, ready, evaluator, auditor, saver, console, stop_signal, num_workers
-        )
+        while True:
+            ready = train_all(
+                folder, ready, evaluator, auditor, saver, console, stop_signal, num_workers
+            )
+            if ready.waiting:  # they continue from what has just been trained
+                continue
+            record = rungs.following(
+                folder, ready.record, ready.prepared, ready.finished, evaluator
+            )
+            if record == ready.record:
+                break
+            write_manifest(folder, record)
+            ready = ready._replace(record=record)
+        states.remove_states(folder)
         seconds = time.perf_counter() - start
         names = chosen_trackers(ready.prepared.launch["track"])
         runs = make_runs([*ready.results.values()], ready.record.data_and_splits, folder.name)
@@ -331,7 +347,30 @@ def _train(
     return ready
 
 
-def _report(folder: Path, ready: Workspace, evaluator: Evaluator, saver: Saver) -> SearchResult:
+def _null_search(folder: Path, ready: Workspace, num_workers: int | None) -> SearchResult | None:
+    """The search on permuted preferences, where it is wanted."""
+    if not ready.prepared.launch["null_search"]:
+        return None
+    log.info("the same search on permuted preferences, in %s/", null_search.FOLDER)
+    workdir = folder / null_search.FOLDER
+    return search(
+        *null_search.permuted_inputs(ready.prepared.dataset),
+        workdir=workdir,
+        resume=True,
+        extend=has_plan(workdir),  # where this one was
+        audit=OFF,
+        workers=num_workers,
+        **null_search.options_of(ready.record),
+    )
+
+
+def _report(
+    folder: Path,
+    ready: Workspace,
+    evaluator: Evaluator,
+    saver: Saver,
+    permuted: SearchResult | None,
+) -> SearchResult:
     """Compares what was trained, and writes tables, figures, sentences and the final model."""
     prepared = ready.prepared
     results = [ready.results[trial.key] for trial in prepared.trials]
@@ -345,10 +384,16 @@ def _report(folder: Path, ready: Workspace, evaluator: Evaluator, saver: Saver) 
         for trial in cohort.trials
     }
     beside = baselines.fit_baselines(prepared.split_data, prepared.trained_folds)
-    ensembles = ensemble_results(results, evaluator)
+    endings = rungs.endings(ready.record)
+    ensembles = ensemble_results(
+        [r for r in results if r.trial.experiment.name not in endings], evaluator
+    )
     names += dict.fromkeys(result.trial.experiment.name for result in ensembles)
     competitors = yardstick.competitors(beside, evaluator, prepared.trained_folds)
-    ranking = leaderboard.rank([*results, *ensembles], evaluator, names, competitors, parameters)
+    at_rungs = rungs.rung_hits(ready.record, prepared, ready.finished, evaluator, names)
+    ranking = leaderboard.rank(
+        [*results, *ensembles], evaluator, names, competitors, parameters, at_rungs, endings
+    )
     summary = with_intervals(
         _summarise(prepared, trials, parameters, evaluator, ensembles, beside), ranking
     )
@@ -378,7 +423,14 @@ def _report(folder: Path, ready: Workspace, evaluator: Evaluator, saver: Saver) 
             saver,
             prepared.launch["confirm"],
         )
-    notes = [*section.notes, *(confirmed.notes if confirmed else []), *final_notes]
+    facts = dict(section.facts)
+    notes = [*section.notes, *(confirmed.notes if confirmed else [])]
+    if permuted is not None:
+        more, facts["null_search"] = null_search.notes_of(permuted)
+        notes += more
+    if confirmed is not None:
+        facts["confirmed"] = confirmed.table.to_dict("records")
+    notes += final_notes
     data_notes = describe(prepared)
     experiments = [dataclasses.asdict(e) for e in prepared.experiments]
     tables.write_frame(folder / TRIALS_CSV, trials)
@@ -389,8 +441,7 @@ def _report(folder: Path, ready: Workspace, evaluator: Evaluator, saver: Saver) 
             "data": dataclasses.asdict(prepared.data),
             "data_notes": data_notes,
             "notes": notes,
-            "conclusions": section.facts
-            | ({"confirmed": confirmed.table.to_dict("records")} if confirmed else {}),
+            "conclusions": facts,
             "experiments": experiments,
             "summary": summary.to_dict("records"),
             "trials": trials.to_dict("records"),

@@ -29,10 +29,12 @@ class Observation(NamedTuple):
     Attributes:
       values: of the space's hyperparameters, without those whose condition does not hold.
       accuracy: mean validation accuracy; None where no trial has completed.
+      epoch: the rung that has dropped it, if any; it is less than what it would have become.
     """
 
     values: Mapping[str, Any]
     accuracy: float | None
+    epoch: int | None = None
 
 
 class Strategy(NamedTuple):

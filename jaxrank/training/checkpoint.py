@@ -4,7 +4,8 @@ One vector of bytes and not a tree of arrays, because several arrays that can't 
 on a full disk, make TensorStore's threads print a traceback for each.
 """
 
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import Any, NamedTuple, TypeAlias
 
 import jax
 import numpy as np
@@ -23,6 +24,22 @@ class Checkpoint(NamedTuple):
 
     epoch: int
     packed: np.ndarray
+
+
+class Part(NamedTuple):
+    """Trials of a cohort that has ended at a rung, which another cohort trains further.
+
+    Attributes:
+      checkpoint: of that cohort.
+      num_trials: that it has.
+      places: of these trials there.
+      new_places: of these trials in the other cohort.
+    """
+
+    checkpoint: Checkpoint
+    num_trials: int
+    places: list[int]
+    new_places: list[int]
 
 
 def num_bytes(progress: Progress) -> int:
@@ -45,31 +62,75 @@ def pack(progress: Progress) -> Checkpoint:
 
 def unpack(checkpoint: Checkpoint, shapes: TrainState) -> Progress | None:
     """The progress, on the host; None where the bytes are not of a state of these shapes."""
-    layout = _layout(shapes, checkpoint.epoch)
-    leaves, structure = jax.tree.flatten(layout)
-    ends = np.cumsum([leaf.nbytes for leaf in leaves])
-    if checkpoint.packed.nbytes != ends[-1]:
+    arrays = _read(checkpoint.packed, _layout(shapes, checkpoint.epoch))
+    if arrays is None:
         return None
-    parts = np.split(checkpoint.packed, ends[:-1])
-    state, history, seconds, on_device = jax.tree.unflatten(
-        structure,
-        [
-            part.view(leaf.dtype).reshape(leaf.shape)
-            for part, leaf in zip(parts, leaves, strict=True)
-        ],
-    )
+    state, history, seconds, on_device = arrays
     places_Q = np.flatnonzero(on_device)
     all_there = len(places_Q) == len(on_device)
     return Progress(
         state if all_there else jax.tree.map(lambda leaf: leaf[places_Q], state),
         places_Q,
         None if all_there else jax.tree.map(np.array, state),
-        [EpochMetrics(*(leaf[e] for leaf in history)) for e in range(checkpoint.epoch)],
+        _by_epoch(history),
         float(seconds[0]),
     )
 
 
-def _layout(shapes: TrainState, epochs: int) -> tuple[TrainState, Any, np.ndarray, np.ndarray]:
+def join(parts: Sequence[Part], shapes: TrainState) -> Progress | None:
+    """The progress of a cohort whose trials others have trained to one epoch, on the host; None
+    where the bytes are not of such trials. Each trial brings its share of the seconds."""
+    epoch = parts[0].checkpoint.epoch
+    num_trials = shapes.status.shape[0]
+    state, history, _, _ = _layout(shapes, epoch)
+    seconds = 0.0
+    for part in parts:
+        layout = _layout(_of_trials(shapes, part.num_trials), part.checkpoint.epoch)
+        arrays = _read(part.checkpoint.packed, layout)
+        if arrays is None or part.checkpoint.epoch != epoch:
+            return None
+        for whole, leaf in zip(jax.tree.leaves(state), jax.tree.leaves(arrays[0]), strict=True):
+            whole[part.new_places] = leaf[part.places]
+        for whole, leaf in zip(history, arrays[1], strict=True):
+            whole[:, part.new_places] = leaf[:, part.places]
+        seconds += float(arrays[2][0]) * len(part.places) / part.num_trials
+    return Progress(state, np.arange(num_trials), None, _by_epoch(history), seconds)
+
+
+_Arrays: TypeAlias = tuple[TrainState, EpochMetrics, np.ndarray, np.ndarray]
+
+
+def _read(packed: np.ndarray, layout: _Arrays) -> _Arrays | None:
+    leaves, structure = jax.tree.flatten(layout)
+    ends = np.cumsum([leaf.nbytes for leaf in leaves])
+    if packed.nbytes != ends[-1]:
+        return None
+    parts = np.split(packed, ends[:-1])
+    found: _Arrays = jax.tree.unflatten(
+        structure,
+        [
+            part.view(leaf.dtype).reshape(leaf.shape)
+            for part, leaf in zip(parts, leaves, strict=True)
+        ],
+    )
+    return found
+
+
+def _of_trials(shapes: TrainState, number: int) -> TrainState:
+    """The shapes of the state of so many trials."""
+
+    def of_trials(leaf: Any) -> jax.ShapeDtypeStruct:
+        return jax.ShapeDtypeStruct((number, *leaf.shape[1:]), leaf.dtype)
+
+    found: TrainState = jax.tree.map(of_trials, shapes)
+    return found
+
+
+def _by_epoch(history: EpochMetrics) -> list[EpochMetrics]:
+    return [EpochMetrics(*(leaf[e] for leaf in history)) for e in range(len(history.running))]
+
+
+def _layout(shapes: TrainState, epochs: int) -> _Arrays:
     """Arrays of the shapes and types that a checkpoint holds: state, history, seconds, and which
     trials are on the device."""
     num_trials = shapes.status.shape[0]

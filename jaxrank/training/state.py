@@ -93,10 +93,11 @@ class FitResult(NamedTuple):
       best_params: of the chosen epoch; every leaf has a leading axis P.
       scaling_P: of each trial.
       scores_PN: of all photos, by the chosen parameters; NaN for a failed trial.
-      status_P: STOPPED or FAILED.
+      status_P: STOPPED or FAILED; RUNNING of a trial that may continue beyond a rung.
       epochs_run_P, best_epoch_P: int; epochs count from 0.
       history: EpochMetrics of arrays [E, P].
       seconds: wall time, compilation included.
+      packed: of a cohort that ends at a rung, its state; see `checkpoint.Checkpoint`.
     """
 
     best_params: Params
@@ -107,3 +108,4 @@ class FitResult(NamedTuple):
     best_epoch_P: np.ndarray
     history: EpochMetrics
     seconds: float
+    packed: np.ndarray | None = None

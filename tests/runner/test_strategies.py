@@ -135,6 +135,7 @@ def test_optunas_journal_holds_the_search(tmp_path: Path) -> None:
 
     history = searched("random", MIXED, [6])
     history[2] = history[2]._replace(accuracy=None)
+    history[4] = history[4]._replace(epoch=3)  # a rung has dropped it
     path = tmp_path / "journal.log"
     for _ in range(2):  # written again, it is the same study and not twice as long
         optuna_study.write_journal(path, space_of(MIXED), history)
@@ -145,5 +146,8 @@ def test_optunas_journal_holds_the_search(tmp_path: Path) -> None:
     assert [trial.params for trial in study.trials] == [seen.values for seen in history]
     assert [trial.value for trial in study.trials] == [seen.accuracy for seen in history]
     assert study.trials[2].state == optuna.trial.TrialState.FAIL
-    assert study.best_value == max(seen.accuracy for seen in history if seen.accuracy)
+    assert study.trials[4].state == optuna.trial.TrialState.PRUNED
+    assert study.trials[4].intermediate_values == {3: history[4].accuracy}
+    completed = [seen for seen in history if seen.accuracy and not seen.epoch]
+    assert study.best_value == max(seen.accuracy for seen in completed)
     assert [path.name for path in tmp_path.iterdir()] == ["journal.log"]

@@ -10,7 +10,7 @@ from typing import NamedTuple, Protocol, TypeAlias
 
 from jaxrank.data.dataset import SplitDataset
 from jaxrank.planning.cohort import Cohort
-from jaxrank.training.checkpoint import Checkpoint
+from jaxrank.training.checkpoint import Checkpoint, Part
 from jaxrank.training.state import FitResult, InitialWeights
 
 # Given the number of a job and the bytes of its state, whether its next report should bring a
@@ -38,11 +38,13 @@ class Job(NamedTuple):
     Attributes:
       number: of the cohort in plan.json.
       checkpoint: where an earlier run, or another worker, has stopped.
+      parts: without that, the states of its trials at the rung where it begins.
     """
 
     number: int
     cohort: Cohort
     checkpoint: Checkpoint | None = None
+    parts: Sequence[Part] = ()
 
 
 class Worker(NamedTuple):

@@ -26,7 +26,7 @@ from jaxrank.runner.engines.interface import (
     Worker,
 )
 from jaxrank.training.arrays import CohortInputs, make_inputs
-from jaxrank.training.checkpoint import Checkpoint, num_bytes, pack, unpack
+from jaxrank.training.checkpoint import Checkpoint, join, num_bytes, pack, unpack
 from jaxrank.training.state import Progress, TrainState
 
 _LONGEST_REASON = 200
@@ -128,11 +128,15 @@ class LocalEngine:
 
     def _train(self, worker: int, job: Job) -> Event:
         def restore(shapes: TrainState) -> Progress | None:
-            if job.checkpoint is None:
-                return None
-            progress = unpack(job.checkpoint, shapes)
-            if progress is None:
+            if job.checkpoint is not None:
+                progress = unpack(job.checkpoint, shapes)
+                if progress is not None:
+                    return progress
                 log.warning("cohort %d: its checkpoint does not fit; it begins anew", job.number)
+            if not job.parts:
+                return None
+            progress = join(job.parts, shapes)
+            assert progress is not None, "states of another program"
             return progress
 
         def on_dispatch(progress: Progress) -> None:

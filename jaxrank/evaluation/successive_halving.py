@@ -1,0 +1,183 @@
+"""Which experiments continue at a rung, and the same in resamples of the series.
+
+Axis letters: X experiments, B resamples, S series.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from jaxrank.evaluation import comparison
+from jaxrank.evaluation.hits import Hits, Pooled, pooled
+
+# INCOMPLETE: without a completed trial in some fold, so that it can't be compared.
+WORSE, BY_BUDGET, INCOMPLETE = "worse", "dropped by budget", "incomplete"
+# Rounding in a number of experiments.
+_ROUNDING = 1e-9
+
+
+class RungHits(NamedTuple):
+    """What a rung looks at.
+
+    Attributes:
+      hits: of the pairs that it compares the experiments on.
+      round: experiments of one round compete for its budget.
+      epoch: experiments of all rounds that have reached this epoch are compared.
+      share: of the experiments that enter, at most so many continue, rounded up.
+      entrants_X: that have reached it in this round.
+      survivors_X: that have continued.
+    """
+
+    hits: Hits
+    round: int
+    epoch: int
+    share: float
+    entrants_X: np.ndarray
+    survivors_X: np.ndarray
+
+
+class Ending(NamedTuple):
+    """Why an experiment has ended before its last epoch.
+
+    Attributes:
+      reason: WORSE, BY_BUDGET or INCOMPLETE.
+      epoch: the rung.
+    """
+
+    reason: str
+    epoch: int
+
+    def __str__(self) -> str:
+        return f"{self.reason} at epoch {self.epoch}"
+
+
+class Fate(NamedTuple):
+    """What becomes of each experiment that has entered, bool [X]; of others all are False."""
+
+    survives_X: np.ndarray
+    worse_X: np.ndarray
+    by_budget_X: np.ndarray
+    failed_X: np.ndarray
+
+
+def decide(rung: RungHits) -> Fate:
+    """Which experiments continue.
+
+    Worse is what is separated from the experiment of highest accuracy among those that have reached
+    this epoch in any round: the difference is not in the interval that differences to all others
+    have at once (Hsu 1984, clustered by series). Of the others, the most accurate ones continue, up
+    to the budget.
+    """
+    draws = comparison.resample(rung.hits)
+    mean_X = np.where(draws.complete_X, draws.mean_X, np.nan)
+    survives_BX, worse_BX = _at_rung(
+        mean_X[None],
+        rung.entrants_X[None],
+        np.ones((1, len(mean_X)), bool),
+        comparison.half_widths(draws),
+        rung.share,
+    )
+    entrants_X, survives_X, worse_X = rung.entrants_X, survives_BX[0], worse_BX[0]
+    failed_X = entrants_X & np.isnan(mean_X)
+    return Fate(survives_X, worse_X, entrants_X & ~survives_X & ~worse_X & ~failed_X, failed_X)
+
+
+def replay(
+    rungs: Sequence[RungHits], entries: np.ndarray, used_S: np.ndarray
+) -> Callable[[np.ndarray], np.ndarray]:
+    """A function from how often each series counts, [B, S], to which entries survive, [B, X].
+
+    In a resample an experiment may survive a rung that has dropped it. It was not trained further,
+    so it takes part with what it was worth then. Half widths of intervals are those of all series.
+
+    Args:
+      rungs: in the order in which they were decided.
+      entries: those of the hits that are wanted, in this order.
+      used_S: series that are counted.
+    """
+    in_round: dict[int, np.ndarray] = {}
+    for rung in rungs:
+        in_round.setdefault(rung.round, rung.entrants_X)
+    stages = [_Stage.of(rung, in_round[rung.round], entries, used_S) for rung in rungs]
+
+    def survivors(counts_BS: np.ndarray) -> np.ndarray:
+        shape = len(counts_BS), len(entries)
+        alive_BX = np.ones(shape, bool)
+        reached: dict[int, np.ndarray] = {}
+        for stage in stages:
+            entrants_BX = alive_BX & stage.in_round_X
+            reached_BX = reached.get(stage.epoch, np.zeros(shape, bool)) | entrants_BX
+            reached[stage.epoch] = reached_BX
+            accuracy_BX = np.where(stage.complete_X, stage.accuracy(counts_BS), np.nan)
+            survives_BX, _ = _at_rung(
+                accuracy_BX, entrants_BX, reached_BX, stage.half_width, stage.share
+            )
+            alive_BX = np.where(stage.in_round_X, survives_BX, alive_BX)
+        return alive_BX
+
+    return survivors
+
+
+def dropped(rungs: Sequence[RungHits]) -> np.ndarray:
+    """Which entries [X] a rung has dropped; empty without rungs."""
+    if not rungs:
+        return np.zeros(0, bool)
+    return np.any([rung.entrants_X & ~rung.survivors_X for rung in rungs], axis=0)
+
+
+class _Stage(NamedTuple):
+    """A rung, ready to be replayed; X are the wanted entries."""
+
+    in_round_X: np.ndarray
+    complete_X: np.ndarray
+    accuracy: Callable[[np.ndarray], np.ndarray]
+    half_width: Callable[[int], np.ndarray]
+    epoch: int
+    share: float
+
+    @staticmethod
+    def of(
+        rung: RungHits, in_round_X: np.ndarray, entries: np.ndarray, used_S: np.ndarray
+    ) -> "_Stage":
+        hits = rung.hits
+        chosen = hits._replace(
+            names=tuple(hits.names[x] for x in entries),
+            is_baseline_X=hits.is_baseline_X[entries],
+            is_candidate_X=hits.is_candidate_X[entries],
+            trained_as_X=np.arange(len(entries)),
+            hits_XFKS=hits.hits_XFKS[entries],
+        )
+        draws = comparison.resample(chosen)
+        sums: Pooled = pooled(chosen).take(slice(None), used_S)
+        return _Stage(
+            in_round_X[entries],
+            draws.complete_X,
+            sums.accuracy_where(),
+            comparison.half_widths(draws),
+            rung.epoch,
+            rung.share,
+        )
+
+
+def _at_rung(
+    accuracy_BX: np.ndarray,
+    entrants_BX: np.ndarray,
+    reached_BX: np.ndarray,
+    half_width: Callable[[int], np.ndarray],
+    share: float,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Which entrants survive, and which are worse than the best that has reached the rung; NaN
+    accuracies neither survive nor are worse."""
+    known_BX = np.nan_to_num(accuracy_BX, nan=-1.0)
+    best_B = np.where(reached_BX, known_BX, -1.0).argmax(axis=1)
+    worse_BX = np.zeros(entrants_BX.shape, bool)
+    for best in np.unique(best_B):
+        rows = best_B == best
+        below_BX = accuracy_BX[rows, best][:, None] - accuracy_BX[rows]
+        worse_BX[rows] = entrants_BX[rows] & (below_BX > half_width(int(best)))
+    open_BX = entrants_BX & ~worse_BX & ~np.isnan(accuracy_BX)
+    quota_B = np.ceil(share * entrants_BX.sum(axis=1) - _ROUNDING)
+    order_BX = np.argsort(-np.where(open_BX, known_BX, -1.0), axis=1, kind="stable")
+    place_BX = np.argsort(order_BX, axis=1, kind="stable")
+    return open_BX & (place_BX < quota_B[:, None]), worse_BX

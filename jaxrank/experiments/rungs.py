@@ -1,0 +1,39 @@
+"""Rungs: epochs at which a search compares its experiments, and drops some of them."""
+
+from collections.abc import Iterable, Sequence
+
+from jaxrank.configs import REFERENCES
+from jaxrank.errors import UserError
+from jaxrank.experiments.hyperparameters import Experiment
+
+
+def take_part(experiments: Iterable[Experiment]) -> list[Experiment]:
+    """The experiments that rungs compare: all but the references."""
+    return [e for e in experiments if e.name not in REFERENCES]
+
+
+def read_rungs(given: Sequence[int] | str) -> list[int]:
+    """The epochs of --rungs.
+
+    Raises:
+      UserError: these are no rungs.
+    """
+    text = str(given) if isinstance(given, str | int) else ",".join(map(str, given))
+    words = [word.strip() for word in text.split(",") if word.strip()]
+    try:
+        rungs = [int(word) for word in words]
+    except ValueError:
+        raise UserError(f"--rungs={text}: not whole numbers of epochs, such as 1,3,9") from None
+    if any(one < 1 for one in rungs) or sorted(set(rungs)) != rungs:
+        raise UserError(f"--rungs={text}: give increasing numbers of epochs, such as 1,3,9")
+    return rungs
+
+
+def check_rungs(rungs: Sequence[int], experiments: Iterable[Experiment]) -> None:
+    """Raises UserError where no rung is below the last epoch of any experiment."""
+    longest = max((e.max_epochs for e in take_part(experiments)), default=0)
+    if rungs[0] >= longest:
+        raise UserError(
+            f"--rungs={','.join(map(str, rungs))}: none is below max_epochs={longest}, so none "
+            "drops anything"
+        )

@@ -1,0 +1,82 @@
+"""A search repeated on permuted preferences: what a search of this size invents.
+
+The photos of each series are in each other's places, so that there is nothing to learn. All else is
+the same: series, splits, seeds, space, rungs. What the repeated search claims of the experiment
+that it selects is chance.
+"""
+
+import dataclasses
+from typing import TYPE_CHECKING, Any
+
+from jaxrank.data.dataset import Dataset, permutation_control
+from jaxrank.data.feature_store import Block
+from jaxrank.data.preferences import Preferences
+from jaxrank.experiments.config_files import make_config
+from jaxrank.io.documents import read_json
+from jaxrank.reporting.summary import RESULTS_JSON, percent
+from jaxrank.runner.manifest import Manifest
+from jaxrank.runner.options import NONE, READING, ROUND_SIZE, SPACE_OPTIONS, SearchOptions
+from jaxrank.runner.strategies import STRATEGIES
+
+if TYPE_CHECKING:
+    from jaxrank.runner.search import SearchResult
+
+FOLDER = "null_search"
+
+
+def permuted_inputs(dataset: Dataset) -> tuple[Preferences, dict[str, Block]]:
+    """The pairs with permuted photos, and the features as they are."""
+    blocks = {
+        name: Block(
+            list(dataset.photos),
+            list(columns),
+            dataset.features_ND[:, dataset.column_indices([name])],
+        )
+        for name, columns in dataset.block_columns.items()
+    }
+    return Preferences(permutation_control(dataset).table), blocks
+
+
+def options_of(record: Manifest) -> dict[str, Any]:
+    """The options of `search` that repeat a search, once it has been trained."""
+    fields = {field.name for field in dataclasses.fields(SearchOptions)}
+    options = {name: value for name, value in record.launch.items() if name in fields}
+    proposed = {name for planned in record.rounds for name in planned.names}
+    config = dict(options["config"])
+    config["experiments"] = {
+        name: values for name, values in config["experiments"].items() if name not in proposed
+    }
+    options |= {
+        "config": make_config(config), "null_search": False, "predictions": NONE, "curves": NONE,
+        "final": "", "track": "", **dict.fromkeys(READING),
+    }  # fmt: skip
+    del options["mode"]
+    if not record.rounds:
+        for name in ("space", *SPACE_OPTIONS):
+            del options[name]
+        return options
+    learns = STRATEGIES[options["strategy"]].learns
+    if options["round_size"] is None and (learns or options["time_budget"] is not None):
+        options["round_size"] = ROUND_SIZE
+    del options["experiments"]
+    # As many as here, whatever the clock says.
+    return options | {
+        "num_experiments": len(proposed), "time_budget": None, "optuna_journal": None,
+    }  # fmt: skip
+
+
+def notes_of(result: "SearchResult") -> tuple[list[str], dict[str, Any]]:
+    """What the repeated search claims, in a sentence, and in figures for `results.json`."""
+    facts = read_json(result.workdir / RESULTS_JSON)["conclusions"].get("selected")
+    if facts is None:
+        return [f"Null search ({FOLDER}/): no experiment could be selected."], {}
+    better = int((result.summary["yardstick_ci_low"] > 0).sum())
+    called = f"{better} of them are" if better != 1 else "1 of them is"
+    reported = f", {percent(facts['expected'])} as reported" if facts["expected"] else ""
+    line = (
+        f"Null search: of {facts['num_candidates']:,} experiments on permuted preferences, the "
+        f"selected one is right on {percent(facts['selecting'])} of the pairs that selected "
+        f"it{reported}, and {called} called better than the strongest baseline; there is nothing "
+        f"to learn ({FOLDER}/)."
+    )
+    return [line], facts | {"called_better": better}

@@ -1,0 +1,199 @@
+"""Rungs: epochs at which the experiments of a round are compared and some of them dropped.
+
+Synchronous successive halving (Jamieson and Talwalkar 2016) by evidence: what a paired test
+separates from the best is "worse". Of the others so many continue that the next stage costs no more
+than the one before; the rest is "dropped by budget". plan.json holds what came of each rung.
+"""
+
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from jaxrank.data import splits
+from jaxrank.evaluation import hits, successive_halving
+from jaxrank.evaluation.evaluator import Evaluator
+from jaxrank.evaluation.hits import Hits
+from jaxrank.evaluation.successive_halving import BY_BUDGET, INCOMPLETE, WORSE, Ending, RungHits
+from jaxrank.evaluation.trial_results import TrialResult
+from jaxrank.experiments.hyperparameters import Experiment
+from jaxrank.experiments.rungs import take_part
+from jaxrank.planning import planner
+from jaxrank.planning.cohort import Cohort
+from jaxrank.planning.trials import Trial
+from jaxrank.runner.manifest import Manifest, Rung, cohorts_of
+from jaxrank.runner.prepare import Prepared, cohort_limit
+from jaxrank.runner.states import read_state
+
+log = logging.getLogger("jaxrank")
+
+
+class OpenRung(NamedTuple):
+    """A rung that has not been decided.
+
+    Attributes:
+      names: of the experiments that are trained to it.
+      epoch: the rung.
+      next_epoch: the next one, or the last epoch of these experiments.
+    """
+
+    names: list[str]
+    epoch: int
+    next_epoch: int
+
+
+def open_rung(record: Manifest, experiments: Sequence[Experiment]) -> OpenRung | None:
+    """The rung that the last round is trained to; None where it is trained to the end."""
+    rungs = record.launch.get("rungs") or ()
+    in_round = max(len(record.rounds) - 1, 0)
+    done = [rung for rung in record.rungs if rung.round == in_round]
+    trained = {name for name, _, _ in record.trials}
+    if done:
+        names = done[-1].survivors
+    else:
+        asked = set(record.rounds[-1].names) if record.rounds else None
+        names = [
+            e.name
+            for e in take_part(experiments)
+            if e.name in trained and (asked is None or e.name in asked)
+        ]
+    last = max((e.max_epochs for e in experiments if e.name in set(names)), default=0)
+    left = [rung for rung in rungs if rung < last and (not done or rung > done[-1].epoch)]
+    return OpenRung(names, left[0], [*left, last][1]) if left else None
+
+
+def following(
+    folder: Path,
+    record: Manifest,
+    prepared: Prepared,
+    finished: Mapping[int, Sequence[TrialResult]],
+    evaluator: Evaluator,
+) -> Manifest:
+    """The search with what came of the rung that all its trials have reached, and with the cohorts
+    in which some continue; the same where no rung is left.
+
+    Args:
+      folder: of the search.
+      record, prepared: of the search, whose cohorts have all been trained.
+      finished: their results, by number.
+      evaluator: of the search.
+    """
+    reached = open_rung(record, prepared.experiments)
+    if reached is None:
+        return record
+    before = [rung.entrants for rung in record.rungs if rung.epoch == reached.epoch]
+    names = [name for entrants in (*before, reached.names) for name in entrants]
+    in_round = max(len(record.rounds) - 1, 0)
+    fate = successive_halving.decide(
+        RungHits(
+            _hits_at(record, prepared, finished, evaluator, reached.epoch, names),
+            in_round,
+            reached.epoch,
+            reached.epoch / reached.next_epoch,
+            np.isin(names, reached.names),
+            np.zeros(len(names), bool),
+        )
+    )
+
+    def those(chosen_X: np.ndarray) -> list[str]:
+        return [name for name, chosen in zip(names, chosen_X, strict=True) if chosen]
+
+    decided = Rung(
+        round=in_round, epoch=reached.epoch, next_epoch=reached.next_epoch,
+        survivors=those(fate.survives_X), worse=those(fate.worse_X),
+        by_budget=those(fate.by_budget_X), failed=those(fate.failed_X),
+    )  # fmt: skip
+    log.info("%s", _describe(decided))
+    record = record._replace(rungs=[*record.rungs, decided])
+    after = open_rung(record, prepared.experiments)
+    ends = None if after is None else after.epoch
+    limit = cohort_limit(prepared.dataset, prepared.launch["memory_fraction"])
+    sources = _running(folder, record, prepared, decided)
+    return record.with_cohorts(planner.continued_cohorts(sources, ends, limit))
+
+
+def rung_hits(
+    record: Manifest,
+    prepared: Prepared,
+    finished: Mapping[int, Sequence[TrialResult]],
+    evaluator: Evaluator,
+    names: Sequence[str],
+) -> list[RungHits]:
+    """What each rung of a finished search looked at, of the entries with these names."""
+    return [
+        RungHits(
+            _hits_at(record, prepared, finished, evaluator, rung.epoch, names),
+            rung.round,
+            rung.epoch,
+            rung.epoch / rung.next_epoch,
+            np.isin(names, rung.entrants),
+            np.isin(names, rung.survivors),
+        )
+        for rung in record.rungs
+    ]
+
+
+def endings(record: Manifest) -> dict[str, Ending]:
+    """By experiment that a rung has dropped, why."""
+    found = {}
+    for rung in record.rungs:
+        for reason, names in _dropped(rung).items():
+            found |= dict.fromkeys(names, Ending(reason, rung.epoch))
+    return found
+
+
+def _hits_at(
+    record: Manifest,
+    prepared: Prepared,
+    finished: Mapping[int, Sequence[TrialResult]],
+    evaluator: Evaluator,
+    epoch: int,
+    names: Sequence[str],
+) -> Hits:
+    """With folds of the test pairs of all folds, which select later, too; else of the validation
+    pairs. Of each trial its last result up to this epoch."""
+    results = {
+        result.trial.key: result
+        for planned in record.cohorts
+        if planned.ends is not None and planned.ends <= epoch
+        for result in finished.get(planned.number, ())
+    }
+    wanted = set(names)
+    mine = [r for r in results.values() if r.trial.experiment.name in wanted]
+    split = splits.TEST if len(prepared.trained_folds) > 1 else splits.VALIDATION
+    return hits.from_results(mine, {}, evaluator, split, names)
+
+
+def _running(
+    folder: Path, record: Manifest, prepared: Prepared, rung: Rung
+) -> list[tuple[Cohort, Trial]]:
+    """The trials that have not stopped by themselves of the experiments that continue, in the
+    order of the tables, each with the cohort that trained it to the rung."""
+    planned = [one for one in record.cohorts if one.ends == rung.epoch]
+    cohorts = cohorts_of(planned, prepared)
+    survivors = set(rung.survivors)
+    source_of: dict[Trial, Cohort] = {}
+    for one in planned:
+        cohort = cohorts[one.number]
+        if not any(trial.experiment.name in survivors for trial in cohort.trials):
+            continue
+        state = read_state(folder, one, record.data_and_splits)
+        if state is None:  # of trials that could not be trained
+            continue
+        for trial, running in zip(cohort.trials, state[1], strict=True):
+            if running and trial.experiment.name in survivors:
+                source_of[trial] = cohort
+    return [(source_of[trial], trial) for trial in prepared.trials if trial in source_of]
+
+
+def _dropped(rung: Rung) -> dict[str, list[str]]:
+    """By reason."""
+    return {WORSE: rung.worse, BY_BUDGET: rung.by_budget, INCOMPLETE: rung.failed}
+
+
+def _describe(rung: Rung) -> str:
+    ended = "".join(f", {len(names)} {reason}" for reason, names in _dropped(rung).items() if names)
+    number = len(rung.entrants)
+    return f"epoch {rung.epoch}: {len(rung.survivors)} of {number} experiments continue{ended}"

@@ -1,0 +1,126 @@
+"""States of cohorts that have ended at a rung, one NumPy archive each: `checkpoints/7.state.npz` in
+a search's folder. Their trials continue in other cohorts; when a round has ended, they are removed.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from jaxrank.evaluation.trial_results import TrialResult
+from jaxrank.io import atomic, reading
+from jaxrank.runner.manifest import Manifest, PlannedCohort
+from jaxrank.training.checkpoint import Checkpoint, Part
+from jaxrank.training.checkpointing import FOLDER
+from jaxrank.training.state import RUNNING, FitResult
+
+_SUFFIX = ".state.npz"
+
+
+def write_state(folder: Path, planned: PlannedCohort, fitted: FitResult, data: str) -> None:
+    """Writes where a cohort has ended, and which of its trials may continue.
+
+    Args:
+      folder: of the search.
+      planned: the cohort, which ends at a rung.
+      fitted: its result.
+      data: see `manifest.Manifest.data_and_splits`.
+    """
+    assert fitted.packed is not None
+    arrays: dict[str, Any] = {
+        "epoch": np.array(len(fitted.history.running)),
+        "packed": fitted.packed,
+        "running": fitted.status_P == RUNNING,
+    }
+    arrays["content"] = np.array(_content(arrays, planned, data))
+    atomic.make_folder(folder / FOLDER)
+    with atomic.atomic_file(folder / FOLDER / f"{planned.number}{_SUFFIX}", "wb") as file:
+        np.savez(file, **arrays)
+
+
+def read_state(
+    folder: Path, planned: PlannedCohort, data: str
+) -> tuple[Checkpoint, np.ndarray] | None:
+    """The end of a cohort, and which of its trials may continue, bool [P]; None where the file is
+    gone, damaged or of another cohort, or where no trial could be trained."""
+    path = folder / FOLDER / f"{planned.number}{_SUFFIX}"
+    try:
+        reading.check_file(path, reading.ARRAY)
+        with open(path, "rb") as file, np.load(file, allow_pickle=False) as archive:
+            arrays = dict(archive)
+        if str(arrays.pop("content")) != _content(arrays, planned, data):
+            return None
+        return Checkpoint(int(arrays["epoch"]), arrays["packed"]), arrays["running"]
+    except Exception:  # NumPy raises many kinds for damaged bytes
+        return None
+
+
+def parts_of(folder: Path, number: int, record: Manifest) -> list[Part]:
+    """Where the trials of a cohort come from that begins at a rung."""
+    (planned,) = (one for one in record.cohorts if one.number == number)
+    parts = []
+    for source in sources_of(planned, record):
+        there = {key: place for place, key in enumerate(source.trials)}
+        here = [place for place, key in enumerate(planned.trials) if key in there]
+        state = read_state(folder, source, record.data_and_splits)
+        assert state is not None, f"the state of cohort {source.number} was there a moment ago"
+        places = [there[planned.trials[place]] for place in here]
+        parts.append(Part(state[0], len(source.trials), places, here))
+    return parts
+
+
+def sources_of(planned: PlannedCohort, record: Manifest) -> list[PlannedCohort]:
+    """The cohorts that have trained a cohort's trials to the rung where it begins."""
+    return [
+        one
+        for one in record.cohorts
+        if planned.begins and one.ends == planned.begins and set(one.trials) & set(planned.trials)
+    ]
+
+
+def damaged_sources(
+    folder: Path, record: Manifest, finished: Mapping[int, list[TrialResult]], at_rung: int | None
+) -> list[int]:
+    """Numbers of finished cohorts whose states are needed and can't be read: for cohorts that wait,
+    or for the choice at the rung that is reached next."""
+    needed = {
+        source.number: source
+        for planned in record.cohorts
+        if planned.number not in finished
+        for source in sources_of(planned, record)
+    }
+    if at_rung is not None:
+        in_round = set(record.rounds[-1].names) if record.rounds else None
+        needed |= {
+            one.number: one
+            for one in record.cohorts
+            if one.ends == at_rung
+            and (in_round is None or any(name in in_round for name, _, _ in one.trials))
+        }
+    return [
+        number
+        for number, planned in needed.items()
+        if number in finished
+        and any(result.metrics.completed for result in finished[number])
+        and read_state(folder, planned, record.data_and_splits) is None
+    ]
+
+
+def remove_states(folder: Path) -> None:
+    """When nothing continues from them any more."""
+    for path in (folder / FOLDER).glob(f"*{_SUFFIX}"):
+        path.unlink()
+
+
+def _content(arrays: Mapping[str, np.ndarray], planned: PlannedCohort, data: str) -> str:
+    """A hash of the arrays and of what they belong to."""
+    belongs = [data, planned.trials, planned.program, planned.begins, planned.ends]
+    digest = hashlib.sha256(json.dumps(belongs, sort_keys=True).encode())
+    for name in sorted(arrays):
+        array = np.ascontiguousarray(arrays[name])
+        digest.update(f"{name} {array.dtype.str} {array.shape}".encode())
+        digest.update(array.reshape(-1).view(np.uint8).data)
+    return digest.hexdigest()
