@@ -6,9 +6,8 @@ For each size and set a simulated table, searched with one experiment and its fi
 as `search` does it. The final model then ranks 2,000 new series of the same truth. Printed:
 
 - picks by their stated probability: how often the pick is the best photo, by the order that the
-  preferences of the new series make (which is what the probability is about; of k equally good
-  photos each counts 1/k, as the probabilities of a series have the sum 1), and by the appeal that
-  nobody sees;
+  preferences of the new series make, without series where they put several photos first, which the
+  probability says nothing about; and by the appeal that nobody sees;
 - keep sets: how often they hold the best photo, and their size;
 - the accuracy of the final model on all new pairs, less that of the folds' models.
 
@@ -78,8 +77,8 @@ def measured(seed: int, num_series: int, experiment: str) -> dict[str, Any]:
     picks = ranked_table.merge(worth, on="image")
     for by in ("strength", "appeal"):
         most = picks.groupby("series_id")[by].transform("max")
-        is_best = picks[by] == most
-        picks[f"best_{by}"] = is_best / is_best.groupby(picks["series_id"]).transform("sum")
+        picks[f"best_{by}"] = picks[by] == most
+        picks[f"first_{by}"] = picks.groupby("series_id")[f"best_{by}"].transform("sum")
     scores = ranked_table.set_index("image")["score"]
     final = _accuracy(scores[new.photos].to_numpy(np.float64), new)
     folds = fold_accuracies(known, simulated.features, new, options)
@@ -124,7 +123,8 @@ def report(size: int, experiment: str, found: list[dict]) -> None:
             if len(mine):
                 stated = mine["p_best"].astype(float).mean()
                 rows.append((len(mine), stated, *(
-                    mine[f"best_{by}"].mean() for by in ("strength", "appeal"))))  # fmt: skip
+                    mine.loc[mine[f"first_{by}"] == 1, f"best_{by}"].mean()
+                    for by in ("strength", "appeal"))))  # fmt: skip
         if rows:
             count, stated, *best = np.array(rows, float).T
             shown = " | ".join(_mean(b, count) for b in best)
@@ -132,7 +132,7 @@ def report(size: int, experiment: str, found: list[dict]) -> None:
                   f"{100 * np.average(stated, weights=count):.1f} | {shown} |")  # fmt: skip
     for by in ("strength", "appeal"):
         kept = [
-            (one["picks"]["keep"].astype(bool) & (one["picks"][f"best_{by}"] > 0))
+            (one["picks"]["keep"].astype(bool) & one["picks"][f"best_{by}"])
             .groupby(one["picks"]["series_id"])
             .any()
             .mean()

@@ -45,7 +45,7 @@ def pytest_configure(config: pytest.Config) -> None:
     wait for those of the others. Most of the time of tests is compilation, and most of that is
     optimisation; `make test-long` has it.
     """
-    LRUCache._evict_if_needed = _evict_nothing  # type: ignore[method-assign]
+    LRUCache._evict_if_needed = _evict_nothing  # type: ignore[method-assign,assignment]
     if "PYTEST_XDIST_WORKER" in os.environ or "JAX_COMPILATION_CACHE_DIR" in os.environ:
         return
     folder = config.stash[_COMPILED] = tempfile.mkdtemp(prefix="jaxrank-compiled-")

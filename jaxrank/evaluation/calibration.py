@@ -22,11 +22,12 @@ from jaxrank.statistics import FEWEST_SERIES
 # The log loss of saying one half to everything.
 CHANCE_LOG_LOSS = float(np.log(2))
 # The prior of a slope: its logarithm is normal around that which makes a typical difference worth
-# log-odds of 0.35, with this deviation: 95% between factors of 1/2.7 and 2.7. That is what some
-# twenty series can't tell, and little beside a hundred; a wider one was too sure with 18 series
-# (stated 75%, right 60%), this one is too unsure there of a model that is very good.
-_TYPICAL_LOG_ODDS = 0.35
-_LOG_DEVIATION = 0.5
+# log-odds of 0.3, with this deviation: 95% between a half and twice that. It decides where there are
+# some twenty series, which can't tell, and does little beside hundreds. A wider one was too sure
+# with 18 series (stated 84%, right 65%); this one is too unsure there of a model that is very good
+# (docs/statistics.md).
+_TYPICAL_LOG_ODDS = 0.3
+_LOG_DEVIATION = 0.35
 # The share of series whose best photo a keep set holds.
 KEEP_SHARE = 0.9
 # The share of picks that are right among those that are sure enough; of at least so many series.

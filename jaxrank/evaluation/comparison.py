@@ -214,8 +214,10 @@ def _seeds(hits: Hits) -> SeedVariance:
             found = seed_variance.estimate(hits.hits_XFKS[alike_X], hits.weight_FS)
             values[:, alike_X] = found.measured_X, found.series_X, found.freedom_X
             source = found.source
-    of_all = np.where(hits.is_baseline_X, 0.0, values[:, hits.trained_as_X])
-    return SeedVariance(*of_all, source)
+    measured_X, series_X, freedom_X = np.where(
+        hits.is_baseline_X, 0.0, values[:, hits.trained_as_X]
+    )
+    return SeedVariance(measured_X, series_X, freedom_X, source)
 
 
 def _deviations(sums: Pooled, num_draws: int, rng: np.random.Generator) -> np.ndarray:

@@ -137,7 +137,7 @@ def rung_hits(
 
 def endings(record: Manifest) -> dict[str, Ending]:
     """By experiment that a rung has dropped, why."""
-    found = {}
+    found: dict[str, Ending] = {}
     for rung in record.rungs:
         for reason, names in _dropped(rung).items():
             found |= dict.fromkeys(names, Ending(reason, rung.epoch))

@@ -92,7 +92,7 @@ def test_the_yardstick_of_several_folds_is_one_entry(evaluator: Evaluator) -> No
     assert found.yardstick_label == "first in 1, last in 1 of 2 folds"
     # Fold 0 tests the fourth pair with the first baseline, fold 1 the first pair with the last.
     np.testing.assert_allclose(found.by_test.mean, [1, 0.75, 0.75, 0.5, 0.5])
-    # Without both test pairs they are equal; fold 1 has seen the fourth pair, which speaks for last.
+    # Without both test pairs they are equal; fold 1 has seen the fourth one, which speaks for last.
     assert found.strongest_without_F == ("first", "first")
     alone = ranked(evaluator, last, baseline("poor", [-1, -1, -1, 1]))
     assert alone.names[alone.yardstick] == alone.yardstick_label == "last"

@@ -77,7 +77,7 @@ def no_cache_chosen(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, objec
     jax.config.update("jax_compilation_cache_dir", None)
     told: dict[str, object] = {}
     with monkeypatch.context() as patched:
-        patched.setattr(compilation_cache.sys, "platform", "linux")
+        patched.setattr(sys, "platform", "linux")
         patched.setattr(jax.config, "update", told.__setitem__)
         yield told
     jax.config.update("jax_compilation_cache_dir", before)

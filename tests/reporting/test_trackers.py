@@ -107,7 +107,7 @@ def wandb_records(path: Path) -> list[Any]:
         parts += data[place + 7 : place + 7 + length]
         place += 7 + length
         if kind in (1, 4):  # whole, or the last part
-            records.append(wandb_internal_pb2.Record.FromString(parts))
+            records.append(wandb_internal_pb2.Record.FromString(parts))  # type: ignore[attr-defined]
             parts = b""
     assert place == len(data)
     return records

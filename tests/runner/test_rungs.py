@@ -30,7 +30,7 @@ SMALL: dict[str, Any] = {
     "folds": 3,
     "audit": "off",
 }
-RUNGS = {"rungs": [1, 3]}
+RUNGS: dict[str, Any] = {"rungs": [1, 3]}
 NUM_EXPERIMENTS, NUM_FOLDS = 8, 3
 CLOCK = "duration_seconds"
 
