@@ -22,10 +22,10 @@ from jaxrank.statistics import FEWEST_SERIES
 # The log loss of saying one half to everything.
 CHANCE_LOG_LOSS = float(np.log(2))
 # The prior of a slope: its logarithm is normal around that which makes a typical difference worth
-# log-odds of 0.3, with this deviation: 95% between a half and twice that. It decides where there are
-# some twenty series, which can't tell, and does little beside hundreds. A wider one was too sure
-# with 18 series (stated 84%, right 65%); this one is too unsure there of a model that is very good
-# (docs/statistics.md).
+# log-odds of 0.3, with this deviation: 95% between a half and twice that. It decides where there
+# are some twenty series, which can't tell, and does little beside hundreds. A wider one was too
+# sure with 18 series (stated 84%, right 65%); this one is too unsure there of a model that is very
+# good (docs/statistics.md).
 _TYPICAL_LOG_ODDS = 0.3
 _LOG_DEVIATION = 0.35
 # The share of series whose best photo a keep set holds.

@@ -3,7 +3,6 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib.figure
-import matplotlib.figure
 import numpy as np
 import pandas as pd
 import pytest
@@ -342,7 +341,7 @@ def test_one_split_selects_by_validation_and_needs_no_correction() -> None:
     validation, test = (hits_of(hits * part, weight * part) for part in (validates, ~validates))
     expected = hits[:, 0, 0, :30].sum(axis=1).argmax()
     accuracy = hits[expected, 0, 0, 30:].mean()
-    assert select(validation, test)[:5] == (expected, 5, False, accuracy, accuracy)
+    assert select(validation, test) == (expected, (0, 1, 2, 3, 4), False, accuracy, accuracy)
 
 
 def test_folds_select_by_their_test_pairs() -> None:
@@ -389,7 +388,7 @@ def test_rules_controls_and_failed_experiments_are_not_selected() -> None:
     part, weight = in_folds(np.stack([bad, NAN * bad, good]))
     part[1] = NAN
     mine = hits_of(part, weight, candidates=2)
-    assert select(mine, mine)[:5] == (0, 1, True, 0.5, 0.5)
+    assert select(mine, mine) == (0, (0,), True, 0.5, 0.5)
     failed = hits_of(part[1:], weight, candidates=1)
     assert selection.chosen_score(failed, failed, np.ones(2)) is None
     few = hits_of(*in_folds(np.stack([bad, good])[:, :9]))
@@ -527,7 +526,7 @@ def simple_standings(fine: float = 0.78, folds: int = 1) -> tuple[Standings, np.
 
 
 def paragraph(table: Standings, is_candidate_X: np.ndarray, **chosen: Any) -> list[str]:
-    usual = selection.Chosen(0, 3, True, 0.81, 0.79)
+    usual = selection.Chosen(0, (0, 1, 2), True, 0.81, 0.79)
     selected = usual._replace(**chosen)
     return sentences.comparison_notes(NAMES, table, is_candidate_X, "sharpness", selected)
 
@@ -581,7 +580,7 @@ def test_nothing_is_said_of_a_correction_that_changes_nothing() -> None:
     table, candidates = simple_standings()
     assert "Expect" not in paragraph(table, candidates, accuracy=0.81)[0]
     assert "nobody knows" in paragraph(table, candidates, accuracy=NAN)[0]
-    assert paragraph(table, candidates, num_candidates=1)[0].startswith("The only experiment: good")
+    assert paragraph(table, candidates, candidates=(0,))[0].startswith("The only experiment: good")
 
 
 def test_sentences_where_one_experiment_is_clearly_best() -> None:
@@ -595,7 +594,7 @@ def test_sentences_where_nothing_is_better() -> None:
     part, weight = one_fold(np.vstack([np.zeros((2, 50)), np.ones(50), np.full(50, 0.5)]))
     draws = drawn(part, weight, heuristics=2)
     table = comparison.standings(draws, {YARDSTICK: 2, "chance": 3})
-    chosen = selection.Chosen(0, 2, False, 0.0, 0.0)
+    chosen = selection.Chosen(0, (0, 1), False, 0.0, 0.0)
     lines = sentences.comparison_notes(
         ["a", "b", "rule", "chance"], table, np.arange(4) < 2, "rule", chosen
     )
@@ -619,7 +618,7 @@ def test_where_no_baseline_beats_chance_the_yardstick_is_chance() -> None:
 
 def test_sentences_of_too_few_series_and_of_nothing() -> None:
     few = standings(*one_fold(alternating(9)), baseline=1)
-    chosen = selection.Chosen(0, 2, False, 4 / 9, 4 / 9)
+    chosen = selection.Chosen(0, (0, 1), False, 4 / 9, 4 / 9)
     lines = sentences.comparison_notes(["a", "b"], few, np.ones(2, bool), "b", chosen)
     assert lines[0] == (
         "Selected by validation from 2 experiments: a, right on 44.4% of 9 test pairs."
@@ -643,7 +642,7 @@ def test_long_lists_are_cut() -> None:
     draws = drawn(part, weight, heuristics=2)
     table = comparison.standings(draws, {YARDSTICK: 12, "chance": 13})
     names = [*(f"e{x}" for x in range(12)), "baseline", "chance"]
-    chosen = selection.Chosen(0, 12, True, 1.0, 1.0)
+    chosen = selection.Chosen(0, tuple(range(12)), True, 1.0, 1.0)
     lines = sentences.comparison_notes(names, table, np.arange(14) < 12, "baseline", chosen)
     assert any(re.search(r"e7 by 100.0 points \([^)]*\) and 4 more\.$", line) for line in lines)
 

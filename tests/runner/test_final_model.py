@@ -245,7 +245,7 @@ def test_the_strongest_baseline_is_final_where_it_is_as_good(workdir: Path) -> N
     ) -> str | None:
         table, other = Table(np.array([mlp, ridge])), Table(np.array([0.0, 0.0]))
         by = (other, table) if one_split else (table, other)
-        chosen = Chosen(0, 1, not one_split, mlp, mlp)
+        chosen = Chosen(0, (0,), not one_split, mlp, mlp)
         entries = Entries(by[1])
         ranked: Any = Ranked(entries, ("mlp", label), by[0], chosen, label)
         return final_model.selected_entry(ranked, wanted)
@@ -266,7 +266,7 @@ def test_without_a_fold_what_it_alone_speaks_for_is_not_selected() -> None:
     ranking: Any = SimpleNamespace(
         names=("mlp", "ridge"),
         selecting=selecting,
-        chosen=Chosen(0, 1, out_of_fold=True, raw=7 / 17, accuracy=7 / 17, candidates=(0,)),
+        chosen=Chosen(0, (0,), out_of_fold=True, raw=7 / 17, accuracy=7 / 17),
         strongest_without_F=("ridge", "ridge", "chance"),
     )
     prepared: Any = SimpleNamespace(
