@@ -341,7 +341,7 @@ def test_one_split_selects_by_validation_and_needs_no_correction() -> None:
     validation, test = (hits_of(hits * part, weight * part) for part in (validates, ~validates))
     expected = hits[:, 0, 0, :30].sum(axis=1).argmax()
     accuracy = hits[expected, 0, 0, 30:].mean()
-    assert select(validation, test) == (expected, (0, 1, 2, 3, 4), False, accuracy, accuracy)
+    assert select(validation, test)[:5] == (expected, (0, 1, 2, 3, 4), False, accuracy, accuracy)
 
 
 def test_folds_select_by_their_test_pairs() -> None:
@@ -388,7 +388,7 @@ def test_rules_controls_and_failed_experiments_are_not_selected() -> None:
     part, weight = in_folds(np.stack([bad, NAN * bad, good]))
     part[1] = NAN
     mine = hits_of(part, weight, candidates=2)
-    assert select(mine, mine) == (0, (0,), True, 0.5, 0.5)
+    assert select(mine, mine)[:5] == (0, (0,), True, 0.5, 0.5)
     failed = hits_of(part[1:], weight, candidates=1)
     assert selection.chosen_score(failed, failed, np.ones(2)) is None
     few = hits_of(*in_folds(np.stack([bad, good])[:, :9]))
