@@ -142,6 +142,7 @@ def test_wandb_has_every_trial(tracked: Path) -> None:
     runs = {run["name"]: run for run in map(wandb_content, folders)}
     trials = trials_of(tracked)
     assert len(folders) == len(runs) == len(trials)
+    assert not any(path.is_symlink() for path in (tracked / trackers.FOLDER).rglob("*"))
     for trial in trials:
         run = runs[f"{trial['experiment_name']}/fold{trial['fold']}-seed{trial['seed']}"]
         assert (run["project"], run["group"], run["exit"]) == ("jaxrank", tracked.name, 0)
@@ -251,6 +252,6 @@ def test_what_is_missing_is_told_before_training(
     assert message.endswith("--track=wandb needs a package: pip install 'jaxrank[wandb]'")
     assert "\n" not in message
     assert not folder.exists()
-    with pytest.raises(UserError, match=r"--track=wndb: unknown\. Is 'wandb' meant\?"):
+    with pytest.raises(UserError, match=r"--track=wndb: unknown\. Did you mean 'wandb'\?"):
         trackers.chosen_trackers("wndb")
     assert trackers.chosen_trackers("") == []
