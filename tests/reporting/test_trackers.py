@@ -1,5 +1,6 @@
 """Trackers: what they were given is read back; none is given a trial twice, or stops a search."""
 
+import importlib
 import importlib.util
 import json
 import logging
@@ -96,8 +97,7 @@ def test_tensorboard_has_every_trial(tracked: Path) -> None:
 
 def wandb_records(path: Path) -> list[Any]:
     """The records of an offline run: a log in LevelDB's format, of blocks of 32 KiB."""
-    from wandb.proto import wandb_internal_pb2
-
+    messages: Any = importlib.import_module("wandb.proto.wandb_internal_pb2")
     data, place, records, parts = path.read_bytes(), 7, [], b""
     assert data[:4] == b":W&B"
     while place + 7 <= len(data):
@@ -107,7 +107,7 @@ def wandb_records(path: Path) -> list[Any]:
         parts += data[place + 7 : place + 7 + length]
         place += 7 + length
         if kind in (1, 4):  # whole, or the last part
-            records.append(wandb_internal_pb2.Record.FromString(parts))
+            records.append(messages.Record.FromString(parts))
             parts = b""
     assert place == len(data)
     return records
