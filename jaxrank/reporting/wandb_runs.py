@@ -53,6 +53,9 @@ def write(folder: Path, runs: "Sequence[Run]", stop_signal: Callable[[], int | N
                 lines = errors.read().decode(errors="replace").split("\n")
                 said = next((line for line in reversed(lines) if line.strip()), "")
                 raise RuntimeError(f"exit status {child.returncode} {said[:200]}".rstrip())
+    for run in runs:  # links into the temporary folder, and what wandb's developers look at
+        for logs in folder.glob(f"offline-run-*-{run.identity}/logs"):
+            shutil.rmtree(logs)
 
 
 def _environment(temporary: str) -> dict[str, str]:

@@ -18,7 +18,7 @@ from jaxrank.training import compilation_cache, jax_settings
 @pytest.fixture
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    monkeypatch.setattr(sys, "platform", "linux")
+    monkeypatch.setattr("sys.platform", "linux")
     update, before = jax.config.update, jax.config.values["jax_compilation_cache_dir"]
     update("jax_compilation_cache_dir", None)
     yield tmp_path / "jaxrank" / "compiled"
