@@ -27,13 +27,21 @@ class _Running:
 class Assignment:
     """Cohorts on workers. Numbers are those of the plan; workers are places in a list."""
 
-    def __init__(self, memories: Sequence[str], memory_limit: int, cohorts: Mapping[int, Cohort]):
+    def __init__(
+        self,
+        memories: Sequence[str | None],
+        memory_limit: int,
+        cohorts: Mapping[int, Cohort],
+        one_copy: bool = True,
+    ):
         """Args:
-        memories: of each worker, the name of the memory that it trains in.
+        memories: of each worker, the name of the memory that it trains in; None where the worker is
+          not there.
         memory_limit: bytes of each that may be used.
         cohorts: that are to be trained, by number, in the order of the plan.
+        one_copy: workers in one memory share what they read.
         """
-        self._memories, self._limit = memories, memory_limit
+        self._memories, self._limit, self._one_copy = list(memories), memory_limit, one_copy
         self._running: dict[int, _Running] = {}  # by worker
         self._compiled = _homes(len(memories), cohorts)
         self._resting: set[int] = set()
@@ -70,6 +78,16 @@ class Assignment:
         del self._running[worker]
         return worker
 
+    def join(self, worker: int, memory: str) -> None:
+        """Notes that a worker is there."""
+        self._memories[worker] = memory
+
+    def leave(self, worker: int) -> None:
+        """Gives a worker nothing until another joins in its place, which has compiled nothing."""
+        self._memories[worker] = None
+        self._compiled[worker] = set()
+        self._resting.discard(worker)
+
     def rest(self, worker: int) -> None:
         """Gives a worker nothing more, as long as there are others."""
         self._resting.add(worker)
@@ -82,6 +100,8 @@ class Assignment:
         chosen: dict[int, list[int]] = {worker: [] for worker in self._usable()}
         for number, cohort in waiting.items():
             owners = self._owners(cohort) or list(chosen)
+            if not owners:
+                break
             worker = min(owners, key=lambda one: len(chosen[one]))
             if len(chosen[worker]) < most:
                 chosen[worker].append(number)
@@ -92,8 +112,8 @@ class Assignment:
 
     def _usable(self) -> list[int]:
         """All workers but those that rest; all where there are no others."""
-        everyone = range(len(self._memories))
-        return [w for w in everyone if w not in self._resting] or list(everyone)
+        here = [w for w, memory in enumerate(self._memories) if memory is not None]
+        return [w for w in here if w not in self._resting] or here
 
     def _owners(self, cohort: Cohort) -> list[int]:
         """The workers that have compiled a cohort's program, and its home."""
@@ -116,10 +136,11 @@ class Assignment:
         memory = self._memories[worker]
         beside = [one.cohort for w, one in self._running.items() if self._memories[w] == memory]
         together = [*beside, cohort]
-        # Cohorts that read the same columns share them.
-        data = {one.columns: one.data_bytes for one in together}
+        read = sum(one.data_bytes for one in together)
+        if self._one_copy:  # cohorts that read the same columns share them
+            read = sum({one.columns: one.data_bytes for one in together}.values())
         own = sum(one.memory_bytes - one.data_bytes for one in together)
-        return not beside or own + sum(data.values()) <= self._limit
+        return not beside or own + read <= self._limit
 
     def _ends_earlier_elsewhere(self, cohort: Cohort, waiting: Mapping[int, Cohort]) -> bool:
         """Whether a worker that has not compiled a cohort's program would be done with it before

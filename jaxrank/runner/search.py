@@ -18,7 +18,7 @@ import pandas as pd
 from rich.console import Console
 
 import jaxrank
-from jaxrank import baselines
+from jaxrank import baselines, devices
 from jaxrank.audit import SECONDS, checks
 from jaxrank.baselines import Baseline
 from jaxrank.data import splits
@@ -56,6 +56,8 @@ from jaxrank.reporting.trackers import chosen_trackers, make_runs, record_runs
 from jaxrank.runner import null_search, rounds, rungs, signals, states
 from jaxrank.runner.background_audit import Auditor, audit_of
 from jaxrank.runner.confirmation import confirm
+from jaxrank.runner.engines.interface import Cluster, MakeEngine
+from jaxrank.runner.engines.local import LocalEngine
 from jaxrank.runner.experiment_output import TEST_RESULTS_JSON
 from jaxrank.runner.final_model import write_final
 from jaxrank.runner.manifest import read_manifest, write_manifest
@@ -150,6 +152,7 @@ def search(
     audit: str = WARN,
     audit_seconds: float = SECONDS,
     workers: int | None = None,
+    cluster: Cluster | None = None,
     catch_signals: bool = False,
     console: Console | None = None,
     **options: Unpack[SearchKeywords],
@@ -174,6 +177,7 @@ def search(
       audit_seconds: that the audit may take.
       workers: devices that train at the same time, by default all that JAX has. A CPU is one device
         unless `jax_num_cpu_devices` was set before JAX began to run; see docs/machines.md.
+      cluster: other machines that train, see `jaxrank.ray_cluster`; it has its own `workers`.
       catch_signals: upon Ctrl-C or SIGTERM during training finish the epoch, save, and raise
         `Stopped`. When training has ended all is saved, and signals have their usual action.
       console: where log lines and a progress bar are shown. Without it a notebook shows the bar,
@@ -193,6 +197,8 @@ def search(
         raise UserError(f"--save_budget={save_budget:g} is not a share between 0 and 1")
     if workers is not None and workers < 1:
         raise UserError(f"--workers={workers}: at least 1 is needed")
+    if workers is not None and cluster is not None:
+        raise UserError("workers and cluster are both given: a cluster has its own workers")
     given = _given(pairs, features, options)
     goes_on = resume or extend or retry_failed
     folder = find_workdir(workdir, resume=goes_on)
@@ -202,7 +208,8 @@ def search(
             return _finished_result(folder)
         if resumed:
             stack.enter_context(atomic.sole_writer(folder))
-        ready = plan_search(folder, given, extend=extend, retry_failed=retry_failed)
+        device = None if cluster is None else cluster.device
+        ready = plan_search(folder, given, extend=extend, retry_failed=retry_failed, device=device)
         if ready.record.finished:
             return _finished_result(folder)
         if not resumed:  # only now: no folder is made for data that turn out to be wrong
@@ -221,7 +228,22 @@ def search(
             wanted = _audit_wanted(folder, ready, audit)
             auditor = Auditor(folder, ready.prepared, audit_seconds, wanted=wanted)
             with auditor:
-                return _run(folder, ready, auditor, said, saver, console, catch_signals, workers)
+                team = _team(workers, cluster)
+                return _run(folder, ready, auditor, said, saver, console, catch_signals, team)
+
+
+class _Team(NamedTuple):
+    """Who trains: a line for the log, and what starts the engine."""
+
+    description: str
+    start: MakeEngine
+
+
+def _team(num_workers: int | None, cluster: Cluster | None) -> _Team:
+    if cluster is not None:
+        return _Team(cluster.describe(), cluster.engine)
+    using = devices.workers(num_workers)
+    return _Team(describe_workers(num_workers), lambda data, claim: LocalEngine(data, claim, using))
 
 
 @contextmanager
@@ -270,21 +292,21 @@ def _run(
     saver: Saver,
     console: Console | None,
     catch_signals: bool,
-    num_workers: int | None,
+    team: _Team,
 ) -> SearchResult:
     """Trains what is waiting, evaluates and reports; `said` comes first in the log."""
     evaluator = make_evaluator(ready.prepared.split_data)
     start = time.perf_counter()
-    for line in [*said, *ready.describe(), describe_workers(num_workers)]:
+    for line in [*said, *ready.describe(), team.description]:
         log.info(line)
     for number in ready.finished:
         saver.drop(number)  # what a kill may have left
     for name in {Path(name).parts[0] for name in ready.missing}:
         if any(name == e.name for e in ready.prepared.experiments):
             (folder / name / TEST_RESULTS_JSON).unlink(missing_ok=True)  # it says: complete
-    _write_records(folder, ready)
+    _write_records(folder, ready, team.description)
     with signals.signals_caught() if catch_signals else nullcontext(lambda: None) as stop_signal:
-        ready = _train(folder, ready, evaluator, auditor, saver, console, stop_signal, num_workers)
+        ready = _train(folder, ready, evaluator, auditor, saver, console, stop_signal, team.start)
     # From here on all is saved, and a signal has its usual action, which ends a command at once.
     if (signal_number := stop_signal()) is not None:  # it came after the last time of asking
         raise Stopped(folder, signal_number)
@@ -308,7 +330,7 @@ def _train(
     saver: Saver,
     console: Console | None,
     stop_signal: Callable[[], int | None],
-    num_workers: int | None,
+    make_engine: MakeEngine,
 ) -> Workspace:
     """Trains what is waiting, and round after round what the strategy proposes then."""
 
@@ -317,7 +339,7 @@ def _train(
         start = time.perf_counter()
         while True:
             ready = train_all(
-                folder, ready, evaluator, auditor, saver, console, stop_signal, num_workers
+                folder, ready, evaluator, auditor, saver, console, stop_signal, make_engine
             )
             if ready.waiting:  # they continue from what has just been trained
                 continue
@@ -502,7 +524,7 @@ def _summarise(
     )
 
 
-def _write_records(folder: Path, ready: Workspace) -> None:
+def _write_records(folder: Path, ready: Workspace, workers: str) -> None:
     """What is known before training: config, environment, splits."""
     prepared = ready.prepared
     tables.write_frame(
@@ -530,6 +552,7 @@ def _write_records(folder: Path, ready: Workspace) -> None:
             "platform": platform.platform(),
             "cores": os.cpu_count(),
             "devices": [f"{d.platform}: {d.device_kind}" for d in jax.local_devices()],
+            "workers": workers,
             "packages": {name: importlib.metadata.version(name) for name in _PACKAGES},
         },
     )
