@@ -1,7 +1,9 @@
 """Searches on a Ray cluster: the bits of a local search, whatever happens to workers, machines and
 driver. Ray must start before JAX, so every search with it is a process of its own."""
 
+import importlib.util
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -9,7 +11,14 @@ import time
 from pathlib import Path
 
 import pytest
-from searches import NUM_TRIALS, SmallData, assert_same_search, search_on_one, words_of_search
+from searches import (
+    LONG_OPTIONS,
+    NUM_TRIALS,
+    SmallData,
+    assert_same_search,
+    search_on_one,
+    words_of_search,
+)
 from small_data import ROOT
 
 from jaxrank.cli import main
@@ -17,9 +26,15 @@ from jaxrank.errors import UserError
 from jaxrank.runner.engines.cluster import ray_cluster
 
 needs_ray = pytest.mark.skipif(
-    not any((Path(folder) / "ray").is_dir() for folder in sys.path if folder),
+    importlib.util.find_spec("ray") is None,
     reason="needs Ray: python -m pip install 'jaxrank[ray]'",
 )
+# A small object store; and the modules of the tests.
+ENVIRONMENT = {
+    **os.environ,
+    "RAY_DEFAULT_OBJECT_STORE_MAX_MEMORY_BYTES": str(80 * 2**20),
+    "PYTHONPATH": os.pathsep.join([str(ROOT / "tests"), str(ROOT)]),
+}
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +46,7 @@ def on_one(tmp_path_factory: pytest.TempPathFactory, small_data: SmallData) -> P
 def launch(words: list[str]) -> "subprocess.Popen[str]":
     command = [sys.executable, str(ROOT / "launch.py"), "search", *words]
     pipe = subprocess.PIPE
-    return subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True)
+    return subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, env=ENVIRONMENT)
 
 
 def finish(process: "subprocess.Popen[str]") -> str:
@@ -51,23 +66,12 @@ def test_a_search_with_ray_has_the_bits_of_a_local_one(
     assert_same_search(on_one, workdir)
 
 
-LOCAL_ONLY = """
-import sys
-from jaxrank.cli import main
-import jaxrank.runner.search
-assert main(["jaxrank", "search", "--dry_run", *sys.argv[1:]]) == 0
-loaded = {name.split(".")[0] for name in sys.modules}
-assert "jax" in loaded
-assert "ray" not in loaded, sorted(name for name in sys.modules if name.startswith("ray"))
-"""
-
-
-def test_nothing_of_ray_is_imported_without_it(
-    small_files: tuple[Path, Path], tmp_path: Path
-) -> None:
-    words = words_of_search(*small_files, tmp_path)
-    command = [sys.executable, "-c", LOCAL_ONLY, *words, f"--workdir={tmp_path / 'w'}"]
-    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+def test_only_the_engine_imports_ray_and_only_lazily() -> None:
+    imports = re.compile(
+        r"^(import ray|from ray|from jaxrank\.runner\.engines\.ray)\b", re.MULTILINE
+    )
+    modules = [p for p in (ROOT / "jaxrank").rglob("*.py") if imports.search(p.read_text("utf-8"))]
+    assert sorted(path.name for path in modules) == ["ray.py", "ray_worker.py"]
 
 
 @pytest.mark.parametrize(
@@ -96,7 +100,7 @@ def test_mistakes_are_told_in_one_line(
 
 
 @needs_ray
-def test_ray_is_not_started_after_jax(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ray_is_not_started_after_jax() -> None:
     import jax
 
     jax.local_devices()
@@ -123,95 +127,104 @@ def test_workers_of_other_kinds_and_versions_are_refused() -> None:
         refuse_others([older], older)
 
 
-# Three machines of one core each, the first of which has no worker's core.
+# Three machines, of which the driver's has no core for a worker.
 CLUSTER = """
-import os, re, signal, sys, threading, time
+import os, random, re, signal, sys, threading, time
 from pathlib import Path
-os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
 import ray
 from ray.cluster_utils import Cluster
 
-def main():
-    event, pairs, store, profile, workdir = sys.argv[1:]
-    options = dict(include_dashboard=False)
-    cluster = Cluster(initialize_head=True, head_node_args=dict(num_cpus=0, **options))
-    nodes = [cluster.add_node(num_cpus=1) for _ in range(2)]
-    import jaxrank
-    from searches import OPTIONS
-    with jaxrank.ray_cluster(cluster.address, 2) as workers:
-        done = lambda: len(list(Path(workdir, "checkpoints").glob("*.npz")))
-        happened = []
+event, pairs, store, profile, workdir = sys.argv[1:]
+small = dict(object_store_memory=80 * 2**20, include_dashboard=False)
+cluster = Cluster(initialize_head=True, head_node_args=dict(num_cpus=0, **small))
+nodes = [cluster.add_node(num_cpus=1, **small) for _ in range(2)]
+import jaxrank
+from searches import LONG_OPTIONS, NUM_TRIALS
 
-        def pid_of(actor):
-            try:
-                spec = ray.get(actor.describe.remote(), timeout=20)
-            except ray.exceptions.RayError:
-                return None
-            return int(re.search(r"process (\\d+)", spec.worker.name)[1])
+def num_done():
+    return len(list(Path(workdir, "checkpoints").glob("*.npz")))
 
-        def kill_workers():
-            times = 10
-            while len(happened) < times and done() < 8:
-                time.sleep(0.7)
-                pid = pid_of(workers.actors[len(happened) % 2])
-                if pid is not None and done() < 8:
-                    os.kill(pid, signal.SIGKILL)
-                    happened.append(pid)
+def kill_workers(workers):
+    rng = random.Random(0)
+    while num_done() < NUM_TRIALS - 1 and len(happened) < 10:
+        actor = rng.choice(workers.actors)
+        try:
+            spec = ray.get(actor.describe.remote(), timeout=60)
+        except ray.exceptions.RayError:
+            continue
+        time.sleep(rng.uniform(0.5, 4))
+        if num_done() < NUM_TRIALS - 1:
+            happened.append(int(re.search(r"process (\\d+)", spec.worker.name)[1]))
+            os.kill(happened[-1], signal.SIGKILL)
 
-        def remove_node():
-            while done() < 2:
-                time.sleep(0.05)
-            cluster.remove_node(nodes[1], allow_graceful=False)
-            happened.append(done())
-            cluster.add_node(num_cpus=1)
+def remove_node(workers):
+    while num_done() < 2:
+        time.sleep(0.05)
+    cluster.remove_node(nodes[1], allow_graceful=False)
+    happened.append(num_done())
+    cluster.add_node(num_cpus=1, **small)
 
-        target = {"kill_workers": kill_workers, "remove_node": remove_node}[event]
-        thread = threading.Thread(target=target)
-        thread.start()
-        jaxrank.search(
-            pairs,
-            store,
-            workdir=workdir,
-            cluster=workers,
-            device_profile=jaxrank.read_device_profile(profile),
-            **OPTIONS,
-        )
-        thread.join()
-        print("happened", len(happened))
-    cluster.shutdown()
-
-main()
+happened = []
+with jaxrank.ray_cluster(cluster.address, 2) as workers:
+    thread = threading.Thread(target=globals()[event], args=[workers])
+    thread.start()
+    jaxrank.search(
+        pairs,
+        store,
+        workdir=workdir,
+        cluster=workers,
+        save_budget=1.0,
+        device_profile=jaxrank.read_device_profile(profile),
+        **LONG_OPTIONS,
+    )
+    thread.join()
+    print("happened", len(happened))
+cluster.shutdown()
 """
+
+
+@pytest.fixture(scope="module")
+def long_on_one(tmp_path_factory: pytest.TempPathFactory, small_data: SmallData) -> Path:
+    """A search of more epochs, without Ray."""
+    return search_on_one(tmp_path_factory.mktemp("long") / "w", small_data, LONG_OPTIONS)
 
 
 @pytest.mark.long
 @needs_ray
 @pytest.mark.parametrize("event", ["remove_node", "kill_workers"])
 def test_lost_machines_and_workers_change_no_bit(
-    on_one: Path, small_files: tuple[Path, Path], tmp_path: Path, event: str
+    long_on_one: Path, small_files: tuple[Path, Path], tmp_path: Path, event: str
 ) -> None:
     words_of_search(*small_files, tmp_path)
     workdir = tmp_path / "w"
-    path = os.pathsep.join([str(ROOT / "tests"), str(ROOT)])
     arguments = [event, *map(str, small_files), str(tmp_path / "profile.json"), str(workdir)]
     ended = subprocess.run(
         [sys.executable, "-c", CLUSTER, *arguments],
-        env={**os.environ, "PYTHONPATH": path},
+        env=ENVIRONMENT,
         capture_output=True,
         text=True,
         check=False,
     )
     assert ended.returncode == 0, ended.stdout + ended.stderr
     assert "happened 0" not in ended.stdout
-    assert "lost its worker" in (workdir / "training.log").read_text()
-    assert_same_search(on_one, workdir)
+    log = (workdir / "training.log").read_text()
+    assert "lost its worker" in log
+    finished = re.findall(r"cohort (\d+) of \d+ \(", log)
+    assert sorted(finished) == sorted(set(finished))  # none is trained twice
+    assert len(finished) == NUM_TRIALS
+    assert_same_search(long_on_one, workdir)
 
 
 @pytest.mark.long
 @needs_ray
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM])
-def test_a_search_whose_driver_ends_is_resumed_without_ray(
-    on_one: Path, small_files: tuple[Path, Path], tmp_path: Path, number: signal.Signals
+@pytest.mark.parametrize("then", ["local", "ray"])
+def test_a_search_whose_driver_ends_is_resumed_with_or_without_ray(
+    on_one: Path,
+    small_files: tuple[Path, Path],
+    tmp_path: Path,
+    number: signal.Signals,
+    then: str,
 ) -> None:
     words = words_of_search(*small_files, tmp_path)
     workdir = tmp_path / "w"
@@ -226,6 +239,6 @@ def test_a_search_whose_driver_ends_is_resumed_without_ray(
         assert "nothing is lost" in stderr
     assert len(list(workdir.glob("checkpoints/*.npz"))) < NUM_TRIALS
     times = {path: path.stat().st_mtime_ns for path in done}
-    finish(launch(["--resume", f"--workdir={workdir}"]))
+    finish(launch(["--resume", f"--workdir={workdir}", f"--engine={then}"]))
     assert times == {path: path.stat().st_mtime_ns for path in done}
     assert_same_search(on_one, workdir)

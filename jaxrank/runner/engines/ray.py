@@ -34,6 +34,9 @@ from jaxrank.runner.manifest import versions
 # Seconds that the first worker may take to start, and that the others are then waited for; later
 # ones join while the search runs.
 _FIRST_WORKER, _OTHER_WORKERS = 300, 30
+# Seconds between two reports of a worker that bring no checkpoint, which are for the progress bar,
+# and how many of all workers the driver should read in a second.
+_REPORT_EVERY, _MOST_REPORTS = 0.5, 200
 # A worker that fails so often while it starts is given up.
 _MOST_STARTS = 3
 _LONGEST_REASON = 200
@@ -56,6 +59,7 @@ class RayCluster:
         if number < 1 or (each and not there.get(kind)):
             raise UserError(f"the Ray cluster has no {kind if each else 'core'} for a worker")
         self._cores = None if each else 1
+        self._report_every = max(_REPORT_EVERY, number / _MOST_REPORTS)
         self._class = ray.remote(RayWorker).options(
             num_cpus=1,
             num_gpus=each if kind == "GPU" else 0,
@@ -76,7 +80,7 @@ class RayCluster:
 
     def new_actor(self) -> ActorHandle:
         """Has a worker started where there is room, as soon as there is."""
-        return self._class.remote(self._cores)
+        return self._class.remote(self._cores, self._report_every)
 
     def describe(self) -> str:
         nodes = sum(node["Alive"] for node in ray.nodes())
@@ -156,6 +160,7 @@ class RayEngine:
         self._running: dict[ray.ObjectRefGenerator, tuple[int, int]] = {}  # worker and job
         self._joining: dict[ray.ObjectRef, int] = {}  # worker
         self._starts = [0] * len(cluster.actors)  # that have failed, one after the other
+        self._ready: list[ray.ObjectRef | ray.ObjectRefGenerator] = []  # to be read
         self._claimed: set[int] = set()  # jobs that were asked for a checkpoint
         for place in range(len(cluster.actors)):
             self._join(place)
@@ -188,10 +193,12 @@ class RayEngine:
         if not awaited:
             time.sleep(seconds)
             return None
-        ready, _ = ray.wait(awaited, num_returns=1, timeout=seconds)
-        if not ready:
+        if not self._ready:  # of a thousand workers, all that are ready at a time
+            ray.wait(awaited, num_returns=1, timeout=seconds)
+            self._ready, _ = ray.wait(awaited, num_returns=len(awaited), timeout=0)
+        if not self._ready:
             return None
-        (one,) = ready
+        one = self._ready.pop()
         return self._joined(one) if one in self._joining else self._event_of(one)
 
     def stop(self) -> None:
@@ -201,7 +208,7 @@ class RayEngine:
     def _event_of(self, job: ray.ObjectRefGenerator) -> Event:
         place, number = self._running[job]
         try:
-            # A copy: what is read in place would hold the object store's memory for the whole search.
+            # A copy: read in place, a result would hold the object store's memory to the end.
             event, size = copy.deepcopy(ray.get(next(job)))
         except RayTaskError as error:
             event = Crashed(number, error)

@@ -16,9 +16,6 @@ from jaxrank.training import compilation_cache, jax_settings
 
 # Seconds between two looks for an event.
 _ASK_EVERY = 1.0
-# Reports without a checkpoint are for the progress bar: of a thousand workers the driver could not
-# read one for each dispatch.
-_REPORT_EVERY = 0.5
 
 
 class WorkerSpec(NamedTuple):
@@ -33,14 +30,16 @@ class RayWorker:
     """The class of a Ray actor: the local engine with one device. Ray calls `train` in one thread
     and the rest in another."""
 
-    def __init__(self, cores: int | None):
+    def __init__(self, cores: int | None, report_every: float):
         """Args:
         cores: that may compute; None does not limit them.
+        report_every: seconds between two reports that bring no checkpoint, at least.
         """
         if cores is not None:  # XLA would start a thread for each core of the machine
             os.environ["PJRT_NPROC"] = str(cores)
         jax_settings.choose_deterministic_kernels()
         compilation_cache.keep_compiled_programs()
+        self._report_every = report_every
         self._engine: LocalEngine | None = None
         self._wanted: int | None = None  # the job of which a checkpoint is wanted
         self._size = 0
@@ -72,7 +71,7 @@ class RayWorker:
                 raise event.error  # which Ray hands over with its traceback
             if isinstance(event, Reported) and event.checkpoint is None:
                 now = time.monotonic()
-                if now - reported < _REPORT_EVERY:
+                if now - reported < self._report_every:
                     continue
                 reported = now
             if event is not None:
