@@ -134,7 +134,7 @@ def test_a_program_of_short_trainings_has_one_home_whoever_is_idle_first(
 def test_a_worker_gets_nothing_before_it_has_joined_or_after_it_has_left(
     cohorts: dict[int, Cohort],
 ) -> None:
-    assignment, waiting = Assignment([None, None], ENOUGH), dict(cohorts)
+    assignment, waiting = Assignment([None, None], ENOUGH, cohorts), dict(cohorts)
     assert started(assignment, waiting) == []
     assert assignment.ahead(waiting, 1) == {}
     assignment.join(1, "host")

@@ -68,7 +68,7 @@ class RayWorker:
         while True:
             event = self._engine.next_event(_ASK_EVERY)
             if isinstance(event, Crashed):
-                raise event.error  # which Ray hands over with its traceback
+                raise event.error  # Ray adds the traceback
             if isinstance(event, Reported) and event.checkpoint is None:
                 now = time.monotonic()
                 if now - reported < self._report_every:
