@@ -22,8 +22,6 @@ OPTIONS: dict[str, Any] = {
     "folds": 3,
     "audit": "off",
 }
-# The same, long enough for something to happen meanwhile.
-LONG_OPTIONS = OPTIONS | {"overrides": OPTIONS["overrides"] | {"max_epochs": 300, "patience": 300}}
 NUM_TRIALS = 9  # with the references
 
 
@@ -61,9 +59,9 @@ def assert_same_search(one: Path, other: Path) -> None:
         assert path.read_bytes() == (other / path.relative_to(one)).read_bytes()
 
 
-def search_on_one(workdir: Path, small_data: SmallData, options: dict[str, Any] = OPTIONS) -> Path:
+def search_on_one(workdir: Path, small_data: SmallData) -> Path:
     """The search on one device."""
-    jaxrank.search(*small_data, workdir=workdir, device_profile=vars(SLOW), **options)
+    jaxrank.search(*small_data, workdir=workdir, device_profile=vars(SLOW), **OPTIONS)
     assert len(list((workdir / "checkpoints").glob("*.npz"))) == NUM_TRIALS
     return workdir
 
