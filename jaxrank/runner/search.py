@@ -9,7 +9,7 @@ import os
 import platform
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, closing, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, NamedTuple, Unpack
 
@@ -56,7 +56,7 @@ from jaxrank.reporting.trackers import chosen_trackers, make_runs, record_runs
 from jaxrank.runner import null_search, rounds, rungs, signals, states
 from jaxrank.runner.background_audit import Auditor, audit_of
 from jaxrank.runner.confirmation import confirm
-from jaxrank.runner.engines.interface import Cluster, MakeEngine
+from jaxrank.runner.engines.interface import Claim, Cluster, Engine, MakeEngine, SharedData
 from jaxrank.runner.engines.local import LocalEngine
 from jaxrank.runner.experiment_output import TEST_RESULTS_JSON
 from jaxrank.runner.final_model import write_final
@@ -228,22 +228,23 @@ def search(
             wanted = _audit_wanted(folder, ready, audit)
             auditor = Auditor(folder, ready.prepared, audit_seconds, wanted=wanted)
             with auditor:
-                team = _team(workers, cluster)
+                team = _Team(workers, cluster)
                 return _run(folder, ready, auditor, said, saver, console, catch_signals, team)
 
 
 class _Team(NamedTuple):
-    """Who trains: a line for the log, and what starts the engine."""
+    """Who trains: a cluster, or devices of this process, so many at most."""
 
-    description: str
-    start: MakeEngine
+    workers: int | None
+    cluster: Cluster | None
 
+    def describe(self) -> str:
+        return describe_workers(self.workers) if self.cluster is None else self.cluster.describe()
 
-def _team(num_workers: int | None, cluster: Cluster | None) -> _Team:
-    if cluster is not None:
-        return _Team(cluster.describe(), cluster.engine)
-    using = devices.workers(num_workers)
-    return _Team(describe_workers(num_workers), lambda data, claim: LocalEngine(data, claim, using))
+    def engine(self, data: SharedData, claim: Claim) -> AbstractContextManager[Engine]:
+        if self.cluster is not None:
+            return self.cluster.engine(data, claim)
+        return LocalEngine(data, claim, devices.workers(self.workers))
 
 
 @contextmanager
@@ -297,16 +298,16 @@ def _run(
     """Trains what is waiting, evaluates and reports; `said` comes first in the log."""
     evaluator = make_evaluator(ready.prepared.split_data)
     start = time.perf_counter()
-    for line in [*said, *ready.describe(), team.description]:
+    for line in [*said, *ready.describe(), team.describe()]:
         log.info(line)
     for number in ready.finished:
         saver.drop(number)  # what a kill may have left
     for name in {Path(name).parts[0] for name in ready.missing}:
         if any(name == e.name for e in ready.prepared.experiments):
             (folder / name / TEST_RESULTS_JSON).unlink(missing_ok=True)  # it says: complete
-    _write_records(folder, ready, team.description)
+    _write_records(folder, ready, team.describe())
     with signals.signals_caught() if catch_signals else nullcontext(lambda: None) as stop_signal:
-        ready = _train(folder, ready, evaluator, auditor, saver, console, stop_signal, team.start)
+        ready = _train(folder, ready, evaluator, auditor, saver, console, stop_signal, team.engine)
     # From here on all is saved, and a signal has its usual action, which ends a command at once.
     if (signal_number := stop_signal()) is not None:  # it came after the last time of asking
         raise Stopped(folder, signal_number)
@@ -314,7 +315,7 @@ def _run(
     if ready.record.rungs:  # whose last one ends experiments that no job has ended
         names = [e.name for e in ready.prepared.experiments]
         write_experiments(folder, ready, evaluator, names, stop_signal)
-    beside = _null_search(folder, ready, num_workers)
+    beside = _null_search(folder, ready, team)
     result = _report(folder, ready, evaluator, saver, beside)
     write_manifest(folder, ready.record._replace(finished=True, files=list_files(folder)))
     log.info("%s", saver.account())
@@ -369,7 +370,7 @@ def _train(
     return ready
 
 
-def _null_search(folder: Path, ready: Workspace, num_workers: int | None) -> SearchResult | None:
+def _null_search(folder: Path, ready: Workspace, team: _Team) -> SearchResult | None:
     """The search on permuted preferences, where it is wanted."""
     if not ready.prepared.launch["null_search"]:
         return None
@@ -381,7 +382,8 @@ def _null_search(folder: Path, ready: Workspace, num_workers: int | None) -> Sea
         resume=True,
         extend=has_plan(workdir),  # where this one was
         audit=OFF,
-        workers=num_workers,
+        workers=team.workers,
+        cluster=team.cluster,
         **null_search.options_of(ready.record),
     )
 
