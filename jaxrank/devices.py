@@ -2,8 +2,36 @@
 
 import os
 from contextlib import suppress
+from typing import NamedTuple
 
 import jax
+
+
+class DeviceSpec(NamedTuple):
+    """The devices that train, as far as a plan depends on them.
+
+    Attributes:
+      kind: what they call themselves, such as `cpu` or `NVIDIA H100`.
+      platform: `cpu`, `gpu` or `tpu`.
+      memory: bytes of an accelerator, or of the machine, which all devices of a CPU share. The size
+        that was built in, never what is free now: a plan must not depend on the hour.
+    """
+
+    kind: str
+    platform: str
+    memory: int
+
+
+def spec() -> DeviceSpec:
+    """The devices of this process."""
+    stats = device().memory_stats() or {}
+    total = stats.get("bytes_limit") or os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return DeviceSpec(kind(), platform(), total)
+
+
+def memory_limit(fraction: float) -> int:
+    """Bytes that training may take on one device of this process."""
+    return int(spec().memory * fraction)
 
 
 def device() -> jax.Device:
@@ -38,6 +66,18 @@ def show_cores_as_devices(number: int | None = None) -> None:
         jax.config.update("jax_num_cpu_devices", number or usable_cores())
 
 
+def jax_runs() -> bool:
+    """Whether JAX has begun to run, since when it refuses another number of CPU devices."""
+    name = "jax_num_cpu_devices"
+    number = jax.config.values[name]
+    try:
+        jax.config.update(name, number + 2)
+    except RuntimeError:
+        return True
+    jax.config.update(name, number)
+    return False
+
+
 def kind() -> str:
     """What the devices that train call themselves, such as `cpu` or `NVIDIA H100`."""
     return device().device_kind
@@ -51,14 +91,3 @@ def platform() -> str:
 def shares_memory() -> bool:
     """Whether all devices use one memory, that of the machine."""
     return platform() == "cpu"
-
-
-def memory_limit(fraction: float) -> int:
-    """Bytes that training may take on one device: a share of the accelerator's memory, or of the
-    machine's, which all devices of a CPU share.
-
-    Of the size that was built in, never of what is free now: a plan must not depend on the hour.
-    """
-    stats = device().memory_stats() or {}
-    total = stats.get("bytes_limit") or os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    return int(total * fraction)

@@ -10,7 +10,7 @@ from absl import flags
 from jaxrank.audit import SECONDS
 from jaxrank.commands.terminal import default_workdir
 from jaxrank.errors import UserError
-from jaxrank.runner.options import FLAGS
+from jaxrank.runner.options import ENGINES, FLAGS, LOCAL
 
 
 def define_strings(values: flags.FlagValues, meanings: Mapping[str, str]) -> None:
@@ -77,6 +77,8 @@ def define_audit_seconds(values: flags.FlagValues) -> None:
 
 DECODERS = "processes that decode photos (default: one a core, fewer where memory is short)"
 TRAINERS = "devices that train at the same time (default: all; of a CPU, each core is a device)"
+# Flags that need --engine=ray.
+OF_RAY = ("ray_address", "gpus_per_worker")
 
 
 def define_workers(values: flags.FlagValues, meaning: str) -> None:
@@ -90,6 +92,32 @@ def define_workers(values: flags.FlagValues, meaning: str) -> None:
         meaning,
         lower_bound=1,
         upper_bound=256,
+        flag_values=values,
+    )
+
+
+def define_engine(values: flags.FlagValues) -> None:
+    flags.DEFINE_enum(
+        "engine",
+        LOCAL,
+        ENGINES,
+        "who trains: local, the devices of this machine; ray, the machines of a Ray cluster "
+        "(see docs/machines.md)",
+        flag_values=values,
+    )
+    flags.DEFINE_string(
+        "ray_address",
+        None,
+        "with --engine=ray: HOST:PORT of a cluster, or auto for that of this machine (default: "
+        "start Ray here, for this search)",
+        flag_values=values,
+    )
+    flags.DEFINE_integer(
+        "gpus_per_worker",
+        None,
+        "with --engine=ray: 1 or 0 (default: 1 where the cluster has GPUs)",
+        lower_bound=0,
+        upper_bound=1,
         flag_values=values,
     )
 

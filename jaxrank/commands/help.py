@@ -28,6 +28,7 @@ GROUPS = {
     "confirm_share,confirm,"
     "audit,audit_seconds",
     "Running": "workdir,resume,extend,retry_failed,time_budget,dry_run,device,workers,"
+    "engine,ray_address,gpus_per_worker,"
     "device_profile,memory_fraction,save_budget",
     "Output": "predictions,curves,format,out,optuna_journal,track,all,top,json,quiet,verbosity",
 }

@@ -1,7 +1,8 @@
 """`search`: its flags, which `train` shares, and what they mean to `jaxrank.search`."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -9,8 +10,10 @@ from absl import flags
 from ml_collections import ConfigDict
 
 from jaxrank.commands.flags import (
+    OF_RAY,
     TRAINERS,
     define_audit_seconds,
+    define_engine,
     define_options,
     define_strings,
     define_value,
@@ -37,6 +40,7 @@ from jaxrank.runner.options import (
     AUDITS,
     FLAGS,
     MANY_OPTIONS,
+    RAY,
     SAVE_BUDGET,
     SPACE_OPTIONS,
     WARN,
@@ -45,6 +49,7 @@ from jaxrank.runner.options import (
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from jaxrank.runner.engines.interface import Cluster
     from jaxrank.runner.search import SearchResult
 
 EXAMPLE = "--pairs=pairs.csv --features=store --folds=5"
@@ -104,6 +109,7 @@ def define_training(values: flags.FlagValues) -> None:
     define_strings(values, text)
     define_options(values, [n for n in FLAGS if n not in (*MANY_OPTIONS, *SPACE_OPTIONS)])
     define_workers(values, TRAINERS)
+    define_engine(values)
     flags.DEFINE_float(
         "save_budget",
         SAVE_BUDGET,
@@ -257,8 +263,7 @@ def run_search(
             return "interrupted"
         return f"interrupted, nothing is lost; resume with 'search --resume --workdir={folder}'"
 
-    with signals.signals_end_at_once(describe_end):
-        from jaxrank import devices
+    with signals.signals_end_at_once(describe_end), _cluster(values) as cluster:
         from jaxrank.runner.device_profile import read_device_profile
         from jaxrank.runner.resume import find_workdir, has_plan
         from jaxrank.runner.search import search
@@ -267,13 +272,16 @@ def run_search(
         jax_settings.choose_deterministic_kernels()
         if reason := compilation_cache.keep_compiled_programs():
             warn(f"jaxrank: {reason}")
-        devices.show_cores_as_devices(values.workers)
         if values.device_profile is not None:  # only now: it asks JAX for the kind of device
-            given["device_profile"] = read_device_profile(values.device_profile)
+            kind = None if cluster is None else cluster.device.kind
+            given["device_profile"] = read_device_profile(values.device_profile, kind)
         set_verbosity_of_libraries(values)
         console = make_console(values)
         if values.dry_run:
-            return _print_plan(values, console, given, workdir, resume, changes)
+            device = None if cluster is None else cluster.device
+            return _print_plan(
+                values, console, given, workdir, resume, changes | {"device": device}
+            )
         folder = find_workdir(workdir, resume=resume)
         result = search(
             **given,
@@ -283,11 +291,32 @@ def run_search(
             save_budget=values.save_budget,
             audit=values.audit,
             audit_seconds=values.audit_seconds,
-            workers=values.workers,
+            workers=values.workers if cluster is None else None,
+            cluster=cluster,
             catch_signals=True,
             console=log_console(values),
         )
         return _print_result(values, console, result)
+
+
+@contextmanager
+def _cluster(values: flags.FlagValues) -> "Iterator[Cluster | None]":
+    """The cluster that was asked for; None where the devices of this process train."""
+    refuse_empty(values, OF_RAY)
+    if values.engine == RAY:
+        from jaxrank.runner.engines.cluster import ray_cluster
+
+        with ray_cluster(values.ray_address, values.workers, values.gpus_per_worker) as cluster:
+            yield cluster
+        return
+    for name in OF_RAY:
+        if values[name].present:
+            raise UserError(f"--{name} needs --engine=ray")
+
+    from jaxrank import devices
+
+    devices.show_cores_as_devices(values.workers)
+    yield None
 
 
 def _print_plan(

@@ -78,6 +78,7 @@ NO_MEMORY = (
     "--retry_failed where more memory is free"
 )
 DEVICE_FAILED = "its device failed twice ({}); --retry_failed trains it again"
+WORKER_LOST = "its worker was lost {} times ({}); --retry_failed trains it again"
 
 
 class TrialResult(NamedTuple):

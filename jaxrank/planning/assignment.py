@@ -7,6 +7,7 @@ Another worker takes a cohort only where it would be done earlier there, compila
 
 import dataclasses
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 from jaxrank.planning.cohort import Cohort
 
@@ -17,25 +18,44 @@ class _Running:
 
     number: int
     cohort: Cohort
+    seconds: float
     share: float = 0.0  # of its epochs that are done
 
     @property
     def seconds_left(self) -> float:
-        return (1 - self.share) * self.cohort.training_seconds
+        return (1 - self.share) * self.seconds
+
+
+class _Known(NamedTuple):
+    """Of a cohort: a number for its program, and its `training_seconds`. Kept, because an idle
+    worker of a cluster looks through thousands of cohorts."""
+
+    program: int
+    seconds: float
 
 
 class Assignment:
     """Cohorts on workers. Numbers are those of the plan; workers are places in a list."""
 
-    def __init__(self, memories: Sequence[str], memory_limit: int, cohorts: Mapping[int, Cohort]):
+    def __init__(
+        self,
+        memories: Sequence[str | None],
+        memory_limit: int,
+        cohorts: Mapping[int, Cohort],
+        one_copy: bool = True,
+    ):
         """Args:
-        memories: of each worker, the name of the memory that it trains in.
+        memories: of each worker, the name of the memory that it trains in; None where the worker is
+          not there.
         memory_limit: bytes of each that may be used.
         cohorts: that are to be trained, by number, in the order of the plan.
+        one_copy: workers in one memory share what they read.
         """
-        self._memories, self._limit = memories, memory_limit
+        self._memories, self._limit, self._one_copy = list(memories), memory_limit, one_copy
         self._running: dict[int, _Running] = {}  # by worker
-        self._compiled = _homes(len(memories), cohorts)
+        self._programs: dict[tuple, int] = {}
+        self._known: dict[int, _Known] = {}  # by number of the cohort
+        self._compiled = self._homes(cohorts)  # by program, the workers that have compiled it
         self._resting: set[int] = set()
 
     @property
@@ -49,16 +69,18 @@ class Assignment:
         Args:
           waiting: by number, in the order of the plan.
         """
-        for worker in self._usable():
+        usable = self._usable()
+        for worker in usable:
             if worker not in self._running:
-                number = self._best(worker, waiting)
+                number = self._best(worker, waiting, set(usable))
                 if number is not None:
                     return worker, number
         return None
 
     def begin(self, worker: int, number: int, cohort: Cohort) -> None:
-        self._running[worker] = _Running(number, cohort)
-        self._compiled[worker].add(cohort.compiled_as)
+        known = self._look_up(number, cohort)
+        self._running[worker] = _Running(number, cohort, known.seconds)
+        self._compiled.setdefault(known.program, set()).add(worker)
 
     def report(self, number: int, share: float) -> None:
         """Notes which share of its epochs a cohort has done."""
@@ -70,6 +92,17 @@ class Assignment:
         del self._running[worker]
         return worker
 
+    def join(self, worker: int, memory: str) -> None:
+        """Notes that a worker is there."""
+        self._memories[worker] = memory
+
+    def leave(self, worker: int) -> None:
+        """Gives a worker nothing until another joins in its place, which has compiled nothing."""
+        self._memories[worker] = None
+        self._resting.discard(worker)
+        for owners in self._compiled.values():
+            owners.discard(worker)
+
     def rest(self, worker: int) -> None:
         """Gives a worker nothing more, as long as there are others."""
         self._resting.add(worker)
@@ -79,9 +112,12 @@ class Assignment:
 
     def ahead(self, waiting: Mapping[int, Cohort], most: int) -> dict[int, list[int]]:
         """For each worker, the cohorts whose programs it should compile ahead, at most so many."""
-        chosen: dict[int, list[int]] = {worker: [] for worker in self._usable()}
+        usable = self._usable()
+        chosen: dict[int, list[int]] = {worker: [] for worker in usable}
         for number, cohort in waiting.items():
-            owners = self._owners(cohort) or list(chosen)
+            owners = sorted(self._owners(number, cohort, set(usable))) or usable
+            if not owners:
+                break
             worker = min(owners, key=lambda one: len(chosen[one]))
             if len(chosen[worker]) < most:
                 chosen[worker].append(number)
@@ -92,58 +128,68 @@ class Assignment:
 
     def _usable(self) -> list[int]:
         """All workers but those that rest; all where there are no others."""
-        everyone = range(len(self._memories))
-        return [w for w in everyone if w not in self._resting] or list(everyone)
+        here = [w for w, memory in enumerate(self._memories) if memory is not None]
+        return [w for w in here if w not in self._resting] or here
 
-    def _owners(self, cohort: Cohort) -> list[int]:
+    def _look_up(self, number: int, cohort: Cohort) -> _Known:
+        if number not in self._known:
+            program = self._programs.setdefault(cohort.compiled_as, len(self._programs))
+            self._known[number] = _Known(program, cohort.training_seconds)
+        return self._known[number]
+
+    def _owners(self, number: int, cohort: Cohort, usable: set[int]) -> set[int]:
         """The workers that have compiled a cohort's program, and its home."""
-        return [w for w in self._usable() if cohort.compiled_as in self._compiled[w]]
+        return usable & self._compiled.get(self._look_up(number, cohort).program, set())
 
-    def _best(self, worker: int, waiting: Mapping[int, Cohort]) -> int | None:
-        fitting = {n: cohort for n, cohort in waiting.items() if self._fits(worker, cohort)}
-        for number, cohort in fitting.items():
-            owners = self._owners(cohort)
-            if not owners or worker in owners:
-                return number
-        for number, cohort in fitting.items():
-            if self._ends_earlier_elsewhere(cohort, waiting):
+    def _best(self, worker: int, waiting: Mapping[int, Cohort], usable: set[int]) -> int | None:
+        memory = self._memories[worker]
+        beside = [one.cohort for w, one in self._running.items() if self._memories[w] == memory]
+        elsewhere: dict[int, set[int]] = {}  # cohorts that others have compiled, and who
+        for number, cohort in waiting.items():
+            if self._fit([*beside, cohort]):
+                owners = self._owners(number, cohort, usable)
+                if not owners or worker in owners:
+                    return number
+                elsewhere[number] = owners
+        for number, owners in elsewhere.items():
+            if self._ends_earlier_elsewhere(waiting[number], owners, waiting):
                 return number
         return None
 
-    def _fits(self, worker: int, cohort: Cohort) -> bool:
-        """Whether a cohort has room beside those that are trained in the same memory; alone it is
-        tried in any case."""
-        memory = self._memories[worker]
-        beside = [one.cohort for w, one in self._running.items() if self._memories[w] == memory]
-        together = [*beside, cohort]
-        # Cohorts that read the same columns share them.
-        data = {one.columns: one.data_bytes for one in together}
+    def _fit(self, together: Sequence[Cohort]) -> bool:
+        """Whether there is room for cohorts that are trained in the same memory; one alone is tried
+        in any case."""
+        if len(together) == 1:
+            return True
+        read = sum(one.data_bytes for one in together)
+        if self._one_copy:  # cohorts that read the same columns share them
+            read = sum({one.columns: one.data_bytes for one in together}.values())
         own = sum(one.memory_bytes - one.data_bytes for one in together)
-        return not beside or own + sum(data.values()) <= self._limit
+        return own + read <= self._limit
 
-    def _ends_earlier_elsewhere(self, cohort: Cohort, waiting: Mapping[int, Cohort]) -> bool:
+    def _ends_earlier_elsewhere(
+        self, cohort: Cohort, owners: set[int], waiting: Mapping[int, Cohort]
+    ) -> bool:
         """Whether a worker that has not compiled a cohort's program would be done with it before
         those are that have."""
-        owners = self._owners(cohort)
-        theirs = set().union(*(self._compiled[w] for w in owners))
+        theirs = {program for program, workers in self._compiled.items() if workers & owners}
+        known = [self._look_up(n, one) for n, one in waiting.items()]
         left = sum(self._running[w].seconds_left for w in owners if w in self._running)
-        left += sum(c.training_seconds for c in waiting.values() if c.compiled_as in theirs)
+        left += sum(one.seconds for one in known if one.program in theirs)
         return cohort.seconds < left / len(owners)
 
-
-def _homes(num_workers: int, cohorts: Mapping[int, Cohort]) -> list[set[tuple]]:
-    """For each worker the programs that are at home there: each program, in the order of the plan,
-    goes to the worker that has the least to do so far."""
-    seconds: dict[tuple, float] = {}
-    for cohort in cohorts.values():
-        program = cohort.compiled_as
-        seconds[program] = (
-            seconds.get(program, cohort.profile.compile_seconds) + cohort.training_seconds
-        )
-    homes: list[set[tuple]] = [set() for _ in range(num_workers)]
-    busy = [0.0] * num_workers
-    for program, needed in seconds.items():
-        worker = busy.index(min(busy))
-        homes[worker].add(program)
-        busy[worker] += needed
-    return homes
+    def _homes(self, cohorts: Mapping[int, Cohort]) -> dict[int, set[int]]:
+        """For each program the worker where it is at home: in the order of the plan, the one that
+        has the least to do so far."""
+        seconds: dict[int, float] = {}
+        for number, cohort in cohorts.items():
+            known = self._look_up(number, cohort)
+            before = seconds.get(known.program, cohort.profile.compile_seconds)
+            seconds[known.program] = before + known.seconds
+        busy = [0.0] * len(self._memories)
+        homes: dict[int, set[int]] = {}
+        for program, needed in seconds.items():
+            worker = busy.index(min(busy))
+            homes[program] = {worker}
+            busy[worker] += needed
+        return homes

@@ -50,7 +50,7 @@ class DeviceProfile:
         )
 
 
-def built_in_profile() -> DeviceProfile:
+def built_in_profile(platform: str | None = None) -> DeviceProfile:
     """The profile of one device of this kind, for a plan without a measured one.
 
     Those of a CPU are of one core, half of what two cores of an AMD EPYC do: rough, and never
@@ -58,8 +58,11 @@ def built_in_profile() -> DeviceProfile:
     accelerators are guesses that no run has confirmed. On a CPU trials run one after the other:
     the matrix products of a single trial keep it busy, and XLA's plain products are faster than
     its batched ones (docs/benchmarks.md).
+
+    Args:
+      platform: of the devices that train; by default those of this process.
     """
-    if devices.platform() == "cpu":
+    if (platform or devices.platform()) == "cpu":
         return DeviceProfile("built in, for a core of a CPU", 83e9, 64e9, 23e-6, 2.2, False)
     return DeviceProfile("built in, a guess", 30e12, 2e12, 150e-6, 10.0, True)
 

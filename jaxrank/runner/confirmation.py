@@ -29,7 +29,7 @@ from jaxrank.planning import planner
 from jaxrank.planning.trials import Trial
 from jaxrank.runner import trial_archive
 from jaxrank.runner.final_training import checkpoints_of
-from jaxrank.runner.prepare import Prepared, cohort_limit
+from jaxrank.runner.prepare import Prepared
 from jaxrank.runner.splitting import aside_pairs
 from jaxrank.training.checkpointing import Saver
 
@@ -121,7 +121,7 @@ def _train(
     trials: Sequence[Trial], data: SplitDataset, prepared: Prepared, saver: Saver
 ) -> list[TrialResult]:
     evaluator = make_evaluator(data)
-    limit = cohort_limit(prepared.dataset, prepared.launch["memory_fraction"])
+    limit = prepared.cohort_limit
     results: dict[Any, TrialResult] = {}
     cohorts = planner.make_cohorts(trials, data, limit, prepared.profile)
     for place, cohort in enumerate(cohorts):

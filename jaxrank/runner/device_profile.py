@@ -142,8 +142,12 @@ def write_device_profile(path: Path, profile: DeviceProfile) -> None:
     atomic.write_text(path, json.dumps(content, indent=1) + "\n")
 
 
-def read_device_profile(path: Path | str) -> dict[str, Any]:
+def read_device_profile(path: Path | str, kind: str | None = None) -> dict[str, Any]:
     """The device profile in a file, as `search` takes them.
+
+    Args:
+      path: of the file.
+      kind: of the devices that train; by default those of this process.
 
     Raises:
       UserError: the file was not written by the command `profile`, or of another kind of device.
@@ -165,7 +169,7 @@ def read_device_profile(path: Path | str) -> dict[str, Any]:
         raise UserError(
             f"--device_profile={path}: not a file of '{program()} profile'; make a new one"
         )
-    here = devices.kind()
+    here = kind or devices.kind()
     if content["device"] != here:
         raise UserError(
             f"--device_profile={path}: measured on '{content['device']}', and this is '{here}': "

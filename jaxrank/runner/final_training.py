@@ -28,7 +28,7 @@ from jaxrank.planning.trials import Trial
 from jaxrank.runner import trial_archive
 from jaxrank.runner.experiment_output import photos_seen
 from jaxrank.runner.options import ALL_SERIES
-from jaxrank.runner.prepare import Prepared, cohort_limit
+from jaxrank.runner.prepare import Prepared
 from jaxrank.runner.splitting import aside_pairs
 from jaxrank.training import state
 from jaxrank.training.checkpoint import num_bytes, pack, unpack
@@ -181,7 +181,7 @@ def _train(
     saver: Saver,
 ) -> list[TrialResult]:
     """Trains the members of a final model."""
-    limit = cohort_limit(prepared.dataset, prepared.launch["memory_fraction"])
+    limit = prepared.cohort_limit
     results: list[TrialResult] = []
     for place, planned in enumerate(planner.make_cohorts(trials, usable, limit, prepared.profile)):
         cohort = planned._replace(

@@ -16,7 +16,6 @@ from typing import Any, NamedTuple
 import numpy as np
 
 import jaxrank
-from jaxrank import devices
 from jaxrank.data.inputs import EMBEDDED, IN_MEMORY
 from jaxrank.errors import UserError
 from jaxrank.experiments.config_files import check_config, make_config
@@ -187,12 +186,17 @@ def extended_manifest(record: Manifest, prepared: Prepared, cohorts: Sequence[Co
     return wider.with_cohorts(cohorts)
 
 
+def versions() -> dict[str, str]:
+    """By package, of those that matter to the bits."""
+    others = {name: importlib.metadata.version(name) for name in _PACKAGES_THAT_MATTER}
+    return {"jaxrank": jaxrank.__version__} | others
+
+
 def _describe(prepared: Prepared) -> Manifest:
     """All of a record but its cohorts."""
-    versions = {name: importlib.metadata.version(name) for name in _PACKAGES_THAT_MATTER}
     return Manifest(
-        versions={"jaxrank": jaxrank.__version__} | versions,
-        device=devices.kind(),
+        versions=versions(),
+        device=prepared.device.kind,
         data=prepared.data.sha256,
         folds=[
             hashlib.sha256(np.ascontiguousarray(fold).data).hexdigest()

@@ -36,6 +36,8 @@ ALL, MEAN, NONE = PREDICTIONS = ("all", "mean", "none")
 # Which experiments' learning curves are drawn.
 BEST = "best"
 CURVES = (BEST, ALL, NONE)
+# Who trains: the devices of this process, or a cluster.
+LOCAL, RAY = ENGINES = ("local", "ray")
 # What becomes of the audit.
 WARN, REFUSE, OFF = AUDITS = ("warn", "refuse", "off")
 

@@ -22,6 +22,7 @@ from jaxrank.data.inputs import (
     block_caveats,
     load_inputs,
 )
+from jaxrank.devices import DeviceSpec
 from jaxrank.errors import UserError, did_you_mean
 from jaxrank.experiments.config_files import check_config, make_config
 from jaxrank.experiments.few_pairs import automatic, follow_steps
@@ -110,6 +111,7 @@ class Prepared(NamedTuple):
       profile: that it was made with.
       ceiling_scores_N: for simulated data, the best possible score of each photo.
       start: the model that the experiments, but for the references, begin from.
+      device: that the plan is for.
       launch: the options as plan.json has them: with them, `prepare` gives the same again.
     """
 
@@ -122,6 +124,7 @@ class Prepared(NamedTuple):
     profile: costs.DeviceProfile
     ceiling_scores_N: np.ndarray | None
     start: Model | None
+    device: DeviceSpec
     launch: dict[str, Any]
 
     @property
@@ -131,7 +134,12 @@ class Prepared(NamedTuple):
     @property
     def host_memory(self) -> host_memory.HostMemory:
         """Predicted."""
-        return _host_memory(self.dataset, self.cohorts)
+        return _host_memory(self.device, self.dataset, self.cohorts)
+
+    @property
+    def cohort_limit(self) -> int:
+        """Bytes that one cohort may take of the device's memory."""
+        return _cohort_limit(self.device, self.dataset, self.launch["memory_fraction"])
 
     @property
     def initial_weights(self) -> InitialWeights | None:
@@ -146,15 +154,21 @@ class Prepared(NamedTuple):
 
 @with_options
 def prepare(
-    pairs: PairsInput = None, features: FeaturesInput = None, **options: Unpack[SearchKeywords]
+    pairs: PairsInput = None,
+    features: FeaturesInput = None,
+    *,
+    device: DeviceSpec | None = None,
+    **options: Unpack[SearchKeywords],
 ) -> Prepared:
     """Reads and checks everything that a search needs, and plans it; writes nothing.
 
     Args:
       pairs, features: see `runner.search.search`.
+      device: that trains; by default those of this process.
       **options: see `SearchOptions`.
     """
     require_usable_jax()
+    device = devices.spec() if device is None else device
     chosen = make_options(options)
     _check_numbers(chosen)
     _check_words(chosen)
@@ -178,14 +192,16 @@ def prepare(
         reasons = "; ".join(f"{name}: {reason}" for name, reason in planned.skipped.items())
         raise UserError(f"nothing is left to train: {reasons}")
     given = chosen.device_profile
-    profile = costs.built_in_profile() if given is None else costs.DeviceProfile(**given)
-    limit = cohort_limit(dataset, chosen.memory_fraction)
+    profile = (
+        costs.built_in_profile(device.platform) if given is None else costs.DeviceProfile(**given)
+    )
+    limit = _cohort_limit(device, dataset, chosen.memory_fraction)
     rungs = read_rungs(chosen.rungs)
     if rungs:
         check_rungs(rungs, planned.experiments)
     cohorts = _first_cohorts(planned.trials, data, limit, profile, rungs)
     host_memory.refuse_too_much(
-        _host_memory(dataset, cohorts), dataset, chosen.memory_fraction * machine_bytes()
+        _host_memory(device, dataset, cohorts), dataset, chosen.memory_fraction * machine_bytes()
     )
     best = inputs.best_score
     return Prepared(
@@ -198,6 +214,7 @@ def prepare(
         profile=profile,
         ceiling_scores_N=None if best is None else best[dataset.photos].to_numpy(),
         start=planned.start,
+        device=device,
         launch=_launch(pairs, features, inputs, chosen, config, names, profile),
     )
 
@@ -249,9 +266,10 @@ def with_experiments(prepared: Prepared, added: Mapping[str, Mapping[str, Any]])
     planned = _plan_trials(chosen, config, names, wanted, prepared.split_data)
     before = {trial.key for trial in prepared.trials}
     more = [trial for trial in planned.trials if trial.key not in before]
-    limit = cohort_limit(prepared.dataset, chosen.memory_fraction)
     rungs = read_rungs(chosen.rungs)
-    cohorts = _first_cohorts(more, prepared.split_data, limit, prepared.profile, rungs)
+    cohorts = _first_cohorts(
+        more, prepared.split_data, prepared.cohort_limit, prepared.profile, rungs
+    )
     return prepared._replace(
         experiments=planned.experiments,
         skipped=planned.skipped,
@@ -278,15 +296,17 @@ def _first_cohorts(
     return cohorts
 
 
-def cohort_limit(dataset: Dataset, memory_fraction: float) -> int:
+def _cohort_limit(device: DeviceSpec, dataset: Dataset, memory_fraction: float) -> int:
     """Bytes that one cohort may take of the device's memory. On a CPU that is the host's, which
     holds the features, too."""
-    limit = devices.memory_limit(memory_fraction)
-    return limit - dataset.features_ND.nbytes if devices.platform() == "cpu" else limit
+    limit = int(device.memory * memory_fraction)
+    return limit - dataset.features_ND.nbytes if device.platform == "cpu" else limit
 
 
-def _host_memory(dataset: Dataset, cohorts: Sequence[Cohort]) -> host_memory.HostMemory:
-    return host_memory.predict(dataset, cohorts, on_cpu=devices.platform() == "cpu")
+def _host_memory(
+    device: DeviceSpec, dataset: Dataset, cohorts: Sequence[Cohort]
+) -> host_memory.HostMemory:
+    return host_memory.predict(dataset, cohorts, on_cpu=device.platform == "cpu")
 
 
 def _check_numbers(options: SearchOptions) -> None:
@@ -483,7 +503,7 @@ def describe(prepared: Prepared) -> list[str]:
         f"{prepared.launch['split_seed']}; 'all' blocks means " + ", ".join(facts.blocks),
         *filter(None, [splits.CAVEATS[prepared.launch["split"]]]),
         *(f"skipped {name}: {reason}" for name, reason in prepared.skipped.items()),
-        f"{trials} trials in {len(prepared.cohorts)} cohorts on {devices.kind()}, "
+        f"{trials} trials in {len(prepared.cohorts)} cohorts on {prepared.device.kind}, "
         f"{os.cpu_count()} cores; {host_memory.describe(prepared.host_memory)}",
     ]
 

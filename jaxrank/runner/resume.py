@@ -5,6 +5,7 @@ import os
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from jaxrank.devices import DeviceSpec
 from jaxrank.errors import UserError
 from jaxrank.evaluation.trial_results import TrialResult
 from jaxrank.io import atomic
@@ -26,7 +27,7 @@ from jaxrank.runner.manifest import (
     read_manifest,
     resumed_options,
 )
-from jaxrank.runner.prepare import Prepared, cohort_limit, describe, prepare
+from jaxrank.runner.prepare import Prepared, describe, prepare
 from jaxrank.runner.states import damaged_sources
 from jaxrank.runner.trial_archive import read_results
 from jaxrank.training.checkpointing import FOLDER
@@ -143,7 +144,12 @@ def refuse_occupied(folder: Path) -> None:
 
 
 def plan_search(
-    folder: Path, given: dict[str, Any], *, extend: bool = False, retry_failed: bool = False
+    folder: Path,
+    given: dict[str, Any],
+    *,
+    extend: bool = False,
+    retry_failed: bool = False,
+    device: DeviceSpec | None = None,
 ) -> Workspace:
     """Plans a new search, or what is left of the one in the folder; writes nothing.
 
@@ -151,16 +157,17 @@ def plan_search(
       folder: from `find_workdir`.
       given: options of `prepare`, its inputs included.
       extend, retry_failed: see `search`.
+      device: see `prepare`.
     """
     record = read_manifest(folder)
     if record is None:
         if extend or retry_failed:
             raise UserError(f"--workdir={folder}: there is no search to resume")
         given, first = rounds.begin(given)
-        prepared = prepare(**given)
+        prepared = prepare(**given, device=device)
         return Workspace(new_manifest(prepared)._replace(rounds=first), prepared, {}, [], [])
     rounds.check_same(record, given, extend=extend)
-    prepared = prepare(**resumed_options(record, given, extend=extend))
+    prepared = prepare(**resumed_options(record, given, extend=extend), device=device)
     check_same(folder, record, prepared, extend=extend)
     trials = {trial.key: trial for trial in prepared.trials}
     planned = {c.number: [trials[key] for key in c.trials] for c in record.cohorts}
@@ -195,8 +202,9 @@ def plan_search(
     if more or ready.waiting:
         check_machine(folder, record, prepared)
     if more:
-        limit = cohort_limit(prepared.dataset, prepared.launch["memory_fraction"])
-        cohorts = planner.make_cohorts(more, prepared.split_data, limit, prepared.profile)
+        cohorts = planner.make_cohorts(
+            more, prepared.split_data, prepared.cohort_limit, prepared.profile
+        )
         record = extended_manifest(record, prepared, cohorts)
     if extend and record.rounds:
         record = rounds.reopened(record, prepared.launch)

@@ -24,7 +24,7 @@ from jaxrank.planning import planner
 from jaxrank.planning.cohort import Cohort
 from jaxrank.planning.trials import Trial
 from jaxrank.runner.manifest import Manifest, Rung, cohorts_of
-from jaxrank.runner.prepare import Prepared, cohort_limit
+from jaxrank.runner.prepare import Prepared
 from jaxrank.runner.states import read_state
 
 log = logging.getLogger("jaxrank")
@@ -109,9 +109,8 @@ def following(
     record = record._replace(rungs=[*record.rungs, decided])
     after = open_rung(record, prepared.experiments)
     ends = None if after is None else after.epoch
-    limit = cohort_limit(prepared.dataset, prepared.launch["memory_fraction"])
     sources = _running(folder, record, prepared, decided)
-    return record.with_cohorts(planner.continued_cohorts(sources, ends, limit))
+    return record.with_cohorts(planner.continued_cohorts(sources, ends, prepared.cohort_limit))
 
 
 def rung_hits(

@@ -6,13 +6,13 @@ depend on the workers: short memory means fewer at a time, never smaller ones.
 
 import dataclasses
 import logging
+from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from rich.console import Console
 
-from jaxrank import devices
 from jaxrank.errors import Stopped, UserError
 from jaxrank.evaluation import trial_results
 from jaxrank.evaluation.evaluator import Evaluator
@@ -24,11 +24,9 @@ from jaxrank.reporting.progress import progress_bar
 from jaxrank.runner import states
 from jaxrank.runner.background_audit import Auditor
 from jaxrank.runner.engines import interface
-from jaxrank.runner.engines.interface import Engine, Event, Job, SharedData
-from jaxrank.runner.engines.local import LocalEngine
+from jaxrank.runner.engines.interface import Engine, Event, Job, MakeEngine, SharedData
 from jaxrank.runner.finishing import Finisher
 from jaxrank.runner.manifest import cohorts_of, write_manifest
-from jaxrank.runner.prepare import cohort_limit
 from jaxrank.runner.resume import Workspace
 from jaxrank.training.checkpoint import Part
 from jaxrank.training.checkpointing import Saver
@@ -36,6 +34,9 @@ from jaxrank.training.state import FitResult
 
 # Seconds between two looks at signals, disk errors and the audit.
 _ASK_EVERY = 0.1
+# A cohort whose worker is lost so often without a checkpoint in between ends its workers itself,
+# such as by the memory that it takes.
+_MOST_LOSSES = 5
 
 log = logging.getLogger("jaxrank")
 
@@ -48,7 +49,7 @@ def train_all(
     saver: Saver,
     console: Console | None,
     stop_signal: Callable[[], int | None],
-    num_workers: int | None = None,
+    make_engine: MakeEngine,
 ) -> Workspace:
     """Trains the waiting cohorts; returns the plan with their results.
 
@@ -64,9 +65,9 @@ def train_all(
     with (
         progress_bar(list(cohorts.values()), console) as show,
         Finisher(folder, evaluator, saver, stop_signal, ready.finished) as finisher,
-        LocalEngine(data, saver.claim, devices.workers(num_workers)) as engine,
+        make_engine(data, saver.claim) as engine,
     ):
-        limit = cohort_limit(prepared.dataset, prepared.launch["memory_fraction"])
+        memories = [None if worker is None else worker.memory for worker in engine.workers]
         scheduler = _Scheduler(
             folder=folder,
             ready=ready,
@@ -76,7 +77,7 @@ def train_all(
             finisher=finisher,
             show=show,
             stop_signal=stop_signal,
-            assignment=Assignment([one.memory for one in engine.workers], limit, cohorts),
+            assignment=Assignment(memories, prepared.cohort_limit, cohorts, engine.one_copy),
             waiting=cohorts,
         )
         return scheduler.run()
@@ -86,6 +87,7 @@ class _Failure(NamedTuple):
     """A device that failed while it trained a cohort."""
 
     worker: int
+    name: str
     reason: str
 
 
@@ -97,6 +99,7 @@ class _Scheduler:
       ready: the plan.
       waiting: the cohorts that no worker has, by number, in the order of the plan.
       failures: of the cohorts whose device has failed once.
+      losses: how often each cohort's worker was lost since its last checkpoint.
       unwritten: experiments whose folders may have to be written.
     """
 
@@ -111,6 +114,7 @@ class _Scheduler:
     assignment: Assignment
     waiting: dict[int, Cohort]
     failures: dict[int, _Failure] = dataclasses.field(default_factory=dict)
+    losses: Counter[int] = dataclasses.field(default_factory=Counter)
     unwritten: set[str] = dataclasses.field(default_factory=set)
 
     def run(self) -> Workspace:
@@ -169,6 +173,9 @@ class _Scheduler:
         self.finisher.write(self.ready, [name for name in known if name in names])
 
     def _handle(self, event: Event) -> None:
+        if isinstance(event, interface.WorkerJoined):
+            self.assignment.join(event.place, event.worker.memory)
+            return
         number, cohort = event.number, self.assignment.running[event.number]
         if isinstance(event, interface.Reported):
             self.auditor.begin()
@@ -177,6 +184,7 @@ class _Scheduler:
             self.assignment.report(number, cohort.share_done(event.epochs))
             if event.checkpoint is not None:
                 self.saver.begin_save(number, event.checkpoint)
+                del self.losses[number]
             return
         worker = self.assignment.end(number)
         if isinstance(event, interface.Crashed):
@@ -186,14 +194,18 @@ class _Scheduler:
         if isinstance(event, interface.Finished):
             self._finish(number, cohort, event.fitted)
             if (failure := self.failures.pop(number, None)) is not None:
-                name = self.engine.workers[failure.worker].name
                 log.warning(
-                    "%s is not used any more: another device trained cohort %d", name, number
+                    "%s is not used any more: another device trained cohort %d",
+                    failure.name,
+                    number,
                 )
         elif isinstance(event, interface.OutOfMemory):
             self._after_memory(number, cohort, event.reason)
         elif isinstance(event, interface.DeviceFailed):
-            self._after_failure(number, cohort, _Failure(worker, event.reason))
+            self._after_failure(number, cohort, _Failure(worker, event.device, event.reason))
+        elif isinstance(event, interface.WorkerLost):
+            self.assignment.leave(worker)
+            self._after_loss(number, cohort, event.reason)
         elif event.checkpoint is not None:
             self.saver.save(number, event.checkpoint)
             log.info("stopped after epoch %d of cohort %d", event.checkpoint.epoch, number)
@@ -241,6 +253,16 @@ class _Scheduler:
             return
         self.assignment.wake(first.worker)
         self._finish(number, cohort, trial_results.DEVICE_FAILED.format(failure.reason))
+
+    def _after_loss(self, number: int, cohort: Cohort, reason: str) -> None:
+        """Has the next worker train a cohort from its last checkpoint."""
+        self.saver.disclaim(number)
+        self.losses[number] += 1
+        if self.losses[number] >= _MOST_LOSSES:
+            self._finish(number, cohort, trial_results.WORKER_LOST.format(_MOST_LOSSES, reason))
+            return
+        log.warning("cohort %d has lost its worker, another one takes over: %s", number, reason)
+        self.waiting = {number: cohort} | self.waiting
 
     def _stop_if_asked(self) -> None:
         """Upon a signal has all workers stop after their dispatch, and saves what they have."""

@@ -9,7 +9,7 @@ import os
 import platform
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, closing, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, NamedTuple, Unpack
 
@@ -18,7 +18,7 @@ import pandas as pd
 from rich.console import Console
 
 import jaxrank
-from jaxrank import baselines
+from jaxrank import baselines, devices
 from jaxrank.audit import SECONDS, checks
 from jaxrank.baselines import Baseline
 from jaxrank.data import splits
@@ -56,6 +56,8 @@ from jaxrank.reporting.trackers import chosen_trackers, make_runs, record_runs
 from jaxrank.runner import null_search, rounds, rungs, signals, states
 from jaxrank.runner.background_audit import Auditor, audit_of
 from jaxrank.runner.confirmation import confirm
+from jaxrank.runner.engines.interface import Claim, Cluster, Engine, MakeEngine, SharedData
+from jaxrank.runner.engines.local import LocalEngine
 from jaxrank.runner.experiment_output import TEST_RESULTS_JSON
 from jaxrank.runner.final_model import write_final
 from jaxrank.runner.manifest import read_manifest, write_manifest
@@ -150,6 +152,7 @@ def search(
     audit: str = WARN,
     audit_seconds: float = SECONDS,
     workers: int | None = None,
+    cluster: Cluster | None = None,
     catch_signals: bool = False,
     console: Console | None = None,
     **options: Unpack[SearchKeywords],
@@ -174,6 +177,7 @@ def search(
       audit_seconds: that the audit may take.
       workers: devices that train at the same time, by default all that JAX has. A CPU is one device
         unless `jax_num_cpu_devices` was set before JAX began to run; see docs/machines.md.
+      cluster: other machines that train, see `jaxrank.ray_cluster`; it has its own `workers`.
       catch_signals: upon Ctrl-C or SIGTERM during training finish the epoch, save, and raise
         `Stopped`. When training has ended all is saved, and signals have their usual action.
       console: where log lines and a progress bar are shown. Without it a notebook shows the bar,
@@ -193,6 +197,8 @@ def search(
         raise UserError(f"--save_budget={save_budget:g} is not a share between 0 and 1")
     if workers is not None and workers < 1:
         raise UserError(f"--workers={workers}: at least 1 is needed")
+    if workers is not None and cluster is not None:
+        raise UserError("workers and cluster are both given: a cluster has its own workers")
     given = _given(pairs, features, options)
     goes_on = resume or extend or retry_failed
     folder = find_workdir(workdir, resume=goes_on)
@@ -202,7 +208,8 @@ def search(
             return _finished_result(folder)
         if resumed:
             stack.enter_context(atomic.sole_writer(folder))
-        ready = plan_search(folder, given, extend=extend, retry_failed=retry_failed)
+        device = None if cluster is None else cluster.device
+        ready = plan_search(folder, given, extend=extend, retry_failed=retry_failed, device=device)
         if ready.record.finished:
             return _finished_result(folder)
         if not resumed:  # only now: no folder is made for data that turn out to be wrong
@@ -221,7 +228,23 @@ def search(
             wanted = _audit_wanted(folder, ready, audit)
             auditor = Auditor(folder, ready.prepared, audit_seconds, wanted=wanted)
             with auditor:
-                return _run(folder, ready, auditor, said, saver, console, catch_signals, workers)
+                team = _Team(workers, cluster)
+                return _run(folder, ready, auditor, said, saver, console, catch_signals, team)
+
+
+class _Team(NamedTuple):
+    """Who trains: a cluster, or devices of this process, so many at most."""
+
+    workers: int | None
+    cluster: Cluster | None
+
+    def describe(self) -> str:
+        return describe_workers(self.workers) if self.cluster is None else self.cluster.describe()
+
+    def engine(self, data: SharedData, claim: Claim) -> AbstractContextManager[Engine]:
+        if self.cluster is not None:
+            return self.cluster.engine(data, claim)
+        return LocalEngine(data, claim, devices.workers(self.workers))
 
 
 @contextmanager
@@ -270,21 +293,21 @@ def _run(
     saver: Saver,
     console: Console | None,
     catch_signals: bool,
-    num_workers: int | None,
+    team: _Team,
 ) -> SearchResult:
     """Trains what is waiting, evaluates and reports; `said` comes first in the log."""
     evaluator = make_evaluator(ready.prepared.split_data)
     start = time.perf_counter()
-    for line in [*said, *ready.describe(), describe_workers(num_workers)]:
+    for line in [*said, *ready.describe(), team.describe()]:
         log.info(line)
     for number in ready.finished:
         saver.drop(number)  # what a kill may have left
     for name in {Path(name).parts[0] for name in ready.missing}:
         if any(name == e.name for e in ready.prepared.experiments):
             (folder / name / TEST_RESULTS_JSON).unlink(missing_ok=True)  # it says: complete
-    _write_records(folder, ready)
+    _write_records(folder, ready, team.describe())
     with signals.signals_caught() if catch_signals else nullcontext(lambda: None) as stop_signal:
-        ready = _train(folder, ready, evaluator, auditor, saver, console, stop_signal, num_workers)
+        ready = _train(folder, ready, evaluator, auditor, saver, console, stop_signal, team.engine)
     # From here on all is saved, and a signal has its usual action, which ends a command at once.
     if (signal_number := stop_signal()) is not None:  # it came after the last time of asking
         raise Stopped(folder, signal_number)
@@ -292,7 +315,7 @@ def _run(
     if ready.record.rungs:  # whose last one ends experiments that no job has ended
         names = [e.name for e in ready.prepared.experiments]
         write_experiments(folder, ready, evaluator, names, stop_signal)
-    beside = _null_search(folder, ready, num_workers)
+    beside = _null_search(folder, ready, team)
     result = _report(folder, ready, evaluator, saver, beside)
     write_manifest(folder, ready.record._replace(finished=True, files=list_files(folder)))
     log.info("%s", saver.account())
@@ -308,7 +331,7 @@ def _train(
     saver: Saver,
     console: Console | None,
     stop_signal: Callable[[], int | None],
-    num_workers: int | None,
+    make_engine: MakeEngine,
 ) -> Workspace:
     """Trains what is waiting, and round after round what the strategy proposes then."""
 
@@ -317,7 +340,7 @@ def _train(
         start = time.perf_counter()
         while True:
             ready = train_all(
-                folder, ready, evaluator, auditor, saver, console, stop_signal, num_workers
+                folder, ready, evaluator, auditor, saver, console, stop_signal, make_engine
             )
             if ready.waiting:  # they continue from what has just been trained
                 continue
@@ -347,7 +370,7 @@ def _train(
     return ready
 
 
-def _null_search(folder: Path, ready: Workspace, num_workers: int | None) -> SearchResult | None:
+def _null_search(folder: Path, ready: Workspace, team: _Team) -> SearchResult | None:
     """The search on permuted preferences, where it is wanted."""
     if not ready.prepared.launch["null_search"]:
         return None
@@ -359,7 +382,8 @@ def _null_search(folder: Path, ready: Workspace, num_workers: int | None) -> Sea
         resume=True,
         extend=has_plan(workdir),  # where this one was
         audit=OFF,
-        workers=num_workers,
+        workers=team.workers,
+        cluster=team.cluster,
         **null_search.options_of(ready.record),
     )
 
@@ -502,7 +526,7 @@ def _summarise(
     )
 
 
-def _write_records(folder: Path, ready: Workspace) -> None:
+def _write_records(folder: Path, ready: Workspace, workers: str) -> None:
     """What is known before training: config, environment, splits."""
     prepared = ready.prepared
     tables.write_frame(
@@ -530,6 +554,7 @@ def _write_records(folder: Path, ready: Workspace) -> None:
             "platform": platform.platform(),
             "cores": os.cpu_count(),
             "devices": [f"{d.platform}: {d.device_kind}" for d in jax.local_devices()],
+            "workers": workers,
             "packages": {name: importlib.metadata.version(name) for name in _PACKAGES},
         },
     )

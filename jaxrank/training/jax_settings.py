@@ -47,6 +47,7 @@ def require_usable_jax() -> None:
     if jax.process_count() > 1:
         raise UserError(
             f"JAX runs as {jax.process_count()} processes that are one program "
-            "(jax.distributed): one search would run in each; start processes without "
-            "jax.distributed, each with its own devices and --workdir"
+            "(jax.distributed): one search would run in each; start one process with "
+            "--engine=ray, or processes without jax.distributed, each with its own devices and "
+            "--workdir"
         )

@@ -92,6 +92,9 @@ def test_short_memory_means_fewer_workers(cohorts: dict[int, Cohort]) -> None:
     waiting = {number: cohorts[number] for number in (1, 2, 3)}
     for limit, number in ((two, 2), (two - 1, 1), (1, 1)):
         assert len(started(Assignment(["host"] * 3, limit, waiting), dict(waiting))) == number
+    # Processes on one machine have a copy each.
+    apart = Assignment(["host"] * 3, two, waiting, one_copy=False)
+    assert len(started(apart, dict(waiting))) == 1
     # Devices with a memory of their own do not count what the others hold.
     own = Assignment(["gpu:0", "gpu:1", "gpu:2"], one, waiting)
     assert len(started(own, dict(waiting))) == 3
@@ -126,3 +129,19 @@ def test_a_program_of_short_trainings_has_one_home_whoever_is_idle_first(
         assert started(assignment, waiting) == ([(1, 5)] if number == 4 else [])
     assignment.end(1)
     assert started(assignment, waiting) == [(0, 2)]
+
+
+def test_a_worker_gets_nothing_before_it_has_joined_or_after_it_has_left(
+    cohorts: dict[int, Cohort],
+) -> None:
+    assignment, waiting = Assignment([None, None], ENOUGH, cohorts), dict(cohorts)
+    assert started(assignment, waiting) == []
+    assert assignment.ahead(waiting, 1) == {}
+    assignment.join(1, "host")
+    assert started(assignment, waiting) == [(1, 1)]
+    assignment.end(1)
+    assignment.leave(1)
+    assert started(assignment, waiting) == []
+    # Another process in its place has compiled nothing: it may begin with any program.
+    assignment.join(1, "other host")
+    assert started(assignment, {4: cohorts[4]}) == [(1, 4)]

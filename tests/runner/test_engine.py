@@ -1,7 +1,6 @@
 """Searches on several devices: the same bits on any number of them, devices that fail, one copy of
 the features."""
 
-import json
 import os
 import signal
 import subprocess
@@ -10,72 +9,31 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import numpy as np
 import pytest
+from searches import (
+    NUM_TRIALS,
+    OPTIONS,
+    SLOW,
+    SmallData,
+    assert_same_search,
+    search_on_one,
+    words_of_search,
+)
 from small_data import ROOT
 
 import jaxrank
 from jaxrank import devices, train
-from jaxrank.data.feature_store import Block
-from jaxrank.data.preferences import Preferences
 from jaxrank.errors import UserError
-from jaxrank.planning.costs import DeviceProfile
-from jaxrank.runner import device_profile
+from jaxrank.runner import search as search_module
+from jaxrank.runner.engines.interface import Job, WorkerJoined, WorkerLost
+from jaxrank.runner.engines.local import LocalEngine
 from jaxrank.training import jax_settings
-
-SmallData = tuple[Preferences, dict[str, Block]]
-# A device on which every trial is worth a cohort of its own, and compiling costs little.
-SLOW = DeviceProfile("test", 1e5, 1e6, 1e-1, 1.0, side_by_side=False)
-OPTIONS: dict[str, Any] = {
-    "experiments": ["iqa_only"],
-    "overrides": {"max_epochs": 6, "batch_size": 32, "learning_rate": 3e-3},
-    "folds": 3,
-    "audit": "off",
-}
-NUM_TRIALS = 9  # with the references
-
-
-def arrays_of(workdir: Path) -> dict[str, np.ndarray]:
-    """All results of all cohorts, but how long they took."""
-    found: dict[str, np.ndarray] = {}
-    for path in sorted((workdir / "checkpoints").glob("*.npz")):
-        with np.load(path) as archive:
-            found |= {f"{path.stem}/{name}": archive[name] for name in archive.files}
-    return {
-        name: array
-        for name, array in found.items()
-        if name.split("/")[-1] not in ("rows", "content")
-    }
-
-
-def tables_of(workdir: Path) -> list[str]:
-    """What a search says, but how long it took."""
-    results = json.loads((workdir / "results.json").read_text())
-    for row in results["trials"]:
-        del row["duration_seconds"]
-    for row in results["summary"]:
-        row.pop("duration_seconds", None)
-    return [json.dumps(results[name]) for name in ("summary", "trials")]
-
-
-def assert_same_search(one: Path, other: Path) -> None:
-    assert tables_of(one) == tables_of(other)
-    first, second = arrays_of(one), arrays_of(other)
-    assert first.keys() == second.keys()
-    assert len(first) > NUM_TRIALS
-    for name, array in first.items():
-        np.testing.assert_array_equal(array, second[name], err_msg=name)
-    for path in one.glob("*/predictions.csv"):
-        assert path.read_bytes() == (other / path.relative_to(one)).read_bytes()
 
 
 @pytest.fixture(scope="module")
 def on_one(tmp_path_factory: pytest.TempPathFactory, small_data: SmallData) -> Path:
     """A search on one device."""
-    workdir = tmp_path_factory.mktemp("one") / "w"
-    jaxrank.search(*small_data, workdir=workdir, device_profile=vars(SLOW), **OPTIONS)
-    assert len(list((workdir / "checkpoints").glob("*.npz"))) == NUM_TRIALS
-    return workdir
+    return search_on_one(tmp_path_factory.mktemp("one") / "w", small_data)
 
 
 @pytest.mark.parametrize(("first", "then"), [(2, 1), pytest.param(4, 2, marks=pytest.mark.long)])
@@ -84,12 +42,8 @@ def test_a_search_on_any_number_of_workers_has_the_same_bits(
 ) -> None:
     """Begun on some devices, stopped in the middle, and resumed on others."""
     pairs, store = small_files
-    profile = tmp_path / "profile.json"
-    device_profile.write_device_profile(profile, SLOW)
     workdir = tmp_path / "w"
-    overrides = [f"--config.{key}={value}" for key, value in OPTIONS["overrides"].items()]
-    words = [f"--pairs={pairs}", f"--features={store}", f"--device_profile={profile}"]
-    words += [*overrides, "--experiments=iqa_only", "--folds=3", "--audit=off"]
+    words = words_of_search(pairs, store, tmp_path)
     command = [sys.executable, str(ROOT / "launch.py"), "search", f"--workdir={workdir}"]
     stop = (
         "import os, signal, sys\n"
@@ -221,7 +175,50 @@ def test_several_jax_processes_are_refused_in_one_line(
     small_data: SmallData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(jax_settings.jax, "process_count", lambda: 4)
-    with pytest.raises(UserError, match=r"4 processes .*own devices and --workdir") as told:
+    with pytest.raises(UserError, match=r"4 processes .*--engine=ray") as told:
         jaxrank.search(*small_data, workdir=tmp_path / "w", **OPTIONS)
     assert "\n" not in str(told.value)
     assert not (tmp_path / "w").exists()
+
+
+def loses_its_worker(number: int, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Has the worker be lost, and come back, the first times that cohort 2 is started; returns the
+    list of all starts."""
+    starts: list[int] = []
+
+    class Losing(LocalEngine):
+        def start(self, worker: int, job: Job) -> None:
+            starts.append(job.number)
+            if job.number != 2 or starts.count(2) > number:
+                super().start(worker, job)
+                return
+            self._events.put(WorkerLost(2, "its machine is gone"))
+            there = self.workers[worker]
+            assert there is not None
+            self._events.put(WorkerJoined(worker, there))
+
+    monkeypatch.setattr(search_module, "LocalEngine", Losing)
+    return starts
+
+
+def test_the_job_of_a_lost_worker_goes_to_another(
+    on_one: Path, small_data: SmallData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    starts = loses_its_worker(4, monkeypatch)
+    workdir = tmp_path / "w"
+    jaxrank.search(*small_data, workdir=workdir, device_profile=vars(SLOW), **OPTIONS)
+    assert starts.count(2) == 5
+    assert len(starts) == NUM_TRIALS + 4
+    assert_same_search(on_one, workdir)
+
+
+def test_a_cohort_whose_worker_is_lost_again_and_again_has_failed_with_the_reason(
+    small_data: SmallData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loses_its_worker(99, monkeypatch)
+    options = OPTIONS | {"device_profile": vars(SLOW)}
+    trials = jaxrank.search(*small_data, workdir=tmp_path / "w", **options).trials
+    failed = trials[trials["status"] == "failed"]
+    assert failed["error"].tolist() == [
+        "its worker was lost 5 times (its machine is gone); --retry_failed trains it again"
+    ]

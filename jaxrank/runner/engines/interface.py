@@ -6,9 +6,11 @@ scheduler holds the folder, restores checkpoints and writes them.
 """
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from typing import NamedTuple, Protocol, TypeAlias
 
 from jaxrank.data.dataset import SplitDataset
+from jaxrank.devices import DeviceSpec
 from jaxrank.planning.cohort import Cohort
 from jaxrank.training.checkpoint import Checkpoint, Part
 from jaxrank.training.state import FitResult, InitialWeights
@@ -93,7 +95,23 @@ class DeviceFailed(NamedTuple):
     """A job ended because its device did, or a program on it: not by a mistake of jaxrank's."""
 
     number: int
+    device: str  # for the log
     reason: str
+
+
+class WorkerLost(NamedTuple):
+    """A job ended because its worker is gone, such as with its machine. Until `WorkerJoined` the
+    worker can't be given a job."""
+
+    number: int
+    reason: str
+
+
+class WorkerJoined(NamedTuple):
+    """A worker is there, for the first time or again."""
+
+    place: int  # among the engine's workers
+    worker: Worker
 
 
 class Crashed(NamedTuple):
@@ -103,21 +121,25 @@ class Crashed(NamedTuple):
     error: BaseException
 
 
-Event: TypeAlias = Reported | Finished | Stopped | OutOfMemory | DeviceFailed | Crashed
+# What the one last event of a job is.
+Ended: TypeAlias = Finished | Stopped | OutOfMemory | DeviceFailed | WorkerLost | Crashed
+Event: TypeAlias = Reported | Ended | WorkerJoined
 
 
 class Engine(Protocol):
     """Workers, and what they train.
 
-    Each job that was started ends in one event other than `Reported`. Leaving its context ends all
+    Each job that was started ends in one event of `Ended`. Leaving its context ends all
     jobs without another word.
 
     Attributes:
-      workers: at least one.
+      workers: at least one; None for those that will join.
+      one_copy: workers that train in the same memory share one copy of the features.
       compiles_ahead: jobs whose programs a worker compiles while it trains another.
     """
 
-    workers: Sequence[Worker]
+    workers: Sequence[Worker | None]
+    one_copy: bool
     compiles_ahead: int
 
     def start(self, worker: int, job: Job) -> None:
@@ -134,3 +156,23 @@ class Engine(Protocol):
 
     def stop(self) -> None:
         """Has every job end after its dispatch, with `Stopped`."""
+
+
+# Starts workers that train on these data.
+MakeEngine: TypeAlias = Callable[[SharedData, Claim], AbstractContextManager[Engine]]
+
+
+class Cluster(Protocol):
+    """Other machines that train, in place of the devices of this process.
+
+    Attributes:
+      device: of each worker.
+    """
+
+    device: DeviceSpec
+
+    def describe(self) -> str:
+        """How many workers there are, in a line."""
+
+    def engine(self, data: SharedData, claim: Claim) -> AbstractContextManager[Engine]:
+        """The workers, for one search."""

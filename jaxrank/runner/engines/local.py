@@ -52,9 +52,10 @@ class LocalEngine:
         claim: see `interface.Claim`; called in the workers' threads.
         using: the devices that train.
         """
-        self.workers: Sequence[Worker] = [
+        self.workers: Sequence[Worker | None] = [
             Worker(_name(one), "host" if devices.shares_memory() else _name(one)) for one in using
         ]
+        self.one_copy = devices.shares_memory()
         self._data, self._claim, self._devices = data, claim, using
         self._inputs = _Inputs(data)
         self._threads = [ThreadPoolExecutor(1, f"worker-{i}") for i in range(len(using))]
@@ -119,9 +120,9 @@ class LocalEngine:
             if "RESOURCE_EXHAUSTED" in text:
                 event = OutOfMemory(job.number, reason)
             else:
-                name = self.workers[worker].name
+                name = _name(self._devices[worker])
                 log.warning("cohort %d ended on %s: %s", job.number, name, reason, exc_info=True)
-                event = DeviceFailed(job.number, reason)
+                event = DeviceFailed(job.number, name, reason)
         except BaseException as error:  # raised again by the scheduler
             event = Crashed(job.number, error)
         self._events.put(event)

@@ -1,0 +1,94 @@
+"""What runs on the machines of a cluster: a process that holds one device and trains one job."""
+
+import os
+import time
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import ray
+
+from jaxrank import devices
+from jaxrank.devices import DeviceSpec
+from jaxrank.runner.engines.interface import Crashed, Event, Job, Reported, SharedData, Worker
+from jaxrank.runner.engines.local import LocalEngine
+from jaxrank.runner.manifest import versions
+from jaxrank.training import compilation_cache, jax_settings
+
+# Seconds between two looks for an event.
+_ASK_EVERY = 1.0
+
+
+class WorkerSpec(NamedTuple):
+    """What a worker is: the device, versions by package, and its place."""
+
+    device: DeviceSpec
+    versions: dict[str, str]
+    worker: Worker
+
+
+class RayWorker:
+    """The class of a Ray actor: the local engine with one device. Ray calls `train` in one thread
+    and the rest in another."""
+
+    def __init__(self, cores: int | None, report_every: float):
+        """Args:
+        cores: that may compute; None does not limit them.
+        report_every: seconds between two reports that bring no checkpoint, at least.
+        """
+        if cores is not None:  # XLA would start a thread for each core of the machine
+            os.environ["PJRT_NPROC"] = str(cores)
+        jax_settings.choose_deterministic_kernels()
+        compilation_cache.keep_compiled_programs()
+        self._report_every = report_every
+        self._engine: LocalEngine | None = None
+        self._wanted: int | None = None  # the job of which a checkpoint is wanted
+        self._size = 0
+
+    def describe(self) -> WorkerSpec:
+        """What this worker is."""
+        jax_settings.require_usable_jax()
+        address, node = ray.util.get_node_ip_address(), ray.get_runtime_context().get_node_id()
+        name = f"{address} {devices.platform()} (process {os.getpid()})"
+        memory = node if devices.shares_memory() else name
+        return WorkerSpec(devices.spec(), versions(), Worker(name, memory))
+
+    def join(self, data: SharedData) -> WorkerSpec:
+        """Begins a search, or a round of one."""
+        if self._engine is not None:
+            self._engine.__exit__(None, None, None)
+        self._engine = LocalEngine(data, self._claim, devices.workers(1))
+        return self.describe()
+
+    def train(self, job: Job) -> Iterator[tuple[Event, int]]:
+        """Trains a job; yields events, the last of which is no report, each with the bytes of the
+        job's state."""
+        assert self._engine is not None, "the worker has joined no search"
+        self._engine.start(0, job)
+        reported = 0.0
+        while True:
+            event = self._engine.next_event(_ASK_EVERY)
+            if isinstance(event, Crashed):
+                raise event.error  # Ray adds the traceback
+            if isinstance(event, Reported) and event.checkpoint is None:
+                now = time.monotonic()
+                if now - reported < self._report_every:
+                    continue
+                reported = now
+            if event is not None:
+                yield event, self._size
+                if not isinstance(event, Reported):
+                    return
+
+    def want_checkpoint(self, number: int) -> None:
+        """Has the next report of a job bring a checkpoint."""
+        self._wanted = number
+
+    def stop(self) -> None:
+        """Has the job end after its dispatch."""
+        if self._engine is not None:
+            self._engine.stop()
+
+    def _claim(self, number: int, size: int) -> bool:
+        self._size = size
+        wanted, self._wanted = self._wanted == number, None
+        return wanted

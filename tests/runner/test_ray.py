@@ -1,0 +1,255 @@
+"""Searches on a Ray cluster: the bits of a local search, whatever happens to workers, machines and
+driver. Ray must start before JAX, so every search with it is a process of its own."""
+
+import importlib.util
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from searches import (
+    NUM_TRIALS,
+    SmallData,
+    assert_same_search,
+    search_on_one,
+    words_of_search,
+)
+from small_data import ROOT
+
+from jaxrank.cli import main
+from jaxrank.errors import UserError
+from jaxrank.runner.engines.cluster import ray_cluster
+
+needs_ray = pytest.mark.skipif(
+    importlib.util.find_spec("ray") is None,
+    reason="needs Ray: python -m pip install 'jaxrank[ray]'",
+)
+# A small object store, patience on a busy machine, and the modules of the tests.
+ENVIRONMENT = {
+    **os.environ,
+    "RAY_raylet_start_wait_time_s": "300",
+    "RAY_agent_register_timeout_ms": "300000",
+    "RAY_worker_register_timeout_seconds": "300",
+    "RAY_health_check_timeout_ms": "60000",
+    "RAY_DEFAULT_OBJECT_STORE_MAX_MEMORY_BYTES": str(80 * 2**20),
+    "PYTHONPATH": os.pathsep.join([str(ROOT / "tests"), str(ROOT)]),
+}
+
+
+@pytest.fixture(scope="module")
+def on_one(tmp_path_factory: pytest.TempPathFactory, small_data: SmallData) -> Path:
+    """A search without Ray."""
+    return search_on_one(tmp_path_factory.mktemp("one") / "w", small_data)
+
+
+def launch(words: list[str]) -> "subprocess.Popen[str]":
+    command = [sys.executable, str(ROOT / "launch.py"), "search", *words]
+    pipe = subprocess.PIPE
+    return subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, env=ENVIRONMENT)
+
+
+def finish(process: "subprocess.Popen[str]") -> str:
+    stdout, stderr = process.communicate(timeout=900)
+    assert process.returncode == 0, stdout + stderr
+    return stdout
+
+
+@needs_ray
+def test_a_search_with_ray_has_the_bits_of_a_local_one(
+    on_one: Path, small_files: tuple[Path, Path], tmp_path: Path
+) -> None:
+    words = words_of_search(*small_files, tmp_path)
+    workdir = tmp_path / "w"
+    said = finish(launch([*words, "--engine=ray", "--workers=2", f"--workdir={workdir}"]))
+    assert "Ray workers: 2, machines: 1" in said
+    assert_same_search(on_one, workdir)
+
+
+def test_only_the_engine_imports_ray_and_only_lazily() -> None:
+    imports = re.compile(
+        r"^(import ray|from ray|from jaxrank\.runner\.engines\.ray)\b", re.MULTILINE
+    )
+    modules = [p for p in (ROOT / "jaxrank").rglob("*.py") if imports.search(p.read_text("utf-8"))]
+    assert sorted(path.name for path in modules) == ["ray.py", "ray_worker.py"]
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        (["--ray_address=auto"], "--ray_address needs --engine=ray"),
+        (["--gpus_per_worker=0"], "--gpus_per_worker needs --engine=ray"),
+        (["--engine=ray", "--ray_address=ray://head:10001"], "give HOST:PORT or auto"),
+        (["--engine=ray", "--ray_address="], "--ray_address is empty"),
+        (["--engine=ray"], "pip install 'jaxrank[ray]'"),
+    ],
+)
+def test_mistakes_are_told_in_one_line(
+    words: list[str],
+    line: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)  # as if it were not installed
+    assert main(["jaxrank", "search", f"--workdir={tmp_path / 'w'}", *words]) == 2
+    told = capsys.readouterr().err
+    assert line in told
+    assert told.count("\n") == 1
+    assert not (tmp_path / "w").exists()
+
+
+@needs_ray
+def test_ray_is_not_started_after_jax() -> None:
+    import jax
+
+    jax.local_devices()
+    with pytest.raises(UserError, match="JAX runs already"), ray_cluster():
+        pass
+
+
+@needs_ray
+def test_workers_of_other_kinds_and_versions_are_refused() -> None:
+    from jaxrank.devices import DeviceSpec
+    from jaxrank.runner.engines.interface import Worker
+    from jaxrank.runner.engines.ray import refuse_others
+    from jaxrank.runner.engines.ray_worker import WorkerSpec
+    from jaxrank.runner.manifest import versions
+
+    one = WorkerSpec(DeviceSpec("cpu", "cpu", 1), versions(), Worker("one", "a"))
+    more_memory = one._replace(device=one.device._replace(memory=2))
+    refuse_others([one, more_memory], one)
+    other = one._replace(device=DeviceSpec("TPU v9", "tpu", 1), worker=Worker("other", "b"))
+    with pytest.raises(UserError, match="other has 'TPU v9' and one 'cpu'"):
+        refuse_others([one, other], one)
+    older = one._replace(versions=versions() | {"jax": "0.1"})
+    with pytest.raises(UserError, match=r"one has jax 0\.1, and the driver"):
+        refuse_others([older], older)
+
+
+# Three machines, of which the driver's has no core for a worker.
+CLUSTER = """
+import os, random, re, signal, sys, threading, time
+from pathlib import Path
+import ray
+from ray.cluster_utils import Cluster
+
+event, pairs, store, profile, workdir = sys.argv[1:]
+small = dict(object_store_memory=80 * 2**20, include_dashboard=False)
+cluster = Cluster(initialize_head=True, head_node_args=dict(num_cpus=0, **small))
+nodes = [cluster.add_node(num_cpus=1, **small) for _ in range(2)]
+import jaxrank
+from jaxrank.runner import scheduler
+from jaxrank.runner.engines import ray as engine
+from searches import OPTIONS, NUM_TRIALS
+
+def num_done():
+    return len(list(Path(workdir, "checkpoints").glob("*.npz")))
+
+# Between two kills something is done, so that a busy machine gets to the end, too.
+def counted(self, job, read=engine.RayEngine._event_of):
+    event = read(self, job)
+    reports.append(event)
+    return event
+
+engine.RayEngine._event_of = counted
+scheduler._MOST_LOSSES = 100
+
+def kill_workers(workers):
+    rng = random.Random(0)
+    while num_done() < NUM_TRIALS - 1 and len(happened) < 10:
+        actor = rng.choice(workers.actors)
+        try:
+            spec = ray.get(actor.describe.remote(), timeout=60)
+        except ray.exceptions.RayError:
+            continue
+        enough = len(reports) + rng.randint(1, 3)
+        while len(reports) < enough and num_done() < NUM_TRIALS - 1:
+            time.sleep(0.01)
+        time.sleep(rng.uniform(0, 0.5))
+        if num_done() < NUM_TRIALS - 1:
+            happened.append(int(re.search(r"process (\\d+)", spec.worker.name)[1]))
+            os.kill(happened[-1], signal.SIGKILL)
+
+def remove_node(workers):
+    while num_done() < 2:
+        time.sleep(0.05)
+    cluster.remove_node(nodes[1], allow_graceful=False)
+    happened.append(num_done())
+    cluster.add_node(num_cpus=1, **small)
+
+happened, reports = [], []
+with jaxrank.ray_cluster(cluster.address, 2) as workers:
+    thread = threading.Thread(target=globals()[event], args=[workers])
+    thread.start()
+    jaxrank.search(
+        pairs,
+        store,
+        workdir=workdir,
+        cluster=workers,
+        save_budget=1.0,
+        device_profile=jaxrank.read_device_profile(profile),
+        **OPTIONS,
+    )
+    thread.join()
+    print("happened", len(happened))
+cluster.shutdown()
+"""
+
+
+@pytest.mark.long
+@needs_ray
+@pytest.mark.parametrize("event", ["remove_node", "kill_workers"])
+def test_lost_machines_and_workers_change_no_bit(
+    on_one: Path, small_files: tuple[Path, Path], tmp_path: Path, event: str
+) -> None:
+    words_of_search(*small_files, tmp_path)
+    workdir = tmp_path / "w"
+    arguments = [event, *map(str, small_files), str(tmp_path / "profile.json"), str(workdir)]
+    ended = subprocess.run(
+        [sys.executable, "-c", CLUSTER, *arguments],
+        env=ENVIRONMENT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    assert "happened 0" not in ended.stdout
+    log = (workdir / "training.log").read_text()
+    assert "lost its worker" in log
+    finished = re.findall(r"cohort (\d+) of \d+ \(", log)
+    assert sorted(finished) == sorted(set(finished))  # none is trained twice
+    assert len(finished) == NUM_TRIALS
+    assert_same_search(on_one, workdir)
+
+
+@pytest.mark.long
+@needs_ray
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("then", ["local", "ray"])
+def test_a_search_whose_driver_ends_is_resumed_with_or_without_ray(
+    on_one: Path,
+    small_files: tuple[Path, Path],
+    tmp_path: Path,
+    number: signal.Signals,
+    then: str,
+) -> None:
+    words = words_of_search(*small_files, tmp_path)
+    workdir = tmp_path / "w"
+    driver = launch([*words, "--engine=ray", "--workers=2", f"--workdir={workdir}"])
+    while not (done := set(workdir.glob("checkpoints/*.npz"))):
+        assert driver.poll() is None, driver.communicate()
+        time.sleep(0.02)
+    driver.send_signal(number)
+    stderr = driver.communicate(timeout=300)[1]
+    if number != signal.SIGKILL:
+        assert driver.returncode == 128 + number, stderr
+        assert "nothing is lost" in stderr
+    assert len(list(workdir.glob("checkpoints/*.npz"))) < NUM_TRIALS
+    times = {path: path.stat().st_mtime_ns for path in done}
+    finish(launch(["--resume", f"--workdir={workdir}", f"--engine={then}"]))
+    assert times == {path: path.stat().st_mtime_ns for path in done}
+    assert_same_search(on_one, workdir)
