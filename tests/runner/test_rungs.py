@@ -61,7 +61,7 @@ def assert_same(one: Path, other: Path) -> None:
 @pytest.fixture(scope="module")
 def cut(tmp_path_factory: pytest.TempPathFactory, small_data: SmallData) -> Path:
     folder = tmp_path_factory.mktemp("rungs") / "cut"
-    jaxrank.search(*small_data, workdir=folder, **SMALL, **RUNGS)
+    jaxrank.search(*small_data, workdir=folder, **SMALL | RUNGS)
     return folder
 
 
@@ -138,7 +138,7 @@ def test_a_kill_between_rungs_changes_nothing(
     monkeypatch.setattr(search, "train_all", partial(counted, "train", train_all))
     monkeypatch.setattr(rungs, "following", partial(counted, "decide", following))
     with pytest.raises(Killed):
-        jaxrank.search(*small_data, workdir=folder, **SMALL, **RUNGS)
+        jaxrank.search(*small_data, workdir=folder, **SMALL | RUNGS)
     assert not plan_of(folder)["rungs"]
     damaged = sorted((folder / "checkpoints").glob("*.state.npz"))[0]
     damaged.write_bytes(damaged.read_bytes()[:-100])
@@ -150,7 +150,7 @@ def test_a_kill_between_rungs_changes_nothing(
         in (folder / "training.log").read_text()
     )
     assert len(plan_of(folder)["rungs"]) == 1
-    jaxrank.search(*small_data, workdir=folder, resume=True, **SMALL, **RUNGS)
+    jaxrank.search(*small_data, workdir=folder, resume=True, **SMALL | RUNGS)
     assert_same(folder, cut)
 
 
@@ -163,7 +163,7 @@ def test_a_search_keeps_its_rungs(cut: Path, small_data: SmallData) -> None:
         ({"extend": True, "num_seeds": 2}, "--extend: a search with --rungs can't get more"),
     ):
         with pytest.raises(UserError, match=message):
-            jaxrank.search(*small_data, workdir=cut, **options)  # type: ignore[arg-type]
+            jaxrank.search(*small_data, workdir=cut, **options)
 
 
 def test_a_null_search_is_beside_the_search(tmp_path: Path, small_data: SmallData) -> None:

@@ -74,12 +74,8 @@ def test_trials_continue_as_if_nothing_had_been(
 
 
 def test_states_of_another_program_are_refused() -> None:
-    shapes = TrainState(
-        *[{"w": np.zeros((3, 2), np.float32)}] * 2,
-        *[np.zeros(3, np.int32)],
-        {"w": np.zeros((3, 2), np.float32)},
-        *[np.zeros(3, np.int32)] * 4,
-    )  # type: ignore[arg-type]
+    params, counts = {"w": np.zeros((3, 2), np.float32)}, jax.numpy.zeros(3, np.int32)
+    shapes = TrainState(params, params, counts, params, counts, counts, counts, counts)
     part = Part(Checkpoint(1, np.zeros(7, np.uint8)), 3, [0], [0])
     assert checkpoint.join([part], shapes) is None
 

@@ -138,9 +138,11 @@ class Engine(Protocol):
       compiles_ahead: jobs whose programs a worker compiles while it trains another.
     """
 
-    workers: Sequence[Worker | None]
     one_copy: bool
     compiles_ahead: int
+
+    @property
+    def workers(self) -> Sequence[Worker | None]: ...
 
     def start(self, worker: int, job: Job) -> None:
         """Has an idle worker train a job."""
