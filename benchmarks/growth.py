@@ -30,7 +30,7 @@ FOLDS, SEEDS, EPOCHS = 5, 2, 3
 TIMED = {
     "training": ("jaxrank.train", "fit"),
     "finishing": ("jaxrank.runner.finishing", "Finisher._save"),
-    "report": ("jaxrank.runner.search", "_report"),
+    "report": ("jaxrank.runner.search", "report_search"),
 }
 COLUMNS = "wall cpu training finishing report peak_MB files MB".split()
 

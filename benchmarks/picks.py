@@ -15,8 +15,11 @@ Sets are independent, so intervals are Student's over sets; a bin counts a set w
 """
 
 import argparse
+import functools
 import itertools
+import multiprocessing
 import tempfile
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -51,10 +54,13 @@ def main() -> None:
     parser.add_argument("--sets", type=int, default=20)
     parser.add_argument("--sizes", default="50,500,10000")
     parser.add_argument("--experiment", default="tiny_mlp")
+    parser.add_argument("--processes", type=int, default=1)
     given = parser.parse_args()
-    for size in map(int, given.sizes.split(",")):
-        found = [measured(seed, SERIES[size], given.experiment) for seed in range(given.sets)]
-        report(size, given.experiment, found)
+    # JAX's threads do not survive a fork.
+    with ProcessPoolExecutor(given.processes, multiprocessing.get_context("spawn")) as pool:
+        for size in map(int, given.sizes.split(",")):
+            one = functools.partial(measured, num_series=SERIES[size], experiment=given.experiment)
+            report(size, given.experiment, list(pool.map(one, range(given.sets))))
 
 
 def measured(seed: int, num_series: int, experiment: str) -> dict[str, Any]:

@@ -24,7 +24,7 @@ from .inference.saved_model import Model as Model
 from .inference.saved_model import load_model as load_model
 from .runner.device_profile import read_device_profile as read_device_profile
 from .runner.engines.cluster import ray_cluster as ray_cluster
-from .runner.search import SearchResult as SearchResult
 from .runner.search import search as search
+from .runner.search_result import SearchResult as SearchResult
 from .sampling import BalancedSeriesBatchSampler as BalancedSeriesBatchSampler
 from .sampling import SeriesAwareBatchSampler as SeriesAwareBatchSampler

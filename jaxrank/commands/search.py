@@ -50,7 +50,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from jaxrank.runner.engines.interface import Cluster
-    from jaxrank.runner.search import SearchResult
+    from jaxrank.runner.search_result import SearchResult
 
 EXAMPLE = "--pairs=pairs.csv --features=store --folds=5"
 # Experiments that are shown where nobody asks for more.

@@ -19,7 +19,7 @@ from jaxrank.runner.options import NONE, READING, ROUND_SIZE, SPACE_OPTIONS, Sea
 from jaxrank.runner.strategies import STRATEGIES
 
 if TYPE_CHECKING:
-    from jaxrank.runner.search import SearchResult
+    from jaxrank.runner.search_result import SearchResult
 
 FOLDER = "null_search"
 

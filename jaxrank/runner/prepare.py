@@ -1,7 +1,6 @@
 """Everything that a search needs before it trains: data read and checked, split, planned."""
 
 import dataclasses
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Unpack
@@ -23,16 +22,10 @@ from jaxrank.data.inputs import (
     load_inputs,
 )
 from jaxrank.devices import DeviceSpec
-from jaxrank.errors import UserError, did_you_mean
+from jaxrank.errors import UserError
 from jaxrank.experiments.config_files import check_config, make_config
-from jaxrank.experiments.few_pairs import automatic, follow_steps
 from jaxrank.experiments.hyperparameters import (
-    ALL_BLOCKS,
-    LINEAR,
     Experiment,
-    choose_names,
-    read_experiments,
-    resolve_blocks,
 )
 from jaxrank.experiments.rungs import check_rungs, read_rungs, take_part
 from jaxrank.inference.saved_model import Model
@@ -40,31 +33,18 @@ from jaxrank.io.memory import machine_bytes
 from jaxrank.io.remote import is_url
 from jaxrank.planning import costs, host_memory, planner
 from jaxrank.planning.cohort import Cohort
-from jaxrank.planning.trials import Trial, make_trials
-from jaxrank.reporting.trackers import chosen_trackers
+from jaxrank.planning.trials import Trial
+from jaxrank.runner.option_checks import check_names, check_options
 from jaxrank.runner.options import (
-    CURVES,
-    FINAL_ON,
-    PREDICTIONS,
     SearchKeywords,
     SearchOptions,
     make_options,
     with_options,
 )
 from jaxrank.runner.splitting import aside_pairs, set_aside, split_data
-from jaxrank.runner.warm_start import begin_from
+from jaxrank.runner.trial_plan import plan_trials, read_catalogue
 from jaxrank.training.jax_settings import require_usable_jax
 from jaxrank.training.state import InitialWeights
-
-MOST_TRIALS = 100_000
-# Of the series, the share that may be set aside.
-_MOST_ASIDE = 0.5
-_SPLIT_WORDS = {
-    splits.SERIES: "split by series",
-    splits.OFFICIAL: "split by series, as published",
-    splits.RANDOM: "split by pair",
-    splits.PRETRAIN: "training series split by pair",
-}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -170,12 +150,11 @@ def prepare(
     require_usable_jax()
     device = devices.spec() if device is None else device
     chosen = make_options(options)
-    _check_numbers(chosen)
-    _check_words(chosen)
+    check_options(chosen)
     config = (
         default.get_config() if chosen.config is None else check_config(chosen.config, "config")
     )
-    names, wanted = _read_catalogue(chosen, config)
+    names, wanted = read_catalogue(chosen, config)
 
     inputs = load_inputs(pairs, features, chosen.reading)
     dataset = align(inputs.pairs, inputs.features)
@@ -185,9 +164,8 @@ def prepare(
         num_aside = len(np.unique(dataset.series_M[aside_pairs(data)]))
         split_notes = [*split_notes, f"{num_aside:,} series are set aside to confirm the choice"]
 
-    _refuse_names_of_baselines(names, dataset)
-    _check_final(chosen, names, dataset)
-    planned = _plan_trials(chosen, config, names, wanted, data)
+    check_names(chosen, names, dataset)
+    planned = plan_trials(chosen, config, names, wanted, data)
     if set(names) <= set(planned.skipped):
         reasons = "; ".join(f"{name}: {reason}" for name, reason in planned.skipped.items())
         raise UserError(f"nothing is left to train: {reasons}")
@@ -219,37 +197,6 @@ def prepare(
     )
 
 
-class _PlannedTrials(NamedTuple):
-    """Of `Prepared`, what follows from the experiments; `notes`: what few pairs have changed."""
-
-    experiments: list[Experiment]
-    skipped: dict[str, str]
-    trials: list[Trial]
-    start: Model | None
-    notes: list[str]
-
-
-def _plan_trials(
-    options: SearchOptions,
-    config: ConfigDict,
-    names: Sequence[str],
-    wanted: Sequence[Experiment],
-    data: SplitDataset,
-) -> _PlannedTrials:
-    dataset = data.dataset
-    resolved = [resolve_blocks(e, list(dataset.block_columns)) for e in wanted]
-    resolved, notes = _with_enough_steps(resolved, config, options.overrides or {}, data)
-    skipped = _skipped(resolved, wanted, dataset)
-    trained_folds = _trained_folds(options.only_folds, data.num_folds)
-    start = None
-    if not set(names) <= set(skipped):
-        of_trained = dataclasses.replace(data, splits_FM=data.splits_FM[trained_folds])
-        start, resolved = begin_from(options.init_from, resolved, skipped, of_trained)
-    trained = [e for e in resolved if e.name not in skipped]
-    trials = _make_trials(trained, trained_folds, options)
-    return _PlannedTrials(resolved, skipped, trials, start, notes)
-
-
 def with_experiments(prepared: Prepared, added: Mapping[str, Mapping[str, Any]]) -> Prepared:
     """The search with further experiments in its catalogue, by name, and their cohorts after the
     others; of the same data."""
@@ -262,8 +209,8 @@ def with_experiments(prepared: Prepared, added: Mapping[str, Mapping[str, Any]])
     chosen = SearchOptions(
         **{key: value for key, value in launch.items() if key in fields} | {"config": config}
     )
-    _, wanted = _read_catalogue(chosen, config)
-    planned = _plan_trials(chosen, config, names, wanted, prepared.split_data)
+    _, wanted = read_catalogue(chosen, config)
+    planned = plan_trials(chosen, config, names, wanted, prepared.split_data)
     before = {trial.key for trial in prepared.trials}
     more = [trial for trial in planned.trials if trial.key not in before]
     rungs = read_rungs(chosen.rungs)
@@ -307,110 +254,6 @@ def _host_memory(
     device: DeviceSpec, dataset: Dataset, cohorts: Sequence[Cohort]
 ) -> host_memory.HostMemory:
     return host_memory.predict(dataset, cohorts, on_cpu=device.platform == "cpu")
-
-
-def _check_numbers(options: SearchOptions) -> None:
-    seeds = {name: getattr(options, name) for name in ("num_seeds", "seed", "split_seed")}
-    if options.num_seeds < 1 or options.seed < 0 or options.split_seed < 0:
-        raise UserError(
-            ", ".join(f"{name}={value}" for name, value in seeds.items())
-            + ": at least one seed is needed, and none may be negative"
-        )
-    if not 0 <= options.confirm_share <= _MOST_ASIDE:
-        raise UserError(
-            f"--confirm_share={options.confirm_share:g} is not a share from 0 to {_MOST_ASIDE}"
-        )
-    if options.confirm_share and options.split not in (splits.SERIES, splits.OFFICIAL):
-        raise UserError(
-            f"--confirm_share needs whole series, and --split={options.split} cuts them"
-        )
-    if not 0 < options.memory_fraction <= 1:
-        raise UserError(
-            f"--memory_fraction={options.memory_fraction:g} is not a share above 0, up to 1"
-        )
-
-
-def _check_words(options: SearchOptions) -> None:
-    known = {"final_on": FINAL_ON, "predictions": PREDICTIONS, "curves": CURVES}
-    for name, words in known.items():
-        word = getattr(options, name)
-        if word not in words:
-            raise UserError(f"--{name}={word}: unknown.{did_you_mean(word, words)}")
-    chosen_trackers(options.track)
-
-
-def _read_catalogue(
-    options: SearchOptions, config: ConfigDict
-) -> tuple[list[str], list[Experiment]]:
-    """The names of the experiments of a search, and these experiments with the references."""
-    read_experiments(config, list(config.experiments), {})  # also those that do not run: no typos
-    names = choose_names(config, options.mode, options.experiments)
-    return names, read_experiments(config, names, options.overrides or {})
-
-
-def _with_enough_steps(
-    experiments: Sequence[Experiment],
-    config: ConfigDict,
-    overrides: Mapping[str, Any],
-    data: SplitDataset,
-) -> tuple[list[Experiment], list[str]]:
-    """The experiments with values that fit the number of pairs, and a note where that changed any.
-
-    Of all folds the fewest pairs and series count: trials of several folds share a program, and
-    training more folds later changes none.
-    """
-    series_M = data.dataset.series_M
-    folds = range(data.num_folds)
-    num_pairs = min(len(data.rows(fold, splits.TRAIN)) for fold in folds)
-    validating = min(len(np.unique(series_M[data.rows(f, splits.VALIDATION)])) for f in folds)
-    fitting = [
-        follow_steps(e, automatic(config, e.name, overrides), num_pairs, validating)
-        for e in experiments
-    ]
-    if fitting == list(experiments):
-        return fitting, []
-    note = f"few data: {num_pairs:,} training pairs and {validating} validation series in a fold"
-    return fitting, [
-        f"{note}; batch_size, max_epochs and patience follow from steps, where they are not given "
-        "(config.json has them; a patience of 0 trains max_epochs without early stopping)"
-    ]
-
-
-def _refuse_names_of_baselines(names: Sequence[str], dataset: Dataset) -> None:
-    taken = {*baselines.RESERVED, *baselines.heuristic_scores(dataset)}
-    for name in names:
-        if name in taken:
-            raise UserError(
-                f"experiment '{name}' has the name of a baseline in the table; rename it"
-            )
-
-
-def _check_final(options: SearchOptions, names: Sequence[str], dataset: Dataset) -> None:
-    known = [*names, LINEAR, *baselines.saved_names(dataset)]
-    if options.final and options.final not in known:
-        raise UserError(
-            f"--final={options.final}: neither an experiment of this search nor a baseline that "
-            f"scores photos.{did_you_mean(options.final, known)}"
-        )
-
-
-def _trained_folds(only_folds: Sequence[int], num_folds: int) -> list[int]:
-    outside = [fold for fold in only_folds if not 0 <= fold < num_folds]
-    if outside:
-        raise UserError(f"--only_folds: there is no fold {outside[0]}; folds count from 0")
-    return sorted(set(only_folds)) or list(range(num_folds))
-
-
-def _make_trials(
-    trained: Sequence[Experiment], folds: Sequence[int], options: SearchOptions
-) -> list[Trial]:
-    num_trials = len(trained) * len(folds) * options.num_seeds
-    if num_trials > MOST_TRIALS:
-        raise UserError(
-            f"--num_seeds={options.num_seeds}: {num_trials:,} trials are more than one search may "
-            f"have ({MOST_TRIALS:,})"
-        )
-    return make_trials(trained, folds, options.seed, options.num_seeds)
 
 
 def _summarise(inputs: Inputs, dataset: Dataset, split: str, notes: Sequence[str]) -> DataSummary:
@@ -464,57 +307,3 @@ def _absolute(given: object, otherwise: Any) -> Any:
     if is_url(given):
         return given
     return str(Path(given).absolute()) if isinstance(given, str | Path) else otherwise
-
-
-def _skipped(
-    resolved: Sequence[Experiment], wanted: Sequence[Experiment], dataset: Dataset
-) -> dict[str, str]:
-    """By experiment, why it can't be trained."""
-    known = list(dataset.block_columns)
-    has = ",".join(known)
-    skipped = {}
-    for e, as_written in zip(resolved, wanted, strict=True):
-        missing = [b for b in e.blocks if b not in known]
-        missing += [b for b in as_written.l2_blocks if b not in (*known, ALL_BLOCKS)]
-        if missing:
-            skipped[e.name] = f"the feature store has no block '{missing[0]}' (it has {has})"
-        elif not e.blocks:
-            skipped[e.name] = f"no block is left to read (the feature store has {has})"
-        elif e.use_layernorm and len(dataset.column_indices(e.blocks)) < 3:
-            skipped[e.name] = "use_layernorm leaves nothing of fewer than 3 columns"
-    return skipped
-
-
-def describe(prepared: Prepared) -> list[str]:
-    """The data and the plan in sentences, for the log and the screen."""
-    facts, num_folds = prepared.data, prepared.split_data.num_folds
-    blocks = ", ".join(f"{name} ({dim})" for name, dim in facts.blocks.items())
-    kind = SIMULATED if facts.simulated else f"data: {facts.pairs}"
-    split = f"{num_folds} folds" if num_folds > 1 else "one split"
-    trained_folds = prepared.trained_folds
-    if len(trained_folds) < num_folds:
-        split += f" (only {', '.join(map(str, trained_folds))} trained)"
-    trials = sum(len(cohort.trials) for cohort in prepared.cohorts)
-    return [
-        f"{kind}: {facts.pairs_used:,} pairs ({facts.pairs_with_direction:,} with a "
-        f"direction) of {facts.series:,} series, {facts.photos:,} photos, blocks {blocks}",
-        *facts.notes,
-        f"{_SPLIT_WORDS[prepared.launch['split']]}, {split}, split seed "
-        f"{prepared.launch['split_seed']}; 'all' blocks means " + ", ".join(facts.blocks),
-        *filter(None, [splits.CAVEATS[prepared.launch["split"]]]),
-        *(f"skipped {name}: {reason}" for name, reason in prepared.skipped.items()),
-        f"{trials} trials in {len(prepared.cohorts)} cohorts on {prepared.device.kind}, "
-        f"{os.cpu_count()} cores; {host_memory.describe(prepared.host_memory)}",
-    ]
-
-
-def describe_workers(wanted: int | None) -> str:
-    """How many devices train, and why not as many as were asked for."""
-    number = len(devices.workers(wanted))
-    line = f"{number} workers" if number > 1 else "1 worker"
-    if wanted is None or wanted <= number:
-        return line
-    return (
-        f"{line}, not {wanted}: JAX has no more devices (of a CPU, set jax_num_cpu_devices before "
-        "JAX begins to run)"
-    )

@@ -15,6 +15,7 @@ from jaxrank.planning.trials import TrialKey
 from jaxrank.reporting import trackers
 from jaxrank.reporting.summary import RESULTS_JSON, SUMMARY_CSV, TRIALS_CSV
 from jaxrank.runner import null_search, rounds, rungs
+from jaxrank.runner.description import describe
 from jaxrank.runner.manifest import (
     PLAN_JSON,
     Manifest,
@@ -27,7 +28,7 @@ from jaxrank.runner.manifest import (
     read_manifest,
     resumed_options,
 )
-from jaxrank.runner.prepare import Prepared, describe, prepare
+from jaxrank.runner.prepare import Prepared, prepare
 from jaxrank.runner.states import damaged_sources
 from jaxrank.runner.trial_archive import read_results
 from jaxrank.training.checkpointing import FOLDER

@@ -29,8 +29,9 @@ from jaxrank.runner.options import (
     SearchOptions,
     make_options,
 )
-from jaxrank.runner.prepare import MOST_TRIALS, Prepared, with_experiments
+from jaxrank.runner.prepare import Prepared, with_experiments
 from jaxrank.runner.strategies import GRID, STRATEGIES, Observation, choose_strategy
+from jaxrank.runner.trial_plan import MOST_TRIALS
 
 # Why no round follows.
 ALL_TRIED, ENOUGH, OUT_OF_TIME = "the space has no more", "num_experiments", "time_budget"

@@ -1,65 +1,38 @@
 """A search from start to end: prepare -> train -> evaluate -> report, and resuming one."""
 
-import dataclasses
-import datetime
-import importlib.metadata
 import inspect
 import logging
-import os
-import platform
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, NamedTuple, Unpack
 
-import jax
-import pandas as pd
 from rich.console import Console
 
-import jaxrank
-from jaxrank import baselines, devices
+from jaxrank import devices
 from jaxrank.audit import SECONDS, checks
-from jaxrank.baselines import Baseline
-from jaxrank.data import splits
 from jaxrank.data.inputs import FeaturesInput, PairsInput
 from jaxrank.errors import AuditFailed, Stopped, UserError, did_you_mean
-from jaxrank.evaluation import leaderboard, yardstick
-from jaxrank.evaluation.ensembles import ensemble_results
 from jaxrank.evaluation.evaluator import (
-    ORDERED_SPLITS,
     Evaluator,
-    baseline_metrics,
     make_evaluator,
-    position_metrics,
 )
-from jaxrank.evaluation.hits import baseline_accuracy
-from jaxrank.evaluation.leaderboard import Ranking
-from jaxrank.evaluation.trial_results import TrialResult
-from jaxrank.io import atomic, documents, notebook, tables
-from jaxrank.metrics import pair_differences
-from jaxrank.planning.cohort import num_parameters
+from jaxrank.io import atomic
 from jaxrank.reporting import progress
-from jaxrank.reporting.agreement import with_probability_note
-from jaxrank.reporting.leaderboard import with_intervals
-from jaxrank.reporting.report import Report
-from jaxrank.reporting.sections import write_sections
 from jaxrank.reporting.summary import (
     RESULTS_JSON,
-    SUMMARY_CSV,
-    TRIAL_COLUMNS,
-    TRIALS_CSV,
     read_results_json,
-    summarise,
 )
 from jaxrank.reporting.trackers import chosen_trackers, make_runs, record_runs
 from jaxrank.runner import null_search, rounds, rungs, signals, states
 from jaxrank.runner.background_audit import Auditor, audit_of
-from jaxrank.runner.confirmation import confirm
+from jaxrank.runner.description import describe_workers
 from jaxrank.runner.engines.interface import Claim, Cluster, Engine, MakeEngine, SharedData
 from jaxrank.runner.engines.local import LocalEngine
 from jaxrank.runner.experiment_output import TEST_RESULTS_JSON
-from jaxrank.runner.final_model import write_final
+from jaxrank.runner.final_report import report_search
+from jaxrank.runner.launch_records import write_records
 from jaxrank.runner.manifest import read_manifest, write_manifest
 from jaxrank.runner.options import (
     AUDITS,
@@ -71,8 +44,7 @@ from jaxrank.runner.options import (
     check_keywords,
     with_options,
 )
-from jaxrank.runner.prepare import Prepared, describe, describe_workers
-from jaxrank.runner.result_files import write_best, write_experiments
+from jaxrank.runner.result_files import write_experiments
 from jaxrank.runner.resume import (
     TRAINING_LOG,
     Workspace,
@@ -84,59 +56,10 @@ from jaxrank.runner.resume import (
     refuse_occupied,
 )
 from jaxrank.runner.scheduler import train_all
+from jaxrank.runner.search_result import SearchResult
 from jaxrank.training.checkpointing import Saver
 
-ENVIRONMENT_JSON = "environment.json"
-_PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "pandas")
-
 log = logging.getLogger("jaxrank")
-
-
-class SearchResult(NamedTuple):
-    """What came of a search.
-
-    Attributes:
-      workdir: the folder with all files.
-      summary, trials: the tables `summary.csv` and `trials.csv`.
-      notes: the conclusions: what follows from the tables, and how to read them.
-      data_notes: what became of the data, and the plan.
-      caveats: what a reader of any result must know, such as that the data are simulated.
-      experiments: the hyperparameters of each experiment, by name.
-      nothing_to_do: the search had been finished before; nothing was trained or written.
-    """
-
-    workdir: Path
-    summary: pd.DataFrame
-    trials: pd.DataFrame
-    notes: list[str]
-    data_notes: list[str]
-    caveats: list[str]
-    experiments: list[dict[str, Any]]
-    nothing_to_do: bool = False
-
-    def _repr_html_(self) -> str:
-        """What a notebook shows."""
-        shares = {
-            "val_accuracy": "val acc",
-            "test_accuracy": "test acc",
-            "test_ci_low": "95% from",
-            "test_ci_high": "to",
-            "train_accuracy": "train acc",
-        }
-        counts = {"num_seeds": "seeds", "num_folds": "folds"}
-        texts = {"status": "status", "error": "error"}
-        shown = {"experiment_name": "experiment"} | shares | counts | texts
-        table = self.summary[list(shown)].rename(columns=shown)
-        if not table["error"].any():
-            table = table.drop(columns="error")
-        return notebook.result_html(
-            f"Search in {self.workdir}",
-            caveats=self.caveats,
-            table=table,
-            shares=shares.values(),
-            rest=".summary",
-            notes=self.notes,
-        )
 
 
 @with_options
@@ -305,7 +228,7 @@ def _run(
     for name in {Path(name).parts[0] for name in ready.missing}:
         if any(name == e.name for e in ready.prepared.experiments):
             (folder / name / TEST_RESULTS_JSON).unlink(missing_ok=True)  # it says: complete
-    _write_records(folder, ready, team.describe())
+    write_records(folder, ready, team.describe())
     with signals.signals_caught() if catch_signals else nullcontext(lambda: None) as stop_signal:
         ready = _train(folder, ready, evaluator, auditor, saver, console, stop_signal, team.engine)
     # From here on all is saved, and a signal has its usual action, which ends a command at once.
@@ -315,8 +238,8 @@ def _run(
     if ready.record.rungs:  # whose last one ends experiments that no job has ended
         names = [e.name for e in ready.prepared.experiments]
         write_experiments(folder, ready, evaluator, names, stop_signal)
-    beside = _null_search(folder, ready, team)
-    result = _report(folder, ready, evaluator, saver, beside)
+    permuted = _null_search(folder, ready, team)
+    result = report_search(folder, ready, evaluator, saver, permuted)
     write_manifest(folder, ready.record._replace(finished=True, files=list_files(folder)))
     log.info("%s", saver.account())
     log.info("done in %.1f s", time.perf_counter() - start)
@@ -385,176 +308,4 @@ def _null_search(folder: Path, ready: Workspace, team: _Team) -> SearchResult | 
         workers=team.workers,
         cluster=team.cluster,
         **null_search.options_of(ready.record),
-    )
-
-
-def _report(
-    folder: Path,
-    ready: Workspace,
-    evaluator: Evaluator,
-    saver: Saver,
-    permuted: SearchResult | None,
-) -> SearchResult:
-    """Compares what was trained, and writes tables, figures, sentences and the final model."""
-    prepared = ready.prepared
-    results = [ready.results[trial.key] for trial in prepared.trials]
-    trials = pd.DataFrame([r.metrics.as_row() for r in results]).reindex(columns=TRIAL_COLUMNS)
-    names = [
-        e.name for e in prepared.experiments if e.name not in prepared.skipped and not e.is_control
-    ]
-    parameters = {
-        trial.experiment.name: num_parameters(cohort.input_dim, trial.experiment)
-        for cohort in prepared.cohorts
-        for trial in cohort.trials
-    }
-    beside = baselines.fit_baselines(prepared.split_data, prepared.trained_folds)
-    endings = rungs.endings(ready.record)
-    ensembles = ensemble_results(
-        [r for r in results if r.trial.experiment.name not in endings], evaluator
-    )
-    names += dict.fromkeys(result.trial.experiment.name for result in ensembles)
-    competitors = yardstick.competitors(beside, evaluator, prepared.trained_folds)
-    at_rungs = rungs.rung_hits(ready.record, prepared, ready.finished, evaluator, names)
-    ranking = leaderboard.rank(
-        [*results, *ensembles], evaluator, names, competitors, parameters, at_rungs, endings
-    )
-    summary = with_intervals(
-        _summarise(prepared, trials, parameters, evaluator, ensembles, beside), ranking
-    )
-    ceiling = _ceiling(prepared, evaluator)
-    caveats = prepared.data.caveats
-    write_best(folder, ready, evaluator, _by_validation(summary, prepared, ranking))
-    section = write_sections(Report(folder, results, evaluator, ranking, summary, caveats, ceiling))
-    summary = with_probability_note(summary, section.facts)
-    final_notes = write_final(
-        folder,
-        prepared,
-        results,
-        beside,
-        ranking,
-        evaluator,
-        ceiling,
-        ready.record.data_and_splits,
-        saver,
-    )
-    confirmed = None
-    if prepared.launch["confirm_share"]:
-        confirmed = confirm(
-            folder,
-            prepared,
-            ranking,
-            ready.record.data_and_splits,
-            saver,
-            prepared.launch["confirm"],
-        )
-    facts = dict(section.facts)
-    notes = [*section.notes, *(confirmed.notes if confirmed else [])]
-    if permuted is not None:
-        more, facts["null_search"] = null_search.notes_of(permuted)
-        notes += more
-    if confirmed is not None:
-        facts["confirmed"] = confirmed.table.to_dict("records")
-    notes += final_notes
-    data_notes = describe(prepared)
-    experiments = [dataclasses.asdict(e) for e in prepared.experiments]
-    tables.write_frame(folder / TRIALS_CSV, trials)
-    tables.write_frame(folder / SUMMARY_CSV, summary)
-    documents.write_json(
-        folder / RESULTS_JSON,
-        {
-            "data": dataclasses.asdict(prepared.data),
-            "data_notes": data_notes,
-            "notes": notes,
-            "conclusions": facts,
-            "experiments": experiments,
-            "summary": summary.to_dict("records"),
-            "trials": trials.to_dict("records"),
-        },
-    )
-    return SearchResult(folder, summary, trials, notes, data_notes, caveats, experiments)
-
-
-def _by_validation(summary: pd.DataFrame, prepared: Prepared, ranking: Ranking) -> list[str]:
-    """The experiments that were trained, the selected one first, then from the highest validation
-    accuracy to the lowest."""
-    trained = {trial.experiment.name for trial in prepared.trials}
-    names = [name for name in summary["experiment_name"] if name in trained]
-    chosen = ranking.chosen_name
-    return names if chosen is None else [chosen, *(name for name in names if name != chosen)]
-
-
-def _ceiling(prepared: Prepared, evaluator: Evaluator) -> dict[str, float] | None:
-    """For simulated data, the pooled accuracies of the best possible scorer."""
-    if prepared.ceiling_scores_N is None:
-        return None
-    difference_M = pair_differences(prepared.ceiling_scores_N, prepared.dataset.pair_rows_M2)
-    return {
-        f"{splits.SPLIT_NAMES[split]}_accuracy": baseline_accuracy(
-            difference_M, evaluator, split, prepared.trained_folds
-        )
-        for split in ORDERED_SPLITS
-    }
-
-
-def _summarise(
-    prepared: Prepared,
-    trials: pd.DataFrame,
-    parameters: Mapping[str, int],
-    evaluator: Evaluator,
-    ensembles: Sequence[TrialResult],
-    beside: Mapping[str, Baseline],
-) -> pd.DataFrame:
-    """The table `summary.csv` with means over trials and without its intervals."""
-    folds = prepared.trained_folds
-    measured: dict[str, dict[str, Any]] = {
-        name: {"notes": baseline.note}
-        | (
-            position_metrics(evaluator, folds)
-            if baseline.scores_FN is None
-            else baseline_metrics(baseline.scores_FN, evaluator, folds)
-        )
-        for name, baseline in beside.items()
-    }
-    return summarise(
-        prepared.experiments,
-        prepared.skipped,
-        trials,
-        parameters,
-        measured,
-        prepared.data.caveats,
-        ensembles,
-    )
-
-
-def _write_records(folder: Path, ready: Workspace, workers: str) -> None:
-    """What is known before training: config, environment, splits."""
-    prepared = ready.prepared
-    tables.write_frame(
-        folder / "splits.csv",
-        splits.split_frame(
-            prepared.split_data.splits_FM, prepared.dataset.table, prepared.launch["split"]
-        ),
-    )
-    documents.write_json(
-        folder / "config.json",
-        {
-            "jaxrank_version": jaxrank.__version__,
-            "launch": ready.record.launch,
-            "data": dataclasses.asdict(prepared.data),
-            "experiments": [dataclasses.asdict(e) for e in prepared.experiments],
-        },
-    )
-    if not ready.waiting and (folder / ENVIRONMENT_JSON).is_file():
-        return  # it is that of the training
-    documents.write_json(
-        folder / ENVIRONMENT_JSON,
-        {
-            "time": datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
-            "python": platform.python_version(),
-            "platform": platform.platform(),
-            "cores": os.cpu_count(),
-            "devices": [f"{d.platform}: {d.device_kind}" for d in jax.local_devices()],
-            "workers": workers,
-            "packages": {name: importlib.metadata.version(name) for name in _PACKAGES},
-        },
     )

@@ -155,13 +155,13 @@ INTERRUPTED = """
 import os, sys, time
 from jaxrank.audit import checks
 from jaxrank.cli import main
-from jaxrank.runner import search
+from jaxrank.runner import final_report
 def stop(*_):
     os.kill(os.getpid(), int(sys.argv[1]))
     time.sleep(60)
     os._exit(1)
 if sys.argv[2] == "report":
-    search.write_sections = stop
+    final_report.write_sections = stop
 else:
     checks.CHECKS["reference"] = stop
 sys.exit(main(["launch.py", *sys.argv[3:]]))

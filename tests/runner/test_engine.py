@@ -163,7 +163,7 @@ def test_a_cohort_on_which_two_devices_fail_has_failed_with_the_reason(
 def test_more_workers_than_devices_are_reported(
     on_one: Path, small_data: SmallData, tmp_path: Path
 ) -> None:
-    from jaxrank.runner.prepare import describe_workers
+    from jaxrank.runner.description import describe_workers
 
     assert describe_workers(None) == "1 worker"
     assert describe_workers(3).startswith("1 worker, not 3: JAX has no more devices")

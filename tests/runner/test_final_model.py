@@ -18,7 +18,7 @@ from jaxrank.evaluation.hits import Pooled
 from jaxrank.evaluation.selection import Chosen
 from jaxrank.inference.saved_model import Model
 from jaxrank.runner import final_model, final_training
-from jaxrank.runner.search import SearchResult
+from jaxrank.runner.search_result import SearchResult
 from jaxrank.training.checkpoint import Checkpoint
 from jaxrank.training.checkpointing import Saver
 

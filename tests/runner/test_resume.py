@@ -247,10 +247,10 @@ def test_a_signal_during_the_report_ends_at_once_and_loses_nothing(
     words = ["search", f"--pairs={small_files[0]}", f"--features={small_files[1]}"]
     words += ["--experiments=iqa_only", "--config.max_epochs=2", f"--workdir={workdir}"]
     code = (
-        "from jaxrank.runner import search\n"
+        "from jaxrank.runner import final_report\n"
         "def stop(report):\n"
         f"    {STOP}\n"
-        "search.write_sections = stop\n"
+        "final_report.write_sections = stop\n"
     )
     status, err = run_until_signal(code, *words)
     assert status == 143

@@ -1,0 +1,132 @@
+"""Which experiments a search trains, and their trials."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from ml_collections import ConfigDict
+
+from jaxrank.data import splits
+from jaxrank.data.dataset import Dataset, SplitDataset
+from jaxrank.errors import UserError
+from jaxrank.experiments.few_pairs import automatic, follow_steps
+from jaxrank.experiments.hyperparameters import (
+    ALL_BLOCKS,
+    Experiment,
+    choose_names,
+    read_experiments,
+    resolve_blocks,
+)
+from jaxrank.inference.saved_model import Model
+from jaxrank.planning.trials import Trial, make_trials
+from jaxrank.runner.options import SearchOptions
+from jaxrank.runner.warm_start import begin_from
+
+MOST_TRIALS = 100_000
+
+
+def read_catalogue(
+    options: SearchOptions, config: ConfigDict
+) -> tuple[list[str], list[Experiment]]:
+    """The names of the experiments of a search, and these experiments with the references."""
+    read_experiments(config, list(config.experiments), {})  # also those that do not run: no typos
+    names = choose_names(config, options.mode, options.experiments)
+    return names, read_experiments(config, names, options.overrides or {})
+
+
+class PlannedTrials(NamedTuple):
+    """What follows from the experiments of a search; `notes`: what few pairs have changed."""
+
+    experiments: list[Experiment]
+    skipped: dict[str, str]
+    trials: list[Trial]
+    start: Model | None
+    notes: list[str]
+
+
+def plan_trials(
+    options: SearchOptions,
+    config: ConfigDict,
+    names: Sequence[str],
+    wanted: Sequence[Experiment],
+    data: SplitDataset,
+) -> PlannedTrials:
+    dataset = data.dataset
+    resolved = [resolve_blocks(e, list(dataset.block_columns)) for e in wanted]
+    resolved, notes = _with_enough_steps(resolved, config, options.overrides or {}, data)
+    skipped = _skipped(resolved, wanted, dataset)
+    trained_folds = _trained_folds(options.only_folds, data.num_folds)
+    start = None
+    if not set(names) <= set(skipped):
+        of_trained = dataclasses.replace(data, splits_FM=data.splits_FM[trained_folds])
+        start, resolved = begin_from(options.init_from, resolved, skipped, of_trained)
+    trained = [e for e in resolved if e.name not in skipped]
+    trials = _make_trials(trained, trained_folds, options)
+    return PlannedTrials(resolved, skipped, trials, start, notes)
+
+
+def _with_enough_steps(
+    experiments: Sequence[Experiment],
+    config: ConfigDict,
+    overrides: Mapping[str, Any],
+    data: SplitDataset,
+) -> tuple[list[Experiment], list[str]]:
+    """The experiments with values that fit the number of pairs, and a note where that changed any.
+
+    Of all folds the fewest pairs and series count: trials of several folds share a program, and
+    training more folds later changes none.
+    """
+    series_M = data.dataset.series_M
+    folds = range(data.num_folds)
+    num_pairs = min(len(data.rows(fold, splits.TRAIN)) for fold in folds)
+    validating = min(len(np.unique(series_M[data.rows(f, splits.VALIDATION)])) for f in folds)
+    fitting = [
+        follow_steps(e, automatic(config, e.name, overrides), num_pairs, validating)
+        for e in experiments
+    ]
+    if fitting == list(experiments):
+        return fitting, []
+    note = f"few data: {num_pairs:,} training pairs and {validating} validation series in a fold"
+    return fitting, [
+        f"{note}; batch_size, max_epochs and patience follow from steps, where they are not given "
+        "(config.json has them; a patience of 0 trains max_epochs without early stopping)"
+    ]
+
+
+def _trained_folds(only_folds: Sequence[int], num_folds: int) -> list[int]:
+    outside = [fold for fold in only_folds if not 0 <= fold < num_folds]
+    if outside:
+        raise UserError(f"--only_folds: there is no fold {outside[0]}; folds count from 0")
+    return sorted(set(only_folds)) or list(range(num_folds))
+
+
+def _make_trials(
+    trained: Sequence[Experiment], folds: Sequence[int], options: SearchOptions
+) -> list[Trial]:
+    num_trials = len(trained) * len(folds) * options.num_seeds
+    if num_trials > MOST_TRIALS:
+        raise UserError(
+            f"--num_seeds={options.num_seeds}: {num_trials:,} trials are more than one search may "
+            f"have ({MOST_TRIALS:,})"
+        )
+    return make_trials(trained, folds, options.seed, options.num_seeds)
+
+
+def _skipped(
+    resolved: Sequence[Experiment], wanted: Sequence[Experiment], dataset: Dataset
+) -> dict[str, str]:
+    """By experiment, why it can't be trained."""
+    known = list(dataset.block_columns)
+    has = ",".join(known)
+    skipped = {}
+    for e, as_written in zip(resolved, wanted, strict=True):
+        missing = [b for b in e.blocks if b not in known]
+        missing += [b for b in as_written.l2_blocks if b not in (*known, ALL_BLOCKS)]
+        if missing:
+            skipped[e.name] = f"the feature store has no block '{missing[0]}' (it has {has})"
+        elif not e.blocks:
+            skipped[e.name] = f"no block is left to read (the feature store has {has})"
+        elif e.use_layernorm and len(dataset.column_indices(e.blocks)) < 3:
+            skipped[e.name] = "use_layernorm leaves nothing of fewer than 3 columns"
+    return skipped
