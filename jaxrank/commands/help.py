@@ -19,13 +19,14 @@ GROUPS = {
     "from_label_studio,from_pick_a_pic,from_hpd",
     "Experiments": "mode,experiments,experiments_csv,config,mlp_hidden_dims,batch_size,"
     "learning_rate,dropout,max_epochs,use_clip,use_cnn_features,use_iqa_features,"
-    "use_series_sampler,init_from,space,strategy,num_experiments,round_size",
+    "use_series_sampler,init_from,space,strategy,num_experiments,round_size,"
+    "rungs",
     "Extraction": "blocks,"
     + ",".join(option.name for kind in EXTRACTORS.values() for option in kind.options)
     + ",gap_seconds,min_similarity,strict,verify",
     "Culling": "confidence,write,sidecar,reject",
     "Evaluation": "folds,only_folds,num_seeds,seed,split,split_seed,final,final_on,"
-    "confirm_share,confirm,"
+    "confirm_share,confirm,null_search,"
     "audit,audit_seconds",
     "Running": "workdir,resume,extend,retry_failed,time_budget,dry_run,device,workers,"
     "engine,ray_address,gpus_per_worker,"

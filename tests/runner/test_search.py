@@ -84,7 +84,7 @@ def test_every_file_is_there_with_its_columns(searched: Any) -> None:
         "diff_to_sharpness,diff_ci_low,diff_ci_high,share_first,"
         "test_weighted_ci_low,test_weighted_ci_high,diff_to_yardstick,yardstick_ci_low,"
         "yardstick_ci_high,diff_to_chance,chance_ci_low,chance_ci_high,diff_to_best,best_ci_low,"
-        "best_ci_high,tied_for_best,notes,outcome"
+        "best_ci_high,tied_for_best,notes,outcome,dropped_at_epoch"
     )
     header = (workdir / "tiny_mlp" / "predictions.csv").read_text().splitlines()[0]
     assert header == "series_id,image_a,image_b,preference,score_a,score_b,correct,split,trials"
