@@ -154,7 +154,9 @@ def report(size: int, experiment: str, found: list[dict]) -> None:
 
 
 def _mean(values: np.ndarray, weights: np.ndarray | None = None) -> str:
-    """In percent with a 95% interval over sets."""
+    """In percent with a 95% interval over sets, of those that have a value."""
+    known = np.isfinite(values)
+    values, weights = values[known], None if weights is None else weights[known]
     mean = np.average(values, weights=weights)
     if len(values) < 2:
         return f"{100 * mean:.1f}"
