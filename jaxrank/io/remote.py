@@ -6,7 +6,6 @@ A copy is kept in the user's cache folder, one folder for each URL.
 import hashlib
 import os
 import re
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,6 +14,7 @@ from filelock import FileLock
 
 from jaxrank.errors import UserError
 from jaxrank.io import atomic, tables
+from jaxrank.io.cache import cache_folder
 
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 
@@ -22,17 +22,6 @@ _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 def is_url(given: object) -> bool:
     """Whether this is text that begins with a scheme and `://`."""
     return isinstance(given, str) and _URL.match(given) is not None
-
-
-def cache_folder() -> Path:
-    """Where this system wants an application's cache.
-
-    Raises:
-      RuntimeError: the user has no home.
-    """
-    if sys.platform == "darwin":
-        return Path.home() / "Library" / "Caches"
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
 
 
 @contextmanager

@@ -22,6 +22,8 @@ PROJECT = "jaxrank"
 # The service starts within seconds; a run takes one at most, several on a busy machine.
 _SECONDS, _SECONDS_PER_RUN = 120.0, 10.0
 _SECONDS_BETWEEN_LOOKS = 0.1
+# That the process has to end when it is asked to.
+_SECONDS_TO_END = 10.0
 
 
 def write(folder: Path, runs: "Sequence[Run]", stop_signal: Callable[[], int | None]) -> None:
@@ -45,7 +47,11 @@ def write(folder: Path, runs: "Sequence[Run]", stop_signal: Callable[[], int | N
         ):
             deadline = time.monotonic() + _SECONDS + _SECONDS_PER_RUN * len(runs)
             while child.poll() is None:
-                if stop_signal() is not None or time.monotonic() > deadline:
+                if stop_signal() is not None:
+                    deadline = min(deadline, time.monotonic())
+                if time.monotonic() > deadline + _SECONDS_TO_END:
+                    child.kill()
+                elif time.monotonic() >= deadline:
                     child.terminate()
                 time.sleep(_SECONDS_BETWEEN_LOOKS)
             if child.returncode:

@@ -159,12 +159,14 @@ class _OutOfFold:
         stretched until its typical difference, over all folds, is that of the final one. No
         preference has a part in that.
         """
-        typical = {name: self._typical_difference(name) for name in {*names, final}}
+        places = range(len(names))
+        test = (splits.TEST,)
+        parts = {n: [self.fold(n, place, test) for place in places] for n in {*names, final}}
+        typical = {name: self._typical_difference(parts[name]) for name in parts}
         found = []
         for place, name in enumerate(names):
-            for part in self.fold(name, place, (splits.TEST,)):
-                stretch = typical[final] / typical[name] if typical[name] else 1.0
-                found.append(part._replace(scores_N=part.scores_N * np.float32(stretch)))
+            stretch = np.float32(typical[final] / typical[name] if typical[name] else 1.0)
+            found += [p._replace(scores_N=p.scores_N * stretch) for p in parts[name][place]]
         return found
 
     def fold(self, name: str, place: int, held_out: Sequence[int]) -> list[Part]:
@@ -184,13 +186,13 @@ class _OutOfFold:
         photos_of = self._evaluator.photos
         return [Part(scores_N, data.rows(fold, s), photos_of[fold, s]) for s in held_out]
 
-    def _typical_difference(self, name: str) -> float:
+    def _typical_difference(self, by_fold: Sequence[Sequence[Part]]) -> float:
         """The root mean square of the differences of an entry's scores in test pairs."""
         rows_M2 = self._prepared.dataset.pair_rows_M2
         differences = [
             pair_differences(part.scores_N, rows_M2[part.pairs]).astype(np.float64)
-            for place in range(len(self._prepared.trained_folds))
-            for part in self.fold(name, place, (splits.TEST,))
+            for parts in by_fold
+            for part in parts
         ]
         squares = np.square(np.concatenate([np.zeros(0), *differences]))
         return float(np.sqrt(squares.mean())) if len(squares) else 0.0

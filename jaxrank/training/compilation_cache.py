@@ -7,7 +7,7 @@ from pathlib import Path
 
 import jax
 
-from jaxrank.io.remote import cache_folder
+from jaxrank.io.cache import cache_folder
 
 # Compiled programs are code that is run: nobody else may write or replace them.
 _PRIVATE = 0o700

@@ -175,9 +175,9 @@ def test_several_jax_processes_are_refused_in_one_line(
     small_data: SmallData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(jax_settings.jax, "process_count", lambda: 4)
-    with pytest.raises(UserError, match=r"4 processes .*--engine=ray") as told:
+    with pytest.raises(UserError, match=r"4 processes .*--engine=ray") as refusal:
         jaxrank.search(*small_data, workdir=tmp_path / "w", **OPTIONS)
-    assert "\n" not in str(told.value)
+    assert "\n" not in str(refusal.value)
     assert not (tmp_path / "w").exists()
 
 

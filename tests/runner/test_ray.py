@@ -96,9 +96,9 @@ def test_mistakes_are_told_in_one_line(
 ) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)  # as if it were not installed
     assert main(["jaxrank", "search", f"--workdir={tmp_path / 'w'}", *words]) == 2
-    told = capsys.readouterr().err
-    assert line in told
-    assert told.count("\n") == 1
+    message = capsys.readouterr().err
+    assert line in message
+    assert message.count("\n") == 1
     assert not (tmp_path / "w").exists()
 
 
