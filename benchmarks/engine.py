@@ -43,15 +43,17 @@ TORCH = {
     "tensors, fused AdamW": ["memory", "--fused"],
     "tensors, fused, torch.compile": ["memory", "--fused", "--compile"],
 }
-COHORT_LINE = re.compile(r"^(.{23}) .* ([\d.]+) s \(predicted ")
+COHORT_LINE = re.compile(r"^(.{23}) .* ([\d.]+) s \(predicted ([\d.]+) s")
 
 
 class Run(NamedTuple):
-    """Seconds of a search: all of it, its training, all cores together."""
+    """Seconds of a search: all of it, its training, all cores together; and what its cohorts took,
+    by what the plan predicted."""
 
     whole: float
     training: float
     cpu: float
+    took_by_predicted: float
 
 
 def main() -> None:
@@ -98,13 +100,16 @@ def search(checkout: Path, words: list[str], epochs: int, workdir: Path, cache: 
     before, begun = os.times(), time.perf_counter()
     subprocess.run(command, env=environment, check=True, cwd=checkout)
     whole, after = time.perf_counter() - begun, os.times()
-    starts, ends = [], []
+    starts, ends, predicted = [], [], 0.0
     for line in (workdir / "training.log").read_text().splitlines():
         if found := COHORT_LINE.match(line):
             end = datetime.datetime.strptime(found[1], "%Y-%m-%d %H:%M:%S,%f").timestamp()
             starts.append(end - float(found[2]))
             ends.append(end)
-    return Run(whole, max(ends) - min(starts), after.children_user - before.children_user)
+            predicted += float(found[3])
+    took = sum(ends) - sum(starts)
+    cpu = after.children_user - before.children_user
+    return Run(whole, max(ends) - min(starts), cpu, took / predicted)
 
 
 def torch_round(folder: Path) -> dict[str, float]:

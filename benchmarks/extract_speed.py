@@ -1,6 +1,6 @@
 """Photos a second, beside the plain loop: one photo at a time, decoded once for each block.
 
-    python benchmarks/extract_speed.py [--photos=48] [--rounds=3]
+    python benchmarks/extract_speed.py [--photos=48] [--rounds=3] [--device=cuda]
 
 Photos are 12-megapixel JPEGs (4000 x 3000) made of photographs that ship in scikit-image, enlarged
 and given the grain of a sensor. Both sides run ViT-B-32 and ResNet-50 up to its third stage at 224
@@ -12,7 +12,7 @@ import argparse
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -32,8 +32,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--photos", type=int, default=48)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     given = parser.parse_args()
-    extractors = make_extractors(OPTIONS)
+    options = OPTIONS._replace(device=given.device)
+    extractors = make_extractors(options)
     # The networks are loaded once, for both sides and all rounds.
     pipeline.make_extractors = lambda options: {b: extractors[b] for b in options.blocks}
     with tempfile.TemporaryDirectory() as name:
@@ -42,8 +44,10 @@ def main() -> None:
         print(f"{given.photos} JPEGs of {SIZE[0]} x {SIZE[1]} pixels, {size / 1e6:.1f} MB each")
         sides: dict[str, Callable[[Path], None]] = {
             "plain loop": lambda store: plain_loop(folder, extractors),
-            "jaxrank": lambda store: run(folder, store, OPTIONS.blocks),
-            "jaxrank, iqa only": lambda store: run(folder, store, ("iqa",)),
+            "jaxrank": lambda store: run(folder, store, options),
+            "jaxrank, iqa only": lambda store: run(
+                folder, store, options._replace(blocks=("iqa",))
+            ),
         }
         seconds: dict[str, list[float]] = {side: [] for side in sides}
         for turn in range(given.rounds):
@@ -92,8 +96,8 @@ def plain_loop(folder: Path, extractors: dict[str, Extractor]) -> None:
             extractor.encode(extractor.view(photo)[None])
 
 
-def run(folder: Path, store: Path, blocks: Sequence[str]) -> None:
-    pipeline.extract(list_folder(folder), store, OPTIONS._replace(blocks=blocks))
+def run(folder: Path, store: Path, options: Options) -> None:
+    pipeline.extract(list_folder(folder), store, options)
 
 
 if __name__ == "__main__":

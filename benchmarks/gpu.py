@@ -7,6 +7,7 @@ Refuses in one line where JAX has no GPU. Nothing else should use it meanwhile. 
                   torch.func)
   search          the full catalogue x 5 folds x 20 seeds x 30 epochs, at each precision
   profile         the rates of this GPU, as `jaxrank profile` writes them
+  extraction      photos a second, `extract --device=cuda` beside a plain loop on the same GPU
 """
 
 import argparse
@@ -41,7 +42,8 @@ def main() -> int:
               file=sys.stderr)  # fmt: skip
         return 2
     print(speed.child("platform")["machine"])
-    tests = Path(__file__).parents[1] / "tests" / "training"
+    here = Path(__file__)
+    tests = here.parents[1] / "tests" / "training"
     subprocess.run([sys.executable, "-m", "pytest", "-q", "-n0", str(tests)], check=False)
     speed.PEERS = ON_GPU
     with tempfile.TemporaryDirectory() as folder:
@@ -49,7 +51,8 @@ def main() -> int:
         speed.shapes(Path(folder), given.rounds, ["--device=cuda"])
         searches(Path(folder))
         profile(Path(folder) / "profile.json")
-    return 0
+    extraction = [str(here.with_name("extract_speed.py")), "--device=cuda"]
+    return subprocess.run([sys.executable, *extraction], check=False).returncode
 
 
 def searches(folder: Path) -> None:
