@@ -151,16 +151,21 @@ def examine_rungs(seed: int, rungs: str, folder: Path) -> dict[str, float]:
     (selected,) = result.summary.loc[is_selected, "experiment_name"]
     # A baseline may be as good: here the selected experiment is asked for.
     jaxrank.search(pairs, features, workdir=folder, resume=True, final=selected)
+    return {
+        "trial-epochs": float(mine["epochs_run"].sum()),
+        "seconds": seconds,
+        "true accuracy, %": 100 * true_accuracy(folder, seed),
+    }
+
+
+def true_accuracy(folder: Path, seed: int) -> float:
+    """Of a search's final model, on new pairs of the set's kind."""
     new_pairs, new_features = draw_set(10_000 + seed, NUM_NEW_PAIRS)
     scores = jaxrank.load_model(folder / "final").score(new_features)
     table = new_pairs.table
     difference_M = scores[table["image_a"]].to_numpy() - scores[table["image_b"]].to_numpy()
     right_M = (difference_M > 0) == (table["preference"] > 0.5).to_numpy()
-    return {
-        "trial-epochs": float(mine["epochs_run"].sum()),
-        "seconds": seconds,
-        "true accuracy, %": 100 * float(right_M.mean()),
-    }
+    return float(right_M.mean())
 
 
 def compare_rungs(num_sets: int) -> None:

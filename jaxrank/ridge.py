@@ -14,6 +14,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 import scipy.linalg
 import scipy.sparse
+from threadpoolctl import threadpool_limits
 
 NUM_FOLDS = 5
 # A penalty of k times the inputs' sum of squares, a pair, is that of a Bayesian whose inputs
@@ -164,4 +165,7 @@ def _products(
 def _solve(gram_DD: np.ndarray, moment_D: np.ndarray, penalty: float) -> np.ndarray:
     penalised = gram_DD.copy()
     penalised.flat[:: len(gram_DD) + 1] += penalty
-    return scipy.linalg.solve(penalised, moment_D, assume_a="pos", overwrite_a=True)
+    # OpenBLAS's threads wait for each other in busy loops: where another process has a core, two of
+    # them took 25 times as long as one (1,540 columns).
+    with threadpool_limits(limits=1, user_api="blas"):
+        return scipy.linalg.solve(penalised, moment_D, assume_a="pos", overwrite_a=True)
