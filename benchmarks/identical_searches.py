@@ -39,7 +39,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from jaxrank.evaluation import comparison
+from jaxrank.evaluation import comparison, resampling
 from jaxrank.evaluation.hits import Hits
 
 NUM_EXPERIMENTS = 10
@@ -235,7 +235,7 @@ def examine(seed: int, design: Design, seeds: str, better: float) -> dict[str, f
     shift_X[0] = better
     search = draw_search(rng, design, shift_X, SEED_DEVIATIONS[seeds])
     began = time.perf_counter()
-    draws = comparison.resample(search.test, num_draws=NUM_DRAWS)
+    draws = resampling.resample(search.test, num_draws=NUM_DRAWS)
     table = comparison.standings(draws, {"baseline": BASELINE, "chance": CHANCE})
     seconds = time.perf_counter() - began
     pairs = comparison.all_pairs(draws, range(CHANCE + 1))

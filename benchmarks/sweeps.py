@@ -37,7 +37,7 @@ import jaxrank
 from jaxrank.configs import REFERENCES
 from jaxrank.data.feature_store import Block
 from jaxrank.data.preferences import Preferences
-from jaxrank.evaluation import comparison, selection
+from jaxrank.evaluation import comparison, resampling, selection
 from jaxrank.evaluation.hits import Hits, pooled
 
 ACCURACY = 0.62
@@ -103,7 +103,7 @@ def examine(seed: int, num_experiments: int, num_pairs: int, folds: int) -> dict
     )
     assert chosen is not None
     selecting = pooled(test if folds > 1 else validation).accuracy_X[chosen.entry]
-    draws = comparison.resample(test, num_draws=NUM_DRAWS, seed=seed)
+    draws = resampling.resample(test, num_draws=NUM_DRAWS, seed=seed)
     table = comparison.standings(draws, {"baseline": num_experiments})
     claimed = {
         "on the pairs that select": selecting,

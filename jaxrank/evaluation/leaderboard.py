@@ -8,10 +8,11 @@ import numpy as np
 
 from jaxrank.baselines import CHANCE, MIXED
 from jaxrank.data import splits
-from jaxrank.evaluation import comparison, hits, selection, yardstick
-from jaxrank.evaluation.comparison import Draws, Interval, Standings
+from jaxrank.evaluation import comparison, hits, resampling, selection, yardstick
+from jaxrank.evaluation.comparison import Standings
 from jaxrank.evaluation.evaluator import Evaluator
 from jaxrank.evaluation.hits import Hits
+from jaxrank.evaluation.resampling import Draws, Interval
 from jaxrank.evaluation.successive_halving import Ending, RungHits
 from jaxrank.evaluation.trial_results import TrialResult
 from jaxrank.evaluation.yardstick import Competitor
@@ -112,7 +113,7 @@ def rank(
     entries = _hits(results, compared, evaluator, names)
     validation, test = entries.validation, entries.test
     is_candidate_X = test.is_candidate_X & ~np.isin(test.names, list(endings))
-    draws = comparison.resample(test._replace(is_candidate_X=is_candidate_X))
+    draws = resampling.resample(test._replace(is_candidate_X=is_candidate_X))
     reference = test.names.index(label if label in compared else MIXED)
     if draws.mean_X[reference] < 0.5:
         label, reference = CHANCE, test.names.index(CHANCE)
@@ -179,5 +180,5 @@ def _hits(
 
 
 def _measured(entries: _AllHits) -> Measured:
-    intervals = {name: comparison.intervals(found) for name, found in entries._asdict().items()}
+    intervals = {name: resampling.intervals(found) for name, found in entries._asdict().items()}
     return Measured(names=entries.test.names, **intervals)

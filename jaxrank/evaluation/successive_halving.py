@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from jaxrank.evaluation import comparison
+from jaxrank.evaluation import comparison, resampling
 from jaxrank.evaluation.hits import Hits, Pooled, pooled
 
 # INCOMPLETE: without a completed trial in some fold, so that it can't be compared.
@@ -69,7 +69,7 @@ def decide(rung: RungHits) -> Fate:
     have at once (Hsu 1984, clustered by series). Of the others, the most accurate ones continue, up
     to the budget.
     """
-    draws = comparison.resample(rung.hits)
+    draws = resampling.resample(rung.hits)
     mean_X = np.where(draws.complete_X, draws.mean_X, np.nan)
     survives_BX, worse_BX = _at_rung(
         mean_X[None],
@@ -148,7 +148,7 @@ class _Stage(NamedTuple):
             trained_as_X=np.arange(len(entries)),
             hits_XFKS=hits.hits_XFKS[entries],
         )
-        draws = comparison.resample(chosen)
+        draws = resampling.resample(chosen)
         sums: Pooled = pooled(chosen).take(slice(None), used_S)
         return _Stage(
             in_round_X[entries],

@@ -8,8 +8,9 @@ import numpy as np
 import pandas as pd
 
 from jaxrank.evaluation.calibration import CHANCE_LOG_LOSS
-from jaxrank.evaluation.comparison import Interval, Standings
+from jaxrank.evaluation.comparison import Standings
 from jaxrank.evaluation.reliability import Reliability
+from jaxrank.evaluation.resampling import Interval
 from jaxrank.io import atomic
 from jaxrank.io.printable import printable
 

@@ -19,7 +19,7 @@ import pandas as pd
 from jaxrank import train
 from jaxrank.data import splits
 from jaxrank.data.dataset import SplitDataset
-from jaxrank.evaluation import comparison, hits
+from jaxrank.evaluation import comparison, hits, resampling
 from jaxrank.evaluation.cohort_results import evaluate_cohort
 from jaxrank.evaluation.evaluator import make_evaluator
 from jaxrank.evaluation.leaderboard import Ranking
@@ -143,7 +143,7 @@ def _measured(
     results: Sequence[TrialResult], data: SplitDataset, names: Sequence[str]
 ) -> Confirmed:
     test = hits.from_results(results, {}, make_evaluator(data), splits.TEST, names)
-    draws = comparison.resample(test)
+    draws = resampling.resample(test)
     accuracy, to = draws.accuracy, comparison.against(draws, 0)
     table = pd.DataFrame(
         {

@@ -14,11 +14,12 @@ from jaxrank.data import splits
 from jaxrank.data.dataset import SplitDataset, align
 from jaxrank.data.feature_store import Block
 from jaxrank.data.preferences import Preferences
-from jaxrank.evaluation import comparison, hits, seed_variance, selection
-from jaxrank.evaluation.comparison import Draws, Interval, Standings
+from jaxrank.evaluation import comparison, hits, resampling, seed_variance, selection
+from jaxrank.evaluation.comparison import Standings
 from jaxrank.evaluation.evaluator import make_evaluator
 from jaxrank.evaluation.hits import Hits
 from jaxrank.evaluation.leaderboard import YARDSTICK
+from jaxrank.evaluation.resampling import Draws, Interval
 from jaxrank.evaluation.trial_results import TrialResult
 from jaxrank.planning.trials import Trial
 from jaxrank.reporting import sentences
@@ -46,7 +47,7 @@ def hits_of(
 
 
 def drawn(part: np.ndarray, weight: np.ndarray, heuristics: int = 0, **options: Any) -> Draws:
-    return comparison.resample(hits_of(part, weight, len(part) - heuristics), **options)
+    return resampling.resample(hits_of(part, weight, len(part) - heuristics), **options)
 
 
 def standings(
@@ -244,7 +245,7 @@ def test_an_ensemble_has_the_seed_variance_of_its_trainings() -> None:
     right = np.ones(12)
     single = np.stack([right, 0 * right])[None]
     part = np.stack([single, 0.5 + 0 * single])
-    draws = comparison.resample(hits_of(part, np.ones((1, 12)), ensembles=[(1, 0)]))
+    draws = resampling.resample(hits_of(part, np.ones((1, 12)), ensembles=[(1, 0)]))
     np.testing.assert_allclose(draws.seeds.measured_X, [0.5, 0.5])
     np.testing.assert_allclose(draws.variance_X, [0.25, 0.25])
 
@@ -724,7 +725,7 @@ def test_a_fold_needs_places_for_its_own_series_only() -> None:
     one, other = hits.pooled(few), hits.pooled(many)
     np.testing.assert_allclose(one.hits_XS, other.hits_XS)
     np.testing.assert_allclose(one.accuracy_X, other.accuracy_X)
-    first, second = (comparison.standings(comparison.resample(h), {"a": 0}) for h in (few, many))
+    first, second = (comparison.standings(resampling.resample(h), {"a": 0}) for h in (few, many))
     assert np.isfinite(first.ci_low).all()
     for name in ("mean", "ci_low", "ci_high", "best_ci_low", "bootstrap_rank1", "variance_X"):
         np.testing.assert_allclose(getattr(first, name), getattr(second, name), err_msg=name)
@@ -760,7 +761,7 @@ def test_an_experiment_that_failed_in_some_folds_is_not_compared() -> None:
     hits_XFKS[1, 0, 0] = rng.binomial(4, 0.85, 90) * (weight_FS[0] > 0)
     yes = np.array([True, True])
     both = hits.Hits(("whole", "partial"), ~yes, yes, np.arange(2), hits_XFKS, weight_FS)
-    table = comparison.standings(comparison.resample(both), {})
+    table = comparison.standings(resampling.resample(both), {})
     assert table.mean[1] > table.mean[0] + 0.05
     assert table.to_best.reference == 0
     assert table.tied_for_best.tolist() == [True, False]

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from jaxrank.evaluation import comparison, selection
+from jaxrank.evaluation import comparison, resampling, selection
 from jaxrank.evaluation.hits import Hits
 from jaxrank.evaluation.successive_halving import (
     BY_BUDGET,
@@ -58,7 +58,7 @@ def test_what_is_told_apart_is_worse_and_ties_are_cut_by_the_budget() -> None:
 @pytest.mark.parametrize("seed", range(5))
 def test_worse_is_what_a_leaderboard_calls_separated_from_the_best(seed: int) -> None:
     rung = rung_of(drawn([0.8, 0.78, 0.72, 0.68, 0.65, 0.5], seed), 1.0)
-    test = comparison.standings(comparison.resample(rung.hits), {})
+    test = comparison.standings(resampling.resample(rung.hits), {})
     fate = decide(rung)
     np.testing.assert_array_equal(fate.worse_X, ~test.tied_for_best)
     np.testing.assert_array_equal(fate.survives_X, test.tied_for_best)
