@@ -20,15 +20,13 @@ from jaxrank.runner.manifest import (
     PLAN_JSON,
     Manifest,
     PlannedCohort,
-    check_machine,
-    check_same,
     cohorts_of,
     extended_manifest,
     new_manifest,
     read_manifest,
-    resumed_options,
 )
 from jaxrank.runner.prepare import Prepared, prepare
+from jaxrank.runner.resume_checks import check_machine, check_same, resumed_options
 from jaxrank.runner.states import damaged_sources
 from jaxrank.runner.trial_archive import read_results
 from jaxrank.training.checkpointing import FOLDER

@@ -12,8 +12,9 @@ import jaxrank
 from jaxrank.cli import main
 from jaxrank.data import feature_store
 from jaxrank.errors import UserError
-from jaxrank.runner.manifest import new_manifest, resumed_options
+from jaxrank.runner.manifest import new_manifest
 from jaxrank.runner.prepare import prepare
+from jaxrank.runner.resume_checks import resumed_options
 
 
 class Files(NamedTuple):

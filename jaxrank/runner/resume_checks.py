@@ -1,0 +1,120 @@
+"""Whether a launch continues a search: its options, and the first difference from the record."""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from jaxrank.data.inputs import EMBEDDED, IN_MEMORY
+from jaxrank.errors import UserError
+from jaxrank.experiments.config_files import check_config, make_config
+from jaxrank.experiments.hyperparameters import choose_names
+from jaxrank.runner.manifest import Manifest, as_json, cohorts_of, record_without_cohorts
+from jaxrank.runner.prepare import Prepared
+
+
+def resumed_options(record: Manifest, given: Mapping[str, Any], *, extend: bool) -> dict[str, Any]:
+    """The options of `prepare` for resuming: those of the record, and what was given anew.
+
+    With `extend`, the experiments given are added to those of the search. Whether the options fit
+    the search is for `check_same` to say, which compares what they mean.
+    """
+    options = {key: value for key, value in record.launch.items() if key != "mode"}
+    for key in ("pairs", "features", "series"):
+        if options.get(key) == IN_MEMORY and key not in given:
+            raise UserError(f"the {key} of this search were in memory: hand them over again")
+        if options.get(key) == EMBEDDED:
+            options[key] = None
+    options |= given
+    options["overrides"] = record.launch["overrides"] | dict(given.get("overrides", {}))
+    options["config"] = check_config(
+        given.get("config", make_config(record.launch["config"])), "config"
+    )
+    if extend or record.rounds:  # another catalogue need not hold the experiments that are there
+        for name in record.launch["experiments"]:
+            if name not in options["config"].experiments:
+                changes = record.launch["config"]["experiments"][name]
+                options["config"].experiments[name] = changes
+    if "mode" in given or "experiments" in given:
+        asked = choose_names(
+            options["config"], options.pop("mode", "quick"), given.get("experiments", ())
+        )
+        known = record.launch["experiments"]
+        options["experiments"] = [name for name in known if extend or name in asked]
+        options["experiments"] += [name for name in asked if name not in known]
+    return options
+
+
+def check_same(folder: Path, record: Manifest, prepared: Prepared, *, extend: bool) -> None:
+    """Refuses a launch that is not the search of the record.
+
+    Args:
+      folder: of the search.
+      record: of the search.
+      prepared: of this launch.
+      extend: this launch may have more experiments and trials.
+
+    Raises:
+      UserError: the first difference.
+    """
+    _refuse(folder, _other_search(record, prepared, extend))
+
+
+def check_machine(folder: Path, record: Manifest, prepared: Prepared) -> None:
+    """Refuses to train with another version or on another kind of device than before: it would
+    give other bits.
+
+    Raises:
+      UserError: the first difference.
+    """
+    _refuse(folder, _other_machine(record, record_without_cohorts(prepared)))
+
+
+def _refuse(folder: Path, differences: Iterator[str]) -> None:
+    for difference in differences:
+        raise UserError(
+            f"{folder}: can't resume this search: {difference}; name a new --workdir for "
+            "another search"
+        )
+
+
+def _other_search(record: Manifest, prepared: Prepared, extend: bool) -> Iterator[str]:
+    now = record_without_cohorts(prepared)
+    if now.data != record.data:
+        yield "the pairs or features are not the same as when it was begun"
+    if now.folds != record.folds:
+        yield "it has another split (--split, --folds, --split_seed)"
+    known = {experiment["name"]: experiment for experiment in record.experiments}
+    asked = {experiment["name"]: experiment for experiment in now.experiments}
+    for name, old in known.items():
+        if name not in asked:
+            yield f"it has an experiment '{name}', which this launch lacks"
+        for key, value in old.items():
+            if asked[name][key] != value:
+                here = asked[name][key]
+                yield f"{key} of experiment '{name}' is {value!r} there and {here!r} here"
+    for name in asked:
+        if name not in known and not extend:
+            yield f"it has no experiment '{name}' (--extend adds it)"
+    there, here = set(record.trials), {trial.key for trial in prepared.trials}
+    for name, fold, seed in sorted(there - here):
+        yield f"it has fold {fold} and seed {seed} of '{name}', which this launch lacks"
+    for name, fold, seed in sorted(here - there):
+        if not extend:
+            yield f"it has no fold {fold} and seed {seed} of '{name}' (--extend adds them)"
+    if now.launch["device_profile"] != record.launch["device_profile"]:
+        yield "it was planned with another --device_profile"
+    cohorts = cohorts_of(record.cohorts, prepared)
+    for planned in record.cohorts:
+        if as_json(cohorts[planned.number].program) != planned.program:
+            yield f"the plan of its cohort {planned.number} is another one"
+
+
+def _other_machine(record: Manifest, now: Manifest) -> Iterator[str]:
+    for package, version in record.versions.items():
+        if now.versions[package] != version:
+            yield (
+                f"it was begun with {package} {version}, and this is {now.versions[package]}: "
+                f"install {package}=={version}"
+            )
+    if now.device != record.device:
+        yield f"it was begun on '{record.device}', and this is '{now.device}'"
