@@ -80,17 +80,17 @@ def inputs_of(static: ProgramSpec, data: DeviceData, trial: TrialArrays, photos_
     if all(has_scores for has_scores, _ in static.column_runs):
         return (scores_BJ - trial.mean_D) * trial.inv_std_D
     raw_BD = data.features_ND[photos_B].astype(jnp.float32)
-    inputs_BD = (raw_BD - trial.mean_D) * trial.inv_std_D
-    column = used = 0
+    # Put together before they are scaled: written into scaled inputs, four columns cost a third of
+    # an epoch, since XLA then makes a scalar loop of gather, scaling and update.
+    runs, column, used = [], 0, 0
     for has_scores, length in static.column_runs:
-        if has_scores:  # written in place: putting the columns together would copy them all
-            run = slice(column, column + length)
-            scores = scores_BJ[:, used : used + length]
-            scaled = (scores - trial.mean_D[run]) * trial.inv_std_D[run]
-            inputs_BD = jax.lax.dynamic_update_slice(inputs_BD, scaled, (0, column))
+        if has_scores:
+            runs.append(scores_BJ[:, used : used + length])
             used += length
+        else:
+            runs.append(raw_BD[:, column : column + length])
         column += length
-    return inputs_BD
+    return (jnp.concatenate(runs, axis=1) - trial.mean_D) * trial.inv_std_D
 
 
 def log_ties(params: Params) -> Array:
