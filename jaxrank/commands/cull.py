@@ -160,9 +160,8 @@ def _check_writing(values: flags.FlagValues) -> None:
         raise UserError(f"--write={values.write} needs --out: a new folder for the picks")
     if values.out and values.write not in ("copies", "links"):
         raise UserError("--out goes with --write=copies or --write=links")
-    if values.out and os.path.abspath(values.out).startswith(
-        os.path.abspath(values.photos) + os.sep
-    ):
+    folder = Path(values.photos).resolve()
+    if values.out and Path(values.out).resolve().is_relative_to(folder):
         raise UserError(f"--out={values.out}: lies in the folder of the photos; name one outside")
     if values.confidence is not None and values.model is None:
         raise UserError("--confidence goes with --model: a baseline gives no probabilities")

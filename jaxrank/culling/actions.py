@@ -10,6 +10,7 @@ import pandas as pd
 
 from jaxrank.culling import sidecars
 from jaxrank.culling.decisions import PICK, REJECT, STARS, label_of
+from jaxrank.data.preference_tables import counted
 from jaxrank.errors import UserError
 from jaxrank.io import atomic
 
@@ -34,7 +35,9 @@ def write_sidecars(
     """Rates picks and alternates, and rejects on demand, in XMP sidecars beside the photos.
 
     A rating that a person gave in a contact sheet comes before that of the decision, and has no
-    label. Photos with a person's stars or flag get nothing but what was changed in a sheet.
+    label. Photos with a person's stars or flag get nothing but what was changed in a sheet. In a
+    burst whose pick a person made, no other photo gets stars either: three of ours beside one of
+    theirs would turn their order round.
 
     Args:
       table: of `Culled`.
@@ -44,9 +47,12 @@ def write_sidecars(
       rejects: candidates for rejection get -1.
     """
     stars = {decision: STARS[decision] for decision in STARS if rejects or decision != REJECT}
+    picked = table["marked"] & (table["decision"] == PICK)
+    decided = picked.groupby(table["series"]).transform("any")
     rated: dict[Path, tuple[int, str]] = {}
-    for row in table.to_dict("records"):
-        if row["marked"] and not row["changed"]:
+    for row in table.assign(decided=decided).to_dict("records"):
+        by_a_person = row["marked"] or (row["decided"] and row["decision"] != REJECT)
+        if by_a_person and not row["changed"]:
             continue
         if pd.notna(row["rating"]):
             rating, label = int(row["rating"]), ""
@@ -59,14 +65,20 @@ def write_sidecars(
     found = sidecars.sidecar_paths(
         [folder / name for names in files.values() for name in names], full=full
     )
-    written, notes = 0, list(found.notes)
+    written, developed, notes = 0, 0, list(found.notes)
     for photo, path in found.path_of.items():
         if photo in rated:
             rating, label = rated[photo]
             result = sidecars.write_marks(path, rating=rating, label=label, rejects=rejects)
             written += result.outcome in ("new", "merged")
+            developed += result.outcome != "left" and not sidecars.is_raw(photo)
             if result.outcome == "left":
                 notes.append(f"{path}: left as it is, {result.reason}")
+    if developed:
+        notes.append(
+            f"{counted(developed, 'sidecar')} beside JPEG, HEIC or other photos that are not RAW: "
+            "Lightroom and Bridge do not read those; darktable, digiKam and Immich do"
+        )
     return Done(written, notes)
 
 

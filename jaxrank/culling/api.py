@@ -230,18 +230,25 @@ def _ranked(
 
 
 def _notes(scorer: Model | str, confidence: float, table: pd.DataFrame) -> list[str]:
-    series = table.loc[table["kind"] == BURST].groupby("series")["decision"]
-    if not series.ngroups:
+    in_bursts = table[table["kind"] == BURST]
+    if not len(in_bursts):
         return ["there is no burst: nothing to decide"]
-    decided = int(series.apply(lambda decisions: (decisions == PICK).any()).sum())
-    lines = [f"{decided:,} of {series.ngroups:,} bursts have a pick"]
-    if marked := int((table["marked"] & (table["kind"] == BURST)).sum()):
+    picks = in_bursts[in_bursts["decision"] == PICK]
+    num_bursts = in_bursts["series"].nunique()
+    lines = [f"{picks['series'].nunique():,} of {num_bursts:,} bursts have a pick"]
+    if marked := int(in_bursts["marked"].sum()):
         photos = counted(marked, "photo")
         lines.append(f"{photos} of bursts decided by a person's stars or flags, which stay")
     if isinstance(scorer, str):
+        own = int((~picks["marked"] & ~picks["changed"]).sum())
         lines.append(
-            f"picks by the baseline {scorer}: it gives no probabilities, so every burst has a "
-            "pick, and no photo is a candidate for rejection"
+            f"{counted(own, 'pick')} by the baseline {scorer}: without preferences nothing says "
+            "how sure a pick is, or which other photos to keep"
+        )
+    elif not scorer.card.calibration.holds:
+        lines.append(
+            "the model decides on nothing: on series that it had not seen, its probabilities were "
+            "no better than chance; it needs more preferences, or other features"
         )
     elif math.isinf(confidence):
         lines.append(

@@ -34,8 +34,8 @@ def decide(ranked: pd.DataFrame, confidence: float, *, has_model: bool = True) -
       that are kept are alternates. In other series the kept photos are undecided.
     - Photos that are not kept are candidates for rejection, in every series.
     - Of a model without probabilities, which were worse than chance, all is undecided.
-    - A baseline without preferences knows neither probabilities nor which photos to keep: each
-      series' first photo is its pick, all others are alternates.
+    - A baseline has neither probabilities nor a keep set: the first photo of each series is its
+      pick, and all others are undecided.
 
     Args:
       ranked: photos of series of several photos, with `series_id`, `pick`, `p_best` and `keep` as
@@ -48,7 +48,7 @@ def decide(ranked: pd.DataFrame, confidence: float, *, has_model: bool = True) -
     kept = ranked["keep"].astype("boolean").fillna(True).astype(bool)
     sure = p_best.where(is_first).groupby(ranked["series_id"]).transform("max") >= confidence
     if not has_model:
-        return pd.Series(np.where(is_first, PICK, ALTERNATE), ranked.index, name="decision")
+        return pd.Series(np.where(is_first, PICK, UNDECIDED), ranked.index, name="decision")
     decided = sure
     kept |= p_best.isna()
     chosen = np.select([is_first & decided, ~kept, decided], [PICK, REJECT, ALTERNATE], UNDECIDED)

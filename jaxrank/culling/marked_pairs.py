@@ -2,12 +2,14 @@
 
 Each source orders the photos of a series by itself:
 
-- ratings: 5 > 4 > ... > 1 > none > -1 (rejected);
+- ratings: 5 > 4 > ... > 1 > -1 (rejected); no stars at all are above -1, and below LEAST_STARS and
+  more, or below any stars of a person who never gives so many;
 - flags, of Lightroom and of digiKam: pick > none > reject;
 - the contact sheet: pick > alternate > undecided > reject, then its ratings.
 
-Equal marks make no pair, and labels have no order. Someone who gave one photo of a burst a star has
-said that the others have none; a series without any mark says nothing.
+Equal marks make no pair, and labels have no order. One or two stars beside a photo without any make
+none either: they may be a bad mark, and the other photo one that was not looked at. A series
+without any mark says nothing.
 """
 
 import itertools
@@ -27,6 +29,8 @@ from jaxrank.errors import UserError
 from jaxrank.io import tables
 
 RATINGS, SHEET = "ratings (xmp:Rating)", "contact sheet"
+# So many stars say that a photo is better than one without any.
+LEAST_STARS = 3
 _FLAG_WORTH = {"pick": 1, None: 0, "reject": -1}
 _DECISIONS = {PICK: 3, ALTERNATE: 2, UNDECIDED: 1, REJECT: 0}
 _SHEET_COLUMNS = ("path", "series", "decision", "rating")
@@ -38,17 +42,22 @@ class Source(NamedTuple):
 
     Attributes:
       worth: of each photo; the higher one wins.
+      least: a worth between 0 and this is not compared with 0, which is that of a photo without a
+        mark.
     """
 
     name: str
     worth: Mapping[str, float]
+    least: float = 0.0
 
 
 class SourcePairs(NamedTuple):
-    """How many pairs a source gave, and in how many series."""
+    """How many pairs a source gave, in how many of them one photo has no mark, and in how many
+    series they are."""
 
     name: str
     pairs: int
+    one_marked: int
     series: int
 
 
@@ -91,7 +100,9 @@ class Sheet(NamedTuple):
 
 def sources_of_marks(marks: Mapping[str, Marks]) -> list[Source]:
     """The ratings, and the flags of each program."""
-    sources = [Source(RATINGS, {photo: found.rating or 0 for photo, found in marks.items()})]
+    stars = {photo: found.rating or 0 for photo, found in marks.items()}
+    least = LEAST_STARS if max(stars.values(), default=0) >= LEAST_STARS else 0
+    sources = [Source(RATINGS, stars, least)]
     for flag in FLAGS:
         worth = {
             photo: _FLAG_WORTH[found.pick] if found.where.get("pick") == flag else 0
@@ -138,17 +149,18 @@ def pairs_of_sources(
     Raises:
       UserError: no source has a pair, or there are too many.
     """
-    frames = {}
+    frames, counts = {}, []
     for source in sources:
-        frame = _pairs_of_source(path, series_of, source)
+        frame, one_marked = _pairs_of_source(path, series_of, source)
         if len(frame):
             frames[source.name] = frame
+            num_series = frame["series_id"].nunique()
+            counts.append(SourcePairs(source.name, len(frame), one_marked, num_series))
     if not frames:
         raise UserError(
             f"{path}: no series has two photos with different marks (of {len(series_of):,} photos "
             "in series), so there is no pair"
         )
-    counts = [SourcePairs(n, len(f), f["series_id"].nunique()) for n, f in frames.items()]
     agreements = []
     for first, second in itertools.combinations(frames, 2):
         both = frames[first].merge(frames[second], on=_PAIR)
@@ -167,7 +179,10 @@ def pairs_of_sources(
     return MarkedPairs(table, counts, agreements, int((~decided).sum()))
 
 
-def _pairs_of_source(path: Path, series_of: Mapping[str, str], source: Source) -> pd.DataFrame:
+def _pairs_of_source(
+    path: Path, series_of: Mapping[str, str], source: Source
+) -> tuple[pd.DataFrame, int]:
+    """The pairs of a source, and in how many of them one photo has no mark."""
     frame = pd.DataFrame(
         [
             (series_of[photo], photo, worth)
@@ -180,15 +195,28 @@ def _pairs_of_source(path: Path, series_of: Mapping[str, str], source: Source) -
     differs = frame.groupby("series_id")["worth"].transform("nunique") > 1
     frame = frame[differs].reset_index(drop=True)
     worth_N = frame["worth"].to_numpy(np.float64)
-    return pairs_by_worth(path, frame["image"].tolist(), frame["series_id"], worth_N)
+    pairs = pairs_by_worth(path, frame["image"].tolist(), frame["series_id"], worth_N)
+    worth_M2 = np.array(
+        [
+            (source.worth[a], source.worth[b])
+            for a, b in zip(pairs["image_a"], pairs["image_b"], strict=True)
+        ]
+    ).reshape(-1, 2)
+    one_marked_M = (worth_M2 == 0).any(axis=1)
+    other_M = worth_M2.sum(axis=1)
+    unclear_M = one_marked_M & (other_M > 0) & (other_M < source.least)
+    pairs = pairs[~unclear_M].reset_index(drop=True)
+    return pairs, int((one_marked_M & ~unclear_M).sum())
 
 
 def report(found: MarkedPairs) -> list[str]:
     """What each source gave, and how they agree, in sentences."""
-    lines = [
-        f"{source.name}: {counted(source.pairs, 'pair')} in {source.series:,} series"
-        for source in found.sources
-    ]
+    lines = []
+    for source in found.sources:
+        line = f"{source.name}: {counted(source.pairs, 'pair')} in {source.series:,} series"
+        if source.one_marked and source.name != SHEET:
+            line += f", {source.one_marked:,} of a marked photo and one without a mark"
+        lines.append(line)
     for agreement in found.agreements:
         if agreement.pairs:
             share = agreement.same / agreement.pairs

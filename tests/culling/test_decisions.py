@@ -43,7 +43,7 @@ def test_only_a_sure_series_has_a_pick() -> None:
 
 def test_a_baseline_picks_the_first_and_a_model_worse_than_chance_nothing() -> None:
     table = ranked(("1", True, math.nan, None), ("1", False, math.nan, None))
-    assert decide(table, math.inf, has_model=False).tolist() == [PICK, ALTERNATE]
+    assert decide(table, math.inf, has_model=False).tolist() == [PICK, UNDECIDED]
     table = ranked(("1", True, math.nan, True), ("1", False, math.nan, False))
     assert decide(table, 0.1).tolist() == [UNDECIDED, UNDECIDED]
 

@@ -85,3 +85,15 @@ def test_beside_a_persons_marks_nothing_is_written(tmp_path: Path) -> None:
     said = with_changes(table, {"b.jpg": {"decision": "pick"}})
     actions.write_sidecars(said, {name: [name] for name in PHOTOS}, tmp_path)
     assert sidecars.read_marks(tmp_path / "b.xmp").rating == 5
+
+
+def test_no_other_photo_of_a_burst_gets_more_stars_than_the_persons_pick(tmp_path: Path) -> None:
+    for name in PHOTOS:
+        (tmp_path / name).write_bytes(b"")
+    table = with_changes(with_marks(burst(), {"b.jpg": MARKS["1"]}), {})
+    assert table["decision"].tolist() == ["alternate", "pick", "reject"]
+    actions.write_sidecars(table, {name: [name] for name in PHOTOS}, tmp_path)
+    assert not list(tmp_path.glob("*.xmp"))
+    changed = with_changes(table, {"a.jpg": {"decision": "alternate"}})
+    actions.write_sidecars(changed, {name: [name] for name in PHOTOS}, tmp_path)
+    assert [path.name for path in tmp_path.glob("*.xmp")] == ["a.xmp"]

@@ -47,7 +47,7 @@ def test_higher_marks_win_inside_a_series_only() -> None:
     )
     assert beaten(found) == {("a", "b"), ("a", "c")}
     assert set(found.table["series_id"]) == {"1"}
-    assert found.sources == [SourcePairs(RATINGS, 2, 1)]
+    assert found.sources == [SourcePairs(RATINGS, 2, 0, 1)]
     assert report(found) == ["ratings (xmp:Rating): 2 pairs in 1 series"]
 
 
@@ -61,11 +61,27 @@ def test_marks_are_ratings_and_the_flags_of_each_program() -> None:
     }
     ratings, lightroom, digikam = sources_of_marks(marks)
     assert ratings == Source(
-        RATINGS, {"star": 3, "none": 0, "reject": -1, "pick": 0, "flagged out": 0}
+        RATINGS, {"star": 3, "none": 0, "reject": -1, "pick": 0, "flagged out": 0}, 3
     )
     assert lightroom.name == FLAG
     assert [lightroom.worth[name] for name in marks] == [0, 0, 0, 1, 0]
     assert [digikam.worth[name] for name in marks] == [0, 0, 0, 0, -1]
+
+
+def test_a_photo_without_stars_is_not_compared_with_one_or_two_of_somebody_who_gives_more() -> None:
+    def rated(**stars: int) -> MarkedPairs:
+        marks = {name: Marks(n, "", None, {"rating": "xmp:Rating"}) for name, n in stars.items()}
+        return pairs_of_sources(HERE, dict.fromkeys(stars, "1"), sources_of_marks(marks))
+
+    found = rated(good=4, bad=1, none=0, rejected=-1)
+    assert beaten(found) == {
+        ("good", "bad"), ("good", "none"), ("good", "rejected"), ("bad", "rejected"),
+        ("none", "rejected"),
+    }  # fmt: skip
+    assert report(found) == [
+        f"{RATINGS}: 5 pairs in 1 series, 2 of a marked photo and one without a mark"
+    ]
+    assert beaten(rated(kept=1, none=0)) == {("kept", "none")}
 
 
 def test_agreement_is_counted_and_contradictions_are_left_out() -> None:
@@ -75,7 +91,7 @@ def test_agreement_is_counted_and_contradictions_are_left_out() -> None:
     found = pairs_of_sources(HERE, series_of, [ratings, flags])
     # Both say a > b; ratings b > c, flags c > b; ratings alone a > c and d > e.
     assert beaten(found) == {("a", "b"), ("a", "c"), ("d", "e")}
-    assert found.sources == [SourcePairs(RATINGS, 4, 2), SourcePairs(FLAG, 2, 1)]
+    assert found.sources == [SourcePairs(RATINGS, 4, 3, 2), SourcePairs(FLAG, 2, 2, 1)]
     assert found.agreements == [Agreement(RATINGS, FLAG, 2, 1)]
     assert found.contradicted == 1
     assert report(found)[2:] == [
