@@ -64,7 +64,7 @@ def read_state(
 
 
 def parts_of(folder: Path, number: int, record: Manifest) -> list[Part]:
-    """Parts of earlier cohorts that a cohort which begins at a rung continues."""
+    """Parts of earlier cohorts from which a cohort continues at a rung."""
     (planned,) = (one for one in record.cohorts if one.number == number)
     parts = []
     for source in sources_of(planned, record):
