@@ -169,9 +169,8 @@ class LocalEngine:
     def _loaded(self, worker: int, job: Job) -> train.CompiledCohort:
         ahead = self._loads.pop((worker, job.number), None)
         if ahead is not None:
-            with suppress(
-                jax.errors.JaxRuntimeError, MemoryError
-            ):  # it failed beside another job, which has ended by now
+            # It may have failed beside another job, which has ended by now.
+            with suppress(jax.errors.JaxRuntimeError, MemoryError):
                 return ahead.result()
         return self._load(worker, job.cohort)
 

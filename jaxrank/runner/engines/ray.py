@@ -34,8 +34,8 @@ from jaxrank.runner.manifest import versions
 # Seconds that the first worker may take to start, and then the others. Workers that start later
 # join while the search runs.
 _FIRST_WORKER, _OTHER_WORKERS = 300, 30
-# Least seconds between two reports of a worker that bring no checkpoint (for the progress bar), and
-# most reports of all workers that the driver should read in a second.
+# Minimum seconds between two reports of a worker without a checkpoint (for the progress bar), and
+# maximum number of reports of all workers that the driver should read in a second.
 _REPORT_EVERY, _MOST_REPORTS = 0.5, 200
 # A worker is given up after this many failed starts in a row.
 _MOST_STARTS = 3

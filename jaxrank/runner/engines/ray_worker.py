@@ -35,7 +35,7 @@ class RayWorker:
     def __init__(self, cores: int | None, report_every: float):
         """Args:
         cores: number of cores that may compute; None sets no limit.
-        report_every: least seconds between two reports that bring no checkpoint.
+        report_every: minimum seconds between two reports without a checkpoint.
         """
         if cores is not None:  # XLA would start a thread for each core of the machine
             os.environ["PJRT_NPROC"] = str(cores)
