@@ -99,7 +99,10 @@ class Auditor:
             raise _Cancelled
 
     def begin(self) -> None:
-        """Begins the audit unless it has begun; called after training's start, not to delay it."""
+        """Begins the audit, unless it has begun.
+
+        The scheduler calls this only once training has begun, so as not to delay its start.
+        """
         if self._wanted and self._future is None:
             self._future = self._pool.submit(_audit_in_thread, *self._work)
 

@@ -62,7 +62,7 @@ class Round(NamedTuple):
       accuracies: mean validation accuracy of each experiment, None if no trial has completed; None
         instead of the list while the round trains.
       dropped_at: rung that has dropped each experiment; None if no rung has.
-      seconds: time that the process which ended the round has trained it.
+      seconds: training time of the round in the process that ended it.
       ended: reason why no round follows; empty if a round may follow.
     """
 

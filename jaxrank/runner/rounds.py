@@ -133,7 +133,7 @@ def following(
 
 
 def check_same(record: Manifest, given: Mapping[str, Any], *, extend: bool) -> None:
-    """Raises an error if a resumed search gets another space, strategy or rungs.
+    """Raises an error if a resumed search gets another space, space options or rungs.
 
     Raises:
       UserError: an option differs; the message has the first difference.

@@ -136,7 +136,7 @@ def choose_strategy(name: str, space: SearchSpace) -> str:
 def few_programs(space: SearchSpace, points_ID: np.ndarray) -> np.ndarray:
     """Lets SHARE_A_PROGRAM consecutive points share the coordinates that are compiled in.
 
-    They are those of the first of these points.
+    The shared coordinates are those of the first point.
     """
     static_D = np.array([p.is_static for p in space.parameters], bool)
     if static_D.all() or not static_D.any():
