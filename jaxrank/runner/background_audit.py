@@ -1,4 +1,4 @@
-"""The audit of a search's data, beside its training."""
+"""Audits the data of a search in the background of its training."""
 
 import logging
 import threading
@@ -14,12 +14,12 @@ from jaxrank.runner.prepare import Prepared
 log = logging.getLogger("jaxrank")
 
 
-# So often, in seconds, whoever waits for the audit asks whether to stop.
+# Seconds between two checks for a signal while waiting for the audit.
 _ASK_EVERY = 0.1
 
 
 class _Cancelled(Exception):
-    """The search has ended without an audit."""
+    """The search has ended before its audit."""
 
 
 def audit_of(
@@ -28,7 +28,7 @@ def audit_of(
     max_seconds: float,
     go_on: Callable[[], None] = lambda: None,
 ) -> checks.Audit:
-    """The audit in the folder of a search, or a new one."""
+    """Reads the audit in the folder of a search, or makes a new audit."""
     found = checks.read_audit(folder)
     if found is None:
         found = checks.audit(
@@ -40,7 +40,10 @@ def audit_of(
 def _audit_in_thread(
     folder: Path, prepared: Prepared, max_seconds: float, go_on: Callable[[], None]
 ) -> checks.Audit:
-    """An audit that is written to the folder; if it crashes, training continues and reports it."""
+    """Audits the data and writes the audit to the folder.
+
+    If the audit crashes, training continues and reports the crash.
+    """
     start = time.perf_counter()
     try:
         found = audit_of(folder, prepared, max_seconds, go_on)
@@ -64,9 +67,11 @@ def _audit_in_thread(
 
 
 class Auditor:
-    """Audits in a thread of its own, so that training does not wait. What it finds stands in the
-    log as soon as it is known, and beside every result. Leaving its context waits for it, or
-    cancels it where an error ends the search."""
+    """Audits in a separate thread, so that training does not wait.
+
+    The finding is logged as soon as it is available, and accompanies every result. Leaving the
+    context waits for the audit, or cancels it if an error ends the search.
+    """
 
     def __init__(self, folder: Path, prepared: Prepared, max_seconds: float, *, wanted: bool):
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="audit")
@@ -94,12 +99,15 @@ class Auditor:
             raise _Cancelled
 
     def begin(self) -> None:
-        """Begins, if it was not begun: once training has, so as not to hold up its start."""
+        """Begins the audit, unless it has begun.
+
+        The scheduler calls this only once training has begun, so as not to delay its start.
+        """
         if self._wanted and self._future is None:
             self._future = self._pool.submit(_audit_in_thread, *self._work)
 
     def tell(self) -> None:
-        """Logs what was found, if that is known by now and was not logged yet."""
+        """Logs the finding, if it is available and was not logged yet."""
         if self._told or self._future is None or not self._future.done():
             return
         self._told = True
@@ -118,10 +126,10 @@ class Auditor:
     def beside(
         self, prepared: Prepared, stop_signal: Callable[[], int | None] = lambda: None
     ) -> Prepared:
-        """Waits for the audit; what it found becomes a caveat of all results.
+        """Waits for the audit, and adds its finding to the caveats of all results.
 
-        Returns at once, without a caveat, where a signal comes: nothing may be written then that
-        has one.
+        If a signal comes, returns at once without the caveat: files with caveats must not be
+        written then.
         """
         self.begin()
         if self._future is None:

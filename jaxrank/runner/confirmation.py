@@ -1,8 +1,8 @@
-"""Confirmation: the experiments that may be the best, trained again and measured on series that the
-search has never seen.
+"""Confirmation: retrains the experiments tied for best and measures them on series set aside.
 
-What was selected before is one experiment, so its accuracy there needs no correction. The others
-are compared with it by intervals that hold at once.
+The search has never seen these series, and one experiment was selected before: its accuracy there
+needs no correction. The other experiments are compared with it by simultaneous confidence
+intervals.
 """
 
 import dataclasses
@@ -34,19 +34,19 @@ from jaxrank.runner.splitting import aside_pairs
 from jaxrank.training.checkpointing import Saver
 
 CONFIRMATION_CSV = "confirmation.csv"
-# Its cohorts among those of a search count down from here.
+# Number of the first cohort of a confirmation; the numbers of further cohorts count down.
 _NUMBER = -1_000
 
 log = logging.getLogger("jaxrank")
 
 
 class Confirmed(NamedTuple):
-    """What the series that were set aside say.
+    """Results on the series that were set aside.
 
     Attributes:
-      table: a row an experiment, the selected one first: its accuracy with a 95% interval, its
-        difference to the selected one with intervals that hold at once.
-      notes: the same in a sentence or two.
+      table: one row per experiment, the selected experiment first: accuracy with a 95% confidence
+        interval, and difference to the selected experiment with simultaneous intervals.
+      notes: the same results in one or two sentences.
     """
 
     table: pd.DataFrame
@@ -54,7 +54,10 @@ class Confirmed(NamedTuple):
 
 
 def tied_names(ranking: Ranking, most: int) -> list[str]:
-    """The selected experiment, then those tied for best by test accuracy, at most so many."""
+    """Names of the selected experiment and of others tied for best on test, at most `most`.
+
+    The selected experiment comes first, then the others by falling test accuracy.
+    """
     if ranking.chosen is None:
         return []
     tied_X = ranking.is_candidate_X & ranking.by_test.tied_for_best
@@ -71,16 +74,17 @@ def confirm(
     saver: Saver,
     most: int,
 ) -> Confirmed | None:
-    """Trains the tied experiments again, in the same folds with new seeds, and measures them on the
-    series that were set aside; None where nothing was selected.
+    """Trains the tied experiments again and measures them on the series that were set aside.
+
+    The folds are the same, the seeds are new. Returns None if nothing was selected.
 
     Args:
-      folder: of the search.
-      prepared: the launch, whose splits leave series unused.
-      ranking: of its trials.
+      folder: folder of the search.
+      prepared: the prepared launch, whose splits leave series unused.
+      ranking: ranking of the search's experiments.
       data_and_splits: see `manifest.Manifest`.
-      saver: of the search, without a running cohort.
-      most: experiments to confirm.
+      saver: saver of the search, without a running cohort.
+      most: maximum number of experiments to confirm.
     """
     names = tied_names(ranking, most)
     if not names:
@@ -105,13 +109,13 @@ def confirm(
 
 
 def _with_new_seed(trial: Trial, mine: Sequence[Trial]) -> Trial:
-    """Beyond the last seed of the experiment in the search."""
+    """The trial with a seed beyond the last seed of its experiment in the search."""
     seeds = {one.seed for one in mine}
     return trial._replace(seed=trial.seed + 1 + max(seeds) - min(seeds))
 
 
 def _confirming(data: SplitDataset) -> SplitDataset:
-    """The folds as they are, tested by the pairs that none of them uses."""
+    """The same folds, with the pairs that no fold uses as their test pairs."""
     splits_FM = np.where(data.splits_FM == splits.TEST, splits.UNUSED, data.splits_FM)
     splits_FM[:, aside_pairs(data)] = splits.TEST
     return dataclasses.replace(data, splits_FM=splits_FM.astype(np.int8))

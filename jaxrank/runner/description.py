@@ -1,4 +1,4 @@
-"""A prepared search in sentences, for the log and the screen."""
+"""Describes a prepared search in sentences, for the log and the screen."""
 
 import os
 
@@ -17,7 +17,7 @@ _SPLIT_WORDS = {
 
 
 def describe(prepared: Prepared) -> list[str]:
-    """The data and the plan in sentences, for the log and the screen."""
+    """Describes the data and the plan in sentences, for the log and the screen."""
     facts, num_folds = prepared.data, prepared.split_data.num_folds
     blocks = ", ".join(f"{name} ({dim})" for name, dim in facts.blocks.items())
     kind = SIMULATED if facts.simulated else f"data: {facts.pairs}"
@@ -40,7 +40,7 @@ def describe(prepared: Prepared) -> list[str]:
 
 
 def describe_workers(wanted: int | None) -> str:
-    """How many devices train, and why not as many as were asked for."""
+    """Number of devices that train, and the reason if it is less than `wanted`."""
     number = len(devices.workers(wanted))
     line = f"{number} workers" if number > 1 else "1 worker"
     if wanted is None or wanted <= number:

@@ -1,4 +1,4 @@
-"""Device profiles: the rates of a device, measured on small cohorts, and the file they are in."""
+"""Device profiles: rates of a device, measured on small cohorts and stored in a file."""
 
 import dataclasses
 import datetime
@@ -32,9 +32,9 @@ from jaxrank.training.jax_settings import require_usable_jax
 
 _FORMAT = 3
 _NUM_SERIES = 1000  # simulated; some 2,800 pairs
-_EPOCHS = 5  # timed, after one that is not
-# Blocks, hidden sizes, pairs in a batch, trials: matrix products, memory traffic and steps have to
-# weigh differently in them, else the three rates can't be separated.
+_EPOCHS = 5  # timed, after one that is not timed
+# Blocks, hidden sizes, pairs in a batch, trials. Matrix products, memory traffic and steps must
+# have different weights in these cohorts, else the three rates can't be separated.
 _COHORTS: tuple[tuple[str, tuple[int, ...], int, int], ...] = (
     ("clip,cnn,iqa", (256,), 64, 1),
     ("clip,cnn,iqa", (512, 256), 64, 2),
@@ -46,7 +46,7 @@ _COHORTS: tuple[tuple[str, tuple[int, ...], int, int], ...] = (
 
 
 class Timing(NamedTuple):
-    """A cohort that was timed."""
+    """Times of one cohort."""
 
     shape: str
     work: Work  # of an epoch
@@ -55,7 +55,7 @@ class Timing(NamedTuple):
 
 
 def profile_device() -> tuple[DeviceProfile, list[Timing]]:
-    """Trains each of the cohorts for a few epochs, and fits the rates to what they took."""
+    """Trains each of the cohorts for a few epochs, and fits the rates to the times."""
     require_usable_jax()
     simulated = synthetic.simulate(num_series=_NUM_SERIES)
     dataset = align(simulated.pairs, simulated.features)
@@ -71,7 +71,7 @@ def profile_device() -> tuple[DeviceProfile, list[Timing]]:
 
 
 def _time(experiment: Experiment, num_trials: int, data: SplitDataset) -> Timing:
-    """Times a cohort on every device at once: a worker of a search has busy neighbours."""
+    """Times a cohort on all devices at once, because the workers of a search run side by side."""
     trials = make_trials([experiment], [0], 0, num_trials)
     cohort = planner.make_cohort(
         trials,
@@ -97,7 +97,7 @@ def _time(experiment: Experiment, num_trials: int, data: SplitDataset) -> Timing
 def _time_on(
     device: jax.Device, cohort: Cohort, data: SplitDataset, together: threading.Barrier
 ) -> tuple[float, float]:
-    """Seconds of an epoch and of compiling, on one device."""
+    """Seconds per epoch and seconds of compilation, on one device."""
     begun = time.perf_counter()
     loaded = train.compile_cohort(cohort, data, device=device)
     compile_seconds = time.perf_counter() - begun
@@ -114,13 +114,13 @@ def _time_on(
 
 
 def fit_profile(timings: list[Timing]) -> DeviceProfile:
-    """Non-negative least squares of the relative errors of the predicted seconds."""
+    """Fits rates by non-negative least squares of the relative errors of the predicted seconds."""
     work = np.array([timing.work for timing in timings])
     seconds = np.array([timing.epoch_seconds for timing in timings])
-    # In units in which all three are near one, as the solver wants.
+    # In units in which all three are near one, for the solver.
     scale = work.max(axis=0)
     cost, _ = nnls(work / scale / seconds[:, None], np.ones(len(timings)))
-    # What costs nothing beside the rest, costs little.
+    # A fitted cost of zero is replaced by a small one: rates must be finite.
     per_unit = np.maximum(cost, 1e-6 * seconds.max()) / scale
     now = datetime.datetime.now().astimezone()
     return DeviceProfile(
@@ -143,14 +143,14 @@ def write_device_profile(path: Path, profile: DeviceProfile) -> None:
 
 
 def read_device_profile(path: Path | str, kind: str | None = None) -> dict[str, Any]:
-    """The device profile in a file, as `search` takes them.
+    """Reads a device profile from a file, in the form that `search` takes.
 
     Args:
-      path: of the file.
-      kind: of the devices that train; by default those of this process.
+      path: path of the file.
+      kind: kind of the devices that train; by default the kind of this process's devices.
 
     Raises:
-      UserError: the file was not written by the command `profile`, or of another kind of device.
+      UserError: the file was not written by the command `profile`, or not on this kind of device.
     """
     try:
         content = read_json(Path(path))

@@ -1,4 +1,4 @@
-"""An experiment's folder: history, curves, predictions, the best model, test results."""
+"""Writes an experiment's folder: history, curves, predictions, the best model, test results."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -27,11 +27,11 @@ TEST_RESULTS_JSON, CURVES_PNG = "test_results.json", "training_curves.png"
 
 
 class Wanted(NamedTuple):
-    """What an experiment's folder has beside its history, its results and its model.
+    """Optional files of an experiment's folder, besides its history, its results and its model.
 
     Attributes:
       predictions: see `SearchOptions`.
-      curves: whether they are drawn.
+      curves: whether the learning curves are drawn.
     """
 
     predictions: str
@@ -46,18 +46,18 @@ def write_experiment(
     seen_before: Mapping[str, Iterable[str]],
     wanted: Wanted,
 ) -> None:
-    """An experiment's folder: history, curves, predictions, the best model, test results.
+    """Writes an experiment's folder: history, curves, predictions, the best model, test results.
 
-    `test_results.json` names every trial with its result and is written last: where it is there
-    as it should be, so is the rest, and nothing is written again.
+    `test_results.json` lists every trial with its result and is written last. If it is up to date,
+    so are the other files, and nothing is written again.
 
     Args:
-      folder: of the experiment.
-      results: of all its trials.
-      evaluator: that they were measured with.
+      folder: folder of the experiment.
+      results: results of all its trials.
+      evaluator: evaluator that the trials were measured with.
       caveats: what a reader of any result must know.
-      seen_before: photos of the model that training began from, by how it saw them.
-      wanted: further files.
+      seen_before: photos that the initial model has seen, by how it saw them.
+      wanted: optional files to write.
     """
     experiment = results[0].trial.experiment
     shown = ("fold", "seed", "status", "error", "test_accuracy", "test_loss")
@@ -77,7 +77,7 @@ def write_experiment(
         return
     atomic.make_folder(folder)
     write_frame(folder / "history.csv", history_frame(results))
-    (folder / CURVES_PNG).unlink(missing_ok=True)  # of other trials
+    (folder / CURVES_PNG).unlink(missing_ok=True)  # it may show other trials
     if wanted.curves:
         write_curves(folder, results, caveats)
     best = best_trial(results)
@@ -107,7 +107,7 @@ def _write_predictions(
 def write_trial_predictions(
     path: Path, results: Sequence[TrialResult], evaluator: Evaluator
 ) -> None:
-    """The predictions of all completed trials as a parquet file, a part at a time."""
+    """Writes the predictions of all completed trials to a Parquet file, one part at a time."""
     with columns.parquet_writer(path, schema(), KEYS) as writer:
         for table in trial_tables(results, evaluator):
             writer.write_table(table)
@@ -148,7 +148,10 @@ def _save_best(
 
 
 def _calibrated(best: TrialResult, evaluator: Evaluator) -> Calibration:
-    """By the validation pairs alone; that of the final model has more pairs, and takes longer."""
+    """Calibrates a trial's model on its validation pairs alone.
+
+    The calibration of the final model has more pairs, and takes longer.
+    """
     dataset, fold = evaluator.dataset, best.trial.fold
     pairs, photos = evaluator.data.rows(fold, splits.VALIDATION), evaluator.photos
     scored = [(best.scores_N, photos[fold, splits.VALIDATION])]
@@ -171,7 +174,7 @@ def _calibrated(best: TrialResult, evaluator: Evaluator) -> Calibration:
 def photos_seen(
     dataset: Dataset, split_M: np.ndarray, seen_before: Mapping[str, Iterable[str]]
 ) -> dict[str, frozenset[str]]:
-    """Names of the photos that trained a model, and of those that chose its epoch."""
+    """Names of the photos that trained a model, and of the photos that selected its epoch."""
     seen = {}
     for how, split in zip(SEEN, (splits.TRAIN, splits.VALIDATION), strict=True):
         photos = dataset.photos[np.unique(dataset.pair_rows_M2[split_M == split])]

@@ -1,4 +1,4 @@
-"""The card of a final model, and what a search says of it."""
+"""Model card and notes of a final model."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -27,9 +27,9 @@ def final_card(
     ranking: Ranking,
     ceiling: Mapping[str, float] | None,
 ) -> ModelCard:
-    """The card: how the model was made, and how good its configuration was on unseen pairs."""
+    """Makes the card: how the model was made, and the held-out accuracy of its configuration."""
     table, measured_as = ranking.by_test, trained.experiment.name
-    if len(trained.seeds) > 1:  # the final model is the mean of its seeds, too
+    if len(trained.seeds) > 1:  # the final model is also the mean of its seeds
         means = [name for name in ranking.names if name.startswith(f"{measured_as} (mean of ")]
         measured_as = means[0] if means else measured_as
     x = ranking.names.index(measured_as) if measured_as in ranking.names else None
@@ -37,7 +37,7 @@ def final_card(
     only_one = trained.fold is not None and len(mine) == 1
     by_whom = "of this model" if only_one else "of models of the same configuration"
     data, dataset = prepared.split_data, prepared.dataset
-    pairs = usable_pairs(prepared).rows(0, splits.TRAIN)  # that trained it
+    pairs = usable_pairs(prepared).rows(0, splits.TRAIN)  # training pairs of the model
     if trained.fold is not None:
         pairs = data.rows(trained.fold, splits.TRAIN)
     where = f"test pairs of {len(folds)} folds" if len(folds) > 1 else "test pairs of one split"
@@ -79,7 +79,7 @@ def final_card(
 
 
 def final_notes(name: str, trained: Trained, card: ModelCard, series: str) -> list[str]:
-    """What a search says of its final model, in sentences; `series` says which trained it."""
+    """Describes the final model in sentences; `series` names the series that trained it."""
     evidence, found = card.evidence, card.calibration
     if trained.fold is not None:
         how = f"{name} as trained on the training series"

@@ -1,10 +1,10 @@
 """The final model of a search, `final/`: the selected configuration, trained on all series.
 
-The models of a search's folds have seen a part of the series each, and which of them is the best
-is a matter of chance. So the selected configuration is trained once more, with all seeds, on every
-series that may be used. Nothing is left to stop its epochs or to measure it: it takes the median of
-the folds' best epochs, and its accuracy and calibration are those of the folds' models, on pairs
-that these have not seen, with scores made in the same way.
+Each model of a search's folds has seen only a part of the series, and which model is the best is a
+matter of chance. So the selected configuration is trained once more, with all seeds, on every
+usable series. No pairs are left for early stopping or for measuring the final model. It trains for
+the median of the folds' best epochs. Its accuracy and calibration are those of the folds' models on
+held-out pairs, with scores made in the same way.
 """
 
 from collections.abc import Mapping, Sequence
@@ -29,34 +29,33 @@ from jaxrank.training.checkpointing import Saver
 
 
 def selected_entry(ranking: Ranking, wanted: str) -> str | None:
-    """The entry of the table that becomes the final model: the one that is asked for, else the
-    selected experiment, or the strongest baseline where that is at least as good.
+    """Name of the table's entry that becomes the final model.
 
-    None where nothing of the kind was trained.
+    This is the wanted entry if there is one, else the selected experiment, or the strongest
+    baseline if that is at least as good. None if no experiment was selected.
     """
     if wanted:
         return wanted
     chosen = ranking.chosen
     if chosen is None:
         return None
-    # By the pairs that selected the experiment: of one split test pairs only measure.
+    # On the pairs that selected the experiment: with one split, test pairs only measure.
     mean_X = ranking.by_test.mean if chosen.out_of_fold else ranking.entries.validation.mean
     return _or_baseline(ranking, chosen.entry, ranking.yardstick_label, mean_X)
 
 
 def _or_baseline(ranking: Ranking, entry: int, baseline: str, accuracy_X: np.ndarray) -> str:
-    """The name of an experiment, or of the strongest baseline where that is at least as good."""
+    """Name of an experiment, or of the strongest baseline if that is at least as good."""
     saved = baseline not in (baselines.CHANCE, baselines.MIXED) and baseline in ranking.names
     better = saved and accuracy_X[ranking.names.index(baseline)] >= accuracy_X[entry]
     return baseline if better else ranking.names[entry]
 
 
 def selected_without_fold(ranking: Ranking, prepared: Prepared) -> list[str]:
-    """What `selected_entry` would select in a search that has not seen the test series of a fold,
-    for each trained fold.
+    """Entry that `selected_entry` would select without the test series of each trained fold.
 
-    The calibration rests on these: on the pairs that selected it, the best of several entries is
-    too good, and so sure of itself that with 17 series its slope was 1.4 times too high.
+    The calibration uses these entries. On the pairs that selected it, the best of several entries
+    is too good and too confident: with 17 series its slope was 1.4 times too high.
     """
     data = prepared.split_data
     left_out_FS = np.zeros((len(prepared.trained_folds), len(data.dataset.series_ids)), bool)
@@ -83,20 +82,21 @@ def write_final(
     data_and_splits: str,
     saver: Saver,
 ) -> list[str]:
-    """Trains and writes the final model of a search; returns what is said of it.
+    """Trains and writes the final model of a search; returns notes on it.
 
-    What was trained before a stop, or by an earlier run that has selected the same, is used again.
+    Training is not repeated if it was done before a stop, or by an earlier run with the same
+    selection.
 
     Args:
-      folder: of the search.
-      prepared: the launch.
-      results: of its trials.
-      fitted_baselines: by name, in the trained folds.
-      ranking: of the trials and the baselines.
-      evaluator: that they were measured with.
+      folder: folder of the search.
+      prepared: the prepared launch.
+      results: results of the search's trials.
+      fitted_baselines: baselines by name, fitted in the trained folds.
+      ranking: ranking of the experiments and the baselines.
+      evaluator: evaluator that trials and baselines were measured with.
       ceiling: see `report.Report`.
       data_and_splits: see `manifest.Manifest`.
-      saver: of the search, without a running cohort.
+      saver: saver of the search, without a running cohort.
     """
     name = selected_entry(ranking, prepared.launch["final"])
     if name is None:
@@ -121,7 +121,7 @@ def write_final(
         source = f"test pairs of {len(parts)} folds"
     else:
         parts = scores_of.fold(name, 0, ORDERED_SPLITS)
-        if trained.fold is not None:  # it is the one trial
+        if trained.fold is not None:  # the final model is this one trial
             parts = [part._replace(scores_N=trained.scores_N) for part in parts]
         source = "validation and test pairs of one split"
     calibrated = calibration.calibrate(parts, evaluator, source)
@@ -136,8 +136,10 @@ def write_final(
 
 
 class _OutOfFold:
-    """Pairs with the scores of models that have not seen them, made as the final model makes its
-    own."""
+    """Held-out pairs, scored by models that have not seen them.
+
+    The scores are computed in the same way as those of the final model.
+    """
 
     def __init__(
         self,
@@ -151,13 +153,13 @@ class _OutOfFold:
         self._prepared, self._evaluator = prepared, evaluator
 
     def on_one_scale(self, names: Sequence[str], final: str) -> list[Part]:
-        """The test pairs of each trained fold, scored by one entry each.
+        """Test pairs of each trained fold, scored by one entry per fold.
 
         Scores are in standard deviations over photos of the training pairs. In these units the
-        differences inside series that were not trained on are up to three times larger for a
-        heuristic than for a network. So the scores of an entry other than the final one are
-        stretched until its typical difference, over all folds, is that of the final one. No
-        preference has a part in that.
+        differences within held-out series are up to three times larger for a heuristic than for a
+        network. So the scores of an entry other than the final entry are rescaled: its typical
+        difference, over all folds, becomes that of the final entry. The scale does not depend on
+        preferences.
         """
         places = range(len(names))
         test = (splits.TEST,)
@@ -170,8 +172,10 @@ class _OutOfFold:
         return found
 
     def fold(self, name: str, place: int, held_out: Sequence[int]) -> list[Part]:
-        """The pairs of some splits of a trained fold, scored by an entry; empty where all of its
-        trials there have failed."""
+        """Pairs of some splits of a trained fold, scored by an entry.
+
+        The list is empty if all of the entry's trials in this fold have failed.
+        """
         data, fold = self._prepared.split_data, self._prepared.trained_folds[place]
         mine = [r for r in self._results if r.trial.experiment.name == name]
         if name in self._baselines:
@@ -187,7 +191,7 @@ class _OutOfFold:
         return [Part(scores_N, data.rows(fold, s), photos_of[fold, s]) for s in held_out]
 
     def _typical_difference(self, by_fold: Sequence[Sequence[Part]]) -> float:
-        """The root mean square of the differences of an entry's scores in test pairs."""
+        """Root mean square of an entry's score differences in the test pairs."""
         rows_M2 = self._prepared.dataset.pair_rows_M2
         differences = [
             pair_differences(part.scores_N, rows_M2[part.pairs]).astype(np.float64)

@@ -1,4 +1,4 @@
-"""What follows from a search's trials: comparisons, tables, figures, sentences, final model."""
+"""Reports a search's trials: comparisons, tables, figures, notes and the final model."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -53,14 +53,14 @@ def report_search(
     saver: Saver,
     permuted: SearchResult | None,
 ) -> SearchResult:
-    """Compares what was trained, and writes tables, figures, sentences and the final model.
+    """Compares the trained experiments, and writes tables, figures, notes and the final model.
 
     Args:
-      folder: of the search.
-      ready: all of whose trials have results.
-      evaluator: that these were measured with.
-      saver: of the search, without a running cohort.
-      permuted: what came of the same search on permuted preferences, where there is one.
+      folder: folder of the search.
+      ready: the search, with results of all trials.
+      evaluator: evaluator that the trials were measured with.
+      saver: saver of the search, without a running cohort.
+      permuted: result of the same search on permuted preferences, if there is one.
     """
     prepared = ready.prepared
     results = [ready.results[trial.key] for trial in prepared.trials]
@@ -141,8 +141,7 @@ def report_search(
 
 
 def _by_validation(summary: pd.DataFrame, prepared: Prepared, ranking: Ranking) -> list[str]:
-    """The experiments that were trained, the selected one first, then from the highest validation
-    accuracy to the lowest."""
+    """Names of the trained experiments: the selected one, then by falling validation accuracy."""
     trained = {trial.experiment.name for trial in prepared.trials}
     names = [name for name in summary["experiment_name"] if name in trained]
     chosen = ranking.chosen_name
@@ -150,7 +149,7 @@ def _by_validation(summary: pd.DataFrame, prepared: Prepared, ranking: Ranking) 
 
 
 def _ceiling(prepared: Prepared, evaluator: Evaluator) -> dict[str, float] | None:
-    """For simulated data, the pooled accuracies of the best possible scorer."""
+    """Pooled accuracies of the best possible scorer, for simulated data only."""
     if prepared.ceiling_scores_N is None:
         return None
     difference_M = pair_differences(prepared.ceiling_scores_N, prepared.dataset.pair_rows_M2)
@@ -170,7 +169,7 @@ def _summarise(
     ensembles: Sequence[TrialResult],
     beside: Mapping[str, Baseline],
 ) -> pd.DataFrame:
-    """The table `summary.csv` with means over trials and without its intervals."""
+    """Table for `summary.csv`: means over trials, without the confidence intervals."""
     folds = prepared.trained_folds
     measured: dict[str, dict[str, Any]] = {
         name: {"notes": baseline.note}

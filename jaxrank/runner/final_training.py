@@ -1,4 +1,4 @@
-"""Training of a final model: a configuration or a baseline, on every series that may be used."""
+"""Trains a final model: a configuration or a baseline, on every usable series."""
 
 import dataclasses
 import hashlib
@@ -35,24 +35,24 @@ from jaxrank.training.checkpoint import num_bytes, pack, unpack
 from jaxrank.training.checkpointing import Saver
 from jaxrank.training.state import InitialWeights
 
-# The cohort of the final model among those of a search, which count from 1.
+# Number of the final model's cohort; the cohorts of a search count from 1.
 _NUMBER = 0
-# Whose scores are computed at a time.
+# Photos whose scores are computed at a time.
 _PHOTOS_AT_ONCE = 1 << 16
 
 log = logging.getLogger("jaxrank")
 
 
 class Trained(NamedTuple):
-    """What a final model computes.
+    """A trained final model.
 
     Attributes:
-      experiment: its configuration, or that of a baseline as a linear scorer.
-      fold: of one that is a trial's of the search; None where all usable series trained it.
-      seeds, epochs: of its members; a baseline has neither.
-      members: weights and scaling.
-      combination: of their scores.
-      scores_N: of all photos.
+      experiment: configuration of the model; for a baseline, that of a linear scorer.
+      fold: fold whose training pairs trained the model; None if all usable series trained it.
+      seeds, epochs: seed and epochs of each member; zeros for a baseline.
+      members: weights and scaling of each member.
+      combination: combination of the members' scores.
+      scores_N: scores of all photos.
       seen: names of the photos by how they were seen.
     """
 
@@ -76,13 +76,13 @@ def usable_pairs(prepared: Prepared) -> SplitDataset:
 
 
 def _leaves_aside(prepared: Prepared) -> bool:
-    """Whether the series that confirm the choice don't train the final model."""
+    """Whether the series set aside for confirmation are left out of the final model's training."""
     launch = prepared.launch
     return launch["confirm_share"] > 0 and launch["final_on"] != ALL_SERIES
 
 
 def which_series(prepared: Prepared) -> str:
-    """What trains a final model, in words."""
+    """Describes the series that train a final model."""
     return "all series but those set aside" if _leaves_aside(prepared) else "all series"
 
 
@@ -99,9 +99,9 @@ def train_experiment(
     data_and_splits: str,
     saver: Saver,
 ) -> Trained | None:
-    """The selected experiment, trained on all series; None where it gave no finite numbers.
+    """Trains the selected experiment on all usable series; None if its scores are not finite.
 
-    With one split and no further series it is the best trial of the search.
+    With one split and no further series, the best trial of the search is used instead.
     """
     if not _trains_again(prepared):
         return _best_of_search(mine, prepared, evaluator)
@@ -109,7 +109,7 @@ def train_experiment(
     num_epochs = int(np.median([result.metrics.best_epoch for result in mine]) + 0.5)
     seeds = sorted({trial.seed for trial in prepared.trials
                     if trial.experiment.name == experiment.name})  # fmt: skip
-    # Nothing stops it early: the last epoch counts.
+    # No early stopping: the last epoch counts.
     without_stop = dataclasses.replace(experiment, patience=0)
     trials = [Trial(without_stop, 0, seed) for seed in seeds]
     usable = usable_pairs(prepared)
@@ -153,7 +153,7 @@ def train_experiment(
 def _best_of_search(
     mine: Sequence[TrialResult], prepared: Prepared, evaluator: Evaluator
 ) -> Trained:
-    """The best trial of a search with one split, which has left out no more than is needed."""
+    """The best trial of a search with one split, which left out no more series than needed."""
     best = best_trial(mine)
     assert best is not None, "no trial was completed"
     assert best.weights is not None, "the best trial's weights were dropped"
@@ -208,7 +208,7 @@ def _train(
 def checkpoints_of(
     saver: Saver, number: int
 ) -> tuple[Callable[[state.Progress], None], Callable[[train.TrainState], state.Progress | None]]:
-    """What saves and restores a cohort that is trained by itself."""
+    """Functions that save and restore a cohort which is trained without the scheduler."""
 
     def save(progress: state.Progress) -> None:
         saver.check()
@@ -241,7 +241,10 @@ def _members(cohort: Cohort, fitted: state.FitResult, num_epochs: int) -> list[T
 
 
 def fit_baseline(name: str, prepared: Prepared) -> Trained:
-    """The selected baseline, fitted on all series, as a linear scorer."""
+    """Fits the selected baseline as a linear scorer, on all usable series.
+
+    With one split and no further series, it is fitted on the training pairs of the search instead.
+    """
     usable = usable_pairs(prepared) if _trains_again(prepared) else prepared.split_data
     linear = baselines.fit_linear(name, usable, 0)
     dataset = prepared.dataset
@@ -249,7 +252,7 @@ def fit_baseline(name: str, prepared: Prepared) -> Trained:
     scores_N, combination = ensembles.combine(_linear_scores(linear, dataset)[None], photos)
     experiment = dataclasses.replace(
         default_experiment("default"),
-        name=name,  # of a column, it need not be a possible name of an experiment
+        name=name,  # a column's name need not be valid for an experiment
         blocks=linear.blocks,
         mlp_hidden_dims=(),
         input_scaling=linear.input_scaling,

@@ -1,4 +1,4 @@
-"""Evaluates trained cohorts and writes their files, in a thread of its own."""
+"""Evaluates trained cohorts and writes their files, in a separate thread."""
 
 import logging
 from collections.abc import Callable, Iterable
@@ -22,8 +22,10 @@ log = logging.getLogger("jaxrank")
 
 
 class Finisher:
-    """Makes results of trained cohorts, and of results the folders of experiments. Leaving its
-    context waits for what was begun."""
+    """Evaluates trained cohorts, and writes the folders of experiments from the results.
+
+    Leaving the context waits until all queued work is done.
+    """
 
     def __init__(
         self,
@@ -34,9 +36,9 @@ class Finisher:
         finished: dict[int, list[TrialResult]],
     ):
         """Args:
-        folder: of the search.
-        evaluator, saver, stop_signal: of the search.
-        finished: the results of cohorts that were trained before, by number.
+        folder: folder of the search.
+        evaluator, saver, stop_signal: evaluator, saver and signal check of the search.
+        finished: results of the cohorts that were trained before, by number.
         """
         self._folder, self._evaluator, self._saver = folder, evaluator, saver
         self._stop_signal = stop_signal
@@ -58,32 +60,33 @@ class Finisher:
     def save(
         self, planned: PlannedCohort, cohort: Cohort, trained: FitResult | str, data: str
     ) -> None:
-        """Has a cohort evaluated and its results saved, and at a rung its state.
+        """Queues the evaluation of a cohort; its results are saved and, at a rung, its state.
 
         Args:
-          planned, cohort: that was trained.
-          trained: or the reason why its only trial, or all of them, failed.
-          data: a hash of the pairs, features and splits.
+          planned, cohort: the cohort that was trained.
+          trained: result of the training, or the reason why all trials of the cohort failed.
+          data: hash of the pairs, features and splits.
         """
         self._begin(self._save, planned, cohort, trained, data)
 
     def write(self, ready: Workspace, names: Iterable[str]) -> None:
-        """Has the folders written of those of the experiments whose trials are all done, unless a
-        signal has come: of results they can be made at any time.
+        """Queues the writing of the folders of those experiments whose trials are all done.
+
+        A signal prevents the writing: the folders can be made from the results at any time.
 
         Args:
-          ready: the plan as it is now, with the caveats of all results.
-          names: of the experiments.
+          ready: the current plan, with the caveats of all results.
+          names: names of the experiments.
         """
         self._begin(self._write, ready, list(names))
 
     def check(self) -> None:
-        """Raises what went wrong with what has ended: a full disk is an error now."""
+        """Raises the errors of work that has ended, so that a full disk is reported at once."""
         while self._pending and self._pending[0].done():
             self._pending.pop(0).result()
 
     def wait(self) -> dict[int, list[TrialResult]]:
-        """The results of all cohorts that are done, when all is written."""
+        """Waits until all is written; returns the results of all finished cohorts, by number."""
         while self._pending:
             self._pending.pop(0).result()
         return self._finished

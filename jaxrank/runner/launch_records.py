@@ -1,4 +1,4 @@
-"""What is written of a search before it trains: options, environment, splits."""
+"""Files that a search writes before it trains: options, environment, splits."""
 
 import dataclasses
 import datetime
@@ -19,7 +19,7 @@ _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "pan
 
 
 def write_records(folder: Path, ready: Workspace, workers: str) -> None:
-    """What is known before training: config, environment, splits."""
+    """Writes the files that precede training: config, environment, splits."""
     prepared = ready.prepared
     tables.write_frame(
         folder / "splits.csv",
@@ -37,7 +37,7 @@ def write_records(folder: Path, ready: Workspace, workers: str) -> None:
         },
     )
     if not ready.waiting and (folder / ENVIRONMENT_JSON).is_file():
-        return  # it is that of the training
+        return  # keeps the environment of the training
     documents.write_json(
         folder / ENVIRONMENT_JSON,
         {

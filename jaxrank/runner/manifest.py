@@ -1,8 +1,8 @@
-"""The record of a search, `plan.json`: what it is, so that a later run can resume it.
+"""The record of a search, `plan.json`, from which a later run can resume it.
 
-It is replaced as a whole and carries its own checksum: it is either complete and untouched, or no
-record. Which trials form a cohort is read from it, not planned again: another machine's memory,
-or a cohort that had to be halved, does not change what is resumed.
+The file is replaced as a whole and carries its own checksum: it is either complete and unchanged,
+or no record. The trials of each cohort are read from the record, not planned again: another
+machine's memory, or a cohort that had to be halved, does not change what is resumed.
 """
 
 import dataclasses
@@ -26,13 +26,13 @@ from jaxrank.runner.prepare import Prepared
 
 PLAN_JSON = "plan.json"
 _FORMAT = 4
-# Of the fields of `Manifest` in JSON.
+# Types of the fields of `Manifest` in JSON.
 _TYPES = {
     "versions": dict, "device": str, "data": str, "folds": list, "launch": dict,
     "experiments": list, "cohorts": list, "finished": bool, "files": list, "rounds": list,
     "rungs": list,
 }  # fmt: skip
-# Another version of one of these may train other bits.
+# Packages of which another version may train other bits.
 _PACKAGES_THAT_MATTER = ("jax", "jaxlib", "flax", "optax", "numpy")
 
 
@@ -40,10 +40,10 @@ class PlannedCohort(NamedTuple):
     """Trials to train together.
 
     Attributes:
-      number: names the cohort's files; never given twice in a search.
-      program: of `Cohort`.
-      trials: their keys.
-      begins, ends: of `Cohort`.
+      number: number that names the cohort's files; never used twice in a search.
+      program: see `Cohort.program`.
+      trials: keys of the trials.
+      begins, ends: see `Cohort`.
     """
 
     number: int
@@ -54,16 +54,16 @@ class PlannedCohort(NamedTuple):
 
 
 class Round(NamedTuple):
-    """Experiments that a strategy proposed at a time.
+    """Experiments that a strategy proposed together.
 
     Attributes:
-      names, values: of the experiments; their hyperparameters of the space.
-      versions: of the packages that may change what is proposed.
-      accuracies: mean validation accuracy of each experiment, None where no trial has completed;
-        None altogether while the round trains.
-      dropped_at: the rung that has dropped each experiment, None where none has.
-      seconds: that the process took which ended the round.
-      ended: why no round follows; empty where one may.
+      names, values: names of the experiments, and their values of the space's hyperparameters.
+      versions: versions of the packages that may change the proposals.
+      accuracies: mean validation accuracy of each experiment, None if no trial has completed; None
+        instead of the list while the round trains.
+      dropped_at: rung that has dropped each experiment; None if no rung has.
+      seconds: training time of the round in the process that ended it.
+      ended: reason why no round follows; empty if a round may follow.
     """
 
     names: list[str]
@@ -76,15 +76,16 @@ class Round(NamedTuple):
 
 
 class Rung(NamedTuple):
-    """What came of a rung.
+    """Outcome of a rung.
 
     Attributes:
-      round: that it belongs to, from 0.
-      epoch: the rung.
-      next_epoch: the next rung, or the last epoch of the experiments that have entered.
-      survivors, worse, by_budget: experiments that continue; that were separated from the best;
-        that the budget has dropped.
-      failed: that lack a completed trial in some fold.
+      round: index of the round that the rung belongs to, from 0.
+      epoch: epoch of the rung.
+      next_epoch: epoch of the next rung, or the last epoch of the experiments that have entered.
+      survivors: names of the experiments that continue.
+      worse: names of the experiments that were separated from the best.
+      by_budget: names of the experiments that the budget has dropped.
+      failed: names of the experiments without a completed trial in some fold.
     """
 
     round: int
@@ -101,21 +102,21 @@ class Rung(NamedTuple):
 
 
 class Manifest(NamedTuple):
-    """What a search is.
+    """Record of a search.
 
     Attributes:
-      versions: by package, of those that matter to the bits.
-      device: the kind that trains.
-      data: `dataset.content_hash`.
+      versions: version of each package that affects the bits.
+      device: kind of the device that trains.
+      data: hash of the data, see `dataset.content_hash`.
       folds: a hash of the splits of each fold.
       launch: the options, see `prepare.Prepared`.
-      experiments: every value, the linear reference included.
-      cohorts: in the order in which they are trained; of a trial that stands in two, the later
-        counts.
+      experiments: all values of each experiment, including the references.
+      cohorts: cohorts in the order of their training; for a trial in two cohorts, the later counts.
       finished: whether the tables have been written.
-      files: that were there then, relative to the folder; see `resume.list_files`.
-      rounds: of a search with a space, what was proposed and what came of it.
-      rungs: that were decided, in this order.
+      files: files that existed when the search finished, relative to the folder; see
+        `resume.list_files`.
+      rounds: proposals and results of each round, in a search with a space.
+      rungs: rungs that were decided, in this order.
     """
 
     versions: dict[str, str]
@@ -136,22 +137,25 @@ class Manifest(NamedTuple):
 
     @property
     def data_and_splits(self) -> str:
-        """A hash of what is the same for all trials: pairs, features and splits."""
+        """Hash of the data that all trials share: pairs, features and splits."""
         return _checksum([self.data, self.folds])
 
     @property
     def identity(self) -> str:
-        """A hash of what a running cohort rests on. Later rounds follow from the first."""
+        """Hash of the data and experiments that a running cohort depends on.
+
+        It leaves out the experiments of later rounds, which follow from the first round.
+        """
         later = {name for planned in self.rounds[1:] for name in planned.names}
         first = [e for e in self.experiments if e["name"] not in later]
         return _checksum([self.data, self.folds, first])
 
     def with_cohorts(self, cohorts: Sequence[Cohort]) -> "Manifest":
-        """The record with further cohorts at the end."""
+        """Returns the record with further cohorts at the end."""
         return self._replace(cohorts=self.cohorts + self._planned(cohorts), finished=False)
 
     def with_halves(self, number: int, cohort: Cohort) -> "Manifest":
-        """The record with this cohort, which did not fit in memory, cut in two."""
+        """Returns the record with a cohort, which did not fit in memory, cut in two."""
         middle = len(cohort.trials) // 2
         halves = [
             cohort.with_trials(trials)
@@ -177,20 +181,20 @@ def new_manifest(prepared: Prepared) -> Manifest:
 
 
 def extended_manifest(record: Manifest, prepared: Prepared, cohorts: Sequence[Cohort]) -> Manifest:
-    """The record with more to train, and with the launch that asked for it."""
+    """Adds cohorts to a record, with the launch that requested them."""
     now = record_without_cohorts(prepared)
     wider = record._replace(launch=now.launch, experiments=now.experiments)
     return wider.with_cohorts(cohorts)
 
 
 def versions() -> dict[str, str]:
-    """By package, of those that matter to the bits."""
+    """Version of each package that affects the bits."""
     others = {name: importlib.metadata.version(name) for name in _PACKAGES_THAT_MATTER}
     return {"jaxrank": jaxrank.__version__} | others
 
 
 def record_without_cohorts(prepared: Prepared) -> Manifest:
-    """All of a record but its cohorts."""
+    """The record of a search without its cohorts."""
     return Manifest(
         versions=versions(),
         device=prepared.device.kind,
@@ -207,7 +211,7 @@ def record_without_cohorts(prepared: Prepared) -> Manifest:
 
 
 def as_json(value: Any) -> Any:
-    """The value as it comes back from a file: tuples become lists."""
+    """The value as it is read back from a JSON file: tuples become lists."""
     return json.loads(json.dumps(value, default=np.generic.item))  # NumPy's numbers become Python's
 
 
@@ -221,10 +225,10 @@ def write_manifest(folder: Path, record: Manifest) -> None:
 
 
 def read_manifest(folder: Path) -> Manifest | None:
-    """The record of the search in this folder; None where there is none.
+    """Reads the record of the search in a folder; None if there is none.
 
     Raises:
-      UserError: it is damaged, or changed by hand.
+      UserError: the record is damaged, was changed by hand, or has another format.
     """
     path = folder / PLAN_JSON
     try:
@@ -245,7 +249,7 @@ def read_manifest(folder: Path) -> Manifest | None:
 
 
 def _parse(whole: Any) -> Manifest | None:
-    """The record in a whole document; None where it is none."""
+    """Parses the record from a whole document; None if the document is not a valid record."""
     if not isinstance(whole, dict) or whole.get("format") != _FORMAT:
         return None
     content = whole.get("search")
@@ -274,8 +278,7 @@ def _checksum(content: Any) -> str:
 
 
 def cohorts_of(planned: Iterable[PlannedCohort], prepared: Prepared) -> dict[int, Cohort]:
-    """The cohorts as they are trained, by number: what the plan has chosen is read from the
-    record."""
+    """Makes planned cohorts, by number; the planner's choices are read from the record."""
     trials = {trial.key: trial for trial in prepared.trials}
     folds = measure_folds(prepared.split_data)
     return {

@@ -1,8 +1,8 @@
-"""A search repeated on permuted preferences: what a search of this size invents.
+"""Null search: a search repeated on permuted preferences, to measure what it finds by chance.
 
-The photos of each series are in each other's places, so that there is nothing to learn. All else is
-the same: series, splits, seeds, space, rungs. What the repeated search claims of the experiment
-that it selects is chance.
+The photos of each series are permuted, so there is nothing to learn. All else is the same: series,
+splits, seeds, space, rungs. Whatever the repeated search reports about its selected experiment is
+chance.
 """
 
 import dataclasses
@@ -25,7 +25,7 @@ FOLDER = "null_search"
 
 
 def permuted_inputs(dataset: Dataset) -> tuple[Preferences, dict[str, Block]]:
-    """The pairs with permuted photos, and the features as they are."""
+    """Pairs with permuted photos, and the unchanged features."""
     blocks = {
         name: Block(
             list(dataset.photos),
@@ -38,7 +38,7 @@ def permuted_inputs(dataset: Dataset) -> tuple[Preferences, dict[str, Block]]:
 
 
 def options_of(record: Manifest) -> dict[str, Any]:
-    """The options of `search` that repeat a search, once it has been trained."""
+    """Options of `search` that repeat a trained search."""
     fields = {field.name for field in dataclasses.fields(SearchOptions)}
     options = {name: value for name, value in record.launch.items() if name in fields}
     proposed = {name for planned in record.rounds for name in planned.names}
@@ -59,14 +59,14 @@ def options_of(record: Manifest) -> dict[str, Any]:
     if options["round_size"] is None and (learns or options["time_budget"] is not None):
         options["round_size"] = ROUND_SIZE
     del options["experiments"]
-    # As many as here, whatever the clock says.
+    # The same number of experiments, without a time limit.
     return options | {
         "num_experiments": len(proposed), "time_budget": None, "optuna_journal": None,
     }  # fmt: skip
 
 
 def notes_of(result: "SearchResult") -> tuple[list[str], dict[str, Any]]:
-    """What the repeated search claims, in a sentence, and in figures for `results.json`."""
+    """Findings of the repeated search: a sentence, and figures for `results.json`."""
     facts = read_json(result.workdir / RESULTS_JSON)["conclusions"].get("selected")
     if facts is None:
         return [f"Null search ({FOLDER}/): no experiment could be selected."], {}

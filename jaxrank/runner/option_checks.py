@@ -1,4 +1,4 @@
-"""Checks of a search's options: before data are read, and against them."""
+"""Checks the options of a search, before data are read and against the data."""
 
 from collections.abc import Sequence
 
@@ -10,19 +10,18 @@ from jaxrank.experiments.hyperparameters import LINEAR
 from jaxrank.reporting.trackers import chosen_trackers
 from jaxrank.runner.options import CURVES, FINAL_ON, PREDICTIONS, SearchOptions
 
-# Of the series, the share that may be set aside.
+# Largest share of the series that may be set aside.
 _MOST_ASIDE = 0.5
 
 
 def check_options(options: SearchOptions) -> None:
-    """Raises a UserError where an option alone is wrong."""
+    """Raises a UserError if an option is invalid by itself."""
     _check_numbers(options)
     _check_words(options)
 
 
 def check_names(options: SearchOptions, names: Sequence[str], dataset: Dataset) -> None:
-    """Raises a UserError where an experiment has the name of a baseline, or nothing has the name
-    that the final model is to have."""
+    """Raises a UserError if an experiment is named like a baseline, or `final` is unknown."""
     _refuse_names_of_baselines(names, dataset)
     _check_final(options, names, dataset)
 

@@ -1,6 +1,6 @@
 """The options of a search: one list for Python, the command line and plan.json.
 
-Imports nothing heavy, because the command line defines its flags from it.
+The module imports nothing heavy, because the command line defines its flags from it.
 """
 
 import dataclasses
@@ -18,81 +18,84 @@ if TYPE_CHECKING:
     import pandas as pd
 
 Function = TypeVar("Function", bound=Callable[..., Any])
-# The share of a device's memory that a cohort may take: other programs, and what a prediction of
-# memory leaves out, need the rest.
+# The share of a device's memory that a cohort may take. The rest is for other programs, and for
+# what the prediction of memory leaves out.
 MEMORY_FRACTION = 0.5
 SPLIT_SEED = 42
 # The share of the time that checkpoints may take.
 SAVE_BUDGET = 0.05
-# Of a space, where nothing is said: Sobol points come in powers of two.
+# Defaults for a space: Sobol points come in powers of two.
 NUM_EXPERIMENTS = 64
 ROUND_SIZE = 16
-# Of --folds: leave one series out.
+# Value of --folds for leave-one-series-out.
 EACH_SERIES = "series"
-# What a final model may be trained on.
+# Series that a final model may be trained on.
 USABLE, ALL_SERIES = FINAL_ON = ("usable", "all")
 # Which predictions are written: of every trial and their means, the means, or none.
 ALL, MEAN, NONE = PREDICTIONS = ("all", "mean", "none")
 # Which experiments' learning curves are drawn.
 BEST = "best"
 CURVES = (BEST, ALL, NONE)
-# Who trains: the devices of this process, or a cluster.
+# Where to train: on the devices of this process, or on a cluster.
 LOCAL, RAY = ENGINES = ("local", "ray")
-# What becomes of the audit.
+# What an audit does with its finding: report it or raise an error. OFF: no audit.
 WARN, REFUSE, OFF = AUDITS = ("warn", "refuse", "off")
 
 
 def _option(default: Any, help: str = "", *, least: int | None = None, word: str = "") -> Any:
-    """A field. With a help text it is a flag, too; `least` bounds a whole number, in place of which
-    there may be a `word`."""
+    """A dataclass field of an option; with a help text the option is also a flag.
+
+    `least` is the smallest value of a whole number; `word` is accepted in place of a number.
+    """
     return dataclasses.field(default=default, metadata={"help": help, "least": least, "word": word})
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class SearchOptions:
-    """What a search is; with the same options, data and device it is the same search.
+    """Options of a search; the same options, data and device give the same search.
 
     Attributes:
-      mode: a list of experiments in the config.
-      experiments: names from the catalogue, instead of a mode.
-      config: as configs/default.py returns it, which is the default.
+      mode: name of a list of experiments in the config.
+      experiments: names of experiments from the catalogue, instead of a mode.
+      config: configuration as configs/default.py returns it; by default that configuration.
       overrides: hyperparameters of this search; see `hyperparameters.read_experiments`.
-      split: the split strategy, see `splits.split_pairs`.
-      folds: 0 for one 80/10/10 split, or folds where the series are too few for it; K >= 3; or
+      split: split strategy, see `splits.split_pairs`.
+      folds: 0 for one 80/10/10 split, or for folds if the series are too few for it; K >= 3; or
         EACH_SERIES.
-      only_folds: train these folds, which count from 0; by default all.
+      only_folds: folds to train, counted from 0; by default all.
       num_seeds: trials of each experiment and fold; their seeds are seed, seed + 1, ...
-      seed: of training only.
-      split_seed: of the split only.
+      seed: first seed of training; the split does not depend on it.
+      split_seed: seed of the split only.
       photo_name, min_agreement, min_reviewers, series: see `preferences.read_preferences`.
-      init_from: a saved model's folder; every experiment but the references begins from it.
-      memory_fraction: the share of the device's memory that one cohort may take.
-      final: the entry of the table that becomes the final model, an experiment or a baseline; by
-        default the selected experiment, or the strongest baseline where that is as good.
-      final_on: USABLE leaves the test series of a search without folds out of the final model;
-        ALL_SERIES does not.
-      predictions: ALL writes those of every trial and, of each pair, their means; MEAN the means;
-        NONE nothing.
-      curves: the experiments whose learning curves are drawn: BEST, the 20 that validate best; ALL;
-        NONE. With more than 50 experiments these alone have a folder, with the saved model.
+      init_from: folder of a saved model; every experiment but the references begins from it.
+      memory_fraction: share of the device's memory that one cohort may take.
+      final: entry of the table that becomes the final model, an experiment or a baseline; by
+        default the selected experiment, or the strongest baseline if that is as good.
+      final_on: series that train the final model. USABLE leaves out the test series of a search
+        without folds, and the series of `confirm_share`; ALL_SERIES uses all.
+      predictions: ALL writes the predictions of every trial and, for each pair, their means; MEAN
+        writes the means; NONE writes nothing.
+      curves: experiments whose learning curves are drawn: BEST, the 20 that validate best; ALL;
+        NONE. With more than 50 experiments, only these have a folder, with the saved model.
       rungs: epochs at which experiments are compared and some of them dropped; see `rungs`.
-      null_search: repeat the search on permuted preferences, to report what it invents.
-      confirm_share: of the series, set aside before the search; the experiments tied for best are
-        trained again with new seeds and measured on them.
-      confirm: experiments that are confirmed, at most.
-      device_profile: as `read_device_profile` returns it; by default the built-in one.
-      space: by hyperparameter, a list of values or text; see `search_space`. The search then
+      null_search: repeat the search on permuted preferences, to report what it finds by chance.
+      confirm_share: share of the series that is set aside before the search. The experiments tied
+        for best are trained again with new seeds and measured on these series.
+      confirm: maximum number of experiments to confirm.
+      device_profile: device profile as `read_device_profile` returns it; by default the built-in
+        profile.
+      space: list of values, or text, for each hyperparameter; see `search_space`. The search then
         proposes its experiments itself, in rounds.
-      strategy: of `strategies.STRATEGIES`; by default a grid where the space has lists only, else
-        Sobol points. Its seed is `seed`.
-      num_experiments: of the space, at most; by default all of a grid, else NUM_EXPERIMENTS, or
-        any number within a time budget.
-      round_size: experiments that are proposed at a time; by default ROUND_SIZE where a strategy
+      strategy: name in `strategies.STRATEGIES`; by default a grid if the space has lists only, else
+        Sobol points. The strategy's seed is `seed`.
+      num_experiments: maximum number of experiments of the space; by default all of a grid, else
+        NUM_EXPERIMENTS, or any number within a time budget.
+      round_size: number of experiments proposed at a time; by default ROUND_SIZE if the strategy
         learns or there is a time budget, else all.
-      time_budget: seconds after which no further round begins. It counts the time that this
-        process trains a round; a recorded end is never asked again.
-      optuna_journal: a file that mirrors the search for optuna-dashboard.
-      track: names of `trackers.TRACKERS`, comma separated, that every trial is written for.
+      time_budget: seconds after which no further round begins. It counts the time that a process
+        trains a round. Once the end of the search is recorded, it is not decided again.
+      optuna_journal: file that mirrors the search for optuna-dashboard.
+      track: names in `trackers.TRACKERS`, comma separated; every trial is written for each tracker.
     """
 
     mode: str = "quick"
@@ -206,15 +209,15 @@ class SearchOptions:
 
     @property
     def reading(self) -> dict[str, Any]:
-        """How the pairs are read."""
+        """Options of reading the pairs."""
         return {name: getattr(self, name) for name in READING}
 
 
 class SearchKeywords(TypedDict, total=False):
     """The fields of `SearchOptions` as keywords, for type checkers.
 
-    Not parameters with defaults: a resumed search keeps each option that is not given, so whether
-    an option was given matters. A test compares names and types with the fields.
+    They are not parameters with defaults, because a resumed search keeps each option that is not
+    given. A test compares names and types with the fields.
     """
 
     mode: str
@@ -254,23 +257,23 @@ class SearchKeywords(TypedDict, total=False):
 # The options of `preferences.read_preferences`.
 READING = ("photo_name", "min_agreement", "min_reviewers", "series")
 _FIELDS = {field.name: field for field in dataclasses.fields(SearchOptions)}
-# Names of version 0.1.
+# Option names of version 0.1, and their new names.
 _RENAMED = {"rates": "device_profile"}
-# Those of a search with a space.
+# Options of a search with a space.
 SPACE_OPTIONS = (
     "strategy", "num_experiments", "round_size", "time_budget", "optuna_journal",
 )  # fmt: skip
-# Those of a search of many experiments.
+# Options of a search of many experiments.
 MANY_OPTIONS = ("rungs", "null_search")
-# Those that are flags of the same name.
+# Options that are flags of the same name.
 FLAGS = {name: field for name, field in _FIELDS.items() if field.metadata.get("help")}
 
 
 def make_options(given: Mapping[str, Any]) -> SearchOptions:
-    """The options from keywords.
+    """Makes the options from keywords.
 
     Raises:
-      UserError: there is no such option.
+      UserError: a keyword is not an option.
     """
     check_keywords("prepare", given)
     options = dict(given)
@@ -283,7 +286,7 @@ def make_options(given: Mapping[str, Any]) -> SearchOptions:
 
 
 def check_keywords(function: str, given: Iterable[str], own: Iterable[str] = ()) -> None:
-    """Raises a UserError for a keyword that is no option and none of the function's own."""
+    """Raises a UserError for a keyword that is neither an option nor the function's own."""
     refuse_unknown(function, [name for name in given if name not in _RENAMED], [*_FIELDS, *own])
 
 

@@ -1,6 +1,6 @@
 """Optuna (extra `optuna`): its samplers propose experiments, its dashboard can show a search.
 
-plan.json is the record of a search. A study is made of it where one is needed, and forgotten.
+plan.json is the record of a search. A study is built from it when needed, and then discarded.
 """
 
 import hashlib
@@ -19,20 +19,22 @@ if TYPE_CHECKING:
     import optuna
 
 STUDY_NAME = "jaxrank"
-# Trials that are asked for each experiment that is wanted: a small space repeats itself.
+# Trials asked of Optuna for each experiment wanted: trials of a small space repeat.
 _MOST_ASKED = 10
 
 
 def propose(
     space: SearchSpace, n: int, history: Sequence[Observation], seed: int, sampler: str
 ) -> list[dict[str, Any]]:
-    """The values of at most n further experiments, asked as one batch: each trial of the batch
-    counts as a bad one for the next (constant liar), so that they differ.
+    """Proposes the values of at most n further experiments as one batch.
+
+    Each trial of the batch counts as a bad trial for the next (constant liar), so that they differ.
 
     Args:
       space, history: see `strategies`.
-      n: experiments wanted.
-      seed: of the search; the sampler's follows from it and from the number of experiments so far.
+      n: number of experiments wanted.
+      seed: seed of the search; the sampler's seed follows from it and from the number of
+        experiments so far.
       sampler: "tpe" (Bergstra et al. 2011) or "gp".
     """
     if sampler == "gp":
@@ -65,7 +67,7 @@ def propose(
 def make_study(
     space: SearchSpace, history: Sequence[Observation], storage: Any = None
 ) -> "optuna.Study":
-    """A study of the experiments so far, which maximises validation accuracy."""
+    """Builds a study of the experiments so far that maximises validation accuracy."""
     with quiet_optuna() as optuna:
         study = optuna.create_study(
             storage=storage, study_name=STUDY_NAME, direction="maximize",
@@ -93,8 +95,10 @@ def make_study(
 
 
 def write_journal(path: Path, space: SearchSpace, history: Sequence[Observation]) -> None:
-    """Writes the experiments so far as a study that optuna-dashboard shows: a mirror that nothing
-    reads, replaced as a whole."""
+    """Writes the experiments so far as a study that optuna-dashboard shows.
+
+    The file is a mirror that jaxrank never reads; it is replaced as a whole.
+    """
     with quiet_optuna() as optuna:
         temporary = atomic.temporary_path(path)
         temporary.unlink(missing_ok=True)
@@ -104,7 +108,7 @@ def write_journal(path: Path, space: SearchSpace, history: Sequence[Observation]
 
 
 def _seed(seed: int, num_seen: int) -> int:
-    """Neighbouring seeds and rounds have nothing in common."""
+    """Seed of a sampler; seeds of neighbouring searches and rounds are unrelated."""
     return int.from_bytes(hashlib.sha256(f"{seed}\n{num_seen}".encode()).digest()[:4], "big")
 
 

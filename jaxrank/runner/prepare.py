@@ -1,4 +1,4 @@
-"""Everything that a search needs before it trains: data read and checked, split, planned."""
+"""Prepares a search: reads, checks and splits the data, and plans the training."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -49,16 +49,16 @@ from jaxrank.training.state import InitialWeights
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class DataSummary:
-    """What the data are, for the log and the files.
+    """Description of the data, for the log and the files.
 
     Attributes:
-      pairs, features: where they come from.
-      simulated: whether they are the embedded data.
+      pairs, features: sources of the pairs and of the features.
+      simulated: whether the data are the embedded simulated data.
       caveats: what a reader of any result must know.
-      sha256: `dataset.content_hash`.
+      sha256: hash of the data, see `dataset.content_hash`.
       pairs_used, pairs_with_direction, series, photos: counts.
-      blocks: the number of columns of each.
-      notes: what became of the tables.
+      blocks: number of columns of each block.
+      notes: sentences on what was left out of the tables, and on the split.
     """
 
     pairs: str
@@ -74,7 +74,7 @@ class DataSummary:
     notes: list[str]
 
     def with_caveat(self, caveat: str) -> "DataSummary":
-        """With one more caveat, before the others."""
+        """Returns a copy with one more caveat, before the others."""
         return dataclasses.replace(self, caveats=[caveat, *self.caveats])
 
 
@@ -83,16 +83,16 @@ class Prepared(NamedTuple):
 
     Attributes:
       split_data: the aligned pairs and their splits.
-      data: what the data are.
-      experiments: all, with their blocks resolved; the references are the last.
-      skipped: by experiment, why it can't be trained.
-      trials: of the experiments that are not skipped, in the order of the tables.
-      cohorts: the plan.
-      profile: that it was made with.
+      data: description of the data.
+      experiments: all experiments, with their blocks resolved; the references come last.
+      skipped: reason for each experiment that can't be trained, by name.
+      trials: trials of the experiments that are not skipped, in the order of the tables.
+      cohorts: the planned cohorts.
+      profile: device profile that the plan was made with.
       ceiling_scores_N: for simulated data, the best possible score of each photo.
-      start: the model that the experiments, but for the references, begin from.
-      device: that the plan is for.
-      launch: the options as plan.json has them: with them, `prepare` gives the same again.
+      start: saved model that all experiments except the references begin from.
+      device: device that the plan is for.
+      launch: options as stored in plan.json; with them, `prepare` returns the same again.
     """
 
     split_data: SplitDataset
@@ -113,22 +113,22 @@ class Prepared(NamedTuple):
 
     @property
     def host_memory(self) -> host_memory.HostMemory:
-        """Predicted."""
+        """Predicted memory of the host."""
         return _host_memory(self.device, self.dataset, self.cohorts)
 
     @property
     def cohort_limit(self) -> int:
-        """Bytes that one cohort may take of the device's memory."""
+        """Bytes of the device's memory that one cohort may take."""
         return _cohort_limit(self.device, self.dataset, self.launch["memory_fraction"])
 
     @property
     def initial_weights(self) -> InitialWeights | None:
-        """What the experiments, but for the references, begin from; None: at random."""
+        """Weights that all experiments except the references begin from; None: random weights."""
         return None if self.start is None else self.start.weights
 
     @property
     def trained_folds(self) -> list[int]:
-        """Baselines are compared on the same ones."""
+        """Folds that are trained; baselines are compared on the same folds."""
         return sorted({trial.fold for trial in self.trials})
 
 
@@ -140,11 +140,11 @@ def prepare(
     device: DeviceSpec | None = None,
     **options: Unpack[SearchKeywords],
 ) -> Prepared:
-    """Reads and checks everything that a search needs, and plans it; writes nothing.
+    """Reads and checks the inputs of a search, and plans it; writes no file.
 
     Args:
       pairs, features: see `runner.search.search`.
-      device: that trains; by default those of this process.
+      device: kind and memory of the devices that train; by default those of this process.
       **options: see `SearchOptions`.
     """
     require_usable_jax()
@@ -198,8 +198,10 @@ def prepare(
 
 
 def with_experiments(prepared: Prepared, added: Mapping[str, Mapping[str, Any]]) -> Prepared:
-    """The search with further experiments in its catalogue, by name, and their cohorts after the
-    others; of the same data."""
+    """Adds experiments, by name, to a search's catalogue, and their cohorts after the others.
+
+    The data stay the same.
+    """
     known = prepared.launch["config"]
     catalogue = known["experiments"] | {name: dict(values) for name, values in added.items()}
     config = check_config(make_config(known | {"experiments": catalogue}), "config")
@@ -233,7 +235,7 @@ def _first_cohorts(
     profile: costs.DeviceProfile,
     rungs: Sequence[int],
 ) -> list[Cohort]:
-    """The cohorts in which trials begin; those that take part in rungs end at the first one."""
+    """First cohorts of the trials; cohorts of trials that take part in rungs end at the first."""
     names = {e.name for e in take_part([t.experiment for t in trials])} if rungs else set()
     to_end = [trial for trial in trials if trial.experiment.name not in names]
     to_rung = [trial for trial in trials if trial.experiment.name in names]
@@ -244,8 +246,10 @@ def _first_cohorts(
 
 
 def _cohort_limit(device: DeviceSpec, dataset: Dataset, memory_fraction: float) -> int:
-    """Bytes that one cohort may take of the device's memory. On a CPU that is the host's, which
-    holds the features, too."""
+    """Bytes of the device's memory that one cohort may take.
+
+    On a CPU this is the host's memory, which also holds the features.
+    """
     limit = int(device.memory * memory_fraction)
     return limit - dataset.features_ND.nbytes if device.platform == "cpu" else limit
 
@@ -283,7 +287,7 @@ def _launch(
     names: list[str],
     profile: costs.DeviceProfile,
 ) -> dict[str, Any]:
-    """The inputs and every option, as plan.json has them."""
+    """Inputs and options as stored in plan.json."""
     given = {field.name: getattr(options, field.name) for field in dataclasses.fields(options)}
     return {
         "pairs": _absolute(pairs, inputs.pairs_source),

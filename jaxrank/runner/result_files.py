@@ -1,7 +1,7 @@
 """Files of finished cohorts and experiments, written while other cohorts train.
 
-A search of up to MOST_FOLDERS experiments has a folder for each. A larger one has what all trials
-have in a few files, PREDICTIONS and HISTORY, and folders for the best experiments only.
+A search of up to MOST_FOLDERS experiments has a folder for each. A larger search has the data of
+all trials in a few files, PREDICTIONS and HISTORY, and folders for the best experiments only.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -21,11 +21,11 @@ from jaxrank.runner.options import ALL, BEST, NONE
 from jaxrank.runner.prepare import Prepared
 from jaxrank.runner.resume import Workspace
 
-# More experiments than this have no folders of their own, save for the best.
+# With more experiments than this, only the best have folders.
 MOST_FOLDERS = 50
 # Experiments whose curves are drawn by default.
 MOST_CURVES = 20
-# Of a search without folders: a file a cohort, 7.parquet; every epoch of every trial.
+# In a search without folders: one file per cohort, 7.parquet; every epoch of every trial.
 PREDICTIONS, HISTORY = "predictions", "history.parquet"
 
 
@@ -36,10 +36,13 @@ def write_experiments(
     names: Iterable[str],
     stop_signal: Callable[[], int | None],
 ) -> None:
-    """Writes what is complete and not written yet, until a signal comes: the folders of those of
-    the experiments whose trials are all done, or the predictions of cohorts."""
+    """Writes the files of complete results that are not written yet, until a signal comes.
+
+    These are the folders of those experiments whose trials are all done, or, in a search without
+    folders, the predictions of cohorts.
+    """
     prepared = ready.prepared
-    if ready.open_rung:  # what continues has no results yet
+    if ready.open_rung:  # experiments that continue have no final results yet
         return
     if not _has_folders(prepared):
         _write_predictions(folder, ready, evaluator, stop_signal)
@@ -55,13 +58,15 @@ def write_experiments(
 def write_best(
     folder: Path, ready: Workspace, evaluator: Evaluator, by_validation: Sequence[str]
 ) -> None:
-    """Writes what had to wait for the last trial: curves of the best experiments, and in a search
-    without folders for all, the folders of these and the history of all trials.
+    """Writes the files that need all trials to be done.
+
+    These are the curves of the best experiments. In a search without folders for all, they are also
+    the folders of the best experiments and the history of all trials.
 
     Args:
-      folder: of the search.
-      ready: all trials are done.
-      evaluator: that they were measured with.
+      folder: folder of the search.
+      ready: the search, with all trials done.
+      evaluator: evaluator that the trials were measured with.
       by_validation: names of experiments, the best first.
     """
     prepared, done = ready.prepared, _complete(ready)
@@ -76,7 +81,7 @@ def write_best(
     _write_predictions(folder, ready, evaluator, lambda: None)
     _write_history(folder / HISTORY, [r for mine in done.values() for r in mine])
     for name, mine in done.items():
-        # An earlier run, of fewer trials, may have found another one good: its folder is kept.
+        # An earlier run with fewer trials may have had another best: its folder is kept up to date.
         if name in best or (folder / name).is_dir():
             _write_experiment(folder, mine, evaluator, prepared, curves != NONE and name in best)
 
@@ -87,13 +92,13 @@ def _has_folders(prepared: Prepared) -> bool:
 
 
 def _draws_at_once(prepared: Prepared) -> bool:
-    """Whether the curves of all experiments are drawn, so that none has to wait for the others."""
+    """Whether the curves of all experiments are drawn, so that none has to wait for a ranking."""
     few = len(prepared.experiments) - len(prepared.skipped) <= MOST_CURVES
     return prepared.launch["curves"] == ALL or (few and prepared.launch["curves"] == BEST)
 
 
 def _complete(ready: Workspace) -> dict[str, list[TrialResult]]:
-    """The results of each experiment whose trials are all done, in the order of the tables."""
+    """Results of each experiment whose trials are all done, in the order of the tables."""
     done = ready.results
     by_name: dict[str, list[TrialResult | None]] = {}
     for trial in ready.prepared.trials:
@@ -144,7 +149,7 @@ def _write_predictions(
 
 
 def _write_history(path: Path, results: Sequence[TrialResult]) -> None:
-    import pyarrow  # a tenth of a second, for which no other command should wait
+    import pyarrow  # takes a tenth of a second, which other commands should not spend
 
     names = [r.trial.experiment.name for r in results for _ in range(len(r.history_EC))]
     table = pyarrow.Table.from_pandas(history_frame(results), preserve_index=False)

@@ -1,4 +1,4 @@
-"""The folder of a search: where it is, and what is left to do there."""
+"""Finds the folder of a search and plans the work that is left in it."""
 
 import datetime
 import os
@@ -33,19 +33,19 @@ from jaxrank.training.checkpointing import FOLDER
 
 OUTPUTS = Path("outputs/hyperparameter_search")
 TRAINING_LOG = "training.log"
-# Options that change what is written, and nothing of what is trained.
+# Options that change what is written, but not what is trained.
 _WRITTEN = ("final", "final_on", "predictions", "curves", "track", "null_search")
 
 
 class Workspace(NamedTuple):
-    """What is left to do in a folder: a whole search, or the rest of one.
+    """Work that is left in a folder: a whole search, or the rest of one.
 
     Attributes:
-      record: of the search.
-      prepared: the launch.
-      finished: the results of the cohorts that need no training, by number.
+      record: record of the search.
+      prepared: the prepared launch.
+      finished: results of the cohorts that need no training, by cohort number.
       damaged: a sentence for each result that can't be read.
-      missing: files of a finished search that are gone.
+      missing: missing files of a finished search.
     """
 
     record: Manifest
@@ -60,17 +60,17 @@ class Workspace(NamedTuple):
 
     @property
     def stage(self) -> list[PlannedCohort]:
-        """Of those that wait, the ones that can be trained: others continue from them."""
+        """Waiting cohorts that can be trained now; the other waiting cohorts continue them."""
         first = min((c.begins for c in self.waiting), default=0)
         return [c for c in self.waiting if c.begins == first]
 
     @property
     def open_rung(self) -> bool:
-        """Whether some experiments are not trained to the end yet, and may continue or not."""
+        """Whether a rung is undecided, so that some experiments may still be dropped."""
         return rungs.open_rung(self.record, self.prepared.experiments) is not None
 
     def describe(self) -> list[str]:
-        """The data, the plan and what is left of it in sentences."""
+        """Describes the data, the plan and the work that is left, in sentences."""
         lines = [*describe(self.prepared), *self.damaged]
         if self.missing:
             lines.append(
@@ -88,7 +88,7 @@ class Workspace(NamedTuple):
 
     @property
     def results(self) -> dict[TrialKey, TrialResult]:
-        """Of the trials that are not waiting; of a trial that was trained twice, the later."""
+        """Results of trials that are not waiting; for a trial trained twice, the later result."""
         waiting = {key for planned in self.waiting for key in planned.trials}
         return {
             result.trial.key: result
@@ -99,10 +99,10 @@ class Workspace(NamedTuple):
 
 
 def find_workdir(workdir: Path | str | None, *, resume: bool) -> Path:
-    """The folder of a launch; it need not exist.
+    """Returns the folder of a launch, which need not exist.
 
     Raises:
-      UserError: it can't be one, or it holds something and is not to be resumed.
+      UserError: the name can't be a folder's, or the folder is occupied and not to be resumed.
     """
     if workdir is not None:
         folder = Path(workdir)
@@ -124,7 +124,7 @@ def has_plan(folder: Path) -> bool:
 
 
 def refuse_occupied(folder: Path) -> None:
-    # What a search leaves that was killed before its plan was written.
+    # Files of a search that was killed before its plan was written.
     begun = (folder / PLAN_JSON, folder / atomic.WRITER)
     harmless = {atomic.LOCK, atomic.WRITER, *(atomic.temporary_path(path).name for path in begun)}
     try:
@@ -150,11 +150,11 @@ def plan_search(
     retry_failed: bool = False,
     device: DeviceSpec | None = None,
 ) -> Workspace:
-    """Plans a new search, or what is left of the one in the folder; writes nothing.
+    """Plans a new search, or the rest of the search in the folder; writes no file.
 
     Args:
       folder: from `find_workdir`.
-      given: options of `prepare`, its inputs included.
+      given: options of `prepare`, including its inputs.
       extend, retry_failed: see `search`.
       device: see `prepare`.
     """
@@ -184,8 +184,7 @@ def plan_search(
     known = set(record.trials)
     results = ready.results if retry_failed else {}
     failed = {key for key, r in results.items() if not r.metrics.completed}
-    # In the order of the tables, as everywhere: of equally good trials the first one's weights
-    # are kept.
+    # In the order of the tables, as everywhere: the first of equally good trials keeps its weights.
     added = [trial for trial in prepared.trials if trial.key not in known]
     more = [trial for trial in prepared.trials if trial.key not in known or trial.key in failed]
     if added and prepared.launch["rungs"]:
@@ -211,18 +210,18 @@ def plan_search(
     others = any(record.launch.get(key, value) != value for key, value in written.items())
     if ready.missing or others or (ready.waiting and (extend or retry_failed)):
         record = record._replace(finished=False)
-    # Files may have moved: what counts is their content.
+    # Input files may have moved: only their content counts.
     moved = {key: prepared.launch[key] for key in ("pairs", "features", "series", "init_from")}
     moved |= written
     return ready._replace(record=record._replace(launch=record.launch | moved))
 
 
 def list_files(folder: Path) -> list[str]:
-    """The files in a search's folder that can be written again, by their paths below it.
+    """Lists the files in a search's folder that can be written again, by their relative paths.
 
-    Not its log; not what trackers have; not the search on permuted preferences, which has a plan of
-    its own; and not the results in `checkpoints/`, of which the others are made: what lacks these
-    is trained again where they are needed.
+    Excludes the log, the trackers' files and the search on permuted preferences, which has its own
+    plan. Also excludes the results in `checkpoints/`, from which the other files are made: trials
+    without results are trained again when needed.
     """
     apart = (PLAN_JSON, TRAINING_LOG, FOLDER, trackers.FOLDER, null_search.FOLDER)
     paths = [path.relative_to(folder) for path in folder.rglob("*") if path.is_file()]
@@ -234,7 +233,7 @@ def list_files(folder: Path) -> list[str]:
 
 
 def missing_files(folder: Path, record: Manifest) -> list[str]:
-    """The files that a finished search had and that are gone."""
+    """Files that a finished search had and that are missing now."""
     if not (record.finished or record.files):
         return []
     names = dict.fromkeys([*record.files, TRIALS_CSV, SUMMARY_CSV, RESULTS_JSON])

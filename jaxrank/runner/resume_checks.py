@@ -1,4 +1,4 @@
-"""Whether a launch continues a search: its options, and the first difference from the record."""
+"""Checks that a launch continues a recorded search, and reports the first difference."""
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -13,10 +13,10 @@ from jaxrank.runner.prepare import Prepared
 
 
 def resumed_options(record: Manifest, given: Mapping[str, Any], *, extend: bool) -> dict[str, Any]:
-    """The options of `prepare` for resuming: those of the record, and what was given anew.
+    """Options of `prepare` for a resumed search: the record's, updated by the given options.
 
-    With `extend`, the experiments given are added to those of the search. Whether the options fit
-    the search is for `check_same` to say, which compares what they mean.
+    With `extend`, the experiments given are added to those of the search. `check_same` checks
+    whether the options fit the search: it compares their effect.
     """
     options = {key: value for key, value in record.launch.items() if key != "mode"}
     for key in ("pairs", "features", "series"):
@@ -29,7 +29,7 @@ def resumed_options(record: Manifest, given: Mapping[str, Any], *, extend: bool)
     options["config"] = check_config(
         given.get("config", make_config(record.launch["config"])), "config"
     )
-    if extend or record.rounds:  # another catalogue need not hold the experiments that are there
+    if extend or record.rounds:  # another catalogue may lack experiments of the search
         for name in record.launch["experiments"]:
             if name not in options["config"].experiments:
                 changes = record.launch["config"]["experiments"][name]
@@ -45,26 +45,27 @@ def resumed_options(record: Manifest, given: Mapping[str, Any], *, extend: bool)
 
 
 def check_same(folder: Path, record: Manifest, prepared: Prepared, *, extend: bool) -> None:
-    """Refuses a launch that is not the search of the record.
+    """Raises an error if a launch is not the search of the record.
 
     Args:
-      folder: of the search.
-      record: of the search.
-      prepared: of this launch.
-      extend: this launch may have more experiments and trials.
+      folder: folder of the search.
+      record: record of the search.
+      prepared: the prepared launch.
+      extend: whether the launch may have more experiments and trials.
 
     Raises:
-      UserError: the first difference.
+      UserError: the launch differs; the message has the first difference.
     """
     _refuse(folder, _other_search(record, prepared, extend))
 
 
 def check_machine(folder: Path, record: Manifest, prepared: Prepared) -> None:
-    """Refuses to train with another version or on another kind of device than before: it would
-    give other bits.
+    """Raises an error if package versions or the kind of device differ from the record.
+
+    Training would give other bits.
 
     Raises:
-      UserError: the first difference.
+      UserError: the machine differs; the message has the first difference.
     """
     _refuse(folder, _other_machine(record, record_without_cohorts(prepared)))
 

@@ -1,7 +1,7 @@
-"""Rounds: a search with a space proposes its experiments, trains them, and proposes the next.
+"""Rounds: a search with a space proposes experiments, trains them, and proposes the next.
 
-plan.json holds each round: what was proposed, and what came of it. The next round follows from
-these alone, so that a killed search proposes it again, bit for bit.
+plan.json holds the proposals and results of each round. The next round follows from them alone, so
+a killed search proposes it again, bit for bit.
 """
 
 import dataclasses
@@ -33,19 +33,21 @@ from jaxrank.runner.prepare import Prepared, with_experiments
 from jaxrank.runner.strategies import GRID, STRATEGIES, Observation, choose_strategy
 from jaxrank.runner.trial_plan import MOST_TRIALS
 
-# Why no round follows.
+# Reasons why no round follows.
 ALL_TRIED, ENOUGH, OUT_OF_TIME = "the space has no more", "num_experiments", "time_budget"
-# What may be changed when a finished search is extended.
+# Options that may be changed when a finished search is extended.
 _EXTENDED = ("num_experiments", "time_budget")
 
 log = logging.getLogger("jaxrank")
 
 
 def begin(given: Mapping[str, Any]) -> tuple[dict[str, Any], list[Round]]:
-    """The options of a new search with the experiments of its first round, if it has a space.
+    """Options of a new search and, if it has a space, its first round.
+
+    The options then include the experiments of the first round.
 
     Raises:
-      UserError: the space, or what goes with it, is wrong.
+      UserError: the space, or an option that needs one, is invalid.
     """
     options = make_options({k: v for k, v in given.items() if k not in ("pairs", "features")})
     if options.space is None:
@@ -94,12 +96,12 @@ def following(
     results: Mapping[TrialKey, TrialResult],
     seconds: float,
 ) -> tuple[Manifest, Prepared]:
-    """The search with what came of its last round, and with its next one, if there is one.
+    """Records the results of a search's last round and adds the next round, if any.
 
     Args:
-      record, prepared: of the search, whose trials have all been trained.
-      results: of all trials.
-      seconds: that the last round took.
+      record, prepared: the search, with all of its trials trained.
+      results: results of all trials.
+      seconds: duration of the last round.
     """
     if not record.rounds or record.rounds[-1].ended:
         return record, prepared
@@ -131,10 +133,10 @@ def following(
 
 
 def check_same(record: Manifest, given: Mapping[str, Any], *, extend: bool) -> None:
-    """Refuses another space, or another way through it, for a search that has been begun.
+    """Raises an error if a resumed search gets another space, space options or rungs.
 
     Raises:
-      UserError: the first difference.
+      UserError: an option differs; the message has the first difference.
     """
     if "rungs" in given and read_rungs(given["rungs"]) != (record.launch.get("rungs") or []):
         raise UserError("can't resume this search with other --rungs")
@@ -157,7 +159,7 @@ def check_same(record: Manifest, given: Mapping[str, Any], *, extend: bool) -> N
 
 
 def reopened(record: Manifest, launch: Mapping[str, Any]) -> Manifest:
-    """A finished search that may continue, if another number of experiments or time allows it."""
+    """Reopens a finished search if its `num_experiments` or `time_budget` has changed."""
     changed = {name: launch[name] for name in _EXTENDED}
     if all(record.launch.get(name) == value for name, value in changed.items()):
         return record
@@ -167,7 +169,7 @@ def reopened(record: Manifest, launch: Mapping[str, Any]) -> Manifest:
 
 
 def history_of(rounds: Sequence[Round]) -> list[Observation]:
-    """All experiments so far, in order."""
+    """Observations of all experiments so far, in order."""
     return [
         Observation(values, accuracy, epoch)
         for planned in rounds
@@ -195,7 +197,7 @@ def _space_and_options(record: Manifest) -> tuple[SearchSpace, SearchOptions]:
 def _next(
     space: SearchSpace, options: SearchOptions, done: Sequence[Round]
 ) -> tuple[str, Round | None]:
-    """Why no round follows, or the next one."""
+    """Reason why no round follows, or the next round."""
     budget = options.time_budget
     if budget is not None and sum(planned.seconds for planned in done) >= budget:
         return OUT_OF_TIME, None

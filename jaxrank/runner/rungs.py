@@ -1,8 +1,9 @@
 """Rungs: epochs at which the experiments of a round are compared and some of them dropped.
 
-Synchronous successive halving (Jamieson and Talwalkar 2016) by evidence: what a paired test
-separates from the best is "worse". Of the others so many continue that the next stage costs no more
-than the one before; the rest is "dropped by budget". plan.json holds what came of each rung.
+Synchronous successive halving (Jamieson and Talwalkar 2016) with a paired test: experiments that
+the test separates from the best are "worse". Of the others, as many continue as keep the next stage
+no more expensive than the one before; the rest are "dropped by budget". plan.json holds the outcome
+of each rung.
 """
 
 import logging
@@ -34,9 +35,9 @@ class OpenRung(NamedTuple):
     """A rung that has not been decided.
 
     Attributes:
-      names: of the experiments that are trained to it.
-      epoch: the rung.
-      next_epoch: the next one, or the last epoch of these experiments.
+      names: names of the experiments that are trained to the rung.
+      epoch: epoch of the rung.
+      next_epoch: epoch of the next rung, or the last epoch of these experiments.
     """
 
     names: list[str]
@@ -45,7 +46,7 @@ class OpenRung(NamedTuple):
 
 
 def open_rung(record: Manifest, experiments: Sequence[Experiment]) -> OpenRung | None:
-    """The rung that the last round is trained to; None where it is trained to the end."""
+    """The rung that the last round is trained to; None if it is trained to the end."""
     rungs = record.launch.get("rungs") or ()
     in_round = max(len(record.rounds) - 1, 0)
     done = [rung for rung in record.rungs if rung.round == in_round]
@@ -71,14 +72,15 @@ def following(
     finished: Mapping[int, Sequence[TrialResult]],
     evaluator: Evaluator,
 ) -> Manifest:
-    """The search with what came of the rung that all its trials have reached, and with the cohorts
-    in which some continue; the same where no rung is left.
+    """Decides the rung that all trials have reached, and adds the cohorts of the survivors.
+
+    Returns the record unchanged if no rung is left.
 
     Args:
-      folder: of the search.
-      record, prepared: of the search, whose cohorts have all been trained.
-      finished: their results, by number.
-      evaluator: of the search.
+      folder: folder of the search.
+      record, prepared: the search, with all of its cohorts trained.
+      finished: results of the cohorts, by number.
+      evaluator: evaluator of the search.
     """
     reached = open_rung(record, prepared.experiments)
     if reached is None:
@@ -120,7 +122,7 @@ def rung_hits(
     evaluator: Evaluator,
     names: Sequence[str],
 ) -> list[RungHits]:
-    """What each rung of a finished search looked at, of the entries with these names."""
+    """Hits that each rung of a finished search compared, for the entries with these names."""
     return [
         RungHits(
             _hits_at(record, prepared, finished, evaluator, rung.epoch, names),
@@ -135,7 +137,7 @@ def rung_hits(
 
 
 def endings(record: Manifest) -> dict[str, Ending]:
-    """By experiment that a rung has dropped, why."""
+    """Reason and rung of each dropped experiment, by name."""
     found: dict[str, Ending] = {}
     for rung in record.rungs:
         for reason, names in _dropped(rung).items():
@@ -151,8 +153,11 @@ def _hits_at(
     epoch: int,
     names: Sequence[str],
 ) -> Hits:
-    """With folds of the test pairs of all folds, which select later, too; else of the validation
-    pairs. Of each trial its last result up to this epoch."""
+    """Hits of the experiments at a rung, from the last result of each trial up to its epoch.
+
+    With folds, the test pairs of all folds count, by which the search also selects later. Without
+    folds, the validation pairs count.
+    """
     results = {
         result.trial.key: result
         for planned in record.cohorts
@@ -168,8 +173,10 @@ def _hits_at(
 def _running(
     folder: Path, record: Manifest, prepared: Prepared, rung: Rung
 ) -> list[tuple[Cohort, Trial]]:
-    """The trials that have not stopped by themselves of the experiments that continue, in the
-    order of the tables, each with the cohort that trained it to the rung."""
+    """Trials of the surviving experiments that have not stopped early, in the order of the tables.
+
+    Each trial comes with the cohort that trained it to the rung.
+    """
     planned = [one for one in record.cohorts if one.ends == rung.epoch]
     cohorts = cohorts_of(planned, prepared)
     survivors = set(rung.survivors)
@@ -179,7 +186,7 @@ def _running(
         if not any(trial.experiment.name in survivors for trial in cohort.trials):
             continue
         state = read_state(folder, one, record.data_and_splits)
-        if state is None:  # of trials that could not be trained
+        if state is None:  # none of its trials could be trained
             continue
         for trial, running in zip(cohort.trials, state[1], strict=True):
             if running and trial.experiment.name in survivors:
@@ -188,7 +195,7 @@ def _running(
 
 
 def _dropped(rung: Rung) -> dict[str, list[str]]:
-    """By reason."""
+    """Names of the dropped experiments, by reason."""
     return {WORSE: rung.worse, BY_BUDGET: rung.by_budget, INCOMPLETE: rung.failed}
 
 

@@ -1,7 +1,8 @@
 """Trains the waiting cohorts of a launch on the workers of an engine.
 
-A worker gets the longest cohort that waits. Which cohorts there are is in plan.json, and does not
-depend on the workers: short memory means fewer at a time, never smaller ones.
+The longest waiting cohorts are trained first; `planning.assignment` chooses their workers. The
+cohorts are in plan.json and do not depend on the workers. When memory is short, fewer cohorts train
+at a time; only a cohort that still runs out of memory is halved.
 """
 
 import dataclasses
@@ -32,10 +33,10 @@ from jaxrank.training.checkpoint import Part
 from jaxrank.training.checkpointing import Saver
 from jaxrank.training.state import FitResult
 
-# Seconds between two looks at signals, disk errors and the audit.
+# Seconds between two checks for signals, disk errors and the audit.
 _ASK_EVERY = 0.1
-# A cohort whose worker is lost so often without a checkpoint in between ends its workers itself,
-# such as by the memory that it takes.
+# A cohort fails after losing this many workers without a checkpoint in between: it probably ends
+# its workers itself, such as by the memory that it takes.
 _MOST_LOSSES = 5
 
 log = logging.getLogger("jaxrank")
@@ -53,11 +54,11 @@ def train_all(
 ) -> Workspace:
     """Trains the waiting cohorts; returns the plan with their results.
 
-    Meanwhile the results of finished ones are written, and an experiment's folder when its last
+    Meanwhile the results of finished cohorts are written, and an experiment's folder when its last
     trial is done.
 
     Raises:
-      Stopped: a signal came; all that was done is saved.
+      Stopped: a signal came; all work done so far is saved.
     """
     prepared = ready.prepared
     data = SharedData(prepared.split_data, prepared.trained_folds, prepared.initial_weights)
@@ -93,14 +94,14 @@ class _Failure(NamedTuple):
 
 @dataclasses.dataclass(kw_only=True)
 class _Scheduler:
-    """The cohorts of a search, on their way through the workers.
+    """Assigns the cohorts of a search to workers and handles the events that come back.
 
     Attributes:
-      ready: the plan.
-      waiting: the cohorts that no worker has, by number, in the order of the plan.
-      failures: of the cohorts whose device has failed once.
-      losses: how often each cohort's worker was lost since its last checkpoint.
-      unwritten: experiments whose folders may have to be written.
+      ready: the plan, with the results so far.
+      waiting: cohorts that no worker has, by number, in the order of the plan.
+      failures: failed device of each cohort whose device has failed once, by number.
+      losses: number of workers that each cohort has lost since its last checkpoint.
+      unwritten: names of experiments whose folders may have to be written.
     """
 
     folder: Path
@@ -119,7 +120,7 @@ class _Scheduler:
 
     def run(self) -> Workspace:
         if self.ready.finished and not self.ready.open_rung:
-            # A stopped run may not have written their folders.
+            # A stopped run may not have written these folders.
             self.unwritten = {trial.experiment.name for trial in self.ready.prepared.trials}
         while self.waiting or self.assignment.running:
             self._stop_if_asked()
@@ -134,7 +135,7 @@ class _Scheduler:
         return self.ready
 
     def _start_jobs(self) -> None:
-        """Gives idle workers what they should train, and what they should compile meanwhile."""
+        """Gives idle workers cohorts to train, and programs to compile meanwhile."""
         started = False
         while (start := self.assignment.next_start(self.waiting)) is not None:
             worker, number = start
@@ -156,7 +157,7 @@ class _Scheduler:
             self.engine.keep([*self.assignment.running.values(), *self.waiting.values()])
 
     def _look_around(self) -> None:
-        """What is looked at between events: errors of other threads, and the audit."""
+        """Checks between events for errors of other threads and for the audit's result."""
         self.finisher.check()
         self.saver.check()
         self.auditor.tell()
@@ -164,8 +165,10 @@ class _Scheduler:
             self._write_folders()
 
     def _write_folders(self) -> None:
-        """Has the folders of experiments written. The audit's caveat is in all of them, so it is
-        waited for, unless a signal comes."""
+        """Queues the folders in `unwritten` for writing, once the audit ends or a signal comes.
+
+        The audit's caveat is in all of the folders.
+        """
         prepared = self.auditor.beside(self.ready.prepared, self.stop_signal)
         self.ready = self.ready._replace(prepared=prepared)
         names, self.unwritten = self.unwritten, set()
@@ -216,7 +219,7 @@ class _Scheduler:
             _log_cohort(number, last, cohort, trained)
         (planned,) = (one for one in self.ready.record.cohorts if one.number == number)
         self.finisher.save(planned, cohort, trained, self.ready.record.data_and_splits)
-        if not self.ready.open_rung:  # else some are trained further
+        if not self.ready.open_rung:  # else some of the trials are trained further
             self.unwritten |= {trial.experiment.name for trial in cohort.trials}
 
     def _host_is_full(self, number: int) -> UserError:
@@ -228,7 +231,7 @@ class _Scheduler:
         )
 
     def _after_memory(self, number: int, cohort: Cohort, reason: str) -> None:
-        """Halves a cohort, in the plan and on disk; of a single trial it is the result."""
+        """Halves a cohort that ran out of memory, also in plan.json; a single trial has failed."""
         if len(cohort.trials) == 1:
             self._finish(number, cohort, trial_results.NO_MEMORY.format(reason))
             return
@@ -242,8 +245,10 @@ class _Scheduler:
         self.waiting = cohorts_of(halves, self.ready.prepared) | self.waiting
 
     def _after_failure(self, number: int, cohort: Cohort, failure: _Failure) -> None:
-        """Has another device train a cohort; where that fails too, the cohort has failed, and not
-        the devices."""
+        """Lets another device train a cohort whose device has failed.
+
+        If the second device fails too, the cohort has failed, and both devices stay in use.
+        """
         self.saver.disclaim(number)
         first = self.failures.pop(number, None)
         if first is None:
@@ -255,7 +260,7 @@ class _Scheduler:
         self._finish(number, cohort, trial_results.DEVICE_FAILED.format(failure.reason))
 
     def _after_loss(self, number: int, cohort: Cohort, reason: str) -> None:
-        """Has the next worker train a cohort from its last checkpoint."""
+        """Lets the next worker train a cohort from its last checkpoint."""
         self.saver.disclaim(number)
         self.losses[number] += 1
         if self.losses[number] >= _MOST_LOSSES:
@@ -265,7 +270,7 @@ class _Scheduler:
         self.waiting = {number: cohort} | self.waiting
 
     def _stop_if_asked(self) -> None:
-        """Upon a signal has all workers stop after their dispatch, and saves what they have."""
+        """On a signal, stops all workers after their dispatch and saves their checkpoints."""
         if (signal_number := self.stop_signal()) is None:
             return
         self.engine.stop()

@@ -1,4 +1,4 @@
-"""A search from start to end: prepare -> train -> evaluate -> report, and resuming one."""
+"""Runs or resumes a search: prepare -> train -> evaluate -> report."""
 
 import inspect
 import logging
@@ -80,36 +80,37 @@ def search(
     console: Console | None = None,
     **options: Unpack[SearchKeywords],
 ) -> SearchResult:
-    """Trains every experiment of a launch side by side and compares them.
+    """Trains all experiments of a search side by side and compares them.
 
     Args:
-      pairs: a file or data frame of any of `preference_tables.KINDS`, or what `read_preferences`
-        returned; None, together with features None, is the embedded simulated data.
+      pairs: a file or data frame of any of `preference_tables.KINDS`, or the result of
+        `read_preferences`. With both pairs and features None, the embedded simulated data.
       features: a feature store's folder, a file (.npz, .parquet, .csv), a data frame, a tuple
-        (array, names), or a dict by block of frames, such tuples and `Block` objects; see
-        `importers` and `memory_blocks`. One block without a name is called 'features'.
-      workdir: a new or empty folder, by default one named by the time below OUTPUTS; when
-        resuming, the folder of a search, by default the newest below OUTPUTS.
-      resume: resume the search in `workdir`, with its options where none are given here;
-        where there is none, begin one.
-      extend: resume a finished search and add the experiments and trials that it does not have.
+        (array, names), or a dict from block name to a frame, such a tuple or a `Block`; see
+        `importers` and `memory_blocks`. A single block without a name is called 'features'.
+      workdir: a new or empty folder; by default one named by the time below OUTPUTS. When
+        resuming, the folder of a search; by default the newest below OUTPUTS.
+      resume: resume the search in `workdir`, with its options unless given here; if there is no
+        search, begin one.
+      extend: resume a finished search and add the experiments and trials that it lacks.
       retry_failed: resume, and train failed trials again.
-      save_budget: the share of the time that checkpoints may take.
-      audit: whether preferences and photos belong together: WARN reports it in every file, REFUSE
-        raises where they seem not to, OFF does not look.
-      audit_seconds: that the audit may take.
-      workers: devices that train at the same time, by default all that JAX has. A CPU is one device
-        unless `jax_num_cpu_devices` was set before JAX began to run; see docs/machines.md.
+      save_budget: share of the time that checkpoints may take.
+      audit: check whether preferences and photos belong together. WARN reports the result in every
+        file, REFUSE raises an error if they seem not to, OFF skips the check.
+      audit_seconds: seconds that the audit may take.
+      workers: number of devices that train at the same time; by default all that JAX has. A CPU is
+        one device unless `jax_num_cpu_devices` was set before JAX began to run; see
+        docs/machines.md.
       cluster: other machines that train, see `jaxrank.ray_cluster`; it has its own `workers`.
-      catch_signals: upon Ctrl-C or SIGTERM during training finish the epoch, save, and raise
-        `Stopped`. When training has ended all is saved, and signals have their usual action.
+      catch_signals: on Ctrl-C or SIGTERM during training, finish the current dispatch, save and
+        raise `Stopped`. After training everything is saved, and signals have their usual action.
       console: where log lines and a progress bar are shown. Without it a notebook shows the bar,
         and any other program nothing.
       **options: see `SearchOptions`.
 
     Raises:
-      UserError: a mistake in the input or an unknown option, in one line.
-      AuditFailed: with REFUSE.
+      UserError: the input is invalid or an option is unknown; the message has one line.
+      AuditFailed: the audit failed, with REFUSE.
     """
     check_keywords("search", options, inspect.signature(search).parameters)
     if audit not in AUDITS:
@@ -135,7 +136,7 @@ def search(
         ready = plan_search(folder, given, extend=extend, retry_failed=retry_failed, device=device)
         if ready.record.finished:
             return _finished_result(folder)
-        if not resumed:  # only now: no folder is made for data that turn out to be wrong
+        if not resumed:  # not earlier: invalid data must not leave a folder
             stack.enter_context(atomic.sole_writer(folder))
             refuse_occupied(folder)
         if audit == REFUSE:
@@ -156,7 +157,7 @@ def search(
 
 
 class _Team(NamedTuple):
-    """Who trains: a cluster, or devices of this process, so many at most."""
+    """Where to train: a cluster, or at most `workers` devices of this process."""
 
     workers: int | None
     cluster: Cluster | None
@@ -174,7 +175,7 @@ class _Team(NamedTuple):
 def _told_about_disks(folder: Path) -> Iterator[None]:
     try:
         yield
-    except BrokenPipeError:  # no disk's fault, but that of who reads our output
+    except BrokenPipeError:  # no disk error: the reader of our output has closed it
         raise
     except OSError as error:
         again = f"resume it with --resume --workdir={folder}"
@@ -191,9 +192,9 @@ def _given(pairs: PairsInput, features: FeaturesInput, options: SearchKeywords) 
 
 def _audit_wanted(folder: Path, ready: Workspace, audit: str) -> bool:
     if ready.record.files and not ready.waiting and audit != REFUSE:
-        # A file that is written again has the caveats of the others.
+        # Files that are written again get the same caveats as the existing files.
         return checks.AUDIT_JSON in ready.record.files
-    # What was found before is reported even where nobody looks again.
+    # An earlier audit is reported even with OFF.
     return audit != OFF or checks.read_audit(folder) is not None
 
 
@@ -203,7 +204,7 @@ def _is_finished(folder: Path) -> bool:
 
 
 def _finished_result(folder: Path) -> SearchResult:
-    """What a finished search left."""
+    """Result of a finished search, read from its folder."""
     results = read_results_json(folder / RESULTS_JSON)
     return SearchResult(folder, **results, nothing_to_do=True)
 
@@ -218,24 +219,24 @@ def _run(
     catch_signals: bool,
     team: _Team,
 ) -> SearchResult:
-    """Trains what is waiting, evaluates and reports; `said` comes first in the log."""
+    """Trains the waiting cohorts, evaluates and reports; the lines `said` come first in the log."""
     evaluator = make_evaluator(ready.prepared.split_data)
     start = time.perf_counter()
     for line in [*said, *ready.describe(), team.describe()]:
         log.info(line)
     for number in ready.finished:
-        saver.drop(number)  # what a kill may have left
+        saver.drop(number)  # a kill may have left checkpoints
     for name in {Path(name).parts[0] for name in ready.missing}:
         if any(name == e.name for e in ready.prepared.experiments):
-            (folder / name / TEST_RESULTS_JSON).unlink(missing_ok=True)  # it says: complete
+            (folder / name / TEST_RESULTS_JSON).unlink(missing_ok=True)  # marks a complete folder
     write_records(folder, ready, team.describe())
     with signals.signals_caught() if catch_signals else nullcontext(lambda: None) as stop_signal:
         ready = _train(folder, ready, evaluator, auditor, saver, console, stop_signal, team.engine)
-    # From here on all is saved, and a signal has its usual action, which ends a command at once.
-    if (signal_number := stop_signal()) is not None:  # it came after the last time of asking
+    # From here on everything is saved, and signals have their usual action: they end a command.
+    if (signal_number := stop_signal()) is not None:  # it came after the last check
         raise Stopped(folder, signal_number)
     ready = ready._replace(prepared=auditor.beside(ready.prepared))
-    if ready.record.rungs:  # whose last one ends experiments that no job has ended
+    if ready.record.rungs:  # after the last rung, no job may be left to write folders
         names = [e.name for e in ready.prepared.experiments]
         write_experiments(folder, ready, evaluator, names, stop_signal)
     permuted = _null_search(folder, ready, team)
@@ -256,16 +257,16 @@ def _train(
     stop_signal: Callable[[], int | None],
     make_engine: MakeEngine,
 ) -> Workspace:
-    """Trains what is waiting, and round after round what the strategy proposes then."""
+    """Trains the waiting cohorts, and then each round that the strategy proposes."""
 
     def trained(ready: Workspace) -> tuple[Workspace, float]:
-        """A round, from rung to rung."""
+        """Trains one round, rung by rung; returns the plan and the seconds."""
         start = time.perf_counter()
         while True:
             ready = train_all(
                 folder, ready, evaluator, auditor, saver, console, stop_signal, make_engine
             )
-            if ready.waiting:  # they continue from what has just been trained
+            if ready.waiting:  # they continue cohorts that have just been trained
                 continue
             record = rungs.following(
                 folder, ready.record, ready.prepared, ready.finished, evaluator
@@ -294,7 +295,7 @@ def _train(
 
 
 def _null_search(folder: Path, ready: Workspace, team: _Team) -> SearchResult | None:
-    """The search on permuted preferences, where it is wanted."""
+    """Runs the search on permuted preferences if `null_search` is set."""
     if not ready.prepared.launch["null_search"]:
         return None
     log.info("the same search on permuted preferences, in %s/", null_search.FOLDER)
@@ -303,7 +304,7 @@ def _null_search(folder: Path, ready: Workspace, team: _Team) -> SearchResult | 
         *null_search.permuted_inputs(ready.prepared.dataset),
         workdir=workdir,
         resume=True,
-        extend=has_plan(workdir),  # where this one was
+        extend=has_plan(workdir),  # this search may have been extended
         audit=OFF,
         workers=team.workers,
         cluster=team.cluster,

@@ -1,4 +1,4 @@
-"""What comes of a search."""
+"""The result of a search."""
 
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -9,16 +9,16 @@ from jaxrank.io import notebook
 
 
 class SearchResult(NamedTuple):
-    """What came of a search.
+    """Result of a search.
 
     Attributes:
       workdir: the folder with all files.
       summary, trials: the tables `summary.csv` and `trials.csv`.
-      notes: the conclusions: what follows from the tables, and how to read them.
-      data_notes: what became of the data, and the plan.
+      notes: conclusions from the tables, and how to read them.
+      data_notes: sentences on the data and the plan.
       caveats: what a reader of any result must know, such as that the data are simulated.
-      experiments: the hyperparameters of each experiment, by name.
-      nothing_to_do: the search had been finished before; nothing was trained or written.
+      experiments: a dict of the hyperparameters of each experiment.
+      nothing_to_do: whether the search was already finished, so nothing was trained or written.
     """
 
     workdir: Path
@@ -31,7 +31,7 @@ class SearchResult(NamedTuple):
     nothing_to_do: bool = False
 
     def _repr_html_(self) -> str:
-        """What a notebook shows."""
+        """HTML of the result for a notebook."""
         shares = {
             "val_accuracy": "val acc",
             "test_accuracy": "test acc",

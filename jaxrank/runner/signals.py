@@ -1,4 +1,4 @@
-"""Stopping a search with a signal, without losing anything."""
+"""Signal handlers that stop a search without losing work."""
 
 import os
 import signal
@@ -12,12 +12,12 @@ _SHOW_CURSOR = "\x1b[?25h"  # the progress bar hides it
 
 @contextmanager
 def signals_end_at_once(describe: Callable[[], str] = lambda: "interrupted") -> Iterator[None]:
-    """Ends the program in one line upon Ctrl-C or SIGTERM, for as long as there is nothing to save.
+    """Ends the program with one line on Ctrl-C or SIGTERM, while there is nothing to save.
 
-    An exception would not do: while libraries are loaded it is swallowed, or crashes them.
+    An exception would not work: libraries that are being loaded swallow it, or crash.
 
     Args:
-      describe: called when the signal comes, for the line.
+      describe: returns the line; called when the signal comes.
     """
 
     def end(number: int, frame: FrameType | None) -> None:
@@ -48,17 +48,17 @@ def signals_caught() -> Iterator[Callable[[], int | None]]:
     Works in the main thread only.
 
     Yields:
-      What returns the number of the first signal that came, or None.
+      A function that returns the number of the first signal that came, or None.
     """
     came: list[int] = []
 
     def catch(number: int, frame: FrameType | None) -> None:
         del frame
         came.append(number)
-        # The system's own action: Python's would wait for the compiled program to return.
+        # The system's own handler: Python's would wait for the compiled program to return.
         signal.signal(signal.SIGINT, signal.SIG_DFL)
         line = "\njaxrank: stopping when what is done is saved; Ctrl-C now ends at once\n"
-        # Not print: the signal may have come in the middle of one.
+        # Not print: the signal may have interrupted a print.
         with suppress(OSError):
             shown = line + _SHOW_CURSOR if os.isatty(_STDERR) else line
             os.write(_STDERR, shown.encode())

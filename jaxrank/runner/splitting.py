@@ -1,5 +1,7 @@
-"""The split of a search's pairs: every split has pairs, or a number of folds is taken or named with
-which every one does."""
+"""Splits the pairs of a search so that every split has pairs.
+
+Where the requested split would be empty or small, another number of folds is used or suggested.
+"""
 
 import dataclasses
 import hashlib
@@ -15,22 +17,22 @@ from jaxrank.runner.options import EACH_SERIES, SearchOptions
 
 # With 10 folds a model trains on 80%, as without folds.
 _MOST_FOLDS, _FEWEST_FOLDS = 10, 3
-# Of an 80/10/10 split, so that enough validate, and as many test.
+# Fewest series for an 80/10/10 split: enough series validate, and as many test.
 _FEWEST_SERIES = 10 * FEWEST_VALIDATING
-# Of folds of one series: each is a training of every experiment.
+# Most series for folds of one series: each fold trains every experiment.
 _MOST_SERIES = 200
 
 
 def split_data(
     table: pd.DataFrame, dataset: Dataset, options: SearchOptions
 ) -> tuple[SplitDataset, list[str]]:
-    """The aligned pairs with their splits, and a note where there are folds that nobody asked for.
+    """Splits the aligned pairs, with a note if folds are used that were not requested.
 
-    The pair table is split, not what the features leave of it: another block in the store must not
-    move a series to another split.
+    The whole pair table is split, not only the pairs with features: another block in the store must
+    not move a series to another split.
 
     Raises:
-      UserError: a split would be empty; names a number of folds that works.
+      UserError: a split would be empty; the message suggests a number of folds that works.
     """
     if not (dataset.preference_M != 0.5).any():
         raise UserError("every preference is exactly 0.5: no pair says which photo is better")
@@ -42,7 +44,7 @@ def split_data(
     except splits.TooFewError as error:
         reason = str(error)
     num_series = table["series_id"].nunique()
-    # A model to begin from was trained on one split, and must not have seen what tests here.
+    # An initial model was trained on one split, and must not have seen the test photos here.
     few = (
         options.split == splits.SERIES
         and not options.folds
@@ -66,13 +68,13 @@ def split_data(
 
 
 def set_aside(data: SplitDataset, share: float, split_seed: int) -> SplitDataset:
-    """The splits without a share of the series, which no fold uses: they are for confirmation.
+    """Sets aside a share of the series for confirmation, so that no fold uses them.
 
     Raises:
       UserError: too few series are left, or set aside.
     """
     ids = data.dataset.series_ids
-    # Not the hashes by which series are dealt: of these, one split would lose all.
+    # Not the hashes that assign series to splits: with them, one split would lose all its series.
     digests = [hashlib.sha256(f"aside\n{split_seed}\n{name}".encode()).digest() for name in ids]
     order = sorted(range(len(ids)), key=digests.__getitem__)
     aside_M = np.isin(data.dataset.series_M, order[: round(share * len(ids))])
@@ -95,13 +97,15 @@ def aside_pairs(data: SplitDataset) -> np.ndarray:
 
 
 def _directed_series(dataset: Dataset) -> np.ndarray:
-    """The ids of series with a pair that can be right or wrong."""
+    """Ids of the series with a pair that can be right or wrong."""
     return np.asarray(dataset.series_ids[np.unique(dataset.series_M[dataset.preference_M != 0.5])])
 
 
 def _each_series(table: pd.DataFrame, dataset: Dataset, options: SearchOptions) -> SplitDataset:
-    """Leave one series out: each tests one fold and validates another. One series is few to
-    validate a fold, but the choice among experiments is made by all folds together."""
+    """Leave-one-series-out folds: each series tests one fold and validates another.
+
+    One series is few to validate a fold, but experiments are selected on all folds together.
+    """
     if options.folds != EACH_SERIES or options.split != splits.SERIES:
         raise UserError(
             f"--folds={options.folds}: give a number of folds, or '{EACH_SERIES}' with "
@@ -136,7 +140,7 @@ def _split(
 
 
 def _check_splits(data: SplitDataset) -> None:
-    """Every split of every fold needs a pair that can be right or wrong."""
+    """Raises `TooFewError` if a split of a fold has no pair that can be right or wrong."""
     directed_M = data.dataset.preference_M != 0.5
     for fold in range(data.num_folds):
         for split in splits.MEASURED:
@@ -150,8 +154,8 @@ def _check_splits(data: SplitDataset) -> None:
 
 
 def _most_folds(table: pd.DataFrame, dataset: Dataset, options: SearchOptions) -> int | None:
-    """The largest usual number of folds with which every split has pairs."""
-    if options.split == splits.OFFICIAL:  # of which there are no folds
+    """Largest usual number of folds with which every split has pairs; None if there is none."""
+    if options.split == splits.OFFICIAL:  # it has no folds
         return None
     for folds in range(_MOST_FOLDS, _FEWEST_FOLDS - 1, -1):
         try:
@@ -163,7 +167,7 @@ def _most_folds(table: pd.DataFrame, dataset: Dataset, options: SearchOptions) -
 
 
 def _advice(dataset: Dataset, options: SearchOptions, folds: int | None) -> str:
-    """A number of folds that works, or what is lacking."""
+    """Suggests a number of folds that works, or reports what is lacking."""
     if options.split == splits.OFFICIAL:
         return ""
     if folds is not None:

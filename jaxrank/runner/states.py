@@ -1,5 +1,7 @@
-"""States of cohorts that have ended at a rung, one NumPy archive each: `checkpoints/7.state.npz` in
-a search's folder. Their trials continue in other cohorts; when a round has ended, they are removed.
+"""States of cohorts that have ended at a rung: `checkpoints/7.state.npz` in a search's folder.
+
+Each state is one NumPy archive. The trials continue in other cohorts. When a round has ended, its
+states are removed.
 """
 
 import hashlib
@@ -21,12 +23,12 @@ _SUFFIX = ".state.npz"
 
 
 def write_state(folder: Path, planned: PlannedCohort, fitted: FitResult, data: str) -> None:
-    """Writes where a cohort has ended, and which of its trials may continue.
+    """Writes the last state of a cohort, and which of its trials may continue.
 
     Args:
-      folder: of the search.
+      folder: folder of the search.
       planned: the cohort, which ends at a rung.
-      fitted: its result.
+      fitted: result of the cohort.
       data: see `manifest.Manifest.data_and_splits`.
     """
     assert fitted.packed is not None
@@ -44,8 +46,11 @@ def write_state(folder: Path, planned: PlannedCohort, fitted: FitResult, data: s
 def read_state(
     folder: Path, planned: PlannedCohort, data: str
 ) -> tuple[Checkpoint, np.ndarray] | None:
-    """The end of a cohort, and which of its trials may continue, bool [P]; None where the file is
-    gone, damaged or of another cohort, or where no trial could be trained."""
+    """Reads the last state of a cohort, and which of its trials may continue, bool [P].
+
+    Returns None if the file is missing, damaged or of another cohort, or if no trial could be
+    trained.
+    """
     path = folder / FOLDER / f"{planned.number}{_SUFFIX}"
     try:
         reading.check_file(path, reading.ARRAY)
@@ -54,12 +59,12 @@ def read_state(
         if str(arrays.pop("content")) != _content(arrays, planned, data):
             return None
         return Checkpoint(int(arrays["epoch"]), arrays["packed"]), arrays["running"]
-    except Exception:  # NumPy raises many kinds for damaged bytes
+    except Exception:  # NumPy raises many kinds of errors for damaged bytes
         return None
 
 
 def parts_of(folder: Path, number: int, record: Manifest) -> list[Part]:
-    """Where the trials of a cohort come from that begins at a rung."""
+    """Parts of earlier cohorts from which a cohort continues at a rung."""
     (planned,) = (one for one in record.cohorts if one.number == number)
     parts = []
     for source in sources_of(planned, record):
@@ -73,7 +78,7 @@ def parts_of(folder: Path, number: int, record: Manifest) -> list[Part]:
 
 
 def sources_of(planned: PlannedCohort, record: Manifest) -> list[PlannedCohort]:
-    """The cohorts that have trained a cohort's trials to the rung where it begins."""
+    """Cohorts that have trained a cohort's trials to the rung where it begins."""
     return [
         one
         for one in record.cohorts
@@ -84,8 +89,10 @@ def sources_of(planned: PlannedCohort, record: Manifest) -> list[PlannedCohort]:
 def damaged_sources(
     folder: Path, record: Manifest, finished: Mapping[int, list[TrialResult]], at_rung: int | None
 ) -> list[int]:
-    """Numbers of finished cohorts whose states are needed and can't be read: for cohorts that wait,
-    or for the choice at the rung that is reached next."""
+    """Numbers of finished cohorts whose states are needed but can't be read.
+
+    States are needed by waiting cohorts, and to decide the rung that is reached next.
+    """
     needed = {
         source.number: source
         for planned in record.cohorts
@@ -110,13 +117,13 @@ def damaged_sources(
 
 
 def remove_states(folder: Path) -> None:
-    """When nothing continues from them any more."""
+    """Removes all states, once no cohort will continue from them."""
     for path in (folder / FOLDER).glob(f"*{_SUFFIX}"):
         path.unlink()
 
 
 def _content(arrays: Mapping[str, np.ndarray], planned: PlannedCohort, data: str) -> str:
-    """A hash of the arrays and of what they belong to."""
+    """Hash of the arrays and of the cohort and data that they belong to."""
     belongs = [data, planned.trials, planned.program, planned.begins, planned.ends]
     digest = hashlib.sha256(json.dumps(belongs, sort_keys=True).encode())
     for name in sorted(arrays):

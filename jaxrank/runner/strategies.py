@@ -1,7 +1,7 @@
 """Strategies: which experiments of a space a search trains next.
 
-A strategy has no state: what it proposes is a function of the space, the experiments so far and
-the seed. So a round that a kill has lost is proposed again, bit for bit.
+A strategy has no state: its proposals are a function of the space, the experiments so far and the
+seed. So a round that was lost in a kill is proposed again, bit for bit.
 
 Axis letters: I experiments, D hyperparameters of the space.
 """
@@ -16,20 +16,21 @@ import numpy as np
 from jaxrank.errors import UserError, did_you_mean
 from jaxrank.experiments.search_space import SearchSpace
 
-# So many experiments in a row share what is compiled in: a program costs more than a training.
+# Consecutive experiments that share compiled-in values: compiling costs more than training.
 SHARE_A_PROGRAM = 4
-# Points that are drawn for each experiment that is wanted: a small space repeats itself.
+# Points drawn for each experiment wanted: points of a small space repeat.
 _MOST_DRAWN = 20
 _CHUNK = 1024
 
 
 class Observation(NamedTuple):
-    """An experiment so far.
+    """Result of an experiment so far.
 
     Attributes:
-      values: of the space's hyperparameters, without those whose condition does not hold.
-      accuracy: mean validation accuracy; None where no trial has completed.
-      epoch: the rung that has dropped it, if any; it is less than what it would have become.
+      values: values of the space's hyperparameters, without those whose condition does not hold.
+      accuracy: mean validation accuracy; None if no trial has completed.
+      epoch: rung that has dropped the experiment, if any; its accuracy is less than full training
+        would have given.
     """
 
     values: Mapping[str, Any]
@@ -38,11 +39,13 @@ class Observation(NamedTuple):
 
 
 class Strategy(NamedTuple):
-    """Attributes:
-    propose: from (space, n, history, seed) to the values of at most n further experiments; fewer
-      where the space has no more.
-    learns: whether results change what is proposed.
-    packages: whose version may change what is proposed.
+    """A way to choose experiments of a space.
+
+    Attributes:
+      propose: maps (space, n, history, seed) to the values of at most n further experiments; fewer
+        if the space has no more.
+      learns: whether results change the proposals.
+      packages: packages whose version may change the proposals.
     """
 
     propose: Callable[[SearchSpace, int, Sequence[Observation], int], list[dict[str, Any]]]
@@ -53,7 +56,7 @@ class Strategy(NamedTuple):
 def _grid(
     space: SearchSpace, n: int, history: Sequence[Observation], seed: int
 ) -> list[dict[str, Any]]:
-    """All combinations, in order."""
+    """Proposes all combinations, in order."""
     del seed
     return unseen(space.grid(), n, history)
 
@@ -68,8 +71,10 @@ def _random(
 def _sobol(
     space: SearchSpace, n: int, history: Sequence[Observation], seed: int
 ) -> list[dict[str, Any]]:
-    """Scrambled Sobol points (Owen 1998): always the same sequence, of which points that are in
-    the history are passed over."""
+    """Proposes scrambled Sobol points (Owen 1998).
+
+    The sequence is always the same; points that are in the history are skipped.
+    """
     from scipy.stats import qmc
 
     sequence = qmc.Sobol(len(space.parameters), rng=np.random.default_rng(seed))
@@ -82,7 +87,7 @@ def _points(
     n: int,
     history: Sequence[Observation],
 ) -> list[dict[str, Any]]:
-    """The first n new experiments at the points of a sequence."""
+    """First n new experiments at the points of a sequence."""
     num_chunks = -(-_MOST_DRAWN * (n + len(history)) // _CHUNK)
     chunks = (few_programs(space, draw(_CHUNK)) for _ in range(num_chunks))
     return unseen(map(space.at, itertools.chain.from_iterable(chunks)), n, history)
@@ -110,10 +115,10 @@ STRATEGIES: dict[str, Strategy] = {
 
 
 def choose_strategy(name: str, space: SearchSpace) -> str:
-    """The name of the strategy, by default a grid where the space has lists only, else Sobol.
+    """Name of the strategy; by default a grid if the space has lists only, else Sobol.
 
     Raises:
-      UserError: there is none, or it does not go with the space.
+      UserError: the strategy is unknown, or does not fit the space.
     """
     if not name:
         return GRID if space.is_grid else SOBOL
@@ -129,8 +134,10 @@ def choose_strategy(name: str, space: SearchSpace) -> str:
 
 
 def few_programs(space: SearchSpace, points_ID: np.ndarray) -> np.ndarray:
-    """The points with the coordinates that are compiled in taken from fewer points, so that
-    SHARE_A_PROGRAM experiments in a row share them."""
+    """Lets SHARE_A_PROGRAM consecutive points share the coordinates that are compiled in.
+
+    The shared coordinates are those of the first point.
+    """
     static_D = np.array([p.is_static for p in space.parameters], bool)
     if static_D.all() or not static_D.any():
         return points_ID
@@ -141,7 +148,7 @@ def few_programs(space: SearchSpace, points_ID: np.ndarray) -> np.ndarray:
 def unseen(
     proposals: Iterable[dict[str, Any]], n: int, history: Sequence[Observation]
 ) -> list[dict[str, Any]]:
-    """The first n proposals that are neither in the history nor repeated."""
+    """First n proposals that are neither in the history nor repeated."""
     seen = {fingerprint(observation.values) for observation in history}
 
     def new_ones() -> Iterator[dict[str, Any]]:
@@ -154,5 +161,5 @@ def unseen(
 
 
 def fingerprint(values: Mapping[str, Any]) -> str:
-    """Equal for equal values."""
+    """Text that is equal for equal values."""
     return json.dumps(values, sort_keys=True)

@@ -19,14 +19,15 @@ from jaxrank.training.state import InitialWeights
 
 
 def write_results(folder: Path, number: int, results: Sequence[TrialResult], data: str) -> None:
-    """Writes a cohort's results as one NumPy archive, without pickle: rows as JSON, the rest as
-    arrays.
+    """Writes a cohort's results as one NumPy archive, without pickle.
+
+    Rows are stored as JSON, the rest as arrays.
 
     Args:
-      folder: of the search.
-      number: of the cohort.
-      results: of its trials, in their order.
-      data: a hash of the pairs, features and splits; see `manifest.Manifest.data_and_splits`.
+      folder: folder of the search.
+      number: number of the cohort.
+      results: results of the cohort's trials, in their order.
+      data: hash of the pairs, features and splits; see `manifest.Manifest.data_and_splits`.
     """
     history_CE = np.concatenate([r.history_EC for r in results]).T
     arrays: dict[str, Any] = {
@@ -55,13 +56,15 @@ def write_results(folder: Path, number: int, results: Sequence[TrialResult], dat
 def read_results(
     folder: Path, cohorts: Mapping[int, Sequence[Trial]], data: str
 ) -> tuple[dict[int, list[TrialResult]], list[str]]:
-    """The results of those cohorts of a search that have finished, by number, and a sentence for
-    each file that can't be read.
+    """Reads the results of the finished cohorts of a search.
 
     Args:
-      folder: of the search.
-      cohorts: by number, their trials.
-      data: as it was written.
+      folder: folder of the search.
+      cohorts: trials of each cohort, by number.
+      data: hash that the results were written with, see `write_results`.
+
+    Returns:
+      Results by cohort number, and a sentence for each file that can't be read.
     """
     found, notes = {}, []
     for number, trials in cohorts.items():
@@ -70,34 +73,39 @@ def read_results(
             found[number] = _read_archive(path, trials, data)
         except FileNotFoundError:
             continue
-        except Exception as error:  # NumPy raises many kinds for damaged bytes
+        except Exception as error:  # NumPy raises many kinds of errors for damaged bytes
             notes.append(f"{path} can't be read ({error}): its trials are trained again")
     return found, notes
 
 
 def _identity(trials: Sequence[Trial], data: str) -> str:
-    """What results belong to: names alone could be those of another search."""
+    """Hash of the trials and data that results belong to.
+
+    Names alone would not do: another search may use the same names.
+    """
     described = [[dataclasses.asdict(t.experiment), t.fold, t.seed] for t in trials]
     text = json.dumps([data, described], sort_keys=True, default=np.generic.item)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _content(arrays: Mapping[str, np.ndarray]) -> str:
-    """A hash of all arrays of an archive; ZIP's own checksums don't see an array that is replaced
-    as a whole."""
+    """Hash of all arrays of an archive.
+
+    ZIP's own checksums don't detect an array that is replaced as a whole.
+    """
     found = hashlib.sha256()
     for name in sorted(arrays):
         array = arrays[name]
         found.update(f"{name} {array.dtype.str} {array.shape}".encode())
-        found.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)  # no copy of it
+        found.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)  # no copy
     return found.hexdigest()
 
 
 def _read_archive(path: Path, trials: Sequence[Trial], data: str) -> list[TrialResult]:
-    """What `write_results` wrote of these trials.
+    """Reads what `write_results` wrote for these trials.
 
     Raises:
-      Exception: of many kinds, for an archive of other trials or of another search, too.
+      Exception: of many kinds, also for an archive of other trials or of another search.
     """
     reading.check_file(path, reading.ARRAY)
     with open(path, "rb") as file, np.load(file, allow_pickle=False) as archive:
@@ -125,7 +133,7 @@ def _read_archive(path: Path, trials: Sequence[Trial], data: str) -> list[TrialR
 
 
 def _weights(arrays: Mapping[str, np.ndarray]) -> dict[int, InitialWeights]:
-    """Weights by a trial's place in the archive, of those trials whose weights were kept."""
+    """Weights by a trial's index in the archive, for the trials whose weights were kept."""
     trees: dict[int, dict[str, np.ndarray]] = {}
     for name, array in arrays.items():
         place, _, leaf = name.partition("/")

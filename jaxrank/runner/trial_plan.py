@@ -1,4 +1,4 @@
-"""Which experiments a search trains, and their trials."""
+"""Selects the experiments that a search trains, and makes their trials."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -29,14 +29,15 @@ MOST_TRIALS = 100_000
 def read_catalogue(
     options: SearchOptions, config: ConfigDict
 ) -> tuple[list[str], list[Experiment]]:
-    """The names of the experiments of a search, and these experiments with the references."""
-    read_experiments(config, list(config.experiments), {})  # also those that do not run: no typos
+    """Names of a search's experiments, and the experiments themselves with the references."""
+    # Checks the whole catalogue for typos, including experiments that do not run.
+    read_experiments(config, list(config.experiments), {})
     names = choose_names(config, options.mode, options.experiments)
     return names, read_experiments(config, names, options.overrides or {})
 
 
 class PlannedTrials(NamedTuple):
-    """What follows from the experiments of a search; `notes`: what few pairs have changed."""
+    """Experiments of a search and their trials; `notes`: values changed because pairs are few."""
 
     experiments: list[Experiment]
     skipped: dict[str, str]
@@ -72,10 +73,10 @@ def _with_enough_steps(
     overrides: Mapping[str, Any],
     data: SplitDataset,
 ) -> tuple[list[Experiment], list[str]]:
-    """The experiments with values that fit the number of pairs, and a note where that changed any.
+    """Adapts the experiments to the number of pairs, with a note if that changed any.
 
-    Of all folds the fewest pairs and series count: trials of several folds share a program, and
-    training more folds later changes none.
+    The fewest pairs and series of any fold count. Trials of several folds share a program, and
+    training more folds later must not change it.
     """
     series_M = data.dataset.series_M
     folds = range(data.num_folds)
@@ -116,7 +117,7 @@ def _make_trials(
 def _skipped(
     resolved: Sequence[Experiment], wanted: Sequence[Experiment], dataset: Dataset
 ) -> dict[str, str]:
-    """By experiment, why it can't be trained."""
+    """Reason for each experiment that can't be trained, by name."""
     known = list(dataset.block_columns)
     has = ",".join(known)
     skipped = {}

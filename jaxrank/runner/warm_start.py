@@ -24,17 +24,20 @@ def begin_from(
     skipped: Container[str],
     data: SplitDataset,
 ) -> tuple[Model | None, list[Experiment]]:
-    """The model that training begins from, and the experiments with its digest in `init_from`;
-    None, and the experiments as they are, without a folder.
+    """Loads the model that training begins from.
 
     Args:
-      folder: of the model.
-      experiments: all; the references begin at random.
-      skipped: names of those that are not trained, and need not fit the model.
+      folder: folder of the model; None if training begins at random.
+      experiments: all experiments; the references begin at random.
+      skipped: names of the experiments that are not trained, and need not fit the model.
       data: the pairs and their splits in the trained folds.
 
+    Returns:
+      The model, and the experiments with its digest in `init_from`. Without a folder, None and the
+      unchanged experiments.
+
     Raises:
-      UserError: the model has another shape, or has seen validation or test photos.
+      UserError: the model is an ensemble, has another shape, or has seen validation or test photos.
     """
     if folder is None:
         return None, list(experiments)
@@ -52,8 +55,11 @@ def check_start(
     experiments: Sequence[Experiment],
     data: SplitDataset,
 ) -> None:
-    """Refuses to begin from several models, from one of another shape, or from one that knows the
-    answers."""
+    """Raises a UserError if training can't or must not begin from a model.
+
+    The model must be a single network of the experiments' shape. It must not have seen test photos,
+    nor have been trained on validation photos.
+    """
     try:
         scaling = start.weights.scaling
     except UserError as error:

@@ -1,1 +1,1 @@
-"""Who trains: workers that each hold one device and train one job at a time."""
+"""Engines: workers that each hold one device and train one job at a time."""

@@ -1,4 +1,4 @@
-"""Starting Ray, or connecting to it. Nothing of Ray is imported before it is asked for."""
+"""Starts Ray or connects to it; Ray is imported only when it is used."""
 
 import logging
 import os
@@ -21,15 +21,15 @@ _INSTALL = "--engine=ray needs Ray: python -m pip install 'jaxrank[ray]'"
 def ray_cluster(
     address: str | None = None, workers: int | None = None, gpus_per_worker: int | None = None
 ) -> Iterator["RayCluster"]:
-    """Machines of a Ray cluster as the `cluster` of `search`.
+    """Provides the machines of a Ray cluster as the `cluster` of `search`.
 
     Args:
-      address: HOST:PORT of a cluster that this machine belongs to, or 'auto' for the one that runs
-        here. By default Ray is started for this process, on the loopback interface, and ended
-        with the context. Ray that the process has initialised itself is used as it is.
-      workers: processes that train at the same time, each on a device; by default one for each GPU
-        or core of the cluster.
-      gpus_per_worker: 1 or 0; by default 1 where the cluster has GPUs.
+      address: HOST:PORT of a cluster that this machine belongs to, or 'auto' for the cluster that
+        runs here. By default Ray is started for this process, on the loopback interface, and ended
+        with the context. If the process has already initialised Ray, that cluster is used.
+      workers: number of processes that train at the same time, each on a device; by default one for
+        each GPU, TPU chip or core of the cluster.
+      gpus_per_worker: 1 or 0; by default 1 if the cluster has GPUs or TPU chips.
 
     Raises:
       UserError: Ray is missing or can't be reached, or the workers are not alike.
@@ -56,11 +56,11 @@ def ray_cluster(
 
 
 def _start(address: str | None, num_workers: int | None) -> bool:
-    """Starts Ray or connects to it; returns whether it was not initialised before."""
+    """Starts Ray or connects to it; returns False if it was already initialised."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     if address is None:
-        # Has a Ray that starts here listen on the loopback interface only, also on Linux, in spite
-        # of its name; Ray reads it when it is imported.
+        # Makes a Ray that starts here listen on the loopback interface only, also on Linux, despite
+        # the variable's name. Ray reads the variable when it is imported.
         os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
     logging.getLogger("ray").setLevel(logging.ERROR)
     try:
@@ -82,21 +82,22 @@ def _start(address: str | None, num_workers: int | None) -> bool:
                 ray.init("local", num_cpus=cores, include_dashboard=False, **quiet)
             else:
                 ray.init(address, **quiet)
-        except Exception as error:  # of many kinds, also of this one itself
+        except Exception as error:  # of many kinds, including plain Exception
             reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
             where = "Ray can't start" if address is None else f"--ray_address={address}"
             raise UserError(f"{where}: {reason}") from None
-    # What Ray reports of workers that are lost goes to stdout, where tables and JSON are; the
-    # search logs each of them.
+    # Ray prints messages about lost workers to stdout, where tables and JSON are; the search logs
+    # each lost worker itself.
     ray._private.worker.print_to_stdstream = lambda data, ignore_prefix: None
-    # Not before: workers that are started here have it all. The driver may share a GPU with one.
+    # Set only now: workers that were started here preallocate their GPU's memory. The driver, which
+    # may share a GPU with a worker, must not.
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
     return True
 
 
 @contextmanager
 def _own_signal_handlers() -> Iterator[None]:
-    """Takes SIGTERM back from Ray."""
+    """Restores the SIGTERM handler, which Ray replaces."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

@@ -1,8 +1,8 @@
-"""What the scheduler and an engine say to each other.
+"""Interface of the scheduler and an engine: jobs go to workers, events come back.
 
-A job goes to a worker, and events come back. All of it can be sent to another process: arrays are
-NumPy's. An engine gets the data, which all jobs read, once, and needs no file of the search: the
-scheduler holds the folder, restores checkpoints and writes them.
+Jobs and events can be sent to another process, because their arrays are NumPy's. An engine gets the
+data that all jobs read once. It needs no file of the search: the scheduler owns the folder,
+restores checkpoints and writes them.
 """
 
 from collections.abc import Callable, Sequence
@@ -15,18 +15,18 @@ from jaxrank.planning.cohort import Cohort
 from jaxrank.training.checkpoint import Checkpoint, Part
 from jaxrank.training.state import FitResult, InitialWeights
 
-# Given the number of a job and the bytes of its state, whether its next report should bring a
+# From the number of a job and the bytes of its state: whether its next report should include a
 # checkpoint. May be called in any thread of the scheduler's process.
 Claim: TypeAlias = Callable[[int, int], bool]
 
 
 class SharedData(NamedTuple):
-    """What all jobs read.
+    """Data that all jobs read.
 
     Attributes:
-      split_data: the pairs.
-      folds: that are trained.
-      start: what trials begin from whose experiment has `init_from`.
+      split_data: the pairs and their splits.
+      folds: folds that are trained.
+      start: initial weights of the trials whose experiment has `init_from`.
     """
 
     split_data: SplitDataset
@@ -38,9 +38,9 @@ class Job(NamedTuple):
     """A cohort that one worker trains.
 
     Attributes:
-      number: of the cohort in plan.json.
-      checkpoint: where an earlier run, or another worker, has stopped.
-      parts: without that, the states of its trials at the rung where it begins.
+      number: number of the cohort in plan.json.
+      checkpoint: checkpoint at which an earlier run, or another worker, has stopped.
+      parts: without a checkpoint, the states of the trials at the rung where the cohort begins.
     """
 
     number: int
@@ -50,11 +50,11 @@ class Job(NamedTuple):
 
 
 class Worker(NamedTuple):
-    """A device.
+    """A worker and its device.
 
     Attributes:
-      name: for the log.
-      memory: names the memory that it trains in, which it may share with others.
+      name: name of the worker for the log.
+      memory: name of the memory that the worker trains in, which it may share with others.
     """
 
     name: str
@@ -62,7 +62,7 @@ class Worker(NamedTuple):
 
 
 class Reported(NamedTuple):
-    """After a dispatch: how far a job is, and its checkpoint where one was claimed."""
+    """Progress of a job after a dispatch, and its checkpoint if one was claimed."""
 
     number: int
     epochs: int
@@ -78,7 +78,7 @@ class Finished(NamedTuple):
 
 
 class Stopped(NamedTuple):
-    """A job was stopped, after so many epochs; without a checkpoint where it had not begun."""
+    """A job was stopped; it has no checkpoint if it had not begun."""
 
     number: int
     checkpoint: Checkpoint | None
@@ -92,7 +92,7 @@ class OutOfMemory(NamedTuple):
 
 
 class DeviceFailed(NamedTuple):
-    """A job ended because its device did, or a program on it: not by a mistake of jaxrank's."""
+    """A job ended because its device, or a program on it, failed: not a bug in jaxrank."""
 
     number: int
     device: str  # for the log
@@ -100,42 +100,44 @@ class DeviceFailed(NamedTuple):
 
 
 class WorkerLost(NamedTuple):
-    """A job ended because its worker is gone, such as with its machine. Until `WorkerJoined` the
-    worker can't be given a job."""
+    """A job ended because its worker is gone, such as with its machine.
+
+    Until `WorkerJoined`, the worker can't be given a job.
+    """
 
     number: int
     reason: str
 
 
 class WorkerJoined(NamedTuple):
-    """A worker is there, for the first time or again."""
+    """A worker is available, for the first time or again."""
 
-    place: int  # among the engine's workers
+    place: int  # index among the engine's workers
     worker: Worker
 
 
 class Crashed(NamedTuple):
-    """A job ended by a mistake of jaxrank's, which the scheduler raises."""
+    """A job ended because of a bug in jaxrank; the scheduler raises the error."""
 
     number: int
     error: BaseException
 
 
-# What the one last event of a job is.
+# The last event of a job; each job has exactly one.
 Ended: TypeAlias = Finished | Stopped | OutOfMemory | DeviceFailed | WorkerLost | Crashed
 Event: TypeAlias = Reported | Ended | WorkerJoined
 
 
 class Engine(Protocol):
-    """Workers, and what they train.
+    """Workers that train jobs.
 
-    Each job that was started ends in one event of `Ended`. Leaving its context ends all
-    jobs without another word.
+    Each started job ends with one event of `Ended`. Leaving the context ends all jobs without
+    further events.
 
     Attributes:
-      workers: at least one; None for those that will join.
-      one_copy: workers that train in the same memory share one copy of the features.
-      compiles_ahead: jobs whose programs a worker compiles while it trains another.
+      workers: the workers, at least one; None for a worker that will join.
+      one_copy: whether workers that train in the same memory share one copy of the features.
+      compiles_ahead: number of jobs whose programs a worker compiles while it trains another.
     """
 
     one_copy: bool
@@ -145,22 +147,22 @@ class Engine(Protocol):
     def workers(self) -> Sequence[Worker | None]: ...
 
     def start(self, worker: int, job: Job) -> None:
-        """Has an idle worker train a job."""
+        """Starts a job on an idle worker."""
 
     def expect(self, worker: int, jobs: Sequence[Job]) -> None:
-        """Says which jobs a worker may get next, at most `compiles_ahead`."""
+        """Announces the jobs that a worker may get next, at most `compiles_ahead`."""
 
     def keep(self, cohorts: Sequence[Cohort]) -> None:
-        """Says which cohorts are not done; what only others read may be dropped."""
+        """Announces the unfinished cohorts; data that only other cohorts read may be dropped."""
 
     def next_event(self, seconds: float) -> Event | None:
-        """The next event; None where none comes in this time."""
+        """Returns the next event; None if none comes in this time."""
 
     def stop(self) -> None:
-        """Has every job end after its dispatch, with `Stopped`."""
+        """Ends every job after its dispatch, with `Stopped`."""
 
 
-# Starts workers that train on these data.
+# Makes the engine whose workers train on the given data.
 MakeEngine: TypeAlias = Callable[[SharedData, Claim], AbstractContextManager[Engine]]
 
 
@@ -168,13 +170,13 @@ class Cluster(Protocol):
     """Other machines that train, in place of the devices of this process.
 
     Attributes:
-      device: of each worker.
+      device: kind and memory of each worker's device.
     """
 
     device: DeviceSpec
 
     def describe(self) -> str:
-        """How many workers there are, in a line."""
+        """Describes the number of workers in one line."""
 
     def engine(self, data: SharedData, claim: Claim) -> AbstractContextManager[Engine]:
-        """The workers, for one search."""
+        """Engine of the cluster's workers, for one search."""

@@ -1,4 +1,4 @@
-"""The engine of one process: each local device is a worker, with a thread of its own."""
+"""Engine of one process: each local device is a worker with its own thread."""
 
 import logging
 import queue
@@ -35,7 +35,7 @@ log = logging.getLogger("jaxrank")
 
 
 class _Ended(Exception):
-    """A job was asked to end after its dispatch."""
+    """Raised in a job that has to end after its dispatch."""
 
     def __init__(self, checkpoint: Checkpoint | None):
         super().__init__("asked to end")
@@ -43,14 +43,16 @@ class _Ended(Exception):
 
 
 class LocalEngine:
-    """See `interface.Engine`. The threads only hold Python: compiled programs run beside each
-    other, each on its own device."""
+    """Engine of the devices of this process; see `interface.Engine`.
+
+    The threads run only Python code; compiled programs run in parallel, each on its own device.
+    """
 
     def __init__(self, data: SharedData, claim: Claim, using: Sequence[jax.Device]):
         """Args:
-        data: what jobs read.
+        data: data that jobs read.
         claim: see `interface.Claim`; called in the workers' threads.
-        using: the devices that train.
+        using: devices that train.
         """
         self.workers: Sequence[Worker | None] = [
             Worker(_name(one), "host" if devices.shares_memory() else _name(one)) for one in using
@@ -86,7 +88,7 @@ class LocalEngine:
 
     def start(self, worker: int, job: Job) -> None:
         for other in range(len(self.workers)):
-            if other != worker:  # that was expected to get it
+            if other != worker:  # it may have compiled the job's program ahead
                 self._loads.pop((other, job.number), None)
         self._threads[worker].submit(self._work, worker, job)
 
@@ -167,9 +169,8 @@ class LocalEngine:
     def _loaded(self, worker: int, job: Job) -> train.CompiledCohort:
         ahead = self._loads.pop((worker, job.number), None)
         if ahead is not None:
-            with suppress(
-                jax.errors.JaxRuntimeError, MemoryError
-            ):  # beside the job that trained then; now it is gone
+            # It may have failed beside another job, which has ended by now.
+            with suppress(jax.errors.JaxRuntimeError, MemoryError):
                 return ahead.result()
         return self._load(worker, job.cohort)
 
@@ -189,13 +190,13 @@ def _name(device: jax.Device) -> str:
 
 
 class _Inputs:
-    """What jobs read, on the host once and on each device once."""
+    """Inputs of jobs, held once on the host and once on each device."""
 
     def __init__(self, data: SharedData):
         self._data = data
         self._on_host: dict[tuple, CohortInputs] = {}
         self._on_device: dict[tuple[tuple, jax.Device], CohortInputs] = {}
-        self._lock = threading.Lock()  # two workers must not make the same
+        self._lock = threading.Lock()  # two workers must not make the same inputs
 
     def on(self, device: jax.Device, cohort: Cohort) -> CohortInputs:
         columns = cohort.columns

@@ -1,8 +1,8 @@
-"""The engine of a cluster: each worker is a Ray actor that holds one device.
+"""Engine of a cluster: each worker is a Ray actor that holds one device.
 
-The driver plans, holds the search's folder and writes. What all jobs read goes into Ray's object
-store once. A job is a call that yields events, so results and checkpoints come back by the same
-way, and workers need no file of the search.
+The driver plans, owns the search's folder and writes its files. The data that all jobs read go into
+Ray's object store once. A job is a call that yields events, so results and checkpoints come back in
+the same way, and workers need no file of the search.
 """
 
 import copy
@@ -31,13 +31,13 @@ from jaxrank.runner.engines.interface import (
 from jaxrank.runner.engines.ray_worker import RayWorker, WorkerSpec
 from jaxrank.runner.manifest import versions
 
-# Seconds that the first worker may take to start, and that the others are then waited for; later
-# ones join while the search runs.
+# Seconds that the first worker may take to start, and then the others. Workers that start later
+# join while the search runs.
 _FIRST_WORKER, _OTHER_WORKERS = 300, 30
-# Seconds between two reports of a worker that bring no checkpoint, which are for the progress bar,
-# and how many of all workers the driver should read in a second.
+# Minimum seconds between two reports of a worker without a checkpoint (for the progress bar), and
+# maximum number of reports of all workers that the driver should read in a second.
 _REPORT_EVERY, _MOST_REPORTS = 0.5, 200
-# A worker that fails so often while it starts is given up.
+# A worker is given up after this many failed starts in a row.
 _MOST_STARTS = 3
 _LONGEST_REASON = 200
 
@@ -45,12 +45,12 @@ log = logging.getLogger("jaxrank")
 
 
 class RayCluster:
-    """See `interface.Cluster`."""
+    """Workers of a Ray cluster; see `interface.Cluster`."""
 
     def __init__(self, num_workers: int | None, gpus_per_worker: int | None):
         """Args:
-        num_workers: by default one for each GPU, TPU chip or core.
-        gpus_per_worker: by default 1 where there are GPUs or TPU chips, else 0.
+        num_workers: number of workers; by default one for each GPU, TPU chip or core.
+        gpus_per_worker: GPUs or TPU chips of a worker; by default 1 if there are any, else 0.
         """
         there = ray.cluster_resources()
         kind = "TPU" if there.get("TPU") and not there.get("GPU") else "GPU"
@@ -79,7 +79,7 @@ class RayCluster:
         self.device = self.spec.device._replace(memory=memory)
 
     def new_actor(self) -> ActorHandle:
-        """Has a worker started where there is room, as soon as there is."""
+        """Starts a worker as soon as the cluster has room for it."""
         return self._class.remote(self._cores, self._report_every)
 
     def describe(self) -> str:
@@ -95,7 +95,7 @@ class RayCluster:
 
 
 def _specs(actors: Sequence[ActorHandle]) -> list[WorkerSpec]:
-    """What the workers are that start in time, at least one."""
+    """Specs of the workers that start in time, at least one."""
     waited_for = [actor.describe.remote() for actor in actors]
     ready, _ = ray.wait(waited_for, num_returns=1, timeout=_FIRST_WORKER)
     if not ready:
@@ -114,7 +114,7 @@ def _specs(actors: Sequence[ActorHandle]) -> list[WorkerSpec]:
 
 
 def refuse_others(specs: Sequence[WorkerSpec], first: WorkerSpec) -> None:
-    """Raises where a worker would give other bits than the first, or than the driver."""
+    """Raises an error if a worker would give other bits than the first worker or the driver."""
     for spec in specs:
         for difference in (_difference(spec, first), _other_version(spec)):
             if difference:
@@ -143,15 +143,18 @@ def _reason(error: BaseException, line: int = 0) -> str:
 
 
 class RayEngine:
-    """See `interface.Engine`. All workers join while it runs, the first ones, too."""
+    """Engine of a Ray cluster; see `interface.Engine`.
+
+    All workers join while it runs, including the first ones.
+    """
 
     one_copy = False
     compiles_ahead = 0
 
     def __init__(self, cluster: RayCluster, data: SharedData, claim: Claim):
         """Args:
-        cluster: the workers.
-        data: what jobs read.
+        cluster: cluster of the workers.
+        data: data that jobs read.
         claim: see `interface.Claim`; called by `next_event`.
         """
         self.workers: list[Worker | None] = [None] * len(cluster.actors)
@@ -159,9 +162,9 @@ class RayEngine:
         self._data = ray.put(data)
         self._running: dict[ray.ObjectRefGenerator, tuple[int, int]] = {}  # worker and job
         self._joining: dict[ray.ObjectRef, int] = {}  # worker
-        self._starts = [0] * len(cluster.actors)  # that have failed, one after the other
-        self._ready: list[ray.ObjectRef | ray.ObjectRefGenerator] = []  # to be read
-        self._claimed: set[int] = set()  # jobs that were asked for a checkpoint
+        self._starts = [0] * len(cluster.actors)  # failed starts in a row
+        self._ready: list[ray.ObjectRef | ray.ObjectRefGenerator] = []  # not read yet
+        self._claimed: set[int] = set()  # jobs whose checkpoint was requested
         for place in range(len(cluster.actors)):
             self._join(place)
 
@@ -182,10 +185,10 @@ class RayEngine:
         self._running[train.remote(job)] = worker, job.number
 
     def expect(self, worker: int, jobs: Sequence[Job]) -> None:
-        """Nothing is compiled ahead: a worker has one core, which trains."""
+        """Does nothing: a worker has one core, which trains, so nothing is compiled ahead."""
 
     def keep(self, cohorts: Sequence[Cohort]) -> None:
-        """The workers keep what they have read until the search ends."""
+        """Does nothing: the workers keep what they have read until the search ends."""
 
     def next_event(self, seconds: float) -> Event | None:
         self._require_workers()
@@ -193,7 +196,7 @@ class RayEngine:
         if not awaited:
             time.sleep(seconds)
             return None
-        if not self._ready:  # of a thousand workers, all that are ready at a time
+        if not self._ready:  # with a thousand workers: read all that are ready
             ray.wait(awaited, num_returns=1, timeout=seconds)
             self._ready, _ = ray.wait(awaited, num_returns=len(awaited), timeout=0)
         if not self._ready:
@@ -208,7 +211,7 @@ class RayEngine:
     def _event_of(self, job: ray.ObjectRefGenerator) -> Event:
         place, number = self._running[job]
         try:
-            # A copy: read in place, a result would hold the object store's memory to the end.
+            # A copy: a result read in place would occupy the object store to the end.
             event, size = copy.deepcopy(ray.get(next(job)))
         except RayTaskError as error:
             event = Crashed(number, error)
@@ -227,7 +230,7 @@ class RayEngine:
         return event
 
     def _replace(self, place: int) -> None:
-        ray.kill(self._cluster.actors[place])  # it may live, and only be out of reach
+        ray.kill(self._cluster.actors[place])  # it may be alive, but out of reach
         self._cluster.actors[place] = self._cluster.new_actor()
         self.workers[place] = None
         if not any(self.workers):
@@ -257,7 +260,7 @@ class RayEngine:
         return WorkerJoined(place, spec.worker)
 
     def _require_workers(self) -> None:
-        """Raises where nobody trains, and nobody will."""
+        """Raises an error if no worker trains, is idle or may still join."""
         if not (self._running or self._joining or any(self.workers)):
             raise UserError(
                 "no worker of the Ray cluster is left; resume the search with --resume when there "

@@ -1,4 +1,4 @@
-"""What runs on the machines of a cluster: a process that holds one device and trains one job."""
+"""Worker process on a machine of a cluster: holds one device and trains one job at a time."""
 
 import os
 import time
@@ -14,12 +14,12 @@ from jaxrank.runner.engines.local import LocalEngine
 from jaxrank.runner.manifest import versions
 from jaxrank.training import compilation_cache, jax_settings
 
-# Seconds between two looks for an event.
+# Seconds between two checks for an event.
 _ASK_EVERY = 1.0
 
 
 class WorkerSpec(NamedTuple):
-    """What a worker is: the device, versions by package, and its place."""
+    """Description of a worker: its device, versions by package, its name and memory."""
 
     device: DeviceSpec
     versions: dict[str, str]
@@ -27,13 +27,15 @@ class WorkerSpec(NamedTuple):
 
 
 class RayWorker:
-    """The class of a Ray actor: the local engine with one device. Ray calls `train` in one thread
-    and the rest in another."""
+    """Class of a Ray actor: the local engine with one device.
+
+    Ray calls `train` in one thread and the other methods in another.
+    """
 
     def __init__(self, cores: int | None, report_every: float):
         """Args:
-        cores: that may compute; None does not limit them.
-        report_every: seconds between two reports that bring no checkpoint, at least.
+        cores: number of cores that may compute; None sets no limit.
+        report_every: minimum seconds between two reports without a checkpoint.
         """
         if cores is not None:  # XLA would start a thread for each core of the machine
             os.environ["PJRT_NPROC"] = str(cores)
@@ -41,11 +43,11 @@ class RayWorker:
         compilation_cache.keep_compiled_programs()
         self._report_every = report_every
         self._engine: LocalEngine | None = None
-        self._wanted: int | None = None  # the job of which a checkpoint is wanted
+        self._wanted: int | None = None  # the job whose checkpoint is wanted
         self._size = 0
 
     def describe(self) -> WorkerSpec:
-        """What this worker is."""
+        """Returns the description of this worker."""
         jax_settings.require_usable_jax()
         address, node = ray.util.get_node_ip_address(), ray.get_runtime_context().get_node_id()
         name = f"{address} {devices.platform()} (process {os.getpid()})"
@@ -53,15 +55,17 @@ class RayWorker:
         return WorkerSpec(devices.spec(), versions(), Worker(name, memory))
 
     def join(self, data: SharedData) -> WorkerSpec:
-        """Begins a search, or a round of one."""
+        """Begins a search, or a further round or rung of it; returns the worker's description."""
         if self._engine is not None:
             self._engine.__exit__(None, None, None)
         self._engine = LocalEngine(data, self._claim, devices.workers(1))
         return self.describe()
 
     def train(self, job: Job) -> Iterator[tuple[Event, int]]:
-        """Trains a job; yields events, the last of which is no report, each with the bytes of the
-        job's state."""
+        """Trains a job; yields its events, each with the bytes of the job's state.
+
+        Only the last event is not a `Reported`.
+        """
         assert self._engine is not None, "the worker has joined no search"
         self._engine.start(0, job)
         reported = 0.0
@@ -80,11 +84,11 @@ class RayWorker:
                     return
 
     def want_checkpoint(self, number: int) -> None:
-        """Has the next report of a job bring a checkpoint."""
+        """Requests a checkpoint in the next report of a job."""
         self._wanted = number
 
     def stop(self) -> None:
-        """Has the job end after its dispatch."""
+        """Ends the job after its dispatch."""
         if self._engine is not None:
             self._engine.stop()
 
