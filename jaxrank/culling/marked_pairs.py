@@ -1,13 +1,13 @@
-"""Preferences from marks: inside a series, the photo with the higher mark wins.
+"""Preferences from marks: in a series, the photo with the higher mark is preferred.
 
-Each source orders the photos of a series by itself:
+Each source orders the photos of a series on its own:
 
 - ratings: 5 > 4 > ... > 1 > none > -1 (rejected);
 - flags, of Lightroom and of digiKam: pick > none > reject;
 - the contact sheet: pick > alternate > undecided > reject, then its ratings.
 
-Equal marks make no pair, and labels have no order. Someone who gave one photo of a burst a star has
-said that the others have none; a series without any mark says nothing.
+Equal marks make no pair, and labels have no order. In a series with a mark, the other photos count
+as unmarked on purpose. A series without any mark makes no pair.
 """
 
 import itertools
@@ -34,10 +34,11 @@ _PAIR = ["series_id", "image_a", "image_b"]
 
 
 class Source(NamedTuple):
-    """What one kind of mark says.
+    """Source of preferences: one kind of mark.
 
     Attributes:
-      worth: of each photo; the higher one wins.
+      name: name of the source in reports.
+      worth: strength of each photo, by name; the photo of the higher strength is preferred.
     """
 
     name: str
@@ -45,7 +46,7 @@ class Source(NamedTuple):
 
 
 class SourcePairs(NamedTuple):
-    """How many pairs a source gave, and in how many series."""
+    """Number of pairs from a source, and number of series with such pairs."""
 
     name: str
     pairs: int
@@ -53,7 +54,7 @@ class SourcePairs(NamedTuple):
 
 
 class Agreement(NamedTuple):
-    """How many pairs two sources both decide, and of how many they prefer the same photo."""
+    """Number of pairs that two sources both decide, and number of equal decisions among them."""
 
     first: str
     second: str
@@ -65,10 +66,10 @@ class MarkedPairs(NamedTuple):
     """Preferences from marks.
 
     Attributes:
-      table: `series_id,image_a,image_b,preference`, each pair once.
-      sources: those with pairs.
-      agreements: of every two of them.
-      contradicted: pairs that are left out, since two sources prefer different photos.
+      table: pairs as `series_id,image_a,image_b,preference`, each pair once.
+      sources: counts of the sources that have pairs.
+      agreements: agreement of every two of these sources.
+      contradicted: number of pairs left out because sources prefer different photos.
     """
 
     table: pd.DataFrame
@@ -81,8 +82,8 @@ class Sheet(NamedTuple):
     """A contact sheet with a person's decisions.
 
     Attributes:
-      source: its photos' worth.
-      series_of: the series of its photos.
+      source: strength of each photo of the sheet.
+      series_of: series of each photo of the sheet.
     """
 
     source: Source
@@ -90,7 +91,7 @@ class Sheet(NamedTuple):
 
 
 def sources_of_marks(marks: Mapping[str, Marks]) -> list[Source]:
-    """The ratings, and the flags of each program."""
+    """Sources of a folder's marks: ratings, and the flags of each program."""
     sources = [Source(RATINGS, {photo: found.rating or 0 for photo, found in marks.items()})]
     for flag in FLAGS:
         worth = {
@@ -104,10 +105,11 @@ def sources_of_marks(marks: Mapping[str, Marks]) -> list[Source]:
 def read_sheet(path: Path | str) -> Sheet:
     """Reads the decisions of a contact sheet: a table with `path,series,decision,rating`.
 
-    Only series in which a person changed something count: the others are the program's own.
+    Only series in which a person changed something count: decisions on other series are the
+    program's own.
 
     Raises:
-      UserError: naming line and column, for any other table.
+      UserError: the table has another form; the message names line and column.
     """
     table = tables.read_table(path)
     for column in _SHEET_COLUMNS:
@@ -126,17 +128,18 @@ def read_sheet(path: Path | str) -> Sheet:
 def pairs_of_sources(
     path: Path, series_of: Mapping[str, str], sources: Sequence[Source]
 ) -> MarkedPairs:
-    """The pairs of all sources together.
+    """Combines the pairs of all sources.
 
-    Where the contact sheet decides a pair, it counts: it was the last to be looked at. Of other
-    sources that contradict each other nothing is known, and the pair is left out.
+    The contact sheet takes precedence, since a person looked at it last. A pair on which the other
+    sources contradict each other is left out.
 
     Args:
-      path: where the marks are from, for errors.
-      series_of: by photo; photos without a series make no pair.
+      path: file or folder that the marks come from, for errors.
+      series_of: series of each photo; photos without a series make no pair.
+      sources: sources of preferences.
 
     Raises:
-      UserError: no source has a pair, or there are too many.
+      UserError: no source has a pair, or there are too many pairs.
     """
     frames = {}
     for source in sources:
@@ -176,7 +179,7 @@ def _pairs_of_source(path: Path, series_of: Mapping[str, str], source: Source) -
         ],
         columns=["series_id", "image", "worth"],
     )
-    # Of series without a mark, which may be large, no pair is looked at.
+    # Skips series of equal marks, such as unmarked ones, which may be large.
     differs = frame.groupby("series_id")["worth"].transform("nunique") > 1
     frame = frame[differs].reset_index(drop=True)
     worth_N = frame["worth"].to_numpy(np.float64)
@@ -184,7 +187,7 @@ def _pairs_of_source(path: Path, series_of: Mapping[str, str], source: Source) -
 
 
 def report(found: MarkedPairs) -> list[str]:
-    """What each source gave, and how they agree, in sentences."""
+    """Sentences on the pairs of each source and the agreement of the sources."""
     lines = [
         f"{source.name}: {counted(source.pairs, 'pair')} in {source.series:,} series"
         for source in found.sources
