@@ -233,8 +233,8 @@ def save_weights() -> Path:
 def give_stars(files: Sequence[str], costs: Sequence[float], rng: np.random.Generator) -> None:
     """Writes a simulated person's stars to sidecars.
 
-    Five stars are for photos liked about as much as the best of the scene, one star is for photos
-    liked much less, and three stars are in between.
+    Photos liked about as much as the best of the scene get five stars, photos liked much less get
+    one. Photos in between get three.
     """
     liked = rng.gumbel(scale=0.25, size=len(costs)) - np.asarray(costs)
     for file, behind in zip(files, liked.max() - liked, strict=True):

@@ -7,7 +7,7 @@ from jaxrank.culling.decisions import DECISIONS
 from jaxrank.errors import UserError, did_you_mean
 from jaxrank.io import documents, tables
 
-# The columns that a person can change.
+# Columns that a person can change.
 CHANGEABLE = ("decision", "rating")
 
 

@@ -1,8 +1,8 @@
 """Drive mode, burst and focus distance in a camera's maker note.
 
 A maker note is a directory of TIFF entries in a vendor's own numbering. Offsets in it count from
-the EXIF block's TIFF header, or from the note's own beginning. Tags are those that ExifTool
-documents (Apple.pm, Canon.pm, Nikon.pm, Panasonic.pm, Sony.pm of release 13.58).
+the EXIF block's TIFF header, or from the start of the note. Source of the tags: ExifTool 13.58
+(Apple.pm, Canon.pm, Nikon.pm, Panasonic.pm, Sony.pm).
 """
 
 import struct

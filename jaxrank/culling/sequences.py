@@ -11,7 +11,7 @@ from jaxrank.culling.thumbnails import Alignment, align, hash_distance, is_flat
 _MOST_BITS, _LEAST_CORRELATION = 18, 0.45
 # The same limits for photos with other evidence of one scene.
 _MOST_BITS_ROUGHLY, _LEAST_CORRELATION_ROUGHLY = 24, 0.3
-# Longest exposure in seconds that is believed; longer ones count as this one.
+# Upper limit of exposures in seconds; longer exposures count as this long.
 _LONGEST_EXPOSURE = 3600.0
 
 

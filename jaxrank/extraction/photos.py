@@ -29,8 +29,8 @@ def read_photo(photo: Photo, root: Path) -> bytes:
     """Reads the bytes of a photo's file; of a RAW file, the bytes of its preview.
 
     Raises:
-      BadPhoto: the photo is not a readable file below `root`, its name would not read back from a
-        table, or the preview of a RAW file is not available.
+      BadPhoto: the photo is not a readable file below `root`, `check_name` refuses its name, or a
+        RAW file has no readable preview.
     """
     check_name(photo.name)
     try:

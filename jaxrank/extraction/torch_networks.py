@@ -110,7 +110,7 @@ def check_device(device: str) -> None:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Silences log lines and warnings of libraries; what matters is raised as an error."""
+    """Silences log lines and warnings of libraries; important ones are raised as errors."""
     before = logging.root.manager.disable
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -158,7 +158,7 @@ def cant_load(
 
 
 def weights_hash(module: Any) -> str:
-    """SHA-256 of a module's parameters and buffers, whichever file they came from."""
+    """SHA-256 of a module's parameters and buffers, independent of the file they came from."""
     digest = hashlib.sha256()
     for name, tensor in sorted(module.state_dict().items()):
         values = np.ascontiguousarray(tensor.detach().cpu().numpy())
