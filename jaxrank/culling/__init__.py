@@ -1,1 +1,1 @@
-"""From a folder of photos to series, picks and sidecars. No photo is ever changed."""
+"""Culling of a folder of photos: series, picks and sidecars. Photos are never changed."""

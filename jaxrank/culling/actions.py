@@ -1,4 +1,4 @@
-"""Decisions taken to where people work: sidecars, or a folder of picks. Photos are only read."""
+"""Writes decisions as XMP sidecars or as a folder of picks. Photos are only read."""
 
 import os
 import shutil
@@ -18,7 +18,12 @@ XMP, COPIES, LINKS = ACTIONS = ("xmp", "copies", "links")
 
 
 class Done(NamedTuple):
-    """What was written, and what could not be, in sentences."""
+    """Result of writing decisions.
+
+    Attributes:
+      written: number of sidecars or files that were written.
+      notes: sentences about sidecars that were not written.
+    """
 
     written: int
     notes: list[str]
@@ -32,19 +37,19 @@ def write_sidecars(
     full: bool = False,
     rejects: bool = False,
 ) -> Done:
-    """Rates picks and alternates, and rejects on demand, in XMP sidecars beside the photos.
+    """Writes ratings of picks and alternates, and on demand of rejects, to XMP sidecars.
 
-    A rating that a person gave in a contact sheet comes before that of the decision, and has no
-    label. Photos with a person's stars or flag get nothing but what was changed in a sheet. In a
-    burst whose pick a person made, no other photo gets stars either: three of ours beside one of
-    theirs would turn their order round.
+    A person's rating from a contact sheet takes precedence over the decision, and gets no label.
+    A photo with a person's stars or flag is skipped unless the contact sheet changed it. In a burst
+    whose pick a person made, no other photo gets stars either: three stars beside a person's one
+    would reverse the order.
 
     Args:
-      table: of `Culled`.
-      files: all files of each photo.
-      folder: of the photos.
-      full: see `sidecars.sidecar_paths`.
-      rejects: candidates for rejection get -1.
+      table: table of `Culled`.
+      files: all files of each photo, by the photo's path.
+      folder: folder of the photos.
+      full: naming of the sidecars; see `sidecars.sidecar_paths`.
+      rejects: whether candidates for rejection get the rating -1.
     """
     stars = {decision: STARS[decision] for decision in STARS if rejects or decision != REJECT}
     picked = table["marked"] & (table["decision"] == PICK)
@@ -85,10 +90,11 @@ def write_sidecars(
 def write_picks(
     table: pd.DataFrame, files: Mapping[str, Sequence[str]], folder: Path, out: Path, how: str
 ) -> Done:
-    """Puts the picks, with all their files, into a new folder, as copies or links.
+    """Copies or links the picks, with all their files, into a new folder.
 
     Raises:
-      UserError: the folder is there and holds something.
+      UserError: the folder exists and is not empty, it can't be written, or a file of a pick is a
+        link that leads out of the folder of the photos.
     """
     if os.path.lexists(out) and (not out.is_dir() or any(out.iterdir())):
         raise UserError(f"{out}: is there and not empty; name a new folder for the picks")

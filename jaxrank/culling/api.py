@@ -1,7 +1,7 @@
-"""A folder of photos in, a decision on each of them out.
+"""Culls a folder of photos: groups them, ranks each burst and decides on its photos.
 
-Read, grouped, described by the blocks that the model reads, ranked, decided. What was read before
-is kept in the working folder, so that a second run reads only new photos.
+Steps: read the photos, group them, extract the blocks that the model reads, rank, decide. The
+working folder caches what was read, so that a second run reads only new photos.
 """
 
 import math
@@ -39,16 +39,16 @@ CHANGES = "changes.json"
 
 
 class Culled(NamedTuple):
-    """What came of culling a folder.
+    """Result of culling a folder.
 
     Attributes:
-      table: a row a photo, of COLUMNS, series by series and the best photo first; photos that are
+      table: one row per photo with COLUMNS, ordered by series and then by rank; photos that are
         not culled have no rank and no decision.
-      files: the files of each photo by the one that was read, RAW files among them.
-      unread: why photos could not be used, by name.
-      num_new: photos that were read now.
-      confidence: how probable a pick had to be; infinite by a baseline.
-      notes: the conclusions, and what a reader must know.
+      files: all files of each photo, RAW files among them, by the name of the file that was read.
+      unread: reason why each unusable photo was left out, by name.
+      num_new: number of photos that this run read.
+      confidence: least probability of a pick; by default infinite for a baseline.
+      notes: conclusions and caveats.
     """
 
     table: pd.DataFrame
@@ -77,26 +77,26 @@ def cull(
     """Decides on the photos of each burst of a folder; no photo is changed.
 
     Args:
-      folder: the photos, with its sub-folders.
-      workdir: where features and records are kept.
-      model: as `rank_photos` takes it; without it the baseline.
-      baseline: without a model, by default 'signed_sum'.
-      series: a table of groups in place of those by time and likeness; see `read_groups`. Those
-        that were found are written to GROUPS_CSV.
-      confidence: how probable a pick must be; by default such that four of five picks were right on
-        series that the model had not seen.
-      changes: a table with `path` and `decision` or `rating`, as the contact sheet exports it: what
-        a person decided stays, in later runs too. So do a person's stars and flags in sidecars and
-        photos, see `human_decisions.with_marks`.
-      gap_seconds: see `group_photos`.
-      weights: by option of `extract`, such as 'cnn_weights', where the file of weights lies that
-        made the model's features. Another file is refused.
-      num_workers: processes that decode photos.
-      console: shows progress.
-      on_groups: receives the groups before anything is ranked.
+      folder: folder of photos; its sub-folders are included.
+      workdir: folder that caches features and records; it must lie outside `folder`.
+      model: model as `rank_photos` takes it; without a model, the baseline ranks.
+      baseline: name of the baseline that ranks without a model; by default 'signed_sum'.
+      series: table of groups that replaces the grouping by time and likeness; see `read_groups`.
+        The groups are written to GROUPS_CSV in either case.
+      confidence: least probability of a pick. By default, the model's: four of five picks were
+        right on series that the model had not seen.
+      changes: table with `path` and `decision` or `rating`, as the contact sheet exports it. A
+        person's decisions take precedence, also in later runs. So do a person's stars and flags
+        in sidecars and photos; see `human_decisions.with_marks`.
+      gap_seconds: longest pause between photos of one group; see `group_photos`.
+      weights: path of the file of weights that made the model's features, by option of `extract`
+        such as 'cnn_weights'. Another file is refused.
+      num_workers: number of processes that decode photos.
+      console: console that shows progress.
+      on_groups: function that receives the groups before the ranking.
 
     Raises:
-      UserError: there is no photo, or the model can't be used for these.
+      UserError: there is no usable photo, or the model can't be used for these photos.
     """
     folder, workdir = Path(folder), Path(workdir)
     scorer = _open(folder, workdir, model, baseline, confidence)
@@ -135,7 +135,7 @@ def _open(
     baseline: str | None,
     confidence: float | None,
 ) -> Model | str:
-    """The model, or the name of a baseline; refuses what `cull` can't do."""
+    """Returns the model or the baseline's name; raises UserError for unusable arguments."""
     if workdir.absolute().is_relative_to(folder.absolute()):
         raise UserError(f"--workdir={workdir}: lies in the folder of the photos; name one outside")
     scorer = open_scorer(model, baseline or (None if model is not None else baselines.SIGNED_SUM))
@@ -153,8 +153,10 @@ def _read(folder: Path, workdir: Path, num_workers: int | None) -> Records:
 
 
 def _recipes(scorer: Model | str, weights: Mapping[str, str]) -> list[Options]:
-    """What `extract` must make: the model's blocks by its own recipes, and the image-quality
-    numbers, which name the reasons."""
+    """Options of the blocks to extract: the model's blocks by its own recipes, and block iqa.
+
+    The image-quality numbers of iqa give the reasons of the decisions.
+    """
     if isinstance(scorer, str):
         return [Options(blocks=[baselines.IQA_BLOCK])]
     recipes, found = scorer.card.recipes, []
@@ -192,11 +194,13 @@ def _of_groups(groups: Sequence[Group]) -> pd.DataFrame:
 def _decided(
     photos: pd.DataFrame, scorer: Model | str, least: float, store: Path
 ) -> tuple[pd.DataFrame, list[str]]:
-    """The photos of all groups, those of bursts by rank and with the program's decisions; notes.
+    """Table of all photos, with ranks and the program's decisions for bursts; and notes.
 
     Args:
-      photos: of `_of_groups`.
-      least: how probable a pick must be.
+      photos: table of `_of_groups`.
+      scorer: model, or name of a baseline.
+      least: least probability of a pick.
+      store: folder of the feature store.
     """
     bursts = photos[photos["kind"] == BURST]
     columns, notes = ["rank", "score", "p_best", "keep", "decision", "reasons"], list[str]()
@@ -214,7 +218,7 @@ def _decided(
 def _ranked(
     bursts: pd.DataFrame, scorer: Model | str, store: Path
 ) -> tuple[pd.DataFrame, list[str]]:
-    """The photos of bursts as `rank_photos` orders them, with the reasons; notes."""
+    """Photos of bursts in the order of `rank_photos`, with reasons; and notes."""
     features = feature_store.open_feature_store(store)
     named = {"baseline": scorer} if isinstance(scorer, str) else {"model": scorer}
     found = rank_photos(features=features, series=bursts[["series_id", "image"]], **named)

@@ -1,4 +1,4 @@
-"""How a photo was taken: what EXIF, the maker note, XMP and the file's name say."""
+"""Capture metadata of a photo, from EXIF, the maker note, XMP and the file's name."""
 
 import math
 import re
@@ -17,14 +17,15 @@ _TAKEN, _SUBSECOND, _OFFSET, _SERIAL = 0x9003, 0x9291, 0x9011, 0xA431
 _BIAS, _SECONDS, _F_NUMBER, _ISO = 0x9204, 0x829A, 0x829D, 0x8827
 _FOCUS_DISTANCE, _EXPOSURE_MODE, _MAKER_NOTE = 0x9206, 0xA402, 0x927C
 _MANUAL, _AUTO_BRACKET = 1, 2
-# So much of a RAW file has its EXIF block.
+# Bytes at the start of a RAW file that contain its EXIF block.
 RAW_HEAD = 1 << 20
 _LONGEST_TEXT = 100
 _EPOCH = datetime(1970, 1, 1)
 # GCamera:BurstID, as an attribute or an element.
 _XMP_BURST = re.compile(rb"GCamera:BurstI[Dd](?:=\"|>)([\w.-]{1,100})[\"<]")
-# Names of phones: 00001IMG_00001_BURST20171111030039.jpg and DSC_0001_BURST20230709220904977.JPG
-# (Nexus, Xperia, Nothing), IMG_20231014_183246_BURST001.jpg (Huawei),
+# Names of bursts on phones: 00001IMG_00001_BURST20171111030039.jpg and
+# DSC_0001_BURST20230709220904977.JPG (Nexus, Xperia, Nothing),
+# IMG_20231014_183246_BURST001.jpg (Huawei),
 # PXL_20250417_131910377.BURST-01.jpg (Pixel), 20231207_101605_001.jpg (Samsung).
 _NAMED_BURSTS = tuple(
     map(
@@ -41,20 +42,20 @@ _NAMED_BURSTS = tuple(
 
 @dataclass(frozen=True, kw_only=True)
 class Capture:
-    """What a file says of how its photo was taken; None or empty where it says nothing.
+    """Capture metadata in a photo's file; None or empty where missing.
 
     Attributes:
-      time: in seconds since 1970 by the camera's clock; in UTC where `has_offset`.
+      time: capture time in seconds since 1970, by the camera's clock; in UTC if `has_offset`.
       has_offset: whether the camera's offset from UTC is known.
-      camera: maker, model and serial number.
-      burst_id: the same for all photos of one burst.
-      drive: how the camera was released.
+      camera: maker, model and serial number of the camera.
+      burst_id: identifier that all photos of one burst share.
+      drive: drive mode of the camera.
       manual: whether the photographer chose the exposure.
-      exposure_bias: in EV.
-      exposure_seconds: the shutter's.
-      f_number: the aperture's.
-      iso: the sensitivity.
-      focus_distance: in metres, at most FAR.
+      exposure_bias: exposure bias in EV.
+      exposure_seconds: exposure time in seconds.
+      f_number: f-number of the aperture.
+      iso: ISO sensitivity.
+      focus_distance: focus distance in metres, at most FAR.
     """
 
     time: float | None = None
@@ -71,12 +72,12 @@ class Capture:
 
 
 def read_capture(image: Image.Image, name: str, raw_head: bytes = b"") -> Capture:
-    """What is known of a photo; damaged and absurd values count as not said.
+    """Reads a photo's capture metadata; damaged and absurd values count as missing.
 
     Args:
-      image: opened, and not necessarily loaded.
-      name: of its file, with `/` between folders.
-      raw_head: of a RAW file, of which `image` is the preview, its first `RAW_HEAD` bytes.
+      image: opened image; its pixels need not be loaded.
+      name: name of the photo's file, with `/` between folders.
+      raw_head: first `RAW_HEAD` bytes of the RAW file whose preview is `image`.
     """
     tags, note = _read_tags(image)
     if raw_head:
@@ -88,7 +89,7 @@ def read_capture(image: Image.Image, name: str, raw_head: bytes = b"") -> Captur
     drive = note.drive
     if tags.get(_EXPOSURE_MODE) == _AUTO_BRACKET:
         drive = "exposure bracket"
-    # Zero is a phone's for an unknown distance.
+    # Phones write zero for an unknown distance.
     distance = note.focus_distance or _number(tags.get(_FOCUS_DISTANCE))
     return Capture(
         time=time if time is None or offset is None else time - offset,
@@ -106,14 +107,15 @@ def read_capture(image: Image.Image, name: str, raw_head: bytes = b"") -> Captur
 
 
 def _read_tags(image: Image.Image) -> tuple[dict[int, object], MakerNote]:
-    """The tags of both directories, and the maker note."""
+    """Tags of both EXIF directories, and the maker note."""
     try:
         exif = image.getexif()
         tags = {**exif, **exif.get_ifd(_EXIF_IFD)}
         block = image.info.get("exif", b"")
-    except Exception:  # Pillow's EXIF parser raises many kinds for damaged bytes
+    except Exception:  # Pillow's EXIF parser raises many kinds of error for damaged bytes
         return {}, MakerNote()
-    # Of TIFF files Pillow gives no block, and a note's offsets count from the file's beginning.
+    # Pillow returns no EXIF block for TIFF files. Their maker notes, whose offsets count from the
+    # file's start, are skipped.
     tiff = block.removeprefix(b"Exif\0\0") if isinstance(block, bytes) else b""
     return tags, _read_note(tiff, tags)
 
@@ -127,11 +129,13 @@ def _read_note(tiff: bytes, tags: dict[int, object]) -> MakerNote:
 
 
 def _read_raw_tags(head: bytes) -> tuple[dict[int, object], MakerNote]:
-    """The tags of a RAW file's beginning. Its preview may lack them: LibRaw gives one without EXIF
-    a short block of its own, which says no exposure bias."""
-    if head[:2] in (b"II", b"MM"):  # a TIFF file, but for the number that says so in some
+    """Tags and maker note in the first bytes of a RAW file.
+
+    The preview may lack them: if it has no EXIF, LibRaw adds a short block without exposure bias.
+    """
+    if head[:2] in (b"II", b"MM"):  # TIFF, though some makers use another magic number
         return _read_tiff((b"II*\0" if head[:2] == b"II" else b"MM\0*") + head[4:])
-    if head.startswith(b"FUJIFILMCCD-RAW"):  # it begins with a JPEG file
+    if head.startswith(b"FUJIFILMCCD-RAW"):  # begins with a JPEG file
         return _read_tiff(head[head.find(b"Exif\0\0") + 6 :])
     return _read_cr3(head)
 
@@ -142,14 +146,16 @@ def _read_tiff(tiff: bytes) -> tuple[dict[int, object], MakerNote]:
 
 
 def _read_cr3(head: bytes) -> tuple[dict[int, object], MakerNote]:
-    """Of a CR3 file the boxes CMT1 to CMT3 are TIFF blocks: camera, exposure and maker note
-    (Canon.pm of ExifTool)."""
+    """Tags and maker note of a CR3 file, from its boxes CMT1 to CMT3.
+
+    The boxes are TIFF blocks: camera, exposure and maker note (Canon.pm of ExifTool).
+    """
     tags = _read_block(_box(head, b"CMT1")) | _read_block(_box(head, b"CMT2"))
     return tags, read_maker_note(_box(head, b"CMT3"), 8, _text(tags.get(_MAKER)))
 
 
 def _box(head: bytes, name: bytes) -> bytes:
-    """The content of a box, before whose name are 4 bytes with its size (ISO 14496-12)."""
+    """Content of a box; the 4 bytes before its name are its size (ISO 14496-12)."""
     start = head.find(name)
     return (
         head[start + 4 : start - 4 + int.from_bytes(head[start - 4 : start])] if start >= 4 else b""
@@ -161,12 +167,12 @@ def _read_block(tiff: bytes) -> dict[int, object]:
     try:
         exif.load(b"Exif\0\0" + tiff)
         return {**exif, **exif.get_ifd(_EXIF_IFD)}
-    except Exception:  # as above
+    except Exception:  # Pillow's EXIF parser raises many kinds of error for damaged bytes
         return {}
 
 
 def _time(tags: dict[int, object]) -> float | None:
-    """In seconds since 1970, by the camera's clock."""
+    """Capture time in seconds since 1970, by the camera's clock."""
     text = _text(tags.get(_TAKEN)) or _text(tags.get(_DATE))
     fraction = _text(tags.get(_SUBSECOND))
     time = parse_time(f"{text.partition('.')[0]}.{fraction}")
@@ -174,7 +180,7 @@ def _time(tags: dict[int, object]) -> float | None:
 
 
 def _offset(text: str) -> float | None:
-    """From UTC, in seconds: `+02:00`."""
+    """Offset from UTC in seconds, of a text such as `+02:00`; None for any other text."""
     found = re.fullmatch(r"([+-])(\d\d):([0-5]\d)", text)
     if found is None or int(found[2]) > 14:
         return None
@@ -182,7 +188,7 @@ def _offset(text: str) -> float | None:
 
 
 def _text(value: object) -> str:
-    """What EXIF has as text, in printable ASCII and not long."""
+    """EXIF text in printable ASCII, at most _LONGEST_TEXT characters; empty for other types."""
     if isinstance(value, bytes):
         value = value.decode("ascii", "replace")
     if not isinstance(value, str):
@@ -191,11 +197,11 @@ def _text(value: object) -> str:
 
 
 def _number(value: object, least: float = 0.0, most: float = math.inf) -> float | None:
-    """A number, or the first of several, where it lies inside the limits."""
+    """The number, or the first of several; None outside the limits or for other types."""
     if isinstance(value, tuple) and value:
         value = value[0]
     try:
-        number = float(value)  # type: ignore[arg-type]  # what is no number raises
+        number = float(value)  # type: ignore[arg-type]  # anything else raises
     except (TypeError, ValueError, ArithmeticError):
         return None
     return number if math.isfinite(number) and least <= number <= most else None

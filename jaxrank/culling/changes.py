@@ -7,17 +7,20 @@ from jaxrank.culling.decisions import DECISIONS
 from jaxrank.errors import UserError, did_you_mean
 from jaxrank.io import documents, tables
 
-# The columns that a person can change.
+# Columns that a person can change.
 CHANGEABLE = ("decision", "rating")
 
 
 class SheetRow(NamedTuple):
-    """A photo in a table of decisions.
+    """Row of a table of decisions: one photo.
 
     Attributes:
-      decision: empty where nothing is culled.
-      rating: None for none.
-      changed: which of CHANGEABLE a person changed; all of them in a table without the column.
+      path: name of the photo.
+      series: ID of the photo's series; empty in a table without the column.
+      decision: decision on the photo; empty for a photo that is not culled.
+      rating: rating of the photo, or None.
+      changed: columns of CHANGEABLE that a person changed; all of them in a table without the
+        column `changed`.
     """
 
     path: str
@@ -28,11 +31,10 @@ class SheetRow(NamedTuple):
 
 
 def read_rows(path: Path | str) -> list[SheetRow]:
-    """The photos of a table with `path` and `decision` or `rating`; `series` and `changed` may
-    stand there, too.
+    """Reads a table with `path` and `decision` or `rating`; `series` and `changed` are optional.
 
     Raises:
-      UserError: naming line and column, for any other table.
+      UserError: the table has another form; the message names line and column.
     """
     table = tables.read_table(path)
     if "path" not in table.columns or not {*CHANGEABLE} & {*table.columns}:
@@ -65,18 +67,23 @@ def read_rows(path: Path | str) -> list[SheetRow]:
 
 
 def _changed(cell: str) -> frozenset[str]:
-    """A contact sheet writes the names of the columns; `cull` writes True or False."""
+    """Parses a cell of `changed`: column names of a contact sheet, or True or False of `cull`."""
     if cell.lower() == "true":
         return frozenset(CHANGEABLE)
     return frozenset(cell.split()) & frozenset(CHANGEABLE)
 
 
 def kept_changes(file: Path, given: Path | str | None) -> dict[str, dict[str, Any]]:
-    """What a person decided in earlier runs, and in a table that is given now, which comes last;
-    kept in the file for later ones.
+    """Returns a person's decisions by photo, from earlier runs and from a table that is given now.
+
+    The given table takes precedence. Its decisions are added to the file for later runs.
+
+    Args:
+      file: JSON file of the decisions from earlier runs.
+      given: table of new decisions, or None.
 
     Raises:
-      UserError: see `read_rows`; the file is damaged.
+      UserError: the table has another form (see `read_rows`), or the file is damaged.
     """
     known: dict[str, dict[str, Any]] = {}
     try:
@@ -97,10 +104,10 @@ def kept_changes(file: Path, given: Path | str | None) -> dict[str, dict[str, An
 
 
 def read_changes(path: Path | str) -> dict[str, dict[str, Any]]:
-    """By photo, the `decision` and `rating` that a person changed.
+    """Reads the `decision` and `rating` that a person changed, by photo.
 
     Raises:
-      UserError: see `read_rows`.
+      UserError: the table has another form; see `read_rows`.
     """
     found = {}
     for row in read_rows(path):

@@ -1,9 +1,9 @@
-"""The contact sheet of culled photos: one HTML file that needs no network and no program.
+"""Contact sheet of culled photos: one HTML file that needs only a browser, and no network.
 
-`contact_sheet.html`, `.css` and `.js` beside this file are its parts. Names and texts of photos are
-in the page as JSON, which its script shows as text and never as HTML. Thumbnails follow at the end,
-each in a script element that nothing runs, so that the page is there before they are read, and so
-that only those on the screen are decoded.
+Its parts are `contact_sheet.html`, `.css` and `.js` beside this module. The page holds the names
+and texts of photos as JSON; its script shows them as text, never as HTML. Thumbnails come last,
+each in a script element that is not executed. The page therefore appears before they are read, and
+only thumbnails on the screen are decoded.
 """
 
 import base64
@@ -29,23 +29,23 @@ SIDE, QUALITY = 320, 70
 _TEXTS = ["path", "series", "kind", "decision", "reasons"]
 _NUMBERS = ["rank", "score", "p_best", "rating"]
 _BY_A_PERSON = ["changed", "marked"]
-# What would end a script element or hide its end, as JSON escapes; all else that is not ASCII is
-# escaped already.
+# JSON escapes of the characters that could end a script element or hide its end. The JSON writer
+# escapes characters that are not ASCII.
 _IN_SCRIPT = str.maketrans({letter: f"\\u{ord(letter):04x}" for letter in "<>&"})
 
 
 def make_thumbnail(data: bytes) -> bytes:
-    """A small upright sRGB JPEG of a photo, without EXIF, XMP, comments or a colour profile.
+    """Makes a small upright sRGB JPEG of a photo, without EXIF, XMP, comments or colour profile.
 
     Args:
-      data: the bytes of the photo's file.
+      data: bytes of the photo's file.
 
     Raises:
-      BadPhoto: they are not a whole image.
+      BadPhoto: the bytes are not a whole image.
     """
     image, _ = decoding.decode(data, SIDE)
     image.thumbnail((SIDE, SIDE), Image.Resampling.BICUBIC)
-    # Pillow would write the comment that it read; a new image has none.
+    # Pillow would write the comment of the original; a new image has none.
     bare = Image.new("RGB", image.size)
     bare.paste(image)
     file = io.BytesIO()
@@ -61,19 +61,19 @@ def write_sheet(
     title: str,
     notes: Iterable[str],
 ) -> None:
-    """Writes the contact sheet, as a whole or not at all; equal arguments give equal bytes.
+    """Writes the contact sheet atomically; equal arguments give equal bytes.
 
     Args:
-      path: of the HTML file.
-      rows: one row a photo, whose columns are `path`; `series`; `kind` (burst, single, bracket,
-        focus_stack or panorama); `rank`, `score`, `p_best` and `rating`, NaN where there is none;
+      path: path of the HTML file.
+      rows: table with one row per photo. Its columns are `path`; `series`; `kind` (burst, single,
+        bracket, focus_stack or panorama); `rank`, `score`, `p_best` and `rating`, NaN if missing;
         `decision` (pick, alternate, reject, undecided, or empty where nothing was culled);
         `reasons`, a text; `changed` and `marked`, whether a person decided. Series are shown in
         the order of their first rows, photos by rank.
-      thumbnail: by `path`, a JPEG without metadata, or None where there is no preview. It is
-        called once a photo, in the order of the page, and no thumbnail is kept in memory.
-      title: the heading.
-      notes: the sentences below it.
+      thumbnail: function from `path` to a JPEG without metadata, or to None without a preview. It
+        is called once per photo, in the order of the page. No thumbnail is kept in memory.
+      title: heading of the page.
+      notes: sentences below the heading.
 
     Raises:
       OSError: the file can't be written.
@@ -94,14 +94,14 @@ def _in_page_order(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def _page(rows: pd.DataFrame, title: str, notes: Iterable[str]) -> str:
-    """The page up to its thumbnails."""
+    """HTML of the page up to its thumbnails."""
     style, script = _part("contact_sheet.css"), _part("contact_sheet.js")
     photos = _photos_as_json(rows)
     return Template(_part("contact_sheet.html")).substitute(
         policy="; ".join(_policy(style, script)),
         title=html.escape(printable(title)),
         notes="\n".join(f"<p>{html.escape(printable(note))}</p>" for note in notes),
-        # Browsers keep changes by this name, and pages on a disk share what they keep.
+        # Key of the changes in the browser's storage, which all pages on a disk share.
         name=f"jaxrank-{hashlib.sha256(photos.encode()).hexdigest()[:24]}",
         style=style,
         script=script,
@@ -114,7 +114,7 @@ def _part(name: str) -> str:
 
 
 def _policy(style: str, script: str) -> Iterator[str]:
-    """The Content-Security-Policy: nothing but the page's own style, script and thumbnails."""
+    """Content-Security-Policy: only the page's own style, script and thumbnails."""
     yield "default-src 'none'"
     yield "img-src data:"
     for kind, text in (("style", style), ("script", script)):
@@ -125,7 +125,7 @@ def _policy(style: str, script: str) -> Iterator[str]:
 
 
 def _photos_as_json(rows: pd.DataFrame) -> str:
-    """The columns as strict JSON that may stand in a script element."""
+    """Columns of the table as strict JSON that is safe in a script element."""
     columns: dict[str, list] = {
         name: ["" if pd.isna(text) else str(text) for text in rows[name]] for name in _TEXTS
     }

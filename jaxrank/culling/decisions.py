@@ -1,4 +1,4 @@
-"""What becomes of each photo of a burst, and why, from its rank and its image-quality numbers."""
+"""Decision on each photo of a burst, and its reasons, from ranks and image-quality numbers."""
 
 from collections.abc import Sequence
 
@@ -7,15 +7,15 @@ import pandas as pd
 
 PICK, ALTERNATE, REJECT, UNDECIDED = DECISIONS = ("pick", "alternate", "reject", "undecided")
 
-# The kind of a group whose best photo is looked for; nothing else is decided on.
+# Kind of the groups that are culled; photos of other groups get no decision.
 BURST = "burst"
-# Stars that a decision gets in sidecars.
+# Stars of each decision in sidecars.
 STARS = {PICK: 5, ALTERNATE: 3, REJECT: -1}
-# The label beside such stars distinguishes them from a person's. Whoever changes the stars in
-# a photo program makes them a person's, whatever the label.
+# Prefix of the label that distinguishes such stars from a person's. Stars that somebody changed in
+# a photo program are a person's, whatever the label.
 _LABEL = "jaxrank "
 
-# Words for more and less of a number; all others are called by their names.
+# Words for a higher and a lower number; other numbers are described by their names.
 _WORDS = {
     "sharpness": ("sharper", "less sharp"),
     "exposure": ("better exposed", "worse exposed"),
@@ -28,20 +28,21 @@ _MOST_REASONS = 2
 
 
 def decide(ranked: pd.DataFrame, confidence: float, *, has_model: bool = True) -> pd.Series:
-    """The decision on each photo.
+    """Decides on each photo.
 
-    - A series whose first photo is its best with at least this probability has a pick; the others
-      that are kept are alternates. In other series the kept photos are undecided.
+    - The first photo of a series is its pick if its `p_best` is at least `confidence`. The other
+      kept photos of such a series are alternates.
+    - Kept photos of series without a pick are undecided.
     - Photos that are not kept are candidates for rejection, in every series.
-    - Of a model without probabilities, which were worse than chance, all is undecided.
+    - A model without probabilities (they were worse than chance) leaves all photos undecided.
     - A baseline has neither probabilities nor a keep set: the first photo of each series is its
       pick, and all others are undecided.
 
     Args:
       ranked: photos of series of several photos, with `series_id`, `pick`, `p_best` and `keep` as
-        `rank_photos` gives them.
-      confidence: a share; infinite where no pick is sure.
-      has_model: whether a model ranked them, or a baseline.
+        `rank_photos` returns them.
+      confidence: least probability of a pick; infinite for no picks.
+      has_model: whether a model, not a baseline, ranked the photos.
     """
     p_best = ranked["p_best"].astype(float)
     is_first = ranked["pick"].astype(bool)
@@ -56,22 +57,23 @@ def decide(ranked: pd.DataFrame, confidence: float, *, has_model: bool = True) -
 
 
 def label_of(decision: str) -> str:
-    """The label that is written beside the stars of a decision."""
+    """Label that is written beside the stars of a decision."""
     return _LABEL + decision
 
 
 def is_ours(rating: int | None, label: str) -> bool:
-    """Whether a rating is one that `cull` wrote and nobody has changed since."""
+    """Whether `cull` wrote a rating and nobody has changed it since."""
     decision = label.removeprefix(_LABEL)
     return label.startswith(_LABEL) and decision in STARS and STARS[decision] == rating
 
 
 def reasons(ranked: pd.DataFrame, columns: Sequence[str]) -> pd.Series:
-    """How a photo differs from the first of its series, and the first from the second, in words.
+    """Describes how photos differ from the first of their series, and the first from the second.
 
     Args:
-      ranked: as in `decide`, the first photo of a series first, with the image-quality numbers.
-      columns: the numbers; NaN where a photo has none.
+      ranked: table as in `decide`, with the first photo of a series first, and with the
+        image-quality numbers; NaN where a photo has none.
+      columns: names of the image-quality numbers.
     """
     values = ranked[list(columns)].astype(float)
     by_series = values.groupby(ranked["series_id"])

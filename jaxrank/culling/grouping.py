@@ -1,7 +1,7 @@
-"""Which photos are one series, and which ones belong together and must not be culled.
+"""Groups photos into bursts, which are culled, and into sets that must not be culled.
 
-Photos of one camera in the order of their times fall into brackets, focus stacks and panoramas,
-which are set aside, and bursts of photos of one scene, of which the best is looked for.
+The photos of each camera are grouped in the order of their times. Brackets, focus stacks and
+panoramas are set aside. Bursts are photos of one scene, of which `cull` picks the best.
 """
 
 import itertools
@@ -27,9 +27,9 @@ class Group(NamedTuple):
     """Photos that belong together.
 
     Attributes:
-      kind: of a burst the best photo is looked for; all others are never culled.
-      photos: their names, in the order of their times.
-      reason: in words.
+      kind: kind of the group; only bursts are culled.
+      photos: names of the photos, in the order of their times.
+      reason: reason for the group, in words.
     """
 
     kind: Kind
@@ -44,11 +44,11 @@ def group_photos(records: Iterable[PhotoRecord], *, gap_seconds: float = 10.0) -
     """Groups photos by time, camera and likeness; each photo is in one group.
 
     Args:
-      records: of the photos, in any order.
-      gap_seconds: the longest pause between the photos of one group, from the end of an exposure.
+      records: records of the photos, in any order.
+      gap_seconds: longest pause between photos of one group, from the end of an exposure.
 
     Returns:
-      The groups, in the order of their first photos' cameras and times.
+      The groups: first single photos without a time, then camera by camera in the order of time.
     """
     streams: dict[tuple[str, bool], list[PhotoRecord]] = {}
     groups = []
@@ -60,14 +60,14 @@ def group_photos(records: Iterable[PhotoRecord], *, gap_seconds: float = 10.0) -
             key = record.capture.camera, record.capture.has_offset
             streams.setdefault(key, []).append(record)
     for stream in streams.values():
-        stream.sort(key=time_of)  # stable: by name where times are the same
+        stream.sort(key=time_of)  # stable: photos of equal times stay in the order of names
         steps = [step_between(a, b, gap_seconds) for a, b in itertools.pairwise(stream)]
         groups += _groups_of(Piece(stream, steps))
     return groups
 
 
 def _groups_of(piece: Piece) -> list[Group]:
-    """The groups of a camera's photos. Each finder takes its own out; none looks across them."""
+    """Groups a camera's photos; no group spans photos that an earlier finder has grouped."""
     finders: tuple[tuple[Kind, _Finder], ...] = (
         ("bracket", brackets),
         ("focus_stack", focus_stacks),
@@ -99,7 +99,7 @@ def _groups_of(piece: Piece) -> list[Group]:
 
 
 def _bursts(piece: Piece) -> list[Span]:
-    """At least two photos, each of the scene of the one before it or of its camera's burst."""
+    """Finds bursts: at least two photos, each of the same scene or burst ID as the one before."""
     linked = [_is_one_scene(piece, i) for i in range(len(piece.steps))]
     spans = []
     for start, stop in runs([True] * len(piece.photos), linked):
@@ -110,8 +110,11 @@ def _bursts(piece: Piece) -> list[Span]:
 
 
 def _is_one_scene(piece: Piece, i: int) -> bool:
-    """Whether a photo and the next one show one scene. One that is blurred, or in which something
-    moved, may be only roughly like both its neighbours: then these have to be like each other."""
+    """Whether a photo and the next one show one scene.
+
+    A photo that is blurred, or in which something moved, may be only roughly like its neighbours.
+    It then belongs to their scene if the two neighbours are like each other.
+    """
     step, photos = piece.steps[i], piece.photos
     if step is None:
         return False

@@ -1,4 +1,4 @@
-"""The table of groups, which people read and correct: series_id, image, kind, reason."""
+"""Table of groups, for people to read and correct: series_id, image, kind, reason."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,21 +14,22 @@ COLUMNS = (*SERIES_COLUMNS, "kind", "reason")
 
 
 def write_groups(path: Path, groups: Sequence[Group]) -> None:
-    """Writes a row for each photo; a series is called by its first photo."""
+    """Writes a row for each photo; a series is named after its first photo."""
     rows = [(g.photos[0], photo, g.kind, g.reason) for g in groups for photo in g.photos]
     tables.write_csv(path, COLUMNS, rows)
 
 
 def read_groups(path: Path, records: Sequence[PhotoRecord]) -> tuple[list[Group], list[str]]:
-    """The groups of a table with series_id,image and, where they are not all bursts, kind.
+    """Reads the groups of a table with series_id, image and, unless all are bursts, kind.
 
-    Photos may be named by any of their files; those that no row names stand alone.
+    A row may name a photo by any of its files. Photos without a row become single groups.
 
     Returns:
-      The groups, in the table's order, and what was left out.
+      The groups, in the table's order and then the photos without a row; notes on these photos,
+      and on rows without a photo.
 
     Raises:
-      UserError: it is not such a table, or none of the photos is in it.
+      UserError: the table has another form, or names none of the photos.
     """
     table = tables.read_table(path)
     for column in SERIES_COLUMNS:
@@ -71,7 +72,7 @@ def read_groups(path: Path, records: Sequence[PhotoRecord]) -> tuple[list[Group]
 
 
 def _kinds(table: tables.Table, series: Sequence[str]) -> dict[str, Kind]:
-    """The kind of each series."""
+    """Kind of each series, by its ID."""
     known: dict[str, Kind] = {kind: kind for kind in get_args(Kind)}
     given = table.texts("kind") if "kind" in table.columns else ["burst"] * len(series)
     kind_of: dict[str, Kind] = {}

@@ -1,6 +1,6 @@
-"""What people decided: by stars and flags on the photos, and in a contact sheet.
+"""Decisions of people: stars and flags on the photos, and changes in a contact sheet.
 
-A contact sheet comes after stars and flags, and both come before the program's decisions.
+A contact sheet takes precedence over stars and flags, and both over the program's decisions.
 """
 
 from collections.abc import Mapping
@@ -14,17 +14,22 @@ from jaxrank.culling.xmp import Marks
 
 
 def with_marks(table: pd.DataFrame, marks: Mapping[str, Marks]) -> pd.DataFrame:
-    """The table with the decisions that a person's stars and flags make, and `rating` and `marked`.
+    """Applies a person's stars and flags to the decisions, and adds `rating` and `marked`.
 
-    Of the photos of a burst those with the highest mark are picks, a flag above all stars; others
-    with stars are alternates; those with the rating -1 or a reject flag are rejected. Where a
-    person has a pick, the program's becomes an alternate. All other photos keep their decisions. A
-    photo with both stars and a reject flag is liked: which came later is not known, and rejecting
-    it would do more harm.
+    In each burst:
+
+    - Photos with the highest mark are picks; a pick flag is above all stars.
+    - Other photos with stars or a pick flag are alternates.
+    - Photos with the rating -1 or a reject flag are rejected.
+    - The program's pick becomes an alternate if a person has a pick.
+    - All other photos keep their decisions.
+
+    A photo with both stars and a reject flag counts as liked: which mark came later is unknown,
+    and rejecting it would do more harm.
 
     Args:
-      table: with `path`, `series`, `kind` and `decision`, a row a photo.
-      marks: a person's, by path.
+      table: table with `path`, `series`, `kind` and `decision`, one row per photo.
+      marks: marks of a person, by path.
     """
     own = [marks.get(path) for path in table["path"]]
     liked = pd.Series([_liking(found) for found in own], table.index)
@@ -43,7 +48,7 @@ def with_marks(table: pd.DataFrame, marks: Mapping[str, Marks]) -> pd.DataFrame:
 
 
 def _liking(marks: Marks | None) -> int:
-    """0 for a photo that nobody likes; stars, and more for a flag."""
+    """Strength of a person's liking: stars, plus 10 for a pick flag; 0 without either."""
     if marks is None:
         return 0
     return max(marks.rating or 0, 0) + (10 if marks.pick == "pick" else 0)
@@ -54,11 +59,11 @@ def _is_rejected(marks: Marks | None) -> bool:
 
 
 def with_changes(table: pd.DataFrame, said: Mapping[str, Mapping[str, Any]]) -> pd.DataFrame:
-    """The table with what a person decided in a contact sheet, marked by `changed`.
+    """Applies a person's decisions in a contact sheet, and adds `changed`.
 
     Args:
-      table: with `path`, `decision` and `rating`.
-      said: by path, see `changes.read_changes`.
+      table: table with `path`, `decision` and `rating`.
+      said: the person's decisions and ratings, by path; see `changes.read_changes`.
     """
     table = table.assign(changed=table["path"].isin(list(said)))
     for column in CHANGEABLE:

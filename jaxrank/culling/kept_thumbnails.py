@@ -1,4 +1,4 @@
-"""Thumbnails of the contact sheet, kept as files, so that a second run decodes new photos only."""
+"""Thumbnails of the contact sheet, cached as files so that a second run decodes only new photos."""
 
 import hashlib
 import os
@@ -13,12 +13,12 @@ FOLDER = "thumbnails"
 
 
 def kept_thumbnail(folder: Path, name: str, workdir: Path) -> bytes | None:
-    """The thumbnail of a photo, made or read; None where it can't be read any more.
+    """Returns a photo's thumbnail, cached or newly made; None for an unreadable photo.
 
-    A photo of another size or time of change is another photo.
+    A photo whose size or modification time has changed gets a new thumbnail.
 
     Raises:
-      OSError: it can't be written.
+      OSError: the thumbnail can't be written.
     """
     path = folder / name
     try:
@@ -29,7 +29,7 @@ def kept_thumbnail(folder: Path, name: str, workdir: Path) -> bytes | None:
     kept = workdir / FOLDER / f"{hashlib.sha256(identity.encode()).hexdigest()[:32]}.jpg"
     try:
         return kept.read_bytes()
-    except OSError:  # it is not there yet
+    except OSError:  # not cached yet
         pass
     try:
         made = make_thumbnail(read_photo(Photo(name, path), folder))

@@ -1,8 +1,8 @@
-"""The drive mode, burst and focus distance in a camera's maker note.
+"""Drive mode, burst and focus distance in a camera's maker note.
 
 A maker note is a directory of TIFF entries in a vendor's own numbering. Offsets in it count from
-the EXIF block's TIFF header, or from the note's own beginning. Tags are those that ExifTool
-documents (Apple.pm, Canon.pm, Nikon.pm, Panasonic.pm, Sony.pm of release 13.58).
+the EXIF block's TIFF header, or from the start of the note. Source of the tags: ExifTool 13.58
+(Apple.pm, Canon.pm, Nikon.pm, Panasonic.pm, Sony.pm).
 """
 
 import struct
@@ -10,11 +10,11 @@ from typing import Literal, NamedTuple
 
 Drive = Literal["", "single", "continuous", "exposure bracket", "focus bracket"]
 
-# By type, the size of a value and its letter for `struct`; others are not needed here.
+# Size of a value and its `struct` letter, by TIFF type; other types are not needed here.
 _TYPES = {1: (1, "B"), 2: (1, "s"), 3: (2, "H"), 4: (4, "I"), 8: (2, "h"), 9: (4, "i")}
-# More entries than in any camera's note, and longer values than are read.
+# Limits for damaged notes: more entries than any camera writes, and longer values than are needed.
 _MOST_ENTRIES, _MOST_VALUES = 500, 1000
-# What stands for infinity, in metres: Canon's largest distance.
+# Distance in metres that means infinity: Canon's largest one.
 FAR = 655.35
 
 _SONY_DRIVES: dict[int, Drive] = {0: "single", 2: "continuous", 5: "exposure bracket"}
@@ -24,12 +24,12 @@ _PANASONIC_DRIVES: dict[int, Drive] = {
 
 
 class MakerNote(NamedTuple):
-    """What a maker note says; empty or None where it says nothing.
+    """Contents of a maker note; empty or None where missing.
 
     Attributes:
-      drive: how the camera was released.
-      burst_id: the same for all photos of one burst.
-      focus_distance: in metres, at most FAR.
+      drive: drive mode of the camera.
+      burst_id: identifier that all photos of one burst share.
+      focus_distance: focus distance in metres, at most FAR.
     """
 
     drive: Drive = ""
@@ -38,19 +38,19 @@ class MakerNote(NamedTuple):
 
 
 def read_maker_note(tiff: bytes, start: int, maker: str) -> MakerNote:
-    """Reads a maker note of any content.
+    """Reads a maker note; unknown or damaged contents count as missing.
 
     Args:
-      tiff: the EXIF block from its TIFF header on.
-      start: where the note begins in it.
-      maker: the camera's, as EXIF has it.
+      tiff: EXIF block from its TIFF header on.
+      start: offset of the note in `tiff`.
+      maker: name of the camera's maker in EXIF.
     """
     note = tiff[start:]
     order: Literal["<", ">"] = "<" if tiff[:2] == b"II" else ">"
     if note.startswith(b"Apple iOS\0"):
         return _apple(_read_entries(note, 14, ">"))
     if note.startswith(b"Nikon\0\x02"):
-        # A TIFF header of its own at byte 10, from which its offsets count.
+        # The note has its own TIFF header at byte 10, from which its offsets count.
         return _nikon(_read_entries(note[10:], 8, "<" if note[10:12] == b"II" else ">"))
     if note.startswith((b"SONY DSC \0\0\0", b"SONY CAM \0\0\0")):
         return MakerNote(
@@ -71,8 +71,11 @@ def _apple(entries: dict[int, tuple]) -> MakerNote:
 
 
 def _nikon(entries: dict[int, tuple]) -> MakerNote:
-    """Of ShootingMode, bit 0 is continuous release and bit 4 bracketing: of the exposure, unless
-    bit 6 (white balance) or bit 8 (Active D-Lighting) is set, too."""
+    """Reads ShootingMode (tag 0x89).
+
+    Bit 0 is continuous release. Bit 4 is bracketing: of the exposure, unless bit 6 (white balance)
+    or bit 8 (Active D-Lighting) is set, too.
+    """
     mode = _first(entries, 0x89)
     if mode < 0:
         return MakerNote()
@@ -82,8 +85,10 @@ def _nikon(entries: dict[int, tuple]) -> MakerNote:
 
 
 def _canon(entries: dict[int, tuple]) -> MakerNote:
-    """CameraSettings (tag 1) has the drive, ShotInfo (tag 4) bracketing and, of older cameras, the
-    focus distances that newer ones have in FileInfo (tag 0x93)."""
+    """Reads CameraSettings (tag 1: drive), ShotInfo (tag 4: bracketing) and focus distances.
+
+    Older cameras have the focus distances in ShotInfo, newer cameras in FileInfo (tag 0x93).
+    """
     settings, shot, info = (entries.get(tag, ()) for tag in (1, 4, 0x93))
     drive: Drive = ""
     if len(settings) > 5:
@@ -98,13 +103,13 @@ def _canon(entries: dict[int, tuple]) -> MakerNote:
 
 
 def _first(entries: dict[int, tuple], tag: int) -> int:
-    """The first number of an entry, or -1."""
+    """First number of an entry, or -1."""
     value = entries.get(tag, (-1,))[0]
     return value if isinstance(value, int) else -1
 
 
 def _read_entries(data: bytes, start: int, order: Literal["<", ">"]) -> dict[int, tuple]:
-    """The values of a directory by their tags, those that lie in the data; text is bytes."""
+    """Values of a TIFF directory by tag, without values outside the data; text is bytes."""
     entries: dict[int, tuple] = {}
     try:
         (count,) = struct.unpack_from(order + "H", data, start)
@@ -120,6 +125,6 @@ def _read_entries(data: bytes, start: int, order: Literal["<", ">"]) -> dict[int
                 place += 8
             if place + size * length <= len(data):
                 entries[tag] = struct.unpack_from(f"{order}{length}{letter}", data, place)
-    except struct.error:  # the directory is cut off; what was read counts
+    except struct.error:  # the directory is truncated; entries before the cut are kept
         pass
     return entries

@@ -1,15 +1,20 @@
-"""Preferences from marks: inside a series, the photo with the higher mark wins.
+"""Preferences from marks: in a series, the photo with the higher mark is preferred.
 
-Each source orders the photos of a series by itself:
+Each source orders the photos of a series on its own:
 
 - ratings: 5 > 4 > ... > 1 > -1 (rejected); no stars at all are above -1, and below LEAST_STARS and
   more, or below any stars of a person who never gives so many;
 - flags, of Lightroom and of digiKam: pick > none > reject;
 - the contact sheet: pick > alternate > undecided > reject, then its ratings.
 
+<<<<<<< HEAD
 Equal marks make no pair, and labels have no order. One or two stars beside a photo without any make
 none either: they may be a bad mark, and the other photo one that was not looked at. A series
 without any mark says nothing.
+=======
+Equal marks make no pair, and labels have no order. In a series with a mark, the other photos count
+as unmarked on purpose. A series without any mark makes no pair.
+>>>>>>> voice-culling
 """
 
 import itertools
@@ -38,12 +43,17 @@ _PAIR = ["series_id", "image_a", "image_b"]
 
 
 class Source(NamedTuple):
-    """What one kind of mark says.
+    """Source of preferences: one kind of mark.
 
     Attributes:
+<<<<<<< HEAD
       worth: of each photo; the higher one wins.
       least: a worth between 0 and this is not compared with 0, which is that of a photo without a
         mark.
+=======
+      name: name of the source in reports.
+      worth: strength of each photo, by name; the photo of the higher strength is preferred.
+>>>>>>> voice-culling
     """
 
     name: str
@@ -52,8 +62,12 @@ class Source(NamedTuple):
 
 
 class SourcePairs(NamedTuple):
+<<<<<<< HEAD
     """How many pairs a source gave, in how many of them one photo has no mark, and in how many
     series they are."""
+=======
+    """Number of pairs from a source, and number of series with such pairs."""
+>>>>>>> voice-culling
 
     name: str
     pairs: int
@@ -62,7 +76,7 @@ class SourcePairs(NamedTuple):
 
 
 class Agreement(NamedTuple):
-    """How many pairs two sources both decide, and of how many they prefer the same photo."""
+    """Number of pairs that two sources both decide, and number of equal decisions among them."""
 
     first: str
     second: str
@@ -74,10 +88,10 @@ class MarkedPairs(NamedTuple):
     """Preferences from marks.
 
     Attributes:
-      table: `series_id,image_a,image_b,preference`, each pair once.
-      sources: those with pairs.
-      agreements: of every two of them.
-      contradicted: pairs that are left out, since two sources prefer different photos.
+      table: pairs as `series_id,image_a,image_b,preference`, each pair once.
+      sources: counts of the sources that have pairs.
+      agreements: agreement of every two of these sources.
+      contradicted: number of pairs left out because sources prefer different photos.
     """
 
     table: pd.DataFrame
@@ -90,8 +104,8 @@ class Sheet(NamedTuple):
     """A contact sheet with a person's decisions.
 
     Attributes:
-      source: its photos' worth.
-      series_of: the series of its photos.
+      source: strength of each photo of the sheet.
+      series_of: series of each photo of the sheet.
     """
 
     source: Source
@@ -99,10 +113,15 @@ class Sheet(NamedTuple):
 
 
 def sources_of_marks(marks: Mapping[str, Marks]) -> list[Source]:
+<<<<<<< HEAD
     """The ratings, and the flags of each program."""
     stars = {photo: found.rating or 0 for photo, found in marks.items()}
     least = LEAST_STARS if max(stars.values(), default=0) >= LEAST_STARS else 0
     sources = [Source(RATINGS, stars, least)]
+=======
+    """Sources of a folder's marks: ratings, and the flags of each program."""
+    sources = [Source(RATINGS, {photo: found.rating or 0 for photo, found in marks.items()})]
+>>>>>>> voice-culling
     for flag in FLAGS:
         worth = {
             photo: _FLAG_WORTH[found.pick] if found.where.get("pick") == flag else 0
@@ -115,10 +134,11 @@ def sources_of_marks(marks: Mapping[str, Marks]) -> list[Source]:
 def read_sheet(path: Path | str) -> Sheet:
     """Reads the decisions of a contact sheet: a table with `path,series,decision,rating`.
 
-    Only series in which a person changed something count: the others are the program's own.
+    Only series in which a person changed something count: decisions on other series are the
+    program's own.
 
     Raises:
-      UserError: naming line and column, for any other table.
+      UserError: the table has another form; the message names line and column.
     """
     table = tables.read_table(path)
     for column in _SHEET_COLUMNS:
@@ -137,17 +157,18 @@ def read_sheet(path: Path | str) -> Sheet:
 def pairs_of_sources(
     path: Path, series_of: Mapping[str, str], sources: Sequence[Source]
 ) -> MarkedPairs:
-    """The pairs of all sources together.
+    """Combines the pairs of all sources.
 
-    Where the contact sheet decides a pair, it counts: it was the last to be looked at. Of other
-    sources that contradict each other nothing is known, and the pair is left out.
+    The contact sheet takes precedence, since a person looked at it last. A pair on which the other
+    sources contradict each other is left out.
 
     Args:
-      path: where the marks are from, for errors.
-      series_of: by photo; photos without a series make no pair.
+      path: file or folder that the marks come from, for errors.
+      series_of: series of each photo; photos without a series make no pair.
+      sources: sources of preferences.
 
     Raises:
-      UserError: no source has a pair, or there are too many.
+      UserError: no source has a pair, or there are too many pairs.
     """
     frames, counts = {}, []
     for source in sources:
@@ -191,7 +212,7 @@ def _pairs_of_source(
         ],
         columns=["series_id", "image", "worth"],
     )
-    # Of series without a mark, which may be large, no pair is looked at.
+    # Skips series of equal marks, such as unmarked ones, which may be large.
     differs = frame.groupby("series_id")["worth"].transform("nunique") > 1
     frame = frame[differs].reset_index(drop=True)
     worth_N = frame["worth"].to_numpy(np.float64)
@@ -210,6 +231,7 @@ def _pairs_of_source(
 
 
 def report(found: MarkedPairs) -> list[str]:
+<<<<<<< HEAD
     """What each source gave, and how they agree, in sentences."""
     lines = []
     for source in found.sources:
@@ -217,6 +239,13 @@ def report(found: MarkedPairs) -> list[str]:
         if source.one_marked and source.name != SHEET:
             line += f", {source.one_marked:,} of a marked photo and one without a mark"
         lines.append(line)
+=======
+    """Sentences on the pairs of each source and the agreement of the sources."""
+    lines = [
+        f"{source.name}: {counted(source.pairs, 'pair')} in {source.series:,} series"
+        for source in found.sources
+    ]
+>>>>>>> voice-culling
     for agreement in found.agreements:
         if agreement.pairs:
             share = agreement.same / agreement.pairs

@@ -1,4 +1,4 @@
-"""The marks that people gave the photos of a folder, in sidecars and in the photos' own XMP."""
+"""Marks that people gave the photos of a folder, in sidecars and in the photos' own XMP."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
@@ -15,11 +15,11 @@ from jaxrank.extraction.raw_previews import RAW_SUFFIXES
 
 
 class FolderMarks(NamedTuple):
-    """The marks of a folder's photos.
+    """Marks of a folder's photos.
 
     Attributes:
-      marks: by photo, of those that are there.
-      notes: on files that can't be read, and places that contradict each other.
+      marks: marks of each photo in the folder, by name.
+      notes: notes on missing photos, unreadable files and contradicting ratings.
     """
 
     marks: dict[str, Marks]
@@ -27,12 +27,12 @@ class FolderMarks(NamedTuple):
 
 
 def list_photos(folder: Path) -> tuple[list[str], list[str]]:
-    """The photos in a folder and its sub-folders, by their names with `/` between folders; notes.
+    """Lists the photos in a folder and its sub-folders, by name with `/` between folders; notes.
 
-    Files of one stem are one photo, as `cull` has it.
+    Files of one stem are one photo, as in `cull`.
 
     Raises:
-      UserError: there is no such folder, or no photo in it.
+      UserError: the folder does not exist, or has no photo.
     """
     photos: list[str] = []
     bad: list[str] = []
@@ -48,14 +48,17 @@ def list_photos(folder: Path) -> tuple[list[str], list[str]]:
 
 
 def marks_in_folder(folder: Path, names: Sequence[str]) -> FolderMarks:
-    """The marks of photos: of several places of one, the first that has one counts. What `cull`
-    wrote there is no person's mark.
+    """Reads the marks of photos; marks that `cull` wrote are skipped.
 
-    Places are the sidecars `IMG_1.JPG.xmp` and `IMG_1.xmp`, then the sidecar of a RAW file of the
-    same stem, which is the same photo, then the XMP in the photo's own file.
+    A photo's marks may be in several places, of which the first one that has a mark counts:
+
+    1. the sidecar `IMG_1.JPG.xmp`, then `IMG_1.xmp`;
+    2. the sidecar of a RAW file of the same stem, which is the same photo;
+    3. the XMP in the photo's own file.
 
     Args:
-      names: relative to the folder; those that are not there are left out.
+      folder: folder of the photos.
+      names: names of the photos, relative to the folder; missing photos are left out.
 
     Raises:
       UserError: a name leads out of the folder.
@@ -89,10 +92,10 @@ def marks_in_folder(folder: Path, names: Sequence[str]) -> FolderMarks:
 
 
 def _is_inside(folder: Path, root: Path, name: str) -> bool:
-    """Whether a file is there, and no link leads out of the folder.
+    """Whether a file exists, and no link leads out of the folder.
 
     Raises:
-      UserError: the name itself leads out.
+      UserError: the name itself leads out of the folder.
     """
     parts = PurePosixPath(name)
     if parts.is_absolute() or ".." in parts.parts:
@@ -100,19 +103,20 @@ def _is_inside(folder: Path, root: Path, name: str) -> bool:
     try:
         path = (folder / name).resolve()
         return path.is_relative_to(root) and path.is_file()
-    except (OSError, RuntimeError, ValueError):  # links in a circle; a name with a zero byte
+    except (OSError, RuntimeError, ValueError):  # circular links; a name with a zero byte
         return False
 
 
 def _places(
     photo: Path, listing: dict[str, Path], is_owner: bool, named: set[str]
 ) -> Iterator[Path]:
-    """The files that can hold a photo's marks, the first one first.
+    """Yields the existing files that can hold a photo's marks, in order of precedence.
 
     Args:
-      listing: the files of its folder by their names in lower case.
-      is_owner: whether the sidecar `IMG_1.xmp` is this photo's.
-      named: all photos in lower case; they have sidecars of their own.
+      photo: path of the photo.
+      listing: files of the photo's folder, by their names in lower case.
+      is_owner: whether the sidecar `IMG_1.xmp` belongs to this photo.
+      named: paths of all photos in lower case; each of these has a sidecar of its own.
     """
     candidates = [photo.name + SUFFIX]
     if is_owner:
@@ -126,7 +130,7 @@ def _places(
 
 
 def _first(found: Iterable[Marks]) -> Marks:
-    """Of the marks in several places, the first rating, label and flag."""
+    """Merges the marks of several places: the first rating other than 0, label and flag."""
     rating, label, pick, where = NO_MARKS
     where = dict(where)
     for marks in found:

@@ -1,4 +1,4 @@
-"""What grouping needs to know of the photos of a folder, read once and kept in a file."""
+"""Records of a folder's photos for grouping: read once, then cached in a file."""
 
 import base64
 import math
@@ -20,27 +20,28 @@ from jaxrank.extraction.photos import Photo, files_below, read_photo, table_name
 from jaxrank.extraction.raw_previews import RAW_SUFFIXES
 from jaxrank.io import atomic, documents
 
-# Of files with one stem: which one is read, the first kind first. Other formats stand alone.
+# Formats whose files of one stem are one photo, in the order of preference for reading. Files of
+# other formats are photos of their own.
 _KINDS = ((".jpg", ".jpeg", ".jpe", ".jfif", ".mpo"), (".heic", ".heif", ".hif", ".avif"),
           tuple(RAW_SUFFIXES))  # fmt: skip
-# Of the file that keeps records; a program that reads otherwise has another number.
+# Version of the cache file; a change of how photos are read needs another number.
 _VERSION = 1
-# It is written whenever so many photos were read since the last time, or a tenth of all: so a kill
-# costs few reads, and all writes together are some ten times the file.
+# The cache file is written after this many new photos, or a tenth of all if that is more. A kill
+# then costs few reads, and all writes together are some ten times the file.
 _STEP = 200
 
 
 @dataclass(frozen=True, kw_only=True)
 class PhotoRecord:
-    """A photo, which may be several files.
+    """Record of a photo, which may be several files.
 
     Attributes:
-      name: of the file that is read, with `/` between folders.
-      files: the names of all its files, that one first.
-      size: of the file that is read, in bytes.
-      modified: when that file was, in nanoseconds since 1970.
-      capture: how the photo was taken.
-      thumbnail: what it looks like.
+      name: name of the file that is read, with `/` between folders.
+      files: names of all files of the photo, `name` first.
+      size: size of the file that is read, in bytes.
+      modified: modification time of the file that is read, in nanoseconds since 1970.
+      capture: capture metadata of the photo.
+      thumbnail: small grey image of the photo.
     """
 
     name: str
@@ -52,12 +53,12 @@ class PhotoRecord:
 
 
 class Records(NamedTuple):
-    """The photos of a folder.
+    """Records of a folder's photos.
 
     Attributes:
-      records: in the order of their names.
-      unread: why the others can't be used, by their names.
-      num_new: how many photos were read now, readable or not.
+      records: records in the order of the photos' names.
+      unread: reason why each other photo can't be used, by name.
+      num_new: number of photos that this run read, usable or not.
     """
 
     records: list[PhotoRecord]
@@ -66,7 +67,7 @@ class Records(NamedTuple):
 
 
 class PhotoFiles(NamedTuple):
-    """The file of a photo that is read, and the names of its other files."""
+    """File of a photo that is read, and names of the photo's other files."""
 
     photo: Photo
     others: tuple[str, ...]
@@ -78,13 +79,13 @@ class _Look(NamedTuple):
 
 
 def list_photos(folder: Path) -> list[PhotoFiles]:
-    """The photos of a folder and its sub-folders, by name.
+    """Lists the photos of a folder and its sub-folders, sorted by name.
 
-    RAW, HEIC and JPEG files with one stem are one photo, of which the JPEG is read, or the HEIC
-    where there is no JPEG.
+    RAW, HEIC and JPEG files with one stem are one photo. The JPEG is read, or the HEIC if there is
+    no JPEG.
 
     Raises:
-      UserError: there is no such folder, or no photo in it.
+      UserError: the folder does not exist, or has no photo.
     """
     if not folder.is_dir():
         raise UserError(f"{folder}: there is no such folder")
@@ -114,13 +115,14 @@ def _photos_of_stem(files: list[Photo]) -> Iterator[PhotoFiles]:
 def read_records(
     folder: Path, cache: Path | None = None, *, num_workers: int | None = None
 ) -> Records:
-    """Reads the photos of a folder; those that `cache` knows by name, size and time are not read.
+    """Reads the photos of a folder, except photos cached under the same name, size and time.
 
     Args:
-      folder: with the photos.
-      cache: the file that keeps records. A damaged one is as good as none. It is also written
-        meanwhile, and where the reading is interrupted.
-      num_workers: processes that decode; by default one a core, or fewer where memory is short.
+      folder: folder of the photos.
+      cache: file that caches records; a damaged one is ignored. It is also written during the
+        run, and when the run is interrupted.
+      num_workers: number of processes that decode; by default one per core, or fewer if memory is
+        short.
 
     Raises:
       UserError: there is no photo, or the cache can't be written.
@@ -157,7 +159,7 @@ def read_records(
             if cache is not None and len(records) - num_saved >= max(_STEP, len(records) // 10):
                 _write_cache(cache, list(records.values()))
                 num_saved = len(records)
-    finally:  # what is read is kept, also where Ctrl-C came
+    finally:  # keeps the records that were read, also after Ctrl-C
         if cache is not None and new:
             _write_cache(cache, list(records.values()))
     return Records([records[name] for name in sorted(records)], unread, len(new))
@@ -175,7 +177,7 @@ def _record(files: PhotoFiles, size: int, modified: int, seen: _Look) -> PhotoRe
 
 
 def look(photo: Photo, root: Path) -> _Look | BadPhoto:
-    """How a photo was taken and what it looks like, or why it can't be used."""
+    """Reads a photo's capture metadata and thumbnail; returns BadPhoto if it can't be used."""
     try:
         data = read_photo(photo, root)
         raw_head = b""
@@ -209,7 +211,7 @@ def _write_cache(path: Path, records: list[PhotoRecord]) -> None:
 
 
 def _read_cache(path: Path) -> dict[tuple[str, int, int], _Look]:
-    """What a file of records holds, by name, size and time; nothing of what is damaged."""
+    """Reads the cache, by name, size and modification time; skips damaged entries."""
     try:
         found = documents.read_json(path)
     except (OSError, ValueError):
@@ -226,7 +228,7 @@ def _read_cache(path: Path) -> dict[tuple[str, int, int], _Look]:
 
 
 def _capture(found: dict[str, Any]) -> Capture:
-    """Raises TypeError or ValueError for what `Capture` can't hold."""
+    """Builds a `Capture` from JSON; raises TypeError or ValueError for invalid fields."""
     capture = Capture(**found)
     for field in fields(Capture):
         value, default = found[field.name], field.default

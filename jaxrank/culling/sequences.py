@@ -1,4 +1,4 @@
-"""Photos of one camera one after the other: the steps between them, and runs of them."""
+"""Sequences of one camera's photos: steps from photo to photo, and runs of linked photos."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -6,17 +6,22 @@ from typing import NamedTuple
 from jaxrank.culling.records import PhotoRecord
 from jaxrank.culling.thumbnails import Alignment, align, hash_distance, is_flat
 
-# Photos are of one scene where their difference hashes differ in so many bits at most, or their
-# details correlate by so much (benchmarks/grouping.py).
+# Photos show one scene if their difference hashes differ in at most this many bits, or if their
+# details correlate at least this much (benchmarks/grouping.py).
 _MOST_BITS, _LEAST_CORRELATION = 18, 0.45
-# The same for photos of which something else says so, too.
+# The same limits for photos with other evidence of one scene.
 _MOST_BITS_ROUGHLY, _LEAST_CORRELATION_ROUGHLY = 24, 0.3
-# A shutter that is said to be open for longer is not believed.
+# Upper limit of exposures in seconds; longer exposures count as this long.
 _LONGEST_EXPOSURE = 3600.0
 
 
 class Likeness(NamedTuple):
-    """How alike two photos are; `bits` is in how many their difference hashes differ."""
+    """Likeness of two photos.
+
+    Attributes:
+      bits: number of bits in which the difference hashes differ.
+      alignment: best alignment of the two photos.
+    """
 
     bits: int
     alignment: Alignment
@@ -35,12 +40,13 @@ _UNLIKE = Likeness(64, Alignment(0.0, 0.0, 0.0, 0.0))
 
 
 class Step(NamedTuple):
-    """From a photo to the next one of its camera, shortly after.
+    """Step from a photo to the next one of its camera, shortly after.
 
     Attributes:
-      seconds: between their times.
-      open_seconds: of these, how many a shutter may have been open.
-      likeness: of the two.
+      seconds: time between the two photos, in seconds.
+      open_seconds: time that a shutter may have been open in between: the longer exposure of the
+        two, in seconds.
+      likeness: likeness of the two photos.
     """
 
     seconds: float
@@ -49,7 +55,7 @@ class Step(NamedTuple):
 
 
 class Piece(NamedTuple):
-    """Photos one after the other, and the steps between them; None where there is a pause."""
+    """Consecutive photos and the steps between them; a step is None at a pause."""
 
     photos: Sequence[PhotoRecord]
     steps: Sequence[Step | None]
@@ -59,7 +65,7 @@ class Piece(NamedTuple):
 
 
 class Span(NamedTuple):
-    """Photos of a piece from `start` to before `stop`."""
+    """Photos of a piece from `start` to `stop`, without `stop`."""
 
     start: int
     stop: int
@@ -67,13 +73,16 @@ class Span(NamedTuple):
 
 
 def time_of(record: PhotoRecord) -> float:
-    """Seconds, as of `Capture.time`; 0 for a photo without a time."""
+    """Capture time in seconds, see `Capture.time`; 0 for a photo without a time."""
     return record.capture.time or 0.0
 
 
 def step_between(a: PhotoRecord, b: PhotoRecord, gap_seconds: float) -> Step | None:
-    """The step from a photo to the next one; None after a pause longer than `gap_seconds`."""
-    # Of some cameras the time is that of the exposure's beginning, of others that of its end.
+    """Step from a photo to the next one; None after a pause longer than `gap_seconds`.
+
+    Photos of one burst by their camera have a step after any pause.
+    """
+    # Some cameras record the start of the exposure as its time, others its end.
     exposures = (photo.capture.exposure_seconds or 0.0 for photo in (a, b))
     open_seconds = min(max(exposures), _LONGEST_EXPOSURE)
     seconds = time_of(b) - time_of(a)
@@ -83,9 +92,9 @@ def step_between(a: PhotoRecord, b: PhotoRecord, gap_seconds: float) -> Step | N
 
 
 def likeness_of(a: PhotoRecord, b: PhotoRecord) -> Likeness:
-    """How alike two photos are by their thumbnails."""
+    """Likeness of two photos by their thumbnails."""
     one, other = a.thumbnail, b.thumbnail
-    # A portrait and a landscape are two framings; of a flat image there is nothing to compare.
+    # Portrait and landscape formats are different framings; a flat image has no detail to compare.
     differ = (one.width, one.height) != (other.width, other.height)
     if differ or is_flat(one) or is_flat(other):
         return _UNLIKE
@@ -93,12 +102,12 @@ def likeness_of(a: PhotoRecord, b: PhotoRecord) -> Likeness:
 
 
 def of_one_burst(a: PhotoRecord, b: PhotoRecord) -> bool:
-    """Whether their camera says that two photos are of one burst."""
+    """Whether two photos are of one burst by their camera's burst ID."""
     return bool(a.capture.burst_id) and a.capture.burst_id == b.capture.burst_id
 
 
 def runs(marked: Sequence[bool], linked: Sequence[bool]) -> list[tuple[int, int]]:
-    """Start and stop of each longest run of marked photos that are linked."""
+    """Start and stop of each maximal run of marked photos that are linked."""
     found: list[tuple[int, int]] = []
     for i, is_marked in enumerate(marked):
         if not is_marked:

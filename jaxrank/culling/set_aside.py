@@ -1,4 +1,4 @@
-"""Photos that belong together and are never culled: brackets, focus stacks and panoramas."""
+"""Groups of photos that are never culled: brackets, focus stacks and panoramas."""
 
 import itertools
 import math
@@ -7,19 +7,23 @@ from collections.abc import Iterable, Sequence
 from jaxrank.culling.records import PhotoRecord
 from jaxrank.culling.sequences import Piece, Span, runs
 
-# Brackets: EV by which exposures differ, and seconds inside which photos need not be alike.
+# Brackets: least difference of exposures in EV; pause in seconds within which photos need not be
+# alike.
 _LEAST_EV, _BRACKET_SECONDS = 0.25, 3.0
-# Focus stacks: by what factor distances differ, in three photos, or in many; and by how much of
-# the frame it may move.
+# Focus stacks: least factor between focus distances for three photos, and for many; number of
+# photos that counts as many; largest movement of the frame, as a share of it.
 _FOCUS_FACTOR, _FOCUS_FACTOR_OF_MANY, _MANY, _STILL = 1.1, 1.005, 6, 0.035
-# Panoramas: by how much of the frame it moves, how well the rest correlates, and the least pause:
-# a burst that follows a moving subject is faster.
+# Panoramas: least movement of the frame, as a share of it; least correlation of the overlap; least
+# pause in seconds, since a burst that follows a moving subject is faster.
 _LEAST_MOVE, _OVERLAP_CORRELATION, _PANORAMA_SECONDS = 0.2, 0.5, 0.5
 
 
 def brackets(piece: Piece) -> list[Span]:
-    """Photos that the camera calls a bracket, and runs of at least three exposures that all
-    differ: in their bias, or in their shutter speed where the photographer set it."""
+    """Finds exposure brackets: photos that the camera marks as a bracket, and runs by exposure.
+
+    A run consists of threes of consecutive photos whose exposures all differ: in their bias, or in
+    the shutter speed if the photographer set it.
+    """
     photos = piece.photos
     linked = [
         step is not None
@@ -75,8 +79,11 @@ def _bracket_reason(photos: Sequence[PhotoRecord]) -> str:
 
 
 def focus_stacks(piece: Piece) -> list[Span]:
-    """Photos that the camera calls a focus bracket, and runs of one framing and exposure in which
-    the focus moves one way."""
+    """Finds focus stacks: photos that the camera marks as a focus bracket, or runs by focus.
+
+    A run has one framing and one exposure bias, and its focus moves in one direction. Runs are
+    searched for only if the camera marks no photo of the piece.
+    """
     photos = piece.photos
     marked = [photo.capture.drive == "focus bracket" for photo in photos]
     spans = [
@@ -103,7 +110,7 @@ def focus_stacks(piece: Piece) -> list[Span]:
 
 
 def _focus_factor(piece: Piece, i: int) -> float:
-    """The ratio of the next photo's focus distance to a photo's; 0 where no stack continues."""
+    """Ratio of the next photo's focus distance to this photo's; 0 if no stack continues."""
     a, b, step = piece.photos[i].capture, piece.photos[i + 1].capture, piece.steps[i]
     if step is None or not step.likeness.is_roughly_same_scene:
         return 0.0
@@ -118,7 +125,7 @@ def _focus_factor(piece: Piece, i: int) -> float:
 
 
 def panoramas(piece: Piece) -> list[Span]:
-    """At least three photos whose frames move the same way and overlap."""
+    """Finds panoramas: at least three photos whose frames overlap and move in one direction."""
     moves = [_move(piece, i) for i in range(len(piece.steps))]
     marked = [False] * len(piece.photos)
     for i in range(len(moves) - 1):
@@ -132,7 +139,7 @@ def panoramas(piece: Piece) -> list[Span]:
 
 
 def _move(piece: Piece, i: int) -> str:
-    """Where the frame moves from a photo to the next one of a panorama, or nothing."""
+    """Direction in which a panorama's frame moves to the next photo; empty if none continues."""
     step, capture = piece.steps[i], piece.photos[i].capture
     if step is None or step.seconds < _PANORAMA_SECONDS:
         return ""

@@ -1,7 +1,7 @@
-"""XMP sidecars: the files beside photos in which programs keep ratings, labels and edits.
+"""XMP sidecars: files beside photos in which programs keep ratings, labels and edits.
 
 Two names are in use: `IMG_1.xmp` (Adobe, Capture One) and `IMG_1.CR3.xmp` (darktable, digiKam).
-The first one is shared by all photos of one stem, such as a RAW file and its JPEG.
+All photos of one stem, such as a RAW file and its JPEG, share the first name.
 """
 
 import os
@@ -20,11 +20,11 @@ SUFFIX = ".xmp"
 
 
 class Sidecars(NamedTuple):
-    """Where the marks of photos go.
+    """Sidecars of photos.
 
     Attributes:
-      path_of: the sidecar of each photo; no two photos have one.
-      notes: about photos that have none.
+      path_of: sidecar of each photo; no two photos share a sidecar.
+      notes: notes on photos without a sidecar.
     """
 
     path_of: dict[Path, Path]
@@ -32,11 +32,12 @@ class Sidecars(NamedTuple):
 
 
 class Written(NamedTuple):
-    """What became of a sidecar.
+    """Result of writing a sidecar.
 
     Attributes:
-      outcome: `left` where it is there and can't be read or changed safely.
-      reason: why it was left.
+      path: path of the sidecar.
+      outcome: outcome of the writing; `left` if the sidecar can't be read or changed safely.
+      reason: reason for `left`, else empty.
     """
 
     path: Path
@@ -45,17 +46,18 @@ class Written(NamedTuple):
 
 
 def sidecar_paths(photos: Iterable[Path], *, full: bool) -> Sidecars:
-    """The sidecars of photos.
+    """Assigns sidecars to photos.
 
     Args:
-      full: `IMG_1.CR3.xmp`, else `IMG_1.xmp`. Where photos of one stem collide, it is the RAW
-        file's, else that of the first name.
+      photos: paths of the photos.
+      full: whether a sidecar is named `IMG_1.CR3.xmp` rather than `IMG_1.xmp`. If photos of one
+        stem collide, the RAW file gets the sidecar, else the photo of the first name.
     """
     owners: dict[str, Path] = {}
     photos = sorted(photos, key=lambda photo: (not is_raw(photo), photo))
     for photo in photos:
         path = _full_name(photo) if full else photo.with_suffix(SUFFIX)
-        owners.setdefault(str(path).lower(), photo)  # one file, where names have no case
+        owners.setdefault(str(path).lower(), photo)  # one file on case-insensitive file systems
     path_of = {
         photo: _full_name(photo) if full else photo.with_suffix(SUFFIX) for photo in owners.values()
     }
@@ -80,10 +82,10 @@ def is_raw(photo: Path) -> bool:
 
 
 def read_marks(path: Path) -> Marks:
-    """The marks in a sidecar, or in the XMP that a photo's file holds.
+    """Reads the marks in a sidecar, or in the XMP of a photo's file.
 
     Raises:
-      BadXmp: it can't be read; a photo without XMP has no marks, and raises nothing.
+      BadXmp: the file or its XMP can't be read. A photo without XMP has no marks and is no error.
     """
     try:
         if path.suffix.lower() == SUFFIX:
@@ -103,20 +105,23 @@ def write_marks(
     rejects: bool = False,
     now: datetime | None = None,
 ) -> Written:
-    """Adds a rating and a label to a sidecar, which is made where there is none.
+    """Adds a rating and a label to a sidecar, or creates the sidecar.
 
-    A rating other than 0 and a label that stand there are the person's, and stay. Nothing but
-    `xmp:Rating`, `xmp:Label` and `xmp:MetadataDate` differs afterwards; a second call changes no
-    byte. The file is replaced as a whole, after a copy, NAME.bak, was made where there is none. A
-    sidecar that can't be read is left as it is, and so is a link.
+    An existing rating other than 0 and an existing label are a person's and stay, unless `cull`
+    wrote them. Only `xmp:Rating`, `xmp:Label` and `xmp:MetadataDate` change; a second call changes
+    no byte. The file is replaced atomically, after it was copied to NAME.bak if there is no copy
+    yet. A sidecar that can't be read is left as it is, and so is a link.
 
     Args:
-      rating: -1 (only with `rejects`), or 1 to 5; 0 for none.
-      label: empty for none.
-      now: the date of the change, the clock's by default.
+      path: path of the sidecar.
+      rating: rating from 1 to 5, or -1 (only with `rejects`); 0 for none.
+      label: text of the label; empty for none.
+      rejects: whether the rating -1 is allowed.
+      now: date of the change; by default the current time.
 
     Raises:
-      OSError: it can't be written.
+      OSError: the sidecar can't be written.
+      ValueError: the rating is out of range.
     """
     if not (-1 if rejects else 0) <= rating <= 5:
         raise ValueError(f"rating={rating}: 0 to 5, and -1 only with rejects=True")
@@ -141,7 +146,7 @@ def write_marks(
 
 
 def _existing(path: Path) -> Path:
-    """The sidecar by that name, also where its suffix is in upper case."""
+    """Path of the sidecar; with an upper-case suffix if only such a file exists."""
     upper = path.with_suffix(SUFFIX.upper())
     return upper if os.path.lexists(upper) and not os.path.lexists(path) else path
 
@@ -149,7 +154,7 @@ def _existing(path: Path) -> Path:
 def _read(path: Path) -> bytes:
     reading.check_file(path)
     with path.open("rb") as file:
-        return file.read(xmp.MOST_BYTES + 1)  # one more: then it is refused
+        return file.read(xmp.MOST_BYTES + 1)  # one byte more, so that a larger file is refused
 
 
 def _replace(path: Path, data: bytes, mode: int | None) -> None:

@@ -1,7 +1,7 @@
-"""Small grey images of photos, and how alike two of them are.
+"""Small grey images of photos, and the likeness of two of them.
 
-The difference hash is Krawetz's (2013), as `dhash` of ImageHash computes it. It is written out here
-because that package would bring PyWavelets for three lines.
+The difference hash is Krawetz's (2013), as `dhash` of ImageHash computes it. Its three lines are
+written out here because ImageHash depends on PyWavelets.
 """
 
 from functools import lru_cache
@@ -12,19 +12,19 @@ import scipy.fft
 from PIL import Image
 from scipy.ndimage import gaussian_filter
 
-# The longer side, in pixels.
+# Longer side of a thumbnail, in pixels.
 SIDE = 64
-# The deviation of the blur that is taken away, in pixels: brightness and slow changes of it, such
-# as a sky's, are alike in photos of different scenes.
+# Standard deviation, in pixels, of the Gaussian blur that is subtracted: brightness and its slow
+# changes, such as a sky's, are alike in photos of different scenes.
 _DETAIL = 4.0
-# Grey levels of deviation below which an image shows nothing that could be compared.
+# Standard deviation, in grey levels, below which an image has no detail to compare.
 _FLAT = 2.0
-# Shares of the frame that two photos have in common: of one framing, and of any overlap.
+# Least share of the frame that two photos have in common: for one framing, and for any overlap.
 SAME_FRAMING, LEAST_OVERLAP = 0.6, 0.25
 
 
 class Thumbnail(NamedTuple):
-    """A grey image, its longer side SIDE pixels; `pixels` has a byte for each, row by row."""
+    """Grey image whose longer side is SIDE pixels; `pixels` has one byte per pixel, row by row."""
 
     width: int
     height: int
@@ -32,12 +32,12 @@ class Thumbnail(NamedTuple):
 
 
 class Alignment(NamedTuple):
-    """How two photos of one size fit best on each other.
+    """Best alignment of two photos of one size.
 
     Attributes:
-      same: the highest correlation of their details where at least SAME_FRAMING overlaps.
-      overlapping: the highest one where at least LEAST_OVERLAP does.
-      right, down: by how much the second photo's frame is moved there, in widths and heights.
+      same: highest correlation of their details over shifts that overlap by SAME_FRAMING or more.
+      overlapping: highest correlation over shifts that overlap by LEAST_OVERLAP or more.
+      right, down: movement of the second photo's frame at `overlapping`, in widths and heights.
     """
 
     same: float
@@ -59,24 +59,23 @@ def _image(thumbnail: Thumbnail) -> Image.Image:
 
 
 def is_flat(thumbnail: Thumbnail) -> bool:
-    """Whether a photo shows nothing that could be compared, as one taken with the lens cap on."""
+    """Whether a photo has no detail to compare, such as one taken with the lens cap on."""
     return float(np.frombuffer(thumbnail.pixels, np.uint8).std()) < _FLAT
 
 
 def hash_distance(a: Thumbnail, b: Thumbnail) -> int:
-    """In how many of 64 bits the difference hashes differ."""
+    """Number of bits, of 64, in which the difference hashes differ."""
     return int(np.count_nonzero(difference_hash(a) != difference_hash(b)))
 
 
 def difference_hash(thumbnail: Thumbnail) -> np.ndarray:
-    """Which pixels of a 9 x 8 image are brighter than their left neighbours, bool [8, 8]."""
+    """Whether each pixel of a 9 x 8 image is brighter than its left neighbour, bool [8, 8]."""
     small = np.asarray(_image(thumbnail).resize((9, 8), Image.Resampling.LANCZOS))
     return small[:, 1:] > small[:, :-1]
 
 
 def align(a: Thumbnail, b: Thumbnail) -> Alignment:
-    """Correlates two photos of one size at every shift, each time where they overlap (Padfield
-    2012)."""
+    """Correlates the overlap of two photos of one size at every shift (Padfield 2012)."""
     height, width = a.height, a.width
     ones, count = _overlaps(height, width)
     one, other = _transforms(a), _transforms(b)
@@ -84,7 +83,7 @@ def align(a: Thumbnail, b: Thumbnail) -> Alignment:
     both = _correlated(one.values, other.values) - sum_a * sum_b / count
     spread_a = _correlated(one.squares, ones) - sum_a**2 / count
     spread_b = _correlated(ones, other.squares) - sum_b**2 / count
-    # Where an overlap is flat, rounding is all there is.
+    # In a flat overlap only rounding errors would correlate: the variances get a lower bound.
     flat = count * _FLAT**2 / 4
     correlation = both / np.sqrt(np.maximum(spread_a, flat) * np.maximum(spread_b, flat))
     overlap = count / (height * width)
@@ -100,7 +99,7 @@ def align(a: Thumbnail, b: Thumbnail) -> Alignment:
 
 
 def _signed(shift: int, padded: int) -> int:
-    """Shifts of more than half of the padded side are those to the other side."""
+    """Signed shift; an index above half of the padded side is a shift in the other direction."""
     return shift - padded if shift > padded // 2 else shift
 
 
@@ -120,22 +119,22 @@ def _transforms(thumbnail: Thumbnail) -> _Transforms:
 
 @lru_cache(maxsize=16)
 def _overlaps(height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
-    """The transform of a frame of ones, and how many pixels overlap at every shift, at least 1."""
+    """Transform of a frame of ones, and the number of overlapping pixels per shift, at least 1."""
     ones = _transform(np.ones((height, width)))
     return ones, np.maximum(_correlated(ones, ones), 1.0)
 
 
 def _transform(values: np.ndarray) -> np.ndarray:
-    """Padded, so that no shift wraps around."""
+    """Fourier transform, padded so that no shift wraps around."""
     return scipy.fft.rfft2(values, [_padded(side) for side in values.shape])
 
 
 def _padded(side: int) -> int:
-    """An even length, so that a transform's length says which it was."""
+    """Padded length; it is even, so that the transform's length determines it."""
     return 2 * scipy.fft.next_fast_len(side, real=True)
 
 
 def _correlated(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """The sum of products at every shift of the second image."""
+    """Sum of products at every shift of the second image, from two Fourier transforms."""
     rows, columns = a.shape
     return scipy.fft.irfft2(a * np.conj(b), (rows, 2 * (columns - 1)))

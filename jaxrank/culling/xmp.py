@@ -1,16 +1,16 @@
-"""XMP packets: the marks that a person gave a photo, read and added.
+"""Reads marks (rating, label, flag) in XMP packets, and adds ratings and labels.
 
 XMP is RDF in XML (ISO 16684-1). A property of a photo is an attribute or a child element of an
-`rdf:Description`; programs use both forms and prefixes of their own, so a property is known by its
-namespace:
+`rdf:Description`. Programs use both forms and prefixes of their own, so a property is identified
+by its namespace:
 
 - `xmp:Rating`: -1 (rejected, as Bridge and darktable write it), 0 (none), 1 to 5;
 - `xmp:Label`: any text, the name of a colour in most programs;
 - `xmpDM:pick`, as Lightroom Classic writes its flags since 13.2: -1, 0 or 1;
 - `digiKam:PickLabel`: 0 (none), 1 (rejected), 2 (pending), 3 (accepted).
 
-A packet is a stranger's file: none may declare entities, and lxml's limits on depth and on the size
-of a text hold.
+Packets are untrusted: a packet that declares entities is refused, and lxml's limits on depth and on
+the size of a text apply.
 """
 
 import re
@@ -22,11 +22,11 @@ from jaxrank.errors import UserError
 
 Pick = Literal["pick", "reject"]
 
-# No packet or sidecar is larger; drawn masks take a few megabytes at most.
+# Larger packets and sidecars are refused; drawn masks take a few megabytes at most.
 MOST_BYTES = 16 << 20
-# Where a packet is looked for in a photo: bytes at its beginning and at its end.
+# Bytes at the start and at the end of a photo that are searched for packets.
 _HEAD, _TAIL = 8 << 20, 2 << 20
-# Photos of phones hold a packet for each of their auxiliary images.
+# Most packets of a photo that are read; phones write one for each auxiliary image.
 _MOST_PACKETS = 32
 
 _RDF = "http://www.w3.org/1999/02/22-rdf-syntax-ns#"
@@ -46,9 +46,9 @@ _FLAGS: tuple[tuple[str, str, Mapping[str, Pick]], ...] = (
 )
 FLAGS = tuple(flag for flag, _, _ in _FLAGS)
 
-# The root of a packet: Windows calls it xmp:xmpmeta, old programs x:xapmeta, some leave it out.
+# Root of a packet: Windows names it xmp:xmpmeta, old programs x:xapmeta, some programs omit it.
 _PACKET = re.compile(rb"<([A-Za-z]{1,9}:(?:xmpmeta|xapmeta|RDF))[\s>]")
-# What can stand before the root: a byte order mark, blanks, processing instructions, comments.
+# Text before the root: a byte order mark, blanks, processing instructions, comments.
 _PROLOGUE = re.compile(rb"(?:\xef\xbb\xbf)?(?:\s+|<\?.*?\?>|<!--.*?-->)*", re.DOTALL)
 _EMPTY = f"""\
 <?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>
@@ -62,17 +62,17 @@ _EMPTY = f"""\
 
 
 class BadXmp(Exception):
-    """A packet that can't be read, or not be changed safely; the text says why."""
+    """A packet that can't be read or can't be changed safely; the message is the reason."""
 
 
 class Marks(NamedTuple):
-    """What a person said of a photo.
+    """Marks of a photo.
 
     Attributes:
-      rating: -1 to 5; None where there is none, or no such number.
-      label: text, or empty.
-      pick: a flag; None for no flag.
-      where: for each of `rating`, `label`, `pick` that is there, its property.
+      rating: rating from -1 to 5; None if missing or invalid.
+      label: text of the label, or empty.
+      pick: flag; None for no flag.
+      where: name of the XMP property of each existing mark: `rating`, `label`, `pick`.
     """
 
     rating: int | None
@@ -85,10 +85,10 @@ NO_MARKS = Marks(None, "", None, {})
 
 
 def read_packet(data: bytes) -> Marks:
-    """The marks in a sidecar's bytes, or a packet's.
+    """Reads the marks in the bytes of a sidecar or of a packet.
 
     Raises:
-      BadXmp: it is not XMP.
+      BadXmp: the bytes are not XMP.
     """
     descriptions = _descriptions(_parse(data))
     where: dict[str, str] = {}
@@ -108,13 +108,17 @@ def read_packet(data: bytes) -> Marks:
 
 
 def read_embedded(file: BinaryIO, size: int) -> Marks:
-    """The marks in the XMP packets of a photo's file: of the first one that has any.
+    """Reads the marks in a photo's file, from the first XMP packet that has a mark.
 
-    Packets are found by their text (XMP specification, part 3), which no format compresses as a
-    rule, in the first 8 MB and the last 2 MB.
+    Packets are found by their text in the first 8 MB and the last 2 MB of the file (XMP
+    specification, part 3). As a rule, no format compresses this text.
+
+    Args:
+      file: file of the photo, opened for reading bytes.
+      size: size of the file in bytes.
 
     Raises:
-      BadXmp: there is a packet, and none can be read.
+      BadXmp: there are packets, and none can be read.
       OSError: the file can't be read.
     """
     pieces = [file.read(_HEAD)]
@@ -150,22 +154,22 @@ def _packets(pieces: list[bytes]) -> Iterator[bytes]:
 
 
 def with_marks(data: bytes | None, rating: int, label: str, date: str) -> bytes | None:
-    """A sidecar's bytes with a rating and a label where it had none, and the date of the change.
+    """Adds a rating, a label and the date of the change to a sidecar's bytes.
 
-    What a person gave stays: any rating but 0, and any label. Nothing but `xmp:Rating`, `xmp:Label`
-    and `xmp:MetadataDate` differs.
+    A person's marks stay: any rating but 0, and any label. Marks that `cull` wrote are replaced.
+    Nothing but `xmp:Rating`, `xmp:Label` and `xmp:MetadataDate` differs.
 
     Args:
-      data: None for a new sidecar.
-      rating: 0 for none.
-      label: empty for none.
-      date: ISO 8601.
+      data: bytes of the sidecar; None for a new one.
+      rating: rating to add; 0 for none.
+      label: label to add; empty for none.
+      date: date of the change, in ISO 8601.
 
     Returns:
-      None where there is nothing to change.
+      The new bytes; None if nothing changes.
 
     Raises:
-      BadXmp: it is not XMP, or the properties have a form that is not known.
+      BadXmp: the bytes are not XMP, or have a form that can't be changed safely.
     """
     before = _EMPTY if data is None else data
     root = _parse(before)
@@ -174,11 +178,11 @@ def with_marks(data: bytes | None, rating: int, label: str, date: str) -> bytes 
     labels = [text for text in _texts(descriptions, LABEL) if text]
     changes: dict[str, str] = {}
     if is_ours(_whole(stars), "".join(labels)):
-        # What `cull` wrote is written anew.
+        # Marks that `cull` wrote are replaced.
         changes |= {RATING: str(rating)} if rating and _whole(stars) != rating else {}
         changes |= {LABEL: label} if label and labels != [label] else {}
     elif not is_ours(rating, label) or not (stars or labels):
-        # Its own stars and label stand together or not at all: by both they are known again.
+        # `cull` writes its stars and label together or not at all: `is_ours` needs both.
         changes |= {RATING: str(rating)} if rating and not stars else {}
         changes |= {LABEL: label} if label and not labels else {}
     if not changes:
@@ -191,7 +195,7 @@ def with_marks(data: bytes | None, rating: int, label: str, date: str) -> bytes 
 
 
 def _whole(texts: Sequence[str]) -> int | None:
-    """The number that one text says."""
+    """Number in a single text, without decimals; None for several texts or other text."""
     try:
         return int(float(texts[0])) if len(texts) == 1 else None
     except ValueError:
@@ -207,7 +211,7 @@ def _etree() -> Any:
 
 
 def _parse(data: bytes) -> Any:
-    """The root element."""
+    """Parses a packet and returns its root element."""
     etree = _etree()
     if len(data) > MOST_BYTES:
         raise BadXmp(f"more than {MOST_BYTES >> 20} MB")
@@ -225,7 +229,7 @@ def _parse(data: bytes) -> Any:
 
 
 def _descriptions(root: Any) -> list[Any]:
-    """The elements that hold the photo's properties, not those of its history."""
+    """Elements with the photo's properties, without the elements of its history."""
     rdf = next(root.iter(f"{{{_RDF}}}RDF"), None)
     found = [] if rdf is None else rdf.findall(f"{{{_RDF}}}Description")
     if not found:
@@ -234,7 +238,7 @@ def _descriptions(root: Any) -> list[Any]:
 
 
 def _texts(descriptions: list[Any], name: str) -> list[str]:
-    """The values of a property, without outer blanks, in whichever form and place."""
+    """Values of a property in all its forms and places, without outer blanks."""
     found = []
     for description in descriptions:
         if name in description.attrib:
@@ -259,7 +263,7 @@ def _is_zero(text: str) -> bool:
 
 
 def _set(descriptions: list[Any], name: str, value: str) -> None:
-    """Gives a property a value wherever it stands, or adds it."""
+    """Sets a property wherever it occurs, or adds it."""
     found = False
     for description in descriptions:
         if name in description.attrib:
@@ -283,14 +287,16 @@ def _add(description: Any, name: str, value: str) -> None:
 
 
 def _spliced(before: bytes, root: Any) -> bytes:
-    """The file with a new root element: what stands around it keeps its bytes, such as the byte
-    order mark, the padding and the ends of the packet."""
+    """Replaces the root element of a file, and keeps all bytes around it.
+
+    Around it are, for example, the byte order mark, the padding and the ends of the packet.
+    """
     declared = root.getroottree().docinfo.encoding or "UTF-8"
-    # UTF-16 need not be declared, and has zero bytes.
+    # UTF-16 need not be declared; zero bytes reveal it.
     if b"\0" in before or declared.upper() not in ("UTF-8", "UTF8", "US-ASCII", "ASCII"):
         raise BadXmp("only UTF-8 is changed, and it has another encoding")
     start = _PROLOGUE.match(before)
-    assert start is not None  # it matches nothing, too
+    assert start is not None  # the pattern also matches the empty string
     prefix = f"{root.prefix}:" if root.prefix else ""
     closing = f"</{prefix}{root.tag.rpartition('}')[2]}".encode()
     end = before.find(b">", before.rfind(closing)) + 1
@@ -299,7 +305,7 @@ def _spliced(before: bytes, root: Any) -> bytes:
 
 
 def _check_rest(before: bytes, after: bytes) -> None:
-    """Raises BadXmp where more than the three properties differs, in canonical XML."""
+    """Raises BadXmp if more than the three properties differs, in canonical XML."""
     if _without_marks(before) != _without_marks(after):
         raise BadXmp("it has a form that can't be changed safely")
 
@@ -320,7 +326,7 @@ def _without_marks(data: bytes) -> bytes:
 
 
 def _remove(element: Any) -> None:
-    """Removes an element, and not the text behind it."""
+    """Removes an element but keeps the text after it."""
     parent, before = element.getparent(), element.getprevious()
     if before is None:
         parent.text = (parent.text or "") + (element.tail or "")

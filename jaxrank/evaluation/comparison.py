@@ -223,8 +223,8 @@ def _with_intervals(draws: Draws, reference: int, normal_factor: float) -> Diffe
     return Differences(
         reference,
         difference_X,
-        difference_X - half_width_X,
-        difference_X + half_width_X,
+        np.maximum(difference_X - half_width_X, -1.0),
+        np.minimum(difference_X + half_width_X, 1.0),
         error_X,
         factor_X,
     )

@@ -1,1 +1,1 @@
-"""From photos to feature blocks. PyTorch is imported only for the network blocks."""
+"""Extraction of feature blocks from photos. PyTorch is imported only for the network blocks."""

@@ -1,4 +1,4 @@
-"""Which photos are one series: those of a folder, or those taken in one go."""
+"""Groups photos into series: by folder, by burst, or by a table."""
 
 import datetime
 from collections.abc import Callable, Mapping, Sequence
@@ -13,8 +13,8 @@ class Grouped(NamedTuple):
     """Series of at least two photos.
 
     Attributes:
-      series: the names of their photos by the series' id.
-      notes: what became of the photos.
+      series: names of the photos of each series, by series ID.
+      notes: notes on photos without a series.
     """
 
     series: dict[str, list[str]]
@@ -22,7 +22,7 @@ class Grouped(NamedTuple):
 
 
 class Taken(NamedTuple):
-    """A photo, its camera, and when it was taken, as EXIF has it; empty where it has not."""
+    """Name, camera and capture time of a photo, from EXIF; empty where EXIF has none."""
 
     name: str
     camera: str
@@ -30,7 +30,11 @@ class Taken(NamedTuple):
 
 
 def by_folder(names: Sequence[str]) -> Grouped:
-    """A series for each folder, with its photos and not those of its sub-folders."""
+    """Makes a series of each folder's photos, without the photos of its sub-folders.
+
+    Raises:
+      UserError: two folders would be one series.
+    """
     series: dict[str, list[str]] = {}
     folder_of: dict[str, str] = {}
     loose = 0
@@ -39,7 +43,7 @@ def by_folder(names: Sequence[str]) -> Grouped:
         if folder == ".":
             loose += 1
             continue
-        # As tables are read: without outer blanks, and numbers without leading zeros.
+        # Tables drop outer blanks, and leading zeros of numbers, when they are read.
         series_id = series_ids.canonical_series_id(folder.strip())
         other = folder_of.setdefault(series_id, folder)
         if other != folder:
@@ -54,8 +58,11 @@ def by_folder(names: Sequence[str]) -> Grouped:
 def by_time(
     photos: Sequence[Taken], gap_seconds: float, are_similar: Callable[[str, str], bool]
 ) -> Grouped:
-    """A series for each burst: photos of one camera, each at most `gap_seconds` after the one
-    before it and similar to it. A series is called by its first photo."""
+    """Makes a series of each burst, named after its first photo.
+
+    The photos of a burst are of one camera. Each is similar to the photo before it, and was taken
+    at most `gap_seconds` later.
+    """
     known = [(p.camera, time, p.name) for p in photos if (time := parse_time(p.time)) is not None]
     bursts: dict[str, list[str]] = {}
     last: tuple[str, datetime.datetime, str] | None = None
@@ -75,7 +82,7 @@ def by_time(
 
 
 def parse_time(text: str) -> datetime.datetime | None:
-    """EXIF's time, `YYYY:MM:DD HH:MM:SS[.fraction]`; None where it says none."""
+    """Parses a time of EXIF, `YYYY:MM:DD HH:MM:SS[.fraction]`; None for any other text."""
     whole, _, fraction = text.partition(".")
     try:
         time = datetime.datetime.strptime(whole, "%Y:%m:%d %H:%M:%S")
@@ -86,7 +93,11 @@ def parse_time(text: str) -> datetime.datetime | None:
 
 
 def by_table(series: Mapping[str, str], names: Sequence[str]) -> Grouped:
-    """The series of a table, from photo to series, of the photos that there are."""
+    """Makes the series of a table that maps photos to series.
+
+    Raises:
+      UserError: the table has none of the photos.
+    """
     groups: dict[str, list[str]] = {}
     for name in names:
         if name in series:

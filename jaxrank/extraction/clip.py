@@ -1,4 +1,4 @@
-"""The block `clip`: a CLIP model's image tower (Radford et al. 2021), by open_clip."""
+"""Block `clip`: image tower of a CLIP model (Radford et al. 2021), from open_clip."""
 
 import os
 import warnings
@@ -24,14 +24,15 @@ def make_extractor(options: Options) -> Extractor:
 
 
 def make_network(model_name: str, weights: str, device: str) -> Network:
-    """The image tower; vectors have length 1.
+    """Builds the image tower; its vectors have length 1.
 
     Args:
-      model_name: of open_clip, such as ViT-B-32.
-      weights: a tag of open_clip, such as laion2b_s34b_b79k, a file, or `none`.
+      model_name: name of a model in open_clip, such as ViT-B-32.
+      weights: tag of open_clip, such as laion2b_s34b_b79k, or path of a file, or `none`.
+      device: device of the network, `cpu` or `cuda`.
 
     Raises:
-      UserError: there is no such model, or its weights can't be had.
+      UserError: the model is unknown, or its weights are not available.
     """
     torch, open_clip = torch_networks.import_libraries("torch", "open_clip")
     if model_name not in open_clip.list_models():
@@ -47,7 +48,7 @@ def make_network(model_name: str, weights: str, device: str) -> Network:
 
     def forward(pixels: Any) -> Any:
         found = tower(pixels)
-        pooled = found[0] if isinstance(found, tuple) else found  # CoCa gives its tokens too
+        pooled = found[0] if isinstance(found, tuple) else found  # CoCa also returns its tokens
         return torch.nn.functional.normalize(pooled.float(), dim=-1)
 
     encode = torch_networks.make_encoder(tower, forward, preprocessing, device)
@@ -66,7 +67,7 @@ def make_network(model_name: str, weights: str, device: str) -> Network:
 def _load(open_clip: Any, model_name: str, weights: str) -> Any:
     tags = open_clip.list_pretrained_tags_by_model(model_name)
     if weights not in (NO_WEIGHTS, *tags) and not os.path.isfile(weights):
-        if os.sep not in weights and "." not in weights:  # not what a file is called
+        if os.sep not in weights and "." not in weights:  # not a file's name
             raise UserError(
                 f"--clip_pretrained={weights}: neither a file nor weights of '{model_name}'."
                 f"{did_you_mean(weights, [*tags, NO_WEIGHTS])}"
@@ -74,7 +75,7 @@ def _load(open_clip: Any, model_name: str, weights: str) -> Any:
         torch_networks.weights_file("clip_pretrained", weights)
     torch_networks.seeded()
     with torch_networks.quiet():
-        # It warns where a tag was trained with another GELU than the model's configuration says.
+        # open_clip warns if a tag was trained with another GELU than the model's configuration has.
         warnings.filterwarnings("error", message="QuickGELU mismatch")
         try:
             return open_clip.create_model(
@@ -88,7 +89,7 @@ def _load(open_clip: Any, model_name: str, weights: str) -> Any:
                 f"--clip_pretrained={weights} was trained with another activation; use "
                 f"--clip_model={model_name}-quickgelu"
             ) from None
-        except Exception as error:  # the hub, files, and tensors that don't fit raise many kinds
+        except Exception as error:  # hub, files and unfitting tensors raise many kinds of error
             remote = open_clip.get_pretrained_cfg(model_name, weights)
             raise torch_networks.cant_load(
                 "clip_pretrained", model_name, weights, remote, error

@@ -1,4 +1,4 @@
-"""The block `cnn`: averages of a convolutional network's inner features, by timm."""
+"""Block `cnn`: spatial means of a convolutional network's inner features, from timm."""
 
 import os
 from typing import Any
@@ -9,10 +9,10 @@ from jaxrank.extraction.extractors import Extractor, Options
 from jaxrank.extraction.preprocessing import Fit, Preprocessing, checked
 from jaxrank.extraction.torch_networks import NO_WEIGHTS, RANDOM_WEIGHTS, Network
 
-# The weights that timm has for a model.
+# Value of `cnn_weights` for timm's own weights of a model.
 PRETRAINED = "pretrained"
-# The default layer is the last one with this many pixels a side to each number: ResNet's third
-# stage, C4 of Lin et al. (2017).
+# The default layer is the last one of at most this stride: ResNet's third stage, C4 of Lin et al.
+# (2017).
 _STRIDE = 16
 _FITS: dict[str, Fit] = {"center": "crop", "border": "pad", "squash": "stretch"}
 
@@ -29,15 +29,17 @@ def make_extractor(options: Options) -> Extractor:
 
 
 def make_network(model_name: str, layer: str | None, weights: str, device: str) -> Network:
-    """The features of a layer, averaged over its places.
+    """Builds the network; its features are a layer's, averaged over positions.
 
     Args:
-      model_name: of timm, such as resnet50.
-      layer: as timm calls it, such as layer3 of resnet50; by default the last one of stride 16.
-      weights: `pretrained`, a file in timm's form, or `none`.
+      model_name: name of a model in timm, such as resnet50.
+      layer: name of the layer in timm, such as layer3 of resnet50; by default the last layer of
+        stride 16 or less.
+      weights: `pretrained`, path of a file in timm's form, or `none`.
+      device: device of the network, `cpu` or `cuda`.
 
     Raises:
-      UserError: there is no such model or layer, or the weights can't be had.
+      UserError: the model or layer is unknown, or the weights are not available.
     """
     (timm,) = torch_networks.import_libraries("timm")
     architecture = model_name.split(".")[0]
@@ -77,7 +79,7 @@ def _load(timm: Any, model_name: str, weights: str) -> Any:
             model = timm.create_model(model_name, pretrained=weights == PRETRAINED)
             if weights not in (NO_WEIGHTS, PRETRAINED):
                 _load_file(timm, model, weights)
-    except Exception as error:  # the hub, files, and tensors that don't fit raise many kinds
+    except Exception as error:  # hub, files and unfitting tensors raise many kinds of error
         known = timm.get_pretrained_cfg(model_name)
         remote = {} if known is None else known.to_dict()
         raise torch_networks.cant_load("cnn_weights", model_name, weights, remote, error) from None
@@ -85,7 +87,7 @@ def _load(timm: Any, model_name: str, weights: str) -> Any:
 
 
 def _load_file(timm: Any, model: Any, path: str) -> None:
-    """Loads a file of weights; only those of the classifier, which is not used, may be missing."""
+    """Loads a file of weights; only weights of the classifier, which is unused, may be missing."""
     classifier = model.pretrained_cfg.get("classifier") or ()
     heads = (classifier,) if isinstance(classifier, str) else tuple(classifier)
     state = torch_networks.without(timm.models.load_state_dict(path, weights_only=True), heads)
@@ -97,7 +99,7 @@ def _load_file(timm: Any, model: Any, path: str) -> None:
 
 
 def _find_layer(model: Any, model_name: str, layer: str | None) -> tuple[int, str, int]:
-    """Place, name and width of a layer among those that timm can give."""
+    """Index, name and width of a layer, among the layers whose features timm returns."""
     stages = getattr(model, "feature_info", None)
     if not stages or not hasattr(model, "forward_intermediates"):
         raise UserError(f"--cnn_model={model_name}: timm can't give its inner features")

@@ -1,7 +1,7 @@
-"""A photo file's bytes as an upright sRGB image of a bounded size.
+"""Decodes a photo file's bytes into an upright sRGB image of bounded size.
 
-Every block sees the same image, so a photo is decoded once, and what one block makes of it does
-not depend on which others are wanted.
+All blocks read the same image. A photo is therefore decoded once, and the rows of one block do not
+depend on which other blocks are extracted.
 """
 
 import io
@@ -14,29 +14,29 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 from PIL import Image, ImageCms, UnidentifiedImageError
 
-# The shorter side, in pixels, to which larger photos are reduced; long panoramas further.
+# Shorter side, in pixels, to which larger photos are reduced; long panoramas are reduced further.
 SHORT_SIDE = 768
-# A JPEG is decoded at 1/2, 1/4 or 1/8 where that leaves this many times the wanted size: the rest
-# of the way is a filter's, so that photos of different sizes are reduced much alike.
+# A JPEG is decoded at 1/2, 1/4 or 1/8 if that leaves this many times the wanted size. A filter
+# reduces it the rest of the way, so that photos of different sizes are reduced much alike.
 _DRAFT_MARGIN = 1.5
-# Photos with more pixels are refused: 16 bytes of a bomb can ask for any memory. Cameras have 200
-# million at most.
+# Photos with more pixels are refused: a decompression bomb of 16 bytes can request any amount of
+# memory. Cameras have 200 million pixels at most.
 MOST_PIXELS = 250_000_000
-# Pixels of 16 bits that are converted at once, as 32-bit numbers.
+# Number of 16-bit pixels that are converted at once, as 32-bit numbers.
 _STRIP_PIXELS = 4_000_000
-# What a process takes to decode a photo of so many pixels: Pillow has 4 bytes of each, and the
-# file's bytes are there, too.
+# Memory that a process needs for a photo of MOST_PIXELS: 4 bytes per pixel in Pillow, and the
+# bytes of the file.
 MOST_BYTES = 5 * MOST_PIXELS
-# Formats of photos. Pillow knows more, some of which run other programs (EPS) or hold no pixels.
+# Formats of photos. Pillow reads more, some of which run other programs (EPS) or hold no pixels.
 FORMATS = ("JPEG", "PNG", "TIFF", "WEBP", "GIF", "BMP", "PPM", "JPEG2000", "AVIF", "HEIF")
-# What the names of their files end with, in lower case.
+# File suffixes of these formats, in lower case.
 SUFFIXES = (".jpg .jpeg .jpe .jfif .mpo .png .tif .tiff .webp .gif .bmp .dib .ppm .pgm .pbm "
     ".pnm .jp2 .j2k .jpx .avif .heic .heif .hif").split()  # fmt: skip
 _HEIF_BRANDS = (b"heic", b"heix", b"hevc", b"heim", b"heis", b"mif1", b"msf1")
 
 _EXIF_ORIENTATION, _EXIF_DATE, _EXIF_MODEL, _EXIF_IFD = 0x0112, 0x0132, 0x0110, 0x8769
 _EXIF_TAKEN, _EXIF_SUBSECOND = 0x9003, 0x9291
-# What turns a stored image upright (EXIF 2.32, tag Orientation).
+# Transpose that turns a stored image upright, by orientation (EXIF 2.32, tag Orientation).
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -52,16 +52,16 @@ T = TypeVar("T")
 
 
 class BadPhoto(Exception):
-    """A photo that can't be used; the text says why."""
+    """A photo that can't be used; the message is the reason."""
 
 
 class Facts(NamedTuple):
-    """What a photo's file says.
+    """Size, capture time and camera of a photo.
 
     Attributes:
-      width, height: of the upright photo, in pixels.
-      taken: when, by the camera's clock, `YYYY:MM:DD HH:MM:SS[.fraction]`, or empty.
-      camera: its model, or empty.
+      width, height: size of the upright photo, in pixels.
+      taken: capture time by the camera's clock, `YYYY:MM:DD HH:MM:SS[.fraction]`, or empty.
+      camera: model of the camera, or empty.
     """
 
     width: int
@@ -71,7 +71,10 @@ class Facts(NamedTuple):
 
 
 def prepare_pillow() -> None:
-    """Pillow's settings for a process that decodes: its own limit of pixels would refuse photos."""
+    """Configures Pillow in a process that decodes: its limit of pixels, and HEIF if installed.
+
+    Pillow's default limit would refuse photos.
+    """
     Image.MAX_IMAGE_PIXELS = MOST_PIXELS
     try:
         from pillow_heif import register_heif_opener
@@ -81,24 +84,23 @@ def prepare_pillow() -> None:
 
 
 def decode(data: bytes, short_side: int = SHORT_SIDE) -> tuple[Image.Image, Facts]:
-    """A photo from its file's bytes: mode RGB, sRGB, upright, its shorter side at most `short_side`
-    pixels.
+    """Decodes a photo: mode RGB, sRGB, upright, its shorter side at most `short_side` pixels.
 
-    Several frames give the first; transparent parts become white; 16 bits become 8.
+    Of several frames, the first is used. Transparent parts become white, and 16 bits become 8.
 
     Raises:
-      BadPhoto: they are not an image, or not a whole one.
+      BadPhoto: the bytes are not an image, or not a whole one.
     """
     return read_image(partial(_decode, short_side=short_side), data)
 
 
 def describe(data: bytes) -> Facts:
-    """What a photo's file says, without decoding its pixels; raises as `decode` does."""
+    """Reads the facts of a photo without decoding its pixels; raises as `decode` does."""
     return read_image(_describe, data)
 
 
 def read_image(read: Callable[[Image.Image], T], data: bytes) -> T:
-    """What `read` makes of an opened image, with one kind of error for all that can be wrong.
+    """Returns `read` of an opened image; every failure becomes one kind of error.
 
     Raises:
       BadPhoto: the bytes are not an image, or `read` fails on them.
@@ -114,7 +116,7 @@ def read_image(read: Callable[[Image.Image], T], data: bytes) -> T:
                     raise Image.DecompressionBombError
                 if image.format != "PNG":
                     return read(image)
-                image.verify()  # the checksums, which decoding does not look at
+                image.verify()  # the checksums, which decoding does not verify
             with _opened(data) as image:
                 return read(image)
     except BadPhoto:
@@ -127,13 +129,13 @@ def read_image(read: Callable[[Image.Image], T], data: bytes) -> T:
         raise BadPhoto("not an image in a known format") from None
     except MemoryError:
         raise BadPhoto("too large for this machine's memory") from None
-    except Exception as error:  # damaged bytes raise many kinds
+    except Exception as error:  # damaged bytes raise many kinds of error
         text = str(error).splitlines()
         raise BadPhoto(f"damaged ({text[0][:100] if text else type(error).__name__})") from None
 
 
 def _opened(data: bytes) -> Image.Image:
-    Image.init()  # all of Pillow's formats are known after this
+    Image.init()  # registers all of Pillow's formats
     known = [name for name in FORMATS if name in Image.OPEN]
     return Image.open(io.BytesIO(data), formats=known)
 
@@ -155,7 +157,7 @@ def _decode(image: Image.Image, short_side: int) -> tuple[Image.Image, Facts]:
         width, height = (math.ceil(_DRAFT_MARGIN * side) for side in wanted)
         image.draft(None, (width, height))
     image.load()
-    # Reduced before it is converted: a large photo then needs less memory.
+    # Reduced before it is converted, so that a large photo needs less memory.
     small = _resizable(image)
     if small.size != wanted:
         small = small.resize(wanted, Image.Resampling.BICUBIC)
@@ -164,15 +166,17 @@ def _decode(image: Image.Image, short_side: int) -> tuple[Image.Image, Facts]:
 
 
 def _reduced(width: int, height: int, short_side: int) -> tuple[int, int]:
-    """The size of which the shorter side is `short_side`, or less where the longer one is more than
-    eight times that; never larger than it was."""
+    """Reduced size, with a shorter side of `short_side`; never larger than the original.
+
+    The shorter side is less if the longer side is more than eight times as long.
+    """
     most_pixels = 8 * short_side**2
     scale = min(1.0, short_side / min(width, height), math.sqrt(most_pixels / (width * height)))
     return max(1, round(width * scale)), max(1, round(height * scale))
 
 
 def _exif(image: Image.Image) -> tuple[int, str, str]:
-    """Orientation, time, camera; a damaged EXIF part says nothing, the pixels may be fine."""
+    """Orientation, time, camera; defaults if EXIF is damaged, since the pixels may be fine."""
     try:
         exif = image.getexif()
         inner = exif.get_ifd(_EXIF_IFD)
@@ -182,13 +186,13 @@ def _exif(image: Image.Image) -> tuple[int, str, str]:
             taken = f"{taken.partition('.')[0]}.{fraction}"
         orientation = exif.get(_EXIF_ORIENTATION)
         camera = _text(exif.get(_EXIF_MODEL))
-    except Exception:  # Pillow's EXIF parser raises many kinds for damaged bytes
+    except Exception:  # Pillow's EXIF parser raises many kinds of error for damaged bytes
         return 1, "", ""
     return orientation if orientation in _UPRIGHT else 1, taken, camera
 
 
 def _text(value: object) -> str:
-    """What EXIF has as text, in printable ASCII."""
+    """EXIF text in printable ASCII; empty for other types."""
     if isinstance(value, bytes):
         value = value.decode("ascii", "replace")
     if not isinstance(value, str):
@@ -197,7 +201,7 @@ def _text(value: object) -> str:
 
 
 def _resizable(image: Image.Image) -> Image.Image:
-    """In a mode that filters can work on: no palette, 8 bits."""
+    """Converts an image to a mode that filters support: no palette, 8 bits."""
     if image.mode.startswith("I"):  # 16 bits, which Pillow reads as 32 from some formats
         return _of_8_bits(image)
     if image.mode == "F":
@@ -208,8 +212,10 @@ def _resizable(image: Image.Image) -> Image.Image:
 
 
 def _of_8_bits(image: Image.Image) -> Image.Image:
-    """A grey image of 16 bits, converted strip by strip: as 32-bit numbers it would take several
-    times the memory of its pixels."""
+    """Converts a grey image of 16 bits, strip by strip.
+
+    As 32-bit numbers, the whole image would take several times the memory of its pixels.
+    """
     width, height = image.size
     values = np.empty((height, width), np.uint8)
     rows = max(1, _STRIP_PIXELS // width)
@@ -221,7 +227,7 @@ def _of_8_bits(image: Image.Image) -> Image.Image:
 
 
 def _flattened(image: Image.Image) -> Image.Image:
-    """In one of the modes L, RGB, CMYK: transparent parts are white."""
+    """Converts an image to mode L, RGB or CMYK; transparent parts become white."""
     if image.has_transparency_data:
         opaque = image.convert("RGBA")
         white = Image.new("RGBA", opaque.size, "white")
@@ -230,7 +236,7 @@ def _flattened(image: Image.Image) -> Image.Image:
 
 
 def _to_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
-    """As sRGB, by the photo's colour profile; a profile that can't be used is taken for sRGB."""
+    """Converts an image to sRGB by its colour profile; an unusable profile counts as sRGB."""
     transform = _transform_of(profile, image.mode) if profile else None
     if transform is None:
         return image.convert("RGB")

@@ -1,4 +1,4 @@
-"""The blocks that photos can become: the options of each, and how it is made.
+"""Registry of the blocks that can be extracted from photos: their options and extractors.
 
 Imports nothing heavy, because the command line defines its flags from EXTRACTORS.
 """
@@ -13,16 +13,20 @@ if TYPE_CHECKING:
     import numpy as np
     from PIL import Image
 
-# A change of how photos are decoded makes all rows new.
+# Version of how photos are decoded; another version makes all rows anew.
 _DECODING_VERSION = 1
 
 
 class BlockOption(NamedTuple):
-    """An option of a block, also a flag of the command line.
+    """Option of a block, and flag of the command line.
 
     Attributes:
-      choices: the values that there are; empty: any text.
-      names_weights: its value is a file of weights, `none`, or the name of weights to fetch.
+      name: name of the option and of the flag.
+      default: default value; None for no value.
+      help: help text of the flag.
+      choices: allowed values; empty for any text.
+      names_weights: whether the value is a file of weights, `none`, or the name of weights to
+        fetch.
     """
 
     name: str
@@ -33,13 +37,13 @@ class BlockOption(NamedTuple):
 
 
 class BlockKind(NamedTuple):
-    """A kind of block: the module whose `make_extractor(options)` makes it, and its options."""
+    """Kind of block: the module whose `make_extractor(options)` builds it, and its options."""
 
     module: str
     options: tuple[BlockOption, ...]
 
 
-# A new block is a module and a row here; the store's order of blocks is that of a photo's vector.
+# A new block is a module and a row here. A photo's vector has the blocks in the store's order.
 EXTRACTORS: dict[str, BlockKind] = {
     "clip": BlockKind(
         "clip",
@@ -85,11 +89,12 @@ EXTRACTORS: dict[str, BlockKind] = {
 
 
 class Options(NamedTuple):
-    """What blocks are made of.
+    """Blocks to extract, and their options.
 
     Attributes:
-      device: of the networks, `cpu` or `cuda`.
-      values: options of the blocks by name; the others have their defaults.
+      blocks: names of the blocks.
+      device: device of the networks, `cpu` or `cuda`.
+      values: options of the blocks, by name; missing options have their defaults.
     """
 
     blocks: Sequence[str] = tuple(EXTRACTORS)
@@ -97,12 +102,12 @@ class Options(NamedTuple):
     values: Mapping[str, str | None] = {}
 
     def value(self, name: str) -> Any:
-        """The value of a block's option."""
+        """Value of a block's option."""
         defaults = {o.name: o.default for kind in EXTRACTORS.values() for o in kind.options}
         return self.values.get(name, defaults[name])
 
     def of(self, block: str) -> dict[str, str]:
-        """What makes this block, by flag; of a file of weights its name, not where it lies."""
+        """Options of one block, by flag; a file of weights is given by name, without its folder."""
         found = {} if self.device == "cpu" else {"device": self.device}
         for o in EXTRACTORS[block].options:
             value = self.value(o.name)
@@ -113,17 +118,17 @@ class Options(NamedTuple):
 
 
 class Extractor(NamedTuple):
-    """How a block is made.
+    """Extractor of one block.
 
     Attributes:
-      columns: names of its numbers.
-      recipe: all that decides its rows, as JSON.
-      source: the same in a few words.
-      caveat: what a reader of any result must know, or empty.
-      view: what is made of a decoded photo, in a process of its own.
-      encode: views [B, ...] -> float32 [B, columns].
-      batch: how many views at once.
-      options: the flags that ask for the recipe, by name.
+      columns: names of the block's columns.
+      recipe: everything that determines the block's rows, as JSON.
+      source: the recipe in a few words.
+      caveat: caveat for every result of the block, or empty.
+      view: function from a decoded photo to the input of `encode`; runs in a worker process.
+      encode: function from views [B, ...] to float32 [B, columns].
+      batch: number of views per call of `encode`.
+      options: values of the flags that select the recipe, by flag.
     """
 
     columns: Sequence[str]
@@ -137,10 +142,10 @@ class Extractor(NamedTuple):
 
 
 def make_extractors(options: Options) -> dict[str, Extractor]:
-    """By block, how it is made; networks are loaded.
+    """Builds the extractors of the chosen blocks, by block, and loads their networks.
 
     Raises:
-      UserError: a network, its weights or its device can't be had.
+      UserError: a network, its weights or its device is not available.
     """
     from jaxrank.data.feature_store import block_order
     from jaxrank.extraction.decoding import SHORT_SIDE
@@ -151,7 +156,7 @@ def make_extractors(options: Options) -> dict[str, Extractor]:
         module = importlib.import_module(f"jaxrank.extraction.{EXTRACTORS[block].module}")
         extractor: Extractor = module.make_extractor(options)
         recipe = dict(extractor.recipe) | {"decoding": decoding}
-        # As it reads back from a manifest, with lists for tuples.
+        # The recipe as a manifest reads it back, with lists for tuples.
         extractors[block] = extractor._replace(
             recipe=json.loads(json.dumps(recipe)), options=options.of(block)
         )

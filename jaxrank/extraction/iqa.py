@@ -1,8 +1,8 @@
 """Image-quality numbers of a photo.
 
-All are computed from the upright photo, its shorter side reduced to `decoding.SHORT_SIDE` pixels,
-on its luma Y = 0.299 R + 0.587 G + 0.114 B in [0, 255] (ITU-R BT.601) unless something else is
-said. Differences at the border see the edge pixels repeated.
+All are computed from the upright photo, its shorter side reduced to `decoding.SHORT_SIDE` pixels.
+Unless noted otherwise they use the luma Y = 0.299 R + 0.587 G + 0.114 B in [0, 255] (ITU-R BT.601).
+Differences at the border repeat the edge pixels.
 """
 
 from functools import partial
@@ -14,7 +14,7 @@ from PIL import Image
 from jaxrank.extraction.decoding import SHORT_SIDE
 from jaxrank.extraction.extractors import Extractor, Options
 
-# Which numbers: ours; the clipped ones of older work; ours and more.
+# Set of numbers: jaxrank's own; the clipped ones of older work; jaxrank's own and more.
 Kind: TypeAlias = Literal["default", "classic", "extended"]
 
 _BASIC = ("sharpness", "exposure", "colorfulness", "contrast")
@@ -25,9 +25,9 @@ COLUMNS: dict[Kind, tuple[str, ...]] = {
     "classic": _BASIC,
     "extended": _BASIC + _MORE,
 }
-# Luma from here on, and up to here, counts as clipped.
+# Luma that counts as clipped: from the first value up, and from the second value down.
 _OVEREXPOSED, _UNDEREXPOSED = 250, 5
-# Tiles a side in which the sharpest place is looked for.
+# Number of tiles per side, for the sharpness of the sharpest tile.
 _TILES = 8
 
 
@@ -45,7 +45,7 @@ def make_extractor(options: Options) -> Extractor:
 
 
 def measure(image: Image.Image, kind: Kind) -> np.ndarray:
-    """The numbers of an RGB image, float32 [columns], in the order of `COLUMNS[kind]`."""
+    """Computes the numbers of an RGB image, float32 [columns], in the order of `COLUMNS[kind]`."""
     rgb = np.asarray(image, np.float32)
     luma = rgb @ np.array([0.299, 0.587, 0.114], np.float32)
     laplacian = laplacian_of(luma)
@@ -70,27 +70,31 @@ def measure(image: Image.Image, kind: Kind) -> np.ndarray:
 
 
 def laplacian_of(luma: np.ndarray) -> np.ndarray:
-    """The four neighbours less four times the middle, [H, W]."""
+    """Laplacian [H, W]: the sum of the four neighbours minus four times the pixel."""
     p = np.pad(luma, 1, mode="edge")
     return p[:-2, 1:-1] + p[2:, 1:-1] + p[1:-1, :-2] + p[1:-1, 2:] - 4 * luma
 
 
 def levels_of(luma: np.ndarray) -> np.ndarray:
-    """Y as whole numbers: a grey pixel's is off by rounding."""
+    """Y rounded to whole numbers, since the luma of a grey pixel has rounding errors."""
     return np.rint(luma).astype(np.intp)
 
 
 def sharpness(luma: np.ndarray) -> float:
-    """ln(1 + variance of the Laplacian) (Pech-Pacheco et al. 2000, there without logarithm).
+    """Sharpness: ln(1 + variance of the Laplacian).
 
-    The logarithm makes equal ratios equal steps; nothing is clipped, so photos don't tie.
+    Pech-Pacheco et al. (2000) use the variance without logarithm. The logarithm turns equal ratios
+    into equal steps. Nothing is clipped, so photos don't tie.
     """
     return float(np.log1p(laplacian_of(luma).var(dtype=np.float64)))
 
 
 def exposure(luma: np.ndarray) -> float:
-    """Half the share of pixels with 5 < Y < 250, plus half the entropy of Y's histogram (256 bins)
-    as a share of its largest value, 8 bits; in [0, 1]."""
+    """Quality of the exposure in [0, 1]: mean of the unclipped share and the scaled entropy of Y.
+
+    The unclipped share is the share of pixels with 5 < Y < 250. The entropy is that of Y's
+    histogram (256 bins), as a share of its largest value, 8 bits.
+    """
     levels = levels_of(luma)
     counts = np.bincount(levels.ravel(), minlength=256)
     share = counts[counts > 0] / luma.size
@@ -100,8 +104,11 @@ def exposure(luma: np.ndarray) -> float:
 
 
 def colorfulness(rgb: np.ndarray) -> float:
-    """M of Hasler and Suesstrunk (2003), equation 6: sqrt(s_rg^2 + s_yb^2) + 0.3 sqrt(m_rg^2 +
-    m_yb^2), with means m and deviations s of rg = R - G and yb = (R + G)/2 - B."""
+    """Colourfulness M of Hasler and Suesstrunk (2003), equation 6.
+
+    M = sqrt(s_rg^2 + s_yb^2) + 0.3 sqrt(m_rg^2 + m_yb^2), with means m and standard deviations s of
+    rg = R - G and yb = (R + G)/2 - B.
+    """
     red, green, blue = np.moveaxis(rgb, -1, 0)
     rg, yb = red - green, 0.5 * (red + green) - blue
     deviation = np.hypot(rg.std(dtype=np.float64), yb.std(dtype=np.float64))
@@ -110,13 +117,13 @@ def colorfulness(rgb: np.ndarray) -> float:
 
 
 def contrast(luma: np.ndarray) -> float:
-    """RMS contrast, the deviation of Y over its mean (Peli 1990); zero for a black image."""
+    """RMS contrast: standard deviation of Y over its mean (Peli 1990); 0 for a black image."""
     mean = luma.mean(dtype=np.float64)
     return float(luma.std(dtype=np.float64) / mean) if mean > 0 else 0.0
 
 
 def halved(luma: np.ndarray) -> np.ndarray:
-    """Means of blocks of 2 x 2; a side of one pixel stays."""
+    """Means of blocks of 2 x 2 pixels; a side of one pixel stays."""
     for axis in (0, 1):
         even = luma.shape[axis] // 2 * 2
         if even:
@@ -126,15 +133,18 @@ def halved(luma: np.ndarray) -> np.ndarray:
 
 
 def sharpest_tile(laplacian: np.ndarray) -> float:
-    """The sharpness of the sharpest of 8 x 8 tiles: a sharp subject before a soft background."""
+    """Sharpness of the sharpest of 8 x 8 tiles, for a sharp subject before a soft background."""
     rows = np.array_split(laplacian, min(_TILES, laplacian.shape[0]), axis=0)
     tiles = [t for row in rows for t in np.array_split(row, min(_TILES, row.shape[1]), axis=1)]
     return float(np.log1p(max(tile.var(dtype=np.float64) for tile in tiles)))
 
 
 def noise(luma: np.ndarray) -> float:
-    """The deviation of the noise (Immerkaer 1996): sqrt(pi/2) / 6 times the mean of |Y * N|, with
-    N = [[1, -2, 1], [-2, 4, -2], [1, -2, 1]]."""
+    """Standard deviation of the noise (Immerkaer 1996).
+
+    It is sqrt(pi/2) / 6 times the mean of |Y * N|, the convolution with
+    N = [[1, -2, 1], [-2, 4, -2], [1, -2, 1]].
+    """
     p = np.pad(luma, 1, mode="edge")
     across = p[:, :-2] - 2 * p[:, 1:-1] + p[:, 2:]
     both = across[:-2] - 2 * across[1:-1] + across[2:]
@@ -142,10 +152,10 @@ def noise(luma: np.ndarray) -> float:
 
 
 def blur_direction(luma: np.ndarray) -> tuple[float, float]:
-    """The direction in which a photo varies least, as camera shake leaves it: c (cos 2a, sin 2a).
+    """Direction of least variation, as camera shake leaves it: c (cos 2a, sin 2a).
 
-    a is the angle from the x axis to that direction, y downwards; c in [0, 1] is the coherence of
-    the structure tensor (Bigun and Granlund 1987): 0 where all directions are alike.
+    a is the angle from the x axis to that direction, with y downwards. c in [0, 1] is the coherence
+    of the structure tensor (Bigun and Granlund 1987): 0 if all directions are alike.
     """
     dy, dx = (
         np.gradient(luma, axis=axis) if luma.shape[axis] > 1 else np.zeros_like(luma)

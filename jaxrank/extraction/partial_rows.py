@@ -1,6 +1,6 @@
-"""Rows that are done before a run has ended: kept on disk, so that a killed run resumes.
+"""Rows of an unfinished run, saved to disk so that a killed run resumes.
 
-A store that is complete needs none of them; they lie in its folder `.partial` meanwhile.
+They are in the store's folder `.partial`. A complete store does not need them.
 """
 
 import shutil
@@ -18,16 +18,16 @@ from jaxrank.data.store_columns import digest_rows
 from jaxrank.io import atomic, reading
 
 FOLDER = ".partial"
-# So often rows are written, in seconds.
+# Seconds between two writes of rows.
 _EVERY = 5.0
 
 
 class PartialRows:
-    """The rows of one block by the SHA-256 of their photo's file.
+    """Rows of one block, by the SHA-256 of the photo's file.
 
-    Only whole batches are added, in the order of the photos. What a killed run leaves is therefore
-    the beginning of what it would have done, and the next run's batches are those that were
-    missing: the same photos side by side, so the same bits.
+    Only whole batches are added, in the order of the photos. A killed run therefore leaves its
+    first batches, and the next run makes exactly the missing ones. Batches hold the same photos, so
+    their rows have the same bits.
     """
 
     def __init__(self, store: Path, block: str, recipe: Mapping[str, Any], width: int):
@@ -52,7 +52,7 @@ class PartialRows:
         try:
             reading.check_file(path)
             saved = np.lib.format.open_memmap(path, mode="r")
-        except Exception:  # damaged bytes raise many kinds; these photos are done again
+        except Exception:  # damaged bytes raise many kinds of error; the rows are made again
             return
         if saved.dtype != self._record or saved.ndim != 1:
             return
@@ -62,7 +62,7 @@ class PartialRows:
             self.rows |= dict(zip(contents, values, strict=True))
 
     def add(self, sha256: list[str], values: np.ndarray) -> None:
-        """Adds a batch's rows, and writes what has been added where it is time to."""
+        """Adds a batch's rows, and saves all unsaved rows if the last save is long enough ago."""
         self.rows |= dict(zip(sha256, values, strict=True))
         self._unsaved += sha256
         if time.monotonic() - self._saved_at >= _EVERY:
@@ -84,14 +84,14 @@ class PartialRows:
                     np.save(file, unsaved, allow_pickle=False)
             self._next += 1
             self._unsaved = []
-            self._read(path)  # in place of what is in memory
+            self._read(path)  # mapped rows replace those in memory
         self._saved_at = time.monotonic()
 
     def end(self, contents: Container[str]) -> None:
-        """Removes the rows from the disk where a complete block has all of them."""
+        """Removes the rows from the disk if a complete block has all of them."""
         if all(sha256 in contents for sha256 in self.rows):
             shutil.rmtree(self._folder, ignore_errors=True)
-            with suppress(OSError):  # other blocks are not complete, or nothing was there
+            with suppress(OSError):  # other blocks are incomplete, or there is no folder
                 self._folder.parent.rmdir()
 
 

@@ -1,4 +1,4 @@
-"""The table `photos.csv`: what became of each photo, and by what its file is known again."""
+"""Table `photos.csv`: the status of each photo, and the identity of its file."""
 
 import os
 import time
@@ -10,21 +10,25 @@ from jaxrank.errors import UserError
 from jaxrank.extraction.photos import Photo
 from jaxrank.io import tables
 
-# The file's size and time of change, by which a later run knows that it is the same.
+# Size and modification time of the file, by which a later run recognises an unchanged file.
 IDENTITY = ("file_bytes", "modified")
 COLUMNS = ("image", "status", "reason", "sha256", "bytes", "width", "height", "taken", "camera",
            *IDENTITY)  # fmt: skip
-# Seconds. A file that was changed so shortly before it was read may change again within the same
-# tick of the file system's clock: it is read the next time, too.
+# Seconds. A file that was modified this shortly before it was read may change again within the same
+# tick of the file system's clock, so the next run reads it again.
 _TICK = 2.0
 
 
 def read_photo_table(path: Path) -> dict[str, Sequence[Any]]:
-    """The rows of a table of photos by their names; none where there is no table."""
+    """Reads the rows of a table of photos, by name; empty if there is no table.
+
+    Raises:
+      UserError: the file is not a table that `extract` has written.
+    """
     if not path.exists():
         return {}
     table = tables.read_csv(path)
-    before = COLUMNS[: -len(IDENTITY)]  # of tables without identities
+    before = COLUMNS[: -len(IDENTITY)]  # columns of tables without identities
     if tuple(table.columns) not in (COLUMNS, before):
         raise UserError(f"{path}: not a table that 'extract' has written; move it away")
     missing = [""] * (len(COLUMNS) - len(table.columns))
@@ -33,7 +37,7 @@ def read_photo_table(path: Path) -> dict[str, Sequence[Any]]:
 
 
 def file_identity(photo: Photo) -> tuple[str, str]:
-    """Size and time of change of a photo's file; empty where these would not show a change."""
+    """Size and modification time of a photo's file; empty if they would not reveal a change."""
     try:
         status = os.stat(photo.path)
     except (OSError, ValueError):

@@ -1,4 +1,4 @@
-"""A photo's file: its name, and its bytes."""
+"""Photo files: their names, their bytes, and the photos of a folder or table."""
 
 import itertools
 import os
@@ -12,31 +12,31 @@ from jaxrank.extraction.decoding import SUFFIXES, BadPhoto
 from jaxrank.extraction.raw_previews import RAW_SUFFIXES, read_preview
 from jaxrank.io import tables
 
-# No photo's file is larger; it is read into memory as a whole.
+# Larger files are refused, since a photo's file is read into memory as a whole.
 _MOST_BYTES = 2 * 10**9
-# Of files beside photos that describe them.
+# Suffix of sidecars, which are files that describe photos.
 _SIDECAR = ".xmp"
 
 
 class Photo(NamedTuple):
-    """A photo's name in all tables, with `/` between folders, and where its file is."""
+    """Name of a photo in all tables, with `/` between folders, and path of its file."""
 
     name: str
     path: Path
 
 
 def read_photo(photo: Photo, root: Path) -> bytes:
-    """The bytes of a photo's file; of a RAW file, those of the preview in it.
+    """Reads the bytes of a photo's file; of a RAW file, the bytes of its preview.
 
     Raises:
-      BadPhoto: it is not a readable file below `root`, its name can't stand in a table, or a RAW
-        file's preview can't be had.
+      BadPhoto: the photo is not a readable file below `root`, `check_name` refuses its name, or a
+        RAW file has no readable preview.
     """
     check_name(photo.name)
     try:
         if not photo.path.resolve().is_relative_to(root.resolve()):
             raise BadPhoto("a link that leads out of the folder")
-        # A named pipe would block at its opening, so the kind of file is asked before.
+        # Opening a named pipe would block, so the kind of file is checked first.
         status = os.stat(photo.path)
         if not stat.S_ISREG(status.st_mode):
             raise BadPhoto("not a file")
@@ -47,12 +47,12 @@ def read_photo(photo: Photo, root: Path) -> bytes:
         return photo.path.read_bytes()
     except OSError as error:
         raise BadPhoto(f"can't be read ({error.strerror or error})") from None
-    except (RuntimeError, ValueError):  # links in a circle; a name with a zero byte
+    except (RuntimeError, ValueError):  # circular links; a name with a zero byte
         raise BadPhoto("can't be read (its path leads nowhere)") from None
 
 
 def check_name(name: str) -> None:
-    """Raises BadPhoto for a name that would not read back from a table as it was."""
+    """Raises BadPhoto for a name that would not read back unchanged from a table."""
     if not _reads_back(name):
         raise BadPhoto(
             "its name has control characters, or blanks at an end, or begins with an apostrophe: "
@@ -65,10 +65,10 @@ def _reads_back(name: str) -> bool:
 
 
 def table_names(photos: Sequence[Photo]) -> list[str]:
-    """Names for the tables of an extraction, one a photo, no two alike.
+    """Unique names of photos for the tables of an extraction.
 
-    A usable name is itself. One that `read_photo` refuses is shown with escapes, and numbered where
-    it would look like another photo's: that one may be good.
+    A usable name stays as it is. A name that `read_photo` refuses is shown with escapes. It is also
+    numbered if it would equal the name of another photo, which may be readable.
     """
     taken = {photo.name for photo in photos if _reads_back(photo.name)}
     names = []
@@ -84,25 +84,25 @@ def table_names(photos: Sequence[Photo]) -> list[str]:
 
 
 def _with_escaped_ends(name: str) -> str:
-    """A table's cells lose blanks at their ends."""
+    """Escapes blanks at the ends of a name, which the cells of a table lose."""
     start = "\\x20" if name.startswith(" ") else name[:1]
     end = "\\x20" if name[1:].endswith(" ") else name[1:][-1:]
     return start + name[1:-1] + end
 
 
 def shown(name: str) -> str:
-    """A name as text that any file can hold and any terminal can show."""
+    """Escapes a name, so that any file can hold it and any terminal can show it."""
     text = name.encode("utf-8", "backslashreplace").decode("utf-8")
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 class Listing(NamedTuple):
-    """What a folder or table holds.
+    """Photos of a folder or table.
 
     Attributes:
-      root: the folder out of which no path leads.
-      photos: in the order of their names, or of the table's rows.
-      notes: what was left out.
+      root: folder that no photo's path may leave.
+      photos: photos in the order of their names, or of the table's rows.
+      notes: notes on files that were left out.
     """
 
     root: Path
@@ -111,12 +111,12 @@ class Listing(NamedTuple):
 
 
 def list_folder(folder: Path | str) -> Listing:
-    """All photos in a folder and its sub-folders, known by the ends of their names.
+    """Lists all photos in a folder and its sub-folders, recognised by their suffixes.
 
     Hidden files and folders, and links to folders, are left out.
 
     Raises:
-      UserError: there is no such folder, or no photo in it.
+      UserError: the folder does not exist, or has no photo.
     """
     folder = Path(folder)
     if not os.path.isdir(folder):
@@ -142,7 +142,10 @@ def list_folder(folder: Path | str) -> Listing:
 
 
 def files_below(folder: Path) -> Iterator[Path]:
-    """All files in a folder and its sub-folders, without hidden ones and links to folders."""
+    """Yields all files in a folder and its sub-folders, except hidden files and folders.
+
+    Links to folders are not followed.
+    """
 
     def refuse(error: OSError) -> None:
         raise UserError(f"{error.filename}: can't be read ({error.strerror})") from None
@@ -153,8 +156,14 @@ def files_below(folder: Path) -> Iterator[Path]:
 
 
 def list_table(path: Path | str) -> Listing:
-    """The photos of a table: the column `image` has their names, and `path`, where there is one,
-    their files; both are relative to the table's folder, and may not lead out of it."""
+    """Lists the photos of a table, by its column `image` and, if present, its column `path`.
+
+    `image` has the names of photos and `path` their files; without `path`, the names are the files.
+    Files are relative to the table's folder and may not lead out of it.
+
+    Raises:
+      UserError: the table has another form, or a file leads out of the folder.
+    """
     path = Path(path)
     table = tables.read_table(path)
     if "image" not in table.columns:

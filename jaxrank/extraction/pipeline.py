@@ -1,4 +1,4 @@
-"""Photos in, a feature store out: one pass over the photos for all blocks."""
+"""Extracts a feature store from photos, in one pass over the photos for all blocks."""
 
 import time
 from collections.abc import Iterable, Iterator, Mapping
@@ -33,16 +33,16 @@ from jaxrank.io import atomic, tables
 
 
 class Extracted(NamedTuple):
-    """What came of an extraction.
+    """Result of an extraction.
 
     Attributes:
-      good: SHA-256 of the files of the photos that could be read, by their names.
-      bad: why the others could not, by their names.
-      made: by block, how many of the good photos are new.
-      sources: by block, what it was made by.
-      num_series: how many series were written, or None where none were asked for.
-      seconds: that it took, without the loading of networks.
-      notes: what else became of the photos.
+      good: SHA-256 of the file of each readable photo, by name.
+      bad: reason why each other photo could not be used, by name.
+      made: number of good photos whose rows are new, by block.
+      sources: recipe in a few words, by block.
+      num_series: number of series that were written, or None without a grouping.
+      seconds: duration in seconds, without the loading of networks.
+      notes: further notes on the photos and the blocks.
     """
 
     good: dict[str, str]
@@ -66,25 +66,28 @@ def extract(
     verify: bool = False,
     console: Console | None = None,
 ) -> Extracted:
-    """Makes blocks of a feature store from photos; rows that are known already are kept.
+    """Makes blocks of a feature store from photos; existing rows are kept.
 
-    A run that was stopped resumes where it was when it is started again. A photo whose rows are all
-    there is not read where its file has the size and the time of change that it had then.
+    A stopped run resumes when it is started again. A photo that has all its rows is not read if the
+    size and the modification time of its file are unchanged.
 
     Args:
-      listing: the photos, see `photos`.
-      store: the store's folder. What it has of other photos stays.
-      grouping: how to make series; they are written to `series.csv` there.
-      num_workers: processes that decode; by default one a core, or fewer where memory is short.
-      strict: an unreadable photo is an error.
-      is_cache: the store is of these photos only: photos that are not among them leave it, and
-        blocks that were made otherwise are made again, whatever they were.
-      verify: reads and hashes all photos, whatever their size and time of change.
-      console: shows a progress bar.
+      listing: photos to extract; see `photos`.
+      store: folder of the store; its rows of other photos stay.
+      options: blocks to extract, and their options.
+      grouping: how to group photos into the series of the store's `series.csv`; None for no series.
+      num_workers: number of processes that decode; by default one per core, or fewer if memory is
+        short.
+      strict: whether an unreadable photo is an error.
+      is_cache: whether the store is for these photos only. If so, rows of other photos are removed,
+        and blocks of other recipes are made again, whatever their source.
+      verify: whether to read and hash all photos, whatever their size and modification time.
+      console: console that shows a progress bar.
 
     Raises:
-      UserError: a network can't be had, no photo is readable, some photo is not where `strict`, or
-        a block of the store, which is no cache, would lose rows that can't be made of these photos.
+      UserError: a network is not available, no photo is readable, or `strict` and some photo is not
+        readable. Or the store is no cache, and one of its blocks would lose rows that these photos
+        can't replace.
     """
     store = Path(store)
     if grouping is not None:
@@ -111,7 +114,7 @@ def extract(
 
 
 class _Pass:
-    """One look at all photos: rows of `photos.csv`, rows of all blocks."""
+    """One pass over all photos: makes the rows of `photos.csv` and of all blocks."""
 
     def __init__(
         self,
@@ -130,11 +133,11 @@ class _Pass:
             name: row for name, row in old_rows.items() if name in wanted or not is_cache
         }
         described = feature_store.describe_store(store)
-        # Of blocks that were made in the same way; their other photos stay.
+        # Existing blocks of the same recipes; their rows of other photos stay.
         self._old = {
             b: self._old_block(b, extractor, described) for b, extractor in extractors.items()
         }
-        # By the content of a photo, its row in the old block.
+        # Row in the existing block, by block and content of the photo.
         self._kept: dict[str, dict[str, int]] = {
             block: {}
             if old is None or old.extraction is None
@@ -154,10 +157,11 @@ class _Pass:
     def _old_block(
         self, name: str, extractor: Extractor, described: Mapping[str, Block | None]
     ) -> Block | None:
-        """The store's block, where it was made in the same way.
+        """Returns the store's block if it has the same recipe and is not damaged.
 
         Raises:
-          UserError: it can't be kept, these photos can't make all of it anew, and it is no cache.
+          UserError: the block can't be kept, and its replacement would lose rows or learned
+            features of a store that is no cache.
         """
         old = described.get(name)
         if old is None:
@@ -218,12 +222,12 @@ class _Pass:
                 raise AssertionError("more photos were read than asked for")
             for block in self._makers:
                 self._encode(block)
-        finally:  # what is done is done, also where Ctrl-C came
+        finally:  # saves finished rows, also after Ctrl-C
             for rows in self._new.values():
                 rows.save()
 
     def _is_unchanged(self, name: str, identity: tuple[str, str]) -> bool:
-        """Whether a photo is as it was when all its rows were made."""
+        """Whether a photo's file is unchanged since all its rows were made."""
         row = self._old_rows.get(name)
         if row is None or not all(identity) or tuple(row[-len(IDENTITY) :]) != identity:
             return False
@@ -232,7 +236,7 @@ class _Pass:
         return row[COLUMNS.index("status")] == "good" and all(known)
 
     def _take_again(self, name: str) -> None:
-        """Takes a photo as it was, unread."""
+        """Takes an unchanged photo without reading it."""
         row = self._old_rows[name]
         cell = dict(zip(COLUMNS, row, strict=True))
         self._rows[name] = tuple(row)
@@ -270,12 +274,12 @@ class _Pass:
                 f"block '{block}' ({extractor.source}): no number is finite; look at the weights"
             )
         self._new[block].add(contents[finite].tolist(), values[finite])
-        for content in contents[~finite].tolist():  # such as what overflows in half precision
+        for content in contents[~finite].tolist():  # such as an overflow in half precision
             for name in [name for name, sha256 in self.good.items() if sha256 == content]:
                 self._turn_bad(name, f"its numbers of block '{block}' are not finite")
 
     def write_blocks(self) -> dict[str, int]:
-        """Writes `photos.csv` and the blocks; returns how many photos of each are new."""
+        """Writes `photos.csv` and the blocks; returns the number of new photos by block."""
         if self.good or not self._old_rows:
             rows = self._old_rows | self._rows
             tables.write_csv(self._store / PHOTOS_CSV, COLUMNS, rows.values())
@@ -301,8 +305,11 @@ class _Pass:
         return {b: sum(c not in kept[b] for c in self.good.values()) for b in self._makers}
 
     def _only_new(self, block: str, contents: Mapping[str, str]) -> dict[str, str] | None:
-        """Of the contents by photo those that the old block lacks; None where it must be written
-        anew, since one that it has is another now, or is gone."""
+        """Contents, by photo, that the existing block lacks; None if it must be rewritten.
+
+        A block must be rewritten if its options or caveat differ, or if one of its photos has
+        changed or is gone.
+        """
         old, extractor = self._old[block], self._makers[block]
         if old is None or old.extraction is None:
             return None
@@ -317,7 +324,7 @@ class _Pass:
         return {name: sha256 for name, sha256 in contents.items() if name not in before}
 
     def _made(self, block: str, contents: Mapping[str, str]) -> Block:
-        """A block of these photos, whose numbers are read when they are written."""
+        """Block of these photos, whose rows are read only when they are written."""
         extractor, old = self._makers[block], self._old[block]
         kept, new, sha256 = self._kept[block], self._new[block].rows, list(contents.values())
 
@@ -338,7 +345,7 @@ class _Pass:
         )
 
     def _others(self, block: str) -> dict[str, str]:
-        """Contents of the block's photos that are not here, or can't be read this time."""
+        """Contents, by photo, of the block's photos that are absent or unusable in this run."""
         old = self._old[block]
         if old is None or old.extraction is None:
             return {}
@@ -346,7 +353,7 @@ class _Pass:
         place = COLUMNS.index("sha256")
         gone = {n: c for n, c in before.items() if n not in self.good and n not in self.bad}
         absent = {} if self._is_cache else gone
-        # A photo whose content is another now has no row; one that can't be read keeps its own.
+        # A photo that can't be used keeps its row, unless its content has changed.
         unread = {
             name: content
             for name, content in before.items()
@@ -389,7 +396,7 @@ def _with_progress(
 def _stale_notes(
     store: Path, good: Mapping[str, str], extractors: Mapping[str, Extractor]
 ) -> list[str]:
-    """What is said of blocks that this run did not make, of photos that have changed since."""
+    """Notes on blocks that this run did not make, and whose photos have changed since."""
     notes = []
     for name, block in feature_store.describe_store(store).items():
         if name in extractors or block is None or block.extraction is None:

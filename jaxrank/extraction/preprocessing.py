@@ -1,4 +1,4 @@
-"""From a decoded photo to what a network reads."""
+"""Preprocessing of a decoded photo into the input of a network."""
 
 from typing import Literal, NamedTuple, TypeAlias
 
@@ -8,8 +8,8 @@ from PIL import Image
 from jaxrank.errors import UserError
 from jaxrank.extraction.decoding import SHORT_SIDE
 
-# How a photo is fitted into the network's frame: its middle, or the whole of it with borders, or
-# the whole of it stretched.
+# Fit of a photo into the network's frame: its middle, the whole photo with borders, or the whole
+# photo stretched.
 Fit: TypeAlias = Literal["crop", "pad", "stretch"]
 _FILTERS = {
     "bicubic": Image.Resampling.BICUBIC,
@@ -20,15 +20,16 @@ _FILTERS = {
 
 
 class Preprocessing(NamedTuple):
-    """What stands between a photo and a network, a part of its recipe.
+    """Preprocessing for a network; part of the network's recipe.
 
     Attributes:
-      height, width: of the network's input, in pixels.
-      fit: see `Fit`.
-      crop_share: of the resized photo's side, the share that `crop` keeps.
-      interpolation: a filter of Pillow, wide enough to see all pixels when it reduces.
-      mean, deviation: of red, green and blue in [0, 1], by which the network's input is scaled.
-      fill: the grey of `pad`'s borders, 0 to 255.
+      height, width: size of the network's input, in pixels.
+      fit: fit of the photo into the input's frame; see `Fit`.
+      crop_share: share of the resized photo's side that `crop` keeps.
+      interpolation: name of a Pillow filter; it uses all pixels when it reduces.
+      mean, deviation: mean and standard deviation of red, green and blue in [0, 1], by which the
+        network's input is scaled.
+      fill: grey of the borders of `pad`, 0 to 255.
     """
 
     height: int
@@ -42,7 +43,7 @@ class Preprocessing(NamedTuple):
 
 
 def checked(preprocessing: Preprocessing, model: str) -> Preprocessing:
-    """The same, or a UserError where photos can't be prepared so."""
+    """Returns the preprocessing; raises UserError if photos can't be prepared this way."""
     if max(preprocessing.height, preprocessing.width) > SHORT_SIDE:
         raise UserError(
             f"{model} reads {preprocessing.width} x {preprocessing.height} pixels, but photos are "
@@ -57,7 +58,7 @@ def checked(preprocessing: Preprocessing, model: str) -> Preprocessing:
 
 
 def network_input(image: Image.Image, p: Preprocessing) -> np.ndarray:
-    """The photo in the network's frame, uint8 [height, width, 3]; the encoder scales it."""
+    """Fits a photo into the network's frame, uint8 [height, width, 3]; the encoder scales it."""
     resample = _FILTERS[p.interpolation]
     if p.fit == "stretch":
         return np.asarray(image.resize((p.width, p.height), resample))
@@ -71,7 +72,7 @@ def network_input(image: Image.Image, p: Preprocessing) -> np.ndarray:
             image.resize(size, resample), ((p.width - size[0]) // 2, (p.height - size[1]) // 2)
         )
         return np.asarray(framed)
-    # The middle is cut out of the original before it is resized: a long panorama stays small.
+    # The photo is cropped before it is resized, so that a long panorama stays small.
     scale = max(shares) / p.crop_share
     wide, high = p.width / scale, p.height / scale
     left, top = (image.width - wide) / 2, (image.height - high) / 2

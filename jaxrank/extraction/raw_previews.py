@@ -1,6 +1,6 @@
-"""The preview that a camera puts into a RAW file: a JPEG of its own, no development of the data.
+"""Previews in RAW files: images that the camera stored, without development of the raw data.
 
-It is read by rawpy (LibRaw) or, where that is not installed or finds none, by the program exiftool.
+A preview is read by rawpy (LibRaw), or by the program exiftool if rawpy is missing or finds none.
 """
 
 import io
@@ -12,19 +12,20 @@ from PIL import Image
 
 from jaxrank.extraction.decoding import BadPhoto
 
-# What the names of RAW files end with, in lower case.
+# Suffixes of RAW files, in lower case.
 RAW_SUFFIXES = (".3fr .arw .cr2 .cr3 .crw .dcr .dng .erf .fff .gpr .iiq .k25 .kdc .mef .mos .mrw "
     ".nef .nrw .orf .pef .raf .raw .rw2 .rwl .sr2 .srf .srw .x3f").split()  # fmt: skip
-# exiftool's names of previews, the largest one first.
+# Options of exiftool for previews, the largest preview first.
 _PREVIEWS = ("-JpgFromRaw", "-PreviewImage", "-OtherImage")
+# Seconds after which exiftool is stopped.
 _PATIENCE = 60.0
 
 
 def read_preview(path: Path) -> bytes:
-    """The bytes of an image file with a RAW file's preview.
+    """Reads the preview of a RAW file, as the bytes of an image file.
 
     Raises:
-      BadPhoto: there is none, or nothing that reads it.
+      BadPhoto: there is no preview, or no installed program that reads it.
     """
     exiftool = shutil.which("exiftool")
     preview, reason = _by_rawpy(path)
@@ -36,7 +37,7 @@ def read_preview(path: Path) -> bytes:
 
 
 def _by_rawpy(path: Path) -> tuple[bytes, str]:
-    """The preview, or why there is none."""
+    """Returns the preview, or empty bytes and the reason."""
     try:
         import rawpy
     except ImportError:
@@ -54,9 +55,9 @@ def _by_rawpy(path: Path) -> tuple[bytes, str]:
 
 
 def _by_exiftool(exiftool: str, path: Path) -> bytes:
-    """The largest preview, or nothing."""
+    """Returns the largest preview, or empty bytes."""
     for preview in _PREVIEWS:
-        # An absolute path is never taken for an option.
+        # An absolute path can't be parsed as an option.
         command = [exiftool, "-b", preview, str(path.absolute())]
         try:
             found = subprocess.run(

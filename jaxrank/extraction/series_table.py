@@ -1,4 +1,4 @@
-"""`series.csv` of a store: which photos are one series."""
+"""Table `series.csv` of a feature store: grouping of photos into series."""
 
 import os
 from collections import Counter
@@ -16,20 +16,20 @@ from jaxrank.extraction import bursts
 from jaxrank.extraction.bursts import Grouped, Taken
 from jaxrank.io import tables
 
-# The least cosine of two CLIP vectors of one scene, where none is given.
+# Default of the least cosine between two CLIP vectors of one scene.
 _SIMILAR = 0.75
-# Blocks whose vectors show whether photos are alike, the better one first.
+# Blocks whose vectors measure the likeness of photos, the better block first.
 _SHOW_LIKENESS = ("clip", "cnn")
 
 
 class Grouping(NamedTuple):
-    """How series are made.
+    """Options of grouping photos into series.
 
     Attributes:
       by: `folder`, `time`, or the path of a table that `rank` reads.
-      gap_seconds: by time, the longest pause inside a series.
-      min_similarity: by time, the least cosine between a photo's vector and the one's before it,
-        of the block clip, or cnn where there is no clip.
+      gap_seconds: longest pause within a series, for `time`.
+      min_similarity: least cosine between the vectors of consecutive photos, for `time`. Vectors
+        are of the block clip, or of cnn if there is no clip.
     """
 
     by: str
@@ -38,11 +38,13 @@ class Grouping(NamedTuple):
 
 
 def check_grouping(how: Grouping, store: Path, names: Sequence[str], made: Sequence[str]) -> None:
-    """Raises UserError for what would fail after all photos were looked at.
+    """Raises UserError for a grouping that would fail only after all photos were read.
 
     Args:
-      names: of all photos, good or bad.
-      made: blocks that will be made.
+      how: options of the grouping.
+      store: folder of the feature store.
+      names: names of all photos, readable or not.
+      made: names of the blocks that this run makes.
     """
     if how.by == "folder":
         bursts.by_folder(names)
@@ -55,7 +57,7 @@ def check_grouping(how: Grouping, store: Path, names: Sequence[str], made: Seque
 
 
 def _read_table(path: str) -> dict[str, str]:
-    """From photo to series."""
+    """Reads the series of each photo from a table."""
     from jaxrank.data.series import read_series  # imports JAX
 
     if not os.path.exists(path):
@@ -74,14 +76,19 @@ def write_series(
     contents: Mapping[str, str],
     bad: Container[str],
 ) -> Grouped:
-    """Groups photos, and writes those in series of two and more to the store's `series.csv`.
+    """Groups photos, and writes series of at least two photos to the store's `series.csv`.
 
-    What it says of other photos stays, unless their series is made anew.
+    Rows of other photos stay, unless their series is made anew or keeps only one photo.
 
     Args:
-      taken: the photos, with camera and time.
-      contents: SHA-256 of their files by name.
-      bad: photos that were looked at too, and are in no series.
+      store: folder of the feature store.
+      how: options of the grouping.
+      taken: photos with camera and capture time.
+      contents: SHA-256 of the photos' files, by name.
+      bad: names of unreadable photos, which are in no series.
+
+    Raises:
+      UserError: no two photos are of one series.
     """
     names = [photo.name for photo in taken]
     if how.by == "folder":
@@ -112,12 +119,12 @@ def write_series(
 
 
 def _block_of_likeness(store: Path) -> tuple[str, Block] | None:
-    """Name and block of a store that can show whether photos are alike."""
+    """Name and block of a store that measures the likeness of photos; None without such a block."""
     described = feature_store.describe_store(store)
     for name in _SHOW_LIKENESS:
         found = described.get(name)
         if found is not None and found.extraction is not None:
-            with suppress(UserError):  # a damaged block is no help
+            with suppress(UserError):  # a damaged block is skipped
                 return name, feature_store.open_feature_store(store, [name])[name]
     return None
 
@@ -125,17 +132,17 @@ def _block_of_likeness(store: Path) -> tuple[str, Block] | None:
 def _similarity(
     store: Path, least: float | None, contents: Mapping[str, str]
 ) -> tuple[Callable[[str, str], bool], str]:
-    """Whether two photos are alike, and a note that says by what."""
+    """Function that returns whether two photos are alike, and a note on its criterion."""
     found = _block_of_likeness(store)
     if found is None:
         return lambda a, b: True, "series by time alone"
     name, block = found
-    # Random weights and the features of ImageNet's classes have no known scale.
+    # Cosines of random weights, and of features of ImageNet's classes, have no known scale.
     has_scale = name == "clip" and not block.caveat
     if block.extraction is None or (least is None and not has_scale):
         return lambda a, b: True, "series by time alone"
     limit = _SIMILAR if least is None else least
-    # Of photos as they are now: others are judged by their time alone.
+    # Rows of the photos' current contents; all other photos are grouped by time alone.
     known = zip(block.photos, block.extraction.photos_sha256, strict=True)
     row = {photo: i for i, (photo, sha256) in enumerate(known) if contents.get(photo) == sha256}
 

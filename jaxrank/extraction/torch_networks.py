@@ -1,6 +1,6 @@
-"""PyTorch networks: imported only when they are needed, their weights known by hash.
+"""PyTorch networks: imported only when needed, with weights that are identified by hash.
 
-This module and its neighbours `clip` and `cnn` are the only ones that import PyTorch.
+Only this module and its neighbours `clip` and `cnn` import PyTorch.
 """
 
 import hashlib
@@ -22,26 +22,26 @@ from jaxrank.extraction.extractors import Extractor
 from jaxrank.extraction.preprocessing import Preprocessing, network_input
 
 INSTALL = "pip install torch torchvision open_clip_torch timm"
-# What stands in place of a file or a tag for weights that are drawn, not learned.
+# Value of an option of weights, in place of a file or a tag, for random weights.
 NO_WEIGHTS = "none"
 RANDOM_WEIGHTS = "random weights"
-# Random weights are the same ones every time.
+# Seed of random weights, which are the same in every run.
 _SEED = 0
 BATCH_SIZES = {"cpu": 16, "cuda": 128}
-# Declared operators exist as long as these do.
+# Libraries of declared operators, which exist as long as their library does.
 _declared: list[Any] = []
 
 
 class Network(NamedTuple):
-    """A network that makes a block.
+    """Network that makes a block.
 
     Attributes:
-      columns: names of its numbers.
-      preprocessing: of its input.
-      recipe: all that decides its vectors, as JSON; rows are known by it.
-      source: the same in a few words.
-      caveat: what a reader of any result must know, or empty.
-      encode: uint8 [B, height, width, 3] -> float32 [B, columns].
+      columns: names of the block's columns.
+      preprocessing: preprocessing of the network's input.
+      recipe: everything that determines the network's vectors, as JSON; it identifies rows.
+      source: the recipe in a few words.
+      caveat: caveat for every result of the block, or empty.
+      encode: function from uint8 [B, height, width, 3] to float32 [B, columns].
     """
 
     columns: list[str]
@@ -65,13 +65,13 @@ def extractor_of(network: Network, device: str) -> Extractor:
 
 
 def import_libraries(*names: str) -> list[ModuleType]:
-    """The modules, such as torch and timm, or a UserError that says what to install."""
+    """Imports modules such as torch and timm; raises a UserError that names what to install."""
     try:
         import torch  # noqa: F401, must come first: others fail in confusing ways without it
 
         _import_torchvision()
         return [importlib.import_module(name) for name in names]
-    except (ImportError, OSError) as error:  # OSError: a shared library that is not there
+    except (ImportError, OSError) as error:  # OSError: a shared library is missing
         missing = getattr(error, "name", None) or names[0]
         raise UserError(
             f"the blocks clip and cnn need PyTorch, open_clip and timm ('{missing}' is missing): "
@@ -80,10 +80,11 @@ def import_libraries(*names: str) -> list[ModuleType]:
 
 
 def _import_torchvision() -> None:
-    """Imports torchvision, also where its compiled part does not fit the installed PyTorch.
+    """Imports torchvision, even if its compiled part does not fit the installed PyTorch.
 
-    Some package indexes pair a CPU build of PyTorch with a torchvision built for CUDA. Its Python
-    part, all that is needed here, then fails only because two operators were never declared.
+    Some package indexes pair a CPU build of PyTorch with a torchvision built for CUDA. Only
+    torchvision's Python part is needed here. It then fails only because two operators are not
+    declared.
     """
     import torch
 
@@ -109,7 +110,7 @@ def check_device(device: str) -> None:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Without the log lines and warnings of libraries: what matters of them is said by errors."""
+    """Silences log lines and warnings of libraries; important ones are raised as errors."""
     before = logging.root.manager.disable
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -121,13 +122,13 @@ def quiet() -> Iterator[None]:
 
 
 def seeded() -> None:
-    """Makes the random weights of a network made next the same every time."""
+    """Seeds the random weights of the next network, which are then the same in every run."""
     (torch,) = import_libraries("torch")
     torch.manual_seed(_SEED)
 
 
 def weights_file(flag: str, path: str) -> None:
-    """Checks that a local file of weights is there."""
+    """Raises UserError if a local file of weights does not exist."""
     if not os.path.isfile(path):
         raise UserError(f"--{flag}={path}: there is no such file of weights")
 
@@ -135,10 +136,14 @@ def weights_file(flag: str, path: str) -> None:
 def cant_load(
     flag: str, model: str, weights: str, remote: Mapping[str, Any], error: Exception
 ) -> UserError:
-    """The error of weights that could not be fetched, or do not fit.
+    """Returns the error for weights that could not be fetched, or do not fit the model.
 
     Args:
-      remote: where they would come from, as open_clip and timm describe it.
+      flag: name of the flag of the weights.
+      model: name of the model.
+      weights: value of the flag.
+      remote: remote source of the weights, as open_clip and timm describe it.
+      error: error that was raised.
     """
     why = " ".join(str(error).split()) or type(error).__name__
     if os.path.isfile(weights):
@@ -153,7 +158,7 @@ def cant_load(
 
 
 def weights_hash(module: Any) -> str:
-    """SHA-256 of a module's parameters and buffers, whichever file they came from."""
+    """SHA-256 of a module's parameters and buffers, independent of the file they came from."""
     digest = hashlib.sha256()
     for name, tensor in sorted(module.state_dict().items()):
         values = np.ascontiguousarray(tensor.detach().cpu().numpy())
@@ -168,7 +173,10 @@ def make_encoder(
     preprocessing: Preprocessing,
     device: str,
 ) -> Callable[[np.ndarray], np.ndarray]:
-    """`forward` on batches of photos: without gradients, in half precision on CUDA."""
+    """Returns a function that applies `forward` to batches of photos.
+
+    It runs without gradients, and in half precision on CUDA.
+    """
     (torch,) = import_libraries("torch")
     dtype = torch.float16 if device == "cuda" else torch.float32
     module.eval().requires_grad_(False).to(device, dtype)
@@ -191,7 +199,7 @@ def make_encoder(
 def recipe_of(
     model: str, module: Any, preprocessing: Preprocessing, device: str, **more: Any
 ) -> dict[str, Any]:
-    """All that decides a network's vectors."""
+    """Recipe of a network: everything that determines its vectors."""
     return {
         "model": model,
         **more,
@@ -202,7 +210,7 @@ def recipe_of(
 
 
 def without(names: Mapping[str, Any], prefixes: tuple[str, ...]) -> dict[str, Any]:
-    """The entries of a state dict that belong to none of some modules."""
+    """Entries of a state dict, without the entries of the modules in `prefixes`."""
     return {
         name: value
         for name, value in names.items()

@@ -1,6 +1,6 @@
-"""Photos read and decoded in processes of their own, ahead of who needs them.
+"""Reads and decodes photos in worker processes, ahead of their consumer.
 
-A decoder that crashes or never ends takes one process with it and costs one photo.
+A decoder that crashes or never ends costs one process and one photo.
 """
 
 import hashlib
@@ -35,14 +35,14 @@ from jaxrank.extraction.decoding import (
 from jaxrank.extraction.photos import Photo, read_photo
 from jaxrank.io.memory import available_bytes
 
-# After so many seconds a photo's decoder is ended.
+# Seconds after which a photo's decoder is stopped.
 PATIENCE = 120.0
-# Photos waiting for each process.
+# Photos scheduled ahead, per process.
 _AHEAD = 4
 
-# A photo is blamed when so many processes have crashed at it: one alone may have been killed.
+# Crashes after which a photo counts as unreadable; a single one may be a process that was killed.
 _MOST_CRASHES = 3
-# So often in a row, without a photo done meanwhile, all processes are started anew.
+# Most restarts of all processes in a row, without a finished photo in between.
 _MOST_FAILURES = 5
 _NO_START = (
     "the processes that decode photos end before they do any: --workers may be too many for this "
@@ -51,19 +51,19 @@ _NO_START = (
 )
 
 T = TypeVar("T")
-# By block, what becomes of a decoded photo: an array for a network, or numbers already.
+# Function of a decoded photo, by block; it returns a network's input, or the block's numbers.
 Views = Mapping[str, Callable[[Image.Image], np.ndarray]]
 
 
 class Seen(NamedTuple):
-    """What a process makes of a photo.
+    """Result of reading a photo in a worker process.
 
     Attributes:
-      reason: why the photo is bad, or empty.
-      sha256: of the file's bytes, 64 hexadecimal digits; empty where they can't be read.
-      size: of the file, in bytes.
-      facts: of a readable photo.
-      inputs: by block, those that are wanted of this photo.
+      reason: reason why the photo can't be used, or empty.
+      sha256: SHA-256 of the file's bytes, 64 hexadecimal digits; empty for an unreadable file.
+      size: size of the file, in bytes.
+      facts: facts of a readable photo, else None.
+      inputs: result of each block's view, for blocks that lack this photo's content.
     """
 
     reason: str
@@ -74,10 +74,10 @@ class Seen(NamedTuple):
 
 
 class _Process(SpawnProcess):
-    """A process that ends without a word where its pool was stopped while it started.
+    """Process that exits silently if its pool is stopped while the process starts.
 
-    A pool that is stopped closes its pipes and locks first, and then ends its processes. One that
-    comes to opening them in between would print a traceback.
+    A pool that is stopped closes its pipes and locks before it ends its processes. A process that
+    opens them in between would print a traceback.
     """
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -85,7 +85,7 @@ class _Process(SpawnProcess):
 
 
 def _process_of(state: bytes) -> _Process:
-    """What a new process reads first; it is from its parent."""
+    """Restores a process in the new process, from the state that its parent has pickled."""
     process = _Process.__new__(_Process)
     try:
         process.__dict__.update(ForkingPickler.loads(state))
@@ -95,16 +95,17 @@ def _process_of(state: bytes) -> _Process:
 
 
 class _Context(SpawnContext):
-    # Not forked: PyTorch and JAX have threads by now, and a copy of a locked lock stays locked.
+    # Spawned, since PyTorch and JAX have threads by now: a fork would copy locked locks, which stay
+    # locked.
     Process = _Process
 
 
-# Of this process: what it makes of a photo.
+# Function that this worker process applies to each photo.
 _work: Callable[[Photo], Any]
 
 
 def _begin(work: Callable[[Photo], Any], parent: int) -> None:
-    """Prepares a process."""
+    """Initialises a worker process."""
     global _work
     _work = work
     prepare_pillow()
@@ -112,7 +113,7 @@ def _begin(work: Callable[[Photo], Any], parent: int) -> None:
 
 
 def _end_with(parent: int) -> None:
-    """Ends this process when its parent was killed and can't tell it to."""
+    """Ends this process when its parent was killed, and so can't stop it."""
     while os.getppid() == parent:
         time.sleep(1)
     os._exit(1)
@@ -123,13 +124,13 @@ def _work_on(photo: Photo) -> Any:
 
 
 def see(photo: Photo, root: Path, views: Views, known: Mapping[str, frozenset[str]]) -> Seen:
-    """Reads a photo and makes of it what the blocks want that don't know its content yet."""
+    """Reads a photo, and applies the views of the blocks that lack its content."""
     seen = Seen("")
     try:
         data = read_photo(photo, root)
         seen = Seen("", hashlib.sha256(data).hexdigest(), len(data))
         wanting = [block for block in views if seen.sha256 not in known[block]]
-        if not wanting:  # it has been decoded before, and was good
+        if not wanting:  # decoded before, and readable
             return seen._replace(facts=describe(data))
         image, facts = decode(data)
         inputs = {block: views[block](image) for block in wanting}
@@ -141,8 +142,10 @@ def see(photo: Photo, root: Path, views: Views, known: Mapping[str, frozenset[st
 
 
 def default_workers() -> int:
-    """A process for each core, but not more than memory has room for if each decodes a photo of
-    the largest size."""
+    """Number of processes: one per core, or fewer if memory is short.
+
+    Memory must suffice if each process decodes a photo of the largest size.
+    """
     return max(1, int(min(os.cpu_count() or 1, available_bytes() // MOST_BYTES)))
 
 
@@ -154,7 +157,7 @@ def see_all(
     workers: int,
     patience: float = PATIENCE,
 ) -> Iterator[Seen]:
-    """Yields what becomes of each photo, in their order, whichever is ready first."""
+    """Yields the result for each photo, in the order of `photos`; see `work_on_all`."""
     work = partial(see, root=root, views=views, known=known)
     for seen in work_on_all(photos, work, workers, patience):
         yield Seen(str(seen)) if isinstance(seen, BadPhoto) else seen
@@ -166,10 +169,21 @@ def work_on_all(
     workers: int,
     patience: float = PATIENCE,
 ) -> Iterator[T | BadPhoto]:
-    """Yields what `work` makes of each photo, in their order, whichever is ready first; BadPhoto
-    where its process crashes or does not end."""
+    """Yields `work` of each photo, in the order of `photos`, from processes that run in parallel.
+
+    The result is BadPhoto if a photo's process crashes or does not end.
+
+    Args:
+      photos: photos to work on.
+      work: function of a photo; it is pickled for the processes.
+      workers: number of processes.
+      patience: seconds after which the work on a photo is stopped.
+
+    Raises:
+      UserError: the processes end before they do any work.
+    """
     coming = iter(photos)
-    ahead: deque[Photo] = deque()  # begun, and not yielded yet
+    ahead: deque[Photo] = deque()  # scheduled, and not yielded yet
     num_seen, failures = 0, 0
     while num_seen < len(photos):
         try:
@@ -177,7 +191,7 @@ def work_on_all(
                 ahead.popleft()
                 num_seen, failures = num_seen + 1, 0
                 yield seen
-        except BrokenProcessPool:  # such as processes that were killed while they had no work
+        except BrokenProcessPool:  # such as processes that were killed while idle
             failures += 1
             if failures > _MOST_FAILURES:
                 raise UserError(_NO_START) from None
@@ -190,7 +204,7 @@ def _seen_by_pool(
     workers: int,
     patience: float,
 ) -> Iterator[Any]:
-    """The same, by processes of their own, until all is done or they break down."""
+    """Yields the results of one pool of processes, until all photos are done or the pool breaks."""
     with ProcessPool(
         workers, initializer=_begin, initargs=(work, os.getpid()), context=_Context()
     ) as pool:
@@ -205,21 +219,23 @@ def _seen_by_pool(
                 if not waiting:
                     return
                 yield _result(pool, *waiting.popleft(), patience)
-        finally:  # also where the reader has stopped early
+        finally:  # also if the consumer stops early
             pool.stop()
 
 
 def _schedule(pool: ProcessPool, photo: Photo, patience: float) -> ProcessFuture:
     try:
         return pool.schedule(_work_on, args=(photo,), timeout=patience)
-    except RuntimeError as error:  # of a pool that has broken down
+    except RuntimeError as error:  # the pool is broken
         raise BrokenProcessPool from error
 
 
 @contextmanager
 def _no_interrupts() -> Iterator[None]:
-    """Holds Ctrl-C back. Threads and processes that start meanwhile never see it: it is for the
-    process that reads their results."""
+    """Blocks Ctrl-C in this thread, and in threads and processes that start meanwhile.
+
+    These threads and processes never receive it: it is for the process that reads their results.
+    """
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield

@@ -53,17 +53,23 @@ def print_summary(
       caveats: what must be read before any number.
       top: so many experiments are shown.
     """
-    trained = summary["status"] != BASELINE
-    hidden = summary[trained].iloc[top:]
+    is_experiment = ~summary["status"].isin((BASELINE, ENSEMBLE))
+    beyond = (summary["status"] != BASELINE) & (is_experiment.cumsum() > top)
+    hidden = summary[beyond & (summary["outcome"] != SELECTED)]
     shown = summary.drop(index=hidden.index)
     rows = shown.astype(object).where(shown.notna(), None).to_dict("records")
     footnotes: dict[str, int] = {}
-    marks = [_mark(footnotes, _note(row, caveats)) for row in rows]
+    marks = [
+        ("selected " if row["outcome"] == SELECTED else "")
+        + _mark(footnotes, _note(row, caveats))
+        for row in rows
+    ]
     show_lines(console, *caveats)
     print_fitted(console, _summary_columns(rows, experiments, marks), SUMMARY_CSV)
     show_lines(console, *(f"[{number}] {text}" for text, number in footnotes.items()), "")
     if len(hidden):
-        show_lines(console, _hidden_line(hidden, int(trained.sum()), top))
+        hidden = hidden[is_experiment[hidden.index]]
+        show_lines(console, _hidden_line(hidden, int(is_experiment.sum()), top))
 
 
 def _summary_columns(

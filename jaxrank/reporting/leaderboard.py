@@ -109,7 +109,7 @@ def outcomes(ranking: Ranking) -> dict[str, str]:
     for x in np.flatnonzero(ranking.is_candidate_X):
         difference = 100 * (test.mean[x] - test.mean[ranking.chosen.entry])
         if x == ranking.chosen.entry:
-            words[ranking.names[x]] = "selected"
+            words[ranking.names[x]] = SELECTED
         elif np.isnan(difference):
             words[ranking.names[x]] = "incomplete"
         elif test.tied_for_best[x]:

@@ -50,8 +50,8 @@ def comparison_notes(
         *selected,
         *_about_yardstick(names, test, trained_X, yardstick_label, chosen.entry),
         *_about_best(names, test),
-        "In brackets: 95% intervals of accuracies, of each entry by itself and before selection, "
-        "and intervals of differences that hold for all experiments at once in 97.5% of searches.",
+        "In brackets: 95% confidence intervals of accuracies, each by itself and before selection; "
+        "intervals of differences hold for all experiments at once in 97.5% of searches.",
         *_about_next(names, test, trained_X, chosen.entry, difference),
     ]
 
@@ -59,26 +59,25 @@ def comparison_notes(
 def _about_selected(names: Sequence[str], test: Standings, chosen: Chosen) -> list[str]:
     x = chosen.entry
     right = (
-        f"{names[x]}, right on {percent(chosen.raw)} of {test.num_pairs:,} test pairs"
-        f"{_bracket(test.ci_low[x], test.ci_high[x], '%')}"
+        f"{names[x]}, test accuracy {percent(chosen.raw)}"
+        f"{_bracket(test.ci_low[x], test.ci_high[x], '%')} on {test.num_pairs:,} pairs"
     )
     if chosen.num_candidates == 1:
         return [f"The only experiment: {right}."]
     if not chosen.out_of_fold:
-        lines = [f"Selected by validation from {chosen.num_candidates} experiments: {right}."]
+        lines = [f"Selected on validation from {chosen.num_candidates} experiments: {right}."]
         best = int(np.nanargmax(test.mean))
         if test.mean[best] > test.mean[x]:
             lines.append(
-                f"Highest on the test pairs: {names[best]}, {percent(test.mean[best])}. The test "
-                "pairs of one split only measure; with --folds=5 all pairs take part in the "
-                "selection."
+                f"Best on test: {names[best]}, {percent(test.mean[best])}. The test pairs of one "
+                "split only measure; with --folds=5 all pairs take part in the selection."
             )
         return lines
     line = f"Best of {chosen.num_candidates} experiments: {right}."
     if np.isnan(chosen.accuracy):
-        line += " The best of several looks too good; with so few series nobody knows by how much."
+        line += " The selection biases this upwards; there are too few series to correct it."
     elif percent(chosen.accuracy) != percent(chosen.raw):
-        line += f" Expect {percent(chosen.accuracy)}: the best of several looks too good."
+        line += f" Corrected for the selection: {percent(chosen.accuracy)}."
     return [line]
 
 
@@ -88,6 +87,12 @@ def _too_few(test: Standings) -> str:
         f"Only {test.num_series} series test: too few for intervals or comparisons, so the order "
         f"may be chance. At least {FEWEST_SERIES} are needed, hundreds are useful.{hint}"
     )
+
+
+_USELESS = (
+    "Do not pick photos by it: these features do not predict these preferences, or there are too few "
+    "preferences to show it."
+)
 
 
 def _about_yardstick(
@@ -117,15 +122,17 @@ def _about_yardstick(
         lines.append(
             f"Worse than it: {_listed(f'{names[x]} by {_points(to, x, -1)}' for x in order)}."
         )
-    if is_chance or better_X[selected]:
+    if better_X[selected]:
         return lines
+    if is_chance:
+        return [*lines, _USELESS] if not better_X.any() else lines
     if to_chance.better[selected]:
         lines.append(
             f"Better than chance, all the same: {names[selected]} by "
             f"{_points(to_chance, selected)}."
         )
     else:
-        lines.append(f"{names[selected]} is not shown to be better than chance either.")
+        lines.append(f"{names[selected]} is not shown to be better than chance either. {_USELESS}")
     return lines
 
 
@@ -139,14 +146,12 @@ def _about_best(names: Sequence[str], test: Standings) -> list[str]:
     lines = []
     if tied_X.any():
         listed = _listed(
-            f"{names[x]} {abs(100 * test.best_ci_low[x]):.1f}" for x in _by_mean(tied_X, test)
+            f"{names[x]} (down to {100 * test.best_ci_low[x]:.1f} points)"
+            for x in _by_mean(tied_X, test)
         )
-        lines.append(
-            f"May be as good as {names[best]} or better, with at most so many points to the best: "
-            f"{listed}."
-        )
+        lines.append(f"Statistically tied with {names[best]}: {listed}.")
     else:
-        lines.append(f"Nothing else may be as good as {names[best]}.")
+        lines.append(f"No other entry is tied with {names[best]}.")
     if lower_X.any():
         first, *more = _by_mean(lower_X, test)
         low, high = abs(100 * test.best_ci_high[first]), abs(100 * test.best_ci_low[first])
@@ -186,12 +191,12 @@ def _about_next(
         return lines
     points = f"{100 * need.difference:g} points"
     line = (
-        f"A true difference of {points} {whom} is found by {100 * need.power:.0f} of 100 such "
-        "searches"
+        f"Power: this search detects a true difference of {points} {whom} with probability "
+        f"{100 * need.power:.0f}%"
     )
     if need.power >= POWER:
-        return [*lines, f"{line}: more series or seeds would tell little more. Next: other "
-                "features or experiments."]  # fmt: skip
+        return [*lines, f"{line}; more series or seeds would add little. Next: other features or "
+                "experiments."]  # fmt: skip
     return [*lines, f"{line}. {_ways(need, test)}"]
 
 
@@ -206,7 +211,7 @@ def _ways(need: Needed, test: Standings) -> str:
         ways.append(f"--num_seeds={need.num_seeds} (now {test.num_seeds:,})")
     if not ways:
         return "Next: more series and more seeds together."
-    return f"For {100 * POWER:.0f} of 100: {' or '.join(ways)}."
+    return f"{100 * POWER:.0f}% needs {' or '.join(ways)}."
 
 
 def position_notes(accuracy: float, low: float, high: float) -> list[str]:
@@ -307,18 +312,18 @@ def table_notes(
 
 
 def _control(results: Sequence[TrialResult], evaluator: Evaluator) -> list[str]:
-    """What the control with renumbered photos has found."""
+    """What the permutation control has found."""
     accuracy, z = control_z([r for r in results if r.trial.experiment.is_control], evaluator)
     if np.isnan(z):
         return []
     found = (
-        f"the control '{SHUFFLED}', trained and tested on renumbered photos, is right on "
-        f"{percent(accuracy)} of the test pairs ({_in_words(z)}; flagged beyond {CONTROL_LIMIT})"
+        f"the permutation control '{SHUFFLED}' has a test accuracy of {percent(accuracy)} "
+        f"({_in_words(z)}; flagged beyond {CONTROL_LIMIT})"
     )
     if abs(z) <= CONTROL_LIMIT:
-        return [f"Nothing seems to leak: {found}."]
-    return [f"{LEAKING}: {found}. The test pairs are known from training, or hold something but "
-            "preferences: no accuracy of this table counts."]  # fmt: skip
+        return [f"No leak found: {found}."]
+    return [f"{LEAKING}: {found}. The test pairs are known from training, or depend on more than "
+            "preferences: accuracies of this table are not valid."]  # fmt: skip
 
 
 def _in_words(z: float) -> str:
