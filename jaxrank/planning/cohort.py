@@ -20,8 +20,8 @@ from jaxrank.planning import costs
 from jaxrank.planning.costs import DeviceProfile, Work
 from jaxrank.planning.trials import Trial
 
-# Pairs (validation) or photos (final scores) that a trial holds in memory at a time outside of
-# its training batches.
+# Pairs (validation), or half the photos (final scores), that a trial holds in memory at a time
+# outside of its training batches.
 SCORING_CHUNK = 512
 _NAMED = 4  # experiments that a log line names
 

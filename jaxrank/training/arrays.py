@@ -47,7 +47,7 @@ class DeviceData(NamedTuple):
 
 
 class TrialArrays(NamedTuple):
-    """Arrays of one trial: all that differs between trials of one compiled program.
+    """Arrays of one trial, in which the trials of a compiled program differ.
 
     Attributes:
       hyperparameters: traced hyperparameters by name; a word is its index among its choices.

@@ -134,8 +134,10 @@ def _by_epoch(history: EpochMetrics) -> list[EpochMetrics]:
 
 
 def _layout(shapes: TrainState, epochs: int) -> _Arrays:
-    """Arrays of the shapes and types that a checkpoint holds: state, history, seconds, and which
-    trials are on the device."""
+    """Arrays with the shapes and types of a checkpoint's contents.
+
+    They are the state, the history, the seconds, and which trials are on the device.
+    """
     num_trials = shapes.status.shape[0]
     history: Any = [
         np.empty((epochs, num_trials), bool if name == "running" else np.float32)

@@ -19,7 +19,7 @@ from jaxrank.training.state import Array, Params
 
 # Step size of log_ties: it reaches the observed share of ties within tens of steps.
 _TIES_RATE = 0.5
-# Folded into a trial's key, before the numbers of epoch and step; epoch.py has 0.
+# Folded into a trial's key, before the numbers of epoch and step; 0 is used in epoch.py.
 _DROPOUT, _NOISE, _MIXUP = 1, 2, 3
 _COSINE = SCHEDULES.index("cosine")
 
@@ -99,7 +99,7 @@ def log_ties(params: Params) -> Array:
 
 
 class Mix(NamedTuple):
-    """Mixup of a batch: each pair has the share `share`, another pair the rest."""
+    """Mixup of a batch: each pair has the weight `share`, and another pair 1 - `share`."""
 
     share: Array
     other_B: Array  # places in the batch
