@@ -1,9 +1,9 @@
-"""A contact sheet of many photos: its size, and how long it takes in Chromium.
+"""Contact sheet of many photos: its size, and its loading and response times in Chromium.
 
     python benchmarks/contact_sheet.py [photos]
 
-Fifty photos of 12 megapixels are made of scikit-image's photographs; the thumbnails of more photos
-repeat theirs with other last bytes. Needs Selenium, Chromium and ChromeDriver.
+Fifty photos of 12 megapixels are made of scikit-image's photographs. Further photos repeat the
+thumbnails of these fifty with other last bytes. Needs Selenium, Chromium and ChromeDriver.
 """
 
 import io
@@ -35,7 +35,7 @@ def main(count: int) -> None:
         made = [make_thumbnail(photo) for photo in photos]
         each = (time.perf_counter() - start) / len(made)
         start = time.perf_counter()
-        # Other last bytes, so that no two are alike.
+        # Different last bytes, so that no two thumbnails are equal.
         write_sheet(
             path,
             make_rows(count),
@@ -103,7 +103,7 @@ def measure(path: Path) -> None:
 
 
 def _milliseconds(driver: webdriver.Chrome, action: str, what: str) -> float:
-    """From an action to the end of the frame that shows it, the median."""
+    """Median time from an action to the end of the frame that shows its effect."""
     script = f"""
         const [what, done] = arguments;
         const start = performance.now();

@@ -1,11 +1,11 @@
-"""`cull` of a folder of photos: the first time, again, and with some new ones.
+"""Time and memory of `cull` on a folder of photos: first run, second run, run with new photos.
 
     python benchmarks/cull_speed.py --photos=2000 --new=100     # seven gigabytes of disk
 
 JPEGs of 12 megapixels, made of photographs that ship in scikit-image, in bursts of six. Fifty are
 made; the others repeat them with other capture times and other last bytes, so that no two files are
-alike. Without a model. Each run is a process of its own; its memory is the most that it and the
-processes that decode for it had, one by one.
+equal. No model is used. Each run is a process of its own. Memory is the largest peak of any one
+process: the run itself or a process that decodes for it.
 """
 
 import argparse
@@ -47,7 +47,7 @@ def main() -> None:
 
 
 def write(folder: Path, number: int, made: list[bytes]) -> None:
-    """A photo with the time at which it was taken."""
+    """Writes a photo with its capture time."""
     series, place = divmod(number, A_SERIES)
     content = made[series % len(made)]
     exif = Image.Exif()

@@ -1,20 +1,21 @@
-"""Does a sampler, a loss or a learning aid help? The tables of docs/benchmarks.md.
+"""Effect of samplers, losses and learning aids on accuracy: the tables of docs/benchmarks.md.
 
     python benchmarks/does_it_help.py samplers --seeds=10     # some minutes on two cores
     python benchmarks/does_it_help.py losses --seeds=10
     python benchmarks/does_it_help.py aids --seeds=10
     python benchmarks/does_it_help.py losses --experiment=iqa_only --pairs=FILE --features=STORE
 
-One experiment with every change. In a data set all share folds, seeds and, where shapes allow,
-first weights and batches.
+One experiment is trained with every change. On one data set, all changes share folds, seeds and,
+where shapes allow, initial weights and batches.
 
 - Without `--pairs`: for each seed a new simulated data set, split into five folds. The data sets
-  are independent, so the intervals are Student's over their differences to the experiment as it is.
-- With `--pairs` and `--features`, which take what `launch.py search` takes: one data set, five
-  folds, `--seeds` trainings in each fold. The difference to the experiment as it is, of each test
-  pair, is a mean over the seeds; the interval is that of 4,000 resamples of the series.
+  are independent, so the intervals are Student's t intervals of the differences to the unchanged
+  experiment, over data sets.
+- With `--pairs` and `--features`, which take the same values as those of `launch.py search`: one
+  data set, five folds, `--seeds` trainings in each fold. The difference of a test pair to the
+  unchanged experiment is a mean over the seeds. The interval is from 4,000 resamples of the series.
 
-A reader who looks for the best of many rows should widen the intervals.
+The intervals are not corrected for a choice of the best of many rows.
 """
 
 import argparse
@@ -104,7 +105,7 @@ def print_one_data_set(
     for label, change in changes.items():
         blocks = change.get("l2_blocks", ())
         if label == PRETRAINED or not set(blocks) <= set(experiment.blocks):
-            continue  # needs a model for each fold and seed; names a block that is not there
+            continue  # needs a model for each fold and seed; or names a missing block
         changed = dataclasses.replace(experiment, **change)
         results = fit(changed, range(FOLDS), 0, evaluator, num_seeds=seeds)
         hits_M, weight_M = mean_hits(results, dataset, parts)
@@ -121,8 +122,10 @@ def print_one_data_set(
 def mean_hits(
     results: list[trial_results.TrialResult], dataset: Dataset, parts: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Of each pair the mean hit over the seeds of the fold that tests it; and its weight, 0 where
-    the preference is one half. Both [M]."""
+    """Mean hit of each pair over the seeds of the fold that tests it, and its weight; both [M].
+
+    The weight is 0 if the preference is one half.
+    """
     total_M, count_M = np.zeros(len(dataset.table)), np.zeros(len(dataset.table))
     for result in results:
         difference_M = metrics.pair_differences(result.scores_N, dataset.pair_rows_M2)
@@ -134,7 +137,7 @@ def mean_hits(
 
 
 def interval(gain_M: np.ndarray, weight_M: np.ndarray, series_M: np.ndarray) -> tuple:
-    """The 95% percentile interval of the weighted mean, in points, over resampled series."""
+    """95% percentile interval of the weighted mean, in points, over resampled series."""
     gain_S, weight_S = np.bincount(series_M, gain_M * weight_M), np.bincount(series_M, weight_M)
     rng = np.random.default_rng(0)
     means = [
@@ -172,7 +175,7 @@ def find_experiment(name: str, dataset: Dataset) -> Experiment:
 
 
 def means_of_changes(name: str, seed: int, changes: dict[str, dict[str, Any]]) -> np.ndarray:
-    """The means over folds, [changes, metrics], on the data of a seed."""
+    """Means over folds, [changes, metrics], on the data of a seed."""
     simulated = synthetic.simulate(seed)
     dataset = align(simulated.pairs, simulated.features)
     parts = splits.split_pairs(dataset.table, folds=FOLDS, split_seed=seed)
@@ -224,7 +227,7 @@ def fit(
 def pretrained(
     experiment: Experiment, fold: int, seed: int, dataset: Dataset, parts: np.ndarray
 ) -> Model:
-    """A model of a fold's training series only."""
+    """A model trained on a fold's training series only."""
     trials = make_trials([experiment], [fold], seed, 1)
     (cohort,) = planner.make_cohorts(
         trials, SplitDataset(dataset=dataset, splits_FM=parts), memory_limit(MEMORY_FRACTION)

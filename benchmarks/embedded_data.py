@@ -1,13 +1,13 @@
-"""What the embedded (simulated) data are like, over seeds: the figures of docs/design.md.
+"""Accuracies on the embedded (simulated) data, over seeds: the figures of docs/design.md.
 
     python benchmarks/embedded_data.py --seeds=10 --folds=5      # some minutes a seed on two cores
 
-For each seed: the sharpness rule, the ceiling, and experiments under two splits, by series (in
-`--folds` of five folds) and by pair. The second is wrong on purpose: photos of one series stand on
-both sides, and a model that has memorised a photo's hidden appeal is rewarded for it.
+For each seed: the heuristic baselines, the ceiling, and experiments under two splits, by series (in
+`--folds` of five folds) and by pair. The split by pair is wrong on purpose: photos of one series
+are on both sides, which rewards a model that has memorised a photo's hidden appeal.
 
-At the end, what each experiment gains on `linear` with the split by series: the mean over seeds,
-whose data are independent, and Student's interval.
+At the end: the gain of each experiment over `linear` with the split by series, as the mean over
+seeds, whose data are independent, and Student's t interval.
 """
 
 import argparse
@@ -73,7 +73,7 @@ def print_rules(seed: int) -> Dataset:
 def print_accuracies(
     split: str, dataset: Dataset, names: Sequence[str], folds: int
 ) -> dict[str, float]:
-    """Prints and returns the test accuracy of each experiment, a mean over folds."""
+    """Prints and returns the test accuracy of each experiment, averaged over folds."""
     experiments = read_experiments(default.get_config(), names, {})
     blocks = list(dataset.block_columns)
     wanted = [resolve_blocks(e, blocks) for e in experiments if e.name != "shuffled"]

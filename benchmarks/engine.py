@@ -1,20 +1,20 @@
-"""The full catalogue in five folds, on one device and on several, beside PyTorch.
+"""Speed of the full catalogue in five folds, on one and several devices, compared with PyTorch.
 
     python benchmarks/engine.py --before=CHECKOUT            # 40 minutes on two cores
     python benchmarks/engine.py --workers=1,2,4,8 --no_torch
 
-Data are the embedded (simulated) ones. Printed are the seconds of an epoch of the whole catalogue
+The data are the embedded (simulated) ones. Prints the seconds of an epoch of the whole catalogue
 in one fold:
 
   jaxrank  a `search`, from the start of its first cohort to the end of its last one, divided by
-           folds and epochs: loading of compiled programs, evaluation and writing are in it.
-  PyTorch  the peers of torch_peers.py on the pairs of one fold; epochs alone, without the first one
-           and without setup, evaluation and files. Of two processes with one thread each does the
-           whole catalogue, and the time is half of their mean.
+           folds and epochs. Includes loading of compiled programs, evaluation and writing.
+  PyTorch  the peers of torch_peers.py on the pairs of one fold. Epochs only, without the first one
+           and without setup, evaluation and files. If there are two processes with one thread, each
+           trains the whole catalogue, and the time is half of the mean.
 
-Everything runs in a process of its own, and in turns. Each jaxrank has its own cache of compiled
-programs; what it compiles in a round before the first is not counted. All numbers of workers must
-give the same tables.
+Every run is a process of its own, and the runs alternate. Each jaxrank has its own cache of
+compiled programs; an extra round before the first fills the caches and is not counted. All numbers
+of workers must give the same tables.
 """
 
 import argparse
@@ -47,8 +47,10 @@ COHORT_LINE = re.compile(r"^(.{23}) .* ([\d.]+) s \(predicted ([\d.]+) s")
 
 
 class Run(NamedTuple):
-    """Seconds of a search: all of it, its training, all cores together; and what its cohorts took,
-    by what the plan predicted."""
+    """Seconds of a search: in total, of its training, and of CPU time over all cores.
+
+    `took_by_predicted` is the time of its cohorts divided by the plan's prediction.
+    """
 
     whole: float
     training: float
@@ -113,7 +115,7 @@ def search(checkout: Path, words: list[str], epochs: int, workdir: Path, cache: 
 
 
 def torch_round(folder: Path) -> dict[str, float]:
-    """Every peer once, as one process and as two."""
+    """Runs every peer once as one process and once as two."""
     work, seconds = folder / "work.npz", {}
     if not work.exists():
         speed.write_work(work, folds=FOLDS)

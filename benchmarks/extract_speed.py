@@ -1,11 +1,13 @@
-"""Photos a second, beside the plain loop: one photo at a time, decoded once for each block.
+"""Extraction speed in photos per second, compared with a plain loop over photos and blocks.
 
     python benchmarks/extract_speed.py [--photos=48] [--rounds=3] [--device=cuda]
 
-Photos are 12-megapixel JPEGs (4000 x 3000) made of photographs that ship in scikit-image, enlarged
-and given the grain of a sensor. Both sides run ViT-B-32 and ResNet-50 up to its third stage at 224
-pixels, with random weights, which cost what learned ones do, and the four image-quality numbers.
-Networks are loaded before the clock starts; starting processes and writing the store count.
+The plain loop takes one photo at a time and decodes it once for each block. Photos are 12-megapixel
+JPEGs (4000 x 3000) made of photographs that ship in scikit-image, enlarged and with sensor grain
+added. Both sides compute ViT-B-32 and ResNet-50 up to its third stage at 224 pixels, and the four
+image-quality numbers. The networks have random weights, which cost the same as trained weights.
+Networks are loaded before the clock starts. The time to start processes and to write the store is
+included.
 """
 
 import argparse
@@ -66,7 +68,7 @@ def main() -> None:
 
 
 def make_photos(folder: Path, count: int) -> float:
-    """Returns their mean size in bytes."""
+    """Writes `count` photos and returns their mean size in bytes."""
     folder.mkdir()
     rng = np.random.default_rng(0)
     sources = [skimage.data.astronaut(), skimage.data.coffee(), skimage.data.chelsea()]
@@ -85,7 +87,7 @@ def make_photos(folder: Path, count: int) -> float:
 
 
 def plain_loop(folder: Path, extractors: dict[str, Extractor]) -> None:
-    """What a script does: for each block and photo open, decode whole, prepare, encode alone."""
+    """Plain script: for each photo and block, opens, decodes at full size, prepares and encodes."""
     for path in sorted(folder.iterdir()):
         for extractor in extractors.values():
             with Image.open(path) as file:

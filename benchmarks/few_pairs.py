@@ -1,11 +1,11 @@
-"""Do few pairs train as well as many, with no flags? The figures of docs/benchmarks.md.
+"""Accuracy of a search without flags on few pairs: the figures of docs/benchmarks.md.
 
     python benchmarks/few_pairs.py --sets=20     # half an hour on two busy cores
 
-For each set 16 simulated series of 8 photos, all 448 pairs: the search that `search` runs without
-flags, and the baseline `ridge`, which is fitted on the training pairs of the same folds. The sets
-are independent, so the interval of the mean difference is Student's. Then 8 series of 4 photos, 48
-pairs: the steps of every trial.
+Each set has 16 simulated series of 8 photos, with all 448 pairs. It is searched as `search` does
+without flags, and compared with the baseline `ridge`, which is fitted on the training pairs of the
+same folds. The sets are independent, so the interval of the mean difference is Student's t. A last
+set of 8 series of 4 photos, 48 pairs, gives the steps of every trial.
 """
 
 import argparse
@@ -28,7 +28,7 @@ from jaxrank.planning import planner
 from jaxrank.runner.options import MEMORY_FRACTION
 from jaxrank.runner.prepare import Prepared, prepare
 
-# By the test pairs of all folds, as a search with folds selects: a little flattered.
+# Selected on the test pairs of all folds, as a search with folds does: slightly optimistic.
 CHOSEN = "the selected experiment"
 
 
@@ -65,7 +65,7 @@ def prepared_set(seed: int, num_series: int, num_photos: int) -> Prepared:
 
 
 def trained(prepared: Prepared) -> list[TrialResult]:
-    """The results of all trials but those of the permutation control."""
+    """Results of all trials except those of the permutation control."""
     data = prepared.split_data
     trials = [trial for trial in prepared.trials if not trial.experiment.is_control]
     results = []
@@ -76,7 +76,7 @@ def trained(prepared: Prepared) -> list[TrialResult]:
 
 
 def accuracies(prepared: Prepared) -> tuple[dict[str, float], str]:
-    """Test accuracies of all test pairs together by entry, and the name of the chosen one."""
+    """Accuracy of each entry on all test pairs together, and the name of the chosen entry."""
     names = [e.name for e in prepared.experiments if not e.is_control]
     folds, evaluator = prepared.trained_folds, make_evaluator(prepared.split_data)
     beside = competitors(fit_baselines(prepared.split_data, folds), evaluator, folds)
@@ -88,7 +88,7 @@ def accuracies(prepared: Prepared) -> tuple[dict[str, float], str]:
 
 
 def steps_of(prepared: Prepared, results: list[TrialResult]) -> dict[str, int]:
-    """The fewest steps of an experiment's trials."""
+    """Fewest steps of any trial, by experiment."""
     steps: dict[str, int] = {}
     for result in results:
         name, fold, _ = result.trial.key

@@ -1,13 +1,14 @@
-"""jaxrank on a GPU beside PyTorch and the GPU's limits: `make bench-gpu`.
+"""Speed of jaxrank on a GPU, compared with PyTorch and the GPU's limits: `make bench-gpu`.
 
-Refuses in one line where JAX has no GPU. Nothing else should use it meanwhile. Parts, in order:
+Exits with a message of one line if JAX has no GPU. Nothing else should use the GPU meanwhile.
+Parts, in order:
 
-  tests           of training, on the GPU, at `highest`
-  epoch, shapes   of benchmarks/speed.py, with PyTorch's tensors on the GPU (loop, torch.compile,
-                  torch.func)
+  tests           tests of training, on the GPU, at `highest`
+  epoch, shapes   parts of benchmarks/speed.py, with PyTorch's tensors on the GPU (loop,
+                  torch.compile, torch.func)
   search          the full catalogue x 5 folds x 20 seeds x 30 epochs, at each precision
   profile         the rates of this GPU, as `jaxrank profile` writes them
-  extraction      photos a second, `extract --device=cuda` beside a plain loop on the same GPU
+  extraction      photos per second of `extract --device=cuda` and a plain loop on the same GPU
 """
 
 import argparse

@@ -1,26 +1,27 @@
-"""Are bursts, brackets, focus stacks and panoramas found, and told from photos seconds apart?
+"""Recall and precision of grouping: bursts, brackets, focus stacks, panoramas, single photos.
 
     python benchmarks/grouping.py [--seeds=20]
 
 Every seed is a MADE day of one camera: photographs that ship in scikit-image, scikit-learn and
 matplotlib are cut into scenes, and each scene is taken as one of
 
-- burst: 2 to 8 photos 0.1 to 4 s apart; the hand moves, the exposure wavers, some are blurred, and
-  in half of the bursts a subject moves through a quarter of the frame; a third say focus distances
-  that waver by 2%;
+- burst: 2 to 8 photos 0.1 to 4 s apart. The hand moves, the exposure varies, some photos are
+  blurred, and in half of the bursts a subject moves through a quarter of the frame. A third record
+  focus distances, which vary by 2%;
 - fast burst: a camera in continuous drive that follows a subject, the background moving by a
   quarter of the frame, as in a panorama;
 - bracket: 3, 5 or 7 exposures 0.7, 1 or 2 EV apart, by bias or by a shutter speed set by hand;
   every third follows a burst of the same scene;
 - focus stack: 3 to 10 photos whose focus moves one way;
 - panorama: 3 to 6 frames that overlap by 35% to 60%, to the right or to the left;
-- single: photos of other scenes, each 2 to 8 s after the one before it.
+- single: photos of different scenes, each 2 to 8 s after the previous photo.
 
-Scenes follow each other after 2 to 15 s; one in three is another part of the same photograph, with
-nothing in common with the one before it. Nobody says which camera mode was used, except of fast
-bursts. Recall: of the photos of a kind, those in a group of that kind. Precision: of the photos in
-groups of a kind, those that are of it. Exact: of the made groups, those found with the same photos.
-Pairs: of bursts, pairs of photos in one series.
+Scenes follow each other after 2 to 15 s. One scene in three is another part of the same photograph
+and has nothing in common with the previous scene. The camera mode is recorded for fast bursts only.
+
+Recall: share of the photos of a kind that are in a group of that kind. Precision: share of the
+photos in groups of a kind that are of that kind. Exact: share of the made groups that are found
+with the same photos. Pairs: recall and precision of pairs of photos in one burst.
 """
 
 import argparse
@@ -53,7 +54,7 @@ START = 1.7e9
 
 
 class View(NamedTuple):
-    """A frame in a photograph: its middle, its width, in pixels, and its angle in degrees."""
+    """A frame in a photograph: its centre and width in pixels, and its angle in degrees."""
 
     x: float
     y: float
@@ -83,7 +84,7 @@ def photographs() -> list[Image.Image]:
 
 
 class Photographer:
-    """Takes scenes of photographs, one after the other."""
+    """Simulated photographer who takes scenes from photographs, one after the other."""
 
     def __init__(self, photos: list[Image.Image], seed: int):
         self._photos = photos
@@ -125,7 +126,7 @@ class Photographer:
                 yield kind, [shot]
 
     def _view(self, least: float, most: float) -> View:
-        """A frame of a photograph that shows nothing of the last one's."""
+        """Draws a frame of a photograph that does not overlap with the previous frame."""
         while True:
             if self._last is None or self._rng.random() > 1 / 3:
                 self._photo = self._photos[self._rng.integers(len(self._photos))]
@@ -143,14 +144,14 @@ class Photographer:
                 return view
 
     def _take(self, view: View, ev: float = 0.0) -> Image.Image:
-        """A photo with the noise and wavering of a real one."""
+        """Takes a photo with realistic noise and variation of exposure."""
         image = _framed(self._photo, view)
         image = ImageEnhance.Brightness(image).enhance(2 ** (ev + self._rng.uniform(-0.15, 0.15)))
         pixels = np.asarray(image) + self._rng.normal(0, 6, (SIZE[1], SIZE[0], 3))
         return Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8))
 
     def _moved(self, view: View, share: float, angle: float = 1.0) -> View:
-        """A hand moves by a share of the frame's width."""
+        """Moves a view by a share of the frame's width, as a hand does."""
         x, y, turn = self._rng.normal(0, 1, 3)
         zoom = 1 + 0.2 * share * self._rng.normal()
         return View(
@@ -227,7 +228,7 @@ class Photographer:
         ]
 
     def _row(self, count: int, shift: float) -> list[View]:
-        """Frames side by side, moved by a share of their width."""
+        """Frames side by side, each shifted by a share of its width."""
         while True:
             self._photo = self._photos[self._rng.integers(len(self._photos))]
             width = 0.95 * self._photo.width / (1 + shift * (count - 1))
@@ -268,7 +269,7 @@ def _record(name: str, shot: Shot, now: float) -> PhotoRecord:
 
 
 class Tally:
-    """Counts over days."""
+    """Counts of made and found groups over all days."""
 
     def __init__(self) -> None:
         self.true, self.found, self.right = Counter[str](), Counter[str](), Counter[str]()

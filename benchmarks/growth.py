@@ -1,12 +1,12 @@
-"""What a search costs beside its training, as its trials grow in number; see docs/benchmarks.md.
+"""Cost of a search besides its training, by number of trials; see docs/benchmarks.md.
 
     python benchmarks/growth.py                            # half an hour on two busy cores
     python benchmarks/growth.py --trials=20,100 --experiments=
 
 Simulated data: 4,300 series with the four image-quality numbers, on which a tiny network trains
 three epochs, in five folds with two seeds each. A second table has one split, one seed and one
-epoch of many experiments. Each search runs in a process of its own, without the audit. Seconds of
-the training loop are those in which at least one cohort was trained, compilation included.
+epoch of many experiments. Each search runs in a process of its own, without the audit. The
+training time counts the seconds in which at least one cohort was trained, compilation included.
 """
 
 import argparse
@@ -26,7 +26,7 @@ from typing import Any
 from unittest import mock
 
 FOLDS, SEEDS, EPOCHS = 5, 2, 3
-# What is timed: by name, a module and its function.
+# Timed functions: module and function, by the name of the column.
 TIMED = {
     "training": ("jaxrank.train", "fit"),
     "finishing": ("jaxrank.runner.finishing", "Finisher._save"),
@@ -67,7 +67,7 @@ def child(options: dict[str, Any]) -> dict[str, Any]:
 
 
 def run(folder: Path, num_experiments: int, **options: Any) -> None:
-    """Searches, and prints the times as JSON."""
+    """Runs a search and prints its times as JSON."""
     from ml_collections import ConfigDict
 
     from jaxrank import search
@@ -100,7 +100,7 @@ def run(folder: Path, num_experiments: int, **options: Any) -> None:
 
 
 def patched(spans: dict[str, list[tuple[float, float]]]) -> ExitStack:
-    """Notes when each timed function begins and ends."""
+    """Records when each timed function begins and ends."""
     lock, stack = threading.Lock(), ExitStack()
 
     def timed(function: Callable[..., Any], mine: list[tuple[float, float]]) -> Callable[..., Any]:

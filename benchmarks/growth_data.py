@@ -1,12 +1,12 @@
-"""Time and memory as the data grow: tables of pairs, feature stores, host memory of a search.
+"""Time and memory by data size: tables of pairs, feature stores, host memory of a search.
 
     python benchmarks/growth_data.py [--photos=10000,100000] [--columns=64] [--parts=tables,...]
 
-Photos, pairs and features are random numbers (simulated): series of four photos, four pairs each,
-so as many pairs as photos. Every part runs in a process of its own. Memory is what the process
-takes above what it has before the part begins: "anonymous" can't be given back while it is used,
-"peak" also counts pages of mapped files, which the system may drop. F is the size of the features
-as 32-bit numbers, photos x columns x 4 bytes.
+Photos, pairs and features are random numbers (simulated): series of four photos with four pairs
+each, so there are as many pairs as photos. Every part runs in a process of its own. Memory is the
+process's increase since the part began. "anonymous" can't be reclaimed while it is used. "peak"
+includes pages of mapped files, which the system may drop. F is the size of the features as 32-bit
+numbers, photos x columns x 4 bytes.
 """
 
 import argparse
@@ -66,7 +66,7 @@ def _in_child(part: str, folder: str, columns: int) -> dict[str, Any]:
 
 
 def make_data(folder: Path, num_photos: int, num_columns: int, dtype: str) -> None:
-    """A table of pairs, a store of three blocks, and one with a tenth more photos."""
+    """Writes a table of pairs, a store of three blocks, and a store of a tenth more photos."""
     from jaxrank.data.feature_store import Block, Extraction, write_block
 
     rng = np.random.default_rng(0)
@@ -92,11 +92,11 @@ def make_data(folder: Path, num_photos: int, num_columns: int, dtype: str) -> No
 
 
 class Watch:
-    """Seconds and memory of what is done in its context."""
+    """Context manager that measures the seconds and memory of its block."""
 
     def __enter__(self) -> "Watch":
         with open("/proc/self/clear_refs", "w") as file:
-            file.write("5")  # the peak begins anew
+            file.write("5")  # resets the peak
         self._before = _status()
         self._most = self._before["RssAnon"]
         self._ended = threading.Event()
@@ -159,7 +159,7 @@ def _open(folder: Path) -> Callable[[], str]:
 
 
 def _append(folder: Path) -> Callable[[], str]:
-    """A tenth more photos, added to the store."""
+    """Adds a tenth more photos to the store."""
     from jaxrank.data.merge import merge_stores
 
     return lambda: f"{merge_stores(folder / 'more', folder / 'store')['clip']:,} new"
@@ -183,7 +183,7 @@ def _prepared(folder: Path) -> Callable[[], Any]:
 
 
 def _inputs(folder: Path) -> Callable[[], str]:
-    """As `prepare`, and what the first cohort reads, on the device."""
+    """Prepares a search and makes the inputs of its first cohort on the host."""
     from jaxrank.training.arrays import make_inputs
 
     prepared = _prepared(folder)

@@ -1,34 +1,35 @@
-"""Does the leaderboard keep its word? Simulated searches of ten experiments of known accuracy.
+"""Error rates of the leaderboard, in simulated searches of ten experiments of known accuracy.
 
     python benchmarks/identical_searches.py --searches=1000 --power_searches=300
 
-A search takes a tenth of a second. Nothing is trained: what trained models get right is drawn, so
-that the true accuracy of every model is known exactly. The generative model, by photo i of series
+A search takes a tenth of a second. Nothing is trained: the hits of trained models are drawn, so
+that the true accuracy of every model is known exactly. The generative model, for photo i of series
 s:
 
     appeal      u_i ~ N(0, 1)
     people      prefer i to j where u_i - u_j + noise > 0, noise ~ N(0, 2)
-    ease        b_s ~ N(1, 0.5^2): what can be seen of the appeal in series s, by any scorer
+    ease        b_s ~ N(1, 0.5^2): how much any scorer can see of the appeal in series s
     scorer m    b_s u_i + sqrt(E_m) (sqrt(.5) shared_i + sqrt(.25) kind_xi + sqrt(.25) own_mi)
 
-with standard normal errors: shared by all scorers (what the features do not show), by all models of
-an experiment x (two configurations err on different photos), and own to one training. So the right
-answers of two experiments are correlated, and so are those of the pairs of a series. E_m is solved
-for the model's true accuracy on new series, an integral over b_s:
+Errors are standard normal. `shared` is common to all scorers (what the features do not show),
+`kind` to all models of an experiment x (two configurations err on different photos), and `own` to
+one training. So the hits of two experiments are correlated, and so are the hits of the pairs of a
+series. E_m is solved for the model's true accuracy on new series, an integral over b_s:
 
     accuracy_m = 62% + shift of the experiment + 0.5 points fold + deviation of the seed.
 
-Seeds deviate by 0.5 points in all experiments (equal), by 0.1 to 2.5 (unequal), or by 0.3 in nine
-and 2.5 in one (one_noisy). The fold's deviation is common to all experiments. The baseline has
-errors of its own and 62%.
+The standard deviation over seeds is 0.5 points in all experiments (equal), 0.1 to 2.5 (unequal), or
+0.3 in nine and 2.5 in one (one_noisy). The fold's deviation is common to all experiments. The
+baseline has errors of its own and a true accuracy of 62%.
 
-Printed, in percent of searches, for one split and five folds, one seed and three:
-- of each family of intervals, searches in which an interval misses the truth; the goal is 2.5%. The
-  truth is that of experiments, or of the trained models where there is one of each;
-- searches that leave the truly best, or any that is as good, out of the set tied for best;
+Prints, in percent of searches, for one split and five folds, one seed and three:
+- for each family of intervals, searches in which an interval misses the truth; the goal is 2.5%.
+  The truth is that of experiments, or of the trained models where each experiment has one model;
+- searches that leave the truly best experiment, or any that is as good, out of the set tied for
+  best;
 - coverage of the 95% intervals for the accuracy of the trained models on new series; goal 93 to 97;
-- of ten where the first is better by 3 points: how often it is found better than the baseline, by
-  its family and by all pairs, which was the rule before.
+- with ten experiments of which the first is better by 3 points: how often it is found better than
+  the baseline, by its family and by all pairs, which was the rule before.
 """
 
 import argparse
@@ -46,7 +47,7 @@ NUM_EXPERIMENTS = 10
 BASELINE, CHANCE = NUM_EXPERIMENTS, NUM_EXPERIMENTS + 1
 ACCURACY = 0.62
 FOLD_DEVIATION = 0.005
-# Standard deviations over seeds, of each experiment.
+# Standard deviation over seeds of each experiment.
 SEED_DEVIATIONS = {
     "equal": np.full(NUM_EXPERIMENTS, 0.005),
     "unequal": np.geomspace(0.001, 0.025, NUM_EXPERIMENTS),
@@ -54,13 +55,16 @@ SEED_DEVIATIONS = {
 }
 SHARED, KIND, OWN = 0.5, 0.25, 0.25
 EASE_DEVIATION = 0.5
-LABEL_NOISE = 1.0  # a photo's, in units of the appeal's variance
-# Photos of a series, as jaxrank.data.synthetic draws them.
+LABEL_NOISE = 1.0  # variance for each photo, in units of the appeal's variance
+# Photos per series, as jaxrank.data.synthetic draws them.
 SIZES, SIZE_SHARES = np.arange(2, 9), (0.600, 0.225, 0.110, 0.040, 0.016, 0.005, 0.004)
 
 
 class Design(NamedTuple):
-    """A search: one split where `folds` is 1 (a tenth of the series validates, a tenth tests)."""
+    """Size of a search.
+
+    `folds` of 1 is one split: a tenth of the series validates, and a tenth tests.
+    """
 
     num_series: int
     folds: int
@@ -74,7 +78,7 @@ NUM_DRAWS = 500  # a quarter of a leaderboard's, to save time
 
 
 def true_accuracy(error_variance: np.ndarray) -> np.ndarray:
-    """The share of new pairs that a scorer with the error variance E orders as people do."""
+    """Share of new pairs that a scorer with the error variance E orders as people do."""
     node, weight = np.polynomial.hermite_e.hermegauss(60)
     ease = 1 + EASE_DEVIATION * node
     scale = np.sqrt((ease**2 + error_variance[..., None]) * (1 + LABEL_NOISE))
@@ -90,8 +94,10 @@ def error_variance(accuracy: np.ndarray) -> np.ndarray:
 
 
 class Search(NamedTuple):
-    """One simulated search and its truth, for the trained models and for the mean of all seeds; the
-    baseline is the last entry."""
+    """One simulated search and its truth, for the trained models and for the mean of all seeds.
+
+    The baseline is the last entry.
+    """
 
     validation: Hits
     test: Hits
@@ -106,7 +112,7 @@ def draw_search(
     seed_deviation_X: np.ndarray,
     optimism_X: np.ndarray | None = None,
 ) -> Search:
-    """One search; `optimism_X`: how much too good validation accuracies are."""
+    """Draws one search; `optimism_X` is the bias of the validation accuracies."""
     num_series, folds, seeds = design
     if folds == 1:
         num_series = num_series // 5  # the others train
@@ -134,7 +140,7 @@ def draw_search(
 
 
 class World(NamedTuple):
-    """Photos N, pairs M, errors of the experiments' kinds and of the baseline [X, N]."""
+    """Photos [N], pairs [M], and errors of the experiments' kinds and of the baseline [X, N]."""
 
     series_N: np.ndarray
     seen_N: np.ndarray
@@ -186,7 +192,7 @@ def score_part(
     fold_S: np.ndarray,
     in_part_S: np.ndarray,
 ) -> Hits:
-    """What the models of each series' fold get right in the series of one part."""
+    """Hits of the models of each series' fold, in the series of one split."""
     num_entries, folds, seeds = true_XFK.shape
     own_XKN = rng.standard_normal((num_entries, seeds, len(world.series_N)))
     own_XKN[-1] = world.kind_XN[-1]
@@ -195,7 +201,7 @@ def score_part(
         + np.sqrt(KIND) * world.kind_XN[:, None]
         + np.sqrt(OWN) * own_XKN
     )
-    # The baseline has one error of its own, of both shares together.
+    # The baseline has a single error of its own, with the variance of KIND and OWN together.
     error_XKN[-1] = np.sqrt(SHARED) * world.shared_N + np.sqrt(KIND + OWN) * world.kind_XN[-1]
     variance_XKN = error_variance(true_XFK).transpose(0, 2, 1)[..., fold_S[world.series_N]]
     score_XKN = world.seen_N + np.sqrt(variance_XKN) * error_XKN
@@ -207,7 +213,7 @@ def score_part(
     weight_FS = np.zeros((folds, num_series))
     hits_XFKS[:, fold_S, :, np.arange(num_series)] = right_XKS.transpose(2, 0, 1)
     weight_FS[fold_S, np.arange(num_series)] = pairs_S * in_part_S
-    # Chance is right on one half of everything.
+    # Chance has hits on half of the pairs.
     chance_FKS = np.broadcast_to(weight_FS[:, None] / 2, hits_XFKS.shape[1:])
     names = (*(f"experiment_{x}" for x in range(NUM_EXPERIMENTS)), "baseline", "chance")
     is_baseline_X = np.arange(len(names)) >= NUM_EXPERIMENTS
@@ -222,13 +228,13 @@ def score_part(
 
 
 def examine(seed: int, design: Design, seeds: str, better: float) -> dict[str, float]:
-    """What one search claims, beside the truth.
+    """Compares the claims of one search with the truth.
 
     Args:
-      seed: of the search.
-      design: its size.
-      seeds: the name of the standard deviations over seeds.
-      better: how much better than all others the first experiment is.
+      seed: seed of the search.
+      design: size of the search.
+      seeds: name of the standard deviations over seeds.
+      better: advantage of the first experiment over all others.
     """
     rng = np.random.default_rng([seed, *design, len(seeds), int(1e4 * better)])
     shift_X = np.zeros(NUM_EXPERIMENTS)
@@ -240,7 +246,7 @@ def examine(seed: int, design: Design, seeds: str, better: float) -> dict[str, f
     seconds = time.perf_counter() - began
     pairs = comparison.all_pairs(draws, range(CHANCE + 1))
     share_F = search.test.weight_FS.sum(axis=1) / search.test.weight_FS.sum()
-    # Claims are of experiments, or of the trained models where there is one of each.
+    # Claims are about experiments, or about the trained models if each experiment has one model.
     models_X = search.true_XFK.mean(axis=2) @ share_F
     true_X = models_X if design.folds * design.seeds == 1 else search.retrained_XF @ share_F
     true_X, mine = np.append(true_X, 0.5), slice(NUM_EXPERIMENTS)
@@ -280,7 +286,7 @@ def examine(seed: int, design: Design, seeds: str, better: float) -> dict[str, f
 def average(
     pool: ProcessPoolExecutor, searches: int, design: Design, seeds: str, better: float
 ) -> dict[str, tuple[float, float]]:
-    """Means over searches, with their standard errors."""
+    """Means over searches, with standard errors."""
     run = functools.partial(examine, design=design, seeds=seeds, better=better)
     rows = list(pool.map(run, range(searches), chunksize=10))
     return {

@@ -1,11 +1,10 @@
-"""Are ten experiments that differ in their names only told apart? Real trainings, the check beside
-benchmarks/identical_searches.py.
+"""False differences between ten experiments that differ only in their names, with real trainings.
 
     python benchmarks/identical_trainings.py --sets=20     # some minutes on two cores
 
-Each set is a new simulated table with the image-quality numbers alone. Printed: how many searches
-call some experiment different from another (all pairs), and leave one out of those that may be the
-best, which are all of them.
+Checks the simulations of benchmarks/identical_searches.py. Each set is a new simulated table with
+only the image-quality numbers. Prints how many searches find a difference between two experiments
+(all pairs), and how many leave an experiment out of the set tied for best, which should hold all.
 """
 
 import argparse

@@ -1,17 +1,17 @@
-"""Are picks as sure as they say? The figures of docs/benchmarks.md.
+"""Calibration of picks and keep sets: the figures of docs/benchmarks.md.
 
     python benchmarks/picks.py --sets=20     # an hour on two cores
 
-For each size and set a simulated table, searched with one experiment and its final model saved,
-as `search` does it. The final model then ranks 2,000 new series of the same truth. Printed:
+For each size and set, a simulated table is searched with one experiment and its final model saved,
+as `search` does. The final model then ranks 2,000 new series of the same truth. Prints:
 
-- picks by their stated probability: how often the pick is the best photo, by the order that the
-  preferences of the new series make, without series where they put several photos first, which the
-  probability says nothing about; and by the appeal that nobody sees;
+- picks by their stated probability: how often the pick is the best photo, by the ranking that the
+  preferences of the new series give, and by the hidden appeal. Series with several photos ranked
+  first are left out, since the probability does not cover ties;
 - keep sets: how often they hold the best photo, and their size;
-- the accuracy of the final model on all new pairs, less that of the folds' models.
+- accuracy of the final model on all new pairs, minus the accuracy of the folds' models.
 
-Sets are independent, so intervals are Student's over sets; a bin counts a set where it has picks.
+Sets are independent, so intervals are Student's t over sets. A bin counts the sets that have picks.
 """
 
 import argparse
@@ -43,7 +43,7 @@ from jaxrank.planning import planner
 from jaxrank.runner.options import MEMORY_FRACTION
 from jaxrank.runner.prepare import prepare
 
-# Pairs, about: a series has 2.8 of them.
+# Number of series by approximate number of pairs: a series has 2.8 pairs on average.
 SERIES = {50: 18, 500: 180, 10_000: 3_570}
 NEW_SERIES = 2_000
 EDGES = np.arange(0.2, 1.01, 0.1)
@@ -64,7 +64,7 @@ def main() -> None:
 
 
 def measured(seed: int, num_series: int, experiment: str) -> dict[str, Any]:
-    """One set: picks of new series, and accuracies on their pairs."""
+    """Measures one set: picks of new series, and accuracies on the pairs of these series."""
     simulated = synthetic.simulate(seed, num_series + NEW_SERIES)
     table = simulated.pairs.table
     is_new = table["series_id"].astype(int) > num_series
@@ -100,7 +100,7 @@ def _accuracy(scores_N: np.ndarray, new: Dataset) -> float:
 def fold_accuracies(
     known: Preferences, features: dict, new: Dataset, options: dict[str, Any]
 ) -> list[float]:
-    """On the new pairs, of each fold's model: the same training as in the search."""
+    """Accuracies on the new pairs of each fold's model, trained as in the search."""
     prepared = prepare(known, features, **options)
     trials = [t for t in prepared.trials if t.experiment.name == options["experiments"]]
     data, found = prepared.split_data, []
@@ -154,7 +154,7 @@ def report(size: int, experiment: str, found: list[dict]) -> None:
 
 
 def _mean(values: np.ndarray, weights: np.ndarray | None = None) -> str:
-    """In percent with a 95% interval over sets, of those that have a value."""
+    """Mean in percent with a 95% interval, over the sets that have a value."""
     known = np.isfinite(values)
     values, weights = values[known], None if weights is None else weights[known]
     mean = np.average(values, weights=weights)

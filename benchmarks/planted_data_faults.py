@@ -1,20 +1,20 @@
-"""Faults planted in features and names: does each of the audit's checks see its own?
+"""Detection rates of the audit's checks for faults planted in features and names.
 
     python benchmarks/planted_data_faults.py --real=FOLDER
 
-Data as in `planted_faults.py`, but a real set is a random half of the series: a series that is
+Data are as in `planted_faults.py`, but a real set is a random half of the series: a series that is
 drawn twice would be a copy under a new id, which is one of the faults. Simulated sets have the four
 image-quality numbers, or all 1,540 columns.
 
-- copied series: 30% of the series stand in the data again, under new ids and names;
-- saved again: the same, and the copies' numbers differ by 1% or 10% of each column's standard
-  deviation, as those of pictures that were saved again;
+- copied series: 30% of the series are in the data twice, the copy under new ids and names;
+- saved again: likewise, and the copies' numbers differ by 1% or 10% of each column's standard
+  deviation, as for pictures that were saved again;
 - label as a column: the mean preference for a photo is a column of its features;
 - later photo wins: in half of the pairs that have a direction;
 - zero vectors: half of the photos have zeros in place of one block;
 - two units: the first column is 255 or 1,000 times as large for half of the photos.
 
-Caught: the check in question warns. Half of the clean sets have a block `odd` as well: heavy tails,
+Caught: the check for the fault warns. Half of the clean sets also have a block `odd`: heavy tails,
 bimodal numbers, counts, categories, rounded and clipped numbers, and numbers that are mostly zero.
 """
 
@@ -56,7 +56,8 @@ CHECKS: dict[str, Check] = {
     "shared vectors": shared_vectors.check,
     "mixed scales": mixed_scales.check,
 }
-# Series of simulated sets, in turn; 1,540 columns are simulated of the middle number.
+# Series of simulated sets, in turn. With 1,540 columns, faults are planted in sets of the second
+# size, and clean sets have the first two.
 SIZES = (50, 800, 1626)
 
 
@@ -77,7 +78,10 @@ def simulated_samples(sizes: tuple[int, ...], *names: str) -> Iterator[Sample]:
 
 
 def with_odd_block(sample: Sample, rng: Rng) -> Sample:
-    """Numbers that are unusual and no fault; each photo's are near its series' in half of them."""
+    """Adds a block of numbers that are unusual but not faulty.
+
+    In about half of the columns made of normal numbers, a series' photos have similar numbers.
+    """
     table, blocks = sample
     photos = next(iter(blocks.values())).photos
     series = pd.factorize(pd.Series(photos).str.split("-").str[0])[0]
@@ -107,7 +111,7 @@ def with_values(blocks: Mapping[str, Block], name: str, values: np.ndarray) -> d
 
 
 def copied(sample: Sample, rng: Rng, noise: float = 0.0) -> Sample:
-    """30% of the series again; `noise` is in standard deviations of each column."""
+    """Copies 30% of the series; `noise` is in standard deviations of each column."""
     table, blocks = sample
     ids = table["series_id"].unique()
     chosen = rng.choice(ids, round(0.3 * len(ids)), replace=False)
@@ -167,7 +171,7 @@ def two_units(sample: Sample, rng: Rng, factor: float) -> Sample:
     return table, with_values(blocks, name, values)
 
 
-# What spoils a sample, and the check that should see it.
+# Functions that plant a fault in a sample, and the check that should find it.
 FAULTS: dict[str, tuple[Callable[[Sample, Rng], Sample], str]] = {
     "copied series": (copied, "duplicates"),
     "saved again, 1%": (lambda sample, rng: copied(sample, rng, 0.01), "near duplicates"),
@@ -181,7 +185,7 @@ FAULTS: dict[str, tuple[Callable[[Sample, Rng], Sample], str]] = {
 
 
 def verdicts(sample: Sample, seconds: dict[str, float]) -> dict[str, str]:
-    """What each check says; the seconds that it took are added."""
+    """Verdict of each check; adds the seconds that the check took to `seconds`."""
     table, blocks = sample
     dataset = align(Preferences(table), blocks)
     data = SplitDataset(dataset=dataset, splits_FM=splits.split_pairs(table))
@@ -214,7 +218,7 @@ def count_alarms(kind: str, samples: Iterator[Sample], number: int) -> None:
     said: dict[str, Counter[str]] = {name: Counter() for name in CHECKS}
     seconds: dict[str, float] = dict.fromkeys(CHECKS, 0.0)
     for seed, sample in zip(range(number), samples, strict=False):
-        # Not every second: sizes alternate.
+        # In blocks of all sizes, so that every size has clean sets with and without `odd`.
         odd = seed // len(SIZES) % 2
         looked_at = with_odd_block(sample, np.random.default_rng([3, seed])) if odd else sample
         for name, verdict in verdicts(looked_at, seconds).items():

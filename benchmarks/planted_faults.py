@@ -1,16 +1,16 @@
-"""Faults planted in clean data: which does the audit see, and how often does it see one too many?
+"""Detection and false-alarm rates of the audit for faults planted in clean data.
 
     python benchmarks/planted_faults.py --real=FOLDER
 
 FOLDER holds `pairs.csv` and `iqa.csv` of Photo Triage; without it only simulated data are used.
-Every seed draws new data: the real series with both photos' numbers, as many of them drawn with
-replacement; or simulated series, as many, with the four image-quality numbers. Of the real ones a
-drawn series has a new id each time, so that it is renumbered or inverted by itself.
+Every seed draws new data. Real data are the series whose pairs have features of both photos, drawn
+with replacement. Simulated data have as many series, with the four image-quality numbers. A real
+series has a new id each time it is drawn, so that each copy is renumbered or inverted on its own.
 
 - renumbered: photo numbers permuted at random in every series;
 - inverted: preference -> 1 - preference;
-- mirrored rows swapped: half of the rows name their photos the other way round, and their
-  preference was not turned with them;
+- mirrored rows swapped: half of the rows name their photos in swapped order, but keep their
+  preference;
 - shuffled: the preference column permuted over the table;
 - noise features: normal random numbers in place of the features;
 - rank read as winner: preference = [rank_a > rank_b], though rank 1 is best;
@@ -20,10 +20,10 @@ drawn series has a new id each time, so that it is renumbered or inverted by its
 
 Faults of features and of photos' names are planted by `planted_data_faults.py`.
 
-Caught: the link audit says inverted or no link found; of a leak, the behaviour audit says so.
-Named: the comparison with the clean table names the fault. Half of the series renumbered leaves a
-weaker link, so only a reference can tell it: the last lines say how often the best possible test
-without one would, one that knows how strong the link is in both halves.
+Caught: the link audit reports an inverted link or no link; for a leak, the behaviour audit reports
+it. Named: the comparison with the clean table names the fault. Half of the series renumbered leaves
+a weaker link, so that only a reference can reveal it. The last lines print the power of the best
+possible test without a reference, which is given the strength of the link in both halves.
 """
 
 import argparse
@@ -47,7 +47,7 @@ from jaxrank.data.importers import read_block_csv
 from jaxrank.data.preferences import Preferences, read_preferences
 from jaxrank.data.synthetic import simulate
 
-# Series of the real data here whose photos have image-quality numbers.
+# Number of series of the real data whose photos have image-quality numbers.
 REAL_SERIES = 1626
 CLEAN, CLEAN_SPLIT, NOISE, LEAK = "clean", "clean split", "noise features", "pair-level leak"
 LEAKS, NO_LEAK = "leak", "no leak"
@@ -99,10 +99,13 @@ def simulated_samples() -> Iterator[Sample]:
 def renamed(
     table: Table, orders: Callable[[np.ndarray], np.ndarray], rng: Rng, share: float
 ) -> Table:
-    """The table with the photos of a share of the series renamed among themselves.
+    """Renames the photos of a share of the series among themselves.
 
     Args:
-      orders: from the series of the photos, sorted by name, to whose name each gets.
+      table: pairs.
+      orders: maps the series of the photos, sorted by name, to the index of each photo's new name.
+      rng: random numbers that choose the series.
+      share: share of the series.
     """
     photos = pd.concat([table["image_a"], table["image_b"]], ignore_index=True)
     codes, names = pd.factorize(photos, sort=True)
@@ -152,7 +155,7 @@ def shifted(table: Table, rng: Rng) -> Table:
     return renamed(table, orders, rng, share=1.0)
 
 
-# What spoils a table, and the name that a comparison with the clean one gives it.
+# Functions that plant a fault in a table, and its name in a comparison with the clean table.
 FAULTS: dict[str, tuple[Callable[[Table, Rng], Table], str]] = {
     "renumbered": (renumbered, reference.RENUMBERED),
     "inverted": (inverted, reference.INVERTED),
@@ -165,7 +168,7 @@ FAULTS: dict[str, tuple[Callable[[Table, Rng], Table], str]] = {
 }
 
 
-# What the audits say of a fault that they see, and of clean data.
+# Verdicts of the audits for a fault that they find, and for clean data.
 CAUGHT = {permutation_test.INVERTED, permutation_test.UNLINKED, LEAKS}
 CLEARED = {permutation_test.LINKED, NO_LEAK, reference.NONE}
 
@@ -183,15 +186,15 @@ def find_leak(dataset: Dataset, split: str, seed: int) -> str:
 
 
 class Counts(NamedTuple):
-    """How often each thing was said of each fault."""
+    """Number of each verdict and of each name, by fault."""
 
     seen: dict[str, Counter[str]]
     named: dict[str, Counter[str]]
 
 
 def audit(sample: Sample, seed: int, counts: Counts, planted: bool) -> None:
-    """Counts what is said of one sample and, where faults are planted, of its spoilt copies."""
-    # Shares of votes, of which a preference of Photo Triage is 0.98 times plus 0.01.
+    """Counts the verdicts on one sample and, if `planted`, on copies of it with faults."""
+    # Shares of votes: a preference of Photo Triage is 0.98 times the share, plus 0.01.
     shares = np.clip((sample.table["preference"] - 0.01) / 0.98, 0, 1).round(6)
     votes = sample.table.assign(preference=shares)
     clean = as_dataset(votes, sample.block)
@@ -212,11 +215,12 @@ def audit(sample: Sample, seed: int, counts: Counts, planted: bool) -> None:
 
 
 def best_possible_power(dataset: Dataset, accuracy: float, searches: int = 2000) -> float:
-    """How often half-renumbered series can be told from a weaker link, at 1% false alarms, at best.
+    """Largest power of a test for half-renumbered series against a weaker link, at level 1%.
 
-    By Neyman and Pearson (1933): the likelihood ratio, of series whose pairs agree with a look at
-    `accuracy` in one half and at 1/2 in the other, against all series between the two. It knows
-    both, which no audit does, and sees pairs of one series as independent, which helps it.
+    By Neyman and Pearson (1933), this is the likelihood ratio test. Its alternative: pairs agree
+    with a test statistic at `accuracy` in half of the series, and at 1/2 in the other half. Its
+    null hypothesis: all series are between the two. It is given both rates, which no audit has. It
+    treats pairs of one series as independent, which raises its power.
     """
     directed = dataset.series_M[dataset.preference_M != 0.5]
     pairs_S = np.bincount(directed)
@@ -278,7 +282,7 @@ def print_counts(counts: Counts) -> None:
 
 
 def _print(row: str, what: str, said: Counter[str], right: set[str], count_others: bool) -> None:
-    """How many were right, or how many were not, and all that was said."""
+    """Prints how many verdicts were right (or how many were not), and the count of each verdict."""
     number = sum(n for words, n in said.items() if (words in right) != count_others)
     words = ", ".join(f"{words}: {n}" for words, n in said.most_common())
     print(f"  {row:22} {what:12} {number:3} of {said.total():3}   ({words})", flush=True)

@@ -1,11 +1,12 @@
-"""What the precision of training does to accuracy, against `highest`.
+"""Effect of the training precision on accuracy, compared with `highest`.
 
     python benchmarks/precision.py --real=../shared/phototriage   # ten minutes on two cores
     python benchmarks/precision.py --seeds=3
 
-The same trials (first weights, batches, dropout) at each precision, over five folds; hits over
-pairs of all test folds together, means over seeds. Intervals of the differences are of a bootstrap
-over series. The real tables have four columns: hidden layers of 128 read 128, which is what rounds.
+The same trials (initial weights, batches, dropout) run at each precision, over five folds. Accuracy
+is hits over pairs of all test folds together, averaged over seeds. Intervals of the differences are
+from a bootstrap over series. The real tables have only four columns, so the hidden layers are
+128,128: the second one reads 128 units, and its product is rounded.
 """
 
 import argparse

@@ -1,12 +1,12 @@
-"""What a cohort costs on Ray beyond its training, against the local engine in the same run; and a
-simulation of up to 1,000 workers that names the first bottleneck. See docs/machines.md.
+"""Overhead of a cohort on Ray and on the local engine, and a simulation of up to 1,000 workers.
 
     python benchmarks/ray_overhead.py --cohorts=40
 
-Both engines train the same cohorts on one worker. Overhead is the time from handing one out to
-having its result, less the training itself. The simulation takes the plan of a large search and
-the seconds of its cohorts from the cost model, and the driver's costs from what was measured: the
-thread that hands cohorts out and reads events, the thread that evaluates and writes, the network.
+Both engines train the same cohorts on one worker, in the same run. Overhead is the time from
+sending a cohort to receiving its result, minus the training itself. The simulation names the first
+bottleneck. It takes the plan of a large search and the seconds of its cohorts from the cost model,
+and the driver's costs from the measurements: the thread that hands cohorts out and reads events,
+the thread that evaluates and writes, and the network. See docs/machines.md.
 """
 
 import argparse
@@ -37,17 +37,17 @@ from jaxrank.runner.engines.cluster import ray_cluster
 from jaxrank.runner.engines.interface import Engine, Finished, Job, SharedData, WorkerJoined
 from jaxrank.runner.engines.local import LocalEngine
 
-# On which every trial is worth a cohort, and a core of a CPU as the plan knows it.
+# SLOW makes a cohort of every trial; CORE is the plan's profile of a CPU core.
 SLOW = DeviceProfile("benchmark", 1e5, 1e6, 1e-1, 1.0, side_by_side=False)
 CORE = DeviceProfile("a core", 83e9, 64e9, 23e-6, 2.2, side_by_side=False)
 FOLDS = 5
 ENOUGH = 2**40
-NETWORK = 1.25e9  # bytes a second of the driver's, 10 Gbit/s
-COHORTS_EACH = 5  # that a worker trains in the simulation
+NETWORK = 1.25e9  # bytes per second of the driver's network, 10 Gbit/s
+COHORTS_EACH = 5  # cohorts that a worker trains in the simulation
 
 
 class Costs(NamedTuple):
-    """Seconds of the driver: to read a result, to evaluate and write that of a trial."""
+    """Seconds of the driver: to read a result, and to evaluate and write the result of a trial."""
 
     event: float
     evaluation: float
@@ -92,7 +92,7 @@ def main() -> None:
 
 
 def small_cohorts(data: SplitDataset, number: int) -> dict[int, Cohort]:
-    """Cohorts of one short trial, which share a program."""
+    """Cohorts of one short trial each, which share a program."""
     (base,) = read_experiments(default.get_config(), ["iqa_only"], {})[:1]
     short = dataclasses.replace(base, max_epochs=2, patience=0)
     trials = make_trials([short], [0], 0, number)
@@ -100,8 +100,10 @@ def small_cohorts(data: SplitDataset, number: int) -> dict[int, Cohort]:
 
 
 def run(engine: Engine, cohorts: Mapping[int, Cohort]) -> tuple[list[float], dict[int, Finished]]:
-    """Trains cohorts one after the other; the overhead of each but the first, which compiles, and
-    all results."""
+    """Trains cohorts one after the other; returns overheads and results.
+
+    The overhead of the first cohort is left out, because it compiles.
+    """
     seconds, results = [], {}
     for number, cohort in cohorts.items():
         begun = time.perf_counter()
@@ -132,7 +134,7 @@ def measure_driver(
 
 
 def large_plan(data: SplitDataset, number: int) -> dict[int, Cohort]:
-    """So many cohorts at least of a search of the full catalogue with many seeds."""
+    """At least `number` cohorts of a search of the full catalogue with many seeds."""
     config = default.get_config()
     experiments = read_experiments(config, choose_names(config, "full", ()), {})
     seeds = 1
@@ -148,8 +150,11 @@ def large_plan(data: SplitDataset, number: int) -> dict[int, Cohort]:
 
 
 def simulate(cohorts: Mapping[int, Cohort], num_photos: int, num_workers: int, costs: Costs) -> str:
-    """A search on so many machines of one core, as a row of the table. Training takes the seconds
-    of the cost model; each part of the driver does one thing after the other."""
+    """Simulates a search on `num_workers` machines of one core; returns a row of the table.
+
+    Training takes the seconds of the cost model. Each part of the driver handles one task at a
+    time.
+    """
     assignment = Assignment([f"machine {w}" for w in range(num_workers)], ENOUGH, cohorts)
     waiting, running = dict(cohorts), list[tuple[float, int]]()
     compiled: set[tuple[int, tuple]] = set()
@@ -158,7 +163,7 @@ def simulate(cohorts: Mapping[int, Cohort], num_photos: int, num_workers: int, c
     now, trained = 0.0, 0.0
 
     def work(part: str, seconds: float) -> float:
-        """Has a part of the driver do something; returns when it is done."""
+        """Occupies a part of the driver; returns the time at which the part is done."""
         busy[part] += seconds
         free[part] = max(now, free[part]) + seconds
         return free[part]

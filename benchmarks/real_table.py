@@ -1,11 +1,11 @@
-"""Baselines and trained experiments on the real tables, each against the signed sum.
+"""Accuracy of baselines and experiments on the real tables, compared with the signed sum.
 
     python benchmarks/real_table.py ../shared/phototriage --seeds=3     # minutes on two cores
 
-Five folds as a search deals them, the defaults, and the same experiments with standardised inputs;
-below, what normal scores are worth to each. Accuracy is hits over
-pairs of all test folds together, means over seeds; intervals are of a bootstrap over series, each
-by itself. The tables may not be copied into the project.
+Five folds as in a search, with the defaults, and the same experiments with standardised inputs. The
+last lines print the gain of normal scores for each experiment. Accuracy is hits over pairs of all
+test folds together, averaged over seeds. Intervals are from a bootstrap over series, each on its
+own. The tables may not be copied into the project.
 """
 
 import argparse
@@ -62,7 +62,7 @@ def main() -> None:
 
 
 def tested_hits(difference_FM: np.ndarray, data: SplitDataset) -> np.ndarray:
-    """Hits [M], each pair judged in the fold that tests it."""
+    """Hits [M] of each pair in the fold that tests it."""
     hit_FM, _ = pair_hits(difference_FM, data.dataset.preference_M)
     return (hit_FM * (data.splits_FM == splits.TEST)).sum(axis=0, dtype=np.float64)
 
@@ -70,7 +70,7 @@ def tested_hits(difference_FM: np.ndarray, data: SplitDataset) -> np.ndarray:
 def trained(
     experiment: Experiment, evaluator: Evaluator, num_seeds: int
 ) -> tuple[np.ndarray, float]:
-    """Hits [M], means over seeds; and top-1."""
+    """Hits [M] averaged over seeds, and the top-1 hit rate."""
     data = evaluator.data
     results = []
     trials = make_trials([experiment], range(FOLDS), 0, num_seeds)
@@ -100,7 +100,7 @@ def print_table(rows: dict[str, tuple[np.ndarray, float]], dataset: Dataset) -> 
 
 
 def interval(value_M: np.ndarray, chosen_M: np.ndarray, dataset: Dataset, sign: str = "") -> str:
-    """The mean over the chosen pairs, in percent, with its interval."""
+    """Mean over the chosen pairs in percent, with its 95% interval."""
     num_series = len(dataset.series_ids)
     total_S = np.bincount(dataset.series_M, value_M * chosen_M, num_series)
     weight_S = np.bincount(dataset.series_M, chosen_M, num_series)

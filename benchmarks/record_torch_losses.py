@@ -1,8 +1,9 @@
-"""Records what PyTorch computes for the test of equal losses; torch is needed only here.
+"""Records PyTorch's losses for the test that jaxrank computes the same losses.
 
     python benchmarks/record_torch_losses.py tests/torch_losses.json
 
-The file holds data, first weights and batches too, so that the test depends on no random stream.
+The file also holds data, initial weights and batches, so that the test depends on no random stream
+and does not need torch.
 """
 
 import itertools
@@ -30,7 +31,7 @@ class Run(NamedTuple):
 
 
 class Work(NamedTuple):
-    """What a run trains on, and from."""
+    """Data, batches and initial weights of a run."""
 
     features: np.ndarray
     pairs: np.ndarray
@@ -89,8 +90,11 @@ def first_weights(rng: np.random.Generator, widths: tuple[int, ...]) -> list[np.
 
 
 def tied_work() -> Work:
-    """Four inputs, of which the first, as a sharpness at its upper limit, ties in many pairs; and
-    batches of the sampler `distinct`, small enough that it ties in all pairs of some unit."""
+    """Work with ties: the first of four inputs, like a sharpness at its limit, ties in many pairs.
+
+    Batches are from the sampler `distinct`, and so small that for some unit the input ties in all
+    its pairs.
+    """
     rng = np.random.default_rng(1)
     series = np.arange(80) // 2
     features = rng.standard_normal((40, 4))[series] + 0.3 * rng.standard_normal((80, 4))
@@ -103,7 +107,7 @@ def tied_work() -> Work:
 
 
 def train(run: Run, work: Work) -> tuple[list[float], dict[str, np.ndarray]]:
-    """The loss before each step, and the weights after the last."""
+    """Loss before each step, and the weights after the last step."""
     features, pairs, preference, batches, weights = work
     layers: list[torch.nn.Module] = []
     if run.use_layernorm:

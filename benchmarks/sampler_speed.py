@@ -1,9 +1,9 @@
-"""How long an epoch's order takes, by sampler and number of pairs, and against plain Python.
+"""Time to draw an epoch, by sampler and number of pairs, compared with loops in plain Python.
 
     python benchmarks/sampler_speed.py      # about a minute on two cores
 
 Times are of the whole `sampling.epoch_rows`. The plain loops follow the same rules with lists,
-queues and the random module, on the same pairs, and take turns with it.
+queues and the random module, on the same pairs, and alternate with it.
 """
 
 import argparse
@@ -22,7 +22,7 @@ BATCH_SIZE = 64
 SIZES = (10**4, 10**5, 10**6, 10**7)
 COMPARED = 10**6
 CHECKED = 2000
-# Pairs in a series, all pairs of 2 to 8 photos, and their shares: 3.3 pairs in the mean.
+# Pairs per series, all pairs of 2 to 8 photos, and shares of these sizes: 3.3 pairs on average.
 PAIRS = (1, 3, 6, 10, 15, 21, 28)
 SHARES = (0.525, 0.25, 0.13, 0.055, 0.025, 0.01, 0.005)
 
@@ -53,7 +53,7 @@ def main() -> None:
 
 
 def draw_series(num_pairs: int) -> np.ndarray:
-    """The series of each pair, in shuffled order, int [N]."""
+    """Series of each pair, in shuffled order, int [N]."""
     rng = np.random.default_rng(num_pairs)
     sizes = rng.choice(PAIRS, size=num_pairs, p=SHARES)  # more than needed
     return rng.permutation(np.repeat(np.arange(num_pairs), sizes)[:num_pairs])
@@ -124,7 +124,7 @@ LOOPS: dict[str, Callable[[list[int], int, random.Random], Batches]] = {
 
 
 def shuffled_groups(series: list[int], rng: random.Random) -> Batches:
-    """The pairs of each series; series and pairs in random order."""
+    """Pairs of each series; series and pairs are in random order."""
     pairs_of: dict[int, list[int]] = {}
     for pair, owner in enumerate(series):
         if owner in pairs_of:
@@ -147,7 +147,7 @@ def cut(order: list[int], num_batches: int) -> Batches:
 
 
 def check_all(series: np.ndarray) -> None:
-    """Both ways of drawing keep the promises of their sampler."""
+    """Checks that `epoch_rows` and the plain loop both follow the rules of each sampler."""
     owners = series.tolist()
     for name, loop in LOOPS.items():
         num_batches = sampling.min_batches(series, name, BATCH_SIZE)

@@ -1,9 +1,9 @@
-"""What a save costs and what resuming costs, on the embedded (simulated) data; see docs/design.md.
+"""Time to save a checkpoint and to resume, on the embedded (simulated) data; see docs/design.md.
 
     python benchmarks/save_and_resume.py
 
-Every search runs in a process of its own and is ended after three epochs: once from the
-beginning, once resumed from its checkpoint.
+Every search runs in a process of its own and is ended after three epochs: once from the beginning,
+and once resumed from its checkpoint.
 """
 
 import argparse
@@ -49,7 +49,7 @@ def child(workdir: Path, options: dict[str, Any]) -> dict[str, Any]:
 
 
 def run(launched: float, workdir: Path, options: dict[str, Any]) -> None:
-    """Searches until the first cohort has done three epochs more, saves, and prints the times."""
+    """Searches until the first cohort has done three more epochs, saves, and prints the times."""
     from jaxrank.runner import search
     from jaxrank.runner.engines import local
     from jaxrank.training import checkpoint, checkpointing, state

@@ -1,24 +1,23 @@
-"""Which rule selects the better ranker, and what its printed accuracy is worth.
+"""Regret of selection rules, and bias of the selected experiment's printed accuracy.
 
     python benchmarks/selection_rules.py --searches=300
 
-Searches are simulated as in identical_searches.py. Here the same validation pairs stop the epochs,
-as they do in training, so validation accuracies are too good: by 0.7 points for the simplest of ten
-experiments (its training is steady) to 2.2 for the largest (its training is noisy). Those are the
-differences between validation and test that were measured for a linear scorer and an MLP on real
-pairs. The true accuracies of experiments are normal, with a stated standard deviation, in no
-relation to their size.
+Searches are simulated as in identical_searches.py. As in training, the same validation pairs are
+used for early stopping, so validation accuracies are optimistic. The bias is 0.7 points for the
+simplest of ten experiments (steady training) to 2.2 for the largest (noisy training). These are the
+differences between validation and test measured for a linear scorer and an MLP on real pairs. The
+true accuracies of experiments are normal, with a stated standard deviation, independent of size.
 
-Rules, of which each is applied to the mean over folds and seeds:
+Rules, each applied to the mean over folds and seeds:
 - validation: the highest validation accuracy;
-- validation, 1 SE: the simplest experiment within one standard error, of the paired difference over
-  series, of the highest validation accuracy;
+- validation, 1 SE: the simplest experiment within one standard error of the highest validation
+  accuracy; the error is that of the paired difference over series;
 - out of fold: the highest accuracy on the test pairs of all folds;
 - out of fold, 1 SE: likewise.
 
-Printed: how much worse than the truly best the selected experiment is (regret), how often it is the
-truly best, and the bias of its accuracy on test pairs, raw and corrected by resampling (BBC-CV by
-series), against the true accuracy of its trained models.
+Prints how much worse the selected experiment is than the truly best one (regret), and how often it
+is the truly best. Also prints the bias of its accuracy on test pairs, raw and corrected by
+resampling (BBC-CV by series), against the true accuracy of its trained models.
 """
 
 import argparse
@@ -41,7 +40,7 @@ OPTIMISM = np.linspace(0.007, 0.022, NUM_EXPERIMENTS)  # the first experiment is
 
 
 def simplest_near_best(hits: Hits) -> int:
-    """The paired one-standard-error rule."""
+    """Selects by the paired one-standard-error rule."""
     sums = pooled(hits)
     mean_X = sums.accuracy_X[:NUM_EXPERIMENTS]
     best = int(mean_X.argmax())

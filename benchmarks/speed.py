@@ -1,20 +1,20 @@
-"""jaxrank beside PyTorch and the machine's limits: `make bench`, 35 minutes on two cores.
+"""Speed of jaxrank, compared with PyTorch and the machine's limits: `make bench`.
 
-    python benchmarks/speed.py --rounds=3             # all of it
+    python benchmarks/speed.py --rounds=3             # all parts, 35 minutes on two cores
     python benchmarks/speed.py --rounds=1 --only=epoch
 
-Every measurement runs in a process of its own, and the peers take turns, so that a busy minute of
-the machine meets all of them. Data are the embedded (simulated) ones, of the real set's size; the
-work is the full catalogue without the references. Nothing else should run meanwhile:
-PyTorch's threads suffer most from neighbours, and the ratios would flatter us.
+Every measurement runs in a process of its own, and the peers alternate, so that a busy minute of
+the machine affects all of them. The data are the embedded (simulated) ones, of the real set's size.
+The work is the full catalogue without the references. Nothing else should run meanwhile: PyTorch's
+threads suffer most from other processes, which would favour jaxrank in the ratios.
 
   epoch    an epoch of the full catalogue, validation included: PyTorch with Dataset, DataLoader and
            a series batch sampler (a) and with tensors in memory (b), jaxrank one trial at a
-           time (d) and in cohorts (e); beside the roofline of this machine.
+           time (d) and in cohorts (e); compared with the roofline of this machine.
   shapes   eight trials of equal shape: PyTorch with torch.func and vmap (c) and jaxrank.
   start    from launch to the end of the first dispatch, with an empty and a full cache.
-  search   'search --mode=full' of 30 epochs without early stopping, to the last file, beside as
-           many epochs of (a) and (b).
+  search   'search --mode=full' of 30 epochs without early stopping, to the last file, compared
+           with as many epochs of (a) and (b).
 """
 
 import argparse
@@ -33,7 +33,7 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-EPOCHS = 3  # timed, after one that is not
+EPOCHS = 3  # timed, after one untimed epoch
 SEARCH_EPOCHS = 30
 PEERS = {
     "a  PyTorch, DataLoader": ["torch", "dataset"],
@@ -145,7 +145,7 @@ def search(folder: Path, rounds: int) -> None:
     print(f"\n'search --mode=full' of {SEARCH_EPOCHS} epochs, from launch to its end, cache full")
     work = folder / "work.npz"
     write_work(work)
-    # The same plan, hence the same programs; it ends early.
+    # Fills the cache: the same plan, so the same programs, but stopped early.
     one_search(folder / "warm", folder / "cache", patience=1)
     for number in range(min(rounds, 2)):
         ours = one_search(folder / f"search{number}", folder / "cache", patience=SEARCH_EPOCHS)
@@ -183,7 +183,7 @@ def child(*words: str) -> dict[str, Any]:
 
 
 def output(command: list[str]) -> list[dict[str, Any]]:
-    """The lines of JSON among what a command prints."""
+    """Runs a command and returns the lines of its output that are JSON."""
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
     return [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
 
@@ -209,7 +209,7 @@ def catalogue(dataset: Any, names: tuple[str, ...] = ()) -> list[Any]:
 
 
 def write_work(path: Path, names: tuple[str, ...] = (), folds: int = 0) -> None:
-    """What torch_peers.py reads; of several folds the first one."""
+    """Writes the input of torch_peers.py; if there are several folds, of the first one."""
     import numpy as np
 
     from jaxrank.data import splits
@@ -235,7 +235,10 @@ def write_work(path: Path, names: tuple[str, ...] = (), folds: int = 0) -> None:
 
 
 def measure_epochs(how: str) -> None:
-    """Seconds an epoch of each cohort, as `train.fit` runs it: sampling, validation and all."""
+    """Prints the seconds of an epoch of each cohort in `train.fit`, with sampling and validation.
+
+    The median over dispatches is divided by the epochs of a dispatch.
+    """
     import dataclasses
 
     from jaxrank import train
@@ -271,7 +274,7 @@ def measure_epochs(how: str) -> None:
         name = cohort.trials[0].experiment.name
         seconds = statistics.median(times) / cohort.epochs_per_dispatch
         result["epochs"][name] = result["epochs"].get(name, 0.0) + seconds
-        # Of the trials' own widths: what padding adds is not work.
+        # Counts the trials' own widths: the operations that padding adds are not useful work.
         for trial in cohort.trials:
             dims = trial.experiment.mlp_hidden_dims
             work = cohort._replace(
@@ -288,7 +291,7 @@ def measure_epochs(how: str) -> None:
 
 
 def dispatch_times(cohort: Any, dataset: Any, parts: Any, loaded: Any) -> list[float]:
-    """Seconds of each dispatch of a cohort but the first."""
+    """Seconds of each dispatch of a cohort except the first."""
     from jaxrank import train
     from jaxrank.data.dataset import SplitDataset
 
@@ -304,7 +307,7 @@ def dispatch_times(cohort: Any, dataset: Any, parts: Any, loaded: Any) -> list[f
 
 
 def measure_peaks() -> None:
-    """Matrix products and memory traffic at their best: FLOP/s and bytes/s."""
+    """Prints the peak rates of matrix products and of memory traffic: FLOP/s and bytes/s."""
     import jax
     import jax.numpy as jnp
 
@@ -331,7 +334,7 @@ def measure_peaks() -> None:
 
 
 def measure_start(workdir: str, cache: str, launched: str) -> None:
-    """Ends a search after its first dispatch."""
+    """Ends a search after its first dispatch, and prints the seconds since its launch."""
     os.environ["XDG_CACHE_HOME"] = cache
     from jaxrank import cli
     from jaxrank.training import checkpointing
@@ -342,7 +345,7 @@ def measure_start(workdir: str, cache: str, launched: str) -> None:
     ended: list[float] = []
 
     def stop(*_: Any) -> None:
-        ended.append(time.time())  # what is under way beside training is waited for after this
+        ended.append(time.time())  # before the wait for background work
         raise Enough
 
     try:
@@ -371,7 +374,7 @@ def measure_search(workdir: str, cache: str, patience: str, launched: str) -> No
 
 
 def tell_platform() -> None:
-    """In a process of its own, so that the parent's memory is not on the device."""
+    """Prints the platform, in a child process so that the parent takes no memory of the device."""
     from jaxrank import devices
 
     print(json.dumps({"platform": devices.platform(), "machine": machine()}))

@@ -1,17 +1,17 @@
-"""Strategies of a search beside a plain loop of Optuna and PyTorch, on the same simulated sets.
+"""Strategies of a search, compared with a plain loop of Optuna and PyTorch on simulated sets.
 
     python benchmarks/strategies.py --sets=8 --experiments=48     # half an hour on two cores
 
-1,000 pairs, 64 columns, five folds, one seed, 27 epochs in batches of 32, as in sweeps.py. The
-loop is what one writes: Optuna's TPE asks for one configuration at a time, which is trained in each
-fold with tensors in memory, fused AdamW and one thread (two are slower for networks this small);
-the mean validation accuracy of the folds, each at its best epoch, is what Optuna hears. The best
-one is trained again on all pairs, for the median of its best epochs. The same folds, space and
-number of configurations for jaxrank, which trains its references, too.
+Each set has 1,000 pairs and 64 columns; five folds, one seed, 27 epochs in batches of 32, as in
+sweeps.py. The loop is a typical script. Optuna's TPE suggests one configuration at a time, which is
+trained in each fold with tensors in memory, fused AdamW and one thread (two are slower for networks
+this small). The loop reports to Optuna the mean validation accuracy of the folds, each at its best
+epoch. The best configuration is trained again on all pairs, for the median of its best epochs.
+jaxrank has the same folds, space and number of configurations, and also trains its references.
 
-Each run is a process of its own. Seconds are those from its launch until the chosen model is
-trained; jaxrank's first search compiles everything, and the others find some of it in their cache.
-True accuracy is that of the chosen model on 20,000 new pairs. Intervals are Student's over sets.
+Each run is a process of its own. Seconds are from its launch until the chosen model is trained.
+jaxrank's first search compiles all programs; later searches find some of them in the cache. True
+accuracy is the chosen model's on 20,000 new pairs. Intervals are Student's t over sets.
 """
 
 import argparse
@@ -130,7 +130,7 @@ def plain_loop(name: str, seed: int, experiments: int, launched: float) -> tuple
     def train(
         chosen: dict[str, Any], rows_M: np.ndarray, val_M: np.ndarray, epochs: int
     ) -> tuple[Any, list[float]]:
-        """The model after the last epoch, and the validation accuracy of each."""
+        """Trains for `epochs`; returns the last model and the validation accuracy of each epoch."""
         used = torch.from_numpy(np.unique(pairs_M2[rows_M]))
         std, mean = torch.std_mean(photos_ND[used], dim=0, correction=0)
         inputs_ND = (photos_ND - mean) / std
@@ -187,7 +187,7 @@ def plain_loop(name: str, seed: int, experiments: int, launched: float) -> tuple
 
 
 def tensors(seed: int, num_pairs: int) -> tuple[Any, Any, np.ndarray, np.ndarray]:
-    """The table, photos [N, D] as a tensor, pairs [M, 2] as their rows, and y [M] of 1 and -1."""
+    """Table, features [N, D] as a tensor, pairs [M, 2] as rows of it, and y [M] of 1 and -1."""
     import torch
 
     pairs, features = draw_set(seed, num_pairs)

@@ -1,24 +1,24 @@
-"""What a large search invents, and what is left of it; what rungs save, and what they cost.
+"""Selection bias of large searches, and the savings and costs of rungs.
 
     python benchmarks/sweeps.py equal --searches=400 --experiments=200
     python benchmarks/sweeps.py rungs --sets=20     # about an hour on two cores
 
-`equal`: simulated tables of equal experiments. Nothing is trained: what each experiment gets right
-is drawn, so that the truth is known. All experiments order 62% of new pairs right. They err on many
-of the same pairs (a latent normal variable of a pair, of which a share of three quarters is common
-to all, and a half of that to the pairs of a series), and so does a baseline of 62%.
+`equal`: simulated tables of equal experiments. Nothing is trained: the hits of each experiment are
+drawn, so that the truth is known. All experiments order 62% of new pairs correctly, and so does a
+baseline. Their errors are correlated: an entry has a latent normal variable for each pair, of whose
+variance three quarters are common to all entries. The pairs of a series share half of this part.
 
-For a search with folds, whose out-of-fold pairs select, and for one split, whose validation pairs
-do. Printed, in points, with standard errors over searches:
-- the accuracy of the selected experiment minus its true one: as it is on the pairs that select, as
-  a search reports it (corrected by BBC-CV where the same series select and measure), and on a fifth
+Simulates searches with folds, which select on out-of-fold pairs, and with one split, which select
+on validation pairs. Prints, in points, with standard errors over searches:
+- the accuracy of the selected experiment minus its true accuracy: on the pairs that select it, as a
+  search reports it (corrected by BBC-CV where the same series select and measure), and on a fifth
   of the series that were set aside before;
 - the share of searches that claim any experiment to be better than the baseline.
 
-`rungs`: on each of some simulated sets (1,000 pairs, 64 columns) a grid of 81 configurations in 5
-folds with 2 seeds and 27 epochs, with rungs at 1, 3, 9, 27 and without. Printed: epochs of all
-trials, seconds, and the true accuracy of what is selected, as a final model on 20,000 new pairs;
-the differences with Student's 95% interval over the sets.
+`rungs`: on each of several simulated sets (1,000 pairs, 64 columns), a grid of 81 configurations in
+5 folds with 2 seeds and 27 epochs, with rungs at 1, 3, 9, 27 and without rungs. Prints the epochs
+of all trials, the seconds, and the true accuracy of the selected experiment, as a final model on
+20,000 new pairs; and the differences with Student's 95% interval over the sets.
 """
 
 import argparse
@@ -45,7 +45,7 @@ COMMON, OF_SERIES = 0.75, 0.5
 PAIRS_OF_SERIES = 2.5
 NUM_DRAWS = 200  # a tenth of a leaderboard's, to save time
 NUM_COLUMNS, NUM_PAIRS, NUM_NEW_PAIRS = 64, 1_000, 20_000
-# Of a photo's appeal, in log-odds: what its columns show, and what they do not.
+# Standard deviations of a photo's appeal, in log-odds: in its columns, and hidden.
 SHOWN, HIDDEN = 1.2, 0.7
 GRID: dict[str, Any] = {
     "space": {
@@ -60,7 +60,7 @@ GRID: dict[str, Any] = {
 
 
 def draw(rng: np.random.Generator, num_entries: int, num_pairs: int) -> tuple[np.ndarray, ...]:
-    """What each entry gets right [X, M], and the series of each pair [M]."""
+    """Draws the hits of each entry [X, M], and the series of each pair [M]."""
     series_M = np.sort(rng.integers(int(num_pairs / PAIRS_OF_SERIES), size=num_pairs))
     common_M = np.sqrt(1 - OF_SERIES) * rng.standard_normal(num_pairs)
     common_M += np.sqrt(OF_SERIES) * rng.standard_normal(series_M.max() + 1)[series_M]
@@ -70,7 +70,7 @@ def draw(rng: np.random.Generator, num_entries: int, num_pairs: int) -> tuple[np
 
 
 def hits_of(right_XM: np.ndarray, series_M: np.ndarray, in_split_M: np.ndarray, folds: int) -> Hits:
-    """The last entry is the baseline."""
+    """Hits of all entries by series; the last entry is the baseline."""
     num_series = int(series_M.max()) + 1
     fold_S = np.arange(num_series) % folds
     num_entries = len(right_XM)
@@ -87,7 +87,7 @@ def hits_of(right_XM: np.ndarray, series_M: np.ndarray, in_split_M: np.ndarray, 
 
 
 def examine(seed: int, num_experiments: int, num_pairs: int, folds: int) -> dict[str, float]:
-    """What one search claims, less the truth."""
+    """Claims of one search, minus the truth, in points."""
     rng = np.random.default_rng([seed, num_experiments, num_pairs, folds])
     right_XM, series_M = draw(rng, num_experiments + 1, num_pairs)
     part_S = rng.permutation(series_M.max() + 1) % 10
@@ -116,8 +116,11 @@ def examine(seed: int, num_experiments: int, num_pairs: int, folds: int) -> dict
 
 
 def draw_set(seed: int, num_pairs: int) -> tuple[Preferences, dict[str, Block]]:
-    """Pairs of series of five photos, two pairs each, and the photos' columns. Some columns show
-    appeal in proportion, two of them by their product. All sets have the same truth."""
+    """Pairs of series of five photos, two pairs each, and the photos' columns.
+
+    Appeal depends on some columns linearly, and on two columns by their product. All sets have the
+    same truth.
+    """
     rng = np.random.default_rng([seed, num_pairs])
     photos_N = np.array([f"{number:06d}.jpg" for number in range(num_pairs // 2 * 5)])
     values_ND = rng.standard_normal((len(photos_N), NUM_COLUMNS)).astype(np.float32)
@@ -141,7 +144,7 @@ def draw_set(seed: int, num_pairs: int) -> tuple[Preferences, dict[str, Block]]:
 
 
 def examine_rungs(seed: int, rungs: str, folder: Path) -> dict[str, float]:
-    """What one search costs, and the true accuracy of what it selects."""
+    """Cost of one search, and the true accuracy of the experiment that it selects."""
     pairs, features = draw_set(seed, NUM_PAIRS)
     start = time.perf_counter()
     result = jaxrank.search(pairs, features, workdir=folder, rungs=rungs, **GRID)
@@ -149,7 +152,7 @@ def examine_rungs(seed: int, rungs: str, folder: Path) -> dict[str, float]:
     mine = result.trials[~result.trials["experiment_name"].isin(REFERENCES)]
     is_selected = result.summary["outcome"] == "selected"
     (selected,) = result.summary.loc[is_selected, "experiment_name"]
-    # A baseline may be as good: here the selected experiment is asked for.
+    # The selected experiment by name, since a baseline may be as good and become the final model.
     jaxrank.search(pairs, features, workdir=folder, resume=True, final=selected)
     return {
         "trial-epochs": float(mine["epochs_run"].sum()),
@@ -159,7 +162,7 @@ def examine_rungs(seed: int, rungs: str, folder: Path) -> dict[str, float]:
 
 
 def true_accuracy(folder: Path, seed: int) -> float:
-    """Of a search's final model, on new pairs of the set's kind."""
+    """True accuracy of a search's final model, on new pairs of the set's kind."""
     new_pairs, new_features = draw_set(10_000 + seed, NUM_NEW_PAIRS)
     scores = jaxrank.load_model(folder / "final").score(new_features)
     table = new_pairs.table

@@ -1,12 +1,12 @@
-"""What jaxrank's speed is measured against: the same experiments in PyTorch.
+"""PyTorch implementations of the same experiments, as peers for jaxrank's speed.
 
     python benchmarks/torch_peers.py dataset work.npz --epochs=3 --warmup=1
     python benchmarks/torch_peers.py memory work.npz --epochs=3 --warmup=1
     python benchmarks/torch_peers.py vmap work.npz --epochs=3 --warmup=1 --trials=8
 
-The peers: `dataset` is the usual script, a Dataset that gives one pair at a time and a DataLoader;
-`memory` cuts its batches out of a tensor by index; `vmap` trains trials of equal shape side by
-side. All take one experiment after the other and need neither jax nor jaxrank.
+The peers: `dataset` is the usual script, with a Dataset that gives one pair at a time and a
+DataLoader; `memory` takes its batches from a tensor by index; `vmap` trains trials of equal shape
+side by side. All train one experiment after the other and need neither jax nor jaxrank.
 
 `work.npz` holds features_ND, pairs_M2, preference_M, series_M and split_M (0 trains, 1 validates),
 and `experiments`, the JSON of a list of hyperparameters. The output is a line of JSON for each
@@ -41,7 +41,7 @@ Batches = Callable[[], Iterator[Batch]]
 
 
 class Data(NamedTuple):
-    """What an experiment trains on.
+    """Data of an experiment.
 
     Attributes:
       features_ND: float32, standardised.
@@ -59,7 +59,7 @@ class Data(NamedTuple):
     val: Tensor
 
     def batch(self, rows: Tensor) -> Batch:
-        """Of rows [..., B]: every pair's photo a, then every pair's photo b [..., 2B, D]; and y."""
+        """Inputs and y of rows [..., B]: every pair's photo a, then every photo b [..., 2B, D]."""
         photos = self.pairs_M2[rows].movedim(-1, -2).flatten(-2)
         return self.features_ND[photos], self.y_M[rows]
 
@@ -119,7 +119,7 @@ def main() -> None:
 
 
 def prepare(arrays: dict[str, np.ndarray], columns: list[int]) -> Data:
-    """The data with these columns, standardised by the training photos."""
+    """Makes the data of these columns, standardised on the training photos."""
     split_M = torch.from_numpy(arrays["split_M"])
     pairs_M2 = torch.from_numpy(arrays["pairs_M2"]).long()
     train = torch.nonzero(split_M == TRAIN)[:, 0]
@@ -146,8 +146,10 @@ def make_model(data: Data, experiment: Experiment) -> nn.Module:
 
 
 def make_optimizer(params: list[Tensor], experiment: Experiment) -> torch.optim.Optimizer:
-    """AdamW as PyTorch chooses it, or in its fused form: no other, PyTorch's or written by hand,
-    was as fast on a CPU."""
+    """AdamW in PyTorch's default form, or fused.
+
+    No other form, of PyTorch or written by hand, was as fast on a CPU.
+    """
     rate, decay = experiment["learning_rate"], experiment["weight_decay"]
     fused = True if experiment["fused"] else None
     return torch.optim.AdamW(params, lr=rate, weight_decay=decay, fused=fused)
@@ -161,13 +163,13 @@ def batch_loss(scores: Tensor, y_B: Tensor, margin: float) -> Tensor:
 
 
 def count_hits(scores: Tensor, y_B: Tensor) -> Tensor:
-    """How many pairs are in order; equal scores count half, pairs without direction nothing."""
+    """Number of correctly ordered pairs; equal scores count half, pairs without direction zero."""
     score_a, score_b = scores[:, 0].chunk(2)
     return (0.5 * (y_B.abs() + torch.sign(score_a - score_b) * y_B)).sum()
 
 
 class PairDataset(Dataset):
-    """The pairs of some rows, one at a time: features of photo a and of photo b, and y."""
+    """Pairs of the given rows, one at a time: features of photo a and of photo b, and y."""
 
     def __init__(self, data: Data, rows: Tensor):
         self.features_ND = data.features_ND
@@ -232,7 +234,7 @@ def memory_peer(data: Data, experiment: Experiment, trials: int) -> Epoch:
 
 
 def one_trial(data: Data, experiment: Experiment, train: Batches, validation: Batches) -> Epoch:
-    """The plain loop; `train` and `validation` begin an epoch of batches."""
+    """Plain training loop of one trial; `train` and `validation` give the batches of an epoch."""
     model = make_model(data, experiment)
     optimizer = make_optimizer(list(model.parameters()), experiment)
     if experiment["compile"]:
@@ -259,7 +261,7 @@ def vmap_peer(data: Data, experiment: Experiment, trials: int) -> Epoch:
     """P trials side by side; training loss and accuracy are means over them."""
     models = [make_model(data, experiment) for _ in range(trials)]
     params, _ = torch.func.stack_module_state(models)
-    # AdamW treats every number alike, so stacked parameters need no other.
+    # AdamW treats every number alike, so the same optimiser serves stacked parameters.
     optimizer = make_optimizer(list(params.values()), experiment)
     model = models[0]
 

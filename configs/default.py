@@ -3,11 +3,11 @@
     python launch.py search --mode=quick            # this file is the default --config
     python launch.py search --config=configs/default.py --config.weight_decay=1e-3
 
---config.KEY=VALUE holds for every experiment of the launch and beats the catalogue;
---config.experiments.NAME.KEY=VALUE holds for one and beats both.
+--config.KEY=VALUE applies to every experiment of the launch and overrides the catalogue.
+--config.experiments.NAME.KEY=VALUE applies to one experiment and overrides both.
 
 On two CPU cores and the embedded (simulated) data, the mode quick takes half a minute and full
-about two; expect validation accuracies of 62 to 67%, 55 to 60% for iqa_only.
+about two minutes. Expect validation accuracies of 62 to 67%, and 55 to 60% for iqa_only.
 """
 
 from ml_collections import ConfigDict
@@ -17,13 +17,13 @@ def get_config() -> ConfigDict:
     config = ConfigDict()
 
     # Inputs: the columns of these blocks, side by side, scaled on the training photos.
-    config.blocks = "all"  # comma separated, such as "clip,iqa"; "all" is what the store has
+    config.blocks = "all"  # comma separated, such as "clip,iqa"; "all" is all blocks of the store
     config.use_clip = True  # False takes a block out of "all"
     config.use_cnn_features = True
     config.use_iqa_features = True
-    config.l2_blocks = ""  # blocks whose vectors are divided by their length first; "all" too
+    config.l2_blocks = ""  # blocks whose vectors are first divided by their length; or "all"
     # "auto": blocks of at most 32 columns as normal scores (the normal quantile of a number's rank
-    # among the training photos), others standardised; "standard", "normal_scores": every block so
+    # among the training photos), others standardised; "standard" or "normal_scores": every block
     config.input_scaling = "auto"
 
     # Model: [Dense, activation, dropout]* -> Dense(1).
@@ -34,31 +34,32 @@ def get_config() -> ConfigDict:
 
     # Training.
     config.batch_size = 64  # pairs
-    # Of wide layers' matrix products in training: "highest" (float32), "tf32" (on GPUs that have
-    # it) or "bfloat16"; weights, sums and the scores of every table are float32 always
+    # Precision of wide layers' matrix products in training: "highest" (float32), "tf32" (on GPUs
+    # that have it) or "bfloat16"; weights, sums and the scores of every table are always float32
     config.precision = "highest"
     config.optimizer = "adamw"  # or "sgd"
     config.learning_rate = 1e-4
     config.weight_decay = 1e-4
     config.momentum = 0.9  # of sgd
     config.schedule = "constant"  # of the learning rate; or "cosine", to zero after max_epochs
-    config.warmup_epochs = 0.0  # in which the learning rate rises to its full value
+    config.warmup_epochs = 0.0  # epochs in which the learning rate rises to its full value
     config.loss = "margin_ranking"  # or "logistic", "davidson"
     config.margin = 1.0  # of margin_ranking
     config.sampler = "random"  # or "balanced", "distinct", "series_aware"
-    config.use_series_sampler = False  # True is sampler "balanced"
+    config.use_series_sampler = False  # True means sampler "balanced"
     config.max_epochs = 30
     config.patience = 6  # epochs without a better validation accuracy
-    config.seed = -1  # first seed of an experiment's trials; -1 is that of the launch
+    config.seed = -1  # first seed of an experiment's trials; -1 is the seed of the launch
 
     # Augmentation, in training only.
-    config.feature_noise = 0.0  # standard deviation, in those of the standardised inputs
+    config.feature_noise = 0.0  # standard deviation of noise on the standardised inputs
     config.mixup = 0.0  # parameter of the Beta distribution of shares; 0.2 is customary
     config.label_smoothing = 0.0  # share of labels taken as unknown
 
     config.notes = ""
 
-    # The catalogue: what each experiment changes. A name is that of a folder, and may hold dots.
+    # The catalogue: the keys that each experiment changes. A name is also the name of a folder, and
+    # may contain dots.
     experiments = {
         "baseline": {
             "mlp_hidden_dims": "512,256",
@@ -113,9 +114,8 @@ def get_config() -> ConfigDict:
         "full": tuple(experiments),
     }
 
-    # The linear scorer, in every table as a reference: logistic regression, in
-    # small batches, as the epoch that validates best is found among many small steps. Overrides of
-    # the launch leave it alone.
+    # The linear scorer, a reference in every table: logistic regression. Its batches are small, so
+    # that the best epoch is found among many small steps. Overrides of the launch do not apply.
     config.linear = {
         "mlp_hidden_dims": "",
         "dropout": 0.0,
@@ -124,8 +124,8 @@ def get_config() -> ConfigDict:
         "loss": "logistic",
         "notes": "reference: linear, all blocks",
     }
-    # The control: photos in each other's places inside each series. It has nothing to learn, so
-    # whatever it finds is a leak. As tiny_mlp, with which it shares a program.
+    # The permutation control: photos are permuted inside each series. It has nothing to learn, so
+    # accuracy above chance means a leak. As tiny_mlp, with which it shares a program.
     config.shuffled = {
         "mlp_hidden_dims": "128",
         "batch_size": 128,

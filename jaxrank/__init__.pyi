@@ -1,4 +1,4 @@
-"""The public API: the one list of its names, for type checkers and for __init__.py."""
+"""Public API: the only list of its names, for type checkers and for __init__.py."""
 
 from ._version import __version__ as __version__
 from .audit.api import audit_data as audit_data

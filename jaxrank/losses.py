@@ -1,11 +1,11 @@
-"""Pairwise losses, one signature.
+"""Pairwise losses with one signature.
 
     loss(difference, preference, margin, log_ties) -> (value, weight)
 
-`difference` is score_a - score_b, `preference` the share that prefers photo a; both of any equal
-shape. `margin` is a hyperparameter and `log_ties` is learned; each is used by the loss that names
-it. `value` is the loss of each pair and `weight` 0 for a pair that the loss can't use, else 1. The
-loss of a batch is the mean of the values with weight.
+`difference` is score_a - score_b, `preference` the share that prefers photo a; both have any equal
+shape. Only `margin_ranking` uses `margin`, a hyperparameter; only `davidson` uses `log_ties`, which
+is learned. `value` is the loss of each pair. `weight` is 0 for a pair that the loss can't use, else
+1. The loss of a batch is the weighted mean of the values.
 """
 
 from collections.abc import Callable
@@ -21,10 +21,10 @@ Loss = Callable[[Array, Array, Array, Array], tuple[Array, Array]]
 def margin_ranking(
     difference: Array, preference: Array, margin: Array, log_ties: Array
 ) -> tuple[Array, Array]:
-    """max(0, margin - y * difference) with y = sign(preference - 1/2).
+    """Hinge loss of RankSVM (Joachims 2002) and of PyTorch's MarginRankingLoss.
 
-    The hinge loss of RankSVM (Joachims 2002) and of PyTorch's MarginRankingLoss. A preference of
-    exactly one half has no direction and no weight.
+    max(0, margin - y * difference) with y = sign(preference - 1/2). A preference of exactly one
+    half has no direction and no weight.
     """
     del log_ties
     y = jnp.sign(preference - 0.5)
@@ -71,10 +71,10 @@ LEARN_TIES = ("davidson",)
 
 
 def log_ties_at_chance(preference: np.ndarray) -> float:
-    """`log_ties` that makes ties as common as they are, between photos of equal strength.
+    """`log_ties` with the observed share of ties, between photos of equal strength.
 
-    nu / (2 + nu) is the share of ties t, so nu = 2t / (1 - t). A share of none or of all counts as
-    half a tie, or half a pair that is none: the logarithm stays finite.
+    nu / (2 + nu) is the share of ties t, so nu = 2t / (1 - t). If no pair or every pair is a tie,
+    half a pair counts as the opposite, so that the logarithm stays finite.
     """
     least = 0.5 / max(len(preference), 1)
     share = np.clip(np.mean(preference == 0.5), least, 1.0 - least)
@@ -89,11 +89,11 @@ def smoothed(
     margin: Array,
     log_ties: Array,
 ) -> tuple[Array, Array]:
-    """The loss with label smoothing (Szegedy et al. 2016, section 7), for any loss.
+    """Any loss with label smoothing (Szegedy et al. 2016, section 7).
 
-    A share `smoothing` of the labels is taken as unknown, so each is turned round with half that
-    probability: (1 - e/2) loss(p) + e/2 loss(1 - p). For `logistic`, which is linear in p, this is
-    the loss of the smoothed label (1 - e) p + e/2.
+    A share e = `smoothing` of the labels is taken as unknown, so each label is flipped with
+    probability e/2: (1 - e/2) loss(p) + e/2 loss(1 - p). For `logistic`, which is linear in p, this
+    is the loss of the smoothed label (1 - e) p + e/2.
     """
     value, weight = loss(difference, preference, margin, log_ties)
     turned, _ = loss(difference, 1.0 - preference, margin, log_ties)
@@ -101,7 +101,10 @@ def smoothed(
 
 
 def hits(difference: Array, preference: Array) -> tuple[Array, Array]:
-    """1 where the higher score is the preferred photo, 1/2 for equal scores, else 0; with the
-    weight 0 where the preference is exactly one half."""
+    """Hits and weights of pairs.
+
+    A hit is 1 if the preferred photo has the higher score, 1/2 for equal scores, else 0. The weight
+    is 0 if the preference is exactly one half, else 1.
+    """
     y = jnp.sign(preference - 0.5)
     return 0.5 * (1.0 + jnp.sign(difference) * y), jnp.abs(y)

@@ -1,4 +1,4 @@
-"""The scorer: a small Flax MLP that gives each photo one number."""
+"""The scorer: a small Flax MLP that gives each photo one score."""
 
 import itertools
 from collections.abc import Callable
@@ -9,10 +9,10 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-# Some 16 times the spacing of 32-bit floats: no sum of a batch has a larger relative error.
+# About 16 times the unit roundoff of float32: no sum of a batch has a larger relative error.
 _ROUNDING = 1e-6
-# Inputs of at most this many columns are image-quality numbers and the like, in which photos tie;
-# of wider ones the guard of `_narrow_product` would cost half as much again as the product.
+# Inputs of at most this many columns are image-quality numbers and the like, in which photos tie.
+# For wider inputs the guard of `_narrow_product` would cost half as much again as the product.
 _NARROW = 64
 
 
@@ -23,35 +23,37 @@ ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
 }
 
 
-# How a wide layer's matrix products read their operands; sums and weights are 32-bit floats always.
+# Operand precisions of a wide layer's matrix products; sums and weights are always float32.
 PRECISIONS = ("highest", "tf32", "bfloat16")
 _EXACT = jax.lax.Precision.HIGHEST
-# TF32 on a GPU that has it, three products of bfloat16 on a TPU; a CPU has only the highest.
+# TF32 on a GPU that has it, three bfloat16 products on a TPU; a CPU has only the highest.
 _TF32 = jax.lax.Precision.HIGH
 
-# Of kernels [outputs, inputs].
+# Initializer of kernels [outputs, inputs].
 _LECUN_NORMAL = nn.initializers.lecun_normal(in_axis=-1, out_axis=-2)
 
 
 class Dropout(NamedTuple):
-    """What dropout needs; a traced rate, so that trials with different rates share a program."""
+    """Rate and key of dropout; the rate is traced, so that all rates share a program."""
 
     rate: jax.Array
     key: jax.Array
 
 
 class Scorer(nn.Module):
-    """[Dense, activation, dropout]* -> Dense(1) without bias; without hidden layers linear.
+    """MLP scorer, linear without hidden layers: [Dense, activation, dropout]* -> Dense(1).
 
-    Kernels are LeCun normal and biases zero (Flax's defaults); a linear scorer starts from zero.
-    `use_layernorm` gives each input vector mean 0 and variance 1 first (Ba et al. 2016, without
-    gain and bias: the gain's gradient needs that of the inputs, which costs a third of an epoch).
+    The last layer has no bias. Kernels are LeCun normal and biases zero (Flax's defaults); a
+    linear scorer starts from zero. `use_layernorm` first gives each input vector mean 0 and
+    variance 1 (Ba et al. 2016). It has no gain and bias: the gain's gradient needs the gradient of
+    the inputs, which costs a third of an epoch.
 
-    Kernels are [outputs, inputs], as PyTorch's, and hidden layers [units, photos]: XLA's matrix
-    products on a CPU are faster so, by up to a third (see docs/benchmarks.md).
+    Kernels are [outputs, inputs], as in PyTorch, and hidden layers [units, photos]. In this layout
+    XLA's matrix products on a CPU are faster by up to a third (see docs/benchmarks.md).
 
-    `precision` is that of products with more than 64 inputs and more than one output, which is
-    where time goes. The others are exact: photos tie in a few inputs, and must not tie in scores.
+    `precision` applies to products with more than 64 inputs and more than one output, which take
+    most of the time. Other products are exact: photos tie in a few inputs, and rounding must not
+    make their scores tie.
     """
 
     hidden_dims: tuple[int, ...]
@@ -61,7 +63,7 @@ class Scorer(nn.Module):
 
     @nn.compact
     def __call__(self, x_BD: jax.Array, dropout: Dropout | None = None) -> jax.Array:
-        """Scores [B] of standardised features [B, D]; without dropout the function is exact."""
+        """Scores [B] of standardised features [B, D]; `dropout` is given in training only."""
         if self.use_layernorm:
             x_BD = nn.LayerNorm(epsilon=1e-5, use_bias=False, use_scale=False)(x_BD)
         h_HB = x_BD.T
@@ -72,12 +74,12 @@ class Scorer(nn.Module):
             h_HB = ACTIVATIONS[self.activation](_add_bias(product_HB, bias_H))
             if dropout is not None:
                 h_HB = _drop(h_HB, dropout.rate, jax.random.fold_in(dropout.key, layer))
-        # Without hidden layers the loss is convex: from zero, the first steps find the direction;
-        # a random start would only be noise to unlearn (with the 4 image-quality numbers it was
-        # still there after 30 epochs).
+        # Without hidden layers the loss is convex: from zero, the first steps find the direction.
+        # A random start would only add noise to unlearn (with the 4 image-quality numbers it was
+        # still present after 30 epochs).
         last = _LECUN_NORMAL if self.hidden_dims else nn.initializers.zeros
-        # No bias: it cancels in every difference of scores, and Adam, which divides a gradient by
-        # its size, would walk it about on rounding noise.
+        # No bias: it cancels in every difference of scores. Adam, which divides a gradient by its
+        # size, would let it drift on rounding noise.
         kernel_1H = self.param(f"kernel_{len(self.hidden_dims)}", last, (1, h_HB.shape[0]))
         return self._product(len(self.hidden_dims), kernel_1H, h_HB)[0]
 
@@ -97,12 +99,12 @@ class Scorer(nn.Module):
 
 @jax.custom_vjp
 def _add_bias(h_HB: jax.Array, bias_H: jax.Array) -> jax.Array:
-    """h + bias, with a gradient that is zero where its terms cancel.
+    """Adds a bias; the bias's gradient is zero where its terms cancel.
 
     The terms of a bias's gradient often cancel exactly: a unit that is active for both photos of a
-    pair shifts both scores alike. Summed in floating point they leave rounding noise, and Adam,
-    which divides a gradient by its size, turns noise into steps that differ with the cohort's size
-    and from machine to machine. A sum below the rounding error of its terms is therefore zero.
+    pair shifts both scores alike. Summed in floating point, such terms leave rounding noise. Adam,
+    which divides a gradient by its size, turns noise into steps that depend on the cohort's size
+    and on the machine. A sum below the rounding error of its terms is therefore set to zero.
     """
     return h_HB + bias_H[:, None]
 
@@ -122,11 +124,11 @@ _add_bias.defvjp(_add_bias_forward, _add_bias_backward)
 
 @jax.custom_vjp
 def _narrow_product(kernel_HD: jax.Array, x_DB: jax.Array) -> jax.Array:
-    """kernel @ x, with a kernel's gradient that is zero where its terms cancel.
+    """kernel @ x; the kernel's gradient is zero where its terms cancel.
 
-    Photos tie in an image-quality number (sharpness at its upper limit). Where all pairs of a batch
-    for which a unit matters tie in a column, the exact gradient of that weight is zero, and what
-    floating point leaves is noise, which Adam would divide by its size (see `_add_bias`).
+    Photos can tie in an image-quality number (sharpness at its upper limit). If all pairs of a
+    batch for which a unit matters tie in a column, the exact gradient of that weight is zero.
+    Floating point leaves noise, which Adam would divide by its size (see `_add_bias`).
     """
     return jnp.matmul(kernel_HD, x_DB, precision=_EXACT)
 
@@ -151,7 +153,7 @@ _narrow_product.defvjp(_narrow_product_forward, _narrow_product_backward)
 
 
 def _sum_of_bfloat16(left: jax.Array, right: jax.Array) -> jax.Array:
-    """left @ right of bfloat16, summed in float32."""
+    """left @ right of bfloat16 operands, summed in float32."""
     return jnp.matmul(left, right, preferred_element_type=jnp.float32)
 
 
@@ -159,7 +161,7 @@ def _sum_of_bfloat16(left: jax.Array, right: jax.Array) -> jax.Array:
 def _bfloat16_product(kernel_HD: jax.Array, x_DB: jax.Array) -> jax.Array:
     """kernel @ x of operands rounded to bfloat16, summed in float32, forwards and backwards.
 
-    JAX's own gradient of such a product would be rounded to bfloat16, and small updates lost.
+    JAX's own gradient of such a product would be rounded to bfloat16, which loses small updates.
     """
     return _sum_of_bfloat16(kernel_HD.astype(jnp.bfloat16), x_DB.astype(jnp.bfloat16))
 
@@ -183,7 +185,7 @@ _bfloat16_product.defvjp(_bfloat16_product_forward, _bfloat16_product_backward)
 
 
 def _drop(h_HB: jax.Array, rate: jax.Array, key: jax.Array) -> jax.Array:
-    """Inverted dropout (Srivastava et al. 2014). Flax's own refuses a traced rate.
+    """Inverted dropout (Srivastava et al. 2014); Flax's own does not accept a traced rate.
 
     A unit is kept where 32 random bits, read as a number, reach rate * 2^32.
     """
@@ -192,12 +194,12 @@ def _drop(h_HB: jax.Array, rate: jax.Array, key: jax.Array) -> jax.Array:
 
 
 def random_bits(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
-    """Random uint32 [H, B], good enough for dropout; a wider layer begins with those of a narrower.
+    """Random uint32 [H, B], good enough for dropout.
 
-    The place of a unit, spread over 32 bits by the golden ratio and mixed with the two words of the
-    key by the integer hash "lowbias32" (Wellons 2018, hash-prospector). JAX's own bits take thirty
-    times the operations, a tenth of an epoch on a CPU. The key is one of JAX's, and must be new
-    for every step and layer.
+    The index of a unit is spread over 32 bits by the golden ratio, and mixed with the two words of
+    the key by the integer hash "lowbias32" (Wellons 2018, hash-prospector). A wider layer has the
+    bits of a narrower layer in its first units. JAX's own bits take thirty times the operations,
+    a tenth of an epoch on a CPU. `key` is a JAX key, and must be new for every step and layer.
     """
     first, second = jax.random.key_data(key)
     place = jnp.arange(shape[0] * shape[1], dtype=jnp.uint32).reshape(shape)
@@ -208,7 +210,7 @@ def random_bits(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
 
 
 def num_parameters(input_dim: int, hidden_dims: tuple[int, ...]) -> int:
-    """Weights and biases of a Scorer."""
+    """Number of weights and biases of a Scorer."""
     widths = (input_dim, *hidden_dims, 1)
     return sum((a + 1) * b for a, b in itertools.pairwise(widths)) - 1  # the last has no bias
 
@@ -219,8 +221,10 @@ def _shapes(model: Scorer, input_dim: int) -> Any:
 
 
 def widened(model: Scorer, input_dim: int, params: Any) -> Any:
-    """The parameters of a narrower scorer as those of `model`, padded with zeros: the same
-    function, since the activations map zero to zero, and zero weights lead away from the new units.
+    """Pads the parameters of a narrower scorer with zeros to the shapes of `model`.
+
+    The function stays the same: the activations map zero to zero, and the outgoing weights of the
+    new units are zero.
     """
 
     def pad(leaf: Any, shape: Any) -> jax.Array:
@@ -232,7 +236,7 @@ def widened(model: Scorer, input_dim: int, params: Any) -> Any:
 
 
 def narrowed(model: Scorer, input_dim: int, params: Any) -> Any:
-    """The parameters that `widened` has padded, as those of the narrower `model`."""
+    """Cuts parameters that `widened` has padded to the shapes of the narrower `model`."""
 
     def cut(leaf: Any, shape: Any) -> Any:
         return leaf[tuple(slice(0, size) for size in shape.shape)]

@@ -1,11 +1,10 @@
 """Batch samplers in NumPy.
 
-An epoch is a pure function of (series, sampler, number of batches, batch size, seed, epoch): no
-sampler holds state, so any epoch can be asked for in any order, and a resumed run sees the
-batches it would have seen.
+An epoch is a pure function of (series, sampler, number of batches, batch size, seed, epoch). It
+needs no state, so epochs can be drawn in any order, and a resumed run sees the same batches.
 
-All samplers put the N training pairs in an order and cut it into batches; each pair stands in
-exactly one batch of an epoch.
+All samplers put the N training pairs in an order and cut it into batches. Each pair is in exactly
+one batch of an epoch.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -23,16 +22,16 @@ def epoch_rows(
     seed: Sequence[int],
     epoch: int,
 ) -> np.ndarray:
-    """The batches of one epoch.
+    """Draws the batches of one epoch.
 
     Args:
       series: int [N], the series of each training pair.
       sampler: a name in SAMPLERS.
-      num_batches: S, at least `min_batches(...)`; batch sizes differ by one at most, but for
+      num_batches: S, at least `min_batches(...)`; batch sizes differ by one at most, except with
         `series_aware`.
       batch_size: B, the width of the result.
       seed: words of entropy; nearby seeds and epochs give unrelated orders.
-      epoch: from 0.
+      epoch: number of the epoch, from 0.
 
     Returns:
       int32 [S, B], positions in `series`, EMPTY where a batch has fewer than B pairs.
@@ -45,11 +44,11 @@ def epoch_rows(
 
 
 def min_batches(series: np.ndarray, sampler: str, batch_size: int) -> int:
-    """The smallest number of batches that is enough for every order of the series.
+    """Smallest number of batches that is enough for every order of the series.
 
-    ceil(N / B); for `distinct` never fewer than the largest series has pairs, since each needs a
-    batch of its own; for `series_aware` the most that an order can take, of which an epoch leaves
-    one batch empty at most.
+    It is ceil(N / B). For `distinct` it is at least the number of pairs in the largest series,
+    since each of these pairs needs a batch of its own. For `series_aware` it is the most that an
+    order can take; an epoch leaves at most one batch empty.
     """
     by_size = -(-len(series) // batch_size)
     if sampler == "distinct":
@@ -62,7 +61,7 @@ def min_batches(series: np.ndarray, sampler: str, batch_size: int) -> int:
 def random_batches(
     series: np.ndarray, num_batches: int, batch_size: int, rng: np.random.Generator
 ) -> np.ndarray:
-    """Pairs in uniformly random order, whatever their series."""
+    """Pairs in uniformly random order, regardless of their series."""
     return _cut(rng.permutation(len(series)), num_batches, batch_size)
 
 
@@ -71,9 +70,9 @@ def balanced_batches(
 ) -> np.ndarray:
     """Round robin: one pair from each series in turn until all are used, then cut.
 
-    The order of the series and of the pairs inside each is shuffled anew. Early rounds visit every
-    series once; late rounds only the large ones, so a late batch can hold a series twice (use
-    `distinct` to exclude that).
+    The order of the series and of the pairs inside each series is shuffled anew. Early rounds visit
+    every series once, and late rounds only large series. So a late batch can hold a series twice
+    (use `distinct` to exclude that).
     """
     return _cut(round_robin(series, rng), num_batches, batch_size)
 
@@ -81,12 +80,14 @@ def balanced_batches(
 def distinct_batches(
     series: np.ndarray, num_batches: int, batch_size: int, rng: np.random.Generator
 ) -> np.ndarray:
-    """No batch holds a series twice, every pair is used once, in the fewest batches possible.
+    """Batches in which no series appears twice and every pair is used once.
+
+    S can be `min_batches(...)`, the fewest batches possible.
 
     The wrap-around rule (McNaughton 1959, "Scheduling with Deadlines and Loss Functions"): with
-    the pairs of each series side by side, deal them to the S batches in turn. A series has at most
-    S pairs, so they land in different batches; the sizes differ by one at most. The batches are
-    then shuffled, since the dealing puts neighbours in the order next to each other.
+    the pairs of each series side by side, deal the pairs to the S batches in turn. A series has at
+    most S pairs, so its pairs land in different batches. Batch sizes differ by one at most. The
+    batches are then shuffled, since neighbours in the order are dealt to neighbouring batches.
     """
     grouped, _ = _grouped_by_series(series, rng)
     size = -(-len(series) // num_batches)
@@ -100,11 +101,12 @@ def distinct_batches(
 def series_aware_batches(
     series: np.ndarray, num_batches: int, batch_size: int, rng: np.random.Generator
 ) -> np.ndarray:
-    """Every batch holds one pair from each of B series, or from all that still have pairs.
+    """Batches of one pair from each of B series, or from all series that still have pairs.
 
-    Open series stand in a queue, in random order. A batch takes one pair from each of the first B
-    of them, or from all where fewer are open, and those with pairs left go to the end. So no batch
-    holds a series twice, and batches are short only at the end, where the largest series are left.
+    Open series (with pairs left) form a queue, in random order. A batch takes one pair from each of
+    the first B series, or from all if fewer are open. Series that are still open go to the end of
+    the queue. So no batch holds a series twice, and batches are short only at the end, when only
+    the largest series are left.
     """
     order = round_robin(series, rng)
     return _rows(order, _series_aware_sizes(series, order, batch_size), num_batches, batch_size)
@@ -119,8 +121,11 @@ SAMPLERS: dict[str, Callable[[np.ndarray, int, int, np.random.Generator], np.nda
 
 
 def round_robin(series: np.ndarray, rng: np.random.Generator | None) -> np.ndarray:
-    """The order of the `balanced` sampler, int [N]; without a generator nothing is shuffled:
-    series in the order of their first pair, pairs in the order given."""
+    """Order of the `balanced` sampler, int [N].
+
+    Without a generator nothing is shuffled: series are in the order of their first pair, and pairs
+    in the order given.
+    """
     grouped, sizes = _grouped_by_series(series, rng)
     turn = np.arange(len(series)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
     return grouped.take(_stable_argsort(turn))  # the series keep their order inside every round
@@ -129,14 +134,16 @@ def round_robin(series: np.ndarray, rng: np.random.Generator | None) -> np.ndarr
 def _grouped_by_series(
     series: np.ndarray, rng: np.random.Generator | None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Pairs with each series side by side, int [N], and the sizes of these series (and zeros);
-    series and pairs inside them in random order, or in the order of their first pair without a
-    generator."""
+    """Pairs grouped by series, int [N], and the sizes of the series (zeros included).
+
+    Series and the pairs inside them are in random order. Without a generator, series are in the
+    order of their first pair, and pairs in the order given.
+    """
     if rng is None:
         _, first, code = np.unique(series, return_index=True, return_inverse=True)
         place, order = first[code].astype(np.int32), np.arange(len(series), dtype=np.int32)
     else:
-        # What is then read at random is kept narrow: it no longer fits into the caches otherwise.
+        # int32, because these arrays are read at random and must fit into the caches.
         place = rng.permutation(series.max(initial=-1) + 1).astype(np.int32).take(series)
         order = rng.permutation(len(series)).astype(np.int32)
     return order.take(_stable_argsort(place.take(order))), np.bincount(place)
@@ -145,7 +152,8 @@ def _grouped_by_series(
 def _stable_argsort(keys: np.ndarray) -> np.ndarray:
     """np.argsort(keys, kind="stable") of non-negative integers, in linear time.
 
-    NumPy sorts 16 bits by radix, but wider integers by comparing: here digit by digit."""
+    NumPy sorts 16-bit integers by radix, but wider ones by comparing. This sorts digit by digit.
+    """
     order = np.argsort(keys.astype(np.uint16), kind="stable")
     for shift in range(16, int(keys.max(initial=0)).bit_length(), 16):
         digit = (keys >> shift).astype(np.uint16)
@@ -162,19 +170,21 @@ def _cut(order: np.ndarray, num_batches: int, batch_size: int) -> np.ndarray:
 
 
 def _rows(order: np.ndarray, sizes: np.ndarray, num_batches: int, batch_size: int) -> np.ndarray:
-    """Cuts an order into consecutive batches of the sizes given, int32 [S, B]; EMPTY where a batch
-    is short, and in the batches after the last size."""
+    """Cuts an order into consecutive batches of the given sizes, int32 [S, B].
+
+    Short batches are filled with EMPTY, and so are the batches after the last size.
+    """
     rows = np.full((num_batches, batch_size), EMPTY, np.int32)
     rows[: len(sizes)][np.arange(batch_size) < sizes[:, None]] = order
     return rows
 
 
 def _series_aware_sizes(series: np.ndarray, order: np.ndarray, batch_size: int) -> np.ndarray:
-    """The sizes of the `series_aware` batches of a round-robin order, int [batches].
+    """Sizes of the `series_aware` batches of a round-robin order, int [batches].
 
-    Whether a batch takes B series from the front of the queue or all of it, the queue goes round:
-    the batches are cuts of the round robin, full ones first. Once fewer than B series are open,
-    batch k of the rest takes one pair from each series with more than k pairs left.
+    The queue rotates whether a batch takes B series from its front or all of it. So the batches are
+    cuts of the round robin, full batches first. Once fewer than B series are open, batch k of the
+    rest takes one pair from each series with more than k pairs left.
     """
     _, num_pairs = _full_rounds(np.bincount(series), batch_size)
     full = num_pairs // batch_size  # or one more, see _most_series_aware_batches
@@ -186,38 +196,38 @@ def _series_aware_sizes(series: np.ndarray, order: np.ndarray, batch_size: int) 
 
 
 def _most_series_aware_batches(sizes: np.ndarray, batch_size: int) -> int:
-    """The largest number of batches that `series_aware` needs for any order of series of these
-    sizes.
+    """Largest number of batches that `series_aware` needs, over all orders of these series.
 
-    Let T be the rounds of the round robin that at least B series take part in, R the pairs in
-    them, L the largest size, and F the first batch that starts with fewer than B open series.
-    - F is R/B, rounded down or up. A batch that starts at R - B or before finds B series that round
-      T still waits for; one that starts at R or after finds only the fewer than B series with
-      more than T pairs.
-    - From F on a batch takes a pair from every open series, so as many batches follow as the
-      fullest series has pairs left. R/B rounded up: all series are through T rounds, L - T at most.
-      Rounded down: batch F starts inside round T, L - T + 1 at most.
-    Both add up to ceil(R/B) + L - T. An order whose last series is a largest one can reach it, and
-    no order takes more than one batch less: batch F - 1 starts before R and takes a series once.
+    Let T be the number of round-robin rounds with at least B series, R the pairs in these rounds, L
+    the largest size, and F the first batch that starts with fewer than B open series.
+    - F is R/B, rounded down or up. A batch that starts at R - B or before finds B series with pairs
+      left in round T. A batch that starts at R or after finds only the series with more than T
+      pairs, which are fewer than B.
+    - From F on, a batch takes a pair from every open series. So the number of batches that follow
+      is the number of pairs left in the fullest series. If F is rounded up, all series have
+      finished T rounds: L - T at most. If it is rounded down, batch F starts inside round T:
+      L - T + 1 at most.
+    Both sums are ceil(R/B) + L - T. An order whose last series is a largest one can reach it. No
+    order takes more than one batch less: batch F - 1 starts before R and takes a series once.
     """
     num_rounds, num_pairs = _full_rounds(sizes, batch_size)
     return -(-num_pairs // batch_size) + int(sizes.max(initial=0)) - num_rounds
 
 
 def _full_rounds(sizes: np.ndarray, batch_size: int) -> tuple[int, int]:
-    """How many rounds of the round robin at least B series take part in, and the pairs in them."""
-    num_longer = _num_longer(sizes)  # never rises: a series takes part in as many as it has pairs
+    """Number of rounds of the round robin with at least B series, and the pairs in these rounds."""
+    num_longer = _num_longer(sizes)  # the series in each round; never rises
     full = num_longer[num_longer >= batch_size]
     return len(full), int(full.sum())
 
 
 def _num_longer(sizes: np.ndarray) -> np.ndarray:
-    """How many series have more than k pairs, int [largest size]."""
+    """Number of series with more than k pairs, for each k, int [largest size]."""
     return np.cumsum(np.bincount(sizes)[:0:-1])[::-1]
 
 
 class _SeriesBatchSampler:
-    """What the samplers below share: epochs, and the cutting of an order into lists."""
+    """Base class of the samplers below: counts epochs, and cuts an order into lists."""
 
     def __init__(
         self,
@@ -237,7 +247,7 @@ class _SeriesBatchSampler:
         self._epoch = 0
 
     def set_epoch(self, epoch: int) -> None:
-        """The next `__iter__` gives this epoch."""
+        """Sets the epoch that the next `__iter__` gives."""
         self._epoch = epoch
 
     def __iter__(self) -> Iterator[list[int]]:
@@ -248,7 +258,7 @@ class _SeriesBatchSampler:
         return iter([indices[start:stop] for start, stop in cuts])
 
     def _order_and_sizes(self) -> tuple[np.ndarray, np.ndarray]:
-        """The next epoch: its order, int [N], and the sizes of the batches that it is cut into."""
+        """Order of the next epoch, int [N], and the sizes of the batches that it is cut into."""
         raise NotImplementedError
 
     def _round_robin(self) -> np.ndarray:
@@ -260,7 +270,7 @@ class BalancedSeriesBatchSampler(_SeriesBatchSampler):
     """The `balanced` sampler as an iterable of lists of indices.
 
     It serves as the `batch_sampler` of a PyTorch DataLoader. Each `__iter__` is the next epoch;
-    `set_epoch` chooses one.
+    `set_epoch` chooses an epoch.
 
     Args:
       series_ids: the series of each pair: numbers or text.
@@ -283,14 +293,14 @@ class SeriesAwareBatchSampler(_SeriesBatchSampler):
     """The `series_aware` sampler as an iterable of lists of indices.
 
     It serves as the `batch_sampler` of a PyTorch DataLoader. Each `__iter__` is the next epoch;
-    `set_epoch` chooses one. The number of batches can differ by one between epochs: `len` is that
-    of the epoch which the next `__iter__` gives, and draws its order.
+    `set_epoch` chooses an epoch. The number of batches can differ by one between epochs: `len` is
+    the number in the epoch that the next `__iter__` gives, and draws the order of that epoch.
 
     Args:
       series_ids: the series of each pair: numbers or text.
       batch_size: pairs in a batch; shorter once fewer series have pairs left.
       shuffle: shuffle series and the pairs inside them anew every epoch.
-      drop_last: leave out all batches that are not full: what is left of the largest series.
+      drop_last: leave out all batches that are not full: the last pairs of the largest series.
       seed: seed of all epochs.
     """
 

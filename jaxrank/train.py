@@ -1,4 +1,4 @@
-"""Training a cohort: loaded, run a dispatch at a time, and made smaller as its trials stop.
+"""Trains a cohort: compiles it, runs it a dispatch at a time, compacts it as its trials stop.
 
 Axis letters: P trials of the cohort, Q of them on the device, E epochs of a dispatch, N photos.
 """
@@ -47,9 +47,9 @@ class CompiledCohort(NamedTuple):
     """A cohort on the device, ready to train.
 
     Attributes:
-      static, arrays, feed: what its programs read.
-      init: gives the state before the first epoch.
-      device: that trains it; None is JAX's own choice.
+      static, arrays, feed: arguments of the cohort's programs.
+      init: returns the state before the first epoch.
+      device: device that trains the cohort; None is JAX's own choice.
     """
 
     static: ProgramSpec
@@ -67,14 +67,14 @@ def compile_cohort(
     feed: CohortInputs | None = None,
     device: jax.Device | None = None,
 ) -> CompiledCohort:
-    """Puts a cohort on the device and compiles its programs, at best while another one trains.
+    """Puts a cohort on the device and compiles its programs, ideally while another cohort trains.
 
     Args:
-      cohort: from `planner.make_cohorts`.
-      data: the aligned pairs; test rows are never looked at.
-      start: where trials begin whose experiment names it in `init_from`.
-      feed: from `make_inputs`, of these columns, on the device; by default it is made.
-      device: that trains it; by default JAX's own choice.
+      cohort: cohort from `planner.make_cohorts`.
+      data: aligned pairs; test rows are never read.
+      start: initial weights of trials whose experiment has `init_from`.
+      feed: inputs of the cohort's columns on the device, from `make_inputs`; made by default.
+      device: device that trains the cohort; by default JAX's own choice.
     """
     static = make_program_spec(cohort)
     if feed is None:
@@ -98,7 +98,7 @@ def compile_cohort(
 def _compile_epochs(
     cohort: Cohort, static: ProgramSpec, feed: CohortInputs, arrays: TrialArrays, state: TrainState
 ) -> None:
-    """What is compiled here is not compiled again when it is called."""
+    """Compiles `cohort_epochs` ahead of time; a later call finds the compiled program."""
     shape = (
         len(cohort.trials),
         cohort.epochs_per_dispatch,
@@ -119,17 +119,16 @@ def fit(
     on_dispatch: Callable[[Progress], None] = lambda progress: None,
     num_epochs: int | None = None,
 ) -> FitResult:
-    """Trains a cohort until its last trial has stopped.
+    """Trains a cohort until all its trials have stopped, or to its rung.
 
     Args:
       cohort, data, start: see `compile_cohort`.
-      loaded: what `compile_cohort` returned; by default it is called.
-      restore: given the shapes of the state, returns where an earlier run stopped, on the host, or
-        None.
-      on_dispatch: called after every dispatch; what it raises ends the training.
-      num_epochs: train so many at most, a multiple of the cohort's epochs of a dispatch, by
-        default to the cohort's rung; learning rates follow the schedule to `max_epochs`, all the
-        same.
+      loaded: result of `compile_cohort`; by default `compile_cohort` is called.
+      restore: given the shapes of the state, returns the progress of an earlier run on the host,
+        or None.
+      on_dispatch: called after every dispatch; an exception that it raises ends the training.
+      num_epochs: largest number of epochs, a multiple of the cohort's epochs of a dispatch; by
+        default the cohort's rung. Learning rates follow the schedule to `max_epochs` regardless.
     """
     begun = time.perf_counter()
     if loaded is None:
@@ -137,7 +136,7 @@ def fit(
     progress = restore(jax.eval_shape(loaded.init))
     if progress is None:
         progress = Progress(loaded.init(), np.arange(len(cohort.trials)), None, [], 0.0)
-    else:  # a copy: the state's memory is used again by the next dispatch
+    else:  # a copy: the next dispatch reuses the state's memory
         on_device = jax.device_put(progress.state, loaded.device, may_alias=False)
         progress = progress._replace(state=on_device)
     begun -= progress.seconds
@@ -156,8 +155,7 @@ def _dispatches(
     begun: float,
     num_epochs: int | None,
 ) -> Iterator[Progress]:
-    """Runs one dispatch after the other until no trial runs, or all epochs are done, and yields the
-    progress of each."""
+    """Runs dispatches until no trial runs or all epochs are done; yields each one's progress."""
     num_trials = len(cohort.trials)
 
     def on_device(places_Q: np.ndarray) -> tuple[Cohort, TrialArrays]:
@@ -182,8 +180,8 @@ def _dispatches(
         )
         # Sampling for the next dispatch runs while the device works on this one.
         rows = rows_of(trained, len(progress.history) + cohort.epochs_per_dispatch)
-        # The device waits here for the host to read a few numbers; no dispatch is trained for a
-        # cohort that has stopped.
+        # The device waits here until the host has read a few numbers. In return, no dispatch runs
+        # for a cohort that has stopped.
         epochs = _of_all(jax.device_get(metrics), progress.places_Q, num_trials)
         progress = progress._replace(
             state=state,
@@ -196,7 +194,7 @@ def _dispatches(
 def _finished(
     cohort: Cohort, loaded: CompiledCohort, progress: Progress, begun: float
 ) -> FitResult:
-    """Scores all photos by the chosen parameters, and fetches the result from the device."""
+    """Scores all photos with the best parameters, and fetches the result from the device."""
     state = progress.whole_state()
     scores = cohort_scores(loaded.static, loaded.feed.data, loaded.arrays, state.best_params)
     scores_PN = np.array(scores)
@@ -216,8 +214,10 @@ def _finished(
 
 
 def _of_all(metrics: EpochMetrics, places_Q: np.ndarray, num_trials: int) -> Iterable[EpochMetrics]:
-    """Metrics [Q, E] as one EpochMetrics [P] an epoch, without epochs that no trial needed; those
-    that are not on the device have NaN."""
+    """Splits metrics [Q, E] into one EpochMetrics [P] per epoch.
+
+    Epochs in which no trial was running are left out. Trials that are not on the device have NaN.
+    """
     for e in range(metrics.running.shape[1]):
         if not metrics.running[:, e].any():
             return
@@ -229,12 +229,14 @@ def _of_all(metrics: EpochMetrics, places_Q: np.ndarray, num_trials: int) -> Ite
 
 
 def _worth_keeping(trained: Cohort, progress: Progress, num_epochs: int | None) -> np.ndarray:
-    """Which trials on the device should stay there, as places in its state: the running ones, and
-    stopped ones to fill up the size that the plan wants."""
+    """Indices in the state of the trials that should stay on the device.
+
+    These are the running trials, and stopped trials to fill up the size that the plan asks for.
+    """
     status, stale, epoch = (np.asarray(getattr(progress.state, name))
                             for name in ("status", "stale", "epoch"))  # fmt: skip
     running = np.flatnonzero(status == RUNNING)
-    # A trial runs until it has been stale for its patience, or to its last epoch: at least so long.
+    # Least number of epochs left: until a trial has been stale for its patience, or its last epoch.
     limits = [(trained.trials[q].experiment.patience, trained.trials[q].experiment.max_epochs)
               for q in running]  # fmt: skip
     needs = [
@@ -250,9 +252,9 @@ def _worth_keeping(trained: Cohort, progress: Progress, num_epochs: int | None) 
 
 
 def _compact(progress: Progress, keep: np.ndarray) -> Progress:
-    """Takes all trials but those at `keep` off the device."""
+    """Takes all trials except those at `keep` off the device."""
     left = progress.whole_state()
-    if progress.left is None:  # copies: the device's memory is used again
+    if progress.left is None:  # copies: the next dispatch reuses the device's memory
         left = jax.tree.map(np.array, left)
     return progress._replace(
         state=take(progress.state, jnp.asarray(keep)), places_Q=progress.places_Q[keep], left=left

@@ -2,19 +2,14 @@
 
 Each source orders the photos of a series on its own:
 
-- ratings: 5 > 4 > ... > 1 > -1 (rejected); no stars at all are above -1, and below LEAST_STARS and
-  more, or below any stars of a person who never gives so many;
+- ratings: 5 > 4 > ... > 1 > -1 (rejected). No rating is above -1, and below LEAST_STARS or more
+  stars; below any stars of a person who never gives LEAST_STARS;
 - flags, of Lightroom and of digiKam: pick > none > reject;
 - the contact sheet: pick > alternate > undecided > reject, then its ratings.
 
-<<<<<<< HEAD
-Equal marks make no pair, and labels have no order. One or two stars beside a photo without any make
-none either: they may be a bad mark, and the other photo one that was not looked at. A series
-without any mark says nothing.
-=======
-Equal marks make no pair, and labels have no order. In a series with a mark, the other photos count
-as unmarked on purpose. A series without any mark makes no pair.
->>>>>>> voice-culling
+Equal marks make no pair, and labels have no order. A photo with one or two stars and a photo
+without any make no pair either: few stars may be a bad mark, and the other photo may be unseen. A
+series without any mark makes no pair.
 """
 
 import itertools
@@ -34,7 +29,7 @@ from jaxrank.errors import UserError
 from jaxrank.io import tables
 
 RATINGS, SHEET = "ratings (xmp:Rating)", "contact sheet"
-# So many stars say that a photo is better than one without any.
+# So many stars make a photo better than one without a rating.
 LEAST_STARS = 3
 _FLAG_WORTH = {"pick": 1, None: 0, "reject": -1}
 _DECISIONS = {PICK: 3, ALTERNATE: 2, UNDECIDED: 1, REJECT: 0}
@@ -46,14 +41,10 @@ class Source(NamedTuple):
     """Source of preferences: one kind of mark.
 
     Attributes:
-<<<<<<< HEAD
-      worth: of each photo; the higher one wins.
-      least: a worth between 0 and this is not compared with 0, which is that of a photo without a
-        mark.
-=======
       name: name of the source in reports.
-      worth: strength of each photo, by name; the photo of the higher strength is preferred.
->>>>>>> voice-culling
+      worth: strength of each photo, by name; the photo of the higher strength is preferred. 0 for a
+        photo without a mark.
+      least: a positive strength below this is not compared with 0.
     """
 
     name: str
@@ -62,12 +53,7 @@ class Source(NamedTuple):
 
 
 class SourcePairs(NamedTuple):
-<<<<<<< HEAD
-    """How many pairs a source gave, in how many of them one photo has no mark, and in how many
-    series they are."""
-=======
-    """Number of pairs from a source, and number of series with such pairs."""
->>>>>>> voice-culling
+    """Number of pairs from a source, of those with one unmarked photo, and of series with pairs."""
 
     name: str
     pairs: int
@@ -113,15 +99,10 @@ class Sheet(NamedTuple):
 
 
 def sources_of_marks(marks: Mapping[str, Marks]) -> list[Source]:
-<<<<<<< HEAD
-    """The ratings, and the flags of each program."""
+    """Sources of a folder's marks: ratings, and the flags of each program."""
     stars = {photo: found.rating or 0 for photo, found in marks.items()}
     least = LEAST_STARS if max(stars.values(), default=0) >= LEAST_STARS else 0
     sources = [Source(RATINGS, stars, least)]
-=======
-    """Sources of a folder's marks: ratings, and the flags of each program."""
-    sources = [Source(RATINGS, {photo: found.rating or 0 for photo, found in marks.items()})]
->>>>>>> voice-culling
     for flag in FLAGS:
         worth = {
             photo: _FLAG_WORTH[found.pick] if found.where.get("pick") == flag else 0
@@ -203,7 +184,7 @@ def pairs_of_sources(
 def _pairs_of_source(
     path: Path, series_of: Mapping[str, str], source: Source
 ) -> tuple[pd.DataFrame, int]:
-    """The pairs of a source, and in how many of them one photo has no mark."""
+    """Pairs of a source, and the number of those with one unmarked photo."""
     frame = pd.DataFrame(
         [
             (series_of[photo], photo, worth)
@@ -231,21 +212,13 @@ def _pairs_of_source(
 
 
 def report(found: MarkedPairs) -> list[str]:
-<<<<<<< HEAD
-    """What each source gave, and how they agree, in sentences."""
+    """Sentences on the pairs of each source and the agreement of the sources."""
     lines = []
     for source in found.sources:
         line = f"{source.name}: {counted(source.pairs, 'pair')} in {source.series:,} series"
         if source.one_marked and source.name != SHEET:
             line += f", {source.one_marked:,} of a marked photo and one without a mark"
         lines.append(line)
-=======
-    """Sentences on the pairs of each source and the agreement of the sources."""
-    lines = [
-        f"{source.name}: {counted(source.pairs, 'pair')} in {source.series:,} series"
-        for source in found.sources
-    ]
->>>>>>> voice-culling
     for agreement in found.agreements:
         if agreement.pairs:
             share = agreement.same / agreement.pairs

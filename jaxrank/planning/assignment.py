@@ -1,8 +1,9 @@
-"""Which worker trains which cohort next.
+"""Assignment of cohorts to workers.
 
-A device compiles each program that it runs, and finds only its own in the cache of an earlier
-search. So each program has a home, which follows from the plan and not from who is idle first.
-Another worker takes a cohort only where it would be done earlier there, compilation included.
+A device compiles each program that it runs, and finds only its own programs in the cache of an
+earlier search. So each program has a home worker, which follows from the plan and not from which
+worker is idle first. Another worker takes a cohort only if the cohort would be done earlier there,
+compilation included.
 """
 
 import dataclasses
@@ -19,7 +20,7 @@ class _Running:
     number: int
     cohort: Cohort
     seconds: float
-    share: float = 0.0  # of its epochs that are done
+    share: float = 0.0  # share of its epochs that are done
 
     @property
     def seconds_left(self) -> float:
@@ -27,15 +28,17 @@ class _Running:
 
 
 class _Known(NamedTuple):
-    """Of a cohort: a number for its program, and its `training_seconds`. Kept, because an idle
-    worker of a cluster looks through thousands of cohorts."""
+    """Number of a cohort's program, and its `training_seconds`.
+
+    Cached, because an idle worker of a cluster looks through thousands of cohorts.
+    """
 
     program: int
     seconds: float
 
 
 class Assignment:
-    """Cohorts on workers. Numbers are those of the plan; workers are places in a list."""
+    """Assigns cohorts, numbered as in the plan, to workers, which are indices of a list."""
 
     def __init__(
         self,
@@ -45,29 +48,28 @@ class Assignment:
         one_copy: bool = True,
     ):
         """Args:
-        memories: of each worker, the name of the memory that it trains in; None where the worker is
-          not there.
-        memory_limit: bytes of each that may be used.
-        cohorts: that are to be trained, by number, in the order of the plan.
-        one_copy: workers in one memory share what they read.
+        memories: name of the memory that each worker trains in; None for an absent worker.
+        memory_limit: bytes of each memory that may be used.
+        cohorts: cohorts to train, by number, in the order of the plan.
+        one_copy: whether workers in one memory share the inputs that they read.
         """
         self._memories, self._limit, self._one_copy = list(memories), memory_limit, one_copy
         self._running: dict[int, _Running] = {}  # by worker
         self._programs: dict[tuple, int] = {}
         self._known: dict[int, _Known] = {}  # by number of the cohort
-        self._compiled = self._homes(cohorts)  # by program, the workers that have compiled it
+        self._compiled = self._homes(cohorts)  # by program: its home, and workers that compiled it
         self._resting: set[int] = set()
 
     @property
     def running(self) -> dict[int, Cohort]:
-        """The cohorts that are being trained, by number."""
+        """Cohorts that are being trained, by number."""
         return {one.number: one.cohort for one in self._running.values()}
 
     def next_start(self, waiting: Mapping[int, Cohort]) -> tuple[int, int] | None:
-        """An idle worker and the cohort that it should train; None where nothing should start.
+        """Returns an idle worker and the cohort it should train; None if nothing should start.
 
         Args:
-          waiting: by number, in the order of the plan.
+          waiting: waiting cohorts by number, in the order of the plan.
         """
         usable = self._usable()
         for worker in usable:
@@ -83,35 +85,35 @@ class Assignment:
         self._compiled.setdefault(known.program, set()).add(worker)
 
     def report(self, number: int, share: float) -> None:
-        """Notes which share of its epochs a cohort has done."""
+        """Records the share of its epochs that a cohort has done."""
         self._running[self._worker_of(number)].share = share
 
     def end(self, number: int) -> int:
-        """Frees the worker of a cohort, and returns it."""
+        """Frees the worker of a cohort, and returns the worker."""
         worker = self._worker_of(number)
         del self._running[worker]
         return worker
 
     def join(self, worker: int, memory: str) -> None:
-        """Notes that a worker is there."""
+        """Records that a worker has joined."""
         self._memories[worker] = memory
 
     def leave(self, worker: int) -> None:
-        """Gives a worker nothing until another joins in its place, which has compiled nothing."""
+        """Removes a worker until another joins in its place, which has compiled nothing."""
         self._memories[worker] = None
         self._resting.discard(worker)
         for owners in self._compiled.values():
             owners.discard(worker)
 
     def rest(self, worker: int) -> None:
-        """Gives a worker nothing more, as long as there are others."""
+        """Gives a worker no more cohorts, as long as there are other workers."""
         self._resting.add(worker)
 
     def wake(self, worker: int) -> None:
         self._resting.discard(worker)
 
     def ahead(self, waiting: Mapping[int, Cohort], most: int) -> dict[int, list[int]]:
-        """For each worker, the cohorts whose programs it should compile ahead, at most so many."""
+        """For each worker, at most `most` cohorts whose programs it should compile ahead."""
         usable = self._usable()
         chosen: dict[int, list[int]] = {worker: [] for worker in usable}
         for number, cohort in waiting.items():
@@ -127,7 +129,7 @@ class Assignment:
         return next(w for w, one in self._running.items() if one.number == number)
 
     def _usable(self) -> list[int]:
-        """All workers but those that rest; all where there are no others."""
+        """Present workers that do not rest; all present workers if all of them rest."""
         here = [w for w, memory in enumerate(self._memories) if memory is not None]
         return [w for w in here if w not in self._resting] or here
 
@@ -138,13 +140,13 @@ class Assignment:
         return self._known[number]
 
     def _owners(self, number: int, cohort: Cohort, usable: set[int]) -> set[int]:
-        """The workers that have compiled a cohort's program, and its home."""
+        """Usable workers that have compiled a cohort's program, or are its home."""
         return usable & self._compiled.get(self._look_up(number, cohort).program, set())
 
     def _best(self, worker: int, waiting: Mapping[int, Cohort], usable: set[int]) -> int | None:
         memory = self._memories[worker]
         beside = [one.cohort for w, one in self._running.items() if self._memories[w] == memory]
-        elsewhere: dict[int, set[int]] = {}  # cohorts that others have compiled, and who
+        elsewhere: dict[int, set[int]] = {}  # cohorts with other owners, and these owners
         for number, cohort in waiting.items():
             if self._fit([*beside, cohort]):
                 owners = self._owners(number, cohort, usable)
@@ -157,8 +159,7 @@ class Assignment:
         return None
 
     def _fit(self, together: Sequence[Cohort]) -> bool:
-        """Whether there is room for cohorts that are trained in the same memory; one alone is tried
-        in any case."""
+        """Whether cohorts fit together in one memory; a single cohort is always tried."""
         if len(together) == 1:
             return True
         read = sum(one.data_bytes for one in together)
@@ -170,8 +171,10 @@ class Assignment:
     def _ends_earlier_elsewhere(
         self, cohort: Cohort, owners: set[int], waiting: Mapping[int, Cohort]
     ) -> bool:
-        """Whether a worker that has not compiled a cohort's program would be done with it before
-        those are that have."""
+        """Whether a worker other than the program's owners would finish a cohort before they do.
+
+        Such a worker has to compile the program first.
+        """
         theirs = {program for program, workers in self._compiled.items() if workers & owners}
         known = [self._look_up(n, one) for n, one in waiting.items()]
         left = sum(self._running[w].seconds_left for w in owners if w in self._running)
@@ -179,8 +182,7 @@ class Assignment:
         return cohort.seconds < left / len(owners)
 
     def _homes(self, cohorts: Mapping[int, Cohort]) -> dict[int, set[int]]:
-        """For each program the worker where it is at home: in the order of the plan, the one that
-        has the least to do so far."""
+        """Home of each program: in the order of the plan, the worker with the least work so far."""
         seconds: dict[int, float] = {}
         for number, cohort in cohorts.items():
             known = self._look_up(number, cohort)

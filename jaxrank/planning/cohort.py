@@ -1,4 +1,4 @@
-"""What is trained: trials, and cohorts of trials that one program trains."""
+"""Cohorts: trials that one compiled program trains, with their predicted cost and memory."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -20,20 +20,20 @@ from jaxrank.planning import costs
 from jaxrank.planning.costs import DeviceProfile, Work
 from jaxrank.planning.trials import Trial
 
-# Pairs (validation) or photos (final scores) that a trial holds in memory at a time outside of
-# its training batches.
+# Pairs (validation), or half the photos (final scores), that a trial holds in memory at a time
+# outside of its training batches.
 SCORING_CHUNK = 512
 _NAMED = 4  # experiments that a log line names
 
 
-# What must be equal for trials to share a program and its data: an experiment without all else.
+# Fields that must be equal for trials to share a program and its data; the others are blank.
 ProgramKey: TypeAlias = Experiment
 
 
 def program_key(e: Experiment) -> ProgramKey:
     """The experiment without its labels and the numbers that a program takes as data.
 
-    Of noise and mixup it says whether there is any, as they will be used: 1e-50 is zero in 32 bits.
+    Noise and mixup are reduced to whether they are used, in 32 bits: 1e-50 is zero.
     """
     blank = {name: type(getattr(e, name))() for name in with_effect(TRACED, LABEL, SWITCH)}
     switched = {name: float(np.float32(getattr(e, name)) > 0) for name in with_effect(SWITCH)}
@@ -44,20 +44,20 @@ class Cohort(NamedTuple):
     """Trials that share every static shape.
 
     Attributes:
-      trials: P of them.
-      program_key: of every trial, but that `mlp_hidden_dims` may be wider than a trial's own.
+      trials: the P trials.
+      program_key: key of every trial, except that `mlp_hidden_dims` may be wider than a trial's.
       num_batches: S, the steps of an epoch.
       batch_size: B, the pairs of the largest batch.
-      val_shape: chunks and width of the validation rows.
-      skip_empty: some fold has fewer training pairs, or batches, than the cohort has steps.
-      input_dim: D.
-      epochs_per_dispatch: E, the epochs that the device runs before the host looks.
-      data_bytes: memory of what all trials read.
-      profile: that its costs are predicted with.
-      column_runs: of the D columns from left to right, whether those next to each other have normal
-        scores, and how many they are; empty where none has.
-      begins: epochs that its trials have behind them, in earlier cohorts.
-      ends: a rung, the epoch after which it ends; None where it trains until all trials have
+      val_shape: number and width of the chunks of validation rows.
+      skip_empty: whether some fold may have fewer training pairs or batches than there are steps.
+      input_dim: D, the number of features.
+      epochs_per_dispatch: E, the epochs that the device runs before the host reads metrics.
+      data_bytes: memory of the arrays that all trials read.
+      profile: device profile that the costs are predicted with.
+      column_runs: runs of adjacent columns, from left to right: whether they have normal scores,
+        and their number; empty if no column has normal scores.
+      begins: epochs that the trials have done in earlier cohorts.
+      ends: rung, the epoch after which the cohort ends; None if it trains until all trials have
         stopped.
     """
 
@@ -77,14 +77,14 @@ class Cohort(NamedTuple):
 
     @property
     def label(self) -> str:
-        """The names of its experiments, of many only the first ones."""
+        """Names of the cohort's experiments; only the first ones if there are many."""
         names = list(dict.fromkeys(trial.experiment.name for trial in self.trials))
         more = len(names) - _NAMED
         return ", ".join(names[:_NAMED]) + (f" and {more:,} more" if more > 0 else "")
 
     @property
     def program(self) -> dict[str, Any]:
-        """What its compiled program depends on, besides the number of trials."""
+        """Fields that the compiled program depends on, besides the number of trials."""
         apart = ("trials", "program_key", "data_bytes", "profile", "begins", "ends")
         shapes = {key: value for key, value in self._asdict().items() if key not in apart}
         names = with_effect(PROGRAM, COHORT, SWITCH)
@@ -92,13 +92,13 @@ class Cohort(NamedTuple):
 
     @property
     def columns(self) -> tuple:
-        """What of the features it reads, and how they are scaled."""
+        """Feature blocks that the cohort reads, and their scaling."""
         key = self.program_key
         return key.blocks, key.l2_blocks, key.input_scaling, key.init_from
 
     @property
     def compiled_as(self) -> tuple:
-        """What is equal where two cohorts share their compiled programs."""
+        """Key that is equal for cohorts that share their compiled programs."""
         return len(self.trials), self._replace(trials=(), data_bytes=0, begins=0, ends=None)
 
     @property
@@ -109,23 +109,23 @@ class Cohort(NamedTuple):
 
     @property
     def _working_bytes(self) -> int:
-        """Of a trial while it trains or validates, besides its state."""
+        """Memory of a trial in training or validation, besides its state."""
         return costs.working_bytes(
             self.input_dim,
             self.program_key.mlp_hidden_dims,
             self.batch_size,
             self.val_shape[1],
             num_inputs=1 + round(4 * self.program_key.feature_noise + self.program_key.mixup),
-            # Of one trial XLA keeps the rows that it gathers, beside the inputs that they become.
+            # For a single trial, XLA keeps the gathered rows beside the inputs made from them.
             num_val_inputs=1 + (len(self.column_runs) > 1 and len(self.trials) == 1),
         )
 
     @property
     def shared_bytes(self) -> int:
-        """Predicted memory that does not grow with the trials."""
+        """Predicted memory that does not grow with the number of trials."""
         if self.profile.side_by_side:
             return self.data_bytes
-        # One trial at a time works, on a copy of its state.
+        # Trials run one at a time, each on a copy of its state.
         copied = self._state_bytes if len(self.trials) > 1 else 0
         return self.data_bytes + copied + self._working_bytes
 
@@ -136,7 +136,7 @@ class Cohort(NamedTuple):
 
     @property
     def memory_bytes(self) -> int:
-        """Predicted."""
+        """Predicted memory of the cohort."""
         return self.shared_bytes + len(self.trials) * self.trial_bytes
 
     @property
@@ -145,17 +145,17 @@ class Cohort(NamedTuple):
 
     @property
     def num_epochs(self) -> int:
-        """That it trains, if no trial stops early."""
+        """Epochs that the cohort trains, if no trial stops early."""
         last = self.max_epochs if self.ends is None else min(self.ends, self.max_epochs)
         return last - self.begins
 
     def share_done(self, epoch: int) -> float:
-        """The share of its epochs that are done after this one."""
+        """Share of the cohort's epochs that are done after `epoch` epochs."""
         return (epoch - self.begins) / self.num_epochs
 
     @property
     def padded(self) -> list[str]:
-        """The experiments whose hidden layers are padded to those of the cohort."""
+        """Names of the experiments whose hidden layers are padded to those of the cohort."""
         wide = self.program_key.mlp_hidden_dims
         return list(
             dict.fromkeys(
@@ -181,28 +181,28 @@ class Cohort(NamedTuple):
 
     @property
     def epoch_seconds(self) -> float:
-        """Predicted."""
+        """Predicted seconds of an epoch."""
         return self.profile.seconds(self.epoch_work)
 
     @property
     def training_seconds(self) -> float:
-        """Predicted, if no trial stops early, without compiling."""
+        """Predicted seconds of training without compilation, if no trial stops early."""
         return self.num_epochs * self.epoch_seconds
 
     @property
     def seconds(self) -> float:
-        """Predicted, if no trial stops early and nothing is compiled yet."""
+        """Predicted seconds of training and compilation, if no trial stops early."""
         return self.profile.compile_seconds + self.training_seconds
 
     def compacted_size(self, num_running: int, epochs_left: int) -> int:
-        """How many trials to keep when so many still run: a power of two, or as many as now.
+        """Number of trials to keep when `num_running` still run: a power of two, or all.
 
-        Fewer only where that pays: where what the running trials will surely need, `epochs_left`,
-        takes longer with the stopped ones than without them by more than a compilation. Powers of
-        two, so that a cohort compiles at most log2(P) times.
+        `epochs_left` epochs are certain to be needed. Fewer trials are kept only if this saves
+        more than a compilation over these epochs. Sizes are powers of two, so that a cohort
+        compiles at most log2(P) times.
         """
         smaller = 1 << max(num_running - 1, 0).bit_length()
-        # One after the other, those that have stopped are left out as it is.
+        # If trials run one after the other, stopped trials are skipped anyway.
         if smaller >= len(self.trials) or not self.profile.side_by_side:
             return len(self.trials)
         saved = self.epoch_seconds - self.with_trials(self.trials[:smaller]).epoch_seconds
@@ -210,11 +210,11 @@ class Cohort(NamedTuple):
         return smaller if pays else len(self.trials)
 
     def with_trials(self, trials: Sequence[Trial]) -> "Cohort":
-        """The cohort of other trials of the same program."""
+        """The same cohort with other trials of the same program."""
         return self._replace(trials=tuple(trials))
 
 
 def num_parameters(input_dim: int, experiment: Experiment) -> int:
-    """What one trial learns: weights, biases, and what its loss does."""
+    """Number of parameters that one trial learns: weights, biases, and those of its loss."""
     weights = models.num_parameters(input_dim, experiment.mlp_hidden_dims)
     return weights + (experiment.loss in losses.LEARN_TIES)

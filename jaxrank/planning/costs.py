@@ -1,5 +1,4 @@
-"""What training costs: floating-point operations, bytes moved, steps, compilations; and, at the
-rates of a machine, seconds.
+"""Cost model of training: FLOPs, bytes moved, steps, compilations, and seconds on a device.
 
 A roofline in which nothing overlaps (after Williams et al. 2009): an epoch takes as long as its
 matrix products, its memory traffic and the overhead of its steps, one after the other.
@@ -11,8 +10,9 @@ from typing import NamedTuple
 
 from jaxrank import devices
 
-# Passes over the parameters in a step, as XLA fuses them: the gradient is written; each moment
-# reads gradient and itself and is written; the weights read themselves and the moments.
+# Passes over the parameters in a step, as XLA fuses them: the gradient is written. Each moment
+# reads the gradient and itself and is written. The weights read themselves and the moments, and
+# are written.
 _PASSES = {"adamw": 1 + 3 + 3 + 4, "sgd": 1 + 3 + 3}
 # Passes over a batch's inputs (gathered, written, read forwards and backwards) and over its hidden
 # units (product, bits, activation and dropout, forwards and backwards).
@@ -20,19 +20,19 @@ _INPUT_PASSES, _HIDDEN_PASSES = 4, 12
 
 
 class Work(NamedTuple):
-    """What has to be done, whatever does it."""
+    """Machine-independent cost: FLOPs, bytes moved, steps."""
 
-    flops: float  # of matrix products; a multiplication and an addition are two
+    flops: float  # of matrix products; a multiplication and an addition count as two
     bytes: float
     steps: float
 
 
 @dataclasses.dataclass(frozen=True)
 class DeviceProfile:
-    """What one device does, and where these numbers are from.
+    """Rates of one device, and the source of these figures.
 
-    A plan depends on them, so they are a part of a search's identity and are never measured in
-    passing: they are built in, or read from the file of the command `profile`.
+    A plan depends on the profile, so it is a part of a search's identity and is never measured in
+    passing. It is built in, or read from the file of the command `profile`.
     """
 
     source: str
@@ -51,16 +51,17 @@ class DeviceProfile:
 
 
 def built_in_profile(platform: str | None = None) -> DeviceProfile:
-    """The profile of one device of this kind, for a plan without a measured one.
+    """The profile of one device of this kind, for a plan without a measured profile.
 
-    Those of a CPU are of one core, half of what two cores of an AMD EPYC do: rough, and never
-    multiplied by the cores of a machine, so that a plan is the same on any number of them. Those of
-    accelerators are guesses that no run has confirmed. On a CPU trials run one after the other:
-    the matrix products of a single trial keep it busy, and XLA's plain products are faster than
-    its batched ones (docs/benchmarks.md).
+    The CPU's figures are for one core: half the rates of two cores of an AMD EPYC. They are rough,
+    and never multiplied by the number of cores, so that a plan is the same on any number. The
+    accelerators' figures are guesses that no run has confirmed.
+
+    On a CPU trials run one after the other: the matrix products of a single trial keep it busy,
+    and XLA's plain products are faster than its batched ones (docs/benchmarks.md).
 
     Args:
-      platform: of the devices that train; by default those of this process.
+      platform: platform of the devices that train; by default that of this process.
     """
     if (platform or devices.platform()) == "cpu":
         return DeviceProfile("built in, for a core of a CPU", 83e9, 64e9, 23e-6, 2.2, False)
@@ -68,7 +69,7 @@ def built_in_profile(platform: str | None = None) -> DeviceProfile:
 
 
 def num_weights(input_dim: int, hidden_dims: tuple[int, ...]) -> int:
-    """Numbers in the weight matrices of a `models.Scorer`."""
+    """Number of entries in the weight matrices of a `models.Scorer`."""
     widths = (input_dim, *hidden_dims, 1)
     return sum(rows * columns for rows, columns in itertools.pairwise(widths))
 
@@ -83,10 +84,10 @@ def epoch_work(
     num_val_pairs: int,
     side_by_side: bool,
 ) -> Work:
-    """An epoch of a cohort: S steps of B pairs for each trial, then validation.
+    """Cost of an epoch of a cohort: S steps of B pairs for each trial, then validation.
 
-    Both photos of a pair go through the model, forwards once and backwards twice, but for the
-    gradient of the inputs, which nobody needs.
+    Both photos of a pair go through the model, forwards once and backwards twice. The gradient of
+    the inputs is not computed.
     """
     weights = num_weights(input_dim, hidden_dims)
     first = input_dim * (*hidden_dims, 1)[0]
@@ -99,7 +100,7 @@ def epoch_work(
 
 
 def state_bytes(input_dim: int, hidden_dims: tuple[int, ...], optimizer: str) -> int:
-    """Memory of a trial's state: its weights, the best copy of them, the optimiser's moments."""
+    """Memory of a trial's state: weights, weights of the best epoch, the optimiser's moments."""
     copies = {"adamw": 4, "sgd": 3}[optimizer]
     return 4 * copies * num_weights(input_dim, hidden_dims)
 
@@ -112,9 +113,12 @@ def working_bytes(
     num_inputs: int,
     num_val_inputs: int,
 ) -> int:
-    """Memory of what a trial has beside its state: in a step the gradient, the inputs (as often as
-    `num_inputs`, for the random bits of noise) and, forwards and backwards, the hidden layers; in a
-    chunk of validation pairs the inputs (as often as `num_val_inputs`) and hidden layers."""
+    """Working memory of a trial, besides its state: of a step or a validation chunk.
+
+    A step needs the gradient, `num_inputs` arrays the size of the inputs (several for the random
+    bits of noise), and the hidden layers, forwards and backwards. A chunk of validation pairs
+    needs `num_val_inputs` such arrays and the hidden layers. The larger of both counts.
+    """
     hidden = sum(hidden_dims)
     step = 2 * batch_size * (num_inputs * input_dim + 4 * hidden)
     step += num_weights(input_dim, hidden_dims)

@@ -1,4 +1,4 @@
-"""What a search takes of the host's memory; what its device holds is `Cohort.memory_bytes`."""
+"""Host memory of a search; `Cohort.memory_bytes` is the memory of its device."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -10,14 +10,15 @@ from jaxrank.scaling import columns_at_once
 
 
 class HostMemory(NamedTuple):
-    """Predicted bytes.
+    """Predicted host memory, in bytes.
 
     Attributes:
-      features: of `Dataset.features_ND`.
-      inputs: what cohorts read. A CPU device reads it where it is, as long as some cohort that
-        waits needs it; for an accelerator the largest is made here, and copied.
-      scaling: the columns that are fitted at a time.
-      scores: of all trials.
+      features: size of `Dataset.features_ND`.
+      inputs: size of the arrays that cohorts read. A CPU device reads them in place, so they are
+        kept as long as a waiting cohort needs them. For an accelerator each is made on the host
+        and copied, so the largest counts.
+      scaling: size of the columns that are fitted at a time.
+      scores: size of the scores of all trials.
     """
 
     features: int
@@ -31,7 +32,7 @@ class HostMemory(NamedTuple):
 
 
 def predict(dataset: Dataset, cohorts: Sequence[Cohort], *, on_cpu: bool) -> HostMemory:
-    """The memory that a search needs beside its pairs and what every process has."""
+    """Predicts the memory that a search needs besides its pairs and the Python process itself."""
     num_photos = len(dataset.photos)
     inputs: dict[tuple, int] = {}
     for cohort in cohorts:
@@ -42,14 +43,14 @@ def predict(dataset: Dataset, cohorts: Sequence[Cohort], *, on_cpu: bool) -> Hos
     return HostMemory(
         features=dataset.features_ND.nbytes,
         inputs=sum(each) if on_cpu else max(each),
-        # In 64 bits, beside what they are made of.
+        # Columns in 64 bits, besides the stored columns that they are computed from.
         scaling=num_photos * columns_at_once(widest) * (8 + dataset.features_ND.itemsize),
         scores=4 * num_photos * sum(len(cohort.trials) for cohort in cohorts),
     )
 
 
 def refuse_too_much(needed: HostMemory, dataset: Dataset, limit: float) -> None:
-    """Raises UserError where a search needs more than so many bytes of the host's memory."""
+    """Raises UserError if a search needs more than `limit` bytes of host memory."""
     if needed.total <= limit:
         return
     num_photos, num_columns = dataset.features_ND.shape
@@ -61,6 +62,6 @@ def refuse_too_much(needed: HostMemory, dataset: Dataset, limit: float) -> None:
 
 
 def describe(needed: HostMemory) -> str:
-    """The prediction in a few words."""
+    """Short description of the prediction."""
     total, features = (f"{size / 2**20:,.0f} MiB" for size in (needed.total, needed.features))
     return f"host memory {total}, {features} of it features"

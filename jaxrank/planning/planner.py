@@ -1,8 +1,8 @@
-"""From experiments to trials, and from trials to cohorts that one program trains.
+"""Groups trials into cohorts that one compiled program trains.
 
 A plan is a pure function of the experiments, the data's shape and the profile of one device
-(costs.py), which is built in or read from a file: never of the hour, nor of how many devices there
-are. The memory of a machine has a say only where a cohort would not fit alone.
+(costs.py), which is built in or read from a file. It never depends on the time or on the number of
+devices. The memory of a machine matters only if a cohort would not fit alone.
 """
 
 import dataclasses
@@ -21,27 +21,29 @@ from jaxrank.planning.costs import DeviceProfile, built_in_profile
 from jaxrank.planning.trials import Trial
 from jaxrank.scaling import normal_score_columns
 
-# A dispatch is long enough for its overhead not to matter, and short enough for a progress bar, a
-# Ctrl-C, and a cohort that stops in the middle of it.
+# Length of a dispatch: long enough for its overhead not to matter, and short enough for a progress
+# bar, a Ctrl-C, and a cohort that stops in the middle of it.
 _DISPATCH_SECONDS = 0.1
 _MOST_EPOCHS = 8
-# Of a larger group several cohorts are made, which several devices can train. Much longer than a
-# compilation, which each of them may need; and short enough for many devices to end together.
+# Length of a cohort: a longer group is cut, so that several devices can train it. Much longer than
+# a compilation, which each cohort may need, and short enough for many devices to end together.
 _COHORT_SECONDS = 20.0
-# Pairs that are worth a step of validation on an accelerator.
+# Lower bound of the pairs that a validation chunk may hold on an accelerator.
 _LEAST_CHUNK = 64
 
-# The sampler whose batches are not of near-equal size.
+# The only sampler whose batches are not of near-equal size.
 SERIES_AWARE = "series_aware"
 
 
 class Folds(NamedTuple):
-    """What shapes depend on: taken over all folds, also those whose trials stand in another
-    cohort, since a trial's batches must not depend on its neighbours.
+    """Sizes of the folds, on which static shapes depend.
+
+    All folds count, including those whose trials are in another cohort: a trial's batches must
+    not depend on its neighbours.
 
     Attributes:
-      train_series: of each fold, the series of its training pairs.
-      most_val: validation pairs of the fold that has most.
+      train_series: series of the training pairs, for each fold.
+      most_val: largest number of validation pairs in a fold.
     """
 
     train_series: list[np.ndarray]
@@ -66,14 +68,14 @@ def make_cohort(
     begins: int = 0,
     ends: int | None = None,
 ) -> Cohort:
-    """The cohort of trials whose choices differ in nothing but hidden sizes.
+    """Makes the cohort of trials whose program keys differ only in hidden sizes.
 
     Args:
-      trials: at least one.
-      dataset, folds: their pairs.
-      profile: that its costs are predicted with.
-      hidden_dims: at least as wide as each trial's.
-      epochs_per_dispatch: by default so many that a dispatch takes _DISPATCH_SECONDS.
+      trials: at least one trial.
+      dataset, folds: pairs of the trials.
+      profile: device profile that the costs are predicted with.
+      hidden_dims: hidden sizes of the cohort, at least as wide as each trial's.
+      epochs_per_dispatch: epochs of a dispatch; by default about _DISPATCH_SECONDS long.
       begins, ends: see `Cohort`.
     """
     common = program_key(trials[0].experiment)
@@ -85,14 +87,14 @@ def make_cohort(
         width = min(common.batch_size, max(len(np.unique(s)) for s in folds.train_series))
     else:  # near-equal batches
         width = max(-(-len(series) // num_batches) for series in folds.train_series)
-    most_val = max(folds.most_val, 1)  # there are none where all pairs train
-    # Side by side, all trials validate at once: more pairs than a step has would take most memory.
+    most_val = max(folds.most_val, 1)  # there are none if all pairs train
+    # Side by side, all trials validate at once: larger chunks than a batch would need most memory.
     most_at_once = max(width, _LEAST_CHUNK) if profile.side_by_side else SCORING_CHUNK
     val_chunks = -(-most_val // min(most_at_once, SCORING_CHUNK))
     val_width = -(-most_val // val_chunks)
     input_dim = len(dataset.column_indices(common.blocks))
     columns_J = normal_score_columns(dataset.block_columns, common.blocks, common.input_scaling)
-    # Of normal scores each fold has its own.
+    # Each fold has its own normal scores.
     score_columns = (len(folds.train_series) - 1) * len(columns_J)
     photo_bytes = dataset.features_ND.itemsize * input_dim + 4 * score_columns
     cohort = Cohort(
@@ -115,7 +117,7 @@ def make_cohort(
 
 
 def _runs(columns_J: np.ndarray, num_columns: int) -> tuple[tuple[bool, int], ...]:
-    """See `Cohort.column_runs`."""
+    """Runs of columns with and without normal scores; see `Cohort.column_runs`."""
     if not len(columns_J):
         return ()
     chosen_D = np.isin(np.arange(num_columns), columns_J).tolist()
@@ -128,7 +130,7 @@ def _shaped(
     hidden_dims: tuple[int, ...],
     epochs_per_dispatch: int | None = None,
 ) -> Cohort:
-    """The cohort of other trials, with other hidden sizes."""
+    """The same cohort with other trials and other hidden sizes."""
     common = dataclasses.replace(cohort.program_key, mlp_hidden_dims=hidden_dims)
     shaped = cohort._replace(trials=tuple(trials), program_key=common)
     if epochs_per_dispatch is None:
@@ -137,7 +139,7 @@ def _shaped(
 
 
 def _epochs_per_dispatch(cohort: Cohort) -> int:
-    """So many that a dispatch takes _DISPATCH_SECONDS, and that the last one ends at a rung."""
+    """Epochs of a dispatch of at most _DISPATCH_SECONDS; the last dispatch ends at the rung."""
     most = min(_MOST_EPOCHS, cohort.num_epochs, int(_DISPATCH_SECONDS / cohort.epoch_seconds))
     if cohort.ends is None:
         return max(1, most)
@@ -152,18 +154,20 @@ def make_cohorts(
     profile: DeviceProfile | None = None,
     ends: int | None = None,
 ) -> list[Cohort]:
-    """Groups trials by their static shapes; pads narrow groups into wider ones where that pays; and
-    cuts groups into near-equal cohorts of about _COHORT_SECONDS, the longest first.
+    """Groups trials by their static shapes into cohorts, the longest first.
+
+    Narrow groups are padded into wider groups where that pays. Groups are cut into near-equal
+    cohorts of about _COHORT_SECONDS.
 
     Args:
-      trials: whose blocks all stand in the dataset.
-      data: the aligned pairs.
-      memory_limit: bytes that one cohort may take, for which it is cut smaller.
-      profile: of one device; by default the built-in one.
+      trials: trials whose blocks are all in the dataset.
+      data: aligned pairs.
+      memory_limit: bytes that one cohort may take; larger cohorts are cut smaller.
+      profile: profile of one device; by default the built-in profile.
       ends: see `Cohort`.
 
     Raises:
-      UserError: one trial alone is over the limit.
+      UserError: one trial alone exceeds the limit.
     """
     profile = built_in_profile() if profile is None else profile
     folds = measure_folds(data)
@@ -191,11 +195,12 @@ def make_cohorts(
 def continued_cohorts(
     sources: Sequence[tuple[Cohort, Trial]], ends: int | None, memory_limit: int
 ) -> list[Cohort]:
-    """The cohorts in which trials continue that earlier ones have trained to their common end: of
-    the same programs, so that a state fits where it came from, cut as `make_cohorts` does.
+    """Makes the cohorts in which trials continue that earlier cohorts have trained to a rung.
+
+    The programs stay the same, so that a trial's state fits. Groups are cut as by `make_cohorts`.
 
     Args:
-      sources: trials with the cohort that trained each.
+      sources: each trial with the cohort that trained it.
       ends, memory_limit: see `make_cohorts`.
     """
     groups: dict[Cohort, list[Trial]] = {}
@@ -215,20 +220,22 @@ def continued_cohorts(
 
 
 def _cut(whole: Cohort, memory_limit: int) -> list[Cohort]:
-    """The cohort in near-equal parts that fit in memory, of about _COHORT_SECONDS."""
+    """Cuts a cohort into near-equal cohorts of about _COHORT_SECONDS that fit in memory."""
     most = max(1, (memory_limit - whole.shared_bytes) // whole.trial_bytes)
     parts = np.array_split(np.arange(len(whole.trials)), _num_cohorts(whole, most))
     return [whole.with_trials([whole.trials[i] for i in part]) for part in parts]
 
 
 def _longest_first(cohorts: Sequence[Cohort]) -> list[Cohort]:
-    return sorted(cohorts, key=lambda cohort: -cohort.seconds)  # in this order where they tie
+    return sorted(cohorts, key=lambda cohort: -cohort.seconds)  # stable: ties keep their order
 
 
 def _num_cohorts(whole: Cohort, most_trials: int) -> int:
-    """How many cohorts to make of a group: as its length says, up to twice as many where all are of
-    one size then, and so share a compiled program; and the fewest that fit in memory where these
-    are more."""
+    """Number of cohorts to make of a group: its length divided by _COHORT_SECONDS, rounded.
+
+    Up to twice as many are made if all then have one size, and so share a compiled program. More
+    are made if the cohorts would not fit in memory otherwise.
+    """
     num_trials = len(whole.trials)
     fewest = max(1, min(num_trials, round(whole.training_seconds / _COHORT_SECONDS)))
     equal = (n for n in range(fewest, min(2 * fewest, num_trials + 1)) if num_trials % n == 0)
@@ -238,10 +245,10 @@ def _num_cohorts(whole: Cohort, most_trials: int) -> int:
 def _padded_together(
     wholes: Sequence[Cohort], trials: Sequence[Trial], memory_limit: int
 ) -> list[Cohort]:
-    """Merges cohorts that differ in nothing but their hidden sizes, the narrower padded to the
-    wider, as long as fewer compilations and steps save more than wider layers cost.
+    """Merges cohorts that differ only in their hidden sizes, the narrower padded to the wider.
 
-    Padding is exact: a unit whose weights are all zero gives zero, gets no gradient, and stays so.
+    A merge must pay: fewer compilations and steps save more than wider layers cost. Padding is
+    exact: a unit whose weights are all zero outputs zero, gets no gradient and stays zero.
     """
     place = {trial.key: i for i, trial in enumerate(trials)}
     families: dict[tuple[ProgramKey, int], list[Cohort]] = {}
@@ -251,7 +258,7 @@ def _padded_together(
         families.setdefault(family, []).append(cohort)
     merged = []
     for members in families.values():
-        # From wide to narrow, each with the narrowest so far: others would cost more.
+        # From wide to narrow, each with the narrowest so far: a wider one would cost more.
         members.sort(key=lambda cohort: cohort.trial_bytes, reverse=True)
         wide = members[0]
         for narrow in members[1:]:

@@ -11,7 +11,7 @@ TrialKey: TypeAlias = tuple[str, int, int]
 
 
 class Trial(NamedTuple):
-    """One model trained once."""
+    """Experiment, fold and seed of one model that is trained once."""
 
     experiment: Experiment
     fold: int
@@ -23,15 +23,17 @@ class Trial(NamedTuple):
 
     @property
     def identity(self) -> str:
-        """What keys all of its random numbers: never a place in an array."""
+        """Hash that seeds all random numbers of the trial, whatever its place in an array."""
         return hashlib.sha256("\n".join(map(str, self.key)).encode()).hexdigest()
 
 
 def make_trials(
     experiments: Sequence[Experiment], folds: Sequence[int], seed: int, num_seeds: int
 ) -> list[Trial]:
-    """`num_seeds` trials of each experiment and fold; seeds count from the experiment's own, or
-    from `seed` where it has none."""
+    """Makes `num_seeds` trials of each experiment and fold.
+
+    Seeds count from the experiment's own seed, or from `seed` if it has none.
+    """
     return [
         Trial(e, fold, (seed if e.seed < 0 else e.seed) + place)
         for e in experiments

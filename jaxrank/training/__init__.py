@@ -1,1 +1,1 @@
-"""The compiled training program and the state that it changes."""
+"""The compiled training program and the state that it updates."""

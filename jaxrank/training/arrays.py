@@ -1,4 +1,4 @@
-"""A cohort as arrays: what the host hands to the compiled program.
+"""Arrays of a cohort: the arguments of its compiled program, prepared on the host.
 
 Axis letters as in train.py: P trials, S steps, B pairs of a batch, C validation chunks.
 """
@@ -27,17 +27,17 @@ from jaxrank.planning.trials import Trial
 from jaxrank.scaling import Scaling, fit_scaling, normal_score_columns
 from jaxrank.training.state import Array, InitialWeights
 
-# Bytes at whose multiples XLA wants a host's array to begin, to use it without a copy.
+# Alignment in bytes that XLA needs to read a host array without a copy.
 _ALIGNMENT = 64
 
 
 class DeviceData(NamedTuple):
-    """What all trials share.
+    """Arrays that all trials share.
 
     Attributes:
-      features_ND: raw, float32 or, of a store of such, float16; zero in columns that have normal
-        scores, and without any column where all have.
-      normal_scores: float32 [folds * N, J], one fold after the other: a fold is row numbers.
+      features_ND: raw features, float32, or float16 from a float16 store. Zero in columns that
+        have normal scores; no columns if all have normal scores.
+      normal_scores: float32 [folds * N, J], one fold after the other: a fold is a row offset.
     """
 
     features_ND: Array
@@ -47,13 +47,13 @@ class DeviceData(NamedTuple):
 
 
 class TrialArrays(NamedTuple):
-    """One trial as data.
+    """Arrays of one trial, in which the trials of a compiled program differ.
 
     Attributes:
-      hyperparameters: those that are traced, by name; a word is its place among its choices.
-      log_ties: where a loss that learns it starts from.
-      first_photo: where its fold's rows of `DeviceData.normal_scores` begin.
-      val_rows_CB: int32, rows of pairs_M2, EMPTY where there is none.
+      hyperparameters: traced hyperparameters by name; a word is its index among its choices.
+      log_ties: initial value of `log_ties`, for a loss that learns it.
+      first_photo: first row of the trial's fold in `DeviceData.normal_scores`.
+      val_rows_CB: int32, validation pairs as rows of pairs_M2; EMPTY in unused places.
     """
 
     key: Array
@@ -66,12 +66,12 @@ class TrialArrays(NamedTuple):
 
 
 class ProgramSpec(NamedTuple):
-    """What is compiled into a cohort's program.
+    """Static arguments of a cohort's program.
 
     Attributes:
-      key: the hyperparameters that are compiled in; of noise and mixup, whether there is any.
-      skip_empty: some trial has fewer pairs than the cohort has steps, so steps must be skipped;
-        otherwise that choice, which costs a tenth of the time, is left out of the program.
+      key: hyperparameters that are compiled in; for noise and mixup, only whether they are used.
+      skip_empty: whether the program skips steps without pairs, as some trial has fewer pairs or
+        batches than the cohort has steps. The check costs a tenth of the time.
       side_by_side: see `costs.DeviceProfile`.
       column_runs: see `Cohort`.
     """
@@ -83,12 +83,12 @@ class ProgramSpec(NamedTuple):
 
     @property
     def exact_model(self) -> Scorer:
-        """The model at the highest precision, as it is saved and measured."""
+        """Model at the highest precision, for saved models and scores."""
         return Scorer(self.key.mlp_hidden_dims, self.key.activation, self.key.use_layernorm)
 
     @property
     def model(self) -> Scorer:
-        """The model in training and its validation."""
+        """Model at the experiment's precision, for training and its validation."""
         return self.exact_model.clone(precision=self.key.precision)
 
 
@@ -100,19 +100,21 @@ def make_program_spec(cohort: Cohort) -> ProgramSpec:
 
 
 class CohortInputs(NamedTuple):
-    """What all cohorts that read the same columns share.
+    """Arrays and scaling that all cohorts of the same columns share.
 
     Attributes:
-      data: on the host, or on a device.
-      scaling: by fold, fitted on its training photos.
+      data: shared arrays, on the host or on a device.
+      scaling: scaling of each fold, fitted on the fold's training photos.
     """
 
     data: DeviceData
     scaling: dict[int, Scaling]
 
     def on(self, device: jax.Device | None) -> "CohortInputs":
-        """The same on a device, or on the one that JAX chooses; the devices of a CPU read the
-        host's arrays, without a copy."""
+        """Puts the arrays on a device, by default the one that JAX chooses.
+
+        CPU devices read the host's arrays without a copy.
+        """
         return self._replace(data=jax.device_put(self.data, device, may_alias=True))
 
 
@@ -122,11 +124,13 @@ def make_inputs(
     folds: Iterable[int],
     start: InitialWeights | None = None,
 ) -> CohortInputs:
-    """The columns that a cohort reads, on the host, and their scaling in these folds; that of
-    `start` where the cohort begins from it, so that its trials begin as the same function.
+    """Makes the inputs of a cohort on the host: its columns, and their scaling in these folds.
 
-    After the pairs come the same with renumbered photos, which a control learns from: for its
-    program, that is a matter of row numbers too.
+    A cohort that begins from `start` takes the scaling of `start`, so that its trials begin as
+    the same function.
+
+    The pairs come twice: as they are, then with the permuted photos of the permutation control.
+    A program thus reads the control's pairs by row numbers, like those of a fold.
     """
     dataset = data.dataset
     inputs_ND = dataset.stored_inputs(cohort.program_key.blocks, cohort.program_key.l2_blocks)
@@ -153,9 +157,9 @@ def make_inputs(
 
 
 def _aligned(array: np.ndarray) -> np.ndarray:
-    """The array as XLA can read it in place; a copy where it is not so already."""
+    """Returns the array such that XLA can read it in place; copies it only if needed."""
     dtype = array.dtype
-    if dtype != np.float16:  # of a store of such
+    if dtype != np.float16:  # from a float16 store
         dtype = {"i": np.dtype(np.int32), "f": np.dtype(np.float32)}[dtype.kind]
     in_place = array.ctypes.data % _ALIGNMENT == 0 and array.flags.c_contiguous
     if in_place and array.dtype == dtype:
@@ -169,7 +173,7 @@ def _aligned(array: np.ndarray) -> np.ndarray:
 
 
 def first_row(trial: Trial, dataset: Dataset) -> int:
-    """Where a trial's pairs begin in `DeviceData`."""
+    """First row of a trial's pairs in `DeviceData.pairs_M2`."""
     return len(dataset.preference_M) if trial.experiment.is_control else 0
 
 
@@ -179,13 +183,13 @@ def make_trial_arrays(
     scaling: Mapping[int, Scaling],
     device: jax.Device | None = None,
 ) -> TrialArrays:
-    """The cohort's trials as data; every leaf has a leading axis P.
+    """Makes the arrays of the cohort's trials; every leaf has a leading axis P.
 
     Args:
       cohort: the trials.
-      data: their pairs.
-      scaling: of each fold's trials, from `make_inputs`.
-      device: where they are trained; by default JAX's own choice.
+      data: pairs of the trials.
+      scaling: scaling of each fold, from `make_inputs`.
+      device: device that trains the trials; by default JAX's own choice.
     """
     dataset = data.dataset
     folds = sorted({trial.fold for trial in cohort.trials})
@@ -223,20 +227,20 @@ def make_trial_arrays(
 
 
 def _traced(name: str, experiments: Sequence[Experiment]) -> np.ndarray:
-    """A traced hyperparameter of each trial, [P]: float32, or int32 for whole numbers and words."""
+    """Values of a traced hyperparameter, [P]: float32, or int32 for whole numbers and words."""
     values = [getattr(e, name) for e in experiments]
     choices = list(HYPERPARAMETERS[name].choices)
     if choices:
         return np.array([choices.index(value) for value in values], np.int32)
     kind = np.float32 if isinstance(values[0], float) else np.int32
-    with np.errstate(over="ignore"):  # a learning rate of 1e39 is infinite, and runs as such
+    with np.errstate(over="ignore"):  # a learning rate of 1e39 becomes infinite, and is used
         return np.array(values).astype(kind)
 
 
 def cohort_rows(cohort: Cohort, data: SplitDataset, epoch: int) -> np.ndarray:
-    """The batches of one epoch, int32 [P, S, B], as rows of the dataset.
+    """Draws the batches of one epoch, int32 [P, S, B], as rows of `DeviceData.pairs_M2`.
 
-    The order depends on fold and seed, not on the experiment: trials that differ only in
+    The order depends on fold and seed, not on the experiment. Trials that differ only in
     hyperparameters see the same batches (common random numbers).
     """
     dataset = data.dataset

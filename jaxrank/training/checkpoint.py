@@ -1,7 +1,7 @@
-"""A running cohort as bytes: what is saved of it, and what an engine sends.
+"""Checkpoints of running cohorts as bytes, to be saved or sent by an engine.
 
-One vector of bytes and not a tree of arrays, because several arrays that can't be written at once,
-on a full disk, make TensorStore's threads print a traceback for each.
+A checkpoint is one vector of bytes and not a tree of arrays: on a full disk, TensorStore's threads
+would print a traceback for each array.
 """
 
 from collections.abc import Sequence
@@ -14,10 +14,10 @@ from jaxrank.training.state import EpochMetrics, Progress, TrainState
 
 
 class Checkpoint(NamedTuple):
-    """A running cohort at the end of an epoch.
+    """State of a running cohort at the end of an epoch.
 
     Attributes:
-      epoch: epochs that it has done.
+      epoch: number of epochs done.
       packed: uint8, the state of all trials, the history, the seconds and which trials are on the
         device.
     """
@@ -27,13 +27,13 @@ class Checkpoint(NamedTuple):
 
 
 class Part(NamedTuple):
-    """Trials of a cohort that has ended at a rung, which another cohort trains further.
+    """Trials of a cohort that has ended at a rung, to be trained further in another cohort.
 
     Attributes:
-      checkpoint: of that cohort.
-      num_trials: that it has.
-      places: of these trials there.
-      new_places: of these trials in the other cohort.
+      checkpoint: checkpoint of the ended cohort.
+      num_trials: number of trials in the ended cohort.
+      places: indices of the continuing trials in the ended cohort.
+      new_places: indices of the continuing trials in the other cohort.
     """
 
     checkpoint: Checkpoint
@@ -43,13 +43,13 @@ class Part(NamedTuple):
 
 
 def num_bytes(progress: Progress) -> int:
-    """Of the state that a checkpoint holds."""
+    """Size in bytes of the state that a checkpoint holds."""
     state = progress.state if progress.left is None else progress.left
     return sum(leaf.nbytes for leaf in jax.tree.leaves(state))
 
 
 def pack(progress: Progress) -> Checkpoint:
-    """A copy: the next dispatch uses the state's memory again."""
+    """Packs a copy of the progress, since the next dispatch reuses the state's memory."""
     history = jax.tree.map(lambda *leaves: np.stack(leaves), *progress.history)
     on_device = np.zeros(len(history.running[0]), bool)
     on_device[progress.places_Q] = True
@@ -61,7 +61,7 @@ def pack(progress: Progress) -> Checkpoint:
 
 
 def unpack(checkpoint: Checkpoint, shapes: TrainState) -> Progress | None:
-    """The progress, on the host; None where the bytes are not of a state of these shapes."""
+    """Unpacks the progress on the host; None if the bytes are not a state of these shapes."""
     arrays = _read(checkpoint.packed, _layout(shapes, checkpoint.epoch))
     if arrays is None:
         return None
@@ -78,8 +78,11 @@ def unpack(checkpoint: Checkpoint, shapes: TrainState) -> Progress | None:
 
 
 def join(parts: Sequence[Part], shapes: TrainState) -> Progress | None:
-    """The progress of a cohort whose trials others have trained to one epoch, on the host; None
-    where the bytes are not of such trials. Each trial brings its share of the seconds."""
+    """Joins the progress of trials that other cohorts have trained to one epoch, on the host.
+
+    Each trial adds its share of its cohort's seconds. Returns None if the bytes are not the state
+    of such trials.
+    """
     epoch = parts[0].checkpoint.epoch
     num_trials = shapes.status.shape[0]
     state, history, _, _ = _layout(shapes, epoch)
@@ -117,7 +120,7 @@ def _read(packed: np.ndarray, layout: _Arrays) -> _Arrays | None:
 
 
 def _of_trials(shapes: TrainState, number: int) -> TrainState:
-    """The shapes of the state of so many trials."""
+    """Shapes of the state of `number` trials."""
 
     def of_trials(leaf: Any) -> jax.ShapeDtypeStruct:
         return jax.ShapeDtypeStruct((number, *leaf.shape[1:]), leaf.dtype)
@@ -131,8 +134,10 @@ def _by_epoch(history: EpochMetrics) -> list[EpochMetrics]:
 
 
 def _layout(shapes: TrainState, epochs: int) -> _Arrays:
-    """Arrays of the shapes and types that a checkpoint holds: state, history, seconds, and which
-    trials are on the device."""
+    """Arrays with the shapes and types of a checkpoint's contents.
+
+    They are the state, the history, the seconds, and which trials are on the device.
+    """
     num_trials = shapes.status.shape[0]
     history: Any = [
         np.empty((epochs, num_trials), bool if name == "running" else np.float32)

@@ -1,8 +1,7 @@
-"""What a search keeps on disk while it runs: checkpoints of the running cohorts, within a time
-budget, and the results of the finished ones.
+"""Saves the checkpoints of running cohorts within a time budget.
 
-In the search's folder `checkpoints/`: `7/` holds the last two checkpoints of cohort 7 (Orbax),
-named by their epochs, as long as it runs; `7.npz` holds its results when it has finished.
+In the search's folder `checkpoints/`, `7/` holds the last two checkpoints of cohort 7 (Orbax),
+named by their epochs, while the cohort runs. `7.npz` holds its results once it has finished.
 """
 
 import logging
@@ -24,7 +23,7 @@ from jaxrank.training.checkpoint import Checkpoint
 Result = TypeVar("Result")
 
 FOLDER = "checkpoints"
-# What a save is expected to take until one has been timed: seconds, and the bytes that it writes.
+# Expected cost of a save before the first one is timed: seconds, and bytes written.
 _FIRST_GUESS = (0.5, 25_000_000)
 
 _PACKED = "packed"
@@ -33,45 +32,48 @@ log = logging.getLogger("jaxrank")
 
 
 class Saver:
-    """Saves what a search must not lose, and keeps account of the time that it takes.
+    """Saves and restores the checkpoints of a search, and accounts for the time spent on saving.
 
-    One thread calls Orbax, for all cohorts: its operations share one counter in a process, and of
-    two at once one would wait for signals that the other was sent, and fail after five minutes.
-    A save counts from its beginning to its end, although training continues meanwhile: on a CPU
-    the two share the cores.
+    One thread calls Orbax for all cohorts, as Orbax's operations share one counter in a process.
+    Of two concurrent operations, one would wait for the other's signals and fail after five
+    minutes.
+
+    The time of a save counts from beginning to end, although training continues meanwhile: on a
+    CPU, saving and training share the cores.
     """
 
     def __init__(self, folder: Path, budget: float, search: str = ""):
         """Args:
-        folder: of the search.
-        budget: the share of the run's time that saves of running cohorts may take.
-        search: tells its checkpoints from those of other searches.
+        folder: folder of the search.
+        budget: share of the run's time that saving may take. Results count, but only checkpoints
+          of running cohorts are limited by it.
+        search: identity of the search; checkpoints of other identities are not restored.
         """
         self._folder = (folder / FOLDER).absolute()
         self._budget = budget
         self._search = search
         self._start = time.perf_counter()
         self._saves: list[float] = []  # seconds of each checkpoint
-        self._results: list[float] = []  # and of each cohort's results
+        self._results: list[float] = []  # seconds of each cohort's results
         self._last_save = _FIRST_GUESS  # seconds and bytes
         self._managers: dict[int, ocp.CheckpointManager] = {}  # by cohort; the thread's own
         self._sealed: tuple[int, int] = (0, 0)  # cohort and epoch of the save under way
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="save")
-        self._claimed: int | None = None  # the cohort whose checkpoint is on its way to the disk
+        self._claimed: int | None = None  # cohort whose checkpoint is claimed or being written
         self._lock = threading.Lock()  # of `_claimed`
         self._pending: Future[None] | None = None
 
     def of(self, search: str) -> "Saver":
-        """One in the same folder for what rests on something else, and is saved by itself."""
+        """Returns a saver in the same folder with an account and a search identity of its own."""
         return Saver(self._folder.parent, self._budget, search)
 
     @property
     def spent(self) -> float:
-        """Seconds."""
+        """Seconds spent on saving so far."""
         return sum(self._saves) + sum(self._results)
 
     def account(self) -> str:
-        """What saving has cost, in a sentence."""
+        """Sentence about the time spent on saving."""
         share = self.spent / (time.perf_counter() - self._start)
         return (
             f"saving took {self.spent:.1f} s, {100 * share:.1f}% of the time: "
@@ -79,14 +81,17 @@ class Saver:
         )
 
     def restore(self, number: int) -> Checkpoint | None:
-        """The newest readable checkpoint of a cohort; None where there is none."""
+        """Reads the newest undamaged checkpoint of a cohort; None if there is none."""
         if not (self._folder / str(number)).exists():
             return None
         return self._in_thread(self._restore, number)
 
     def claim(self, number: int, size: int) -> bool:
-        """Whether the time budget has room for a checkpoint of so many bytes of this cohort, which
-        `begin_save` must get then; no other claim is granted before it is on disk."""
+        """Claims time for a checkpoint of `size` bytes; returns whether the budget has room for it.
+
+        A granted claim must be followed by `begin_save`. No other claim is granted until the
+        checkpoint is on disk.
+        """
         with self._lock:
             if self._claimed is not None:
                 return False
@@ -98,38 +103,39 @@ class Saver:
             return expected <= room
 
     def disclaim(self, number: int) -> None:
-        """Gives back what a cohort has claimed that failed meanwhile."""
+        """Releases the claim of a cohort that has ended, unless its save is under way."""
         with self._lock:
             under_way = self._pending is not None and not self._pending.done()
             if self._claimed == number and not under_way:
                 self._claimed = None
 
     def begin_save(self, number: int, checkpoint: Checkpoint) -> None:
-        """Has a checkpoint that was claimed written by the saver's thread; what went wrong with the
-        one before is raised here."""
+        """Starts to write a claimed checkpoint in the saver's thread.
+
+        Waits for the previous save first, and raises its error.
+        """
         self.wait()
         self._pending = self._thread.submit(self._save_claimed, number, checkpoint)
 
     def save(self, number: int, checkpoint: Checkpoint) -> None:
-        """Saves a cohort now, whatever the budget says, and waits until it is on disk."""
+        """Saves a cohort now, regardless of the budget, and waits until it is on disk."""
         self.wait()
         self._in_thread(self._save, number, checkpoint)
 
     def wait(self) -> None:
-        """Waits until what was begun is on disk; raises what went wrong."""
+        """Waits until the save under way is on disk; raises its error."""
         pending, self._pending = self._pending, None
         if pending is not None:
             pending.result()
 
     def check(self) -> None:
-        """Raises what went wrong with a save that has ended: a full disk is an error now."""
+        """Raises the error of a save that has ended, so that a full disk is reported at once."""
         if self._pending is not None and self._pending.done():
             self.wait()
 
     @contextmanager
     def finishing(self, number: int) -> Iterator[None]:
-        """Counts the time in which the results of a finished cohort are written, and removes its
-        checkpoints then."""
+        """Times the writing of a finished cohort's results, then removes its checkpoints."""
         start = time.perf_counter()
         yield
         self._results.append(time.perf_counter() - start)
@@ -141,10 +147,10 @@ class Saver:
         self.disclaim(number)
 
     def close(self) -> None:
-        """Ends the thread; the checkpoints stay."""
-        with suppress(OSError):  # raised when it happened, or nobody needs that save any more
+        """Ends the saver's thread; the checkpoints stay on disk."""
+        with suppress(OSError):  # raised before, or the save is no longer needed
             self.wait()
-        with suppress(RuntimeError):  # closed before
+        with suppress(RuntimeError):  # already closed
             self._in_thread(self._close_managers)
         self._thread.shutdown()
 
@@ -194,7 +200,7 @@ class Saver:
             atomic.refuse_link(self._folder / str(number))
             self._managers[number] = ocp.CheckpointManager(
                 self._folder / str(number),
-                item_handlers=ocp.StandardCheckpointHandler(),  # which knows an array's size
+                item_handlers=ocp.StandardCheckpointHandler(),  # reads an array's shape
                 options=ocp.CheckpointManagerOptions(
                     max_to_keep=2,
                     cleanup_tmp_directories=True,  # of a writer that was killed
@@ -219,23 +225,23 @@ class Saver:
         shutil.rmtree(self._folder / str(number), ignore_errors=True)
 
     def _name(self, number: int, epoch: int) -> dict[str, Any]:
-        """What a checkpoint is of: it may have been moved from another cohort or search."""
+        """Identity in a checkpoint's seal: it may have been moved from another cohort or search."""
         return {"search": self._search, "cohort": number, "epoch": epoch}
 
     def _seal(self) -> None:
-        """Called by Orbax when a checkpoint is complete but for its final name."""
+        """Seals a checkpoint; called by Orbax when it is complete except for its final name."""
         number, epoch = self._sealed
         (temporary,) = (self._folder / str(number)).glob(f"{epoch}.*")
         seal.write_seal(temporary, _checksums(temporary), **self._name(number, epoch))
 
 
 def _checksums(checkpoint: Path) -> dict[str, int]:
-    """Of every file but Orbax's own notes, which change later."""
+    """Checksums of every file except Orbax's own metadata, which changes later."""
     return seal.checksums(checkpoint, "*/**/*")
 
 
 def _is_sealed(checkpoint: Path, name: dict[str, Any]) -> bool:
-    """Whether a checkpoint is of what it should be, and as it was when it was complete."""
+    """Whether a checkpoint has the expected identity and is undamaged."""
     try:
         return not seal.damage(checkpoint, _checksums(checkpoint), **name)
     except OSError:

@@ -1,4 +1,4 @@
-"""Compiled programs kept on disk, so that a search like an earlier one compiles nothing."""
+"""On-disk cache of compiled programs: a search like an earlier one compiles nothing."""
 
 import os
 import stat
@@ -14,20 +14,20 @@ _PRIVATE = 0o700
 
 
 def keep_compiled_programs() -> str:
-    """Has JAX keep what it compiles in the user's cache folder, which only the user can enter.
+    """Makes JAX cache compiled programs in the user's cache folder, which only the user can enter.
 
-    Whoever has set JAX's own option (JAX_COMPILATION_CACHE_DIR, or false for
-    JAX_ENABLE_COMPILATION_CACHE) has decided otherwise; a folder that can't be written is done
-    without. JAX finds an entry by a hash of the program, the compiler, its flags and the machine.
+    JAX's own options take precedence (JAX_COMPILATION_CACHE_DIR, or false for
+    JAX_ENABLE_COMPILATION_CACHE). A folder that can't be written is not used. JAX finds an entry
+    by a hash of the program, the compiler, its flags and the machine.
 
     Returns:
-      Why the folder is not used, in a sentence, where somebody else has a hand in it; else nothing.
+      A sentence why the folder is not used, if it has links or files of another user; else "".
     """
     if jax.config.values["jax_compilation_cache_dir"] is not None:
         return ""
     try:
         folder = cache_folder() / "jaxrank" / "compiled"
-    except RuntimeError:  # a user without a home
+    except RuntimeError:  # the user has no home folder
         return ""
     with suppress(OSError):
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -35,7 +35,7 @@ def keep_compiled_programs() -> str:
             private.mkdir(mode=_PRIVATE, exist_ok=True)
     try:
         stranger = _not_ours(folder)
-    except OSError:  # not there, or it can't be looked at
+    except OSError:  # missing, or can't be read
         return ""
     if stranger is not None:
         return (
@@ -44,11 +44,11 @@ def keep_compiled_programs() -> str:
         )
     if not os.access(folder, os.W_OK):
         return ""
-    with suppress(OSError):  # earlier versions made them as the umask says
+    with suppress(OSError):  # earlier versions left the mode to the umask
         for private in (folder.parent, folder):
             private.chmod(_PRIVATE)
     jax.config.update("jax_compilation_cache_dir", str(folder))
-    # Also the small ones: a search compiles some dozens besides those of its cohorts.
+    # Small programs too: a search compiles dozens of them besides those of its cohorts.
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     return ""
 

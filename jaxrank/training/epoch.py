@@ -1,11 +1,11 @@
-"""A cohort's compiled programs: first weights, epochs, scores. One trial's epoch, and one vmap.
+"""Compiled programs of a cohort: initial weights, epochs, scores.
 
 Axis letters: P trials of the cohort, E epochs, S steps of an epoch, B pairs of a batch,
 D features, N photos, M pairs, C validation chunks.
 
-Everything up to `trial_scores` is written for one trial and knows of no other. A fold is the row
-numbers that a trial trains on; hyperparameters, scaling and validation rows are data, so that
-trials which differ only in them share one compiled program.
+Everything up to `trial_scores` is written for one trial; `vmap` then adds the population axis. A
+fold is the row numbers that a trial trains on. Hyperparameters, scaling and validation rows are
+data as well, so that trials which differ only in data share one compiled program.
 """
 
 from collections.abc import Sequence
@@ -41,7 +41,7 @@ from jaxrank.training.step import (
     make_optimizer,
 )
 
-# What a trial's key is folded with for its first weights; step.py has the others.
+# Folded into a trial's key for its initial weights; step.py has the other such constants.
 _INIT = 0
 
 
@@ -50,7 +50,7 @@ def init_params(model: Scorer, trial: TrialArrays) -> Params:
 
 
 def initial_params(model: InitialWeights, loss: str) -> Params:
-    """The parameters of a trial that begins from a model, which may have had another loss."""
+    """Parameters of a trial that begins from a model, which may have had another loss."""
     kept = ("params", "loss") if loss in losses.LEARN_TIES else ("params",)
     return {name: leaf for name, leaf in model.params.items() if name in kept}
 
@@ -78,16 +78,16 @@ def trial_epoch(
     state: TrainState,
     rows_SB: Array,
 ) -> tuple[TrainState, EpochMetrics]:
-    """One epoch of one trial: S steps, then validation, then the bookkeeping of the best epoch.
+    """Runs one epoch of one trial: S steps, validation, and the update of the best epoch.
 
     Args:
-      static: compiled in.
-      data: shared by all trials.
-      trial: the trial.
-      state: where it stands.
-      rows_SB: int32 [S, B], rows of `data.pairs_M2`, EMPTY (-1) where there is none.
+      static: static arguments of the program.
+      data: arrays that all trials share.
+      trial: arrays of the trial.
+      state: state of the trial before the epoch.
+      rows_SB: int32 [S, B], rows of `data.pairs_M2`; EMPTY (-1) in unused places.
 
-    A trial that has stopped or failed trains on, which costs less than a branch; only its
+    A trial that has stopped or failed keeps training, which costs less than a branch; only its
     `best_*`, `epoch` and `status` are guarded.
     """
 
@@ -105,7 +105,7 @@ def trial_epoch(
         gradients, sums = jax.grad(batch_loss, has_aux=True)(params)
         updates, new_opt_state = optimizer.update(gradients, opt_state, params)
         new = (optax.apply_updates(params, updates), new_opt_state)
-        if static.skip_empty:  # else momentum and weight decay would continue without data
+        if static.skip_empty:  # otherwise momentum and weight decay would act without data
             new = tree_where(rows_B[0] != EMPTY, new, carry)
         return new, sums
 
@@ -147,7 +147,7 @@ def trial_epoch(
 def trial_epochs(
     static: ProgramSpec, data: DeviceData, trial: TrialArrays, state: TrainState, rows_ESB: Array
 ) -> tuple[TrainState, EpochMetrics]:
-    """E epochs without a look from the host; metrics [E]."""
+    """Runs E epochs in one dispatch; metrics [E]."""
     return jax.lax.scan(partial(trial_epoch, static, data, trial), state, rows_ESB)
 
 
@@ -158,9 +158,9 @@ def _ratio(total_X2: Array, count_X2: Array) -> Array:
 def trial_scores(
     static: ProgramSpec, data: DeviceData, trial: TrialArrays, params: Params
 ) -> Array:
-    """Scores [N] of all photos at the highest precision, a chunk at a time to bound the memory.
+    """Scores [N] of all photos at the highest precision, in chunks to bound the memory.
 
-    Every chunk has the same size, so that equal photos meet the same program and tie.
+    Every chunk has the same size, so that equal photos go through the same program and tie.
     """
     num_photos = len(data.features_ND)
     chunk = min(2 * SCORING_CHUNK, num_photos)
@@ -172,7 +172,7 @@ def trial_scores(
     return scores_CB.reshape(-1)[:num_photos]
 
 
-# The population axis. The memory of the state is used again.
+# The programs below have the population axis.
 start_cohort = jax.jit(jax.vmap(start_state, (None, 0, None)), static_argnums=0)
 
 
@@ -180,10 +180,10 @@ start_cohort = jax.jit(jax.vmap(start_state, (None, 0, None)), static_argnums=0)
 def cohort_epochs(
     static: ProgramSpec, data: DeviceData, trial: TrialArrays, state: TrainState, rows_PESB: Array
 ) -> tuple[TrainState, EpochMetrics]:
-    """E epochs of all trials; metrics [P, E].
+    """Runs E epochs of all trials; metrics [P, E]. The state is donated.
 
-    Side by side, one vmap; else one trial after the other, which leaves out those that have
-    stopped: their metrics are zero.
+    Trials run side by side in one vmap, or one after the other. One after the other, trials that
+    have stopped are skipped, and their metrics are zero.
     """
     train = partial(trial_epochs, static, data)
     if static.side_by_side:
@@ -222,9 +222,9 @@ def init_cohort(
     """The state before the first epoch; every leaf has a leading axis P.
 
     Args:
-      static, trial: of the cohort.
-      hidden_dims: of each trial, where some are narrower than the cohort. Their first weights are
-        drawn at their own size and padded with zeros: they are those of the trial alone.
+      static, trial: static arguments and arrays of the cohort.
+      hidden_dims: hidden sizes of each trial, if some are narrower than the cohort. A trial's
+        initial weights are drawn at its own size and padded with zeros, as if it ran alone.
     """
     if hidden_dims is None:
         params = jax.vmap(partial(init_params, static.model))(trial)
@@ -244,5 +244,5 @@ def init_cohort(
 
 @jax.jit
 def take(state: TrainState, places: Array) -> TrainState:
-    """The state of some of the trials."""
+    """State of the trials at `places`."""
     return jax.tree.map(lambda leaf: leaf[places], state)

@@ -1,4 +1,4 @@
-"""Settings of JAX: those that keep promises, and those with which nothing can be computed."""
+"""JAX settings: deterministic GPU kernels, and a check for unusable settings."""
 
 import importlib.util
 import os
@@ -7,18 +7,19 @@ import jax
 
 from jaxrank.errors import UserError
 
-# What JAX installs beside itself to use a GPU.
+# Packages with which JAX can use a GPU.
 _GPU_PLUGINS = ("jax_cuda12_plugin", "jax_cuda13_plugin", "jax_rocm7_plugin")
 _DETERMINISTIC = "--xla_gpu_deterministic_ops"
 
 
 def choose_deterministic_kernels() -> None:
-    """Has XLA use the same kernels of a GPU in each run, so that a resumed search ends in the same
-    bits: none whose sums depend on the order of threads, none that a timing chose.
+    """Makes XLA use deterministic GPU kernels, so that a resumed search ends in the same bits.
 
-    Changes nothing where JAX runs already, where no GPU can be used, or where XLA_FLAGS has the
-    option: `false` lets XLA choose kernels by timing, which it remembers beside the compiled
-    programs (jax_persistent_cache_enable_xla_caches).
+    Kernels whose sums depend on the order of threads, or that are chosen by timing, are excluded.
+
+    Has no effect if JAX already runs, without a GPU plugin, or if XLA_FLAGS has the option. With
+    `false` XLA chooses kernels by timing, and keeps its choice with the compiled programs
+    (jax_persistent_cache_enable_xla_caches).
     """
     given = os.environ.get("XLA_FLAGS", "")
     if _DETERMINISTIC not in given and any(map(importlib.util.find_spec, _GPU_PLUGINS)):
@@ -26,15 +27,15 @@ def choose_deterministic_kernels() -> None:
 
 
 def require_usable_jax() -> None:
-    """Refuses unusable settings before any work is done.
+    """Checks that JAX starts and has usable settings, before any work is done.
 
     Raises:
-      UserError: JAX finds no device, computes with 64 bits, or runs as several processes that are
-        one program.
+      UserError: JAX finds no device, computes with 64 bits, or runs as one program in several
+        processes.
     """
     try:
         jax.local_devices()
-    except Exception as error:  # of many kinds, by platform
+    except Exception as error:  # its type depends on the platform
         chosen = jax.config.values["jax_platforms"]
         reason = (str(error).splitlines() or [""])[0][:200]
         hint = f"; set JAX_PLATFORMS, now '{chosen}', to what is here" if chosen else ""

@@ -1,4 +1,4 @@
-"""What training changes, and what it leaves: states, metrics, progress, results.
+"""State and results of training: train state, metrics, progress, fit result.
 
 Axis letters: P trials of the cohort, Q of them on the device, E epochs, N photos.
 """
@@ -12,15 +12,19 @@ import optax
 from jaxrank.scaling import Scaling
 
 Array = jax.Array
-# Of a Scorer, as Flax has them, and of a loss that learns something.
+# Parameters of a Scorer, as Flax structures them, and of a loss that has any.
 Params = Any
 
 RUNNING, STOPPED, FAILED = 0, 1, 2
 
 
 class TrainState(NamedTuple):
-    """What training changes. `epoch` counts the epochs up to the stop; `status` is RUNNING,
-    STOPPED or FAILED; `best_*` belong to the first epoch of highest validation accuracy."""
+    """State that training updates.
+
+    `epoch` counts the epochs up to the stop; `stale` counts those since the best epoch. `status`
+    is RUNNING, STOPPED or FAILED. `best_*` belong to the first epoch of highest validation
+    accuracy; without early stopping, to the last epoch.
+    """
 
     params: Params
     opt_state: optax.OptState
@@ -33,8 +37,11 @@ class TrainState(NamedTuple):
 
 
 class EpochMetrics(NamedTuple):
-    """Of the epoch just run: the training numbers are those of its batches, with dropout and
-    while the parameters moved; the validation numbers are taken at its end, without dropout."""
+    """Metrics of one epoch.
+
+    Training metrics are taken over the epoch's batches, with dropout and while the parameters
+    change. Validation metrics are taken at the end of the epoch, without dropout.
+    """
 
     train_loss: Array
     train_accuracy: Array
@@ -44,23 +51,23 @@ class EpochMetrics(NamedTuple):
 
 
 class InitialWeights(NamedTuple):
-    """A trained model's parameters and scaling, for training that begins from them."""
+    """Parameters and scaling of a trained model, from which training begins."""
 
     params: Params
     scaling: Scaling
 
 
 class Progress(NamedTuple):
-    """A cohort in training: all that is needed to resume; P trials, E epochs done.
+    """Progress of a cohort in training: all that is needed to resume; P trials, E epochs done.
 
     Attributes:
-      state: of the trials on the device; every leaf has a leading axis Q. Its memory is used again
-        by the next dispatch.
-      places_Q: which of the P trials these are.
-      left: on the host, the states of all trials as they were when they left the device; None
-        where none has.
-      history: EpochMetrics of arrays [P], one an epoch, on the host.
-      seconds: wall time until here, compilation included.
+      state: state of the trials on the device; every leaf has a leading axis Q. The next dispatch
+        reuses its memory.
+      places_Q: indices of the trials on the device among the P trials.
+      left: states of all P trials on the host, each as of when the trial left the device; None if
+        no trial has left.
+      history: EpochMetrics of arrays [P] for each epoch, on the host.
+      seconds: wall time so far, compilation included.
     """
 
     state: TrainState
@@ -71,11 +78,11 @@ class Progress(NamedTuple):
 
     @property
     def num_running(self) -> int:
-        """Trials that have not stopped."""
+        """Number of trials that are still running."""
         return int((np.asarray(self.state.status) == RUNNING).sum())
 
     def whole_state(self) -> TrainState:
-        """The state of all P trials; `left` is brought up to date for it."""
+        """Returns the state of all P trials; updates `left` if trials have left the device."""
         if self.left is None:
             return self.state
 
@@ -87,17 +94,17 @@ class Progress(NamedTuple):
 
 
 class FitResult(NamedTuple):
-    """A trained cohort on the host; P trials, E epochs, N photos.
+    """Result of a trained cohort, on the host; P trials, E epochs, N photos.
 
     Attributes:
-      best_params: of the chosen epoch; every leaf has a leading axis P.
-      scaling_P: of each trial.
-      scores_PN: of all photos, by the chosen parameters; NaN for a failed trial.
-      status_P: STOPPED or FAILED; RUNNING of a trial that may continue beyond a rung.
+      best_params: parameters of the best epoch; every leaf has a leading axis P.
+      scaling_P: scaling of each trial.
+      scores_PN: scores of all photos with `best_params`; NaN for a failed trial.
+      status_P: STOPPED or FAILED; RUNNING for a trial that may continue beyond a rung.
       epochs_run_P, best_epoch_P: int; epochs count from 0.
       history: EpochMetrics of arrays [E, P].
       seconds: wall time, compilation included.
-      packed: of a cohort that ends at a rung, its state; see `checkpoint.Checkpoint`.
+      packed: packed state of a cohort that ends at a rung, see `checkpoint.Checkpoint`; else None.
     """
 
     best_params: Params

@@ -1,4 +1,4 @@
-"""A step of one trial: its optimiser and learning rate, its augmented batch, its loss.
+"""Training step of one trial: optimiser, learning rate, augmented batch, loss.
 
 Axis letters as in train.py: B pairs of a batch, D features.
 """
@@ -17,15 +17,15 @@ from jaxrank.sampling import EMPTY
 from jaxrank.training.arrays import DeviceData, ProgramSpec, TrialArrays
 from jaxrank.training.state import Array, Params
 
-# Step size of log_ties: the share of ties is met within tens of steps.
+# Step size of log_ties: it reaches the observed share of ties within tens of steps.
 _TIES_RATE = 0.5
-# What a trial's key is folded with, before the epoch's and the step's number; train.py has 0.
+# Folded into a trial's key, before the numbers of epoch and step; 0 is used in epoch.py.
 _DROPOUT, _NOISE, _MIXUP = 1, 2, 3
 _COSINE = SCHEDULES.index("cosine")
 
 
 class Moment(NamedTuple):
-    """A step of training."""
+    """Position of a training step: its epoch, and its number in the epoch."""
 
     epoch: Array
     step: Array  # of the epoch
@@ -39,7 +39,7 @@ def _key(trial: TrialArrays, purpose: int, moment: Moment) -> Array:
 def make_optimizer(
     static: ProgramSpec, trial: TrialArrays, factor: Array
 ) -> optax.GradientTransformation:
-    """The optimiser of a step; `factor` is what the schedule makes of the learning rate."""
+    """Makes the optimiser of a step; `factor` is the schedule's factor of the learning rate."""
     learning_rate = trial.hyperparameters["learning_rate"] * factor
     optimizer = optax.adamw(learning_rate, weight_decay=trial.hyperparameters["weight_decay"])
     if static.key.optimizer == "sgd":  # weight decay is part of the gradient, as in PyTorch's
@@ -49,17 +49,17 @@ def make_optimizer(
         )
     if static.key.loss not in losses.LEARN_TIES:
         return optimizer
-    # log_ties follows its likelihood, whose gradient is (ties expected - ties seen) a pair, and
-    # never the learning rate or the decay of weights, which would keep it where it starts.
+    # The gradient of log_ties is (expected ties - observed ties) per pair. It does not use the
+    # trial's learning rate and weight decay, which would keep it near its initial value.
     each = {"params": optimizer, "loss": optax.sgd(_TIES_RATE)}
     return optax.partition(each, {"params": "params", "loss": "loss"})
 
 
 def learning_rate_factor(trial: TrialArrays, num_steps: int, moment: Moment) -> Array:
-    """What the schedule makes of the learning rate in a step of an epoch of `num_steps`.
+    """The schedule's factor of the learning rate, in a step of an epoch of `num_steps`.
 
-    It rises in equal steps to 1 over the warm-up, then stays or falls to 0 by half a cosine
-    (Loshchilov and Hutter 2017, equation 5) until `max_epochs`.
+    It rises in equal steps to 1 over the warm-up. Then it stays at 1, or falls to 0 by half a
+    cosine (Loshchilov and Hutter 2017, equation 5) until `max_epochs`.
     """
     step = (moment.epoch * num_steps + moment.step).astype(jnp.float32)
     warmup = trial.hyperparameters["warmup_epochs"] * num_steps
@@ -72,7 +72,7 @@ def learning_rate_factor(trial: TrialArrays, num_steps: int, moment: Moment) -> 
 
 
 def inputs_of(static: ProgramSpec, data: DeviceData, trial: TrialArrays, photos_B: Array) -> Array:
-    """What the model reads of these photos, float32 [B, D]."""
+    """Scaled inputs of the model for these photos, float32 [B, D]."""
     if not static.column_runs:
         raw_BD = data.features_ND[photos_B].astype(jnp.float32)
         return (raw_BD - trial.mean_D) * trial.inv_std_D
@@ -80,8 +80,8 @@ def inputs_of(static: ProgramSpec, data: DeviceData, trial: TrialArrays, photos_
     if all(has_scores for has_scores, _ in static.column_runs):
         return (scores_BJ - trial.mean_D) * trial.inv_std_D
     raw_BD = data.features_ND[photos_B].astype(jnp.float32)
-    # Put together before they are scaled: written into scaled inputs, four columns cost a third of
-    # an epoch, since XLA then makes a scalar loop of gather, scaling and update.
+    # Concatenated before scaling. With the scores written into scaled inputs, XLA emits a scalar loop
+    # of gather, scaling and update: four columns cost a third of an epoch.
     runs, column, used = [], 0, 0
     for has_scores, length in static.column_runs:
         if has_scores:
@@ -94,22 +94,22 @@ def inputs_of(static: ProgramSpec, data: DeviceData, trial: TrialArrays, photos_
 
 
 def log_ties(params: Params) -> Array:
-    """Of a loss that learns it; zero for others, which do not use it."""
+    """Parameter `log_ties` of a loss that learns it; zero for other losses, which ignore it."""
     return params.get("loss", {}).get("log_ties", jnp.float32(0.0))
 
 
 class Mix(NamedTuple):
-    """Mixup of a batch: each pair with a share of 1 - `share` of another one."""
+    """Mixup of a batch: each pair has the weight `share`, and another pair 1 - `share`."""
 
     share: Array
     other_B: Array  # places in the batch
 
 
 def draw_mix(trial: TrialArrays, rows_B: Array, moment: Moment) -> Mix:
-    """Mixup (Zhang et al. 2018): one share a batch, from Beta(alpha, alpha).
+    """Draws the mixup of a batch (Zhang et al. 2018): one share, from Beta(alpha, alpha).
 
-    The other pair is the one before, as a batch's order is random; the first takes the last, or
-    itself where the batch is not full.
+    The other pair is the preceding one, as a batch's order is random. For the first pair it is the
+    last one, or the first pair itself if the batch is not full.
     """
     share = jax.random.beta(
         _key(trial, _MIXUP, moment), trial.hyperparameters["mixup"], trial.hyperparameters["mixup"]
@@ -128,15 +128,15 @@ def batch_sums(
     spare: Array,
     moment: Moment | None,
 ) -> tuple[Array, Array]:
-    """Sums over the pairs of a batch: (loss, hits) [2], and how many pairs count in each [2].
+    """Sums over the pairs of a batch: (loss, hits) [2], and the number of counted pairs [2].
 
     Args:
       static, data, trial: see arrays.py.
-      params: of the trial.
-      rows_B: int32, EMPTY where there is no pair.
-      spare: one of the trial's own pairs. An empty place reads it with weight zero: photos of
-        another part must not be looked at, not even for nothing (zero times infinity is no zero).
-      moment: of training, which has dropout, augmentation and label smoothing; None to measure.
+      params: parameters of the trial.
+      rows_B: int32, rows of `data.pairs_M2`; EMPTY in unused places.
+      spare: one of the trial's own pairs, which empty places read with weight zero. Photos of
+        another split must not be read even so: zero times infinity is not zero.
+      moment: training step, with dropout, augmentation and label smoothing; None for validation.
     """
     filled_B = jnp.where(rows_B == EMPTY, spare, rows_B)
     # One pass through the model: every pair's photo a, then every pair's photo b.
@@ -148,7 +148,7 @@ def batch_sums(
         loss = partial(losses.smoothed, loss, trial.hyperparameters["label_smoothing"])
         if static.key.feature_noise:
             noise = jax.random.normal(_key(trial, _NOISE, moment), inputs.shape)
-            varies_D = trial.inv_std_D > 0  # a column that says nothing stays silent
+            varies_D = trial.inv_std_D > 0  # a constant column gets no noise
             inputs += trial.hyperparameters["feature_noise"] * varies_D * noise
         if static.key.mixup:
             mix = draw_mix(trial, rows_B, moment)
@@ -169,8 +169,8 @@ def batch_sums(
     preference_B = data.preference_M[filled_B]
     value_B2, weight_B2 = terms(preference_B)
     if mix is not None:
-        # Not the labels but their losses are mixed: that is the same for a loss that is linear in
-        # the label, and makes sense for the others.
+        # The losses are mixed, not the labels: the same for a loss that is linear in the label,
+        # and meaningful for the others too.
         other_B2, other_weight_B2 = terms(preference_B[mix.other_B])
         value_B2 = mix.share * value_B2 + (1.0 - mix.share) * other_B2
         weight_B2 = mix.share * weight_B2 + (1.0 - mix.share) * other_weight_B2
