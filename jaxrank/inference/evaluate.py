@@ -170,7 +170,7 @@ def _mean_loss(model: Model, scores_N: np.ndarray, dataset: Dataset, chosen: np.
 
 
 def _baselines(dataset: Dataset, store: Features) -> tuple[dict[str, np.ndarray], list[str]]:
-    """Scores of the baselines, also where the model does not read their block, and notes."""
+    """Returns scores [N] by baseline, whether or not the model reads their block, and notes."""
     notes = []
     if baselines.IQA_BLOCK in store and baselines.IQA_BLOCK not in dataset.block_columns:
         block = store[baselines.IQA_BLOCK]

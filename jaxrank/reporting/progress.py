@@ -41,7 +41,7 @@ class _ConsoleHandler(logging.Handler):
         self._console = console
 
     def emit(self, record: logging.LogRecord) -> None:
-        with suppress(OSError):  # the log file has every line
+        with suppress(OSError):  # the line is in the log file
             show_lines(self._console, record.getMessage())
 
 
