@@ -45,8 +45,8 @@ def main(argv: list[str] | None = None) -> int:
       argv: words of the command line, the program's name first; by default `sys.argv`.
 
     Returns:
-      0 for success, 1 if every experiment failed, 2 for a user error, 3 for a failed audit, 130 for
-      Ctrl-C, 141 if the output has no reader any more, 143 for SIGTERM.
+      0 for success, 1 if every experiment failed, 2 for a user error, 3 for a failed audit. When
+      stopped: 130 for Ctrl-C, 141 if the output has no reader any more, 143 for SIGTERM.
     """
     argv = sys.argv if argv is None else argv
     streams.open_closed_streams()

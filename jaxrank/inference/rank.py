@@ -60,11 +60,11 @@ def rank_photos(
 
     - `rank`: 1 for the highest score; equal for equal scores.
     - `pick`: true for one photo per series, the first of the highest scores.
-    - `p_best`: probability that people prefer the photo to all others of its series. It is
+    - `p_best`: probability that the photo is the best of its series by people's preferences. It is
       proportional to exp(pick_slope * score), see `calibration.fit_pick_slope`. NaN for a baseline,
       and where the model's probabilities were worse than chance.
     - `keep`: true for the photos that include the best one in nine of ten series, see
-      `calibration.keep_set`.
+      `calibration.keep_set`. NA for a baseline.
 
     Args:
       model: model from `load_model`, or its folder.

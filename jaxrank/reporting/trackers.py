@@ -1,7 +1,8 @@
 """Experiment trackers: `--track=tensorboard,wandb` writes every trial as a separate run.
 
-Runs are written from a search's records once the records are on disk. Trackers are write-only copies:
-jaxrank never reads them back and never sends them anywhere. Failures are logged as warnings.
+Runs are written from a search's records once the records are on disk. Trackers are write-only
+copies: jaxrank never reads them back and never sends them anywhere. Failures are logged as
+warnings.
 """
 
 import dataclasses
