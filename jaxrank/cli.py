@@ -1,6 +1,6 @@
-"""The command line: flags in, one function called, errors in one line.
+"""Command line: parses flags, runs one command, and prints errors in one line.
 
-Nothing heavy is imported before a command's flags are known to be right.
+Heavy imports wait until a command's flags have been checked.
 """
 
 import importlib
@@ -15,7 +15,7 @@ from jaxrank.commands import streams
 from jaxrank.commands.terminal import define_output
 from jaxrank.errors import AuditFailed, Stopped, UserError, did_you_mean, program
 
-# A new command is a module in commands/ and a row here: what it does, in one line.
+# To add a command, add a module to commands/ and its description in one line here.
 COMMANDS = {
     "search": "train a catalogue of experiments side by side and compare them",
     "train": "train one configuration",
@@ -29,19 +29,25 @@ COMMANDS = {
     "preferences": "make pairs of the stars and flags of photos, or of another tool's comparisons",
     "profile": "measure this machine, so that plans predict its times",
 }
-# Those whose result can be printed as JSON.
+# Commands whose result can be printed as JSON.
 _WITH_JSON = ("search", "train", "audit", "evaluate", "rank", "cull")
-# The flag of a command that may stand without its name.
+# Flag that may be given as a positional argument, by command.
 _NAMED_BY_PLACE = {"cull": "photos"}
-# Commands and flags of version 0.1.
+# New names of commands and flags of version 0.1.
 _RENAMED = {"calibrate": "profile"}
 _RENAMED_FLAGS = {"--calibration": "--device_profile"}
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Runs one command and returns the exit status: 0; 1 if every experiment failed; 2 for a
-    user's mistake; 3 for a failed audit; 130 for Ctrl-C, 141 where nobody reads the output any
-    more, 143 for SIGTERM."""
+    """Runs one command and returns its exit status.
+
+    Args:
+      argv: words of the command line, the program's name first; by default `sys.argv`.
+
+    Returns:
+      0 for success, 1 if every experiment failed, 2 for a user error, 3 for a failed audit. When
+      stopped: 130 for Ctrl-C, 141 if the output has no reader any more, 143 for SIGTERM.
+    """
     argv = sys.argv if argv is None else argv
     streams.open_closed_streams()
     try:
@@ -58,7 +64,7 @@ def main(argv: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         streams.warn("jaxrank: interrupted")
         return 130
-    except BrokenPipeError:  # the reader of our output has gone, as in '| head'
+    except BrokenPipeError:  # the reader of the output has gone, as in '| head'
         return 141
     finally:
         streams.give_up_unwritten_text()
@@ -70,7 +76,7 @@ def _dispatch(words: list[str]) -> int:
     for word in words:
         if not word.isprintable() and any("\ud800" <= letter <= "\udfff" for letter in word):
             raise UserError(f"{word!r} is not UTF-8 text, and could not be written to the results")
-    for word in words:  # a flag of absl's, which would hide misspelt ones
+    for word in words:  # absl's own flag, which would hide misspelt flags
         if word.lstrip("-").partition("=")[0] == "undefok" and word.startswith("-"):
             raise UserError("unknown flag '--undefok'")
     words = _with_new_names(words)
@@ -111,7 +117,7 @@ def _dispatch(words: list[str]) -> int:
 
 
 def _about_program(words: list[str]) -> int:
-    """What needs no command: help, version, completion."""
+    """Prints help, version or completion script, and returns the exit status."""
     first, _, shell = words[0].partition("=") if words else ("--help", "", "")
     if first == "--completion":
         text = _completion_script(shell)
@@ -136,7 +142,7 @@ def _completion_script(shell: str) -> str:
 
 
 def command_flags(command: str) -> flags.FlagValues:
-    """The flags of a command, with their defaults."""
+    """Returns the flags of a command, with their defaults."""
     values = flags.FlagValues()
     define_output(values, json=command in _WITH_JSON)
     importlib.import_module(f"jaxrank.commands.{command}").define(values, [command])
@@ -144,7 +150,7 @@ def command_flags(command: str) -> flags.FlagValues:
 
 
 def _with_new_names(words: list[str]) -> list[str]:
-    """What was typed, with the names of this version; a name of the last one is reported."""
+    """Replaces old names of commands and flags by new ones, with a warning."""
     renamed = []
     for place, word in enumerate(words):
         name, equals, value = word.partition("=")

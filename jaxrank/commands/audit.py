@@ -1,4 +1,4 @@
-"""`audit`: do these labels belong to these photos?"""
+"""`audit`: checks whether preferences and photos belong together."""
 
 from absl import flags
 
@@ -13,12 +13,12 @@ from jaxrank.commands.terminal import default_workdir, make_console, print_json,
 from jaxrank.runner.options import READING
 
 EXAMPLE = "--pairs=pairs.csv --features=store"
-# The exit status of a failed audit.
+# Exit status of a failed audit.
 FAILED = 3
 
 
 def define(values: flags.FlagValues, words: list[str]) -> None:
-    del words  # no config here
+    del words  # this command has no config
     define_strings(
         values,
         {

@@ -1,4 +1,4 @@
-"""Completion of commands, flags and their values in a shell."""
+"""Shell completion of commands, flags and values."""
 
 from collections.abc import Mapping
 
@@ -6,7 +6,7 @@ from absl import flags
 
 from jaxrank.errors import UserError, did_you_mean
 
-# Typed after these, a file or folder is completed; after a flag with fixed values, these.
+# After a flag, the scripts complete its fixed values, or else files and folders.
 _BASH = """\
 # Completion of jaxrank for bash: source <(jaxrank --completion=bash)
 _jaxrank() {{
@@ -54,12 +54,15 @@ compdef _jaxrank jaxrank launch.py
 def completion_script(
     shell: str, commands: Mapping[str, str], values: Mapping[str, flags.FlagValues]
 ) -> str:
-    """The script that a shell sources.
+    """Returns the completion script that a shell sources.
 
     Args:
-      shell: bash or zsh.
-      commands: what each does.
-      values: each command's flags.
+      shell: "bash" or "zsh".
+      commands: description of each command, by name.
+      values: flags of each command, by name.
+
+    Raises:
+      UserError: the shell is unknown.
     """
     makers = {"bash": _bash, "zsh": _zsh}
     if shell not in makers:
@@ -104,5 +107,5 @@ def _choices(flag: flags.Flag) -> list[str]:
 
 
 def _quoted(text: str) -> str:
-    """Without what has a meaning to zsh inside a description."""
+    """Replaces characters that are special in zsh descriptions by spaces."""
     return "".join(" " if letter in "'[]:\\" else letter for letter in text)

@@ -1,4 +1,4 @@
-"""`cull`: from a folder of photos to picks, a contact sheet, sidecars."""
+"""`cull`: picks from a folder of photos, with a contact sheet and sidecars."""
 
 import hashlib
 import os
@@ -26,12 +26,12 @@ if TYPE_CHECKING:
 
 EXAMPLE = "bursts --model=outputs/search --write=xmp"
 CULL_CSV, CULL_HTML = "cull.csv", "cull.html"
-# Unread photos that are named on the screen.
+# Maximum number of unreadable photos listed on the screen.
 _NAMED = 5
 
 
 def define(values: flags.FlagValues, words: list[str]) -> None:
-    del words  # no config here
+    del words  # this command has no config
     define_strings(
         values,
         {
@@ -171,7 +171,7 @@ def _check_writing(values: flags.FlagValues) -> None:
 
 
 def _default_workdir(folder: Path) -> Path:
-    """The same for the same photos, so that a second run knows what the first one read."""
+    """Returns a folder that depends on the photos' folder only, so that later runs reuse it."""
     absolute = os.path.abspath(folder)
     short = hashlib.sha256(absolute.encode()).hexdigest()[:8]
     return Path("outputs/cull") / f"{os.path.basename(absolute)}_{short}"

@@ -1,4 +1,4 @@
-"""`evaluate`: a saved model or a baseline measured on any pairs."""
+"""`evaluate`: metrics of a saved model or a baseline on any pairs."""
 
 from absl import flags
 
@@ -11,7 +11,7 @@ EXAMPLE = "--model=outputs/search/simple_mlp/model --pairs=new_pairs.csv --featu
 
 
 def define(values: flags.FlagValues, words: list[str]) -> None:
-    del words  # no config here
+    del words  # this command has no config
     define_model(values)
     define_strings(
         values,

@@ -11,7 +11,7 @@ EXAMPLE = "--model=outputs/search --format=numpy --out=scorer.py"
 
 
 def define(values: flags.FlagValues, words: list[str]) -> None:
-    del words  # no config here
+    del words  # this command has no config
     define_strings(
         values,
         {

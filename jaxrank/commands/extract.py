@@ -1,4 +1,4 @@
-"""`extract`: from photos to a feature store."""
+"""`extract`: a feature store from photos."""
 
 import os
 from typing import TYPE_CHECKING
@@ -15,12 +15,12 @@ if TYPE_CHECKING:
     from jaxrank.extraction.pipeline import Extracted
 
 EXAMPLE = "--photos=bursts --features=store --series=folder"
-# Unreadable photos that are named on the screen; all are in photos.csv.
+# Maximum number of unreadable photos listed on the screen; photos.csv lists all of them.
 _NAMED = 5
 
 
 def define(values: flags.FlagValues, words: list[str]) -> None:
-    del words  # no config here
+    del words  # this command has no config
     for name, default, meaning in (
         ("photos", None, "folder of photos, with sub-folders"),
         ("photos_csv", None, "table with the column image and, where names are not paths, path"),
@@ -139,7 +139,7 @@ def _lines(store: str, found: "Extracted") -> list[str]:
 
 
 def _check_flags(values: flags.FlagValues) -> None:
-    """Refuses flags that are missing, unknown or would change nothing."""
+    """Raises UserError for flags or blocks that are missing, unknown or without effect."""
     refuse_empty(values, values)
     if values.features is None:
         raise UserError("--features is missing: the folder of the store")

@@ -1,4 +1,4 @@
-"""`features`: blocks of a feature store, from files."""
+"""`features`: blocks of a feature store, from files or another store."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from jaxrank.data.feature_store import Block
 
 EXAMPLE = "--from_parquet=embeddings.parquet --block=clip --features=store"
-# By source, the flags that only some sources have.
+# Flags that only some sources accept, by source.
 _SOURCES = {
     "from_csv": (),
     "from_parquet": (),
@@ -25,7 +25,7 @@ _SOURCES = {
 
 
 def define(values: flags.FlagValues, words: list[str]) -> None:
-    del words  # no config here
+    del words  # this command has no config
     for name, meaning in {
         "from_csv": "CSV: first column the photo's name, the others the block's columns",
         "from_parquet": "a text column (or 'image') of photo names, and a column a feature or one "
@@ -131,7 +131,7 @@ def _merge(values: flags.FlagValues) -> int:
 
 
 def _check_flags(values: flags.FlagValues) -> str:
-    """Returns the one source that is given; refuses missing and useless flags."""
+    """Returns the only source flag; raises UserError for missing flags and flags without effect."""
     given = [name for name in values if values[name].present]
     for name in given:
         if values[name].value in ("", []):

@@ -1,4 +1,4 @@
-"""Flags that several commands share, and what is checked of all flags alike."""
+"""Flags that several commands share, and their checks."""
 
 import re
 from collections.abc import Callable, Iterable, Mapping
@@ -14,13 +14,13 @@ from jaxrank.runner.options import ENGINES, FLAGS, LOCAL
 
 
 def define_strings(values: flags.FlagValues, meanings: Mapping[str, str]) -> None:
-    """Defines flags for text, without defaults."""
+    """Defines text flags without defaults, given their help texts by name."""
     for name, meaning in meanings.items():
         flags.DEFINE_string(name, None, meaning, flag_values=values)
 
 
 def define_options(values: flags.FlagValues, names: Iterable[str]) -> None:
-    """Defines the flags of options of a search; see `SearchOptions`."""
+    """Defines the flags of search options; see `SearchOptions`."""
     for name in names:
         field = FLAGS[name]
         default: Any = field.default
@@ -41,7 +41,7 @@ def define_options(values: flags.FlagValues, names: Iterable[str]) -> None:
 
 
 class _NumberOrWord(flags.IntegerParser):
-    """A whole number, or one word."""
+    """Parses a whole number or one given word."""
 
     def __init__(self, word: str, least: int | None):
         super().__init__(lower_bound=least)
@@ -56,7 +56,7 @@ class _NumberOrWord(flags.IntegerParser):
 
 
 def define_value(values: flags.FlagValues, name: str, default: Any, meaning: str) -> None:
-    """Defines a flag in the type of its default."""
+    """Defines a flag whose type is that of its default."""
     by_type: dict[type, Callable[..., Any]] = {
         bool: flags.DEFINE_boolean,
         int: flags.DEFINE_integer,
@@ -82,9 +82,11 @@ OF_RAY = ("ray_address", "gpus_per_worker")
 
 
 def define_workers(values: flags.FlagValues, meaning: str) -> None:
-    """Args:
-    values: where the flag is defined.
-    meaning: DECODERS or TRAINERS.
+    """Defines --workers.
+
+    Args:
+      values: flags to which --workers is added.
+      meaning: help text, DECODERS or TRAINERS.
     """
     flags.DEFINE_integer(
         "workers",
@@ -123,18 +125,18 @@ def define_engine(values: flags.FlagValues) -> None:
 
 
 def refuse_empty(values: flags.FlagValues, names: Iterable[str]) -> None:
-    """An empty text is a mistake, such as of a shell variable that is not set."""
+    """Raises UserError for empty values, such as those of unset shell variables."""
     for name in names:
         if name in values and values[name].value in ("", []):
             raise UserError(f"--{name} is empty")
 
 
-# What is said of --model.
+# Help text of --model.
 MODEL_HELP = "folder of a search, for its final model, or of a saved model, EXPERIMENT/model there"
 
 
 def define_model(values: flags.FlagValues) -> None:
-    """The flags of every command that applies a saved model."""
+    """Defines the flags of every command that applies a saved model."""
     define_strings(
         values,
         {
@@ -149,7 +151,13 @@ def define_model(values: flags.FlagValues) -> None:
 
 
 def model_workdir(values: flags.FlagValues, command: str) -> Path:
-    """The folder for the results of such a command; it is not made yet."""
+    """Returns the folder for the results of a command that applies a model.
+
+    The folder is not created yet.
+
+    Raises:
+      UserError: a flag is empty, neither model nor baseline is given, or the folder can't be used.
+    """
     refuse_empty(values, ("model", "baseline", "pairs", "features", "series", "workdir"))
     if values.model is None and values.baseline is None:
         raise UserError(

@@ -1,4 +1,4 @@
-"""Help pages: the commands, and a command's flags by purpose."""
+"""Help pages: the list of commands, and each command's flags by purpose."""
 
 import inspect
 import shutil
@@ -11,7 +11,7 @@ from absl import flags
 from jaxrank.errors import program
 from jaxrank.extraction.extractors import EXTRACTORS
 
-# The flags of all commands by purpose, in the order of the page.
+# Flags of all commands by purpose, in the order of the help page.
 GROUPS = {
     "Data": "pairs,features,series,reference,model,baseline,photos,photos_csv,photo_name,"
     "min_agreement,min_reviewers,from_csv,from_parquet,from_npy,from_npz,from_safetensors,"
@@ -33,12 +33,12 @@ GROUPS = {
     "device_profile,memory_fraction,save_budget",
     "Output": "predictions,curves,format,out,optuna_journal,track,all,top,json,quiet,verbosity",
 }
-_WIDEST = 100  # longer lines are hard to read
+_WIDEST = 100  # columns; longer lines are hard to read
 _INDENT = 22
 
 
 def usage(commands: Mapping[str, str]) -> str:
-    """The page of `--help` without a command."""
+    """Returns the page of `--help` without a command."""
     width, name = _width(), program()
     rows = [
         textwrap.fill(text, width, initial_indent=f"  {command:<11} ", subsequent_indent=14 * " ")
@@ -65,7 +65,7 @@ def usage(commands: Mapping[str, str]) -> str:
 
 
 def command_page(command: str, module: ModuleType, values: flags.FlagValues) -> str:
-    """The page of `COMMAND --help`: what it does, an example, its flags by purpose."""
+    """Returns the page of `COMMAND --help`: description, example, and flags by purpose."""
     width = _width()
     about = " ".join((inspect.getdoc(module.run) or "").split())
     lines = [f"{program()} {command} --flag=value ...", "", *textwrap.wrap(about, width), ""]
@@ -78,7 +78,7 @@ def command_page(command: str, module: ModuleType, values: flags.FlagValues) -> 
 
 
 def grouped(values: flags.FlagValues) -> dict[str, list[str]]:
-    """A command's flags by purpose; flags without a group come last."""
+    """Groups a command's flags by purpose; flags without a group come last."""
     groups = {
         title: [name for name in names.split(",") if name in values]
         for title, names in GROUPS.items()
@@ -89,7 +89,7 @@ def grouped(values: flags.FlagValues) -> dict[str, list[str]]:
 
 
 def flag_text(flag: flags.Flag) -> str:
-    """What a flag means, and its default."""
+    """Returns a flag's help text with its default."""
     text = str(flag.help)
     if flag.default not in (None, False) and flag.name != "config" and "default" not in text:
         text += f" (default: {flag.default_unparsed})"

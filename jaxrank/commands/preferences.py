@@ -1,4 +1,4 @@
-"""`preferences`: pairs for `search`, of marks on photos or of another tool's comparisons."""
+"""`preferences`: pairs for `search`, from marks on photos or another tool's comparisons."""
 
 import os
 from pathlib import Path
@@ -21,7 +21,7 @@ _FOLDER = "folder"
 
 
 def define(values: flags.FlagValues, words: list[str]) -> None:
-    del words  # no config here
+    del words  # this command has no config
     define_strings(
         values,
         {
@@ -102,7 +102,7 @@ def _pairs_of_marks(values: flags.FlagValues) -> "tuple[pd.DataFrame, list[str]]
 def _series(
     values: flags.FlagValues, of_sheet: dict[str, str] | None
 ) -> tuple[dict[str, str], list[str]]:
-    """The series of each photo, and notes."""
+    """Returns the series of each photo, and notes."""
     from jaxrank.culling.marks import list_photos
     from jaxrank.data.series import read_series
     from jaxrank.extraction import bursts
@@ -120,7 +120,7 @@ def _series(
         elif of_sheet is None:
             raise UserError(f"{beside}: there is none; give --series=FILE or --series={_FOLDER}")
     if path is None:
-        assert of_sheet is not None  # _check_flags
+        assert of_sheet is not None  # ensured by _check_flags
         return of_sheet, [f"series from {values.changes}"]
     if not os.path.exists(path):
         raise UserError(
@@ -157,7 +157,7 @@ def _pairs_of_export(values: flags.FlagValues, source: str) -> "tuple[pd.DataFra
 
 
 def _check_flags(values: flags.FlagValues) -> str:
-    """Returns the source; refuses flags that are missing or would change nothing."""
+    """Returns the first source flag; raises UserError for missing or contradictory flags."""
     refuse_empty(values, values)
     given = [name for name in (*_MARKS, *_EXPORTS) if values[name].present]
     exports = [name for name in given if name in _EXPORTS]

@@ -1,4 +1,4 @@
-"""`profile`: what this machine does, for the planner."""
+"""`profile`: measured rates of this machine for the planner."""
 
 from pathlib import Path
 
@@ -12,7 +12,7 @@ EXAMPLE = "--device_profile=this_machine.json"
 
 
 def define(values: flags.FlagValues, words: list[str]) -> None:
-    del words  # no config here
+    del words  # this command has no config
     flags.DEFINE_string(
         "device_profile",
         None,

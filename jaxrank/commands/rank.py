@@ -1,4 +1,4 @@
-"""`rank`: the photos of each series in the order of a saved model or a baseline."""
+"""`rank`: ranking of each series' photos by a saved model or a baseline."""
 
 import os
 from pathlib import Path
@@ -13,7 +13,7 @@ EXAMPLE = "--model=outputs/search --features=store"
 
 
 def define(values: flags.FlagValues, words: list[str]) -> None:
-    del words  # no config here
+    del words  # this command has no config
     define_model(values)
     define_strings(
         values,

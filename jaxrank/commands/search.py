@@ -1,4 +1,4 @@
-"""`search`: its flags, which `train` shares, and what they mean to `jaxrank.search`."""
+"""`search`: its flags, many shared with `train`, and their conversion to search options."""
 
 import re
 from collections.abc import Callable, Iterator
@@ -53,14 +53,14 @@ if TYPE_CHECKING:
     from jaxrank.runner.search_result import SearchResult
 
 EXAMPLE = "--pairs=pairs.csv --features=store --folds=5"
-# Experiments that are shown where nobody asks for more.
+# Default of --top: number of experiments shown.
 TOP = 20
-# Options that are passed on where they were typed: a resumed search has the others.
+# Options that are passed on only if typed; a resumed search keeps the others.
 _GIVEN = ("pairs", "features", *FLAGS)
 
 
 class Config(NamedTuple):
-    """A launch's config before any flag has changed it, and the file that was typed, if any."""
+    """A launch's config before flags change it, and the file of --config, if given."""
 
     values: ConfigDict
     file: str | None
@@ -95,7 +95,7 @@ def define(values: flags.FlagValues, words: list[str]) -> Config:
 
 
 def define_training(values: flags.FlagValues) -> None:
-    """The flags of every command that trains."""
+    """Defines the flags of every command that trains."""
     text = {
         "pairs": "pairs, votes, ratings, picks or winners, known by their columns: CSV, JSON "
                  "lines, parquet, a six-column pair list, or a folder with train_pairlist.txt and "
@@ -142,7 +142,7 @@ def define_training(values: flags.FlagValues) -> None:
 
 
 def _define_space(values: flags.FlagValues, words: list[str]) -> None:
-    """Defines --space, and --space.KEY for the keys that were typed."""
+    """Defines --space, and --space.KEY for each key on the command line."""
     meaning = (
         "Python file with a get_space(): a dict of hyperparameters and their values. "
         "--space.KEY=VALUES adds one: 1e-5..1e-2:log, 0.1..0.5, 0,0.3,0.5, 256|512,256, and "
@@ -156,7 +156,7 @@ def _define_space(values: flags.FlagValues, words: list[str]) -> None:
 
 
 def _space_given(values: flags.FlagValues) -> dict[str, Any]:
-    """The entries of --space and --space.KEY."""
+    """Returns the entries of --space and --space.KEY."""
     from jaxrank.experiments.search_space import read_space_file
 
     refuse_empty(values, ("space",))
@@ -177,7 +177,10 @@ def _read_catalogue(config: ConfigDict, path: str | None) -> ConfigDict:
 
 
 def _read_flag(words: list[str], name: str) -> str | None:
-    """The value of a flag that others depend on, before they are parsed; the last one counts."""
+    """Reads a flag that the definition of others depends on; its last occurrence counts.
+
+    Runs before the flags are parsed. Returns None if the flag is not given.
+    """
     found = None
     for place, word in enumerate(words):
         flag, equals, value = word.lstrip("-").partition("=")
@@ -189,8 +192,16 @@ def _read_flag(words: list[str], name: str) -> str | None:
 def define_config(
     values: flags.FlagValues, words: list[str], change: Callable[[ConfigDict], ConfigDict]
 ) -> Config:
-    """Runs the config's file, changes the catalogue, defines --config.KEY=VALUE for the keys that
-    were typed and returns the config as the file says."""
+    """Loads the config, and defines --config and --config.KEY for each key on the command line.
+
+    Args:
+      values: flags to which the flags are added.
+      words: words of the command line.
+      change: function that changes the config, such as its catalogue.
+
+    Returns:
+      The changed config, without the values of flags.
+    """
     file = _read_flag(words, "config")
     config = change(load_config(file))
     known = with_every_key(config)
@@ -211,7 +222,7 @@ def define_config(
 
 
 def refuse_several(words: list[str], name: str, default: Any) -> None:
-    """Refuses several values, such as 1e-3,3e-3, where a number is expected."""
+    """Raises UserError for several values, such as 1e-3,3e-3, where a number is expected."""
     text = _read_flag(words, name) or ""
     if isinstance(default, int | float) and "," in text and not text.startswith("-"):
         raise UserError(f"--{name}={text}: {ONE_VALUE}")
@@ -235,7 +246,7 @@ def run(values: flags.FlagValues, config: Config) -> int:
         given["config"] = config.values
         from jaxrank.experiments.catalogue import MODE
 
-        # Not the keys of its experiments: a ConfigDict sorts them, and the table has an order.
+        # A ConfigDict sorts the keys of its experiments; the mode keeps the order of the table.
         given.setdefault("experiments", list(config.values.modes[MODE]))
     if space := _space_given(values):
         for name in ("mode", "experiments", "experiments_csv"):
@@ -272,7 +283,8 @@ def run_search(
         jax_settings.choose_deterministic_kernels()
         if reason := compilation_cache.keep_compiled_programs():
             warn(f"jaxrank: {reason}")
-        if values.device_profile is not None:  # only now: it asks JAX for the kind of device
+        # Not earlier: reading the profile initialises JAX to get the kind of device.
+        if values.device_profile is not None:
             kind = None if cluster is None else cluster.device.kind
             given["device_profile"] = read_device_profile(values.device_profile, kind)
         set_verbosity_of_libraries(values)
@@ -301,7 +313,7 @@ def run_search(
 
 @contextmanager
 def _cluster(values: flags.FlagValues) -> "Iterator[Cluster | None]":
-    """The cluster that was asked for; None where the devices of this process train."""
+    """Yields the cluster of --engine=ray; None where the devices of this process train."""
     refuse_empty(values, OF_RAY)
     if values.engine == RAY:
         from jaxrank.runner.engines.cluster import ray_cluster
@@ -357,13 +369,15 @@ def _print_result(values: flags.FlagValues, console: "Console", result: "SearchR
             show_lines(console, "The search had been finished before: nothing to do.")
     if result.nothing_to_do:
         return 0
-    # A script must notice when nothing that it asked for came out.
+    # Scripts rely on the exit status to notice that no requested experiment was trained.
     return 1 if summary.nothing_came_out(result.summary) else 0
 
 
 def options_given(values: flags.FlagValues, config: Config) -> dict[str, Any]:
-    """The options of `prepare.prepare` that were typed, of those that every command has: a resumed
-    search has the others."""
+    """Returns the typed options of `search` and `train`, as keywords of `prepare.prepare`.
+
+    Options that were not typed are absent: a resumed search keeps its values.
+    """
     given = {name: values[name].value for name in _GIVEN if name in values and values[name].present}
     refuse_empty(values, ("pairs", "features", "series", "init_from"))
     if config.file is not None:

@@ -1,4 +1,4 @@
-"""The standard streams of a command: closed, full, or without a reader."""
+"""Standard streams that are closed, full, or without a reader."""
 
 import os
 import sys
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 def open_closed_streams() -> None:
     """Opens /dev/null in place of closed standard streams.
 
-    Otherwise the next file that is opened gets the number of the closed stream, and whatever
-    prints, such as XLA, writes into that file.
+    Otherwise the next opened file gets the descriptor of the closed stream, and any print, such as
+    XLA's, is written into that file.
     """
     for number in (0, 1, 2):
         try:
@@ -28,7 +28,7 @@ def open_closed_streams() -> None:
             if null != number:
                 os.dup2(null, number)
                 os.close(null)
-    # Python has no object for a stream that was closed when it started.
+    # Python sets a stream to None if it was closed at startup.
     if sys.stdin is None:
         sys.stdin = open(0, encoding="utf-8", closefd=False)  # noqa: SIM115, it stays open
     if sys.stdout is None:
@@ -38,14 +38,14 @@ def open_closed_streams() -> None:
 
 
 def silence(stream: TextIO) -> None:
-    """Sends what is printed on a stream from now on to /dev/null, its unwritten text included."""
+    """Redirects a stream to /dev/null, including its unwritten text."""
     null = os.open(os.devnull, os.O_WRONLY)
     os.dup2(null, stream.fileno())
     os.close(null)
 
 
 def warn(line: str) -> None:
-    """Prints a line on stderr; does without where that can't be written."""
+    """Prints a line on stderr; silences stderr if it can't be written."""
     try:
         print(printable(line), file=sys.stderr, flush=True)
     except OSError:
@@ -53,7 +53,7 @@ def warn(line: str) -> None:
 
 
 def announce(console: "Console", *lines: str) -> None:
-    """Prints lines before there are results, which are not lost because these can't be printed."""
+    """Prints lines before there are results; a failure to print does not stop the work."""
     from jaxrank.reporting.fitted_table import show_lines
 
     with suppress(OSError):
@@ -61,8 +61,10 @@ def announce(console: "Console", *lines: str) -> None:
 
 
 def give_up_unwritten_text() -> None:
-    """Drops what could not be printed: Python tries again at its end, and would change the exit
-    status."""
+    """Drops text that could not be printed.
+
+    Otherwise Python tries again at exit, and changes the exit status.
+    """
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()
@@ -72,14 +74,16 @@ def give_up_unwritten_text() -> None:
 
 @contextmanager
 def printing(results: Path | str | None = None) -> Iterator[None]:
-    """Prints what a command has to say after its results are on disk.
+    """Flushes stdout after the body, and raises an error if it can't be written.
+
+    Commands print within this context after their results are on disk.
 
     Args:
-      results: where they are; None where a command only prints.
+      results: path of the results, for the message; None where a command only prints.
 
     Raises:
       UserError: stdout can't be written, such as to a full disk.
-      BrokenPipeError: nobody reads it.
+      BrokenPipeError: stdout has no reader.
     """
     try:
         yield

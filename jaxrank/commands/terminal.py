@@ -1,4 +1,4 @@
-"""Where a command prints, and how much."""
+"""Consoles, verbosity and JSON output of commands."""
 
 import datetime
 import logging
@@ -15,7 +15,12 @@ if TYPE_CHECKING:
 
 
 def define_output(values: flags.FlagValues, *, json: bool) -> None:
-    """The flags on output that every command has; `json` where its result can be a document."""
+    """Defines the output flags of every command.
+
+    Args:
+      values: flags to which the flags are added.
+      json: whether the command's result can be printed as JSON.
+    """
     if json:
         flags.DEFINE_boolean(
             "json",
@@ -37,14 +42,14 @@ def define_output(values: flags.FlagValues, *, json: bool) -> None:
 
 
 def default_workdir(command: str) -> str:
-    """A new folder, named by the time."""
+    """Returns a folder for the results, named by the time."""
     return f"outputs/{command}/{command}_{datetime.datetime.now():%Y%m%d_%H%M%S}"
 
 
 def make_console(values: flags.FlagValues) -> "Console":
-    """Where people read results: stdout; stderr beside --json; nowhere with --quiet.
+    """Returns the console for results: stdout, stderr with --json, silent with --quiet.
 
-    As wide as the terminal, or as COLUMNS says; 80 columns where there is neither.
+    Its width is that of the terminal or COLUMNS, or 80 columns without either.
 
     Raises:
       UserError: --quiet contradicts --verbosity.
@@ -52,7 +57,7 @@ def make_console(values: flags.FlagValues) -> "Console":
     from rich.console import Console
 
     class EagerConsole(Console):
-        """Without a reader a command ends, as its results are on disk."""
+        """Ends the command when its reader has gone; the results are on disk by then."""
 
         def on_broken_pipe(self) -> None:
             raise BrokenPipeError
@@ -63,11 +68,11 @@ def make_console(values: flags.FlagValues) -> "Console":
 
 
 def log_console(values: flags.FlagValues) -> "Console | None":
-    """Where progress and log lines go; None where they are not wanted."""
+    """Returns the console for progress and log lines; None with --quiet or --verbosity=-1."""
     from rich.console import Console
 
     class PatientConsole(Console):
-        """Stops printing when its reader has gone, as in '| head'; the work continues."""
+        """Stops printing when its reader has gone, as with `| head`; the work continues."""
 
         def on_broken_pipe(self) -> None:
             silence(sys.stderr if self.stderr else sys.stdout)
@@ -78,7 +83,10 @@ def log_console(values: flags.FlagValues) -> "Console | None":
 
 
 def set_verbosity_of_libraries(values: flags.FlagValues) -> None:
-    """By default libraries log nothing: what they raise is reported, and Orbax logs it too."""
+    """Enables the logs of libraries with --verbosity=1.
+
+    They are off by default: errors are reported anyway, and Orbax would log them a second time.
+    """
     from absl import logging as absl_logging
 
     talkative = values.verbosity > 0
@@ -91,7 +99,7 @@ def prints_json(values: flags.FlagValues) -> bool:
 
 
 def print_json(document: object) -> None:
-    """The result of a command as one document on stdout; numbers that are not finite are null."""
+    """Prints a command's result as one JSON document; numbers that are not finite become null."""
     from jaxrank.io.documents import strict_json
 
     print(strict_json(document), end="")

@@ -1,4 +1,4 @@
-"""`train`: one configuration, a search whose only experiment is called 'trained'."""
+"""`train`: one configuration, as a search whose only experiment is called 'trained'."""
 
 from typing import Any
 
@@ -19,7 +19,7 @@ from jaxrank.configs import default
 from jaxrank.errors import UserError
 
 EXAMPLE = "--pairs=pairs.csv --features=store --mlp_hidden_dims=256,128"
-# The experiment of `train`, and its hyperparameters that have flags of their own.
+# Name of the experiment, and its hyperparameters that have flags.
 TRAINED = "trained"
 CONFIGURATION = (
     "mlp_hidden_dims,batch_size,learning_rate,dropout,max_epochs,use_clip,use_cnn_features,"
@@ -38,7 +38,7 @@ def define(values: flags.FlagValues, words: list[str]) -> Config:
     }
     for name, meaning in meanings.items():
         define_value(values, name, defaults[name], meaning)
-    # Not booleans, of which absl would take '--use_clip false' for true.
+    # Enums instead of booleans: absl would parse '--use_clip false' as true.
     for name, meaning in {
         "use_clip": "read the block 'clip'",
         "use_cnn_features": "read the block 'cnn'",
@@ -60,7 +60,7 @@ def define(values: flags.FlagValues, words: list[str]) -> Config:
 
 
 def _only_trained(config: ConfigDict) -> ConfigDict:
-    """The config with one experiment, for which all that is typed holds."""
+    """Returns the config with only the experiment `trained`, which takes all typed values."""
     catalogue = {"experiments": {TRAINED: {}}, "modes": {TRAINED: (TRAINED,)}}
     return ConfigDict(config.to_dict() | catalogue)
 

@@ -1,1 +1,1 @@
-"""Saved models, and what they predict for pairs and photos."""
+"""Saved models: storage, evaluation on pairs, ranking of photos, and export."""

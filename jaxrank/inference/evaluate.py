@@ -1,4 +1,4 @@
-"""What a saved model, or a baseline that needs no preferences, says of pairs."""
+"""Evaluation on pairs of a saved model or of a baseline that needs no preferences."""
 
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -26,18 +26,19 @@ from jaxrank.io import notebook
 from jaxrank.metrics import pair_differences, pair_hits
 from jaxrank.training.step import log_ties
 
-# How a pair's photos were seen by the model.
+# How the model has seen a pair's photos.
 NEW, VALIDATION, TRAIN = "new", "val", "train"
 
 
 class Evaluation(NamedTuple):
-    """What came of an evaluation.
+    """Result of an evaluation.
 
     Attributes:
-      metrics: a row for each scorer and each way in which the model has seen photos.
-      predictions: a row a pair.
-      notes: the conclusions: the caveats, what became of the data, how to read the numbers.
-      caveats: what a reader of any number must know, such as that the data are simulated.
+      metrics: table with a row for each scorer and split; the split (NEW, VALIDATION or TRAIN) is
+        how the model has seen the photos.
+      predictions: table with a row per pair.
+      notes: caveats, notes on the data, and how to read the numbers.
+      caveats: warnings that apply to every number, such as that the data are simulated.
     """
 
     metrics: pd.DataFrame
@@ -46,7 +47,7 @@ class Evaluation(NamedTuple):
     caveats: list[str]
 
     def _repr_html_(self) -> str:
-        """What a notebook shows; the baselines on the first split only, which says the most."""
+        """HTML for notebooks; baselines only on the first split, which is the most informative."""
         shown = {metric.name: metric.title for metric in METRICS if metric.title}
         titles = {"split": "photos", "standard_error": "std. error"} | shown
         columns = ["scorer", "split", "pairs", "series", "accuracy", "standard_error", *shown]
@@ -75,15 +76,15 @@ def evaluate_model(
     min_reviewers: int | None = None,
     series: str | Path | pd.DataFrame | None = None,
 ) -> Evaluation:
-    """Measures a saved model, and baselines beside it, on any pairs.
+    """Measures a saved model, and baselines for comparison, on any pairs.
 
-    Pairs whose photos trained the model, or chose its epoch, are counted apart: on them it looks
-    better than it is.
+    Pairs whose photos trained the model, or chose its epoch, form splits of their own: metrics on
+    them are optimistic.
 
     Args:
-      model: from `load_model`, or its folder.
-      pairs, features: as `jaxrank.search` takes them; without both the embedded simulated data.
-      baseline: in place of a model, see `rank_photos`.
+      model: model from `load_model`, or its folder.
+      pairs, features: as in `jaxrank.search`; without both, the embedded simulated data are used.
+      baseline: name of a baseline instead of a model, see `rank_photos`.
       photo_name, min_agreement, min_reviewers, series: see `preferences.read_preferences`.
 
     Raises:
@@ -145,7 +146,7 @@ def _measured(
     error, num_pairs, num_series = statistics.clustered_error(hit, weight, dataset.series_M[chosen])
     scored = ScoredPairs(difference, dataset.preference_M[chosen], scores_N, photos)
     measured = {metric.name: metric.measure(scored) for metric in METRICS}
-    del measured["accuracy"]  # in 64 bits here, beside its standard error
+    del measured["accuracy"]  # computed in 64 bits below, with its standard error
     loss = measured.pop("loss")
     return {
         "pairs": num_pairs,
@@ -169,7 +170,7 @@ def _mean_loss(model: Model, scores_N: np.ndarray, dataset: Dataset, chosen: np.
 
 
 def _baselines(dataset: Dataset, store: Features) -> tuple[dict[str, np.ndarray], list[str]]:
-    """The baselines, also where the model does not read their block."""
+    """Returns scores [N] by baseline, whether or not the model reads their block, and notes."""
     notes = []
     if baselines.IQA_BLOCK in store and baselines.IQA_BLOCK not in dataset.block_columns:
         block = store[baselines.IQA_BLOCK]
@@ -191,13 +192,13 @@ def _baselines(dataset: Dataset, store: Features) -> tuple[dict[str, np.ndarray]
         everything = np.arange(len(dataset.photos))
         beside[baselines.SIGNED_SUM] = baselines.signed_sum(columns, values, everything)
     notes += baselines.missing_notes(dataset)
-    if MODEL in beside:  # a column of that name
+    if MODEL in beside:  # an image-quality column of that name
         beside[f"{baselines.IQA_BLOCK}:{MODEL}"] = beside.pop(MODEL)
     return beside, notes
 
 
 def _how_seen(scored: Scored, dataset: Dataset) -> np.ndarray:
-    """Of every pair, the worst way in which the model has seen one of its photos."""
+    """Split of each pair [M]: TRAIN if a photo trained the model, else VALIDATION or NEW."""
     in_train, in_val = (
         np.array([photo in scored.seen[how] for photo in dataset.photos])[dataset.pair_rows_M2].any(
             axis=1

@@ -1,4 +1,4 @@
-"""Saved models for programs that have no jaxrank."""
+"""Export of saved models to programs without jaxrank."""
 
 import inspect
 import io
@@ -16,13 +16,13 @@ from jaxrank.io import atomic, reading
 
 
 class Exported(NamedTuple):
-    """What came of an export.
+    """Result of an export.
 
     Attributes:
-      path: of the file.
-      model: the model's folder.
-      num_vectors: test vectors that the file was tried on.
-      difference: the largest, to jaxrank's own scores of these.
+      path: path of the exported file.
+      model: folder of the model.
+      num_vectors: number of test vectors that the file was tested on.
+      difference: largest absolute difference to jaxrank's own scores of the test vectors.
     """
 
     path: Path
@@ -32,14 +32,16 @@ class Exported(NamedTuple):
 
 
 def export_numpy(model: Path | str, out: Path | str | None = None) -> Exported:
-    """Writes a Python file that scores by NumPy alone, and tries it on the model's test vectors.
+    """Writes a Python file that scores with NumPy alone, tested on the model's test vectors.
 
     Args:
-      model: the folder of a model, or of a search, of which the final model is meant.
-      out: the new file; by default it is named by the model's folder and lies in the current one.
+      model: folder of a model, or of a search, whose final model is exported.
+      out: path of the new file; by default MODEL_scorer.py in the current folder, where MODEL is
+        the name of the model's folder.
 
     Raises:
-      UserError: there is no such model, the file can't be written, or another one has its name.
+      UserError: there is no such model, the file can't be written, or a different file exists
+        under its name.
     """
     folder = model_folder(model)
     loaded = load_model(folder)
@@ -70,7 +72,7 @@ def _test_inputs(folder: Path, input_dim: int) -> np.ndarray:
         if not len(inputs_ND) or inputs_ND.shape[1:] != (input_dim,):
             raise ValueError("they are not of this model")
         return inputs_ND
-    except Exception as error:  # a damaged archive raises many kinds
+    except Exception as error:  # a damaged archive raises many types
         raise UserError(
             f"{folder / TEST_VECTORS}: can't be read ({type(error).__name__}); train the model "
             "again"

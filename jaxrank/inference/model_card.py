@@ -1,4 +1,4 @@
-"""What a saved model is and what is known of it: the record, and its form in `model.json`."""
+"""Model cards: description and evidence of a saved model, and their form in `model.json`."""
 
 import dataclasses
 import math
@@ -12,23 +12,23 @@ from jaxrank.losses import LOSSES
 from jaxrank.models import ACTIVATIONS, Scorer
 from jaxrank.scaling import INPUT_SCALINGS
 
-# The values of an experiment that say which function a model is.
+# Hyperparameters that determine the function that a model computes.
 FUNCTION_KEYS = ("mlp_hidden_dims", "activation", "use_layernorm", "l2_blocks")
 _UNKNOWN = float("nan")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Evidence:
-    """How good a model is, and on which data it was made; NaN, 0 or empty where unknown.
+    """Accuracy and training data of a model; NaN, 0 or empty where unknown.
 
     Attributes:
       accuracy, low, high: share of held-out pairs in the right order, and its 95% interval.
-      measured_on: which pairs, and by which models, in one sentence without a full stop.
-      num_pairs, num_series, num_photos: that the model was trained on.
-      split: how pairs were dealt to training, validation and test.
-      baselines: the accuracy of each on the same pairs.
-      ceiling: the accuracy that nothing can exceed on these pairs.
-      audit: the audit's verdict and headline.
+      measured_on: the held-out pairs and the models measured, as a sentence without a full stop.
+      num_pairs, num_series, num_photos: numbers of training pairs, series and photos.
+      split: how pairs were split into training, validation and test pairs.
+      baselines: accuracy on the same pairs, by baseline.
+      ceiling: maximum accuracy that any scorer can have on these pairs.
+      audit: verdict and headline of the audit.
     """
 
     accuracy: float = _UNKNOWN
@@ -46,18 +46,18 @@ class Evidence:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ModelCard:
-    """What a saved model is, as `model.json` has it.
+    """Description of a saved model, stored in `model.json`.
 
     Attributes:
-      experiment: its hyperparameters.
-      fold: whose training pairs it was trained on; None: all pairs that could be used.
-      seeds: of its members.
-      epochs: of each member, counted from 1; 0 where nothing was trained by epochs.
-      val_accuracy: of the validation pairs that chose the epoch; NaN where none did.
-      calibration: what its scores say of preferences.
-      evidence: how good it is.
-      caveats: what a reader of any result must know.
-      recipes: how each block that was made of photos was made.
+      experiment: hyperparameters of the model.
+      fold: fold whose training pairs trained the model; None if all usable pairs did.
+      seeds: seeds of the members.
+      epochs: epoch of each member, counted from 1; 0 for a member not trained by epochs.
+      val_accuracy: accuracy on the validation pairs that chose the epoch; NaN without such pairs.
+      calibration: conversion of scores to probabilities of preferences.
+      evidence: accuracy and training data of the model.
+      caveats: warnings that apply to every result.
+      recipes: how blocks were extracted from photos, by block.
     """
 
     experiment: Experiment
@@ -77,21 +77,21 @@ class ModelCard:
 
 
 def card_document(card: ModelCard) -> dict[str, Any]:
-    """The card for `model.json`, but for the recipes, which stand with their blocks there."""
+    """Converts a card to JSON without its recipes, which `model.json` stores with the blocks."""
     document = dataclasses.asdict(card)
     del document["recipes"]
     return document
 
 
 def read_card(document: Any, recipes: Mapping[str, Any]) -> ModelCard:
-    """The card of which `card_document` has made this.
+    """Restores a card from the document that `card_document` made.
 
     Args:
-      document: from a file that may hold anything.
-      recipes: of the blocks; None for a block that was not made of photos.
+      document: content of an untrusted file.
+      recipes: recipe of each block; None for a block that was not extracted from photos.
 
     Raises:
-      Exception: of many kinds, where it is no such document.
+      Exception: of many types, where the document is invalid.
     """
     values = dict(document)
     card = ModelCard(
@@ -118,7 +118,7 @@ def read_card(document: Any, recipes: Mapping[str, Any]) -> ModelCard:
 def _read_experiment(saved: Any) -> Experiment:
     if not saved.keys() >= {"name", "blocks", "loss", "margin", "input_scaling", *FUNCTION_KEYS}:
         raise ValueError("the experiment lacks what says which function the model is")
-    # Hyperparameters that are newer than the model have their defaults, which change nothing.
+    # Hyperparameters newer than the model take their defaults, which leave the function unchanged.
     values: dict[str, Any] = dataclasses.asdict(default_experiment("default")) | {
         name: tuple(value) if isinstance(value, list) else value for name, value in saved.items()
     }
@@ -147,8 +147,10 @@ def _read_recipe(saved: Any) -> Recipe:
 
 
 def _read_flat(kind: Any, saved: Any) -> Any:
-    """A record of numbers and text. A number that is not finite was written as null: it is the
-    field's default, or NaN."""
+    """Restores a dataclass of numbers and text.
+
+    Numbers that are not finite were written as null. They become the field's default, or NaN.
+    """
     values = dict(saved)
     known = {field.name: field for field in dataclasses.fields(kind)}
     for name, value in values.items():
@@ -170,7 +172,7 @@ def _number(value: Any, unknown: Any) -> float:
 
 
 def _as(kind: Any, value: Any) -> Any:
-    if type(value) is not kind:  # True is no number
+    if type(value) is not kind:  # isinstance would accept True as a number
         raise TypeError(f"{value!r} is no {kind.__name__}")
     return value
 

@@ -1,4 +1,4 @@
-"""What a saved model computes: its architecture as data, its formula in words and as steps."""
+"""Function of a saved model: architecture as data, and formula in words and as steps."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -18,7 +18,7 @@ def architecture_of(
     normal_score_columns: Sequence[int],
     num_members: int,
 ) -> dict[str, Any]:
-    """All that a reader of the weights must know to compute the scores, as JSON has it."""
+    """Returns the architecture for `model.json`: what computing scores needs besides weights."""
     return {
         "inputs": sum(map(len, block_columns.values())),
         "l2_blocks": [name for name in block_columns if name in experiment.l2_blocks],
@@ -33,8 +33,10 @@ def architecture_of(
 def formula_of(
     architecture: Mapping[str, Any], block_columns: Mapping[str, Sequence[str]]
 ) -> dict[str, Any]:
-    """The formula in words, and as steps of arrays, which have their names in the file of weights
-    without the member's."""
+    """Returns the formula in words and as steps on arrays.
+
+    Arrays are named as in the file of weights, without the member's prefix.
+    """
     steps = [f"x = the columns of the blocks {', '.join(block_columns)} side by side, as they are"]
     if architecture["l2_blocks"]:
         names = ", ".join(architecture["l2_blocks"])

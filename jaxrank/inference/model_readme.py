@@ -1,4 +1,4 @@
-"""The README.md of a saved model: its model card (Mitchell et al. 2019), in Markdown."""
+"""README.md of a saved model: its model card (Mitchell et al. 2019) in Markdown."""
 
 import html
 import math
@@ -28,7 +28,7 @@ scores = scorer.score(scorer.load("FOLDER"), rows)  # rows [photos, INPUTS], blo
 def readme(
     card: ModelCard, architecture: Mapping[str, Any], block_columns: Mapping[str, Sequence[str]]
 ) -> str:
-    """The model card as Markdown. It states what is known, and what is not."""
+    """Renders the model card as Markdown; unknown facts are stated as unknown."""
     formula = formula_of(architecture, block_columns)
     parts = [
         f"# {_text(card.experiment.name)}: a scorer of photos, by jaxrank",
@@ -160,6 +160,6 @@ def _bullets(lines: Sequence[str]) -> str:
 
 
 def _text(text: str) -> str:
-    """Text of others on one line, without HTML, links or further cells of a table."""
+    """Escapes external text: one line without HTML, links or table cells."""
     plain = html.escape(" ".join(printable(text).split()), quote=False)
     return plain.replace("|", "\\|").replace("[", "\\[")

@@ -1,4 +1,4 @@
-"""The arrays of a saved model: its members' weights and scaling, and how members are combined.
+"""Arrays of a saved model: weights and scaling of its members, and their combination.
 
 Axis letters: N photos, K members, J columns with normal scores.
 """
@@ -18,7 +18,7 @@ from jaxrank.training.state import InitialWeights
 def tensors_of(
     members: Sequence[InitialWeights], combination: Combination
 ) -> dict[str, np.ndarray]:
-    """The arrays of a model by their names in `model.safetensors`."""
+    """Returns the arrays of a model by their names in `model.safetensors`."""
     tensors = {}
     for k, (params, scaling) in enumerate(members):
         arrays = dict(params["params"]) | params.get("loss", {})
@@ -42,20 +42,20 @@ def from_tensors(
     columns_J: np.ndarray,
     num_members: int,
 ) -> tuple[tuple[InitialWeights, ...], Combination]:
-    """The members and how they are combined.
+    """Restores the members and their combination from arrays.
 
     Args:
-      tensors: from a file that may hold anything.
-      experiment: the members' hyperparameters.
-      input_dim: columns that they read.
-      columns_J: those with normal scores.
-      num_members: that there should be.
+      tensors: arrays of an untrusted file, by name.
+      experiment: hyperparameters of the members.
+      input_dim: number of input columns.
+      columns_J: indices of the columns with normal scores.
+      num_members: expected number of members.
 
     Raises:
-      ValueError: the arrays are not those that the model should have.
+      ValueError: the arrays do not match the model in number, name, type, shape or range.
     """
     shapes = _shapes(experiment, input_dim, len(columns_J))
-    # Before names are made: a forged number of members must not fill the memory.
+    # Checked before the names are generated: a forged number of members must not exhaust memory.
     if len(tensors) != num_members * len(shapes) + 4:
         raise ValueError(f"{len(tensors):,} arrays are not those of {num_members:,} members")
     expected = {
@@ -104,7 +104,7 @@ def from_tensors(
 
 
 def _shapes(experiment: Experiment, input_dim: int, num_normal: int) -> dict[str, tuple[int, ...]]:
-    """The shapes of a member's arrays by their names; see `models.Scorer`."""
+    """Returns the shapes of a member's arrays by name; see `models.Scorer`."""
     hidden_dims = experiment.mlp_hidden_dims
     widths = (input_dim, *hidden_dims, 1)
     shapes: dict[str, tuple[int, ...]] = {

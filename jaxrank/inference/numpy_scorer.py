@@ -1,4 +1,4 @@
-"""Scores photos by a jaxrank model with NumPy alone; `python THIS_FILE MODELFOLDER` tests it.
+"""Scores photos with a jaxrank model in pure NumPy; `python THIS_FILE MODELFOLDER` tests it.
 
 model = load("MODELFOLDER")
 scores = score(model, rows)  # rows [photos, columns]: the model's blocks side by side
@@ -22,7 +22,7 @@ _ACTIVATIONS: dict[str, Any] = {
 
 
 def read_tensors(data: bytes) -> dict[str, np.ndarray]:
-    """The arrays of a safetensors file: 8 bytes of length, a header in JSON, the numbers."""
+    """Reads the arrays of a safetensors file: 8 bytes of length, a header in JSON, the numbers."""
     end = 8 + int.from_bytes(data[:8], "little")
     if not 8 < end <= len(data):
         raise ValueError("the header of the weights is cut")
@@ -42,7 +42,7 @@ def read_tensors(data: bytes) -> dict[str, np.ndarray]:
 
 
 def load(folder: Path | str) -> dict[str, Any]:
-    """The model of a folder: `model.json` with its arrays, checked, under the key `tensors`."""
+    """Loads a model folder: `model.json`, with the checked arrays under the key `tensors`."""
     model = json.loads((Path(folder) / "model.json").read_text(encoding="utf-8"))
     data = (Path(folder) / "model.safetensors").read_bytes()
     if model["format"] != 6 or hashlib.sha256(data).hexdigest() != model["weights_sha256"]:
@@ -68,7 +68,7 @@ def load(folder: Path | str) -> dict[str, Any]:
 
 
 def score(model: dict[str, Any], rows: Any) -> np.ndarray:
-    """Scores [N] of rows [N, D]: the raw columns of the model's blocks, side by side."""
+    """Returns scores [N] of rows [N, D]: the raw columns of the model's blocks, side by side."""
     a, t, x, start = model["architecture"], model["tensors"], np.array(rows, np.float32), 0
     if x.ndim != 2 or x.shape[1] != a["inputs"] or not np.isfinite(x).all():
         raise ValueError(f"rows must be finite numbers [photos, {a['inputs']}]")

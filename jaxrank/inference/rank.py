@@ -1,4 +1,4 @@
-"""Photos of each series ordered by a saved model, or by a baseline that needs no preferences."""
+"""Ranking of each series' photos by a saved model or a baseline that needs no preferences."""
 
 import math
 from pathlib import Path
@@ -20,12 +20,12 @@ ALL_PHOTOS = "all"
 
 
 class Ranking(NamedTuple):
-    """What came of ranking photos.
+    """Result of ranking photos.
 
     Attributes:
       table: `series_id,image,score,rank,pick,p_best,keep`, series by series, the best photo first.
-      notes: the conclusions: the caveats, and what became of the photos.
-      caveats: what a reader of any number must know, such as that the photos are simulated.
+      notes: caveats, and notes on the photos.
+      caveats: warnings that apply to every number, such as that the photos are simulated.
     """
 
     table: pd.DataFrame
@@ -33,7 +33,7 @@ class Ranking(NamedTuple):
     caveats: list[str]
 
     def _repr_html_(self) -> str:
-        """What a notebook shows."""
+        """HTML for notebooks."""
         kinds = {"score": "float64", "rank": "Int64", "pick": "boolean", "p_best": "float64"}
         kinds["keep"] = "boolean"
         return notebook.result_html(
@@ -54,25 +54,28 @@ def rank_photos(
     *,
     baseline: str | None = None,
 ) -> Ranking:
-    """Scores every photo, and orders the photos of each series.
+    """Scores every photo and ranks the photos of each series.
 
-    `rank` is 1 for the highest score and equal for equal scores; `pick` is true for one photo of
-    a series, of equally good ones the first. `p_best` is the probability that the photo is the best
-    of its series by people's preferences: proportional to exp(pick_slope * score), see
-    `calibration.fit_pick_slope`. It is NaN where there is none: by a baseline, and where the
-    model's probabilities were worse than chance. `keep` marks the photos among which the best is in
-    nine of ten series (`calibration.keep_set`).
+    The columns of the result's table:
+
+    - `rank`: 1 for the highest score; equal for equal scores.
+    - `pick`: true for one photo per series, the first of the highest scores.
+    - `p_best`: probability that the photo is the best of its series by people's preferences. It is
+      proportional to exp(pick_slope * score), see `calibration.fit_pick_slope`. NaN for a baseline,
+      and where the model's probabilities were worse than chance.
+    - `keep`: true for the photos that include the best one in nine of ten series, see
+      `calibration.keep_set`. NA for a baseline.
 
     Args:
-      model: from `load_model`, or its folder.
-      features: as `jaxrank.search` takes them; without them the embedded simulated photos.
-      series: a table with `series_id,image`, or its file; a pair table serves too. Without it all
-        photos are one series.
-      baseline: in place of a model, 'signed_sum' or an image-quality number whose direction is
-        known beforehand (`baselines.KNOWN_DIRECTIONS`): an order without any preferences.
+      model: model from `load_model`, or its folder.
+      features: as in `jaxrank.search`; by default the embedded simulated photos.
+      series: table with `series_id,image`, its file, or a pair table. Without it all photos are one
+        series.
+      baseline: name of a baseline that needs no preferences, instead of a model: 'signed_sum', or
+        an image-quality number of known direction (`baselines.KNOWN_DIRECTIONS`).
 
     Raises:
-      UserError: the features are not those that the model reads, the table is no such table, or
+      UserError: the features are not those that the model reads, the series table is invalid, or
         the baseline needs preferences.
     """
     scorer = open_scorer(model, baseline)
@@ -122,7 +125,7 @@ def rank_photos(
 
 
 def _seen_photo_notes(scored: Scored) -> list[str]:
-    """What is said of photos that trained the model or chose its epoch."""
+    """Returns a note on photos that trained the model or chose its epoch."""
     known = frozenset().union(*(scored.seen[how] for how in SEEN))
     seen = int(scored.scores.index.isin(known).sum())
     if not seen:
@@ -134,7 +137,7 @@ def _seen_photo_notes(scored: Scored) -> list[str]:
 
 
 def _unscored_notes(scored: Scored, store: Features) -> list[str]:
-    """What is said of photos that lack a row in some block that the model reads."""
+    """Returns a note on photos without a row in some block that the scorer reads."""
     photos = set().union(*(store[name].photos for name in scored.blocks))
     lacking = sorted(photos - set(scored.scores.index))
     if not lacking:
@@ -146,7 +149,7 @@ def _unscored_notes(scored: Scored, store: Features) -> list[str]:
 
 
 def _ordered(table: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
-    """Scored photos, series by series and the best first, with rank and pick; notes."""
+    """Sorts photos by series and score and adds `rank` and `pick`; also returns notes."""
     place = pd.factorize(table["series_id"])[0]
     table = table.iloc[np.lexsort((-table["score"], place))].reset_index(drop=True)
     groups = table.groupby("series_id", sort=False)
@@ -163,11 +166,11 @@ def _ordered(table: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
 def _with_certainty(
     table: pd.DataFrame, known: Calibration | None
 ) -> tuple[pd.DataFrame, list[str]]:
-    """Ordered photos with p_best and keep, and what is to be said of these.
+    """Adds `p_best` and `keep` to ranked photos; also returns notes on these columns.
 
     Args:
-      table: from `_ordered`.
-      known: of the model; None for a baseline without preferences.
+      table: ranked photos from `_ordered`.
+      known: calibration of the model; None for a baseline.
     """
     if known is None:
         unknown = table.assign(p_best=np.nan, keep=pd.array([pd.NA] * len(table), "boolean"))
@@ -193,6 +196,6 @@ def _with_certainty(
             f"chance (log loss {known.log_loss:.3f}, chance {CHANCE_LOG_LOSS:.3f})"
         )
         return table.assign(p_best=np.nan), notes
-    # A softmax of each series, from its best photo down: nothing overflows.
+    # A softmax over each series, relative to its highest score to avoid overflow.
     odds = np.exp(known.pick_slope * behind)
     return table.assign(p_best=odds / odds.groupby(table["series_id"]).transform("sum")), notes

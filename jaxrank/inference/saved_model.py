@@ -1,9 +1,13 @@
 """Saved models: everything needed to score a photo, in files that any language can read.
 
-A model folder holds `model.safetensors` (weights, scaling, and how members are combined),
-`model.json` (what the model is, and its formula), `photos.json` (the photos that it has seen),
-`test_vectors.npz` (inputs and their scores), `README.md` (the model card) and `checksums.json` (of
-the others).
+Files of a model folder:
+
+- `model.safetensors`: weights, scaling, and the combination of members.
+- `model.json`: description and formula of the model.
+- `photos.json`: names of the photos that the model has seen.
+- `test_vectors.npz`: inputs and their scores.
+- `README.md`: the model card.
+- `checksums.json`: checksums of the other files.
 
 Axis letters: N photos, D columns that the model reads, K members.
 """
@@ -37,7 +41,7 @@ from jaxrank.training.state import InitialWeights
 FORMAT = 6
 MODEL_JSON, WEIGHTS, TEST_VECTORS = "model.json", "model.safetensors", "test_vectors.npz"
 _PHOTOS_JSON, _README = "photos.json", "README.md"
-# The folder of the final model, in that of a search.
+# Subfolder of a search's folder with the final model.
 FINAL = "final"
 # How a model may have seen a photo.
 SEEN = ("train", "val")
@@ -48,12 +52,13 @@ class Model(NamedTuple):
     """A trained scorer: one network, or several whose scores are combined.
 
     Attributes:
-      card: what it is.
-      block_columns: the blocks it reads, in order, with their column names.
-      members: parameters of a `models.Scorer`, and the scaling fitted on its training photos.
-      combination: how the members' scores become one.
-      seen: names of the photos that trained it and of those that chose its epoch; when it began
-        from another model, that one's too.
+      card: description of the model.
+      block_columns: column names of the blocks that the model reads, in order, by block.
+      members: for each network, parameters of a `models.Scorer` and the scaling fitted on its
+        training photos.
+      combination: how the members' scores are combined to one score.
+      seen: names of the photos that trained the model ("train") and of the photos that chose its
+        epoch ("val"). If training began from another model, the photos of that model are included.
     """
 
     card: ModelCard
@@ -63,14 +68,14 @@ class Model(NamedTuple):
     seen: Mapping[str, frozenset[str]]
 
     def __repr__(self) -> str:
-        return f"Model({self.card})"  # not its weights
+        return f"Model({self.card})"  # without the weights
 
     @property
     def weights(self) -> InitialWeights:
-        """Parameters and scaling, for training that begins from this model.
+        """Parameters and scaling of the only member, for training that starts from this model.
 
         Raises:
-          UserError: it has several members.
+          UserError: the model has several members.
         """
         if len(self.members) > 1:
             raise UserError(
@@ -80,13 +85,17 @@ class Model(NamedTuple):
         return self.members[0]
 
     def score(self, features: FeaturesInput) -> pd.Series:
-        """Scores of the photos that have a row in every block that the model reads, by name.
+        """Scores the photos that have a row in every block that the model reads.
 
         Args:
-          features: as `jaxrank.search` takes them.
+          features: as in `jaxrank.search`.
+
+        Returns:
+          Scores by photo name.
 
         Raises:
-          UserError: a block is missing, its columns are not the model's, or no photo has all.
+          UserError: a block is missing, was made differently, or has other columns than the
+            model's; or no photo has a row in all blocks.
         """
         store = read_features(features)
         refuse_mixed({name: b for name, b in store.items() if name in self.block_columns})
@@ -121,14 +130,17 @@ class Model(NamedTuple):
         return pd.Series(self.score_rows(raw_ND), index=common, name="score")
 
     def score_rows(self, raw_ND: np.ndarray) -> np.ndarray:
-        """Scores [N] of the blocks' columns side by side, as a store has them; float32."""
+        """Returns float32 scores [N] of raw rows [N, D], the blocks' columns side by side."""
         inputs_ND = l2_normalised(raw_ND, self.block_columns, self.card.experiment.l2_blocks)
         apply = jax.jit(self.card.scorer.apply)
         scores = [apply(m.params, m.scaling.apply(inputs_ND)) for m in self.members]
         return self.combination.apply(np.stack([np.asarray(scores_N) for scores_N in scores]))
 
     def _check_recipe(self, name: str, block: Block) -> None:
-        """Columns may have the same names though another network made them."""
+        """Raises UserError if the block was made differently from the block used in training.
+
+        Column names do not show that, because different networks may use the same names.
+        """
         wanted = self.card.recipes.get(name)
         if wanted is None or block.extraction is None or block.extraction.key == wanted.key:
             return
@@ -139,14 +151,14 @@ class Model(NamedTuple):
         )
 
     def _advice(self, name: str) -> str:
-        """How to make a block that the model can read; empty where that is unknown."""
+        """Suggests the command that makes a suitable block; empty where that is unknown."""
         recipe = self.card.recipes.get(name)
         flags = "" if recipe is None else recipe.flags(name)
         return f"; make it by: {program()} extract {flags}" if flags else ""
 
     @property
     def digest(self) -> str:
-        """What the model computes, as a hash."""
+        """Hash of the function that the model computes."""
         described = (
             [getattr(self.card.experiment, key) for key in FUNCTION_KEYS],
             self.block_columns,
@@ -159,7 +171,7 @@ class Model(NamedTuple):
 
 
 def _difference(columns: Sequence[str], wanted: Sequence[str]) -> str:
-    """Where two lists of columns part."""
+    """Describes the first difference between two lists of columns."""
     if len(columns) != len(wanted):
         return f"it has {len(columns):,}, the model reads {len(wanted):,}"
     place = next(i for i, name in enumerate(wanted) if columns[i] != name)
@@ -167,13 +179,13 @@ def _difference(columns: Sequence[str], wanted: Sequence[str]) -> str:
 
 
 def save_model(folder: Path, model: Model, raw_ND: np.ndarray) -> None:
-    """Writes a model folder, in place of the one that is there. Equal models have equal files.
+    """Writes a model folder, replacing an existing one. Equal models have equal files.
 
     Args:
-      folder: to write.
-      model: of which all members have normal scores of the same columns.
-      raw_ND: float32, rows of training photos as `Model.score_rows` takes them. Some of them are
-        kept, with their scores, to test other implementations.
+      folder: folder to write.
+      model: model whose members all have normal scores for the same columns.
+      raw_ND: float32 rows of training photos, as in `Model.score_rows`. Some rows are saved with
+        their scores to test other implementations.
     """
     columns_J = model.members[0].scaling.columns_J
     assert all(np.array_equal(m.scaling.columns_J, columns_J) for m in model.members)
@@ -210,7 +222,7 @@ def _recipe_document(card: ModelCard, name: str) -> dict[str, Any] | None:
 
 
 def _test_vectors(model: Model, raw_ND: np.ndarray) -> bytes:
-    """An archive of `inputs` [N, D] and their `scores` [N], evenly chosen from the rows."""
+    """Returns a .npz archive of `inputs` [N, D], evenly spaced rows, and their `scores` [N]."""
     chosen = np.unique(np.linspace(0, len(raw_ND) - 1, _MOST_TEST_VECTORS).astype(int))
     inputs_ND = np.asarray(raw_ND[chosen], np.float32)
     file = io.BytesIO()
@@ -219,13 +231,13 @@ def _test_vectors(model: Model, raw_ND: np.ndarray) -> bytes:
 
 
 def load_model(folder: Path | str) -> Model:
-    """Loads what `save_model` wrote.
+    """Loads a model that `save_model` wrote.
 
     Args:
-      folder: of a model, or of a search, of which the final model is loaded.
+      folder: folder of a model, or of a search, whose final model is loaded.
 
     Raises:
-      UserError: the folder is not a model of this version, or a file in it has changed.
+      UserError: the folder has no model, a model of another version, or a damaged file.
     """
     require_usable_jax()
     folder = model_folder(folder)
@@ -233,7 +245,7 @@ def load_model(folder: Path | str) -> Model:
     try:
         record = read_json(folder / MODEL_JSON)
         card, columns, columns_J, num_members = _read_record(record)
-    except Exception:  # anything may stand in a file whose checksums were made anew
+    except Exception:  # the file may contain anything if its checksums were recomputed
         raise UserError(
             f"{folder}: not a model folder (no usable {MODEL_JSON}); take it from a copy, or "
             "train it again"
@@ -248,14 +260,14 @@ def load_model(folder: Path | str) -> Model:
         members, combination = from_tensors(
             tensors, card.experiment, input_dim, columns_J, num_members
         )
-    except Exception as error:  # a damaged header raises many kinds
+    except Exception as error:  # a damaged header raises many types
         reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
         raise UserError(f"{folder}: the weights can't be read ({reason})") from None
     return Model(card, columns, members, combination, seen)
 
 
 def model_folder(folder: Path | str) -> Path:
-    """The folder of a model: the one that is given, or that of a search's final model.
+    """Returns the given folder if it holds a model, else the folder of the search's final model.
 
     Raises:
       UserError: there is no model.
@@ -274,8 +286,10 @@ def model_folder(folder: Path | str) -> Path:
 
 
 def _check_seal(folder: Path) -> None:
-    """Refuses a model with a file that is not as it was saved, before any is read, and one of
-    another version. Files that were added, such as a repository's, are nobody's business."""
+    """Raises UserError if the model is damaged or was saved by another version.
+
+    Damage is checked before the files are used. Added files, such as a repository's, are ignored.
+    """
     if not os.path.isfile(folder / WEIGHTS):
         _refuse_other_format(folder)
     try:
@@ -303,11 +317,14 @@ def _refuse_other_format(folder: Path) -> None:
 
 
 def _read_record(record: Any) -> tuple[ModelCard, dict[str, tuple[str, ...]], np.ndarray, int]:
-    """What a `model.json` says: the card, the columns of each block, which columns become normal
-    scores, the number of members.
+    """Reads the content of `model.json`.
+
+    Returns:
+      The card, the columns of each block, the indices of columns with normal scores, and the number
+      of members.
 
     Raises:
-      Exception: of many kinds, where it is not what `save_model` wrote.
+      Exception: of many types, where `save_model` did not write the content.
     """
     columns, recipes = {}, {}
     for block in record["blocks"]:

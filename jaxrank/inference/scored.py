@@ -1,4 +1,4 @@
-"""Photos scored by what a user named: a saved model, or a baseline that needs no preferences."""
+"""Scoring of photos by a saved model or by a baseline that needs no preferences."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,21 +14,22 @@ from jaxrank.errors import UserError
 from jaxrank.evaluation.calibration import Calibration
 from jaxrank.inference.saved_model import SEEN, Model, load_model
 
-# The name of a model among the scorers.
+# Name of a saved model among scorers.
 MODEL = "model"
 
 
 class Scored(NamedTuple):
-    """Scores of photos, and what a reader must know of them.
+    """Scores of photos, with their calibration and caveats.
 
     Attributes:
-      name: MODEL, or of the baseline.
-      scores: by photo, of those that have a row in all `blocks`.
-      blocks: that were read.
-      calibration: of a model; a baseline's scores say nothing of preferences.
-      seen: see `Model`; a baseline has seen no photo.
-      caveats: of the data and of the model.
-      notes: what a baseline does.
+      name: MODEL, or name of the baseline.
+      scores: score of each photo with a row in all `blocks`, by photo name.
+      blocks: names of the blocks that the scorer reads.
+      calibration: calibration of the model; None for a baseline, whose scores give no probabilities
+        of preferences.
+      seen: see `Model`; empty sets for a baseline.
+      caveats: caveats of the data and of the model.
+      notes: description of the baseline; empty for a model.
     """
 
     name: str
@@ -41,7 +42,7 @@ class Scored(NamedTuple):
 
 
 def open_scorer(model: Model | Path | str | None, baseline: str | None) -> Model | str:
-    """The model, loaded, or the name of the baseline.
+    """Returns the loaded model, or the name of the baseline.
 
     Raises:
       UserError: not exactly one of the two is given.
@@ -55,7 +56,14 @@ def open_scorer(model: Model | Path | str | None, baseline: str | None) -> Model
 
 
 def require_embedded(scorer: Model | str, missing: str) -> None:
-    """The embedded data stand in for a user's own where the model was trained on them, only."""
+    """Raises UserError unless the model was trained on the embedded data.
+
+    Only such a model may use the embedded data in place of missing inputs.
+
+    Args:
+      scorer: model, or name of a baseline.
+      missing: flags of the missing inputs, for the message.
+    """
     if isinstance(scorer, str):
         raise UserError(f"{missing} missing: a baseline has no data of its own")
     if SIMULATED not in scorer.card.caveats:
@@ -99,7 +107,7 @@ def _baseline_scores(name: str, store: Features) -> tuple[pd.Series, str]:
 
 
 def check_finite(scores: pd.Series) -> None:
-    """Raises UserError where a score is no finite number."""
+    """Raises UserError if a score is not a finite number."""
     wrong = scores.index[~np.isfinite(scores.to_numpy())]
     if len(wrong):
         raise UserError(

@@ -1,1 +1,1 @@
-"""Everything that people read: tables, sentences, figures, progress."""
+"""Human-readable output: tables, sentences, figures and progress."""

@@ -1,4 +1,4 @@
-"""Section: how near the chosen experiment comes to people's own agreement."""
+"""Section: accuracy and calibration of the selected experiment against the noise ceiling."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -39,12 +39,13 @@ def section(report: Report) -> Section:
 
 
 def with_probability_note(summary: pd.DataFrame, facts: Mapping[str, Any]) -> pd.DataFrame:
-    """The summary, whose row of the selected experiment says where its probabilities are worse
-    than chance.
+    """Returns the summary with a note on the selected experiment if it is worse than chance.
+
+    The note is added where the log loss of the experiment's probabilities exceeds that of chance.
 
     Args:
       summary: the table `summary.csv`.
-      facts: of `section`.
+      facts: the facts that `section` returned.
     """
     log_loss = facts.get("reliability", {}).get("log_loss", np.nan)
     if not log_loss > calibration.CHANCE_LOG_LOSS:
@@ -76,7 +77,7 @@ def _notes(name: str, strengths: pd.DataFrame, measured: reliability.Reliability
         return []
     rows = strengths.set_index("strength")
     everything = rows.loc[noise_ceiling.ALL]
-    way = everything["way_to_ceiling"]  # there is none where nothing but chance is possible
+    way = everything["way_to_ceiling"]  # NaN where the ceiling is chance
     lines = [
         f"{name} agrees with {100 * everything['agreement']:.1f}% of single votes, where "
         f"{100 * everything['agreement_ceiling']:.1f}% is possible"

@@ -57,9 +57,10 @@ def section(report: Report) -> Section:
 
 
 def config_values(experiment: Experiment) -> dict[str, Any]:
-    """An experiment's hyperparameters as a config has them.
+    """Returns an experiment's hyperparameters in the form of a config.
 
-    A patience of 0, which follows from few validation series, is left out: it follows again.
+    A patience of 0 is omitted: it follows from few validation series, and a new search derives it
+    again.
     """
     values = {
         key: ",".join(map(str, value)) if isinstance(value, tuple) else value

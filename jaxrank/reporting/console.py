@@ -1,4 +1,4 @@
-"""Tables on the screen: the plan, the summary, metrics and rankings."""
+"""Terminal tables: the plan, the summary, metrics and rankings."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -17,17 +17,18 @@ from jaxrank.reporting.summary import (
     DROPPED_AT,
     ENSEMBLE,
     PARTIAL,
+    SELECTED,
     SUMMARY_CSV,
     percent,
 )
 
-# Photos that are shown where nobody asks for more.
+# Number of photos shown without --all.
 _FIRST_PHOTOS = 12
-# What a plan shows of every experiment, and what its first table shows or the search itself says;
-# any other hyperparameter is shown where it is not the default.
+# Hyperparameters with a column in the plan's second table, and hyperparameters shown elsewhere. Any
+# other hyperparameter is shown where it differs from the default.
 _PLAN_COLUMNS = ("learning_rate", "dropout", "weight_decay", "margin", "max_epochs", "patience")
 _PLAN_ELSEWHERE = "name,blocks,mlp_hidden_dims,batch_size,loss,sampler,notes,init_from".split(",")
-# Hyperparameters that have a column of their own in a summary, or are no choice.
+# Hyperparameters that have a column of their own in a summary, or that are not tuned.
 _NOT_COMPARED = ("name", "notes", "blocks", "seed", "init_from")
 _BASELINE_NOTE = "baseline; summary.csv says what it does"
 _SHOWN_METRICS = [metric for metric in METRICS if metric.title]
@@ -42,16 +43,15 @@ def print_summary(
 ) -> None:
     """Prints the best experiments and all baselines.
 
-    Columns are left out in this order where they don't fit: blocks, train accuracy, epoch,
-    parameters, trials, the metrics of whole series from the last on, the hyperparameters from the
-    last on.
+    Columns that do not fit are omitted in this order: blocks, train accuracy, epoch, parameters,
+    trials, the metrics of whole series from last to first, the hyperparameters from last to first.
 
     Args:
-      console: where.
-      summary: `summary.csv`.
-      experiments: the hyperparameters of each; shown are those in which they differ.
-      caveats: what must be read before any number.
-      top: so many experiments are shown.
+      console: console to print to.
+      summary: the table `summary.csv`.
+      experiments: hyperparameters of each experiment; those that differ become columns.
+      caveats: warnings that apply to every number, printed first.
+      top: number of experiments to print.
     """
     is_experiment = ~summary["status"].isin((BASELINE, ENSEMBLE))
     beyond = (summary["status"] != BASELINE) & (is_experiment.cumsum() > top)
@@ -60,8 +60,7 @@ def print_summary(
     rows = shown.astype(object).where(shown.notna(), None).to_dict("records")
     footnotes: dict[str, int] = {}
     marks = [
-        ("selected " if row["outcome"] == SELECTED else "")
-        + _mark(footnotes, _note(row, caveats))
+        ("selected " if row["outcome"] == SELECTED else "") + _mark(footnotes, _note(row, caveats))
         for row in rows
     ]
     show_lines(console, *caveats)
@@ -101,7 +100,7 @@ def _summary_columns(
 def _differing(
     rows: Sequence[Mapping[str, Any]], experiments: Sequence[Mapping[str, Any]]
 ) -> dict[str, list[str]]:
-    """By hyperparameter in which the experiments of the rows differ, its value in each row."""
+    """Returns each hyperparameter in which the rows' experiments differ, with its value by row."""
     by_name = {e["name"]: e for e in experiments if e["name"] not in REFERENCES}
     chosen = [by_name.get(row["experiment_name"]) for row in rows]
     differing = {}
@@ -133,7 +132,7 @@ def _note(row: Mapping[str, Any], caveats: Sequence[str]) -> str:
 
 
 def _mark(footnotes: dict[str, int], note: str) -> str:
-    """The number of a footnote; rows with the same note share one."""
+    """Returns the mark of a note's footnote; rows with the same note share a footnote."""
     return f"[{footnotes.setdefault(note, len(footnotes) + 1)}]" if note else ""
 
 
@@ -158,8 +157,8 @@ def print_plan(
     experiments: Sequence[Experiment],
     top: int,
 ) -> None:
-    """The cohorts with their shapes, then each experiment's traced hyperparameters."""
-    # What the planner has chosen for a cohort, and its reason, is below the table.
+    """Prints the cohorts with their shapes, then each experiment's traced hyperparameters."""
+    # The footnotes below the table explain the planner's choices for a cohort.
     whys = [_why(cohort) for cohort in cohorts]
     footnotes: dict[str, int] = {}
     keys = [cohort.program_key for cohort in cohorts]
@@ -198,7 +197,7 @@ def _why(cohort: Cohort) -> str:
 
 
 def _unusual(experiment: Experiment) -> str:
-    """Hyperparameters without a column that are not as in configs/default.py."""
+    """Lists hyperparameters that have no column and differ from configs/default.py."""
     usual = default.get_config()
     words = []
     for key in HYPERPARAMETERS:
@@ -210,7 +209,11 @@ def _unusual(experiment: Experiment) -> str:
 
 
 def print_metrics(console: Console, metrics: pd.DataFrame) -> None:
-    """What an evaluation measured; the baselines on the first split only, which says the most."""
+    """Prints the metrics of an evaluation.
+
+    Baselines are shown on the first split only, the photos that the model has seen least: that
+    split is the most informative.
+    """
     first = metrics["split"].iloc[0]
     named = metrics["scorer"] == metrics["scorer"].iloc[0]
     metrics = metrics[(metrics["split"] == first) | named]
@@ -236,7 +239,7 @@ def print_metrics(console: Console, metrics: pd.DataFrame) -> None:
 
 
 def print_ranking(console: Console, ranking: pd.DataFrame, *, everything: bool) -> None:
-    """The first series, or all of them; the score is left out first where it does not fit."""
+    """Prints the first series, or all series; the score is the first column to be omitted."""
     shown = ranking if everything else ranking.head(_num_first_photos(ranking))
     rows = shown.astype(object).where(shown.notna(), None).to_dict("records")
     ranked = [row["rank"] is not None for row in rows]
@@ -264,10 +267,10 @@ def print_ranking(console: Console, ranking: pd.DataFrame, *, everything: bool) 
 
 
 def _num_first_photos(ranking: pd.DataFrame) -> int:
-    """Rows up to the end of the series in which the last of the first photos is."""
+    """Returns how many rows to show: _FIRST_PHOTOS, extended to the end of the last series."""
     ids = ranking["series_id"].to_numpy()
     end = min(_FIRST_PHOTOS, len(ids))
-    if end and ids[end - 1] == "":  # photos in no series may be cut anywhere
+    if end and ids[end - 1] == "":  # photos outside a series may be cut anywhere
         return end
     same = [place for place in range(end, len(ids)) if ids[place] != ids[place - 1]]
     whole = same[0] if same else len(ids)

@@ -1,4 +1,4 @@
-"""Figures, written as PNG files."""
+"""Figures as PNG files."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,7 +22,7 @@ _INTERVAL = 1.96
 
 
 def draw_reliability(path: Path, title: str, measured: Reliability) -> None:
-    """Agreement with one vote by confidence, with the 95% interval of each bin, as a PNG file."""
+    """Draws agreement with single votes by confidence, with 95% intervals of the bins."""
     figure = _figure(7, 6, layout="constrained")
     _entitle(figure, title)
     axes = figure.subplots()
@@ -48,15 +48,18 @@ def draw_reliability(path: Path, title: str, measured: Reliability) -> None:
 
 
 def _figure(width: float, height: float, **options: Any) -> "Figure":
-    """An empty figure of so many inches."""
-    # Half a second, which a search needs at its end only.
+    """Returns an empty figure of the given size in inches."""
+    # The import takes half a second, and a search needs it only at its end.
     from matplotlib.figure import Figure
 
     return Figure(figsize=(width, height), **options)
 
 
 def _entitle(figure: "Figure", *lines: str) -> None:
-    """Names and caveats are a user's: no formulae, and no letters that move others."""
+    """Sets the figure's title from plain text.
+
+    Names and caveats come from users, so math and control characters are not interpreted.
+    """
     figure.suptitle("\n".join(map(printable, lines)), parse_math=False)
 
 
@@ -72,7 +75,7 @@ def _in_words(measured: Reliability) -> str:
     )
 
 
-# Rows of the figure; more could not be read.
+# Maximum number of rows in the figure; more would be illegible.
 _MOST_DRAWN = 80
 
 
@@ -84,10 +87,10 @@ def draw_leaderboard(
     baseline: int | None,
     caveats: Sequence[str],
 ) -> None:
-    """Means with their intervals, a row an entry, the highest validation mean on top.
+    """Draws means with their intervals, one row per entry, the highest validation mean on top.
 
-    Filled marks are tied for best on the test pairs. Each interval is of its own mean: two may
-    overlap although their difference is sure.
+    Filled markers are tied for best on the test pairs. Each interval belongs to its own mean: two
+    intervals may overlap although the difference of the means is significant.
     """
     order = sorted(
         np.flatnonzero(np.isfinite(test.mean)).tolist(),
@@ -124,17 +127,20 @@ def draw_leaderboard(
     axes.set_xlabel("pairs ordered as people do, %")
     axes.grid(axis="x", alpha=0.3)
     legend = figure.legend(loc="outside lower center", ncols=4, frameon=False)
-    for text in legend.get_texts():  # it is laid out when the figure is drawn
+    for text in legend.get_texts():  # the legend is laid out when the figure is drawn
         text.set_parse_math(False)
     with atomic.atomic_file(path, "wb") as file:
         figure.savefig(file, dpi=110, format="png")
 
 
 def draw_curves(path: Path, title: str, history: pd.DataFrame) -> None:
-    """Loss and accuracy by epoch: a thin line a trial, a thick one their mean while all run."""
+    """Draws loss and accuracy by epoch.
+
+    Thin lines are trials. The thick line is their mean over the epochs that all trials reached.
+    """
     from matplotlib.collections import LineCollection
 
-    # Places of axes and legends are given: looking for them takes twice as long as the rest.
+    # Axes and legends have fixed positions: automatic layout takes twice as long as the rest.
     lines = title.count("\n") + 1
     figure = _figure(10, 3.7 + 0.2 * lines)
     height = figure.get_figheight()

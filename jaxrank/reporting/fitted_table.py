@@ -1,4 +1,4 @@
-"""Text for a terminal: tables that fit its width, and sentences that wrap between words."""
+"""Terminal output: tables fitted to the width, and sentences wrapped between words."""
 
 import os
 import textwrap
@@ -13,18 +13,18 @@ from rich.text import Text
 
 from jaxrank.io.printable import printable
 
-_UNLIMITED = 100_000  # columns of a terminal
+_UNLIMITED = 100_000  # terminal columns
 
 
 class Column(NamedTuple):
     """A column of a table.
 
     Attributes:
-      title: above it.
-      cells: one text a row.
-      justify: the side at which cells are aligned.
-      drop: columns of the highest number are left out first where the table is too wide; those of
-        0 never are.
+      title: text of the column header.
+      cells: text of each row.
+      justify: side at which cells are aligned.
+      drop: priority for omission; columns with the highest number are omitted first where the table
+        is too wide, columns with 0 never.
     """
 
     title: str
@@ -34,21 +34,23 @@ class Column(NamedTuple):
 
 
 def print_fitted(console: Console, columns: Sequence[Column], where: str) -> None:
-    """Prints a table in the width of the console; whole columns are left out, and named below, and
-    never a part of a cell. Columns without any text are not shown.
+    """Prints a table that fits the width of the console.
+
+    Whole columns are omitted and named below the table; cells are never truncated. Columns without
+    any text are not shown.
 
     Args:
-      console: its width counts.
-      columns: from left to right.
-      where: what has the columns that are left out, such as a file.
+      console: console to print to; its width limits the table.
+      columns: columns from left to right.
+      where: name of the place with the omitted columns, such as a file.
     """
     shown = [column for column in columns if any(column.cells)]
     left_out: list[str] = []
     while _width(console, _table(shown)) > console.width:
         most = max(column.drop for column in shown)
         if not most:
-            break  # what remains is shown in whole; the terminal wraps it
-        # Of equal ones the last goes first.
+            break  # the remaining columns are required; the terminal wraps them
+        # Among equal priorities the last column is omitted first.
         place = max(i for i, column in enumerate(shown) if column.drop == most)
         left_out.insert(0, shown.pop(place).title)
     table = _table(shown)
@@ -64,7 +66,7 @@ def _table(columns: Sequence[Column]) -> Table:
         title = Text(printable(column.title))
         table.add_column(title, justify=column.justify, no_wrap=True)
     for row in zip(*(column.cells for column in columns), strict=True):
-        table.add_row(*(Text(printable(cell)) for cell in row))  # Text: it may look like markup
+        table.add_row(*(Text(printable(cell)) for cell in row))  # Text: cells may look like markup
     return table
 
 
@@ -73,7 +75,7 @@ def _width(console: Console, table: Table) -> int:
 
 
 def show_lines(console: Console, *lines: str) -> None:
-    """Prints sentences, wrapped between words where somebody sees the width."""
+    """Prints sentences, wrapped between words on a terminal or where COLUMNS is set."""
     wraps = console.is_terminal or "COLUMNS" in os.environ
     for line in map(printable, lines):
         if wraps:

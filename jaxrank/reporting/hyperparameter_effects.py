@@ -1,4 +1,4 @@
-"""Section: which hyperparameters mattered, and how much of the differences is noise."""
+"""Section: main effects of hyperparameters, their importances, and the share of noise."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -15,12 +15,12 @@ from jaxrank.io.tables import write_frame
 from jaxrank.reporting.report import Report, Section
 
 EFFECTS_CSV = "effects.csv"
-# A choice that rests on fewer validation series is chance for the most part.
+# With fewer series, a selection among experiments is mostly chance.
 FEW_SERIES = 30
-# Numbers of more values than this are grouped, into so many groups.
+# Numbers with more than _MOST_VALUES values are binned into _GROUPS groups.
 _MOST_VALUES, _GROUPS = 6, 4
 _NOT_COMPARED = ("name", "notes", "init_from", "seed")
-# What says nothing where another hyperparameter has another value.
+# Hyperparameters with an effect only where another hyperparameter has the given value.
 _CONDITIONS = {"momentum": ("optimizer", "sgd"), "margin": ("loss", "margin_ranking")}
 _TITLE = (
     "What each hyperparameter does: accuracy with this value, averaged over the others, and its "
@@ -73,8 +73,10 @@ def section(report: Report) -> Section:
 
 
 def differing(experiments: Sequence[Experiment]) -> dict[str, list[Any]]:
-    """By hyperparameter in which the experiments differ, the value of each; None where another one
-    makes it mean nothing."""
+    """Returns the hyperparameters in which the experiments differ, with the value of each.
+
+    A value is None where another hyperparameter makes it irrelevant, as in `_CONDITIONS`.
+    """
     found = {}
     for key in HYPERPARAMETERS:
         column = [
@@ -92,7 +94,7 @@ def _value(experiment: Experiment, key: str) -> Any:
 
 
 def level_names(column: Sequence[Any]) -> list[str | None]:
-    """The values as text; numbers of many values in groups of equal size, in order."""
+    """Returns the values as text; numbers with many values are binned at quantiles."""
     known = [value for value in column if value is not None]
     numbers = all(type(value) in (int, float) for value in known)
     if not numbers or len(set(known)) <= _MOST_VALUES:
@@ -113,7 +115,7 @@ def _text(value: Any) -> str:
 
 
 def _few_series_notes(report: Report) -> list[str]:
-    """A warning where the choice among experiments rests on few series."""
+    """Returns a warning where the selection among experiments rests on few series."""
     chosen = report.ranking.chosen
     num_series = int(report.ranking.selecting.weight_YS.any(axis=0).sum())
     if chosen is None or chosen.num_candidates < 2 or num_series >= FEW_SERIES:
@@ -125,7 +127,7 @@ def _few_series_notes(report: Report) -> list[str]:
 
 
 def _clearest(effects: Sequence[Effect]) -> str:
-    """The largest difference whose interval leaves out zero."""
+    """Describes the largest difference whose interval excludes zero."""
     clear = [e for e in effects if e.low > 0 or e.high < 0]
     if not clear:
         return "No value of a hyperparameter differs clearly from the others."
@@ -137,7 +139,7 @@ def _clearest(effects: Sequence[Effect]) -> str:
 
 
 def _mattered(found: MainEffects) -> str:
-    """The hyperparameters that explain most of the variance."""
+    """Lists the hyperparameters that explain most of the variance."""
     most = sorted(found.shares.items(), key=lambda item: -item[1])[:3]
     listed = ", ".join(f"{key} {100 * share:.0f}%" for key, share in most if share >= 0.005)
     return f" Hyperparameters explain: {listed}." if listed else " No hyperparameter explains any."

@@ -1,4 +1,4 @@
-"""Section: who is better than whom, and how sure that is."""
+"""Section: comparisons of experiments and baselines, with confidence intervals."""
 
 from typing import Any
 
@@ -12,10 +12,10 @@ from jaxrank.evaluation.leaderboard import SHARPNESS, YARDSTICK, Measured, Ranki
 from jaxrank.io.tables import write_frame
 from jaxrank.reporting import figures, sentences
 from jaxrank.reporting.report import Report, Section
-from jaxrank.reporting.summary import DROPPED_AT, INTERVAL_COLUMNS, TIED, by_validation
+from jaxrank.reporting.summary import DROPPED_AT, INTERVAL_COLUMNS, SELECTED, TIED, by_validation
 
 LEADERBOARD_PNG, COMPARISONS_CSV = "leaderboard.png", "comparisons.csv"
-# All pairs of so many entries are written, the first by validation accuracy.
+# All pairwise comparisons are written for this many entries, the best by validation accuracy.
 _MOST_IN_PAIRS = 100
 _TITLE = (
     "Accuracy on new series in percent, with 95% intervals, of these trained models. Differences "
@@ -49,8 +49,11 @@ def section(report: Report) -> Section:
 
 
 def _selected(ranking: Ranking) -> dict[str, Any] | None:
-    """The selected experiment: its accuracy on the pairs that selected it, on the test pairs, and
-    what is expected of it."""
+    """Returns the selected experiment's accuracies, None where none was selected.
+
+    `selecting` is its accuracy on the pairs that selected it, `test` its accuracy on the test
+    pairs, and `expected` the latter corrected for selection bias.
+    """
     chosen = ranking.chosen
     if chosen is None:
         return None
@@ -64,7 +67,7 @@ def _selected(ranking: Ranking) -> dict[str, Any] | None:
 
 
 def with_intervals(summary: pd.DataFrame, ranking: Ranking) -> pd.DataFrame:
-    """The summary with pooled accuracies, intervals and differences."""
+    """Returns the summary with pooled accuracies, intervals, differences and outcomes."""
     test = ranking.by_test
     entries, apart = _accuracies(ranking.entries), _accuracies(ranking.apart)
     for name, column, to in (
@@ -97,10 +100,10 @@ def with_intervals(summary: pd.DataFrame, ranking: Ranking) -> pd.DataFrame:
 
 
 def outcomes(ranking: Ranking) -> dict[str, str]:
-    """By candidate, whether it was selected, and if not, why.
+    """Returns for each candidate whether it was selected, and if not, why.
 
-    Worse is what is separated from the best entry (Hsu 1984); points are the difference of test
-    accuracy to the selected experiment.
+    A candidate is "worse" if it is separated from the best entry (Hsu 1984). Points are the
+    difference of test accuracy to the selected experiment.
     """
     if ranking.chosen is None:
         return {}
@@ -136,7 +139,7 @@ def _accuracies(measured: Measured) -> pd.DataFrame:
 
 
 def comparisons(ranking: Ranking) -> pd.DataFrame:
-    """The rows of `comparisons.csv`: differences of test accuracy, by family."""
+    """Returns the rows of `comparisons.csv`: differences of test accuracy, by family."""
     names, test = ranking.names, ranking.by_test
     alive = np.flatnonzero(np.isfinite(test.mean))
     families = [(role, to, to.low, to.high) for role, to in test.to.items()]
@@ -157,7 +160,7 @@ def comparisons(ranking: Ranking) -> pd.DataFrame:
 
 
 def _table(ranking: Ranking) -> pd.DataFrame:
-    """Entries by validation accuracy; in percent and points, as text."""
+    """Returns the entries by validation accuracy, as text in percent and points."""
     validation, test = ranking.entries.validation, ranking.by_test
 
     def differences(title: str, to: Differences) -> dict[str, list[str]]:

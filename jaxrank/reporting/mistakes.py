@@ -1,4 +1,4 @@
-"""Section: what the chosen experiment gets wrong."""
+"""Section: error analysis of the selected experiment."""
 
 from jaxrank.evaluation import error_analysis
 from jaxrank.io.tables import write_frame

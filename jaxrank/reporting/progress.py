@@ -1,4 +1,4 @@
-"""What a search shows while it runs: a log and a progress bar."""
+"""Progress of a running search: its log and its progress bar."""
 
 import logging
 import time
@@ -16,17 +16,17 @@ from jaxrank.io.printable import printable
 from jaxrank.planning.cohort import Cohort
 from jaxrank.reporting.fitted_table import show_lines
 
-# The time between two states of the bar in a notebook.
+# Minimum time between two updates of the bar in a notebook.
 _NOTEBOOK_SECONDS = 0.5
 
-# Cohorts that the bar names while several are trained.
+# Maximum number of cohorts that the bar names.
 _NAMED = 4
 
 log = logging.getLogger("jaxrank")
 
 
 class _Shown(NamedTuple):
-    """A cohort that is being trained, after its last dispatch."""
+    """State of a running cohort after its last dispatch."""
 
     cohort: Cohort
     epochs: int
@@ -34,26 +34,26 @@ class _Shown(NamedTuple):
 
 
 class _ConsoleHandler(logging.Handler):
-    """Log lines on the console of the progress bar, which then keep off its line."""
+    """Prints log lines on the progress bar's console, so that they do not overwrite the bar."""
 
     def __init__(self, console: Console):
         super().__init__()
         self._console = console
 
     def emit(self, record: logging.LogRecord) -> None:
-        with suppress(OSError):  # a line that can't be shown is in the file
+        with suppress(OSError):  # the line is in the log file
             show_lines(self._console, record.getMessage())
 
 
 class _Formatter(logging.Formatter):
-    """Names in a log are a user's; a log is read in terminals."""
+    """Escapes unprintable characters: names come from users, and terminals show logs."""
 
     def format(self, record: logging.LogRecord) -> str:
         return printable(super().format(record))
 
 
 class _FileHandler(logging.FileHandler):
-    """A log that can't be written is an error like any other, not a traceback on the screen."""
+    """Raises errors of writing the log; the base class would print a traceback instead."""
 
     def _open(self) -> TextIOWrapper:
         return atomic.open_to_append(Path(self.baseFilename))
@@ -73,7 +73,7 @@ def logging_to(path: Path, console: Console | None) -> Iterator[None]:
     for handler in handlers:
         log.addHandler(handler)
     log.setLevel(logging.INFO)
-    log.propagate = False  # absl has a handler of its own at the root
+    log.propagate = False  # absl has its own handler on the root logger
     try:
         yield
     finally:
@@ -88,11 +88,13 @@ def logging_to(path: Path, console: Console | None) -> Iterator[None]:
 def progress_bar(
     cohorts: Sequence[Cohort], console: Console | None
 ) -> Iterator[Callable[[int, Cohort, int, int], None]]:
-    """A bar over all cohorts, measured in predicted seconds; yields what is called after every
-    dispatch of a cohort, with its number, its epochs that are done and its trials that still run. A
-    cohort that stops early jumps to its end.
+    """Shows a progress bar over all cohorts, measured in predicted seconds.
 
-    In a notebook the same bar is an output of the cell. rich's own display there would need
+    Yields a function to call after every dispatch of a cohort. Its arguments are the cohort's
+    number, the cohort, its finished epochs and its running trials. A cohort that stops early counts
+    as complete.
+
+    In a notebook the same bar is an output of the cell. rich's own notebook display would need
     ipywidgets.
     """
     bar = Progress(
@@ -111,7 +113,7 @@ def progress_bar(
     in_notebook = console is None and notebook.is_notebook()
     show_again = notebook.show_changing(bar) if in_notebook else lambda: None
     shown_at = time.monotonic()
-    behind = 0.0  # the seconds of the cohorts that have ended
+    behind = 0.0  # predicted seconds of finished cohorts
     running: dict[int, _Shown] = {}
 
     def show(number: int, cohort: Cohort, epochs: int, num_running: int) -> None:
@@ -133,7 +135,7 @@ def progress_bar(
 
 
 def _description(running: Sequence[_Shown]) -> str:
-    """What is being trained: one cohort with all that is known of it, several by name."""
+    """Describes the running cohorts: one cohort in detail, several by name and epoch."""
     if len(running) == 1:
         (one,) = running
         return f"{one.cohort.label}: epoch {one.epochs}, {one.num_running} trials running"

@@ -1,4 +1,4 @@
-"""What sections of a report are made of, and what each returns."""
+"""Input and output types of report sections."""
 
 import dataclasses
 from pathlib import Path
@@ -15,13 +15,13 @@ class Report(NamedTuple):
     """A finished search.
 
     Attributes:
-      folder: of the search.
-      results: of all trials.
-      evaluator: that they were measured with.
-      ranking: experiments and baselines compared.
+      folder: folder of the search.
+      results: results of all trials.
+      evaluator: evaluator that measured the results.
+      ranking: comparison of experiments and baselines.
       summary: the table `summary.csv`.
-      caveats: what a reader of any result must know.
-      ceiling: for simulated data, the metrics of the best possible scorer.
+      caveats: warnings that apply to every result.
+      ceiling: metrics of the best possible scorer; None unless the data are simulated.
     """
 
     folder: Path
@@ -34,19 +34,19 @@ class Report(NamedTuple):
 
     @property
     def chosen_results(self) -> list[TrialResult]:
-        """Of the selected experiment."""
+        """Results of the selected experiment."""
         name = self.ranking.chosen_name
         return [result for result in self.results if result.trial.experiment.name == name]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Section:
-    """What a section says; figures and tables of its own it has written.
+    """Contents of a report section, besides the files that the section has written itself.
 
     Attributes:
-      notes: sentences, for the screen, `leaderboard.txt` and `results.json`.
-      tables: by title, for `leaderboard.txt`.
-      facts: by name, for `results.json`.
+      notes: sentences for the screen, `leaderboard.txt` and `results.json`.
+      tables: tables for `leaderboard.txt`, by title.
+      facts: values for `results.json`, by name.
     """
 
     notes: list[str] = dataclasses.field(default_factory=list)

@@ -1,4 +1,4 @@
-"""The sections of a search's report, and the page that they make."""
+"""Registry of report sections, and the page `leaderboard.txt` made from them."""
 
 from collections.abc import Callable
 
@@ -24,7 +24,7 @@ def _reading_notes(report: Report) -> Section:
     return Section(notes=notes)
 
 
-# A new section is a function and a row here: the screen, the page and the JSON file follow.
+# To add a section, add its function here: the screen, the page and the JSON file include it.
 SECTIONS: tuple[Callable[[Report], Section], ...] = (
     leaderboard.section,
     hyperparameter_effects.section,
@@ -36,7 +36,7 @@ SECTIONS: tuple[Callable[[Report], Section], ...] = (
 
 
 def write_sections(report: Report) -> Section:
-    """Writes `leaderboard.txt` and the files of each section; returns all sections as one."""
+    """Writes `leaderboard.txt` and the files of each section; returns the merged sections."""
     whole = Section()
     for make in SECTIONS:
         section = make(report)

@@ -1,4 +1,4 @@
-"""What tables and comparisons say, in sentences."""
+"""Sentences that interpret the summary table and the comparisons."""
 
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -18,7 +18,7 @@ from jaxrank.experiments.hyperparameters import SHUFFLED
 from jaxrank.reporting.summary import PARTIAL, percent
 from jaxrank.statistics import FEWEST_SERIES
 
-# Nobody trains more seeds than this.
+# Larger numbers of seeds are impractical and are not suggested.
 _MOST_SEEDS = 20
 
 
@@ -30,15 +30,15 @@ def comparison_notes(
     chosen: Chosen | None,
     difference: float = 0.03,
 ) -> list[str]:
-    """The paragraph below the table: what is best, how sure that is, and what to run next.
+    """Returns the notes on comparisons: the best entries, their uncertainty, and what to run next.
 
     Args:
-      names: of the entries.
-      test: their standings on the test pairs.
+      names: names of the entries.
+      test: standings of the entries on the test pairs.
       is_candidate_X: see `Hits`.
-      yardstick_label: what the strongest baseline is called.
+      yardstick_label: name of the strongest baseline in sentences.
       chosen: from `selection.chosen_score`.
-      difference: of accuracy, that a reader would care about.
+      difference: smallest difference of accuracy that matters to a reader.
     """
     if chosen is None:
         return []
@@ -90,15 +90,15 @@ def _too_few(test: Standings) -> str:
 
 
 _USELESS = (
-    "Do not pick photos by it: these features do not predict these preferences, or there are too few "
-    "preferences to show it."
+    "Do not pick photos by it: these features do not predict these preferences, or there are too "
+    "few preferences to show it."
 )
 
 
 def _about_yardstick(
     names: Sequence[str], test: Standings, trained_X: np.ndarray, label: str, selected: int
 ) -> list[str]:
-    """Differences to the strongest baseline, and to chance where these do not imply it."""
+    """Compares with the strongest baseline, and with chance where that is not implied."""
     to, to_chance = test.to[YARDSTICK], test.to[CHANCE]
     is_chance = to.reference == to_chance.reference
     share = percent(test.mean[to.reference])
@@ -137,10 +137,10 @@ def _about_yardstick(
 
 
 def _about_best(names: Sequence[str], test: Standings) -> list[str]:
-    """Which entries may be the best on new series, and how far the others are below it."""
+    """Lists entries that may be the best on new series, and how far the others are below."""
     best = test.to_best.reference
     others_X = np.isfinite(test.mean) & (np.arange(len(names)) != best)
-    # Neither what a rung has dropped, nor the mixed baseline, whose parts are there themselves.
+    # Excludes experiments dropped by a rung, and the mixed baseline, whose parts are entries, too.
     others_X &= np.isfinite(test.best_ci_low)
     tied_X, lower_X = others_X & test.tied_for_best, others_X & ~test.tied_for_best
     lines = []
@@ -170,7 +170,7 @@ def _about_next(
     selected: int,
     difference: float,
 ) -> list[str]:
-    """What would settle what is still open."""
+    """Suggests the next run: the series or seeds that undecided comparisons need."""
     lines = []
     if test.seed_source == UNKNOWN:
         once = "One seed and one fold" if test.num_folds == 1 else "One seed"
@@ -201,11 +201,11 @@ def _about_next(
 
 
 def _ways(need: Needed, test: Standings) -> str:
-    """What a search needs to find the difference with probability POWER."""
+    """Describes the series or seeds that detect the difference with probability POWER."""
     ways = []
     if need.num_series is not None:
         hint = "; with --folds every series tests" if test.num_folds == 1 else ""
-        number = float(f"{need.num_series:.2g}")  # it is an estimate
+        number = float(f"{need.num_series:.2g}")  # two digits, since it is an estimate
         ways.append(f"about {number:,.0f} test series (now {test.num_series:,}{hint})")
     if need.num_seeds is not None and need.num_seeds <= _MOST_SEEDS:
         ways.append(f"--num_seeds={need.num_seeds} (now {test.num_seeds:,})")
@@ -215,10 +215,10 @@ def _ways(need: Needed, test: Standings) -> str:
 
 
 def position_notes(accuracy: float, low: float, high: float) -> list[str]:
-    """A warning where the place of a photo in its pair predicts the preference.
+    """Returns a warning where the position of a photo in its pair predicts the preference.
 
     Args:
-      accuracy, low, high: of the rule "the first photo wins" on the test pairs, with its interval.
+      accuracy, low, high: test accuracy of the rule "the first photo wins", and its interval.
     """
     if not (low > 0.5 or high < 0.5):
         return []
@@ -236,25 +236,26 @@ def _bracket(low: float, high: float, unit: str = "") -> str:
 
 
 def _points(to: Differences, x: int, sign: int = 1) -> str:
-    """A difference with its interval; sign -1 turns it round."""
+    """Formats a difference with its interval; sign -1 reverses it."""
     low, high = sorted((sign * to.low[x], sign * to.high[x]))
     return f"{100 * sign * to.difference[x]:.1f} points{_bracket(low, high)}"
 
 
 def _by_mean(chosen_X: np.ndarray, table: Standings) -> list[int]:
-    """Entries from the highest mean to the lowest."""
+    """Sorts entries from the highest mean to the lowest."""
     return sorted(np.flatnonzero(chosen_X).tolist(), key=lambda x: -table.mean[x])
 
 
 def _listed(words: Iterable[str], most: int = 8) -> str:
-    """At most so many, and how many more."""
+    """Joins at most `most` words, and appends the number of omitted words."""
     everything = list(words)
     more = len(everything) - most
     return ", ".join(everything[:most]) + (f" and {more} more" if more > 0 else "")
 
 
-# Standard errors by which the control may be off one half. Folds that share training series are
-# dependent, so an interval of 95% is left more often than it says (Bates et al. 2023): wide.
+# Standard errors by which the permutation control may differ from one half. The limit is wide,
+# because folds that share training series are dependent: a nominal 95% interval then misses in more
+# than 5% of cases (Bates et al. 2023).
 CONTROL_LIMIT = 4
 LEAKING = "WARNING: something leaks"
 
@@ -265,13 +266,13 @@ def table_notes(
     evaluator: Evaluator,
     ceiling: Mapping[str, float] | None,
 ) -> list[str]:
-    """The sentences below the table.
+    """Returns the notes on the summary table.
 
     Args:
       summary: the rows of `summary.csv`.
-      results: of all trials.
-      evaluator: that they were measured with.
-      ceiling: for simulated data, the accuracies of the best possible scorer.
+      results: results of all trials, without experiments dropped by a rung.
+      evaluator: evaluator that measured the results.
+      ceiling: accuracies of the best possible scorer; None unless the data are simulated.
     """
     lines = []
     trained = summary[(summary["status"] == COMPLETED) & (summary["experiment_name"] != SHUFFLED)]
@@ -312,7 +313,7 @@ def table_notes(
 
 
 def _control(results: Sequence[TrialResult], evaluator: Evaluator) -> list[str]:
-    """What the permutation control has found."""
+    """Reports the permutation control, and warns if its accuracy indicates a leak."""
     accuracy, z = control_z([r for r in results if r.trial.experiment.is_control], evaluator)
     if np.isnan(z):
         return []
@@ -331,7 +332,7 @@ def _in_words(z: float) -> str:
 
 
 def _few_steps(results: Sequence[TrialResult], evaluator: Evaluator) -> list[str]:
-    """The experiments all of whose trials stopped after fewer than FEWEST_STEPS steps."""
+    """Lists experiments whose trials all stopped after fewer than FEWEST_STEPS steps."""
     most: dict[str, int] = {}
     for result in results:
         if result.metrics.completed and not result.trial.experiment.is_control:

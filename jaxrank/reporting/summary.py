@@ -1,4 +1,4 @@
-"""The tables of a search: a row for each experiment and baseline, a row for each trial."""
+"""Tables of a search: the summary, with a row per experiment and baseline, and the trials."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -14,7 +14,7 @@ from jaxrank.evaluation.trial_results import COMPLETED, FAILED, TrialResult
 from jaxrank.experiments.hyperparameters import HYPERPARAMETERS, Experiment
 from jaxrank.io.documents import read_json
 
-# Of `leaderboard.with_intervals`: shares and differences, then whether it is tied for best.
+# Columns added by `leaderboard.with_intervals`: shares and differences, then the tie for best.
 INTERVAL_COLUMNS = (
     "val_ci_low,val_ci_high,test_ci_low,test_ci_high,diff_to_sharpness,diff_ci_low,diff_ci_high,"
     "share_first,test_weighted_ci_low,test_weighted_ci_high,diff_to_yardstick,yardstick_ci_low,"
@@ -22,9 +22,11 @@ INTERVAL_COLUMNS = (
     "best_ci_high"
 ).split(",")
 TIED = "tied_for_best"
-# The rung that has dropped an experiment.
+# Epoch of the rung that dropped the experiment.
 DROPPED_AT = "dropped_at_epoch"
-# By split, not by metric as in trials.csv: the columns of a metric that is new come after these.
+# The `outcome` of the selected experiment.
+SELECTED = "selected"
+# Ordered by split, not by metric as in trials.csv. Columns of newer metrics follow these.
 _KNOWN_FIRST = (
     "train_accuracy,val_accuracy,val_loss,test_accuracy,test_loss,val_top1_hit,test_top1_hit,"
     "val_kendall_tau,test_kendall_tau"
@@ -43,7 +45,7 @@ SUMMARY_COLUMNS = [
     *INTERVAL_COLUMNS,
     TIED,
     "notes",
-    # Why an experiment is not the selected one.
+    # Whether the experiment was selected, and if not, why.
     "outcome",
     DROPPED_AT,
 ]
@@ -52,11 +54,11 @@ TRIAL_COLUMNS = [
     *_METRIC_COLUMNS,
     *"duration_seconds,trial_id".split(","),
 ]
-# Means over an experiment's completed trials.
+# Columns that are means over an experiment's completed trials.
 _MEANS = ["epochs_run", "best_epoch", *_SUMMARY_METRICS, "duration_seconds"]
-# The status of an experiment, besides COMPLETED and FAILED: PARTIAL where some trials failed.
+# Values of `status` besides COMPLETED and FAILED. PARTIAL: some trials failed.
 PARTIAL, SKIPPED, BASELINE = "partial", "skipped", "baseline"
-# Of the mean of several seeds' scores.
+# Value of `status` for the mean of several seeds' scores.
 ENSEMBLE = "ensemble"
 TRIALS_CSV, SUMMARY_CSV, RESULTS_JSON = "trials.csv", "summary.csv", "results.json"
 
@@ -70,16 +72,18 @@ def summarise(
     caveats: Sequence[str],
     ensembles: Sequence[TrialResult] = (),
 ) -> pd.DataFrame:
-    """One row an experiment, ensemble or baseline, sorted by validation accuracy and never by test.
+    """Returns one row per experiment, ensemble and baseline, sorted by validation accuracy.
+
+    The order never depends on test accuracy.
 
     Args:
-      experiments: all that the launch named, in order.
-      skipped: by experiment, why it was not trained.
+      experiments: all experiments of the launch, in order.
+      skipped: reason why an experiment was not trained, by experiment.
       trials: the rows of `trials.csv`.
-      parameters: by experiment.
-      baselines: by baseline, its metrics and `notes`.
-      caveats: what stands in the notes of every row.
-      ensembles: a result a fold, from `ensembles.ensemble_results`.
+      parameters: number of parameters, by experiment.
+      baselines: metrics and `notes`, by baseline.
+      caveats: caveats that are appended to the notes of every row.
+      ensembles: one result per fold, from `ensembles.ensemble_results`.
     """
     more = _differing(experiments)
     rows: list[dict[str, Any]] = []
@@ -120,8 +124,10 @@ def summarise(
 
 
 def _differing(experiments: Sequence[Experiment]) -> list[str]:
-    """Hyperparameters in which the experiments, without the references, differ, and that have no
-    column of their own."""
+    """Lists hyperparameters that have no column and differ among experiments.
+
+    The references are not counted among the experiments.
+    """
     asked = [e for e in experiments if e.name not in REFERENCES]
     return [
         key
@@ -136,7 +142,7 @@ def _plain(value: Any) -> Any:
 
 
 def by_validation(summary: pd.DataFrame) -> pd.DataFrame:
-    """The rows from the highest validation accuracy to the lowest."""
+    """Sorts the rows from the highest validation accuracy to the lowest."""
     return summary.sort_values(
         "val_accuracy", ascending=False, na_position="last", kind="stable", ignore_index=True
     )
@@ -145,8 +151,13 @@ def by_validation(summary: pd.DataFrame) -> pd.DataFrame:
 def _ensemble_rows(
     row: Mapping[str, Any], results: Sequence[TrialResult], num_seeds: int
 ) -> list[dict[str, Any]]:
-    """The row of an experiment's ensemble of so many seeds, if it has one, with the experiment's
-    hyperparameters."""
+    """Returns the row of an experiment's seed ensemble, or no row if there is none.
+
+    Args:
+      row: the experiment's row; the ensemble's row has the same hyperparameters.
+      results: results of the ensemble, one per fold.
+      num_seeds: number of seeds in the ensemble.
+    """
     if not results:
         return []
     kept = "mlp_hidden_dims,batch_size,learning_rate,dropout,blocks".split(",")
@@ -165,13 +176,13 @@ def _ensemble_rows(
 
 
 def _typed(summary: pd.DataFrame) -> pd.DataFrame:
-    """The summary with counts as counts and yes or no as such, also where some cells are empty."""
+    """Casts counts to nullable integers and flags to nullable booleans; cells may be empty."""
     counts = ("batch_size", "num_seeds", "num_folds", "parameters", DROPPED_AT)
     return summary.astype(dict.fromkeys(counts, "Int64") | {TIED: "boolean"})
 
 
 def read_results_json(path: Path) -> dict[str, Any]:
-    """The tables and sentences of a finished search, by the names that `SearchResult` has.
+    """Reads the tables and sentences of a finished search, keyed by `SearchResult` fields.
 
     Raises:
       UserError: the file is damaged.
@@ -204,11 +215,11 @@ def read_results_json(path: Path) -> dict[str, Any]:
 
 
 def nothing_came_out(summary: pd.DataFrame) -> bool:
-    """Whether no experiment of the launch, the references apart, has a completed trial."""
+    """Returns whether no experiment of the launch, except references, has a completed trial."""
     asked = summary[(summary["status"] != BASELINE) & ~summary["experiment_name"].isin(REFERENCES)]
     return not asked["status"].isin([COMPLETED, PARTIAL]).any()
 
 
 def percent(share: float | None) -> str:
-    """A share in percent; empty where there is none."""
+    """Formats a share in percent; None and NaN become an empty string."""
     return "" if share is None or math.isnan(share) else f"{100 * share:.1f}%"

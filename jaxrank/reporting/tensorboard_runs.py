@@ -1,4 +1,4 @@
-"""TensorBoard (extra `tensorboard`): event files, written without TensorFlow."""
+"""TensorBoard tracker (extra `tensorboard`): event files, written without TensorFlow."""
 
 import shutil
 import time
@@ -11,12 +11,12 @@ from jaxrank.io import atomic
 if TYPE_CHECKING:
     from jaxrank.reporting.trackers import Run
 
-# Begin the tags of what an epoch and a trial have.
+# Prefixes of the tags of epoch metrics and of trial results.
 EPOCH, RESULT = "epoch", "result"
 
 
 def write(folder: Path, runs: "Sequence[Run]", stop_signal: Callable[[], int | None]) -> None:
-    """Writes an event file for each run, into a folder of the run's name."""
+    """Writes an event file for each run, into a folder named after the run."""
     for run in runs:
         if stop_signal() is not None:
             raise InterruptedError("stopped by a signal")
@@ -33,7 +33,7 @@ def _write_run(folder: Path, run: "Run") -> None:
 
     now = time.time()
     numbers = {k: v for k, v in run.result.items() if not isinstance(v, str)}
-    # The dashboard shows runs of one group as one row.
+    # The group is the run's identity: the dashboard shows runs of one group as one row.
     begin = hparams_pb(dict(run.hyperparameters), run.identity, now)
     writer = EventFileWriter(str(folder))
     try:
@@ -62,7 +62,7 @@ def _scalars(kind: str, values: Mapping[str, float]) -> Any:
 
 
 def _end(completed: bool, now: float) -> Any:
-    """Whether the run succeeded. The library's own function for this needs TensorFlow."""
+    """Returns the summary of the run's end status; the library's own function needs TensorFlow."""
     from tensorboard.compat.proto.summary_pb2 import Summary
     from tensorboard.plugins.hparams import api_pb2, metadata, plugin_data_pb2
 

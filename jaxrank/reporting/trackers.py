@@ -1,7 +1,8 @@
-"""Experiment trackers: `--track=tensorboard,wandb` writes every trial as a run of its own.
+"""Experiment trackers: `--track=tensorboard,wandb` writes every trial as a separate run.
 
-What a tracker shows is made of a search's records, when these are on the disk. A tracker is a
-mirror: nothing reads it back, nothing is sent anywhere, and one that fails is a warning.
+Runs are written from a search's records once the records are on disk. Trackers are write-only
+copies: jaxrank never reads them back and never sends them anywhere. Failures are logged as
+warnings.
 """
 
 import dataclasses
@@ -20,25 +21,25 @@ from jaxrank.evaluation.trial_results import HISTORY_METRICS, TrialResult
 from jaxrank.io import atomic, documents
 from jaxrank.reporting import tensorboard_runs, wandb_runs
 
-# In the folder of a search; an experiment can't have this name.
+# Subfolder of a search's folder; an experiment can't have this name.
 FOLDER = "trackers"
-# Beside a tracker's files: the digest of each run that was written, by identity.
+# File beside a tracker's runs: the digest of each written run, by identity.
 _WRITTEN = ".written.json"
 
 log = logging.getLogger("jaxrank")
 
 
 class Run(NamedTuple):
-    """A trial as trackers show it.
+    """One trial in the form that trackers take.
 
     Attributes:
-      identity: 16 hexadecimal digits, of the data, the splits and the trial.
-      name: for people, and a path below the tracker's folder.
-      group: the search.
-      hyperparameters: of the experiment, with the trial's fold and seed.
-      epochs: a dict for each, from the first one on, by column of `history.csv`.
+      identity: 16 hexadecimal digits of a hash of the data, the splits and the trial.
+      name: readable name, and path below the tracker's folder.
+      group: name of the search.
+      hyperparameters: the experiment's hyperparameters, with the trial's fold and seed.
+      epochs: metrics of each epoch from the first, by column of `history.csv`.
       completed: whether the trial has a result.
-      result: by column of `trials.csv`.
+      result: values of the trial's row, by column of `trials.csv`.
     """
 
     identity: str
@@ -51,15 +52,15 @@ class Run(NamedTuple):
 
     @property
     def digest(self) -> str:
-        """A hash of all but the time that the trial took."""
+        """Hash of the run without the trial's duration."""
         result = {k: v for k, v in self.result.items() if k != "duration_seconds"}
         content = json.dumps(self._replace(result=result), sort_keys=True)
         return hashlib.sha256(content.encode()).hexdigest()
 
 
 StopSignal: TypeAlias = Callable[[], int | None]
-# Each writes runs below a folder, in place of earlier ones of the same identity, and raises what
-# went wrong. By name, which is that of the package, too.
+# Writers by tracker name, which is also the name of the package. Each writes runs below a folder,
+# replaces earlier versions of these runs, and raises on failure.
 TRACKERS: dict[str, Callable[[Path, Sequence[Any], StopSignal], None]] = {
     "tensorboard": tensorboard_runs.write,
     "wandb": wandb_runs.write,
@@ -67,7 +68,7 @@ TRACKERS: dict[str, Callable[[Path, Sequence[Any], StopSignal], None]] = {
 
 
 def chosen_trackers(text: str) -> list[str]:
-    """The names in a comma-separated list.
+    """Parses a comma-separated list of tracker names.
 
     Raises:
       UserError: there is no such tracker, or its package is not installed.
@@ -77,18 +78,18 @@ def chosen_trackers(text: str) -> list[str]:
         if name not in TRACKERS:
             raise UserError(f"--track={name}: unknown.{did_you_mean(name, TRACKERS)}")
         found = importlib.util.find_spec(name)
-        if found is None or found.origin is None:  # a folder of this name is no package
+        if found is None or found.origin is None:  # a folder of this name is not the package
             raise UserError(f"--track={name} needs a package: pip install 'jaxrank[{name}]'")
     return names
 
 
 def make_runs(results: Sequence[TrialResult], data: str, group: str) -> list[Run]:
-    """The runs of trials.
+    """Converts trial results to runs.
 
     Args:
-      results: of the trials.
-      data: a hash of the pairs, features and splits.
-      group: the search.
+      results: results of the trials.
+      data: hash of the pairs, features and splits.
+      group: name of the search.
     """
     return [_run(result, data, group) for result in results]
 
@@ -120,13 +121,14 @@ def _run(result: TrialResult, data: str, group: str) -> Run:
 def record_runs(
     folder: Path, names: Sequence[str], runs: Sequence[Run], stop_signal: StopSignal
 ) -> None:
-    """Writes those runs that each tracker does not have yet; what goes wrong is a warning.
+    """Writes new and changed runs to each tracker; failures are logged as warnings.
 
     Args:
-      folder: of the search.
-      names: of trackers.
-      runs: of all trials so far.
-      stop_signal: a signal ends the writing, and a later call writes what is missing.
+      folder: folder of the search.
+      names: names of trackers.
+      runs: runs of all trials so far.
+      stop_signal: returns the signal received, if any. A signal ends the writing, and a later call
+        writes the missing runs.
     """
     for name in names:
         place = folder / FOLDER / name
@@ -139,7 +141,7 @@ def record_runs(
                 TRACKERS[name](place, new, stop_signal)
                 written |= {run.identity: run.digest for run in new}
                 documents.write_json(place / _WRITTEN, written)
-        except Exception as error:  # a library's own kinds; the search itself has not failed
+        except Exception as error:  # libraries raise their own types; the search has not failed
             log.warning(
                 "--track=%s: not written (%s: %s)",
                 *(name, type(error).__name__, error),
@@ -147,7 +149,7 @@ def record_runs(
 
 
 def _read_written(path: Path) -> dict[str, str]:
-    """The digests by identity; none where there is no file, or a damaged one."""
+    """Reads the digests by identity; empty if the file is missing or damaged."""
     try:
         found = documents.read_json(path)
     except (OSError, ValueError):

@@ -1,7 +1,8 @@
-"""Weights & Biases (extra `wandb`): offline runs, which `wandb sync` can send.
+"""Weights & Biases tracker (extra `wandb`): offline runs, which `wandb sync` can upload.
 
-They are written by a process of their own, `python -m jaxrank.reporting.wandb_runs`: the files are
-complete when wandb's service has ended, and ending it here would end the runs of a notebook.
+A separate process, `python -m jaxrank.reporting.wandb_runs`, writes the runs. Their files are
+complete only after wandb's service has ended, and ending it in this process would end a notebook's
+own runs.
 """
 
 import json
@@ -19,15 +20,15 @@ if TYPE_CHECKING:
     from jaxrank.reporting.trackers import Run
 
 PROJECT = "jaxrank"
-# The service starts within seconds; a run takes one at most, several on a busy machine.
+# The service starts within seconds. A run takes at most one second, several on a busy machine.
 _SECONDS, _SECONDS_PER_RUN = 120.0, 10.0
 _SECONDS_BETWEEN_LOOKS = 0.1
-# That the process has to end when it is asked to.
+# Seconds between the first SIGTERM and SIGKILL.
 _SECONDS_TO_END = 10.0
 
 
 def write(folder: Path, runs: "Sequence[Run]", stop_signal: Callable[[], int | None]) -> None:
-    """Writes an offline run for each, in place of one of the same identity."""
+    """Writes an offline run for each run, replacing earlier ones of the same identity."""
     for run in runs:
         for earlier in folder.glob(f"offline-run-*-{run.identity}"):
             shutil.rmtree(earlier)
@@ -59,20 +60,20 @@ def write(folder: Path, runs: "Sequence[Run]", stop_signal: Callable[[], int | N
                 lines = errors.read().decode(errors="replace").split("\n")
                 said = next((line for line in reversed(lines) if line.strip()), "")
                 raise RuntimeError(f"exit status {child.returncode} {said[:200]}".rstrip())
-    for run in runs:  # links into the temporary folder, and what wandb's developers look at
+    for run in runs:  # links into the temporary folder, and logs for wandb's developers
         for logs in folder.glob(f"offline-run-*-{run.identity}/logs"):
             shutil.rmtree(logs)
 
 
 def _environment(temporary: str) -> dict[str, str]:
-    """Without a user's settings, and without reports to wandb's makers."""
+    """Returns the process's environment without WANDB_* settings and without error reports."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("WANDB_")}
     folders = ("WANDB_CACHE_DIR", "WANDB_CONFIG_DIR", "WANDB_DATA_DIR")
     return kept | dict.fromkeys(folders, temporary) | {"WANDB_ERROR_REPORTING": "false"}
 
 
 def _main(request: Path, root: str) -> None:
-    """Writes the runs of a request into the folder `wandb` below a root."""
+    """Writes the runs of a request file into the folder `wandb` below the root."""
     import wandb
 
     settings = wandb.Settings(

@@ -80,8 +80,8 @@ def inputs_of(static: ProgramSpec, data: DeviceData, trial: TrialArrays, photos_
     if all(has_scores for has_scores, _ in static.column_runs):
         return (scores_BJ - trial.mean_D) * trial.inv_std_D
     raw_BD = data.features_ND[photos_B].astype(jnp.float32)
-    # Concatenated before scaling. With the scores written into scaled inputs, XLA emits a scalar loop
-    # of gather, scaling and update: four columns cost a third of an epoch.
+    # Concatenated before scaling. With the scores written into scaled inputs, XLA emits a scalar
+    # loop of gather, scaling and update: four columns cost a third of an epoch.
     runs, column, used = [], 0, 0
     for has_scores, length in static.column_runs:
         if has_scores:
