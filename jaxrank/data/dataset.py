@@ -164,7 +164,7 @@ def _row_slices(num_rows: int) -> list[slice]:
 def align(pairs: Preferences, features: Features) -> Dataset:
     """Keeps the pairs whose photos have a row in every block, and gathers those rows.
 
-    A photo needs a row in every block, also in blocks that no experiment reads: so all experiments
+    A photo needs a row in every block, also in blocks that no experiment reads. So all experiments
     and baselines are compared on the same pairs.
     """
     if not features:

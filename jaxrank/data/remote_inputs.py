@@ -1,8 +1,8 @@
 """Copies pair tables and feature stores behind URLs, which are then read like local files.
 
-A table is copied each time. For a store, the manifest is copied each time, but its other files only
-if they are missing here: a store's files are named by their content and never change. File names
-are built from hashes and block names, so none leads out of the folder.
+A table is copied each time. A store's manifest is copied each time, but its other files only if
+they are missing here: they are named by their content and never change. File names are built from
+hashes and block names, so none leads out of the folder.
 """
 
 import os

@@ -1,7 +1,7 @@
 """A block in a store: an entry of the manifest, and the shards that the entry names.
 
-A shard is a run of at most MOST_ROWS photos: a file of names, a file of numbers and, if the block
-was extracted from photos, a file of the hashes of the photos' files.
+A shard is a run of at most MOST_ROWS photos: a file of names and a file of numbers. If the block
+was extracted from photos, a third file holds the hashes of the photos' files.
 """
 
 import hashlib

@@ -86,8 +86,8 @@ def split_series(
     cut into K parts. In fold k, part k is test, part k+1 (mod K) is val and the others are train,
     so every series is tested once.
 
-    The hash depends on a series' own id only, so removing or adding a few series moves only series
-    near a cut: test series of one run do not train another.
+    The hash depends on a series' own id only. So removing or adding a few series moves only series
+    near a cut, and test series of one run do not train another.
 
     Args:
       series_ids: distinct, in any order.

@@ -30,8 +30,8 @@ def load_config(path: str | None) -> ConfigDict:
     """Loads the default config, or the config of a Python or JSON file.
 
     Args:
-      path: a Python file whose get_config() returns the config, a JSON file whose values replace
-        values of the default config, or None for the default config.
+      path: a Python file with get_config(), a JSON file whose values replace default values, or
+        None for the default config.
 
     Raises:
       UserError: the file can't be read, raises, or gives no usable config.

@@ -30,9 +30,12 @@ FEWEST_STEPS = 100
 def automatic(config: ConfigDict, name: str, overrides: Mapping[str, Any]) -> list[str]:
     """The hyperparameters of AUTOMATIC that are not set explicitly for an experiment.
 
-    A hyperparameter is set explicitly by an override, by a value of the config that differs from
-    configs/default.py, or by the experiment's entry of the catalogue if that entry differs from
-    configs/default.py. In a catalogue from a table, all values of a new experiment are explicit.
+    A hyperparameter is set explicitly by
+
+    - an override;
+    - a value of the config that differs from configs/default.py;
+    - the experiment's entry of the catalogue, if the entry differs from configs/default.py. This
+      holds for every new experiment in a catalogue from a table.
 
     Args:
       config: a checked config.

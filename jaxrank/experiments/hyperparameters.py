@@ -1,8 +1,9 @@
 """Experiments: converts a config's text and numbers to checked, frozen values.
 
-A config (see configs/default.py) holds one value per hyperparameter, `experiments` (the changes of
-each experiment of the catalogue), `modes` (lists of experiments), `linear` and `shuffled` (the
-changes of the references). An override beats the catalogue, which beats the config's values.
+A config (see configs/default.py) holds one value per hyperparameter. It also holds `experiments`
+(the changes of each experiment of the catalogue), `modes` (lists of experiments), `linear` and
+`shuffled` (the changes of the references). An override beats the catalogue, which beats the
+config's values.
 """
 
 import dataclasses

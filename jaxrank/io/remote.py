@@ -76,7 +76,7 @@ def copy_file(url: str, target: Path, sha256: str = "") -> None:
 
 
 def exists(url: str) -> bool:
-    """Whether a URL names a file; call it after `copy_file`, which reports what is missing."""
+    """Whether a URL names a file; `copy_file` must have worked before for a file beside it."""
     from fsspec.core import url_to_fs
 
     system, path = url_to_fs(url)

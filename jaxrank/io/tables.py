@@ -1,8 +1,8 @@
 """Tables in files: CSV, JSONL and parquet, read strictly as text; CSV, written safely.
 
-CSV is read by the csv module, not by pandas.read_csv: it provides the line of every row for errors,
-and never guesses a type, drops a column or fills a short row. Large plain files are read by
-pyarrow, see `arrow_rows`.
+CSV is read by the csv module, which provides the line of every row for errors. Unlike
+pandas.read_csv, it never guesses a type, drops a column or fills a short row. Large plain files
+are read by pyarrow, see `arrow_rows`.
 """
 
 import csv
