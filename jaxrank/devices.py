@@ -1,4 +1,4 @@
-"""The devices that train: platform, kind, memory, and how many there are."""
+"""Training devices: platform, kind, memory and number."""
 
 import os
 from contextlib import suppress
@@ -8,13 +8,14 @@ import jax
 
 
 class DeviceSpec(NamedTuple):
-    """The devices that train, as far as a plan depends on them.
+    """The properties of the training devices that a plan depends on.
 
     Attributes:
-      kind: what they call themselves, such as `cpu` or `NVIDIA H100`.
+      kind: device kind that JAX reports, such as `cpu` or `NVIDIA H100`.
       platform: `cpu`, `gpu` or `tpu`.
-      memory: bytes of an accelerator, or of the machine, which all devices of a CPU share. The size
-        that was built in, never what is free now: a plan must not depend on the hour.
+      memory: bytes of an accelerator (the limit of JAX's allocator), or of the machine, whose
+        memory all CPU devices share. The total, never the free memory: a plan must not depend on
+        the time of the launch.
     """
 
     kind: str
@@ -23,51 +24,50 @@ class DeviceSpec(NamedTuple):
 
 
 def spec() -> DeviceSpec:
-    """The devices of this process."""
+    """The properties of this process's training devices."""
     stats = device().memory_stats() or {}
     total = stats.get("bytes_limit") or os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     return DeviceSpec(kind(), platform(), total)
 
 
 def memory_limit(fraction: float) -> int:
-    """Bytes that training may take on one device of this process."""
+    """Bytes that training may use on one device: a fraction of the device's memory."""
     return int(spec().memory * fraction)
 
 
 def device() -> jax.Device:
-    """The first device that trains."""
+    """The first training device."""
     return jax.local_devices()[0]
 
 
 def workers(most: int | None = None) -> list[jax.Device]:
-    """The devices that train: those of this process that are of the first one's kind, the first
-    `most` of them."""
+    """The training devices: local devices of the same kind as the first one, at most `most`."""
     return [one for one in jax.local_devices() if one.device_kind == kind()][:most]
 
 
 def usable_cores() -> int:
-    """The cores that this process may use."""
+    """The number of cores that this process may use."""
     if hasattr(os, "sched_getaffinity"):  # not on macOS and Windows
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
 
 
 def show_cores_as_devices(number: int | None = None) -> None:
-    """Has JAX show a CPU as several devices, one for each usable core unless a number is given.
+    """Makes JAX show a CPU as several devices, by default one for each usable core.
 
-    Changes nothing where JAX has begun to run, or where its own option or XLA_FLAGS has said how
-    many there are.
+    Changes nothing if JAX is already initialised, or if its own option or XLA_FLAGS sets the number
+    of devices.
     """
     if "xla_force_host_platform_device_count" in os.environ.get("XLA_FLAGS", ""):
         return
     if jax.config.values["jax_num_cpu_devices"] > 0:
         return
-    with suppress(RuntimeError):  # JAX runs already
+    with suppress(RuntimeError):  # JAX is already initialised
         jax.config.update("jax_num_cpu_devices", number or usable_cores())
 
 
 def jax_runs() -> bool:
-    """Whether JAX has begun to run, since when it refuses another number of CPU devices."""
+    """Whether JAX is initialised; from then on it refuses another number of CPU devices."""
     name = "jax_num_cpu_devices"
     number = jax.config.values[name]
     try:
@@ -79,15 +79,15 @@ def jax_runs() -> bool:
 
 
 def kind() -> str:
-    """What the devices that train call themselves, such as `cpu` or `NVIDIA H100`."""
+    """The kind of the training devices, such as `cpu` or `NVIDIA H100`."""
     return device().device_kind
 
 
 def platform() -> str:
-    """`cpu`, `gpu` or `tpu`."""
+    """The platform of the training devices: `cpu`, `gpu` or `tpu`."""
     return device().platform
 
 
 def shares_memory() -> bool:
-    """Whether all devices use one memory, that of the machine."""
+    """Whether all devices share the memory of the machine."""
     return platform() == "cpu"

@@ -14,20 +14,22 @@ Result = TypeVar("Result")
 
 
 class UserError(Exception):
-    """A mistake that the user can fix: what is wrong, where, and what to do, in one line.
+    """An error that the user can fix; its one-line message has the error, its place and a remedy.
 
-    The command line prints it without a traceback and exits with status 2. Anything else that
-    is raised is our mistake and keeps its traceback.
+    The command line prints the message without a traceback and exits with status 2. Any other
+    exception is a bug in jaxrank and keeps its traceback.
     """
 
 
 class AuditFailed(UserError):
-    """Labels that seem not to belong to their photos, in a search with `audit="refuse"`: the
-    exit status is 3."""
+    """Labels that seem unrelated to their photos, in a search with `audit="refuse"`.
+
+    The exit status is 3.
+    """
 
 
 class Stopped(Exception):
-    """A search was asked to stop by a signal, and has saved what it needs to resume."""
+    """A signal stopped a search, which has saved all that it needs to resume."""
 
     def __init__(self, folder: Path, signal_number: int):
         super().__init__(f"{folder}: stopped; resume it")
@@ -36,7 +38,7 @@ class Stopped(Exception):
 
 
 def program() -> str:
-    """How hints name this program: as it was started, or as it is installed."""
+    """The name of this program in hints: as it was started, or as it is installed."""
     folder, name = os.path.split(sys.argv[0] if sys.argv else "")
     if name == "__main__.py" and os.path.basename(folder) == "jaxrank":
         return "python -m jaxrank"
@@ -51,7 +53,7 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
 
 
 def refuse_unknown(function: str, given: Iterable[str], known: Iterable[str]) -> None:
-    """Raises a UserError for a keyword that the function does not have, naming the nearest."""
+    """Raises UserError for an unknown keyword; the message suggests the nearest known keyword."""
     names = set(known)
     for name in given:
         if name not in names:
@@ -59,7 +61,10 @@ def refuse_unknown(function: str, given: Iterable[str], known: Iterable[str]) ->
 
 
 def suggests_keywords(function: Callable[Parameters, Result]) -> Callable[Parameters, Result]:
-    """A decorator: an unknown keyword is a UserError that names the nearest, not a TypeError."""
+    """Decorates a function to raise UserError with a suggestion for an unknown keyword.
+
+    Python itself would raise a TypeError.
+    """
     known = inspect.signature(function).parameters
 
     @functools.wraps(function)

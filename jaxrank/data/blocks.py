@@ -1,6 +1,6 @@
-"""Blocks of features: what they are, and what is refused.
+"""Blocks of features: their types and checks.
 
-A store keeps them as files, see `feature_store`.
+The module `feature_store` stores blocks as files.
 """
 
 import hashlib
@@ -20,23 +20,25 @@ from jaxrank.io import tables
 _KNOWN_ORDER = ("clip", "cnn", "iqa")
 _BLOCK_NAME = re.compile(r"[a-z][a-z0-9_]{0,31}")
 _OPTION = re.compile(r"[a-z][a-z0-9_]{0,31}")
-# How far, as a share of a column's deviation, its numbers may move when they are stored.
+# Largest RMS rounding error of a stored column, as a share of its standard deviation.
 _MOST_ROUNDING = 0.07
 _ROWS_AT_ONCE = 1 << 14
 
-# The numbers of a store.
+# Number types of a store.
 Dtype: TypeAlias = Literal["float16", "float32"]
 
 
 class Extraction(NamedTuple):
-    """How a block was made of photos. Rows of equal recipe and content are equal up to rounding: a
-    network's last bits depend on what stood beside a photo.
+    """How a block was extracted from photos.
+
+    Rows of equal recipe and file content are equal up to rounding: a network's last bits depend on
+    the other photos of the batch.
 
     Attributes:
-      recipe: what decided its rows.
-      photos_sha256: of the photos' files, in their order.
-      options: the flags of `extract` that ask for the recipe, by name; stores of before there were
-        options have none.
+      recipe: settings that determine the block's rows.
+      photos_sha256: SHA-256 of each photo's file, in the order of the block's photos.
+      options: flags of `extract` that give the recipe, by name; empty in stores that were written
+        before options existed.
     """
 
     recipe: Mapping[str, Any]
@@ -45,15 +47,15 @@ class Extraction(NamedTuple):
 
     @property
     def key(self) -> str:
-        """The recipe, as a hash."""
+        """SHA-256 of the recipe."""
         return _recipe_key(self.recipe)
 
 
 class Recipe(NamedTuple):
-    """How a block was made, whatever the photos.
+    """How a block was extracted, independent of its photos.
 
     Attributes:
-      source: in a few words.
+      source: short description of the block's origin.
       recipe, options: see `Extraction`.
     """
 
@@ -63,11 +65,11 @@ class Recipe(NamedTuple):
 
     @property
     def key(self) -> str:
-        """The recipe, as a hash."""
+        """SHA-256 of the recipe."""
         return _recipe_key(self.recipe)
 
     def flags(self, block: str) -> str:
-        """The flags of `extract` that make this block so, for a shell; empty where unknown."""
+        """The flags of `extract` that produce this block, quoted for a shell; empty if unknown."""
         if not self.options:
             return ""
         words = [f"--{name}={shlex.quote(value)}" for name, value in self.options.items()]
@@ -82,10 +84,10 @@ class Block(NamedTuple):
     """One kind of feature: `values[i, j]` is column `columns[j]` of photo `photos[i]`.
 
     Attributes:
-      source: where it comes from, in a few words.
-      sha256: of its content, in a store.
-      caveat: what a reader of any result must know, or empty.
-      extraction: how it was made of photos, where it was.
+      source: short description of the block's origin.
+      sha256: SHA-256 of the block's content, if the block is from a store.
+      caveat: warning for readers of any result, or empty.
+      extraction: how the block was extracted from photos; None for other blocks.
     """
 
     photos: Sequence[str]
@@ -98,7 +100,7 @@ class Block(NamedTuple):
 
 
 def recipe_of(block: Block) -> Recipe | None:
-    """How the block was made of photos; None where it was not."""
+    """The block's recipe; None if the block was not extracted from photos."""
     made = block.extraction
     return None if made is None else Recipe(block.source, made.recipe, made.options)
 
@@ -108,8 +110,10 @@ Features = Mapping[str, Block]
 
 
 def refuse_mixed(features: Features) -> None:
-    """Raises UserError where two blocks were made of different files of one photo's name: its row
-    would be half of one photo and half of another."""
+    """Raises UserError if blocks were extracted from different files of the same photo name.
+
+    The vector of that name would combine features of two photos.
+    """
     distinct: dict[object, str] = {}
     for name, block in features.items():
         if block.extraction is not None:
@@ -131,7 +135,10 @@ def refuse_mixed(features: Features) -> None:
 
 
 def photos_identity(block: Block) -> object:
-    """Equal for blocks that know the same photos by the same contents; of a store, its files."""
+    """A key that is equal only for blocks of the same photos with the same file contents.
+
+    For blocks of a store, the key is the hashes of the store's files.
+    """
     assert block.extraction is not None
     photos, contents = block.photos, block.extraction.photos_sha256
     if isinstance(photos, Names) and isinstance(contents, Digests):
@@ -140,13 +147,13 @@ def photos_identity(block: Block) -> object:
 
 
 def block_order(names: Sequence[str]) -> list[str]:
-    """clip, cnn, iqa, then others by name."""
+    """Sorts block names: clip, cnn, iqa, then others by name."""
     known = [name for name in _KNOWN_ORDER if name in names]
     return known + sorted(set(names) - set(known))
 
 
 def check_block_name(where: str, name: object) -> None:
-    """Raises UserError for what can't be the name of a block."""
+    """Raises UserError if `name` is not a valid block name."""
     if not is_block_name(name):
         shown = "" if f"{name}" in where else f" '{name}'"
         raise UserError(
@@ -156,10 +163,10 @@ def check_block_name(where: str, name: object) -> None:
 
 
 def check_block(where: str, block: Block, dtype: Dtype | None = None) -> Block:
-    """The block with numbers of a type, by default float32 (but float16 stays float16).
+    """Checks a block and converts its values to `dtype`; by default float32, float16 stays float16.
 
     Raises:
-      UserError: what is wrong, also where numbers of that type would lose a column.
+      UserError: the block is invalid, or rounding to `dtype` would lose a column.
     """
     photos, columns = list(block.photos), list(block.columns)
     for names, what in ((photos, "photo"), (columns, "column")):
@@ -167,7 +174,7 @@ def check_block(where: str, block: Block, dtype: Dtype | None = None) -> Block:
             raise UserError(f"{where}: there is no {what}")
         if not all(isinstance(name, str) for name in names):
             raise UserError(f"{where}: the {what} names must be text")
-        if not tables.is_text("".join(names)):  # all at once, which is fast
+        if not tables.is_text("".join(names)):  # one check of all names is fast
             no_text = next(name for name in names if not tables.is_text(name))
             raise UserError(f"{where}: {what} {no_text[:80]!a} is not text")
         twice = pd.Index(names).duplicated()
@@ -184,7 +191,7 @@ def check_block(where: str, block: Block, dtype: Dtype | None = None) -> Block:
     is_half = raw.dtype.kind == "f" and raw.dtype.itemsize == 2
     stored = np.dtype(dtype or ("float16" if is_half else "float32"))
     if raw.dtype == stored:
-        values = block.values  # as it is: a memory-mapped array stays one
+        values = block.values  # not copied: a memory-mapped array stays mapped
     else:
         with np.errstate(over="ignore"):
             values = raw.astype(stored)
@@ -202,7 +209,7 @@ def check_block(where: str, block: Block, dtype: Dtype | None = None) -> Block:
 
 
 def _first_not_finite(values: np.ndarray) -> tuple[int, int] | None:
-    """Row and column of the first number that is not finite."""
+    """Row and column of the first number that is not finite; None if all are finite."""
     for start in range(0, len(values), _ROWS_AT_ONCE):
         bad = np.argwhere(~np.isfinite(values[start : start + _ROWS_AT_ONCE]))
         if len(bad):
@@ -211,8 +218,8 @@ def _first_not_finite(values: np.ndarray) -> tuple[int, int] | None:
 
 
 def _check_rounding(where: str, columns: list[str], raw: np.ndarray, stored: np.ndarray) -> None:
-    """A column that varies by less than stored numbers can tell apart would be lost silently."""
-    for start in range(0, len(columns), 64):  # not all at once: 64-bit copies of a large block
+    """Raises UserError if rounding to the stored type would lose a column's variation."""
+    for start in range(0, len(columns), 64):  # a 64-bit copy of a whole block may be too large
         wide = raw[:, start : start + 64].astype(np.float64)
         error = np.sqrt(np.mean((stored[:, start : start + 64] - wide) ** 2, axis=0))
         rounded = error > _MOST_ROUNDING * wide.std(axis=0)
@@ -227,7 +234,7 @@ def _check_rounding(where: str, columns: list[str], raw: np.ndarray, stored: np.
 
 
 def are_options(value: object) -> bool:
-    """Whether these can be `Extraction.options`."""
+    """Whether `value` is valid as `Extraction.options`."""
     return isinstance(value, dict) and all(
         _OPTION.fullmatch(name) and isinstance(text, str) and tables.is_text(text)
         for name, text in value.items()
@@ -235,12 +242,13 @@ def are_options(value: object) -> bool:
 
 
 def is_block_name(name: object) -> bool:
-    """Whether this can be the name of a block."""
+    """Whether `name` is a valid block name."""
     return isinstance(name, str) and _BLOCK_NAME.fullmatch(name) is not None and name != "all"
 
 
 def is_text_list(value: object) -> bool:
-    """Whether this is a list of names, at least one."""
+    """Whether `value` is a non-empty list of text."""
     if not isinstance(value, list) or not value or not all(isinstance(v, str) for v in value):
         return False
-    return not any("\ud800" <= letter <= "\udfff" for letter in "".join(value))  # UTF-8 has none
+    # Surrogates can't be encoded as UTF-8.
+    return not any("\ud800" <= letter <= "\udfff" for letter in "".join(value))

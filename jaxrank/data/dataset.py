@@ -1,4 +1,4 @@
-"""Pairs and features that belong together: aligned by photo name, hashed."""
+"""Datasets: pairs aligned with features by photo name, content hash, permutation control."""
 
 import dataclasses
 import hashlib
@@ -15,29 +15,29 @@ from jaxrank.data.store_columns import Names, places
 from jaxrank.errors import UserError
 from jaxrank.io import memory
 
-# Columns of a pair table that say in which order people put the photos of a series.
+# Columns of a pair table with the ranks that people gave the photos of a series.
 RANK_COLUMNS = ("rank_a", "rank_b")
-# Of a table of votes: how many a pair has.
+# Column of a vote table: the number of votes of a pair.
 VOTES_COLUMN = "votes"
 _ROWS_AT_ONCE = 1 << 14
 
 
 class Dataset(NamedTuple):
-    """Pairs and features that belong together; M pairs, N photos, D numbers a photo.
+    """Aligned pairs and features: M pairs, N photos, D numbers per photo.
 
     Attributes:
-      table: the pairs that are left, one row each.
-      kept_M: which rows of the pair table these were.
-      photos: names of the N photos that stand in these pairs.
-      features_ND: raw (scaling is fitted later, on training photos); float32, or float16 where
-        all blocks are.
+      table: the M kept pairs, one row each.
+      kept_M: rows of the kept pairs in the original pair table.
+      photos: names of the N photos of the kept pairs.
+      features_ND: raw features (scaling is fitted later, on training photos); float32, or float16
+        if all blocks are float16.
       block_columns: the column names of each block, in the order of the D columns.
       pair_rows_M2: int32, the rows of `image_a` and `image_b` in `features_ND`.
-      preference_M: float32.
+      preference_M: float32, the share that prefers `image_a`.
       series_M: int32, index into `series_ids`.
       series_ids: sorted array of text.
-      notes: sentences about what was left out, for the log.
-      recipes: of blocks that were made of photos, how.
+      notes: sentences for the log, such as counts of omitted pairs.
+      recipes: recipes of the blocks that were extracted from photos, by block name.
     """
 
     table: pd.DataFrame
@@ -53,7 +53,7 @@ class Dataset(NamedTuple):
     recipes: Mapping[str, Recipe] = {}
 
     def column_indices(self, blocks: Sequence[str]) -> np.ndarray:
-        """The positions in D of the columns of these blocks."""
+        """Positions of the blocks' columns among the D columns."""
         owner = [b for b, columns in self.block_columns.items() for _ in columns]
         return np.flatnonzero(np.isin(owner, list(blocks)))
 
@@ -64,18 +64,21 @@ class Dataset(NamedTuple):
         return series_N
 
     def inputs(self, blocks: Sequence[str], photos: np.ndarray | None = None) -> np.ndarray:
-        """The columns of these blocks, float32 [N, D]; of some photos or of all."""
+        """The columns of some blocks, float32 [N, D], for all photos or for the rows `photos`."""
         rows = slice(None) if photos is None else photos
         runs = self._runs(blocks)
         pieces = [self.features_ND[rows, start:end].astype(np.float32) for start, end, _ in runs]
         return pieces[0] if len(pieces) == 1 else np.concatenate(pieces, axis=1)
 
     def stored_inputs(self, blocks: Sequence[str], l2_blocks: Sequence[str] = ()) -> np.ndarray:
-        """The columns of these blocks in an array of their own, aligned for JAX; vectors of
-        `l2_blocks` have length 1.
+        """Copies the columns of some blocks into an array that is aligned for JAX.
+
+        Args:
+          blocks: names of the blocks to copy.
+          l2_blocks: blocks whose vectors are scaled to length 1.
 
         Returns:
-          float32 [N, D]; float16 where the features are and no length is changed.
+          float32 [N, D]; float16 if the features are float16 and `l2_blocks` is empty.
         """
         runs = self._runs(blocks)
         num_columns = sum(end - start for start, end, _ in runs)
@@ -86,14 +89,14 @@ class Dataset(NamedTuple):
             for start, end, block in runs:
                 piece = self.features_ND[rows, start:end]
                 if block in l2_blocks:
-                    # Column by column, in which order lengths have always been summed.
+                    # Fortran order fixes the order in which norms are summed, and so their bits.
                     piece = _of_length_one(np.asfortranarray(piece, np.float32))
                 inputs_ND[rows, column : column + end - start] = piece
                 column += end - start
         return inputs_ND
 
     def _runs(self, blocks: Sequence[str]) -> list[tuple[int, int, str]]:
-        """First column, end and name of these blocks, in the order of the features."""
+        """First column, end column and name of each block in `blocks`, in feature order."""
         runs, start = [], 0
         for name, columns in self.block_columns.items():
             if name in blocks:
@@ -104,10 +107,10 @@ class Dataset(NamedTuple):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class SplitDataset:
-    """Pairs, and which of them train, validate and test.
+    """A dataset and the split of its pairs in every fold.
 
     Attributes:
-      dataset: the M pairs.
+      dataset: the M pairs with their features.
       splits_FM: int8, the split of every pair in every fold, from `splits.split_pairs`.
     """
 
@@ -119,19 +122,19 @@ class SplitDataset:
         return len(self.splits_FM)
 
     def rows(self, fold: int, split: int) -> np.ndarray:
-        """The pairs of one split of a fold, int [up to M]."""
+        """Indices of the pairs in one split of a fold, int [up to M]."""
         return np.flatnonzero(self.splits_FM[fold] == split)
 
 
 def l2_normalised(
     inputs_ND: np.ndarray, block_columns: Mapping[str, Sequence[str]], l2_blocks: Sequence[str]
 ) -> np.ndarray:
-    """Inputs in which each photo's vector of some blocks is divided by its length (zero stays).
+    """Divides each photo's vector of the `l2_blocks` by its length; zero vectors stay zero.
 
     Args:
       inputs_ND: the columns of the blocks, side by side.
       block_columns: the column names of each block, in that order.
-      l2_blocks: which of the blocks.
+      l2_blocks: names of the blocks to normalise.
     """
     if not l2_blocks:
         return inputs_ND
@@ -149,8 +152,11 @@ def _of_length_one(rows_ND: np.ndarray) -> np.ndarray:
 
 
 def _row_slices(num_rows: int) -> list[slice]:
-    """Near-equal slices of rows, none of a single one beside others: NumPy would sum its columns
-    in another order."""
+    """Near-equal slices of rows.
+
+    No slice has only one row, unless there is only one: NumPy would sum its columns in another
+    order.
+    """
     bounds = np.linspace(0, num_rows, -(-num_rows // _ROWS_AT_ONCE) + 1).astype(int).tolist()
     return [slice(start, end) for start, end in itertools.pairwise(bounds)]
 
@@ -158,8 +164,8 @@ def _row_slices(num_rows: int) -> list[slice]:
 def align(pairs: Preferences, features: Features) -> Dataset:
     """Keeps the pairs whose photos have a row in every block, and gathers those rows.
 
-    Every block of the store, whatever an experiment reads: all experiments and baselines are then
-    compared on the same pairs.
+    A photo needs a row in every block, also in blocks that no experiment reads. So all experiments
+    and baselines are compared on the same pairs.
     """
     if not features:
         raise UserError("the features hold no block")
@@ -202,8 +208,10 @@ def align(pairs: Preferences, features: Features) -> Dataset:
 
 
 def _block_rows(features: Features, photos: Any) -> dict[str, np.ndarray]:
-    """Where these photos stand in each block, -1 where they do not. Blocks of one store often have
-    their names in common, which are then looked up once."""
+    """Rows of the photos in each block, -1 where a block lacks a photo.
+
+    Blocks of one store often share their photo names, which are then looked up only once.
+    """
     found: dict[object, np.ndarray] = {}
     rows = {}
     for name, block in features.items():
@@ -215,10 +223,10 @@ def _block_rows(features: Features, photos: Any) -> dict[str, np.ndarray]:
 
 
 def _gathered(features: Features, rows: Mapping[str, np.ndarray]) -> np.ndarray:
-    """The rows of each block side by side, float32 [N, D]; float16 where all blocks are.
+    """Copies rows of each block side by side, float32 [N, D]; float16 if all blocks are float16.
 
     Raises:
-      UserError: they take more than the free memory.
+      UserError: the features take more than the free memory.
     """
     num_photos = len(next(iter(rows.values())))
     num_columns = sum(len(block.columns) for block in features.values())
@@ -243,7 +251,7 @@ def _gathered(features: Features, rows: Mapping[str, np.ndarray]) -> np.ndarray:
 def _missing_notes(
     photos: np.ndarray, block_rows: Mapping[str, np.ndarray], kept: np.ndarray
 ) -> list[str]:
-    """Photos without a row in some block, and the pairs that are left out for it."""
+    """Notes on photos without a row in some block, and on the pairs omitted for that reason."""
     notes = [
         f"{int((rows < 0).sum()):,} of {len(photos):,} photos in the pairs have no row in block "
         f"'{name}', such as '{photos[rows < 0][0]}'"
@@ -258,7 +266,7 @@ def _missing_notes(
 
 
 def _constant_notes(features: Features, features_ND: np.ndarray) -> list[str]:
-    """Columns that never vary."""
+    """A note on columns that never vary, if there are any."""
     constant = np.flatnonzero(features_ND.min(axis=0) == features_ND.max(axis=0))
     if not len(constant):
         return []
@@ -270,17 +278,17 @@ def _constant_notes(features: Features, features_ND: np.ndarray) -> list[str]:
 
 
 def permuted_rows(group_N: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """For each photo the row of a random photo of its group, so that each row is used once."""
+    """A random permutation of the photos inside each group, as rows, int64 [N]."""
     order_N = np.empty(len(group_N), np.int64)
     order_N[np.argsort(group_N, kind="stable")] = np.lexsort((rng.random(len(group_N)), group_N))
     return order_N
 
 
 def permutation_control(dataset: Dataset) -> Dataset:
-    """The pairs with the photos of each series in each other's places, drawn at random.
+    """Permutes the photos of each series at random in the pairs.
 
-    What people said then belongs to no photo: in a split by series there is nothing to learn, and
-    a scorer is right half of the time. Always the same for the same data.
+    Preferences are then unrelated to the photos. With a split by series there is nothing to learn,
+    and the expected accuracy of a scorer is one half. The same data give the same permutation.
     """
     place_N = permuted_rows(dataset.series_of_photos(), np.random.default_rng(0))
     rows_M2 = place_N[dataset.pair_rows_M2].astype(np.int32)
@@ -289,9 +297,9 @@ def permutation_control(dataset: Dataset) -> Dataset:
 
 
 def vote_numbers(table: pd.DataFrame) -> np.ndarray | None:
-    """The number of votes of each pair, float64 [M]; None for preferences that are no votes.
+    """The number of votes of each pair, float64 [M]; None if the table has no votes.
 
-    A column of that name in a table without votes is text, like all its further columns.
+    In a table without votes, a column `votes` is text like all further columns.
     """
     if VOTES_COLUMN not in table or not pd.api.types.is_numeric_dtype(table[VOTES_COLUMN]):
         return None
@@ -299,15 +307,15 @@ def vote_numbers(table: pd.DataFrame) -> np.ndarray | None:
 
 
 def content_hash(dataset: Dataset) -> str:
-    """SHA-256 of the data, whatever their files are called: it shows whether data changed."""
+    """SHA-256 of the data, independent of file names: shows whether the data changed."""
     digest = hashlib.sha256(repr(dataset.block_columns).encode())
     for names in (dataset.series_ids, dataset.photos):
         digest.update("\n".join(names).encode())
-    for rows in _row_slices(len(dataset.photos)):  # of float16 numbers, the same in 32 bits
+    for rows in _row_slices(len(dataset.photos)):  # float16 is hashed as float32
         digest.update(np.ascontiguousarray(dataset.features_ND[rows], np.float32).data)
     for array in (dataset.pair_rows_M2, dataset.preference_M, dataset.series_M):
         digest.update(np.ascontiguousarray(array).data)
-    for column in RANK_COLUMNS:  # metrics depend on them
+    for column in RANK_COLUMNS:  # metrics depend on the ranks
         if column in dataset.table.columns:
             digest.update("\n".join([column, *map(str, dataset.table[column])]).encode())
     votes_M = vote_numbers(dataset.table)

@@ -1,11 +1,11 @@
-"""The feature store.
+"""The feature store: a folder of feature blocks.
 
-A store is a folder with a `manifest.json`, and with arrays that it names: for each shard of about a
-million photos their names, the hashes of their files, and the numbers of each block. The format is
-in docs/feature_stores.md.
+A store is a folder with a `manifest.json` and the array files that the manifest names. Each shard
+of about a million photos has files of the photos' names, the hashes of their files, and the numbers
+of each block. docs/feature_stores.md describes the format.
 
-All of them are written before the manifest is replaced: whatever stops a write, the store is the
-old one or the new one.
+All array files are written before the manifest is replaced: an interrupted write leaves the old
+store or the new one.
 """
 
 import json
@@ -50,13 +50,13 @@ __all__ = [
 ]
 
 MANIFEST = "manifest.json"
-# Tables that `extract` writes beside it: all photos, and which of them are one series.
+# Tables that `extract` writes beside the manifest: all photos, and the photos of each series.
 PHOTOS_CSV, SERIES_CSV = "photos.csv", "series.csv"
 _FORMAT = 2
 
 
 def write_block(store: Path | str, name: str, block: Block) -> bool:
-    """Adds a block to a store or replaces it; makes the folder when there is none.
+    """Adds a block to a store or replaces it; creates the folder if it is missing.
 
     Returns:
       Whether a block of that name was replaced.
@@ -68,16 +68,16 @@ def write_block(store: Path | str, name: str, block: Block) -> bool:
 def write_blocks(
     store: Path | str, blocks: Mapping[str, Block], appended: Mapping[str, Block] | None = None
 ) -> set[str]:
-    """Adds blocks to a store or replaces them, and appends photos to blocks, all at once.
+    """Adds or replaces blocks, and appends photos to blocks, in one atomic update.
 
-    First all files are written, under names of their own; then the manifest is replaced, and what
-    it no longer names is removed.
+    First all files are written, named by their content. Then the manifest is replaced, and files
+    that it no longer names are deleted.
 
     Args:
-      store: the folder, made when there is none.
-      blocks: by name.
-      appended: by the name of a block that is there, its rows of new photos; nothing that is there
-        is written again, but for shards that are smaller than what is added.
+      store: the store's folder, created if it is missing.
+      blocks: blocks to add or replace, by name.
+      appended: rows of new photos, by the name of an existing block. Existing shards are not
+        rewritten, except small ones, see `shards.append_entry`.
 
     Returns:
       The names of the blocks that were replaced.
@@ -123,8 +123,10 @@ def _files_of(entries: Mapping[str, Any]) -> set[str]:
 
 
 def files_named(store: Path) -> dict[str, str]:
-    """The files that a store's manifest names, with the first digits of their SHA-256; none are
-    known of arrays of format 1, whose names have another hash."""
+    """The files that a store's manifest names, with the first digits of their SHA-256.
+
+    The digits are empty for arrays of format 1, whose names hold another hash.
+    """
     entries = _read_manifest(store)
     new = {name: entry for name, entry in entries.items() if shards.is_entry(name, entry)}
     known = {path: Path(path).stem.rpartition("-")[2] for path in _files_of(new)}
@@ -133,7 +135,7 @@ def files_named(store: Path) -> dict[str, str]:
 
 @contextmanager
 def writing_errors(store: Path) -> Iterator[None]:
-    """Turns an OSError of writing a store into a UserError."""
+    """Converts an OSError while writing a store into a UserError."""
     try:
         yield
     except OSError as error:
@@ -141,8 +143,11 @@ def writing_errors(store: Path) -> Iterator[None]:
 
 
 def open_feature_store(store: Path | str, only: Sequence[str] | None = None) -> dict[str, Block]:
-    """Opens a store, or some of its blocks, those that it has; arrays are memory-mapped and checked
-    against the manifest's hashes, unless they have been since they were written or copied."""
+    """Opens all blocks of a store, or those named in `only`; missing blocks are ignored.
+
+    Arrays are memory-mapped. They are checked against the manifest's hashes, unless this was done
+    since they were last written or copied.
+    """
     store = Path(store)
     if not os.path.isfile(store / MANIFEST):  # Path.is_file raises for some names
         raise UserError(
@@ -173,8 +178,10 @@ def _opened(files: StoreFiles, name: str, entry: dict[str, Any]) -> Block:
 
 
 def describe_store(store: Path) -> dict[str, Block | None]:
-    """What the manifest says of each block, without their values; None where that is damaged. A
-    folder without a manifest has no block."""
+    """Opens the blocks of a store without their values; a damaged block is None.
+
+    A folder without a manifest has no blocks.
+    """
     if not (store / MANIFEST).exists():
         return {}
     entries, files = _read_manifest(store), StoreFiles(store)
@@ -193,7 +200,7 @@ def _described(files: StoreFiles, name: str, entry: Any) -> Block | None:
 
 
 def _read_manifest(store: Path) -> dict[str, Any]:
-    """The entries by block; those of single blocks are checked where they are used."""
+    """The manifest's entries by block name; callers check the single entries."""
     path = store / MANIFEST
     try:
         manifest = read_json(path)

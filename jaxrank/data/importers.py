@@ -1,4 +1,4 @@
-"""Blocks read from files: CSV, parquet, .npz, .npy with a list of names, safetensors."""
+"""Reads blocks from files: CSV, parquet, .npz, .npy with a list of names, safetensors."""
 
 import os
 from collections.abc import Sequence
@@ -26,15 +26,16 @@ from jaxrank.io import reading, tables
 
 # The array of an .npz file that holds the photos' names.
 NAMES = "names"
-# What NumPy can hold of the types in a safetensors file.
+# Types of safetensors files that NumPy supports.
 _TENSOR_TYPES = {"F64", "F32", "F16", "I64", "I32", "I16", "I8", "U64", "U32", "U16", "U8", "BOOL"}
 
 
 def read_block_csv(path: Path | str, *, dtype: Dtype | None = None) -> Block:
-    """Reads a block from CSV: first column the photo's name, the others the block's columns.
+    """Reads a block from CSV: the photo names in the first column, a feature in each other one.
 
     Raises:
-      UserError: naming the photo, for anything but finite numbers and distinct photos.
+      UserError: a value is not a finite number, or a photo is repeated; the message names the
+        photo.
     """
     table = tables.read_csv(path)
     if len(table.columns) < 2:
@@ -61,10 +62,11 @@ def read_block_npy(
     """Reads a block from a .npy file, which is memory-mapped and never unpickled.
 
     Args:
-      path: numbers [photos, columns].
-      names: a text file with one photo a line, in the order of the rows.
+      path: the .npy file, numbers [photos, columns].
+      names: a text file with one photo name per line, in the order of the rows.
       block: the block's name; its columns are BLOCK_0, BLOCK_1, ... unless `columns` names them.
-      columns, dtype: names of the columns; the numbers to store, see `check_block`.
+      columns: names of the columns.
+      dtype: type of the stored numbers, see `check_block`.
     """
     values = map_npy(Path(path), "")
     refuse_other_shapes(str(path), values)
@@ -73,27 +75,31 @@ def read_block_npy(
 
 
 def read_block_parquet(path: Path | str, *, block: str, dtype: Dtype | None = None) -> Block:
-    """Reads a block from a parquet file: a column of photo names, and one column a feature or one
-    column of lists; see `memory_blocks.block_of_frame`.
+    """Reads a block from a parquet file.
+
+    The file has a column of photo names, and one column per feature or one column of lists; see
+    `memory_blocks.block_of_frame`.
 
     Raises:
-      UserError: naming the column and the photo, for anything but finite numbers and distinct
-        photos.
+      UserError: a value is not a finite number, or a photo is repeated; the message names the
+        column and the photo.
     """
     arrow = tables.read_arrow(path)
     try:
         frame = arrow.to_pandas()
-    except Exception as error:  # what the file says of its data frame may be damaged
+    except Exception as error:  # the file's pandas metadata may be damaged
         raise UserError(f"{path}: can't be read ({tables.reason(error)})") from None
     return block_of_frame(str(path), frame, block=block, source=Path(path).name, dtype=dtype)
 
 
 def read_blocks_npz(path: Path | str, *, dtype: Dtype | None = None) -> dict[str, Block]:
-    """Reads blocks from an .npz file: the array NAMES, text [photos], and an array of numbers
-    [photos, columns] for each block, called by its name. Nothing is unpickled.
+    """Reads blocks from an .npz file; nothing is unpickled.
+
+    The file has the array NAMES, text [photos], and for each block an array of numbers
+    [photos, columns] under the block's name.
 
     Raises:
-      UserError: naming the array, for anything else.
+      UserError: the file has another form; the message names the array.
     """
     arrays = _npz_arrays(Path(path))
     names = arrays.pop(NAMES, None)
@@ -119,7 +125,7 @@ def read_blocks_npz(path: Path | str, *, dtype: Dtype | None = None) -> dict[str
 
 
 def _npz_arrays(path: Path) -> dict[str, np.ndarray]:
-    if not os.path.isfile(path):  # reading a pipe would wait for ever
+    if not os.path.isfile(path):  # opening a pipe might wait forever
         raise UserError(f"{path}: can't be read (no such file)")
     try:
         with open(path, "rb") as file:
@@ -127,7 +133,7 @@ def _npz_arrays(path: Path) -> dict[str, np.ndarray]:
             if not isinstance(found, np.lib.npyio.NpzFile):
                 raise ValueError("it is no archive")
             arrays = {name: found[name] for name in found.files}
-    except Exception as error:  # a damaged archive raises many kinds
+    except Exception as error:  # damaged archives raise many exception types
         advice = ""
         if "allow_pickle" in str(error):
             advice = "; arrays of objects are not read: save names as np.array(names, dtype=str)"
@@ -148,9 +154,9 @@ def read_block_safetensors(
 ) -> Block:
     """Reads a block from a safetensors file.
 
-    With `names`, one tensor [photos, columns] is read: `tensor`, by default the only one of two
-    dimensions, else the one called like the block. Without, every tensor is a photo's vector and
-    is called by the photo's name. The other arguments are those of `read_block_npy`.
+    With `names`, one tensor [photos, columns] is read: `tensor`, by default the only tensor of two
+    dimensions, else the tensor named like the block. Without `names`, every tensor is the vector of
+    one photo and has the photo's name. The other arguments are the same as in `read_block_npy`.
     """
     try:
         reading.check_file(Path(path), reading.ARRAY)
@@ -158,7 +164,7 @@ def read_block_safetensors(
         parts = {name: file.get_slice(name) for name in sorted(file.keys())}
         shapes = {name: list(part.get_shape()) for name, part in parts.items()}
         types = {name: part.get_dtype() for name, part in parts.items()}
-    except Exception as error:  # a damaged header raises many kinds
+    except Exception as error:  # damaged headers raise many exception types
         raise UserError(f"{path}: can't be read as safetensors ({tables.reason(error)})") from None
     some = ", ".join(f"'{name[:40]}' {types[name]} {shapes[name]}" for name in list(parts)[:3])
     holds = f"{path}: holds {len(parts):,} tensors{': ' if parts else ''}{some}"
@@ -180,7 +186,7 @@ def read_block_safetensors(
 
 
 def _vectors(holds: str, shapes: dict[str, list[int]], tensor: str | None) -> list[str]:
-    """The tensors of a file that has one for each photo: all of them."""
+    """Names of the tensors of a file with one tensor per photo: all of them."""
     if tensor is not None:
         raise UserError(f"{holds}; --tensor={tensor} needs --names, the photos of its rows")
     lengths = {tuple(shape) for shape in shapes.values()}
@@ -192,7 +198,7 @@ def _vectors(holds: str, shapes: dict[str, list[int]], tensor: str | None) -> li
 
 
 def _matrix(holds: str, shapes: dict[str, list[int]], tensor: str | None, block: str) -> str:
-    """The tensor with a row for each photo."""
+    """Name of the tensor with a row for each photo."""
     if tensor is None:
         matrices = [name for name, shape in shapes.items() if len(shape) == 2]
         tensor = matrices[0] if len(matrices) == 1 else block

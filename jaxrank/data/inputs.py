@@ -31,11 +31,11 @@ BlockInput: TypeAlias = Block | pd.DataFrame | NamedArray
 # What a user may pass as features: a store's folder or a file (.npz, .parquet, .csv), one
 # block, or blocks by name.
 FeaturesInput: TypeAlias = Path | str | pd.DataFrame | NamedArray | Mapping[str, BlockInput] | None
-# The name of a block that is given without one.
+# The name of a block that is passed without a name.
 UNNAMED = "features"
-# The caveat of all that comes of the embedded data.
+# The caveat of all results on the embedded data.
 SIMULATED = "SIMULATED data"
-# What stands in the files where a user gave no path.
+# Recorded in the files as the source of inputs without a path.
 EMBEDDED, IN_MEMORY = "embedded", "in memory"
 
 
@@ -43,8 +43,9 @@ class Inputs(NamedTuple):
     """Pairs and features, read and checked.
 
     Attributes:
-      pairs_source, features_source: their path, EMBEDDED or IN_MEMORY.
-      best_score: of simulated data, the best possible score of each photo.
+      pairs_source: path of the pairs, EMBEDDED or IN_MEMORY.
+      features_source: path of the features, EMBEDDED or IN_MEMORY.
+      best_score: best possible score of each photo, for simulated data only.
     """
 
     pairs: Preferences
@@ -55,7 +56,7 @@ class Inputs(NamedTuple):
 
 
 def load_inputs(pairs: PairsInput, features: FeaturesInput, reading: Mapping[str, Any]) -> Inputs:
-    """Reads what was given; without both, makes the embedded simulated data."""
+    """Reads pairs and features; simulates the embedded data if both are None."""
     if (pairs is None) != (features is None):
         given, lacking = ("pairs", "features") if features is None else ("features", "pairs")
         raise UserError(
@@ -74,12 +75,12 @@ def load_inputs(pairs: PairsInput, features: FeaturesInput, reading: Mapping[str
 
 
 def read_features(features: FeaturesInput) -> dict[str, Block]:
-    """The blocks of a store, of a file, or of what is in memory, all of them checked.
+    """Reads and checks the blocks of a store, of a file, or of objects in memory.
 
-    One block without a name is called UNNAMED. Blocks that are given by name keep their order.
+    A block without a name is called UNNAMED. Named blocks keep their order.
 
     Raises:
-      UserError: naming file, block, column and photo.
+      UserError: the features are invalid; the message names file, block, column and photo.
     """
     features = local_features(features)
     if isinstance(features, Path | str):
@@ -114,7 +115,7 @@ def _block(where: str, name: str, given: object) -> Block:
 
 
 def with_series_of(features: FeaturesInput, reading: Mapping[str, Any]) -> dict[str, Any]:
-    """The options of `read_preferences`; without `series`, it is the folder of the features."""
+    """The options of `read_preferences`; `series` defaults to the features' folder."""
     beside = features if isinstance(features, Path | str) and os.path.isdir(features) else None
     given = reading.get("series")
     return {**reading, "series": beside if given is None else given}
@@ -139,5 +140,5 @@ def _read(pairs: Path | str | pd.DataFrame | Preferences, reading: dict[str, Any
 
 
 def block_caveats(store: Features) -> list[str]:
-    """What a reader of any result must know of the blocks, such as that weights were random."""
+    """The blocks' warnings for readers of any result, such as random weights."""
     return [f"block {name}: {block.caveat}" for name, block in store.items() if block.caveat]

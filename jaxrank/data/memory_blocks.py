@@ -1,4 +1,4 @@
-"""Blocks of numbers that are in memory: data frames, and arrays with names."""
+"""Converts objects in memory to blocks: data frames, and arrays with photo names."""
 
 from collections.abc import Sequence
 
@@ -14,19 +14,19 @@ PHOTO_COLUMN = "image"
 def block_of_frame(
     where: str, frame: pd.DataFrame, *, block: str, source: str = "", dtype: Dtype | None = None
 ) -> Block:
-    """A data frame as a block.
+    """Converts a data frame to a block.
 
-    The photos' names are the column `image`, else an index of text, else the first column of text.
-    All other columns are numbers, a feature each; or one column holds lists of numbers, all of one
-    length, and its features are called BLOCK_0, BLOCK_1, ...
+    The photo names are the column `image`, else an index of text, else the first column of text.
+    Each other column is a numeric feature. Alternatively, a single other column holds lists of
+    numbers, all of the same length, and the features are named BLOCK_0, BLOCK_1, ...
 
     Args:
-      where: what the frame is called in errors.
+      where: name of the frame in errors.
       block: the block's name.
       source, dtype: see `Block` and `check_block`.
 
     Raises:
-      UserError: naming column and photo.
+      UserError: the frame has another form; the message names column and photo.
     """
     columns = list(map(str, frame.columns))
     if len(set(columns)) < len(columns):
@@ -42,7 +42,7 @@ def block_of_frame(
             )
     if not lists:
         values = rest.to_numpy()
-        if values.dtype == object:  # columns that may lack a value, or that mix numbers and truths
+        if values.dtype == object:  # nullable columns, or numbers mixed with booleans
             values = rest.to_numpy(np.float64, na_value=np.nan)
         return check_block(where, Block(photos, list(rest), values, source), dtype)
     if len(rest.columns) > 1:
@@ -65,8 +65,10 @@ def block_of_array(
     source: str = "",
     dtype: Dtype | None = None,
 ) -> Block:
-    """Numbers [photos, columns] and the photos' names as a block; its columns are BLOCK_0,
-    BLOCK_1, ... unless `columns` names them."""
+    """Converts numbers [photos, columns] and photo names to a block.
+
+    The columns are named BLOCK_0, BLOCK_1, ... unless `columns` names them.
+    """
     refuse_other_shapes(where, values)
     width = values.shape[1]
     columns = list(columns) or [f"{block}_{i}" for i in range(width)]
@@ -86,13 +88,13 @@ def refuse_other_shapes(where: str, values: np.ndarray) -> None:
 
 
 def refuse_series_ids(where: str, columns: Sequence[str]) -> None:
-    """Numbers of series would be a feature, and in a table of features nobody means them so."""
+    """Raises UserError for a column `series_id`: ids would become a feature by mistake."""
     if "series_id" in columns:
         raise UserError(f"{where}: the column 'series_id' is no feature; leave it out")
 
 
 def _photos_apart(where: str, frame: pd.DataFrame) -> tuple[list[str], pd.DataFrame]:
-    """The photos' names, and the columns that do not hold them."""
+    """Separates the photo names from the other columns."""
     if frame.index.name == PHOTO_COLUMN and PHOTO_COLUMN not in frame:
         frame = frame.reset_index()
     texts = [name for name in frame if _is_text(frame[name])]
@@ -126,7 +128,7 @@ def _holds_lists(column: pd.Series) -> bool:
 
 
 def _stacked(where: str, photos: list[str], column: pd.Series) -> np.ndarray:
-    """Lists of numbers as rows of an array."""
+    """Stacks lists of numbers as rows of an array."""
     rows: list[np.ndarray] = []
     for photo, cell in zip(photos, column, strict=True):
         row = np.asarray(cell if isinstance(cell, list | tuple | np.ndarray) else ())

@@ -1,4 +1,4 @@
-"""Two feature stores put together."""
+"""Merges two feature stores."""
 
 import itertools
 from collections.abc import Mapping, Sequence
@@ -16,16 +16,16 @@ from jaxrank.io import atomic, tables
 
 
 def merge_stores(source: Path | str, store: Path | str) -> dict[str, int]:
-    """Adds the blocks of one store to another, and the photos of blocks that both have.
+    """Adds the blocks of `source` to `store`, and new photos to the blocks that both stores have.
 
-    Of a photo that both have, what is here stays.
+    For photos that both stores have, the rows in `store` are kept.
 
     Returns:
-      By block, how many photos are new.
+      The number of new photos by block.
 
     Raises:
-      UserError: a block was made otherwise there, or one name means two photos; nothing is
-        written then.
+      UserError: a block has different columns or recipes in the two stores, or one name means two
+        photos; nothing is written then.
     """
     source, store = Path(source), Path(store)
     coming = feature_store.open_feature_store(source)
@@ -57,8 +57,10 @@ def merge_stores(source: Path | str, store: Path | str) -> dict[str, int]:
 
 
 def _contents(store: Mapping[str, Block]) -> dict[str, set[str]]:
-    """SHA-256 of the photos' files by name, of blocks that were made of photos: one a photo, unless
-    a block lags behind."""
+    """SHA-256 of the photos' files by photo name, from all extracted blocks.
+
+    A photo has several hashes if a block was extracted from an older version of its file.
+    """
     contents: dict[str, set[str]] = {}
     for block in store.values():
         if block.extraction is not None:
@@ -86,7 +88,7 @@ def _check_contents(
 
 
 def _agree(first: Block, second: Block) -> bool:
-    """Whether two blocks know the photos that both have by the same contents."""
+    """Whether the photos that two blocks share have the same file contents in both."""
     assert first.extraction is not None
     assert second.extraction is not None
     place = places(first.photos, second.photos)
@@ -98,7 +100,7 @@ def _agree(first: Block, second: Block) -> bool:
 
 
 def _new_rows(name: str, here: Block, coming: Block, source: Path, store: Path) -> np.ndarray:
-    """Which photos of a block are not here yet, as rows of it."""
+    """Rows of the photos of `coming` that `here` lacks."""
     if list(here.columns) != list(coming.columns):
         raise UserError(f"block '{name}' has other columns in {source} than in {store}")
     recipes = [block.extraction and block.extraction.recipe for block in (here, coming)]
@@ -120,7 +122,7 @@ def _new_rows(name: str, here: Block, coming: Block, source: Path, store: Path) 
 
 
 def _rows_of(block: Block, rows: np.ndarray) -> Block:
-    """Some photos of a block."""
+    """The block reduced to some of its rows."""
     made = block.extraction
     if len(rows) == len(block.photos):
         return block
@@ -136,7 +138,7 @@ _Table = tuple[Sequence[str], list[Sequence[str]]]
 
 
 def _merged_photos(here: Path, coming: Path) -> _Table | None:
-    """The rows of both; of a photo that is bad in one of them, the other's."""
+    """Merges two tables of photos; a row with status `bad` is replaced by the other table's row."""
     found = [tables.read_csv(path) for path in (here, coming) if path.exists()]
     if not found:
         return None
@@ -149,12 +151,13 @@ def _merged_photos(here: Path, coming: Path) -> _Table | None:
     for table in found:
         for photo, row in zip(table.texts("image"), table.rows, strict=True):
             if photo not in rows or rows[photo][status] == "bad":
-                rows[photo] = [*row, *[""] * (len(columns) - len(row))]  # of older tables
+                # Tables of older versions have fewer columns.
+                rows[photo] = [*row, *[""] * (len(columns) - len(row))]
     return columns, list(rows.values())
 
 
 def _merged_series(here: Path, coming: Path) -> _Table | None:
-    """The rows of both, from series to photo."""
+    """Merges two series tables into columns and rows `series_id,image`."""
     series_of: dict[str, str] = {}
     members: dict[str, set[str]] = {}
     for path in (here, coming):

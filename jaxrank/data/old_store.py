@@ -1,6 +1,6 @@
-"""Stores of format 1: one array a block, and all names and hashes as JSON in the manifest.
+"""Stores of format 1: one array per block, and all names and hashes as JSON in the manifest.
 
-They are read as they are; the first block that is written to one makes it a store of today.
+Such stores are read unchanged. Writing a block to such a store upgrades it to the current format.
 """
 
 import hashlib
@@ -22,12 +22,12 @@ _HASH = re.compile(r"[0-9a-f]{64}")
 
 
 def array_name(name: str, entry: dict[str, Any]) -> str:
-    """The file of a block's numbers."""
+    """Name of the file of a block's numbers."""
     return f"{name}-{entry['sha256'][:12]}.npy"
 
 
 def is_entry(name: str, entry: Any) -> bool:
-    """Whether a manifest's entry is one of format 1."""
+    """Whether a manifest's entry has format 1."""
     return (
         isinstance(entry, dict)
         and is_block_name(name)
@@ -56,7 +56,7 @@ def _is_extraction(entry: dict[str, Any]) -> bool:
 
 
 def open_entry(store: Path, name: str, entry: dict[str, Any]) -> Block:
-    """The block of an entry, its array mapped and hashed."""
+    """Opens the block of an entry; its array is memory-mapped and checked against its hash."""
     path = store / array_name(name, entry)
     values = map_npy(path, f"; make the block '{name}' again")
     shape = (len(entry["photos"]), len(entry["columns"]))
@@ -89,7 +89,10 @@ def described(entry: dict[str, Any]) -> Block:
 
 
 def upgraded(files: StoreFiles, name: str, entry: dict[str, Any]) -> dict[str, Any]:
-    """The entry in the format of today; its array gets a second name, and is not copied."""
+    """Converts an entry to the current format.
+
+    The array file gets a hard link and is not copied, unless it has to be cut into shards.
+    """
     block = open_entry(files.store, name, entry)
     if len(block.photos) > shards.MOST_ROWS:
         return shards.write_entry(files, name, block)

@@ -1,7 +1,7 @@
-"""Photo Triage's own files: pair lists, and photos that are numbered in their series.
+"""Photo Triage's file formats: pair lists, and photos that are numbered within their series.
 
-A pair list is text without a header: six columns separated by blanks, photos given by their numbers
-in the series.
+A pair list is text without a header, in six columns separated by blanks. Photos are given by their
+numbers in the series.
 """
 
 import re
@@ -12,9 +12,9 @@ from jaxrank.data.series_ids import canonical_series_id
 from jaxrank.errors import UserError
 from jaxrank.io import tables
 
-# Photos are counted from 1; rank 1 is the best of its series.
+# Photos are numbered from 1; rank 1 is the best photo of its series.
 PAIR_LIST_COLUMNS = ("series_id", "number_a", "number_b", "preference", "rank_a", "rank_b")
-# The files of a folder, by what they are in the official split.
+# The files of a folder by their part of the official split.
 PAIR_LISTS = {"train": "train_pairlist.txt", "val": "val_pairlist.txt"}
 PHOTO_NAME = "{series:06d}-{number:02d}.JPG"
 
@@ -23,7 +23,7 @@ _WHOLE_NUMBER = re.compile(r"\d{1,18}", re.ASCII)
 
 
 def read_folder(folder: Path) -> tables.Table:
-    """The pair lists of a folder as one table, with a further column `official_split`."""
+    """Reads the pair lists of a folder as one table, with a further column `official_split`."""
     rows: list[list[str]] = []
     lines: list[int] = []
     parts: list[Path] = []
@@ -43,7 +43,7 @@ def read_folder(folder: Path) -> tables.Table:
 
 
 def name_photos(table: tables.Table, photo_name: str) -> tables.Table:
-    """A pair list as a canonical table."""
+    """Converts a pair list to a canonical table."""
     check_pattern(photo_name)
     series = _whole_numbers(table, "series_id", 0)
     photos = [
@@ -74,7 +74,7 @@ def check_pattern(photo_name: str) -> None:
     try:
         parsed = list(string.Formatter().parse(photo_name))
         fields = {field for _, field, _, _ in parsed if field is not None}
-        # Only plain whole-number formats, such as 06d: nothing else can fail later.
+        # Only plain whole-number formats, such as 06d: other formats may fail later.
         plain = all(re.fullmatch(r"(0?\d{1,2}d?)?", form or "") for _, _, form, _ in parsed)
     except ValueError as error:
         raise UserError(f"--photo_name={photo_name}: not a usable pattern ({error})") from None

@@ -1,6 +1,6 @@
-"""Comparisons as other tools and published data sets write them, read as rows winner,loser.
+"""Reads comparisons of other tools and published data sets as rows winner,loser.
 
-Each reader knows one documented form and refuses every other one. A tie is no row.
+Each reader accepts one documented format and refuses every other one. Ties are left out.
 
 - Label Studio (`<Pairwise>` tag): its JSON export, https://labelstud.io/tags/pairwise.
 - Pick-a-Pic (Kirstain et al. 2023, arXiv:2305.01569): parquet files of the data set.
@@ -19,7 +19,7 @@ from jaxrank.data.preference_tables import counted
 from jaxrank.errors import UserError
 from jaxrank.io import documents, tables
 
-# Photos of one ranking; all pairs of them are made.
+# Largest number of photos in one ranking: every two of them make a pair.
 _MOST_RANKED = 100
 
 
@@ -27,8 +27,8 @@ class Comparisons(NamedTuple):
     """Comparisons of two photos.
 
     Attributes:
-      table: `winner`, `loser` and, where the source has prompts, `series_id`, one for each prompt.
-      notes: on what was left out.
+      table: `winner`, `loser` and, if the source has prompts, `series_id`, one for each prompt.
+      notes: sentences about omitted entries.
     """
 
     table: tables.Table
@@ -36,13 +36,13 @@ class Comparisons(NamedTuple):
 
 
 def read_label_studio(path: Path | str) -> Comparisons:
-    """The annotations of a Label Studio project whose tasks show two photos side by side.
+    """Reads the annotations of a Label Studio project whose tasks show two photos side by side.
 
-    A photo's name is its path below the folder of local files, the name of the file that was
-    uploaded, or else what the task has.
+    A photo's name is its path below the folder of local files, the name of the uploaded file, or
+    else the text in the task.
 
     Raises:
-      UserError: naming the task, for any other form.
+      UserError: the file has another form; the message names the task.
     """
     path, rows, lines = Path(path), [], []
     cancelled = ties = 0
@@ -73,7 +73,7 @@ def read_label_studio(path: Path | str) -> Comparisons:
 
 
 def _pairwise(where: str, data: dict[str, Any], result: dict[str, Any]) -> tuple[str, str, object]:
-    """Left photo, right photo, and what was selected."""
+    """The left photo, the right photo, and the selected side."""
     value, to_name = _fields(where, result, value=dict, to_name=str)
     if "selected" not in value:
         raise UserError(f"{where}: the result has no value 'selected'")
@@ -94,8 +94,11 @@ def _pairwise(where: str, data: dict[str, Any], result: dict[str, Any]) -> tuple
 
 
 def _key_of(name: str, data: dict[str, Any]) -> str | None:
-    """The key of a task's data that an object shows: of the same name, or the only one with the
-    same number at its end, as `$image1` for `img-1`."""
+    """The key of a task's data that an object shows; None if it is not clear.
+
+    This is the key of the same name, else the only key that ends with the same number, such as
+    `image1` for `img-1`.
+    """
     if name in data:
         return name
     number = re.search(r"[0-9]+$", name)
@@ -104,7 +107,7 @@ def _key_of(name: str, data: dict[str, Any]) -> str | None:
 
 
 def _uploaded(url: str) -> str:
-    """A photo's name from the address that Label Studio gives it."""
+    """A photo's name from its Label Studio URL."""
     parts = urllib.parse.urlsplit(url)
     if parts.path == "/data/local-files/":
         return "".join(urllib.parse.parse_qs(parts.query).get("d", [url])[:1])
@@ -116,10 +119,11 @@ _PICK_A_PIC = ("caption", "image_0_uid", "image_1_uid", "label_0", "label_1")
 
 
 def read_pick_a_pic(path: Path | str) -> Comparisons:
-    """A parquet file of Pick-a-Pic; photos are called by their uid, and a prompt is a series.
+    """Reads a parquet file of Pick-a-Pic; photos are named by their uid, and a prompt is a series.
 
     Raises:
-      UserError: it lacks a column, or a label is none of 0, 0.5 and 1.
+      UserError: a column is missing, a value is invalid, or no row prefers a photo. Valid labels
+        are 1 and 0, 0 and 1, 0.5 and 0.5.
     """
     path = Path(path)
     found = tables.read_arrow(path, (*_PICK_A_PIC, "has_label"))
@@ -157,17 +161,19 @@ def read_pick_a_pic(path: Path | str) -> Comparisons:
 
 
 def read_hpd(path: Path | str) -> Comparisons:
-    """train.json (two images and which one is preferred) or test.json (images and their rank, of
-    which the lowest is the best) of HPD v2; a prompt is a series.
+    """Reads train.json or test.json of HPD v2; a prompt is a series.
+
+    An entry of train.json has two images and the preferred one. An entry of test.json has images
+    and their ranks; the lowest rank is the best.
 
     Raises:
-      UserError: naming the entry, for any other form.
+      UserError: the file has another form; the message names the entry.
     """
     path, rows, lines = Path(path), [], []
     ties = 0
     for number, entry in _entries(path, "entry"):
         where = f"{path}, entry {number}"
-        # Its description says file_path for train.json, the files say image_path.
+        # The data set's description has file_path for train.json, its files have image_path.
         key = "file_path" if "file_path" in entry else "image_path"
         (prompt, photos) = _fields(where, entry, prompt=str, **{key: list})
         worth = _worth(where, entry)
@@ -191,7 +197,7 @@ def read_hpd(path: Path | str) -> Comparisons:
 
 
 def _worth(where: str, entry: dict[str, Any]) -> list[float]:
-    """What each photo of an entry is worth: more is better."""
+    """The human score of each photo of an entry: higher is better."""
     if "human_preference" in entry:
         (found,) = _fields(where, entry, human_preference=list)
         if sorted(map(repr, found)) != ["0", "1"]:
@@ -208,7 +214,7 @@ def _prompt_id(prompt: str) -> str:
 
 
 def _entries(path: Path, noun: str) -> Iterator[tuple[int, dict[str, Any]]]:
-    """The objects of a JSON file's list, counted from 1."""
+    """Yields the objects of a JSON file's list, numbered from 1."""
     try:
         found = documents.read_json(path)
     except OSError as error:
@@ -224,7 +230,7 @@ def _entries(path: Path, noun: str) -> Iterator[tuple[int, dict[str, Any]]]:
 
 
 def _fields(where: str, entry: dict[str, Any], **types: type) -> Iterable[Any]:
-    """The values of an object's keys, which are of these types."""
+    """The values of an object's keys, checked against their types."""
     names: dict[type, str] = {dict: "an object", list: "a list", str: "text"}
     for key, kind in types.items():
         value = entry.get(key)

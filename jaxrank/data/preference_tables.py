@@ -1,10 +1,10 @@
-"""The kinds of preference table, and how ratings, picks and winners become pairs.
+"""The kinds of preference table; converts ratings, picks and winners to pairs.
 
-KINDS is the one list of them: a table is of the kind whose columns it has. Every kind also has
-`series_id`, or takes it from a series table (but for votes).
+KINDS lists all kinds: a table is of the kind whose columns it has. Every kind also has `series_id`,
+or takes it from a series table (except votes).
 
-Which photo of a pair is `image_a` says nothing about the preference: photos are ordered by a hash
-of their names. In a table's own order a rating that falls, or a winner that is always first, would
+The order of a pair's photos is independent of the preference: a hash of their names decides which
+photo is `image_a`. In a table's own order, falling ratings or a winner that is always first would
 make the baseline `position` look good.
 """
 
@@ -35,8 +35,8 @@ class Kind(NamedTuple):
     """A kind of preference table.
 
     Attributes:
-      columns: those that it is recognised by.
-      photos: those of them that hold names of photos.
+      columns: columns that identify the kind.
+      photos: the columns among them that hold photo names.
     """
 
     columns: tuple[str, ...]
@@ -55,13 +55,13 @@ KINDS = {
     PICKS: Kind(("image", "pick"), ("image",)),
     WINNERS: Kind(("winner", "loser"), ("winner", "loser")),
 }
-# More pairs come of series that are too large to be series.
+# Limit of pairs made from ratings or picks: with more, `series_id` is probably wrong.
 MOST_PAIRS = 10_000_000
 _PICKED = {"1": 1.0, "1.0": 1.0, "true": 1.0, "0": 0.0, "0.0": 0.0, "false": 0.0}
 
 
 def recognises(columns: Sequence[str]) -> list[str]:
-    """The kinds whose columns are there."""
+    """The kinds whose columns are all among `columns`."""
     return [name for name, kind in KINDS.items() if set(kind.columns) <= set(columns)]
 
 
@@ -69,12 +69,12 @@ def kind_of(table: tables.Table) -> str:
     """The kind of a table.
 
     Raises:
-      UserError: it is of no kind, or of two that say different things.
+      UserError: the table is of no kind, or of two kinds that may contradict each other.
     """
     kinds = recognises(table.columns)
     if not kinds:
         raise tables.missing_column(table.path, *_missing(table.columns), table.columns)
-    if VOTE_COUNTS in kinds:  # votes say more than a preference beside them
+    if VOTE_COUNTS in kinds:  # votes hold more information than a preference column
         return VOTE_COUNTS
     if len(kinds) > 1 and kinds[0] not in (PAIRS, VOTES):
         both = " and ".join(f"{kind} ({','.join(KINDS[kind].columns)})" for kind in kinds)
@@ -83,7 +83,7 @@ def kind_of(table: tables.Table) -> str:
 
 
 def _missing(columns: Sequence[str]) -> tuple[str, str]:
-    """The first column that the likeliest kind lacks, and what tables of every kind have."""
+    """The first missing column of the most similar kind, and a list of all kinds for the error."""
 
     def likeness(kind: Kind) -> tuple[float, float]:
         there = [column in columns for column in kind.columns]
@@ -101,11 +101,12 @@ def _missing(columns: Sequence[str]) -> tuple[str, str]:
 def with_series_ids(
     table: tables.Table, kind: str, series: SeriesInput
 ) -> tuple[tables.Table, list[str]]:
-    """The table with a column `series_id`, and notes on rows that are left out for it.
+    """Adds the column `series_id` if it is missing; returns the table and notes on omitted rows.
 
     Args:
-      table: of any kind but VOTES.
-      series: a series table; a store's folder only counts where the table has no `series_id`.
+      table: a table of any kind but VOTES.
+      kind: the table's kind.
+      series: a series table. A store's folder is ignored if the table has `series_id`.
     """
     if "series_id" in table.columns:
         if series is not None and not is_store(series):
@@ -127,7 +128,7 @@ def with_series_ids(
 def _with_table(
     table: tables.Table, images: Sequence[Sequence[str]], found: SeriesTable
 ) -> tuple[tables.Table, list[str]]:
-    """The rows whose photos, a row in each list of `images`, are of one series."""
+    """Keeps the rows whose photos are of one series; `images` has a list for each photo column."""
     ids = [{found.series_of.get(photo) for photo in row} for row in zip(*images, strict=True)]
     kept = [i for i, of_row in enumerate(ids) if len(of_row) == 1 and None not in of_row]
     of_known = [i for i, of_row in enumerate(ids) if None not in of_row]
@@ -149,7 +150,7 @@ def _with_table(
 def _with_components(
     table: tables.Table, winners: list[str], losers: list[str]
 ) -> tuple[tables.Table, list[str]]:
-    """Photos that comparisons join, directly or through others, as one series."""
+    """Makes a series of each connected component of the graph of comparisons."""
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
 
@@ -157,7 +158,7 @@ def _with_components(
     ends = codes.reshape(2, -1)
     graph = coo_array((np.ones(len(winners), np.int8), tuple(ends)), shape=(len(photos),) * 2)
     number, component_N = connected_components(graph, directed=False)
-    # Called by the first of its photos: other comparisons do not rename it.
+    # Named after the first of its photos, so that other comparisons do not rename a series.
     first = np.unique(component_N, return_index=True)[1]
     ids = [f"series of {photos[first[component]]}" for component in component_N[ends[0]]]
     note = (
@@ -168,7 +169,7 @@ def _with_components(
 
 
 def winners_as_pairs(table: tables.Table) -> tables.Table:
-    """Rows `series_id,winner,loser` as rows of pairs, one vote each; further columns stay."""
+    """Converts rows `series_id,winner,loser` to pairs, one vote each; further columns are kept."""
     if "votes" in table.columns:
         raise UserError(
             f"{table.path}: a row winner,loser is one vote, so a column 'votes' is not read; leave "
@@ -192,10 +193,10 @@ def winners_as_pairs(table: tables.Table) -> tables.Table:
 
 
 def pairs_of_ratings(table: tables.Table) -> tuple[pd.DataFrame, list[str]]:
-    """Every two photos of a series with different ratings as a pair, which the higher one wins.
+    """Makes a pair of every two photos of a series with different ratings; the higher rating wins.
 
     Returns:
-      `series_id,image_a,image_b,preference`, each pair once; notes with the counts.
+      A frame `series_id,image_a,image_b,preference`, each pair once, and notes with the counts.
     """
     rated = table.take([i for i, cell in enumerate(table.cells("rating")) if cell.strip()])
     if not rated.rows:
@@ -220,10 +221,10 @@ def pairs_of_ratings(table: tables.Table) -> tuple[pd.DataFrame, list[str]]:
 
 
 def pairs_of_picks(table: tables.Table) -> tuple[pd.DataFrame, list[str]]:
-    """Every picked photo of a series beside every photo of it that was not picked.
+    """Makes a pair of every picked photo and every photo of its series that was not picked.
 
     Returns:
-      As `pairs_of_ratings`.
+      A frame and notes, see `pairs_of_ratings`.
     """
     cells = [cell.strip().lower() for cell in table.cells("pick")]
     for row, cell in enumerate(cells):
@@ -252,19 +253,20 @@ def _photos_and_series(table: tables.Table) -> tuple[list[str], pd.Series]:
 def pairs_by_worth(
     path: Path, photos: Sequence[str], ids: pd.Series, worth_N: np.ndarray
 ) -> pd.DataFrame:
-    """The pairs of a series whose photos are not worth the same; the worthier one wins.
+    """Makes a pair of every two photos of a series with different values; the higher value wins.
 
     Args:
-      path: where they are from, for errors.
-      photos: N names.
-      ids: N series.
-      worth_N: float [N].
+      path: source of the photos, for errors.
+      photos: names of the N photos.
+      ids: series ids of the N photos.
+      worth_N: values of the photos, float [N].
 
     Returns:
-      `series_id,image_a,image_b,preference`, each pair once; `image_a` by a hash of the names.
+      A frame `series_id,image_a,image_b,preference`, each pair once. A hash of the names decides
+      which photo is `image_a`.
 
     Raises:
-      UserError: there would be more than MOST_PAIRS.
+      UserError: there would be more than MOST_PAIRS pairs.
     """
     series_N, names = pd.factorize(ids)
     _check_number(path, series_N, names, worth_N)
@@ -288,9 +290,9 @@ def pairs_by_worth(
 
 
 def _check_number(path: Path, series_N: np.ndarray, names: pd.Index, worth_N: np.ndarray) -> None:
-    """Raises UserError for more pairs than fit."""
+    """Raises UserError if there would be more than MOST_PAIRS pairs."""
     size_S = np.bincount(series_N).astype(np.float64)
-    # All pairs of a series are looked at before those of equal worth are left out.
+    # All pairs of a series are counted: they are all made before equal ones are dropped.
     if np.sum(size_S * (size_S - 1)) / 2 > MOST_PAIRS:
         largest = int(np.argmax(size_S))
         raise UserError(

@@ -1,15 +1,15 @@
-"""Human preferences between two photos of a series: read, checked, merged and filtered.
+"""Reads, checks, merges and filters human preferences between two photos of a series.
 
-The kinds of table, CSV, JSONL, parquet or a data frame, are recognised by their columns:
+Tables are CSV, JSONL, parquet or data frames. Their kind is recognised by their columns:
 
 - pairs, the canonical table: `series_id,image_a,image_b,preference`; further columns are kept;
 - vote counts: `series_id,image_a,image_b,votes_a,votes_b`; the preference is the share of votes for
-  `image_a`, also where the table has another one;
+  `image_a`, and a column `preference` is ignored;
 - raw votes, as Photo Triage ships them: `series_id,compareFile1,compareFile2,LEFT,RIGHT`, where
-  LEFT counts the votes for `compareFile1` and a pair can stand in both orders;
+  LEFT counts the votes for `compareFile1` and a pair may appear in both orders;
 - ratings, picks and winners: see `preference_tables`.
 
-A pair list, as Photo Triage ships it too, is text without a header; see `photo_triage`.
+A pair list, which Photo Triage ships too, is text without a header; see `photo_triage`.
 """
 
 import os
@@ -51,8 +51,8 @@ MIN_AGREEMENT = 0.7
 MIN_REVIEWERS = 2
 
 COUNT_COLUMNS = ("votes_a", "votes_b")
-_CATEGORY = "label"  # ends the names of columns of votes that say what a pair is about
-_MOST_VOTES = 1e9  # far above any real number; sums of more would not be exact
+_CATEGORY = "label"  # suffix of vote columns with a pair's category
+_MOST_VOTES = 1e9  # far above any real count; sums of larger counts would not be exact
 
 
 class Preferences(NamedTuple):
@@ -60,9 +60,9 @@ class Preferences(NamedTuple):
 
     Attributes:
       table: `series_id` (text), `image_a`, `image_b`, `preference` (float in [0, 1], the share
-        that prefers `image_a`), then the further columns of the file. Of a file with votes, the
-        whole numbers `votes` are those of each pair.
-      notes: sentences about what was merged, contradicted or left out, for the log.
+        that prefers `image_a`), then the further columns of the file. If the file has votes, the
+        column `votes` holds each pair's number of votes, as whole numbers.
+      notes: sentences for the log about merged, contradictory and omitted rows and pairs.
     """
 
     table: pd.DataFrame
@@ -77,22 +77,22 @@ def read_preferences(
     min_reviewers: int | None = None,
     series: SeriesInput = None,
 ) -> Preferences:
-    """Reads a table of any of `preference_tables.KINDS`, a pair list or the folder of two.
+    """Reads a table of any of `preference_tables.KINDS`, a pair list, or a folder of pair lists.
 
     Args:
-      path: .jsonl, .ndjson or .parquet; any other file is CSV or a pair list, whichever it looks
-        like. A folder holds the files of PAIR_LISTS; a further column `official_split` then says
-        from which one a row comes.
-      photo_name: for votes and pair lists, how a photo's name is built; by default PHOTO_NAME.
-      min_agreement: for votes, the least share of a pair's votes on its majority's side; by
-        default MIN_AGREEMENT, and none for vote counts.
-      min_reviewers: for votes, the least number of votes for a pair; by default MIN_REVIEWERS, and
-        1 for vote counts.
+      path: a .jsonl, .ndjson or .parquet file; any other file is CSV or a pair list, recognised by
+        its first line. A folder holds the files of PAIR_LISTS; a further column `official_split`
+        then names the list of each row.
+      photo_name: for votes and pair lists, the pattern of photo names; by default PHOTO_NAME.
+      min_agreement: for votes, the minimum share of a pair's votes for the majority's photo; by
+        default MIN_AGREEMENT, and 0 for vote counts.
+      min_reviewers: for votes, the minimum number of votes for a pair; by default MIN_REVIEWERS,
+        and 1 for vote counts.
       series: for tables without `series_id`: a table with `series_id,image`, its file, or the
         folder of a feature store that has a series.csv.
 
     Raises:
-      UserError: naming file, line and column, for anything that is not such a table.
+      UserError: the input is not such a table; the message names file, line and column.
     """
     table, is_pair_list = _read(Path(path))
     votes: dict[str, Any] = {"min_agreement": min_agreement, "min_reviewers": min_reviewers}
@@ -105,7 +105,7 @@ def read_preferences(
 def from_frame(
     frame: pd.DataFrame, *, series: SeriesInput = None, **vote_options: Any
 ) -> Preferences:
-    """Reads a table that is already in memory, as `read_preferences` does."""
+    """Reads a data frame like the tables of `read_preferences`."""
     table = tables.frame_as_table("pairs (data frame)", frame)
     if "series_id" in frame.columns and frame["series_id"].dtype.kind == "f":
         raise UserError(
@@ -122,7 +122,7 @@ def from_table(
     min_agreement: float | None = None,
     min_reviewers: int | None = None,
 ) -> Preferences:
-    """The pairs of a table that has been read; see `read_preferences`."""
+    """Converts a table of text to preferences; see `read_preferences`."""
     kind = kind_of(table)
     where = str(table.path)
     if kind == VOTES:
@@ -156,9 +156,9 @@ def from_table(
 def read_all_votes(
     path: Path | str, photo_name: str | None = None, series: SeriesInput = None
 ) -> Preferences:
-    """The pairs of a table, whatever its kind; of a vote table all, however few their votes.
+    """Reads the pairs of a table of any kind; in a vote table, one vote per pair is enough.
 
-    `photo_name` and `series` are for the kinds of table that need them.
+    `photo_name` and `series` are ignored for kinds of table that do not need them.
     """
     table, is_pair_list = _read(Path(path))
     is_votes = not is_pair_list and kind_of(table) == VOTES
@@ -172,7 +172,7 @@ def read_all_votes(
 
 
 def refuse_vote_options(where: str, **options: object) -> None:
-    """An option that would change nothing is a mistake."""
+    """Raises UserError for an option that is set but would have no effect."""
     for name, value in options.items():
         if value is not None and name == "photo_name":
             raise UserError(
@@ -185,7 +185,7 @@ def refuse_vote_options(where: str, **options: object) -> None:
 
 
 def _read(path: Path) -> tuple[tables.Table, bool]:
-    """The file as a table, and whether it is a pair list."""
+    """Reads a file or folder as a table of text; also returns whether it is a pair list."""
     if os.path.isdir(path):  # Path.is_dir raises for some names
         return read_folder(path), True
     if path.suffix.lower() in tables.READERS:
@@ -199,7 +199,7 @@ def _read(path: Path) -> tuple[tables.Table, bool]:
 
 
 def _from_winners(table: tables.Table) -> Preferences:
-    """Rows `series_id,winner,loser`: each is one vote."""
+    """Merges rows `series_id,winner,loser`, one vote each."""
     merged, votes, notes = _merged_rows(winners_as_pairs(table))
     read = f"{counted(len(table.rows), 'row')} winner,loser read as {counted(len(votes), 'pair')}"
     return Preferences(merged.assign(votes=votes.astype(int)), (read, *notes))
@@ -211,7 +211,11 @@ def _from_canonical(table: tables.Table) -> Preferences:
 
 
 def _merged_rows(table: tables.Table) -> tuple[pd.DataFrame, np.ndarray, tuple[str, ...]]:
-    """A canonical table's rows checked and merged; how many rows each pair had; notes."""
+    """Checks and merges the rows of a canonical table.
+
+    Returns:
+      The merged pairs, the number of rows of each pair, and notes.
+    """
     frame = pd.DataFrame(
         {
             "series_id": canonical_series_ids(table.series("series_id")),
@@ -231,7 +235,7 @@ def _merged_rows(table: tables.Table) -> tuple[pd.DataFrame, np.ndarray, tuple[s
             "between 0 and 1"
         )
     photos_M2 = _check_photos(frame, table)
-    # A row given more than once counts the same each time: there are no numbers of voters here.
+    # Repeated rows of a pair have equal weights, since the numbers of voters are unknown.
     preference_M = frame["preference"].to_numpy()
     return _merge(frame, photos_M2, preference_M, 1 - preference_M, "rows")
 
@@ -255,7 +259,7 @@ def _from_votes(
 
 
 def _from_counts(table: tables.Table, min_agreement: float, min_reviewers: int) -> Preferences:
-    """Rows with the numbers of votes for either photo."""
+    """Merges and filters rows with the numbers of votes for each photo."""
     further = [c for c in table.columns if c not in (*CANONICAL_COLUMNS, *COUNT_COLUMNS, "votes")]
     frame = pd.DataFrame(
         {
@@ -282,7 +286,7 @@ def _merged_votes(
     min_agreement: float,
     min_reviewers: int,
 ) -> Preferences:
-    """The pairs of a table's rows with votes for either photo in two columns."""
+    """Merges rows with votes for each photo in two columns, and filters the pairs."""
     if not 0 <= min_agreement <= 1:
         raise UserError(f"--min_agreement={min_agreement:g} is not a share between 0 and 1")
     if min_reviewers < 1:
@@ -299,7 +303,7 @@ def _merged_votes(
     merged, reviewers, merge_notes = _merge(frame, photos_M2, votes[:, 0], votes[:, 1], "vote rows")
     notes = list(merge_notes)
     agreement = np.maximum(merged["preference"], 1 - merged["preference"])
-    # Shares such as 7/10 must not fall under 0.7 by rounding.
+    # Shares such as 7/10 must not fall below 0.7 by rounding.
     kept = (reviewers >= min_reviewers) & (agreement >= min_agreement - 1e-9)
     if not kept.any():
         raise UserError(
@@ -315,10 +319,10 @@ def _merged_votes(
 
 
 def _check_photos(frame: pd.DataFrame, table: tables.Table) -> np.ndarray:
-    """A pair has two different photos, and a photo has one series (else a split would leak).
+    """Checks that a pair has two photos and a photo one series (else a split would leak).
 
     Returns:
-      A number for each photo, int [rows, 2], `image_a` and `image_b` of each row.
+      Photo numbers of `image_a` and `image_b` of each row, int [rows, 2].
     """
     codes = pd.factorize(pd.concat([frame["image_a"], frame["image_b"]], ignore_index=True))[0]
     num_rows = len(frame)
@@ -330,7 +334,7 @@ def _check_photos(frame: pd.DataFrame, table: tables.Table) -> np.ndarray:
         )
     series = np.tile(pd.factorize(frame["series_id"])[0], 2)
     first = np.empty(codes.max() + 1, np.int64)
-    first[codes[::-1]] = np.arange(len(codes))[::-1]  # the last that is written stays
+    first[codes[::-1]] = np.arange(len(codes))[::-1]  # reversed: the first occurrence stays
     differs = np.flatnonzero(series != series[first[codes]])
     if len(differs):
         here, there = int(differs[0]) % num_rows, int(first[codes[differs[0]]]) % num_rows
@@ -346,17 +350,18 @@ def _check_photos(frame: pd.DataFrame, table: tables.Table) -> np.ndarray:
 def _merge(
     frame: pd.DataFrame, photos_M2: np.ndarray, for_a: np.ndarray, for_b: np.ndarray, what: str
 ) -> tuple[pd.DataFrame, np.ndarray, tuple[str, ...]]:
-    """Sums the rows of a pair, in whichever order they name its photos.
+    """Sums the rows of each pair; rows may name its photos in either order.
 
     Args:
       frame: `series_id`, `image_a`, `image_b` and further columns.
-      photos_M2: what `_check_photos` returned.
-      for_a, for_b: what each row says for either photo: votes, or shares.
-      what: the rows' name in the notes.
+      photos_M2: photo numbers from `_check_photos`.
+      for_a, for_b: votes or shares of each row for `image_a` and for `image_b`.
+      what: noun for the rows in the notes.
 
     Returns:
-      One row a pair, in the order and with the further columns of its first row, with its
-      `preference` (one half where nobody voted); the sum of its votes or shares; notes on merges.
+      One row per pair, in the order and with the further columns of its first row, with its
+      `preference` (one half without votes); the sum of each pair's votes or shares; notes on
+      merges.
     """
     first = photos_M2[:, 0]
     pair = photos_M2.min(axis=1) * (photos_M2.max() + 1) + photos_M2.max(axis=1)

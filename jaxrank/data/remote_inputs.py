@@ -1,8 +1,8 @@
-"""Pair tables and feature stores behind URLs: copied, then read as local ones are.
+"""Copies pair tables and feature stores behind URLs, which are then read like local files.
 
-A table is copied each time. Of a store the manifest is, and those files that it names and that are
-not here yet: a file of a store is named by its content and never changes. Names follow from hashes
-and names of blocks, so none leads out of the folder.
+A table is copied each time. A store's manifest is copied each time, but its other files only if
+they are missing here: they are named by their content and never change. File names are built from
+hashes and block names, so none leads out of the folder.
 """
 
 import os
@@ -16,12 +16,12 @@ from jaxrank.errors import UserError
 from jaxrank.io import remote
 
 Given = TypeVar("Given")
-# Of features: a file of one of these, else a store.
+# Suffixes of feature files; a URL with another suffix is a store.
 FILE_SUFFIXES = (".npz", ".parquet", ".csv")
 
 
 def local_table(pairs: Given) -> Given | Path:
-    """The copy of a URL's file; anything else as it is."""
+    """Copies the file of a URL and returns the local path; returns other inputs unchanged."""
     if not isinstance(pairs, str) or not remote.is_url(pairs):
         return pairs
     name = PurePosixPath(pairs.partition("://")[2]).name
@@ -33,7 +33,7 @@ def local_table(pairs: Given) -> Given | Path:
 
 
 def local_features(features: Given) -> Given | Path:
-    """The copy of a URL's store or file; anything else as it is."""
+    """Copies the store or file of a URL and returns its path; returns other inputs unchanged."""
     if not isinstance(features, str) or not remote.is_url(features):
         return features
     if PurePosixPath(features).suffix.lower() in FILE_SUFFIXES:
@@ -57,7 +57,7 @@ def _local_store(url: str) -> Path:
             (folder / SERIES_CSV).unlink(missing_ok=True)
         os.replace(new / MANIFEST, folder / MANIFEST)
         new.rmdir()
-        for path in folder.glob("*-*.*"):  # of earlier manifests
+        for path in folder.glob("*-*.*"):  # files of earlier manifests
             if path.name not in digits_of:
                 path.unlink()
         return folder

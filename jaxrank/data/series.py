@@ -12,20 +12,26 @@ from jaxrank.io import tables
 
 
 def read_series(path: Path | str) -> pd.DataFrame:
-    """Which photo belongs to which series: a table with `series_id,image`, or any that
-    `preferences.read_preferences` reads."""
+    """Reads the series of photos.
+
+    Args:
+      path: a table with `series_id,image`, or any table of `preferences.read_preferences`.
+
+    Returns:
+      A frame `series_id,image`, each photo once.
+    """
     if os.path.isdir(path):
         return series_of_pairs(preferences.read_preferences(path).table)
     table = tables.read_table(path)
     # A pair list has no header: read as CSV, it has one column.
     if "image" not in table.columns and (recognises(table.columns) or len(table.columns) == 1):
-        # All its photos, also of pairs with few votes.
+        # All photos count, also those of pairs with few votes.
         return series_of_pairs(preferences.read_all_votes(path).table)
     return series_of_photos(table)
 
 
 def series_from_frame(frame: pd.DataFrame) -> pd.DataFrame:
-    """As `read_series`, of a table that is in memory."""
+    """Reads the series of photos from a data frame; see `read_series`."""
     table = tables.frame_as_table("series (data frame)", frame)
     if "image" not in table.columns and recognises(table.columns):
         return series_of_pairs(preferences.from_frame(frame).table)

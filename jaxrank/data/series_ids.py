@@ -1,4 +1,4 @@
-"""Series ids: how they are written, and the table that gives each photo its own."""
+"""Series ids: their canonical form, and tables with the series of each photo."""
 
 import os
 from pathlib import Path
@@ -19,8 +19,8 @@ class SeriesTable(NamedTuple):
     """The series of each photo.
 
     Attributes:
-      source: where the table is from, for notes and errors.
-      series_of: by photo, the id of its series.
+      source: origin of the table, for notes and errors.
+      series_of: series id by photo name.
     """
 
     source: str
@@ -28,7 +28,7 @@ class SeriesTable(NamedTuple):
 
 
 def canonical_series_id(text: str) -> str:
-    """A series id is text; a number loses its leading zeros, so `000012` and `12` are one."""
+    """The id without the leading zeros of a number: `000012` and `12` are the same series."""
     return (text.lstrip("0") or "0") if text.isascii() and text.isdigit() else text
 
 
@@ -41,10 +41,10 @@ def canonical_series_ids(texts: pd.Series) -> pd.Series:
 
 
 def series_of_photos(table: tables.Table) -> pd.DataFrame:
-    """A table with `series_id,image` as a frame of these two columns, each photo once.
+    """Converts a table with `series_id,image` to a frame of these two columns, each photo once.
 
     Raises:
-      UserError: naming the place, for anything that is not such a table.
+      UserError: the table has another form; the message names the place.
     """
     for column in SERIES_COLUMNS:
         if column not in table.columns:
@@ -56,12 +56,12 @@ def series_of_photos(table: tables.Table) -> pd.DataFrame:
 
 
 def is_store(series: SeriesInput) -> bool:
-    """Whether a folder is given, which need not have a series table."""
+    """Whether `series` is a store's folder, which need not have a series table."""
     return isinstance(series, Path | str) and os.path.isdir(series)
 
 
 def read_series_table(series: SeriesInput) -> SeriesTable | None:
-    """Reads what was given; None where it is nothing, or a folder without series.csv."""
+    """Reads a series table; returns None for None and for a folder without series.csv."""
     if series is None:
         return None
     if isinstance(series, pd.DataFrame):

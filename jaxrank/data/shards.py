@@ -1,7 +1,7 @@
-"""A block in a store: an entry of the manifest, and the shards that it names.
+"""A block in a store: an entry of the manifest, and the shards that the entry names.
 
-A shard is a run of at most MOST_ROWS photos: a file of names, one of the hashes of the photos'
-files, where they were made of such, and one of numbers.
+A shard is a run of at most MOST_ROWS photos: a file of names and a file of numbers. If the block
+was extracted from photos, a third file holds the hashes of the photos' files.
 """
 
 import hashlib
@@ -23,7 +23,7 @@ _KEYS = {"columns", "dtype", "source", "shards", "sha256"}
 
 
 def is_entry(name: str, entry: Any) -> bool:
-    """Whether a manifest's entry is what `write_entry` returns."""
+    """Whether a manifest's entry has the form that `write_entry` returns."""
     return (
         is_block_name(name)
         and isinstance(entry, dict)
@@ -61,7 +61,7 @@ def _is_shard(shard: Any, has_contents: bool) -> bool:
 
 
 def _block_hash(entry: Mapping[str, Any]) -> str:
-    """SHA-256 of what a block holds, by the hashes of its files."""
+    """SHA-256 of a block's content, computed from the hashes of its files."""
     content = [entry["columns"], entry["dtype"], entry["shards"]]
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
@@ -79,7 +79,7 @@ def files_of(name: str, entry: Mapping[str, Any]) -> set[str]:
 def open_entry(
     files: StoreFiles, name: str, entry: Mapping[str, Any], *, with_values: bool
 ) -> Block:
-    """The block of an entry; without its numbers, or with them, mapped and checked."""
+    """Opens the block of an entry; with its numbers, memory-mapped and checked, or without."""
     import pyarrow
 
     shards, width = entry["shards"], len(entry["columns"])
@@ -118,9 +118,10 @@ def write_entry(
     """Writes the shards of a block; returns its entry.
 
     Args:
-      files: of the store.
-      name, block: what is written.
-      values: the hash of a file that has all its numbers already.
+      files: files of the store.
+      name: name of the block.
+      block: block to write.
+      values: hash of an existing file with all numbers of the block.
     """
     entry: dict[str, Any] = {
         "columns": list(block.columns),
@@ -131,7 +132,7 @@ def write_entry(
             for start, end in _runs(len(block.photos))
         ],
     }
-    files.note_distinct([shard[PHOTOS] for shard in entry["shards"]])  # `check_block` has looked
+    files.note_distinct([shard[PHOTOS] for shard in entry["shards"]])  # see `check_block`
     if block.caveat:
         entry["caveat"] = block.caveat
     if block.extraction is not None:
@@ -161,10 +162,10 @@ def _write_shard(
 
 
 def append_entry(files: StoreFiles, name: str, entry: dict[str, Any], new: Block) -> dict[str, Any]:
-    """The entry with the photos of another block of the same columns after its own.
+    """Appends the photos of another block with the same columns; returns the new entry.
 
-    The last shards are written again where they are no larger than what is added and fit into one:
-    so there are few shards, however often little is added.
+    The last shards are rewritten if they are no larger than the added rows and fit into one shard
+    with them. So there are few shards, even after many small additions.
     """
     here = open_entry(files, name, entry, with_values=True)
     assert isinstance(here.photos, Names)
@@ -172,7 +173,7 @@ def append_entry(files: StoreFiles, name: str, entry: dict[str, Any], new: Block
         raise UserError(f"block '{name}': a photo to append is there already")
     kept, tail = list(entry["shards"]), len(new.photos)
     if here.values.dtype == np.float16 and new.values.dtype != np.float16:
-        kept, tail = [], MOST_ROWS  # what is added must lose nothing, so all is in 32 bits now
+        kept, tail = [], MOST_ROWS  # float16 would lose digits of the new rows: all become float32
     while kept and kept[-1]["rows"] <= tail and kept[-1]["rows"] + tail <= MOST_ROWS:
         tail += kept.pop()["rows"]
     first = sum(shard["rows"] for shard in kept)
@@ -184,7 +185,7 @@ def append_entry(files: StoreFiles, name: str, entry: dict[str, Any], new: Block
 
 
 def _joined(here: Block, first: int, new: Block) -> Block:
-    """The rows of a block from one on, and those of another."""
+    """The rows of a block from `first` on, followed by the rows of another block."""
     values: Any = new.values
     if first < len(here.photos) or values.dtype != here.values.dtype:
         values = np.concatenate([here.values[first:], values[:]])

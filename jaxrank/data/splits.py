@@ -1,6 +1,6 @@
-"""Splits and folds: which pairs train, validate and test.
+"""Splits and folds: assigns pairs to train, val and test.
 
-By series, unless something else is asked for, and then no series ever stands on two sides.
+The default strategy splits by series, so that no series is in two splits.
 """
 
 import hashlib
@@ -13,11 +13,11 @@ from jaxrank.errors import UserError, did_you_mean
 
 TRAIN, VALIDATION, TEST, UNUSED = 0, 1, 2, 3
 SPLIT_NAMES = ("train", "val", "test", "unused")
-# The splits that a model is measured on.
+# The splits that a model is evaluated on.
 MEASURED = (TRAIN, VALIDATION, TEST)
 FEWEST_SERIES = 10  # for one split into 80%, 10% and 10%
 SERIES, OFFICIAL, RANDOM, PRETRAIN = "series", "official", "random", "pretrain"
-# What a reader of any result must know of a split by its name.
+# Warnings for readers of any result, by split strategy.
 CAVEATS = {
     SERIES: "",
     OFFICIAL: "",
@@ -28,30 +28,30 @@ OFFICIAL_COLUMN = "official_split"
 
 
 class TooFewError(UserError):
-    """Too few series or pairs for the split that was asked for."""
+    """Too few series or pairs for the requested split."""
 
 
 def split_pairs(
     table: pd.DataFrame, split: str = SERIES, *, folds: int = 0, split_seed: int = 42
 ) -> np.ndarray:
-    """Deals pairs to splits.
+    """Assigns pairs to splits.
 
     Args:
       table: `series_id`, `image_a`, `image_b` of M pairs, each photo pair once.
-      split: `series`: whole series, see `split_series`. `official`: the series that the table's
-        column `official_split` calls `val` test, and 10% of those that it calls `train`
-        validate. `random`: pairs as `split_series` deals series, so photos of one series stand
-        on both sides: for comparison with results that were obtained so. `pretrain`: the training
-        pairs of `series`, dealt at random to train (90%) and validate; its validation series
-        test, and its test series are not used at all.
-      folds: 0 for one split, else K >= 3; of an official split there is one.
+      split: the split strategy. `series` assigns whole series, see `split_series`. `official`
+        uses the column `official_split`: its `val` series are test, and 10% of its `train` series
+        are val. `random` assigns pairs as `split_series` assigns series, for comparison with
+        results that were obtained this way: photos of one series are in several splits. `pretrain`
+        assigns the training pairs of `series` at random to train (90%) and val; the validation
+        series of `series` are test, and its test series are unused.
+      folds: 0 for one split, else K >= 3; an official split has no folds.
       split_seed: any seed.
 
     Returns:
       int8 [max(folds, 1), M] of TRAIN, VALIDATION, TEST, UNUSED.
 
     Raises:
-      UserError: the table can't be split so.
+      UserError: the table can't be split this way.
     """
     if split not in CAVEATS:
         raise UserError(f"--split={split}: unknown.{did_you_mean(split, CAVEATS)}")
@@ -79,15 +79,15 @@ def split_pairs(
 def split_series(
     series_ids: Sequence[str] | np.ndarray, *, folds: int = 0, split_seed: int = 42
 ) -> np.ndarray:
-    """Deals series to splits.
+    """Assigns series to splits.
 
-    Series are ranked by a hash of the split seed and their id, and cut by rank. Without folds 80%
-    train (rounded down), 10% validation (rounded down) and the rest test. With K folds, fold k is
-    tested by the model of fold k, fold k+1 (mod K) validates it and the others train it, so every
-    series is tested once.
+    Series are ranked by a hash of the split seed and their id, and cut by rank. Without folds, 80%
+    are train (rounded down), 10% val (rounded down) and the rest test. With K folds, the ranks are
+    cut into K parts. In fold k, part k is test, part k+1 (mod K) is val and the others are train,
+    so every series is tested once.
 
-    Because a series' rank depends on its own id, losing or adding a few series moves only those
-    near a cut: test series of one run do not train another.
+    The hash depends on a series' own id only. So removing or adding a few series moves only series
+    near a cut, and test series of one run do not train another.
 
     Args:
       series_ids: distinct, in any order.
@@ -101,7 +101,7 @@ def split_series(
 
 
 def _deal(names: Sequence[str] | np.ndarray, what: str, folds: int, split_seed: int) -> np.ndarray:
-    """The splits of anything with distinct names; `what` they are, for the errors."""
+    """Assigns distinct names to splits; `what` is their noun in errors."""
     number = len(names)
     if folds and folds < 3:
         raise UserError(
@@ -127,7 +127,7 @@ def _deal(names: Sequence[str] | np.ndarray, what: str, folds: int, split_seed: 
 
 
 def _ranks(names: Sequence[str] | np.ndarray, split_seed: int) -> np.ndarray:
-    """The place of each name in the order of their hashes."""
+    """The rank of each name in the order of the hashes."""
     digests = [hashlib.sha256(f"{split_seed}\n{name}".encode()).digest() for name in names]
     rank = np.empty(len(names), int)
     rank[sorted(range(len(names)), key=digests.__getitem__)] = np.arange(len(names))
@@ -135,7 +135,7 @@ def _ranks(names: Sequence[str] | np.ndarray, split_seed: int) -> np.ndarray:
 
 
 def _pair_names(table: pd.DataFrame) -> list[str]:
-    """The same for both orders of a pair."""
+    """Names of the pairs, the same for both orders of a pair's photos."""
     images = zip(table["image_a"], table["image_b"], strict=True)
     return ["\n".join(sorted(pair)) for pair in images]
 

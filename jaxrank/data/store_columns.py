@@ -1,6 +1,6 @@
-"""What a store has of many photos, without a Python object for each: names, hashes, numbers.
+"""Names, hashes and numbers of many photos in a store, without a Python object for each photo.
 
-All are sequences over shards, files of about a million photos, which stay mapped.
+All are sequences over memory-mapped shards, files of about a million photos.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -16,10 +16,10 @@ _AT_ONCE = 1 << 14
 
 
 class Names(Sequence[str]):
-    """The names of photos, as pyarrow has them.
+    """The names of photos in a pyarrow array.
 
     Attributes:
-      key: what is equal for the same names in the same order.
+      key: hashes of the shards' files; equal keys mean the same names in the same order.
     """
 
     def __init__(self, names: "pyarrow.ChunkedArray", key: tuple[str, ...]):
@@ -51,10 +51,10 @@ class Names(Sequence[str]):
 
 
 class Digests(Sequence[str]):
-    """SHA-256 of files, 64 hexadecimal digits each, kept as bytes.
+    """SHA-256 of files, a sequence of 64 hexadecimal digits each, stored as bytes.
 
     Attributes:
-      key: what is equal for the same hashes in the same order.
+      key: hashes of the shards' files; equal keys mean the same hashes in the same order.
     """
 
     def __init__(self, shards: Sequence[np.ndarray], key: tuple[str, ...]):
@@ -90,17 +90,17 @@ def _hexadecimal(rows: np.ndarray) -> list[str]:
 
 
 def digest_rows(sha256: Sequence[str]) -> np.ndarray:
-    """Hexadecimal hashes as bytes, uint8 [photos, 32]."""
+    """Converts hexadecimal hashes to bytes, uint8 [photos, 32]."""
     if isinstance(sha256, Digests):
         return np.asarray(sha256.rows)
     return np.frombuffer(bytes.fromhex("".join(sha256)), np.uint8).reshape(-1, 32)
 
 
 class LazyRows:
-    """An array [rows, columns] whose rows are read or made when they are asked for.
+    """An array [rows, columns] whose rows are read or computed on access.
 
-    It has what callers use of an array: shape, dtype, length, rows by number, slice or list, and
-    `np.asarray`, which makes all.
+    It supports the array operations that callers use: shape, dtype, length, rows by number, slice
+    or list, and `np.asarray`, which computes all rows.
     """
 
     ndim = 2
@@ -109,7 +109,7 @@ class LazyRows:
         self.shape, self.dtype = (num_rows, num_columns), dtype
 
     def take(self, rows: np.ndarray) -> np.ndarray:
-        """Some rows, which are numbers from 0 up."""
+        """The rows with the given numbers, which are not negative."""
         raise NotImplementedError
 
     def __len__(self) -> int:
@@ -131,7 +131,7 @@ class LazyRows:
 
 
 class ShardedRows(LazyRows):
-    """Arrays one below the other."""
+    """Arrays concatenated by row, without a copy."""
 
     def __init__(self, shards: Sequence[np.ndarray]):
         self._shards = shards
@@ -148,7 +148,7 @@ class ShardedRows(LazyRows):
 
 
 class MadeRows(LazyRows):
-    """Rows of 32-bit numbers that a function returns, one by its number."""
+    """Float32 rows that a function computes from the row number."""
 
     def __init__(self, num_rows: int, num_columns: int, row: Callable[[int], np.ndarray]):
         super().__init__(num_rows, num_columns, np.dtype(np.float32))
@@ -162,16 +162,16 @@ class MadeRows(LazyRows):
 
 
 def joined(shards: Sequence[np.ndarray]) -> Any:
-    """Arrays one below the other; a single one is as it is."""
+    """Concatenates arrays by row; a single array is returned unchanged."""
     return shards[0] if len(shards) == 1 else ShardedRows(shards)
 
 
 def places(names: Sequence[str], wanted: Any) -> np.ndarray:
-    """Where wanted names stand among some, int [wanted]; -1 where they do not.
+    """Positions of the wanted names in `names`, int [wanted]; -1 for a missing name.
 
     Args:
-      names: each once.
-      wanted: a list, `Names`, or what pandas has of text.
+      names: distinct names.
+      wanted: a list, `Names`, or a pandas object of text.
     """
     if not isinstance(names, Names):
         return pd.Index(names).get_indexer(pd.Index(list(wanted)))
@@ -183,7 +183,7 @@ def places(names: Sequence[str], wanted: Any) -> np.ndarray:
 
 
 def have_common(names: Names, others: Sequence[str]) -> bool:
-    """Whether some name is among both; `others` may be few beside many."""
+    """Whether both sequences have a name in common; fast also if `names` has many more."""
     import pyarrow.compute
 
     value_set = as_arrow(others).cast(names.arrow.type)
@@ -192,7 +192,7 @@ def have_common(names: Names, others: Sequence[str]) -> bool:
 
 
 def as_arrow(names: Any) -> "pyarrow.Array":
-    """Names as one array of pyarrow."""
+    """Converts names to one pyarrow array."""
     import pyarrow
 
     if isinstance(names, Names):

@@ -1,11 +1,11 @@
 """The files of a store: written once, named by their content, and never changed.
 
 `photos-HASH.arrow` has the names of a shard's photos, `contents-HASH.npy` the SHA-256 of their
-files, `BLOCK-HASH.npy` the numbers of a block. HASH begins the file's own SHA-256, so blocks of the
-same photos share the first two.
+files, `BLOCK-HASH.npy` the numbers of a block. HASH is the first digits of the file's own SHA-256,
+so blocks of the same photos share the first two files.
 
-A large file is hashed and looked at once: CHECKED notes which files were sound, by size, times and
-inode. A file that has changed since, or was copied, is looked at again.
+A large file is hashed and checked once: CHECKED records the valid files by size, times and inode.
+A file that was changed or copied since is checked again.
 """
 
 import hashlib
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 CHECKED = ".checked.json"
 PHOTOS, CONTENTS = "photos", "contents"
 _VERSION = 1
-# Fewer are hashed in a blink, and reading a store should not write to it.
+# Fewer bytes are hashed fast enough each time: reading a store should rarely write to it.
 _MANY_BYTES = 64 << 20
 _ROWS_AT_ONCE = 1 << 14
 
@@ -41,8 +41,8 @@ def file_name(kind: str, sha256: str) -> str:
 class StoreFiles:
     """Reads and writes the files of one store.
 
-    Raises UserError, in one line, for what is not as it was written; OSError for a disk that can't
-    be written.
+    Its methods raise a one-line UserError for a file that differs from the written one, and OSError
+    for a disk that can't be written.
     """
 
     def __init__(self, store: Path):
@@ -67,7 +67,7 @@ class StoreFiles:
             names = table.column("name").combine_chunks()
             if not sound:
                 table.validate(full=True)
-        except Exception as error:  # damaged bytes raise many kinds
+        except Exception as error:  # damaged bytes raise many exception types
             raise UserError(f"{path}: can't be read ({tables.reason(error)}){advice}") from None
         if names.type != pyarrow.large_string() or names.null_count or len(names) != num_rows:
             raise UserError(f"{path}: not the names of {num_rows:,} photos{advice}")
@@ -85,7 +85,7 @@ class StoreFiles:
     def values(
         self, block: str, sha256: str, shape: tuple[int, int], dtype: str, advice: str
     ) -> np.ndarray:
-        """The numbers of a block's shard, finite and memory-mapped."""
+        """The numbers of a block's shard, memory-mapped and checked to be finite."""
         return self._array(block, sha256, shape, np.dtype(dtype), advice)
 
     def _array(
@@ -118,7 +118,7 @@ class StoreFiles:
         self._note(path, sha256)
 
     def check_distinct(self, shards: Sequence[str], names: "pyarrow.ChunkedArray") -> None:
-        """Raises UserError where a name stands twice in these files of PHOTOS."""
+        """Raises UserError if a name is repeated in these files of PHOTOS."""
         import pyarrow.compute
 
         key = list(shards)
@@ -128,7 +128,7 @@ class StoreFiles:
             self.note_distinct(shards)
 
     def note_distinct(self, shards: Sequence[str]) -> None:
-        """Notes that no name stands twice in these files of PHOTOS."""
+        """Records that no name is repeated in these files of PHOTOS."""
         if list(shards) not in self._distinct:
             self._distinct.append(list(shards))
             self._changed = True
@@ -147,7 +147,7 @@ class StoreFiles:
             return self._keep(PHOTOS, path)
 
     def write_array(self, kind: str, rows: Any) -> str:
-        """Writes numbers or hashes, a piece at a time; returns the file's SHA-256."""
+        """Writes numbers or hashes in pieces; returns the file's SHA-256."""
         with atomic.partial_file(self.store / f".{kind}.new") as path:
             array = np.lib.format.open_memmap(path, "w+", dtype=rows.dtype, shape=rows.shape)
             for start in range(0, len(rows), _ROWS_AT_ONCE):
@@ -157,7 +157,7 @@ class StoreFiles:
             return self._keep(kind, path)
 
     def adopt(self, kind: str, path: Path) -> str:
-        """Gives a sound file of an older format a second name; returns its SHA-256."""
+        """Makes a hard link to a valid file of an older format; returns the file's SHA-256."""
         sha256 = _digest(path)
         target = self.store / file_name(kind, sha256)
         if not target.exists():
@@ -166,7 +166,7 @@ class StoreFiles:
         return sha256
 
     def _keep(self, kind: str, path: Path) -> str:
-        """Names a finished file by its content."""
+        """Renames a finished file by its content; returns its SHA-256."""
         atomic.sync(path)
         sha256 = _digest(path)
         target = self.store / file_name(kind, sha256)
@@ -183,12 +183,12 @@ class StoreFiles:
         self._changed = True
 
     def save_what_was_read(self) -> None:
-        """Notes what was found sound, where looking again would take time."""
+        """Records the valid files if checking them again would take long."""
         if self._num_hashed >= _MANY_BYTES:
             self.save_checked()
 
     def save_checked(self) -> None:
-        """Notes what was found sound; where it can't, all is looked at again the next time."""
+        """Records the valid files; if that fails, all files are checked again the next time."""
         if not self._changed:
             return
         with suppress(OSError):
@@ -200,12 +200,12 @@ class StoreFiles:
 
 
 def map_npy(path: Path, advice: str) -> np.ndarray:
-    """The array of a .npy file, memory-mapped."""
+    """Memory-maps the array of a .npy file."""
     try:
         reading.check_file(path)
         # Not np.load: it would also open archives. This reads the .npy format and no pickle.
         return np.lib.format.open_memmap(path, mode="r")
-    except Exception as error:  # NumPy's header parser raises many kinds for damaged bytes
+    except Exception as error:  # damaged bytes raise many exception types
         raise UserError(f"{path}: can't be read ({tables.reason(error)}){advice}") from None
 
 
@@ -220,7 +220,7 @@ def _identity(path: Path) -> list[int]:
 
 
 def _read_checked(path: Path) -> tuple[dict[str, list], list[list[str]]]:
-    """What was found sound before; nothing where the file is missing or damaged."""
+    """Reads the records of CHECKED; empty if the file is missing or damaged."""
     with suppress(OSError, ValueError):
         found = read_json(path)
         if isinstance(found, dict) and found.get("version") == _VERSION:

@@ -1,11 +1,11 @@
-"""A simulated Photo Triage of the real one's size, with known truth.
+"""Simulated data of the size of Photo Triage, with known ground truth.
 
-Each photo's appeal has a part that its features show and a part that they do not. A model can
-only learn the first part for new series; the second can be memorised photo by photo, which is
-what a split that puts one series on two sides rewards. Nothing here is measured data.
+Each photo's appeal has a visible part, which its features show, and a hidden part. For new series,
+a model can only learn the visible part. The hidden part can be memorised photo by photo, which a
+split rewards that has one series in two splits. Nothing here is measured data.
 
-The shown part is not linear: one factor of the block `clip` saturates, and two factors, one of
-`clip` and one of `cnn`, act together. A linear scorer misses both.
+The visible part is not linear: one factor of the block `clip` saturates, and two factors, one of
+`clip` and one of `cnn`, interact. A linear scorer misses both.
 """
 
 from typing import NamedTuple
@@ -18,38 +18,38 @@ from jaxrank.data.feature_store import Block
 from jaxrank.data.preferences import Preferences
 
 NUM_SERIES = 4300
-# Shares of series with 2, 3, ... 8 photos: near those of Photo Triage (2.7 photos a series, all
-# pairs of a series compared: 2.8 pairs a series).
+# Shares of series with 2, 3, ... 8 photos, similar to Photo Triage: 2.7 photos and 2.8 pairs per
+# series, since all pairs of a series are compared.
 _SIZE_SHARES = (0.600, 0.225, 0.110, 0.040, 0.016, 0.005, 0.004)
 
-# A block's vector: noise of 1 in every direction, a series mean of this standard deviation, and
-# factors of standard deviation 1, each times the block's signal along a direction of its own, in
-# which the series mean has no part. The weaker signal is the noisier block.
+# A block's vector is the sum of noise (standard deviation 1 in every direction), a series mean
+# (standard deviation _SERIES_SPREAD) and factors (standard deviation 1 times _SIGNAL). Each factor
+# has its own direction, orthogonal to the series mean. The block of the weaker signal is noisier.
 _DIMS = {"clip": 512, "cnn": 1024}
 _SERIES_SPREAD = 1.0
 _SIGNAL = {"clip": 12.0, "cnn": 8.0}
-# In units of the appeal's log-odds. `clip_0` saturates: beyond its mean, more adds nothing.
+# In log-odds of the appeal. The factor `clip_0` saturates: above its mean, more adds nothing.
 # `clip_1` and `cnn_0` add to the appeal by their product.
 _SATURATION = 1.0
 _INTERACTION = 0.5
-# Standard deviations: what each image-quality number shows, and what no feature shows. Contrast
-# shows nothing.
+# Standard deviations of the appeal's parts: the part of each image-quality number, and the hidden
+# part. Contrast has no part.
 _SHOWN = {"sharpness": 0.36, "exposure": 0.20, "colorfulness": 0.20, "contrast": 0.0}
 _HIDDEN = 0.65
-# An image-quality number: the shown part, a series mean of standard deviation 1, and this noise.
+# An image-quality number is the sum of its part, a series mean (standard deviation 1) and noise of
+# this standard deviation.
 _IQA_NOISE = 0.9
 _MEAN_VOTES = 3.0
 
 
 class Simulated(NamedTuple):
-    """Simulated data and its truth.
+    """Simulated data and its ground truth.
 
     Attributes:
-      pairs, features: as read from files.
-      best_score: by photo name, the expected appeal given the features (up to a number that the
-        photos of a series share). No scorer of the features orders new series better on average:
-        the ceiling.
-      appeal: the true appeal, which the features show in part.
+      pairs, features: pairs and features in the form that files are read to.
+      best_score: expected appeal given the features, by photo name, up to a constant for each
+        series. This is the ceiling: no scorer of the features orders new series better on average.
+      appeal: true appeal by photo name, which the features show in part.
     """
 
     pairs: Preferences
@@ -64,9 +64,9 @@ def simulate(
     """Draws series, photos, features and votes; the same seed gives the same data.
 
     Args:
-      seed: of everything.
-      num_series: S.
-      num_photos: of every series; by default 2 to 8, in the shares of Photo Triage.
+      seed: seed of all random numbers.
+      num_series: number of series.
+      num_photos: photos of every series; by default 2 to 8, in the shares of Photo Triage.
     """
     rng = np.random.default_rng(seed)
     sizes = rng.choice(np.arange(2, 9), size=num_series, p=_SIZE_SHARES)
@@ -96,8 +96,8 @@ def simulate(
     iqa = (parts * (weights > 0) + noise + series_means).astype(np.float32)
     blocks["iqa"] = Block(photos, list(_SHOWN), iqa)
     appeal += parts @ weights
-    # The expectation of a part given part + noise + series mean is, in differences inside the
-    # series, the number / (1 + noise^2).
+    # Given the number (part + noise + series mean), the expectation of the part is
+    # number / (1 + noise^2), as far as differences inside a series are concerned.
     best_score += iqa @ weights / (1 + _IQA_NOISE**2)
 
     first, second = _all_pairs(sizes)
@@ -125,8 +125,20 @@ def simulate(
 def _embedding(
     rng: np.random.Generator, series: np.ndarray, factors: np.ndarray, dim: int, signal: float
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Vectors float32 [N, dim], a mean of the series, the factors [N, R] along orthonormal
-    directions, and noise; and their readings along these directions [N, R]."""
+    """Draws the vectors of a block.
+
+    A vector is the sum of its series' mean, the factors along orthonormal directions, and noise.
+
+    Args:
+      rng: source of random numbers.
+      series: the series of each photo, int [N].
+      factors: the factors of each photo, float [N, R].
+      dim: length of a vector.
+      signal: scale of the factors.
+
+    Returns:
+      The vectors, float32 [N, dim], and their readings along the directions, [N, R].
+    """
     directions = np.linalg.qr(rng.standard_normal((dim, factors.shape[1])))[0].astype(np.float32)
     values = rng.standard_normal((len(series), dim), dtype=np.float32)
     means = rng.standard_normal((series[-1] + 1, dim), dtype=np.float32)
@@ -137,7 +149,7 @@ def _embedding(
 
 
 def _embeddings_appeal(clip: np.ndarray, cnn: np.ndarray) -> np.ndarray:
-    """What the factors [N, 2] and [N, 1] add to the appeal [N]."""
+    """The contribution of the factors [N, 2] and [N, 1] to the appeal [N]."""
     return _SATURATION * np.minimum(clip[:, 0], 0.0) + _INTERACTION * clip[:, 1] * cnn[:, 0]
 
 
@@ -145,8 +157,8 @@ def _expected_embeddings_appeal(clip: np.ndarray, cnn: np.ndarray) -> np.ndarray
     """The expectation of `_embeddings_appeal` given readings [N, 2] and [N, 1].
 
     A factor f ~ N(0, 1) read as signal * f + N(0, 1) is N(m, v), m = reading * signal * v and
-    v = 1 / (signal^2 + 1). Factors are independent, so the product's expectation is that of the
-    means; and E min(f, 0) = m Phi(-m / sd) - sd phi(m / sd), sd = sqrt(v).
+    v = 1 / (signal^2 + 1). Factors are independent, so the expectation of their product is the
+    product of the means; and E min(f, 0) = m Phi(-m / sd) - sd phi(m / sd), sd = sqrt(v).
     """
     variance = {name: 1 / (signal**2 + 1) for name, signal in _SIGNAL.items()}
     clip = clip * (_SIGNAL["clip"] * variance["clip"])
@@ -159,7 +171,7 @@ def _expected_embeddings_appeal(clip: np.ndarray, cnn: np.ndarray) -> np.ndarray
 
 
 def _all_pairs(sizes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Rows of both photos of every pair of every series, series by series."""
+    """Rows of the two photos of every pair of every series, series by series."""
     starts = np.cumsum(sizes) - sizes
     first, second = [], []
     for start, size in zip(starts, sizes, strict=True):

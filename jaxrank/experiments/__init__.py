@@ -1,1 +1,1 @@
-"""Hyperparameters and the catalogue: from text to checked, frozen values."""
+"""Hyperparameters, catalogues and search spaces: parsed, checked and frozen."""

@@ -1,4 +1,4 @@
-"""A catalogue of experiments from a table (CSV, JSON lines or parquet), a row an experiment."""
+"""Reads a catalogue from a table (CSV, JSON lines or parquet) with one experiment per row."""
 
 from pathlib import Path
 from typing import Any
@@ -29,16 +29,16 @@ _SWITCHES = {"true": True, "false": False}
 
 
 def read_catalogue(path: Path | str, config: ConfigDict | None = None) -> ConfigDict:
-    """The config with the experiments of a table instead of its own.
+    """Replaces the experiments of a config with the experiments of a table.
 
     Args:
-      path: of the table. An empty cell of an optional column is the config's value, an empty
-        `mlp_hidden_dims` a linear scorer.
-      config: as configs/default.py returns it, which is the default; its hyperparameters are
-        those of empty cells.
+      path: path of the table. An empty cell of an optional column means the config's value; an
+        empty `mlp_hidden_dims` means a linear scorer.
+      config: a config like the one of configs/default.py, which is the default. Its
+        hyperparameters replace empty cells.
 
     Raises:
-      UserError: naming row and column.
+      UserError: the table is not a valid catalogue; the message names row and column.
     """
     config = default.get_config() if config is None else config
     table = tables.read_table(path)
@@ -69,7 +69,7 @@ def read_catalogue(path: Path | str, config: ConfigDict | None = None) -> Config
         try:
             make_experiment(name, values, defaults, values)
         except HyperparameterError as error:
-            if error.key not in table.columns:  # a default is wrong, and no row
+            if error.key not in table.columns:  # the default is wrong, not the row
                 raise UserError(f"{table.where(row)}: {error}; it is the config's") from None
             cell = _cell(table, row, error.key)[:40]
             raise UserError(f"{table.where(row, error.key)}: '{cell}' {error.need}") from None
@@ -89,7 +89,7 @@ def _is_default(table: tables.Table, row: int, column: str) -> bool:
 
 
 def _value(table: tables.Table, row: int, column: str, default: Any) -> Any:
-    """A cell in the type of its default."""
+    """Converts a cell to the type of its default."""
     cell = _cell(table, row, column)
     where = table.where(row, column)
     if isinstance(default, bool):  # spreadsheet programs write TRUE
@@ -109,6 +109,6 @@ def _value(table: tables.Table, row: int, column: str, default: Any) -> Any:
 
 
 def _to_float(cell: str) -> float:
-    if "_" in cell or not cell.isascii():  # Python's float would take 1_000 and other digits
+    if "_" in cell or not cell.isascii():  # float() accepts 1_000 and non-ASCII digits
         raise ValueError
     return float(cell)

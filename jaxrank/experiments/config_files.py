@@ -1,7 +1,7 @@
-"""Config files: run, checked, and their keys compared with what a user typed.
+"""Config files: runs and checks them, and looks up the keys that a user typed.
 
-A config file is a Python program that its user chose to run; nothing else in jaxrank executes
-what it reads.
+A config file is a Python program that its user chose to run. No other module of jaxrank executes
+the files that it reads.
 """
 
 import numbers
@@ -19,7 +19,7 @@ from ml_collections import ConfigDict
 from jaxrank.configs import CATALOGUE_KEYS, REFERENCES, default
 from jaxrank.errors import UserError, did_you_mean
 
-# Said of several values, such as 1e-3,3e-3.
+# Error for several values, such as 1e-3,3e-3.
 ONE_VALUE = (
     "an experiment has one value; to compare several, make an experiment of each: a row of "
     "search --experiments_csv=FILE, or an entry of 'experiments' in a --config file"
@@ -27,8 +27,11 @@ ONE_VALUE = (
 
 
 def load_config(path: str | None) -> ConfigDict:
-    """The default config, or what the file's get_config() returns; of a JSON file, the default
-    config with its values.
+    """Loads the default config, or the config of a Python or JSON file.
+
+    Args:
+      path: a Python file with get_config(), a JSON file whose values replace default values, or
+        None for the default config.
 
     Raises:
       UserError: the file can't be read, raises, or gives no usable config.
@@ -41,10 +44,10 @@ def load_config(path: str | None) -> ConfigDict:
 
 
 def run_file(path: str, flag: str, function: str) -> Any:
-    """What a function without arguments returns that a Python file defines.
+    """Runs a Python file and returns the result of one of its functions without arguments.
 
     Raises:
-      UserError: the file raises, or defines no such function.
+      UserError: the file is missing, raises, or does not define the function.
     """
     if not os.path.isfile(path):
         raise UserError(f"{flag}={path}: there is no such file")
@@ -55,7 +58,7 @@ def run_file(path: str, flag: str, function: str) -> Any:
         return found()
     except UserError:
         raise
-    except BaseException as error:  # also SystemExit and KeyboardInterrupt, which it may raise
+    except BaseException as error:  # also SystemExit and KeyboardInterrupt
         reason = traceback.format_exception_only(error)[-1].strip()
         raise UserError(f"{flag}={path}: {function}() failed: {reason}") from None
 
@@ -63,7 +66,7 @@ def run_file(path: str, flag: str, function: str) -> Any:
 def _changed_default(path: str) -> ConfigDict:
     """The default config with the values of a JSON file, such as a search's best_config.json."""
     try:
-        from jaxrank.io.documents import read_json  # it loads pandas, which --help does without
+        from jaxrank.io.documents import read_json  # loads pandas: not needed for --help
 
         values = read_json(Path(path))
     except (OSError, ValueError) as error:
@@ -74,7 +77,7 @@ def _changed_default(path: str) -> ConfigDict:
 
 
 def check_config(config: Any, where: str) -> ConfigDict:
-    """The config, if it has the keys of configs/default.py and no others."""
+    """Checks a config: it has the keys of configs/default.py and no others, with valid types."""
     if not isinstance(config, ConfigDict):
         raise UserError(f"{where}: not a ConfigDict, but {type(config).__name__}")
     values = _read_values(config, where)
@@ -111,19 +114,19 @@ def check_config(config: Any, where: str) -> ConfigDict:
 
 
 def make_config(values: Mapping[str, Any]) -> ConfigDict:
-    """A config in which the names of experiments may hold dots."""
+    """Makes a config in which the names of experiments may contain dots."""
     return ConfigDict(values, allow_dotted_keys=True)
 
 
 def _read_values(config: ConfigDict, where: str) -> dict[str, Any]:
-    """The config as nested dicts, without references to other fields.
+    """Converts a config to nested dicts, without references to other fields.
 
     Raises:
-      UserError: a value is required and missing, or a key is no text.
+      UserError: a required value is missing, a key is not text, or the config contains itself.
     """
     try:
         keys = list(config)
-    except TypeError:  # it sorts them
+    except TypeError:  # the iteration sorts the keys
         raise UserError(f"{where}: a key is no text") from None
     values = {}
     for key in keys:
@@ -152,7 +155,7 @@ def _is_plain(value: Any) -> bool:
 
 
 def _as_type_of(wanted: Any, value: Any, where: str) -> Any:
-    """A hyperparameter in the type of the default; NumPy's numbers become Python's."""
+    """Converts a hyperparameter to the type of its default; NumPy numbers become Python numbers."""
     if isinstance(value, np.generic):
         value = value.item()
     if type(wanted) is float and type(value) is int:
@@ -167,10 +170,10 @@ def _as_type_of(wanted: Any, value: Any, where: str) -> Any:
 
 
 def shown(value: object) -> str:
-    """A value as text of at most 80 letters."""
+    """A value as text of at most 80 characters."""
     try:
         return str(value)[:80]
-    except ValueError:  # Python spells out no number of more than 4,300 digits
+    except ValueError:  # Python does not print integers of more than 4,300 digits
         return "a huge number"
 
 
@@ -180,8 +183,10 @@ def _is_names(names: Any) -> bool:
 
 
 def with_every_key(config: ConfigDict) -> ConfigDict:
-    """A copy in which every experiment and reference has all hyperparameters, so that each can be
-    set on the command line."""
+    """Copies a config, with all hyperparameters in every experiment and reference.
+
+    Each hyperparameter of an experiment can then be set on the command line.
+    """
     values = config.to_dict()
     defaults = {key: value for key, value in values.items() if key not in CATALOGUE_KEYS}
     for name, changes in values["experiments"].items():
@@ -192,7 +197,7 @@ def with_every_key(config: ConfigDict) -> ConfigDict:
 
 
 def key_parts(path: str) -> list[str]:
-    """KEY, REFERENCE.KEY or experiments.NAME.KEY in parts. A name may hold dots, a key does not."""
+    """Splits KEY, REFERENCE.KEY or experiments.NAME.KEY; a name may have dots, a key does not."""
     group, _, rest = path.partition(".")
     name, dot, key = rest.rpartition(".")
     return [group, name, key] if group == "experiments" and dot else path.split(".")

@@ -1,8 +1,8 @@
-"""Few pairs: `max_epochs`, `patience` and `batch_size` that follow from steps.
+"""Few pairs: `max_epochs`, `patience` and `batch_size` derived from a number of steps.
 
-The catalogue's values are for thousands of pairs. Fewer pairs make fewer steps an epoch, and
-weights then stop near their first values. So an experiment takes the steps that it would take on
-ENOUGH_PAIRS, whatever the number of pairs.
+The catalogue's values are for thousands of pairs. Fewer pairs make fewer steps per epoch, and
+weights then stay near their initial values. So an experiment on fewer pairs takes as many steps as
+on ENOUGH_PAIRS.
 """
 
 import dataclasses
@@ -15,28 +15,31 @@ from jaxrank.configs import REFERENCES, default
 from jaxrank.experiments.config_files import key_parts
 from jaxrank.experiments.hyperparameters import Experiment
 
-# What follows from steps, unless it is given.
+# Hyperparameters derived from the number of steps, unless they are set explicitly.
 AUTOMATIC = ("batch_size", "max_epochs", "patience")
 # With so many training pairs an epoch has enough steps: 8 of the catalogue's largest batches.
 ENOUGH_PAIRS = 2_000
 SMALLEST_BATCH = 8
-# Early stopping takes the best of many epochs. On fewer series chance decides which: a series
-# of 28 pairs leaves the accuracy of an epoch uncertain by 10 points and more.
+# Early stopping selects the best of many epochs. With fewer validation series, chance decides: a
+# series of 28 pairs leaves the accuracy of an epoch uncertain by 10 points and more.
 FEWEST_VALIDATING = 5
-# With fewer steps, early stopping has judged first weights, not training.
+# With fewer steps, early stopping judges the initial weights, not training.
 FEWEST_STEPS = 100
 
 
 def automatic(config: ConfigDict, name: str, overrides: Mapping[str, Any]) -> list[str]:
-    """Which of AUTOMATIC nobody has given for an experiment.
+    """The hyperparameters of AUTOMATIC that are not set explicitly for an experiment.
 
-    Given is what an override says, a value of the config that is not as in configs/default.py, and
-    what the experiment's entry of the catalogue says where that entry is not as there: all of it in
-    a catalogue from a table.
+    A hyperparameter is set explicitly by
+
+    - an override;
+    - a value of the config that differs from configs/default.py;
+    - the experiment's entry of the catalogue, if the entry differs from configs/default.py. This
+      holds for every new experiment in a catalogue from a table.
 
     Args:
-      config: checked.
-      name: of an experiment of its catalogue, or of a reference.
+      config: a checked config.
+      name: name of an experiment of the config's catalogue, or of a reference.
       overrides: see `hyperparameters.read_experiments`.
     """
     usual = default.get_config()
@@ -55,20 +58,20 @@ def automatic(config: ConfigDict, name: str, overrides: Mapping[str, Any]) -> li
 def follow_steps(
     experiment: Experiment, free: Collection[str], num_pairs: int, num_validating: int
 ) -> Experiment:
-    """The experiment with values that fit the number of pairs; unchanged where these are enough.
+    """Adapts an experiment to the number of pairs; returns it unchanged if there are enough.
 
     Args:
-      experiment: with the catalogue's values.
-      free: the names of those that may change, see `automatic`.
+      experiment: an experiment with the catalogue's values.
+      free: names of the hyperparameters that may change, see `automatic`.
       num_pairs: training pairs of the fold that has fewest.
-      num_validating: validation series of the fold that has fewest. Below FEWEST_VALIDATING a
-        number of steps is trained and nothing stops early, which `patience` 0 says.
+      num_validating: validation series of the fold that has fewest. Below FEWEST_VALIDATING, a
+        fixed number of steps is trained without early stopping, which `patience` 0 means.
     """
     few = num_pairs < ENOUGH_PAIRS
     stops_early = num_validating >= FEWEST_VALIDATING or "patience" not in free
     if stops_early and not few:
         return experiment
-    wanted = -(-ENOUGH_PAIRS // experiment.batch_size)  # steps an epoch
+    wanted = -(-ENOUGH_PAIRS // experiment.batch_size)  # steps per epoch
     values = {name: getattr(experiment, name) for name in AUTOMATIC}
     if few and "batch_size" in free:
         least = min(SMALLEST_BATCH, experiment.batch_size)

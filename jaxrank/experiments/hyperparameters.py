@@ -1,8 +1,9 @@
-"""Experiments: from a config's text and numbers to checked, frozen values.
+"""Experiments: converts a config's text and numbers to checked, frozen values.
 
-A config (see configs/default.py) holds one value a hyperparameter, `experiments` (what each
-experiment of the catalogue changes), `modes` (lists of experiments), `linear` and `shuffled` (what
-the references change). An override beats the catalogue, which beats the config's values.
+A config (see configs/default.py) holds one value per hyperparameter. It also holds `experiments`
+(the changes of each experiment of the catalogue), `modes` (lists of experiments), `linear` and
+`shuffled` (the changes of the references). An override beats the catalogue, which beats the
+config's values.
 """
 
 import dataclasses
@@ -31,22 +32,22 @@ BLOCK_SWITCHES = {"use_clip": "clip", "use_cnn_features": "cnn", "use_iqa_featur
 OPTIMIZERS = ("adamw", "sgd")
 SCHEDULES = ("constant", "cosine")
 _NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,98}[A-Za-z0-9_-])?")
-# Files in the folder of a search, where each experiment has a folder, end so.
-# Folders of a search that are no experiments.
+# Folders of a search that are not experiments.
 _FOLDERS = ("checkpoints", "final", "predictions", "trackers")
+# Suffixes of the files of a search, in whose folder each experiment has a folder.
 _FILE_ENDINGS = (".py", ".csv", ".html", ".json", ".log", ".parquet", ".png", ".txt")
 
-# What a hyperparameter does to the compiled program.
-# TRACED: a number in the program; trials that differ in it train together at no cost.
+# How a hyperparameter affects the compiled program.
+# TRACED: an input of the program; trials with different values train together at no cost.
 TRACED = "traced"
-# SWITCH: traced, but whether it is above 0 at all is compiled in, because it costs time.
+# SWITCH: traced, but whether it is above 0 is compiled in, because its use costs time.
 SWITCH = "switch"
 # PROGRAM: compiled in. COHORT: not compiled in, but shapes the data or batches of all trials.
 PROGRAM, COHORT = "program", "cohort"
-# LABEL: says nothing of the program.
+# LABEL: no effect on the program.
 LABEL = "label"
 
-# A test of a value, and what the value must be.
+# A test of a value, and the error's text about valid values.
 Limit: TypeAlias = tuple[Callable[[Any], bool], str]
 _SIZE: Limit = (
     lambda v: math.isfinite(v) and v >= 0,
@@ -61,17 +62,17 @@ _SEED: Limit = (
 
 
 def _share_of(what: str) -> Limit:
-    # As it will be used: 0.99999999 is 1 in 32 bits.
+    # Tested in float32, as it will be used: 0.99999999 becomes 1.
     return lambda v: bool(np.float32(v) < 1), f"must be below 1 (it is the share of {what})"
 
 
 class Hyperparameter(NamedTuple):
-    """What is known of a hyperparameter beside its type.
+    """The properties of a hyperparameter besides its type.
 
     Attributes:
       effect: TRACED, SWITCH, PROGRAM, COHORT or LABEL.
-      limits: that a value must keep.
-      choices: the words that there are, of a word.
+      limits: limits that a value must satisfy.
+      choices: valid words, if the value is one of a few words.
     """
 
     effect: str
@@ -90,7 +91,7 @@ def _field(
 
 
 class HyperparameterError(UserError):
-    """A hyperparameter that can't be; who knows where it was written can say so."""
+    """An invalid value of a hyperparameter; callers can add where the value was written."""
 
     def __init__(self, name: str, key: str, value: object, need: str):
         super().__init__(f"experiment '{name}', {key}={shown(value)}: {need}")
@@ -99,14 +100,14 @@ class HyperparameterError(UserError):
 
 @dataclasses.dataclass(frozen=True)
 class Experiment:
-    """A named configuration: the one table of hyperparameters.
+    """A named configuration: the single table of hyperparameters.
 
-    Each line is all that is said of a hyperparameter, but for its default and its meaning, which
-    stand in configs/default.py; training/step.py uses it.
+    Each line declares one hyperparameter. Its default and its meaning are in configs/default.py;
+    training/step.py uses its value.
 
-    `blocks` are names; before `resolve_blocks` also "all", and "-clip" for all but that.
-    `seed` is -1 for that of the search. `init_from` is the content hash of the model that
-    training starts from, or empty.
+    `blocks` are block names; before `resolve_blocks` also "all", and "-clip" for all blocks but
+    clip. `seed` is -1 for the seed of the search. `init_from` is the content hash of the model
+    that training starts from, or empty.
     """
 
     name: str = _field(LABEL)
@@ -139,7 +140,7 @@ class Experiment:
 
     @property
     def is_control(self) -> bool:
-        """Whether it is the permutation control, see `dataset.permutation_control`."""
+        """Whether the experiment is the permutation control, see `dataset.permutation_control`."""
         return self.name == SHUFFLED
 
     @property
@@ -158,7 +159,7 @@ def with_effect(*effects: str) -> list[str]:
 
 
 def choose_names(config: ConfigDict, mode: str, names: Sequence[str] | str) -> list[str]:
-    """The experiments of a launch: `names` where given, else those of the mode."""
+    """The names of a launch's experiments: `names` if given, else the experiments of the mode."""
     if isinstance(names, str):
         names = names.split(",")
     if not names:
@@ -182,12 +183,12 @@ def read_experiments(
     """The named experiments with the overrides applied, then the references.
 
     Args:
-      config: checked by `config_files.check_config`.
-      names: in its catalogue.
-      overrides: `KEY` holds for every named experiment and beats the catalogue;
-        `experiments.NAME.KEY` holds for one and beats both; `linear.KEY` and `shuffled.KEY` hold
-        for a reference, which `KEY` leaves alone: a reference that changed with what it is compared
-        with would be none.
+      config: a config checked by `config_files.check_config`.
+      names: names of experiments in the config's catalogue.
+      overrides: values by path. `KEY` applies to every named experiment and beats the catalogue.
+        `experiments.NAME.KEY` applies to one experiment and beats both. `linear.KEY` and
+        `shuffled.KEY` apply to a reference, which `KEY` does not change: a reference must not
+        change with the experiments that are compared with it.
     """
     defaults = {key: value for key, value in config.items() if key not in CATALOGUE_KEYS}
     general, special = _sort_overrides(overrides, [*names, *REFERENCES])
@@ -215,7 +216,7 @@ def default_experiment(name: str) -> Experiment:
 def _sort_overrides(
     overrides: Mapping[str, Any], names: Sequence[str]
 ) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
-    """The overrides that hold for every experiment, and those of each."""
+    """Separates the overrides of all experiments from the overrides of each experiment."""
     general: dict[str, Any] = {}
     special: dict[str, dict[str, Any]] = {name: {} for name in names}
     for path, value in overrides.items():
@@ -234,7 +235,7 @@ def _sort_overrides(
 
 
 def check_name(name: str) -> None:
-    """An experiment's name is that of a folder."""
+    """Raises UserError if `name` can't be the name of an experiment and of its folder."""
     if not _NAME.fullmatch(name):
         raise UserError(
             f"experiment name {name[:40]!r}: use letters, digits, '.', '_' and '-', "
@@ -255,16 +256,17 @@ def make_experiment(
     defaults: Mapping[str, Any],
     forced: Mapping[str, Any] | None = None,
 ) -> Experiment:
-    """A checked experiment.
+    """Makes a checked experiment.
 
     Args:
-      name: of the experiment.
-      explicit: what was said for it; the keys are known.
-      defaults: every hyperparameter.
-      forced: what of it was said for this launch: beats the catalogue.
+      name: name of the experiment.
+      explicit: values that are set for the experiment; all keys are hyperparameters.
+      defaults: default value of every hyperparameter.
+      forced: the values of `explicit` that were set for this launch, which beat the catalogue.
 
     Raises:
-      HyperparameterError: a value can't be, or contradicts another.
+      HyperparameterError: a value is invalid.
+      UserError: the name is invalid, or two values contradict each other.
     """
     check_name(name)
     values = _typed(name, {**defaults, **explicit}, defaults)
@@ -299,7 +301,7 @@ def _check(name: str, key: str, value: Any) -> None:
 
 
 def _typed(name: str, values: dict[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
-    """The values in the types of the defaults; NumPy's numbers become Python's."""
+    """Converts the values to the types of the defaults; NumPy numbers become Python numbers."""
     for key, value in values.items():
         kind = type(defaults[key])
         number = isinstance(value, numbers.Real) and not isinstance(value, bool | np.bool_)
@@ -319,7 +321,7 @@ def _typed(name: str, values: dict[str, Any], defaults: Mapping[str, Any]) -> di
 def _chosen_blocks(
     name: str, text: str, switches: Mapping[str, bool], explicit: Mapping[str, Any]
 ) -> tuple[str, ...]:
-    """The blocks as `Experiment` has them, from their text and the switches of single blocks."""
+    """The value of `Experiment.blocks`, from its text and the switches of single blocks."""
     blocks = _words(text)
     if (
         not blocks
@@ -330,7 +332,7 @@ def _chosen_blocks(
     for key, block in BLOCK_SWITCHES.items():
         if switches[key]:
             if key in explicit:
-                blocks.append(block)  # asked for by name, so it must be there
+                blocks.append(block)  # set explicitly, so the block must exist
         elif blocks[0] == ALL_BLOCKS:
             blocks.append(f"-{block}")
         else:
@@ -342,9 +344,9 @@ def _chosen_blocks(
 
 
 def resolve_blocks(experiment: Experiment, block_names: Sequence[str]) -> Experiment:
-    """The experiment with the names of its blocks, in the order of the store's.
+    """Replaces the words for an experiment's blocks with block names, in the store's order.
 
-    A block that the store lacks stays among them, at the end: it is for the caller to say so.
+    Blocks that the store lacks are kept at the end: the caller has to report them.
     """
 
     words, l2_words = experiment.blocks, experiment.l2_blocks

@@ -1,4 +1,4 @@
-"""Rungs: epochs at which a search compares its experiments, and drops some of them."""
+"""Rungs: epochs at which a search compares its experiments and drops some of them."""
 
 from collections.abc import Iterable, Sequence
 
@@ -13,10 +13,10 @@ def take_part(experiments: Iterable[Experiment]) -> list[Experiment]:
 
 
 def read_rungs(given: Sequence[int] | str) -> list[int]:
-    """The epochs of --rungs.
+    """Parses the epochs of --rungs.
 
     Raises:
-      UserError: these are no rungs.
+      UserError: the epochs are not increasing whole numbers from 1 up.
     """
     text = str(given) if isinstance(given, str | int) else ",".join(map(str, given))
     words = [word.strip() for word in text.split(",") if word.strip()]
@@ -30,7 +30,7 @@ def read_rungs(given: Sequence[int] | str) -> list[int]:
 
 
 def check_rungs(rungs: Sequence[int], experiments: Iterable[Experiment]) -> None:
-    """Raises UserError where no rung is below the last epoch of any experiment."""
+    """Raises UserError if no rung is below the last epoch of any experiment."""
     longest = max((e.max_epochs for e in take_part(experiments)), default=0)
     if rungs[0] >= longest:
         raise UserError(

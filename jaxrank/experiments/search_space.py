@@ -1,14 +1,14 @@
-"""Search spaces: which values each hyperparameter of a search may take.
+"""Search spaces: the values that each hyperparameter of a search may take.
 
 An entry is a list of values, or text:
 
-    1e-5..1e-2:log           a range, even in the logarithm; of a whole number, both ends included
-    0.1..0.5                 a range
-    1e-5..1e-2:log:40        40 values, evenly spaced
-    0,0.3,0.5                values; of texts that hold commas separated by |, as in 256|512,256
-    0.5..0.99 if optimizer=sgd     only where another hyperparameter of the space has this value
+    1e-5..1e-2:log           a log-uniform range; whole numbers include both ends
+    0.1..0.5                 a uniform range
+    1e-5..1e-2:log:40        40 values, evenly spaced in the logarithm
+    0,0.3,0.5                values; texts with commas are separated by |, as in 256|512,256
+    0.5..0.99 if optimizer=sgd     only if another hyperparameter of the space has this value
 
-Where its condition does not hold, a hyperparameter has the value of the config.
+If its condition does not hold, a hyperparameter has the config's value.
 """
 
 import itertools
@@ -32,9 +32,9 @@ from jaxrank.experiments.hyperparameters import (
     make_experiment,
 )
 
-# What no space holds: labels, and the model that training begins from, which is a flag.
+# All hyperparameters but labels (the seed may vary) and the initial model, which is a flag.
 SEARCHABLE = [name for name in HYPERPARAMETERS if name not in ("name", "notes", "init_from")]
-# Texts in which a comma is part of a value.
+# Hyperparameters whose values may contain commas.
 _WITH_COMMAS = ("blocks", "l2_blocks", "mlp_hidden_dims")
 _LOG = "log"
 _SWITCHES = {"true": True, "false": False}
@@ -56,8 +56,8 @@ class Range(NamedTuple):
     """All numbers from `low` to `high`.
 
     Attributes:
-      log: even in the logarithm.
-      whole: whole numbers, both ends among them.
+      log: whether values are uniform in the logarithm.
+      whole: whether values are whole numbers, both ends included.
     """
 
     low: float
@@ -72,13 +72,13 @@ class Range(NamedTuple):
         return self.rounded(value)
 
     def rounded(self, value: float) -> Any:
-        """The value with few digits, inside the range."""
+        """Rounds a value to few digits, inside the range."""
         nearest = round(value) if self.whole else float(f"{value:.{_DIGITS}g}")
         return min(max(nearest, self.low), self.high)
 
 
 class Condition(NamedTuple):
-    """Another hyperparameter of the space has one of these values."""
+    """A condition: another hyperparameter of the space has one of some values."""
 
     key: str
     values: tuple[Any, ...]
@@ -93,11 +93,11 @@ class Parameter(NamedTuple):
 
     @property
     def is_static(self) -> bool:
-        """Whether another value needs another program."""
+        """Whether another value may need another compiled program or cohort."""
         return HYPERPARAMETERS[self.key].effect in (PROGRAM, COHORT, SWITCH)
 
     def active(self, values: Mapping[str, Any]) -> bool:
-        """Whether its condition holds."""
+        """Whether the hyperparameter's condition holds."""
         return self.condition is None or values.get(self.condition.key) in self.condition.values
 
 
@@ -108,11 +108,11 @@ class SearchSpace(NamedTuple):
 
     @property
     def is_grid(self) -> bool:
-        """Whether there are lists only."""
+        """Whether every hyperparameter has a list of values."""
         return all(isinstance(p.values, Choice) for p in self.parameters)
 
     def at(self, shares_D: Sequence[float] | np.ndarray) -> dict[str, Any]:
-        """The values at a point of the unit cube, a coordinate a hyperparameter."""
+        """The values at a point of the unit cube, with one coordinate per hyperparameter."""
         values: dict[str, Any] = {}
         for parameter, share in zip(self.parameters, shares_D, strict=True):
             if parameter.active(values):
@@ -120,7 +120,7 @@ class SearchSpace(NamedTuple):
         return values
 
     def grid(self) -> Iterator[dict[str, Any]]:
-        """All combinations of a space of lists, each once."""
+        """Yields all combinations of a space of lists, each once."""
         seen = set()
         lists = [p.values.values for p in self.parameters if isinstance(p.values, Choice)]
         for combination in itertools.product(*lists):
@@ -134,7 +134,7 @@ class SearchSpace(NamedTuple):
 
 
 def read_space_file(path: str) -> dict[str, Any]:
-    """The entries that the file's get_space() returns."""
+    """Runs a file and returns the entries from its get_space()."""
     entries = run_file(path, "--space", "get_space")
     if not isinstance(entries, Mapping) or not all(isinstance(key, str) for key in entries):
         raise UserError(f"--space={path}: get_space() must return a dict, an entry by name")
@@ -142,14 +142,14 @@ def read_space_file(path: str) -> dict[str, Any]:
 
 
 def parse_space(entries: Mapping[str, Any], config: ConfigDict) -> SearchSpace:
-    """The space of these entries.
+    """Parses the entries of a search space.
 
     Args:
-      entries: by hyperparameter, a list of values or text; see above.
-      config: checked; every value must go with its other hyperparameters.
+      entries: a list of values or text by hyperparameter; see the docstring of this module.
+      config: a checked config; every value must be valid with its other hyperparameters.
 
     Raises:
-      UserError: naming the entry and the word.
+      UserError: an entry is invalid; the message names the entry and the word.
     """
     if not entries:
         raise UserError("--space has no hyperparameter; give entries such as --space.dropout=0,0.3")
@@ -249,14 +249,14 @@ def _range(text: str, where: str, *, whole: bool) -> Choice | Range:
 
 
 def _scalar(word: str, where: str, default: Any) -> Any:
-    """A word in the type of the default."""
+    """Converts a word to the type of the default."""
     if isinstance(default, bool):
         if word.lower() not in _SWITCHES:
             raise UserError(f"{where}: '{word}' is neither true nor false")
         return _SWITCHES[word.lower()]
     kind, need = (int, "a whole number") if isinstance(default, int) else (float, "a number")
     try:
-        if "_" in word or not word.isascii():  # Python would take 1_000 and other digits
+        if "_" in word or not word.isascii():  # Python accepts 1_000 and other digits
             raise ValueError
         return kind(word)
     except ValueError:
@@ -264,7 +264,7 @@ def _scalar(word: str, where: str, default: Any) -> Any:
 
 
 def _checked(key: str, value: Any, where: str, defaults: Mapping[str, Any]) -> Any:
-    """The value in the type of its default, if an experiment can have it."""
+    """Checks that an experiment can have a value; returns it in the type of its default."""
     if isinstance(value, np.generic):
         value = value.item()
     try:

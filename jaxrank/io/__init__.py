@@ -1,1 +1,1 @@
-"""Files: written atomically, read strictly. No module here knows what a photo is."""
+"""Files: atomic writes and strict reads, independent of photos and models."""

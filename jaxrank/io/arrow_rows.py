@@ -1,7 +1,7 @@
-"""Large CSV files, read by pyarrow: column by column, and no Python object for each cell.
+"""Reads large CSV files with pyarrow, by column and without a Python object for each cell.
 
-Only files that pyarrow and the csv module read alike are read so. For all others `parse` returns
-None, and the careful reader of `tables`, which names the line of an error, has the word.
+Only files that pyarrow and the csv module read identically are read this way. For all others
+`parse` returns None; `tables` then reads the file with the csv module and names the line of errors.
 """
 
 import csv
@@ -14,14 +14,14 @@ import pandas as pd
 if TYPE_CHECKING:
     import pyarrow
 
-# Smaller files are read by the csv module as fast as pyarrow is imported.
+# The csv module reads smaller files in the time that the import of pyarrow takes.
 LEAST_BYTES = 1 << 20
 _ROWS_AT_ONCE = 10_000
 _MOST_AT_ONCE = 1 << 30
 
 
 class ArrowRows(Sequence[list[str]]):
-    """The rows of a table that is kept as columns; a row is made when it is asked for."""
+    """The rows of a table that is stored by column; a row is made on access."""
 
     def __init__(self, columns: Sequence["pyarrow.Array"]):
         self._columns = columns
@@ -48,14 +48,18 @@ class ArrowRows(Sequence[list[str]]):
         return ArrowRows([column.take(np.asarray(rows, np.int64)) for column in self._columns])
 
     def distinct(self, column: int) -> tuple[list[str], np.ndarray]:
-        """The texts of a column, each once in the order of their first cells, and which of them
-        each cell is, int [rows]."""
+        """The distinct texts of a column, and the index of each cell's text, int [rows].
+
+        The texts are in the order of their first cells.
+        """
         encoded = self._columns[column].dictionary_encode()
         return encoded.dictionary.to_pylist(), encoded.indices.to_numpy(zero_copy_only=False)
 
     def plain_series(self, column: int) -> pd.Series | None:
-        """A column as text, without a Python object for each cell; None where a cell is empty, or
-        begins or ends with anything but a visible ASCII letter, or with an apostrophe."""
+        """A column as text, without a Python object for each cell; None if a cell is not plain.
+
+        Each plain cell begins and ends with a visible ASCII character other than an apostrophe.
+        """
         texts = self._columns[column]
         validity, offsets, letters = texts.buffers()
         ends = np.frombuffer(offsets, np.int32)[texts.offset : texts.offset + len(texts) + 1]
@@ -69,8 +73,10 @@ class ArrowRows(Sequence[list[str]]):
         return texts.to_pandas()
 
     def floats(self, column: int) -> np.ndarray | None:
-        """A column as numbers, float64 [rows], the nearest ones as Python's `float` finds them;
-        None where some cell is no number that pyarrow knows."""
+        """A column as float64 [rows], rounded like Python's `float`.
+
+        Returns None if pyarrow does not read some cell as a number.
+        """
         import pyarrow
 
         try:
@@ -81,11 +87,10 @@ class ArrowRows(Sequence[list[str]]):
 
 
 def parse(data: bytes) -> tuple[list[str], ArrowRows] | None:
-    """The header and the rows of a CSV file whose header is line 1 and whose row i is line i + 2;
-    None where the file is small, or not as plain as that.
+    """The header and the rows of a CSV file; None if the file is small or not plain.
 
-    Plain is a file without quotes, blank lines and lone carriage returns, all of whose rows have as
-    many cells as the header.
+    A plain file has no quotes, zero bytes, blank lines or lone carriage returns, and all its rows
+    have as many cells as the header. So its header is line 1, and row i is line i + 2.
     """
     if len(data) < LEAST_BYTES:
         return None
@@ -123,7 +128,7 @@ def _columns(data: bytes, start: int, number: int) -> list["pyarrow.Array"] | No
                 column_types=dict.fromkeys(names, pyarrow.string()), strings_can_be_null=False
             ),
         )
-    except pyarrow.ArrowInvalid:  # a row of another width, or no UTF-8
+    except pyarrow.ArrowInvalid:  # a row of another width, or not UTF-8
         return None
     if not found.num_rows:
         return None

@@ -1,4 +1,4 @@
-"""Files that are written as a whole or not at all, and the lock that keeps a second writer out."""
+"""Atomic writes of files and folders, and the lock that excludes a second writer."""
 
 import errno
 import os
@@ -14,22 +14,22 @@ from filelock import FileLock, Timeout
 
 from jaxrank.errors import UserError
 
-# Locked by a folder's only writer; the other file says who that is.
+# LOCK is locked by a folder's only writer; WRITER holds the name of that process.
 LOCK, WRITER = ".lock", ".writer"
-# What the text of an error holds when a disk is at fault.
+# Texts in the messages of disk errors.
 _DISK_ERRORS = ("No space left on device", "File too large", "Read-only file system",
                 "Permission denied", "Disk quota exceeded", "Input/output error")  # fmt: skip
 
 
 @contextmanager
 def atomic_file(path: Path, mode: str = "w") -> Iterator[IO[Any]]:
-    """Opens a file that takes the place of `path` when the block ends without an error.
+    """Opens a file that replaces `path` when the block ends without an error.
 
-    Whatever stops the writer, also the power, `path` is the old file or the new one.
+    If the writer is interrupted, even by a power failure, `path` is the old file or the new one.
     """
     temporary = temporary_path(path)
     temporary.unlink(missing_ok=True)
-    # Exclusively: whatever is put there meanwhile, such as a link to another file, is an error.
+    # Exclusively: a file that appears there meanwhile, such as a link to another one, is an error.
     exclusive = mode.replace("w", "x")
     with open(temporary, exclusive, encoding=None if "b" in mode else "utf-8") as file:
         try:
@@ -49,9 +49,10 @@ def write_text(path: Path, text: str) -> None:
 
 @contextmanager
 def atomic_folder(path: Path) -> Iterator[Path]:
-    """Yields an empty folder that takes the place of `path` when the block ends without an error.
+    """Yields an empty folder that replaces `path` when the block ends without an error.
 
-    Folders can't be exchanged in one step: a writer killed in between leaves none, never half.
+    Folders can't be exchanged in one step: a writer killed in between leaves no folder, but never
+    half of one.
     """
     temporary = temporary_path(path)
     remove(temporary)
@@ -69,7 +70,7 @@ def atomic_folder(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def partial_file(path: Path) -> Iterator[Path]:
-    """Makes an empty file to write to by its name, and removes it where it is not renamed."""
+    """Creates an empty file, yields its path, and removes the file if it was not renamed."""
     path.unlink(missing_ok=True)
     open(path, "xb").close()  # exclusively: never through a link
     try:
@@ -90,7 +91,7 @@ def temporary_path(path: Path) -> Path:
 
 
 def remove(path: Path) -> None:
-    """Removes a file, a folder with all that it holds, or a link but not what it leads to."""
+    """Removes a file, a folder with its content, or a link but not its target."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
     else:
@@ -98,17 +99,17 @@ def remove(path: Path) -> None:
 
 
 def make_folder(path: Path) -> None:
-    """Makes a folder inside one of ours, where it is not there yet.
+    """Creates a folder inside one of jaxrank's folders, if it is missing.
 
     Raises:
-      OSError: a link has its name: files would be written wherever it leads.
+      OSError: the path is a link: files would be written to the link's target.
     """
     path.mkdir(exist_ok=True)
     refuse_link(path)
 
 
 def refuse_link(path: Path) -> None:
-    """Raises OSError where a link has the name of a file or folder that will be written to."""
+    """Raises OSError if the path of a file or folder to write to is a link."""
     if path.is_symlink():
         raise OSError(errno.ELOOP, "a link has its name; remove the link", str(path))
 
@@ -122,7 +123,7 @@ def open_to_append(path: Path) -> TextIOWrapper:
 
 @contextmanager
 def disk_errors(folder: Path) -> Iterator[None]:
-    """Makes an OSError of what Orbax and TensorStore raise for a disk that can't be written."""
+    """Converts errors of Orbax and TensorStore for a disk that can't be written into OSError."""
     try:
         yield
     except Exception as error:
@@ -134,10 +135,10 @@ def disk_errors(folder: Path) -> Iterator[None]:
 
 @contextmanager
 def sole_writer(folder: Path) -> Iterator[None]:
-    """Makes the folder and holds its lock, which the system releases when the process ends.
+    """Creates the folder and holds its lock, which the system releases when the process ends.
 
     Raises:
-      UserError: a living process holds it.
+      UserError: a running process holds the lock.
     """
     folder.mkdir(parents=True, exist_ok=True)
     refuse_link(folder / LOCK)
@@ -147,7 +148,7 @@ def sole_writer(folder: Path) -> Iterator[None]:
     except Timeout:
         try:
             holder = (folder / WRITER).read_text(encoding="utf-8", errors="replace")[:200]
-        except OSError:  # it has the lock, and has not written its name yet
+        except OSError:  # the holder has not written its name yet
             holder = "another process"
         raise UserError(
             f"{folder}: {holder} is writing there; wait until it has ended, or name another folder"
@@ -162,7 +163,7 @@ def sole_writer(folder: Path) -> Iterator[None]:
 
 @contextmanager
 def written_to(folder: Path) -> Iterator[None]:
-    """Makes the folder; turns an OSError of writing to it into a UserError."""
+    """Creates the folder; converts an OSError while writing to the folder into a UserError."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         yield

@@ -1,4 +1,4 @@
-"""The folder in which this system keeps what can be made again."""
+"""The system's cache folder, for files that can be made again."""
 
 import os
 import sys
@@ -6,10 +6,10 @@ from pathlib import Path
 
 
 def cache_folder() -> Path:
-    """Where this system wants an application's cache.
+    """The system's usual folder for the caches of applications.
 
     Raises:
-      RuntimeError: the user has no home.
+      RuntimeError: the user has no home folder.
     """
     if sys.platform == "darwin":
         return Path.home() / "Library" / "Caches"

@@ -1,4 +1,4 @@
-"""Tables by column, written with pyarrow: parquet a part at a time, and CSV of many rows."""
+"""Writes tables by column with pyarrow: parquet in parts, and CSV of many rows."""
 
 import re
 from collections.abc import Iterator, Sequence
@@ -20,12 +20,14 @@ if TYPE_CHECKING:
 def parquet_writer(
     path: Path, schema: "pyarrow.Schema", keys: Sequence[str]
 ) -> Iterator["pyarrow.parquet.ParquetWriter"]:
-    """Yields a writer of tables of this schema; the file is there when the block has ended.
+    """Yields a writer of tables with a schema; the file appears when the block ends.
 
     Args:
-      keys: the columns by which a reader may skip parts of the file.
+      path: path of the parquet file.
+      schema: schema of the tables.
+      keys: columns by which a reader may skip parts of the file.
     """
-    import pyarrow.parquet  # a tenth of a second, for which no other command should wait
+    import pyarrow.parquet  # takes 0.1 s, for which no other command should wait
 
     # Numbers that hardly repeat are written twice as fast without a dictionary.
     text = [field.name for field in schema if pyarrow.types.is_dictionary(field.type)]
@@ -43,15 +45,18 @@ def parquet_writer(
 
 
 def text_column(texts: pd.Series) -> "pyarrow.Array":
-    """A column of text that is often the same, each text once."""
+    """Encodes a column of repeated texts as a dictionary, which holds each text once."""
     import pyarrow
 
     return pyarrow.array(texts.astype(object), pyarrow.string()).dictionary_encode()
 
 
 def write_csv(path: Path, table: "pyarrow.Table") -> None:
-    """A table as CSV, many times faster than `tables.write_csv`: text is quoted, no text starts a
-    spreadsheet formula, numbers have all digits that they need, and a null is an empty cell."""
+    """Writes a table as CSV, many times faster than `tables.write_csv`.
+
+    Text is quoted and never starts a spreadsheet formula. Numbers have all digits that they need,
+    and a null is an empty cell.
+    """
     import pyarrow
     import pyarrow.csv
 
@@ -76,12 +81,12 @@ def _as_csv(column: "pyarrow.ChunkedArray") -> "pyarrow.ChunkedArray":
             combined = combined.unify_dictionaries().combine_chunks()
         return _safe_texts(combined.dictionary).take(combined.indices)
     if pyarrow.types.is_floating(kind):
-        return column.cast(pyarrow.float64())  # else fewer digits than tell two of them apart
+        return column.cast(pyarrow.float64())  # else too few digits to separate values
     return column
 
 
 def _safe_texts(texts: "pyarrow.Array") -> "pyarrow.Array":
-    """See `tables.safe_text`."""
+    """Applies `tables.safe_text` to an array of texts."""
     import pyarrow.compute
 
     starts = "".join(re.escape(start) for start in FORMULA_STARTS)

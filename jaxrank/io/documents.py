@@ -1,4 +1,4 @@
-"""JSON documents: written strictly, read with the reason why not."""
+"""JSON documents: strict writing, and reading with clear errors."""
 
 import json
 from collections.abc import Mapping
@@ -12,11 +12,11 @@ from jaxrank.io import atomic, reading
 
 
 def read_json(path: Path) -> Any:
-    """The content of a JSON file.
+    """Reads the content of a JSON file.
 
     Raises:
       OSError: the file can't be read.
-      ValueError: it is not JSON.
+      ValueError: the file is not JSON.
     """
     try:
         return json.loads(reading.read_whole(path, reading.TEXT).decode("utf-8"))
@@ -25,7 +25,7 @@ def read_json(path: Path) -> Any:
 
 
 def strict_json(value: object) -> str:
-    """Strict JSON: numbers that are not finite become null."""
+    """Converts a value to strict JSON: numbers that are not finite become null."""
     return json.dumps(_plain(value), indent=1, allow_nan=False) + "\n"
 
 

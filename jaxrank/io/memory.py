@@ -1,4 +1,4 @@
-"""The memory that this process may still take, and large arrays in it."""
+"""The memory available to this process, and the allocation of large arrays."""
 
 import math
 import os
@@ -9,7 +9,7 @@ from numpy.typing import DTypeLike
 
 _ALIGNMENT = 64
 _MEMINFO, _STATM = Path("/proc/meminfo"), Path("/proc/self/statm")
-# A container's own limit and what it has taken: of control groups version 2, then version 1.
+# A container's memory limit and usage: of control groups version 2, then version 1.
 _CONTAINER = (
     (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory.current")),
     (
@@ -20,16 +20,18 @@ _CONTAINER = (
 
 
 def available_bytes() -> float:
-    """Bytes free for new work, also inside a container or under `ulimit -v`; infinite where no
-    system tells."""
+    """Bytes of memory available to this process; infinite if unknown.
+
+    Respects the limits of containers and of `ulimit -v`.
+    """
     containers = (_of_container(*files) for files in _CONTAINER)
     return max(0.0, min([_of_machine(), _of_process(), *containers]))
 
 
 def empty_rows(num_rows: int, num_columns: int, dtype: DTypeLike) -> np.ndarray:
-    """An array [rows, columns] for numbers to come.
+    """Allocates an uninitialised array [rows, columns].
 
-    It begins at a multiple of 64 bytes: then a CPU device of JAX reads it where it is.
+    The array begins at a multiple of 64 bytes, so that a CPU device of JAX uses it without a copy.
     """
     size = num_rows * num_columns * np.dtype(dtype).itemsize
     memory = np.empty(size + _ALIGNMENT, np.uint8)
@@ -38,7 +40,7 @@ def empty_rows(num_rows: int, num_columns: int, dtype: DTypeLike) -> np.ndarray:
 
 
 def machine_bytes() -> float:
-    """The memory of this machine; infinite where no system tells. Not what is free now."""
+    """Total bytes of memory of this machine, not the free bytes; infinite if unknown."""
     return _built_in()
 
 

@@ -1,4 +1,4 @@
-"""Notebooks: a result as HTML, and an output that is replaced while a cell runs.
+"""Notebook output: a result as HTML, and an output that is updated while a cell runs.
 
 The HTML has no scripts and no colours, so that it is readable on a light and a dark page.
 """
@@ -22,7 +22,7 @@ def is_notebook() -> bool:
 
 
 def show_changing(shown: Any) -> Callable[[], None]:
-    """Shows an object below the running cell; the returned function shows it as it is by then."""
+    """Shows an object below the running cell; the returned function updates this output."""
     from IPython.display import display
 
     handle = display(shown, display_id=True)
@@ -38,15 +38,15 @@ def result_html(
     rest: str = "",
     notes: Iterable[str],
 ) -> str:
-    """A result as HTML in which every text is escaped.
+    """Formats a result as HTML; every text is escaped.
 
     Args:
-      title: what it is the result of.
-      caveats: what must be read before any number.
-      table: the main columns. More than 20 rows are cut.
-      shares: the columns that are shown in percent.
-      rest: what holds the whole table, such as an attribute of the result.
-      notes: the sentences below the table.
+      title: title of the result.
+      caveats: warnings that must be read before any number.
+      table: the main columns. Only the first 20 rows are shown.
+      shares: columns that are shown in percent.
+      rest: where the whole table is, such as an attribute of the result.
+      notes: sentences below the table.
     """
     parts = [f"<p><strong>{html.escape(title)}</strong></p>"]
     parts += [f'<p style="{_CAVEAT}"><strong>{html.escape(line)}</strong></p>' for line in caveats]

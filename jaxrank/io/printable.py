@@ -1,11 +1,11 @@
-"""Text from data on its way to a terminal, a log or a page."""
+"""Escapes text from data for a terminal, a log or a page."""
 
 
 def printable(text: str) -> str:
-    r"""Spells out what is not printable, such as the escape sequences of a terminal.
+    r"""Escapes characters that are not printable, such as those of terminal escape sequences.
 
-    Names of photos, series, columns and files are a user's: what they hold must not move the
-    cursor, change a colour or turn the direction of writing. Line ends stay.
+    Names of photos, series, columns and files come from users. They must not move the cursor,
+    change a colour or reverse the direction of writing. Line ends are kept.
     """
     if text.isprintable():
         return text

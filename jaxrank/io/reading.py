@@ -1,6 +1,6 @@
-"""Files looked at before they are opened: of the right kind, and small enough for the memory.
+"""Checks of files before they are opened: their kind, and their size against the free memory.
 
-Opening a named pipe waits for its other end, perhaps for ever, and reading a file that is larger
+Opening a named pipe waits for its other end, perhaps forever, and reading a file that is larger
 than the memory ends the program.
 """
 
@@ -11,8 +11,8 @@ from pathlib import Path
 
 from jaxrank.io.memory import available_bytes
 
-# Bytes of memory that a byte of a file takes. Text becomes Python's lists: 12 to 14 were measured
-# for tables of pairs and of features, 6 for a document.
+# Bytes of memory per byte of a file. Text becomes Python lists: 12 to 14 were measured for tables
+# of pairs and of features, 6 for a document.
 TEXT, ARRAY = 15.0, 2.0
 _AT_ONCE = 1 << 20
 
@@ -26,21 +26,24 @@ _KINDS = {
 
 
 def check_file(path: Path, expansion: float = 0.0) -> None:
-    """Looks at a file without opening it.
+    """Checks the kind and the size of a file without opening it.
 
     Args:
-      path: of the file, or of a link to it.
-      expansion: bytes of memory that reading takes for each byte of it; 0 where it is only mapped.
+      path: path of the file, or of a link to the file.
+      expansion: bytes of memory that reading takes per byte of the file; 0 if it is only mapped.
 
     Raises:
-      OSError: it is not there, not a file, or too large for the free memory. `strerror` says which.
+      OSError: the path is missing, not a file, or too large for the free memory; `strerror` has
+        the reason.
     """
     _check(path, _look_at(path), expansion)
 
 
 def read_whole(path: Path, expansion: float, *, pipes: bool = False) -> bytes:
-    """The bytes of a file, looked at as `check_file` does; with `pipes` a pipe's, too, as the
-    shell's `<(command)` gives one."""
+    """Reads the bytes of a file after the checks of `check_file`.
+
+    With `pipes` the path may also be a pipe, such as the shell's `<(command)`.
+    """
     status = _look_at(path)
     if not (pipes and stat.S_ISFIFO(status.st_mode)):
         _check(path, status, expansion)
@@ -57,7 +60,7 @@ def read_whole(path: Path, expansion: float, *, pipes: bool = False) -> bytes:
 def _look_at(path: Path) -> os.stat_result:
     try:
         return os.stat(path)
-    except ValueError:  # a zero byte, or half of a letter
+    except ValueError:  # a zero byte, or a lone surrogate
         raise OSError(errno.EINVAL, "no file can have such a name", str(path)) from None
 
 

@@ -1,6 +1,6 @@
-"""Files behind URLs such as `s3://bucket/pairs.csv`, copied through fsspec (extra `remote`).
+"""Copies files behind URLs such as `s3://bucket/pairs.csv` through fsspec (extra `remote`).
 
-A copy is kept in the user's cache folder, one folder for each URL.
+Copies are kept in the user's cache folder, in one folder for each URL.
 """
 
 import hashlib
@@ -20,13 +20,13 @@ _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 
 
 def is_url(given: object) -> bool:
-    """Whether this is text that begins with a scheme and `://`."""
+    """Whether `given` is text that begins with a scheme and `://`."""
     return isinstance(given, str) and _URL.match(given) is not None
 
 
 @contextmanager
 def copies_of(url: str) -> Iterator[Path]:
-    """Yields the folder for copies of what a URL names, while no other process writes there.
+    """Locks and yields the folder for copies of a URL's files.
 
     Raises:
       UserError: the folder can't be written.
@@ -42,16 +42,16 @@ def copies_of(url: str) -> Iterator[Path]:
 
 
 def copy_file(url: str, target: Path, sha256: str = "") -> None:
-    """Copies a file as a whole or not at all.
+    """Copies the file of a URL as a whole or not at all.
 
     Args:
-      url: of the file.
-      target: takes its place if there is one.
-      sha256: the first digits of the content's SHA-256; by default any content is taken.
+      url: URL of the file.
+      target: path of the copy; an existing file is replaced.
+      sha256: first digits of the expected SHA-256; by default any content is accepted.
 
     Raises:
       UserError: fsspec, or its package for this scheme, is not installed; the file can't be read,
-        or is another one.
+        or its content is not as expected.
     """
     try:
         from fsspec.core import url_to_fs
@@ -64,7 +64,7 @@ def copy_file(url: str, target: Path, sha256: str = "") -> None:
             if about["type"] != "file":
                 raise ValueError("it is not a file")
             system.get_file(path, str(partial))
-        except Exception as error:  # each scheme's package has errors of its own
+        except Exception as error:  # each scheme's package has its own exceptions
             raise UserError(f"{url}: can't be read ({_reason(error)})") from None
         size = about.get("size")
         if size is not None and partial.stat().st_size != size:
@@ -76,7 +76,7 @@ def copy_file(url: str, target: Path, sha256: str = "") -> None:
 
 
 def exists(url: str) -> bool:
-    """Whether there is a file of this URL, which has been read beside another one."""
+    """Whether a URL names a file; `copy_file` must have worked before for a file beside it."""
     from fsspec.core import url_to_fs
 
     system, path = url_to_fs(url)

@@ -1,4 +1,4 @@
-"""Checksums of a folder's files: few formats notice a flipped bit, and Orbax's does not."""
+"""Checksums of a folder's files: few formats detect a flipped bit, and Orbax's does not."""
 
 import json
 import zlib
@@ -13,7 +13,7 @@ _AT_ONCE = 1 << 20
 
 
 def checksums(folder: Path, pattern: str = "**/*") -> dict[str, int]:
-    """CRC-32 of every file that the pattern finds, by its path in the folder; but for the seal."""
+    """CRC-32 of every file that matches the pattern, except the seal, by path in the folder."""
     return {
         path.relative_to(folder).as_posix(): _checksum(path)
         for path in sorted(folder.glob(pattern))
@@ -30,20 +30,20 @@ def _checksum(path: Path) -> int:
 
 
 def write_seal(folder: Path, files: dict[str, int], **facts: Any) -> None:
-    """Notes the checksums of a complete folder, and what else must not change."""
+    """Writes the checksums of a complete folder, and other facts that must not change."""
     atomic.write_text(folder / CHECKSUMS, json.dumps({**facts, "files": files}))
 
 
 def damage(
     folder: Path, files: dict[str, int], *, may_have_more: bool = False, **facts: Any
 ) -> str:
-    """What is not as it was when the folder was sealed, in a few words; empty where all is.
+    """Describes the first change since the folder was sealed; returns "" if nothing changed.
 
     Args:
-      folder: that was sealed.
-      files: `checksums` of it, as it is now.
+      folder: the sealed folder.
+      files: the current `checksums` of the folder.
       may_have_more: whether files may have been added.
-      facts: that were sealed, too.
+      facts: facts that were passed to `write_seal`.
     """
     try:
         noted = read_json(folder / CHECKSUMS)

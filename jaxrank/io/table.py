@@ -1,4 +1,4 @@
-"""A table of text: its cells, its numbers, and where they stand in their file."""
+"""A table of text: its cells, its numbers, and their places in the file."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,7 +10,7 @@ import pandas as pd
 from jaxrank.errors import UserError
 from jaxrank.io.arrow_rows import ArrowRows
 
-# A cell that begins with one of these is run as a formula by spreadsheet programs
+# Spreadsheet programs run a cell that begins with one of these characters as a formula
 # (OWASP, "CSV Injection"); a leading apostrophe makes it text.
 FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 
@@ -19,8 +19,8 @@ class Table(NamedTuple):
     """A file as text: `rows[i]` has one cell per column and ends on line `lines[i]`.
 
     Attributes:
-      unit: what `lines` counts, for errors; a parquet file has no lines but rows.
-      parts: where several files were read as one table, the file of each row.
+      unit: unit of `lines` in errors; a parquet file has rows instead of lines.
+      parts: the file of each row, if several files were read as one table.
     """
 
     path: Path
@@ -36,12 +36,12 @@ class Table(NamedTuple):
         return place if column is None else f"{place}, column '{column}'"
 
     def place(self, row: int) -> str:
-        """Where a row stands, for an error that has named the file already."""
+        """The place of a row, for an error that has already named the file."""
         of = f" of {self.parts[row].name}" if self.parts else ""
         return f"{self.unit} {self.lines[row]}{of}"
 
     def take(self, rows: Sequence[int]) -> "Table":
-        """Some of the rows."""
+        """The table with some of its rows."""
         taken = self.rows.take(rows) if isinstance(self.rows, ArrowRows) else None
         return self._replace(
             rows=[self.rows[i] for i in rows] if taken is None else taken,
@@ -78,7 +78,7 @@ class Table(NamedTuple):
         return cells
 
     def series(self, column: str) -> pd.Series:
-        """The cells of a column as `texts`, in as little memory as pandas can."""
+        """The cells of a column like `texts`, in as little memory as possible in pandas."""
         if isinstance(self.rows, ArrowRows):
             found = self.rows.plain_series(self.columns.index(column))
             if found is not None:
@@ -86,7 +86,7 @@ class Table(NamedTuple):
         return pd.Series(self.texts(column))
 
     def distinct_photos(self, column: str) -> list[str]:
-        """The names of photos in a column; one that stands twice is an error."""
+        """The names of photos in a column; a repeated name is an error."""
         photos = self.texts(column)
         first: dict[str, int] = {}
         for row, photo in enumerate(photos):
@@ -100,7 +100,7 @@ class Table(NamedTuple):
     def numbers(self, columns: Sequence[str], *, named_by: str | None = None) -> np.ndarray:
         """The cells of the columns as finite numbers, float64 [rows, columns].
 
-        An error names line, column and, where `named_by` is a column, the row's name in it.
+        An error names line and column, and the row's cell in the column `named_by`, if any.
         """
         place = {column: i for i, column in enumerate(self.columns)}
         indices = [place[column] for column in columns]
@@ -129,17 +129,17 @@ class Table(NamedTuple):
 
 
 def _spread(distinct: Sequence[str], place: np.ndarray) -> list[str]:
-    """A column's cells from its distinct texts: one object for all cells of a text."""
+    """A column's cells from its distinct texts; equal cells share one object."""
     return list(np.array(distinct, object)[place])
 
 
 def unquoted(cell: str) -> str:
-    """A cell without the apostrophe that `write_csv` may have put before it."""
+    """A cell without the apostrophe that `write_csv` may have added."""
     return cell[1:] if cell[:1] == "'" and cell[1:].startswith(FORMULA_STARTS) else cell
 
 
 def _floats(cells: list[str]) -> list[float]:
     joined = ",".join(cells)
-    if "_" in joined or not joined.isascii():  # Python's float would take 1_000 and other digits
+    if "_" in joined or not joined.isascii():  # float() accepts 1_000 and non-ASCII digits
         raise ValueError
     return list(map(float, cells))

@@ -1,8 +1,8 @@
 """Tables in files: CSV, JSONL and parquet, read strictly as text; CSV, written safely.
 
-The csv module rather than pandas.read_csv: it knows the line of every row, so that an error can
-name it, and it never guesses a type, drops a column or fills a short row. Large files that are
-plain enough to need no such care are read by pyarrow, see `arrow_rows`.
+CSV is read by the csv module, which provides the line of every row for errors. Unlike
+pandas.read_csv, it never guesses a type, drops a column or fills a short row. Large plain files
+are read by pyarrow, see `arrow_rows`.
 """
 
 import csv
@@ -27,12 +27,12 @@ __all__ = ["Table", "unquoted"]
 
 
 def nearest(column: str, columns: Sequence[str]) -> str | None:
-    """The column that is spelled most alike, if any is."""
+    """The column of the most similar spelling, or None."""
     return next(iter(difflib.get_close_matches(column, columns, n=1, cutoff=0.6)), None)
 
 
 def missing_column(where: object, column: str, need: str, columns: Sequence[str]) -> UserError:
-    """The error of a table that lacks a column; `need` says what such a table has."""
+    """The error for a table that lacks a column; `need` describes a table that has all columns."""
     near = nearest(column, columns)
     hint = "" if near is None else f" Is '{near}' meant?"
     if len(columns) == 1 and any(mark in columns[0] for mark in ";\t"):
@@ -42,17 +42,17 @@ def missing_column(where: object, column: str, need: str, columns: Sequence[str]
 
 
 def read_csv(path: Path | str) -> Table:
-    """Reads a comma-separated file with a header line (UTF-8, with or without a mark).
+    """Reads a comma-separated file with a header line (UTF-8, with or without a byte order mark).
 
     Raises:
-      UserError: the file is missing, empty, not text, has duplicate columns, or a row with more
+      UserError: the file is missing, empty or not text, it has duplicate columns, or a row has more
         or fewer cells than the header.
     """
     return parse_csv(Path(path), read_bytes(Path(path)))
 
 
 def parse_csv(path: Path, data: bytes) -> Table:
-    """The table in the bytes of a CSV file, as `read_csv` reads it."""
+    """Parses the bytes of a CSV file; see `read_csv`."""
     found = arrow_rows.parse(data)
     if found is not None:
         columns, rows = found
@@ -69,7 +69,7 @@ def _parse_carefully(path: Path, text: str) -> Table:
         columns = [cell.strip() for cell in next(reader, [])]
         for row in reader:
             if not row:
-                continue  # a blank line, such as the last one of many editors
+                continue  # a blank line, such as many editors add at the end
             if len(row) != len(columns):
                 raise UserError(
                     f"{path}, line {reader.line_num} ('{row[0][:80]}'): {len(row)} cells, but the "
@@ -86,7 +86,7 @@ def _parse_carefully(path: Path, text: str) -> Table:
 
 
 def parse_blanks(path: Path, text: str, columns: Sequence[str]) -> Table:
-    """The table in a text without a header, whose cells are separated by blanks."""
+    """Parses a text without a header whose cells are separated by blanks."""
     rows: list[list[str]] = []
     lines: list[int] = []
     for number, line in enumerate(text_lines(text), start=1):
@@ -105,13 +105,13 @@ def parse_blanks(path: Path, text: str, columns: Sequence[str]) -> Table:
 
 
 def read_jsonl(path: Path | str) -> Table:
-    """Reads one JSON object a line; the keys of the first are the columns.
+    """Reads one JSON object per line; the keys of the first object are the columns.
 
     Every object has the same keys, in any order. Values are text, numbers, true or false, and
     numbers keep their spelling.
 
     Raises:
-      UserError: naming line and key.
+      UserError: the file has another form; the message names line and key.
     """
     path = Path(path)
     columns: list[str] = []
@@ -141,7 +141,8 @@ def read_jsonl(path: Path | str) -> Table:
     return Table(path, columns, rows, lines)
 
 
-# What JSON's values are when numbers stay text and objects become tuples of keys and values.
+# Names of invalid values by their type in `_parse_object`, where numbers stay text and objects are
+# tuples.
 _NO_CELLS = {float: "NaN or Infinity", list: "a list", tuple: "an object"}
 
 
@@ -168,17 +169,18 @@ def _parse_object(where: str, line: str) -> dict[str, str]:
         if not isinstance(value, str):
             kind = _NO_CELLS.get(type(value), "null")
             raise UserError(f"{where}, key '{key[:80]}': {kind} is neither text nor a number")
-        if not (is_text(key) and is_text(value)):  # escapes can spell what no text file holds
+        if not (is_text(key) and is_text(value)):  # escapes can encode invalid text
             raise UserError(f"{where}, key {key[:80]!a}: {value[:40]!a} is not text")
         cells[key] = value
     return cells
 
 
 def read_parquet(path: Path | str) -> Table:
-    """Reads a parquet file; a null is an empty cell, and a number reads back as it was.
+    """Reads a parquet file; a null is an empty cell, and numbers keep all digits.
 
     Raises:
-      UserError: naming the column where its type is neither text nor a number, date or bool.
+      UserError: a column is neither text nor numbers, dates or booleans; the message names the
+        column.
     """
     import pyarrow
 
@@ -209,16 +211,17 @@ def read_parquet(path: Path | str) -> Table:
 
 
 def read_arrow(path: Path | str, columns: Sequence[str] | None = None) -> "pyarrow.Table":
-    """The columns of a parquet file with their types.
+    """Reads columns of a parquet file with their types.
 
     Args:
-      columns: those of them to read, where they are there; the rest of the file, which may hold
-        images, is left on the disk. All by default.
+      path: path of the file.
+      columns: columns to read, by default all; missing columns are ignored. The rest of the file,
+        which may hold images, is not read.
 
     Raises:
-      UserError: it can't be read, or two columns have one name.
+      UserError: the file can't be read, or two columns have one name.
     """
-    import pyarrow.parquet  # a tenth of a second, for which no other command should wait
+    import pyarrow.parquet  # takes 0.1 s, for which no other command should wait
 
     path = Path(path)
     if columns is None:
@@ -232,19 +235,19 @@ def read_arrow(path: Path | str, columns: Sequence[str] | None = None) -> "pyarr
     try:
         with pyarrow.parquet.ParquetFile(source, page_checksum_verification=True) as file:
             found = file.read(columns)
-        found.validate(full=True)  # else text that is none fails where it is used
+        found.validate(full=True)  # else invalid text fails only where it is used
         names = [str(name) for name in found.column_names]
-    except Exception as error:  # damaged bytes raise many kinds
+    except Exception as error:  # damaged bytes raise many exception types
         raise UserError(f"{path}: not a readable parquet file ({reason(error)})") from None
     _check_columns(path, names)
     return found
 
 
 def frame_as_table(where: str, frame: pd.DataFrame) -> Table:
-    """A data frame as text, as the readers of files return it; a missing value is an empty cell.
+    """Converts a data frame to a table of text; a missing value is an empty cell.
 
     Raises:
-      UserError: it has no rows, or two columns have one name.
+      UserError: the data frame has no rows, or two columns have one name.
     """
     if frame.empty:
         raise UserError(f"{where}: the data frame has no rows")
@@ -254,7 +257,7 @@ def frame_as_table(where: str, frame: pd.DataFrame) -> Table:
     return Table(Path(where), columns, rows, list(range(1, len(frame) + 1)), unit="row")
 
 
-# By suffix; any other file is text.
+# Readers by suffix; any other file is text.
 READERS = {".jsonl": read_jsonl, ".ndjson": read_jsonl, ".parquet": read_parquet}
 
 
@@ -262,13 +265,13 @@ def read_table(path: Path | str) -> Table:
     """Reads .jsonl and .ndjson as JSONL, .parquet as parquet, any other file as CSV.
 
     Raises:
-      UserError: for a file that is not such a table, in one line.
+      UserError: the file is not such a table; the message is one line.
     """
     return READERS.get(Path(path).suffix.lower(), read_csv)(path)
 
 
 def is_text(text: str) -> bool:
-    """Whether a text file could hold it: no zero bytes, no halves of characters."""
+    """Whether a text file could hold the text: no zero bytes, no lone surrogates."""
     try:
         return b"\0" not in text.encode()
     except UnicodeEncodeError:
@@ -282,17 +285,21 @@ def _check_columns(path: Path, columns: list[str]) -> None:
 
 
 def text_lines(text: str) -> io.StringIO:
-    """The lines of a text, whichever system's line ends it has."""
+    """The lines of a text with the line ends of any system."""
     return io.StringIO(text, newline=None)
 
 
 def read_text(path: Path | str) -> str:
-    """The text of a UTF-8 file, with or without a mark, or a UserError."""
+    """Reads a UTF-8 file, with or without a byte order mark.
+
+    Raises:
+      UserError: the file can't be read, is empty, or is not text.
+    """
     return decoded(Path(path), read_bytes(Path(path)))
 
 
 def decoded(path: Path, data: bytes) -> str:
-    """The text in the bytes of a file, as `read_text` reads it."""
+    """Decodes the bytes of a file; see `read_text`."""
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -306,19 +313,23 @@ def decoded(path: Path, data: bytes) -> str:
 
 
 def first_line(data: bytes) -> str:
-    """The first line of a file that is not blank, without the blanks around it."""
+    """The first line of a file that is not blank, without surrounding blanks."""
     start = data[: 1 << 16].decode("utf-8-sig", "replace")
     return next((line.strip() for line in text_lines(start) if line.strip()), "")
 
 
 def reason(error: Exception) -> str:
-    """What a library's error says, short enough for one of our lines."""
+    """The first line of a library's error message, shortened for a one-line message."""
     text = getattr(error, "strerror", None) or str(error)
     return text.splitlines()[0][:100] if text else type(error).__name__
 
 
 def read_bytes(path: Path) -> bytes:
-    """The bytes of a file of text that is not empty, or a UserError."""
+    """Reads the bytes of a text file.
+
+    Raises:
+      UserError: the file can't be read or is empty.
+    """
     try:
         data = reading.read_whole(path, reading.TEXT, pipes=True)
     except OSError as error:
@@ -342,7 +353,7 @@ def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Sequence[object
 
 
 def safe_text(text: str) -> str:
-    """The text of a cell, which no spreadsheet takes for a formula."""
+    """The text of a cell in a form that no spreadsheet runs as a formula."""
     return "'" + text if text.startswith(FORMULA_STARTS) else text
 
 
@@ -357,6 +368,6 @@ def _cell(value: object) -> object:
 
 
 def write_frame(path: Path, frame: pd.DataFrame) -> None:
-    """A data frame as CSV; see `tables.write_csv`."""
+    """Writes a data frame as CSV; see `write_csv`."""
     cells = frame.astype(object).where(frame.notna(), None)
     tables.write_csv(path, list(frame.columns), cells.itertuples(index=False))
