@@ -14,7 +14,8 @@ from jaxrank.data.dataset import Dataset
 
 # A column is clipped where at least this share of the photos has its lowest or highest value.
 _CLIPPED_SHARE = 0.01
-# And at least this number of photos: one of a hundred photos always has the highest value.
+# At least this number of photos must share the value: among a hundred photos, a single photo is a
+# hundredth.
 _FEWEST_CLIPPED = 5
 # A column with fewer distinct values is a count or a category, whose ends are ordinary values.
 _FEWEST_VALUES = 20

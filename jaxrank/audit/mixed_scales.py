@@ -1,7 +1,7 @@
 """Check for columns measured in two units.
 
-If part of the photos is measured in another unit, the sizes of a column's numbers form two groups
-of the same shape, a well-known factor apart, with a gap between them. Heavy tails have no gap.
+If some photos are measured in another unit, a column's absolute values form two groups of the same
+shape. The groups are a well-known factor apart, with a gap between them. Heavy tails have no gap.
 Bimodal data have two shapes, or another factor. Counts and categories have few values.
 
 Limits: two natural groups of the same shape that happen to be such a factor apart look the same.

@@ -1,7 +1,7 @@
 """Permutation test of the link between labels and photos.
 
-If the labels belong to the photos, some score of a photo's features agrees with the preferences
-more often than the same score with feature rows permuted among the photos of each series. This null
+If the labels belong to the photos, some score of a photo's features agrees with the preferences.
+It agrees less often after the feature rows are permuted among the photos of each series. This null
 keeps everything else: the series, the pairs, the ties, the features' spread. The largest of several
 test statistics is corrected for their number (maxT: Westfall and Young 1993).
 

@@ -307,14 +307,11 @@ def _series_shares(matched: Matched) -> SeriesShares:
     k, n = counts_C2.T
     weights, rate = np.ones(3), 0.95
     if (pairs_S >= 2).sum() < _LEAST_SERIES:
-        # Single pairs cannot distinguish one inverted series beside a correct one from two permuted
-        # ones; permuted numbers are assumed.
+        # Single pairs cannot distinguish an inverted series beside a correct series from two
+        # permuted series; permuted numbers are assumed.
         weights[1 if hit[directed].mean() >= 0.5 else 0] = 0
     weights /= weights.sum()
-    from scipy.stats import (
-        betabinom,
-        binom,
-    )  # imports in a third of a second, which a search can do without
+    from scipy.stats import betabinom, binom  # a third of a second, which a search can do without
 
     renumbered_C = betabinom.pmf(k, n, _RENUMBERED_BETA, _RENUMBERED_BETA)
     for _ in range(_EM_STEPS):
@@ -325,7 +322,7 @@ def _series_shares(matched: Matched) -> SeriesShares:
         ordered_C = series_3C[0] + series_3C[1]
         right = (series_3C[0] * k + series_3C[1] * (n - k)).sum() / max((ordered_C * n).sum(), 1e-9)
         # The rate stays well above one half; otherwise correct series would look like permuted
-        # ones.
+        # series.
         rate = float(np.clip(right, 0.8, 0.999))
     return SeriesShares(*weights.tolist())
 

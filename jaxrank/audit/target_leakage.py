@@ -109,7 +109,10 @@ def _net_hits(dataset: Dataset, pairs: np.ndarray) -> np.ndarray:
 
 
 def _renumbered(*rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Distinct ones of some rows, and the index of each row among them, shaped as the rows."""
+    """Distinct rows among some arrays of rows, and the index of each row among them.
+
+    The indices have the shape of the arrays.
+    """
     distinct, places = np.unique(np.stack(rows), return_inverse=True)
     return distinct, places.reshape(len(rows), -1)
 
