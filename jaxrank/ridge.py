@@ -17,7 +17,7 @@ import scipy.sparse
 from threadpoolctl import threadpool_limits
 
 NUM_FOLDS = 5
-# A penalty of k times the inputs' sum of squares per pair is that of a Bayesian prior under which
+# A penalty of k times the inputs' sum of squares per pair corresponds to a Bayesian prior. Under it
 # the inputs explain a share 1 / (1 + k) of the preferences' variance: from 1/2 down to 1/3000,
 # scale-free.
 FACTORS = (1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0, 3000.0)

@@ -16,7 +16,7 @@ from scipy.special import ndtri
 AUTO, STANDARD, NORMAL_SCORES = INPUT_SCALINGS = ("auto", "standard", "normal_scores")
 MOST_COLUMNS = 32
 # Columns fitted at a time as 64-bit numbers: at most the first number, and about one part in the
-# second number of all columns, so that they take a small share of the features' memory.
+# second number of all columns. So they take a small share of the features' memory.
 _COLUMNS_AT_ONCE, _SHARE_AT_ONCE = 64, 64
 # At most 0.4% of the training photos, or a single value, are between two knots.
 NUM_KNOTS = 256
@@ -43,8 +43,8 @@ class Scaling(NamedTuple):
     def normal_scores(self, raw_ND: np.ndarray) -> np.ndarray:
         """Normal scores of the columns `columns_J`, float32 [N, J].
 
-        They are interpolated linearly between knots and constant outside, so that a photo unlike
-        all training photos is no more extreme than the most extreme training photo.
+        They are interpolated linearly between knots and constant outside. So a photo unlike all
+        training photos is no more extreme than the most extreme training photo.
         """
         scores = np.empty((len(raw_ND), len(self.columns_J)), np.float32)
         for j, column in enumerate(self.columns_J):

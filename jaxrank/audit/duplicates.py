@@ -39,8 +39,8 @@ class Duplicates(NamedTuple):
       num_pairs: number of pairs that compare two photos of equal features, which no scorer can
         separate.
       num_across: number of photos whose features equal those of a photo of another series.
-      chance_ratio: how many times as often as all columns the more often equal half of the columns
-        is equal, in the halving where that ratio is least. Infinite with fewer than two columns
+      chance_ratio: pairs of photos that are equal in one half of the columns, per pair equal in all
+        columns. Of each halving, the larger half counts; of all halvings, the least. Infinite with fewer than two columns
         that vary; NaN with too few duplicates to judge.
       examples: names of two photos with equal features.
     """

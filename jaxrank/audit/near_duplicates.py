@@ -1,9 +1,9 @@
 """Check for photos of different series that look like copies of each other.
 
 A copy that was saved again has nearly the same features. Its nearest photo of another series is
-then much nearer than the nearest photo of a third series. By chance, the ratio of the two distances
-is below r with probability r^d where photos spread over d dimensions, whatever their density (Facco
-et al. 2017, "Estimating the intrinsic dimension of datasets by a minimal neighborhood
+then much nearer than the nearest photo of a third series. Let r be the ratio of the two distances.
+Where photos spread over d dimensions, at any density, a ratio below r has probability r^d by chance
+(Facco et al. 2017, "Estimating the intrinsic dimension of datasets by a minimal neighborhood
 information"). A photo that shares its number in a column with many others, for example where the
 column is clipped, has one dimension less.
 

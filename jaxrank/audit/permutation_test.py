@@ -45,8 +45,8 @@ ALPHA = 0.001
 # z of the signed sum below which a link is inverted. Photo numbers shifted by one invert only some
 # of the pairs. Then a single number may show it while the sum only agrees in sign.
 INVERTED_Z = -3.1
-# A missing link is a fault only where a single number with an accuracy this far from one half would
-# have been detected with a probability of 95%.
+# A missing link is a fault only where a test of single numbers would detect an accuracy this far
+# from one half with a probability of 95%.
 LARGEST_BLIND_SPOT = 0.07
 _POWER_Z = float(ndtri(0.95))
 # More pairs would not change a verdict: with this number, an effect of two points is detected.

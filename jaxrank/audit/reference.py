@@ -162,10 +162,9 @@ def compare(pairs: pd.DataFrame, reference: pd.DataFrame) -> Comparison:
     direction = agreement(matched)
     same_votes = _are_same(num_margins, agree, chance)
     shares = None
-    # Rules for the whole table come before the mixture, because a shift or a swap of some rows
-    # looks to the mixture like inverted or permuted series. Both rules also come before the
-    # margins: other votes show these faults too, and merging swapped rows with right ones changes
-    # the margins.
+    # Rules for the whole table come before the mixture, to which a shift or swap of some rows looks
+    # like inverted or permuted series. Both rules also come before the margins: other votes show
+    # these faults too, and merging swapped rows with right ones changes the margins.
     if direction.num_series < _LEAST_SERIES:
         fault = TOO_FEW
     elif _mirrored_swapped(matched):

@@ -20,8 +20,8 @@ from jaxrank.data.dataset import Dataset
 # A shared vector is not due to chance in single columns where at least this number of the block's
 # columns contradicts chance.
 _FEWEST_COLUMNS = 3
-# A column contradicts chance where the other photos have at least this number of values in it, and
-# at most this share of them has the vector's value.
+# A column contradicts chance where the other photos have at least this number of values. At most
+# this share of them may have the vector's value.
 _FEWEST_VALUES = 20
 _USUAL_SHARE = 0.01
 # Vectors examined per block, the most shared first.

@@ -1,6 +1,6 @@
 """Check that the voters agree with each other, by circular triads.
 
-In a circular triad of a series' photos, a is preferred to b, b to c, and c to a
+Three photos a, b, c of a series are a circular triad if a is preferred to b, b to c, and c to a
 (Kendall and Babington Smith 1940, "On the method of paired comparisons"). Random labels make a
 quarter of the triples circular, a single common taste none. The check needs no features, so it
 distinguishes random labels from labels that belong to other photos.

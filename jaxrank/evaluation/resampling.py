@@ -1,7 +1,7 @@
 """Accuracies of a split with confidence intervals, and resamples of its series and seeds.
 
-The interval of an accuracy covers the mean, over the trained models, of their accuracy on new
-series, with folds weighted by their pairs (Bayle et al. 2020). Series are the independent units.
+The interval covers the mean accuracy of the trained models on new series, with folds weighted by
+their pairs (Bayle et al. 2020). Series are the independent units.
 
 Axis letters: X entries (experiments and baselines), Y some of them, F folds, K seeds, S series, B
 resamples.
