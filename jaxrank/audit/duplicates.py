@@ -39,9 +39,10 @@ class Duplicates(NamedTuple):
       num_pairs: number of pairs that compare two photos of equal features, which no scorer can
         separate.
       num_across: number of photos whose features equal those of a photo of another series.
-      chance_ratio: pairs of photos that are equal in one half of the columns, per pair equal in all
-        columns. Of each halving, the larger half counts; of all halvings, the least. Infinite with fewer than two columns
-        that vary; NaN with too few duplicates to judge.
+      chance_ratio: number of photo pairs that are equal in half of the columns, divided by the
+        number that is equal in all columns. The half with more equal pairs counts, in the halving
+        where it has fewest. Infinite with fewer than two columns that vary; NaN with too few
+        duplicates to judge.
       examples: names of two photos with equal features.
     """
 
