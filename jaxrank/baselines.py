@@ -1,5 +1,7 @@
-"""What a trained experiment should beat: chance, position, image-quality heuristics, a sum of them
-with nothing fitted, and a ridge regression. NumPy and scikit-learn only.
+"""Baselines: chance, position, image-quality heuristics, their signed sum, and a ridge.
+
+The signed sum of heuristics fits nothing to preferences; the ridge is a ridge regression on all
+blocks. NumPy and scikit-learn only.
 
 Axis letters: F folds, M pairs, N photos, D features, J image-quality numbers.
 """
@@ -28,32 +30,34 @@ from jaxrank.scaling import (
 
 CHANCE, POSITION, RIDGE = "chance", "position", "ridge"
 BEST_HEURISTIC, SIGNED_SUM = "best_heuristic", "signed_sum"
-# The strongest baseline of each fold, where folds have different ones.
+# Strongest baseline of each fold, where it differs between folds.
 MIXED = "strongest baseline"
 # Names that no image-quality number and no experiment may have.
 RESERVED = (CHANCE, POSITION, BEST_HEURISTIC, SIGNED_SUM, RIDGE, MIXED, *REFERENCES)
 IQA_BLOCK = "iqa"
-# Of a wide block the first columns are baselines: each one is compared with every experiment.
+# Only the first columns of a wide block are baselines, because each one is compared with every
+# experiment.
 MOST_HEURISTICS = 64
-# A ridge solves systems of as many unknowns as there are columns, or photos where these are fewer,
-# with a cost of their third power: some seconds a fold for 3,000, on one core.
+# A ridge solves systems with as many unknowns as columns, or photos where these are fewer, at a
+# cubic cost: some seconds per fold for 3,000 unknowns, on one core.
 MOST_UNKNOWNS = 4_096
 
 
 class Direction(NamedTuple):
-    """Which way people prefer an image-quality number, known before any preference is seen.
+    """Direction in which people prefer an image-quality number, known without any preferences.
 
     Attributes:
-      sign: 1 where more is better, -1 where less is.
-      source: who found it.
+      sign: 1 where more is better, -1 where less is better.
+      source: publication of this finding.
     """
 
     sign: int
     source: str
 
 
-# A number that is not here has its direction from training pairs only. Contrast is not: within a
-# series more of it is as often worse. Neither is noise, as its estimate grows with fine detail.
+# Other numbers get their direction from training pairs. Contrast is left out because, within a
+# series, more contrast is worse as often as better. Noise is left out because its estimate
+# increases with fine detail.
 KNOWN_DIRECTIONS: dict[str, Direction] = {
     "sharpness": Direction(1, "Ke, Tang and Jing (2006): blur tells snapshots from good photos"),
     "exposure": Direction(1, "Datta et al. (2006), feature 1; Chang et al. (2016)"),
@@ -62,14 +66,14 @@ KNOWN_DIRECTIONS: dict[str, Direction] = {
 
 
 class Baseline(NamedTuple):
-    """A scorer in each of some folds; one that fits nothing is the same in all of them.
+    """Scorer in each of some folds; a baseline that fits nothing is the same in all folds.
 
     Attributes:
-      note: what it does, in a few words.
-      scores_FN: float32, of all photos; None for POSITION, which looks at no photo.
-      held_out_FM: of one that is fitted to preferences, score_a - score_b of a fold's training
-        pairs by fits that have not seen their series, NaN for all other pairs; None: nothing is
-        fitted.
+      note: short description.
+      scores_FN: float32, scores of all photos; None for POSITION, which does not use photos.
+      held_out_FM: for a baseline fitted to preferences, score_a - score_b of a fold's training
+        pairs by fits that have not seen their series, NaN for all other pairs. None where nothing
+        is fitted.
     """
 
     note: str
@@ -84,7 +88,7 @@ class Baseline(NamedTuple):
 
 
 def fit_baselines(data: SplitDataset, folds: Sequence[int]) -> dict[str, Baseline]:
-    """All baselines by name, fitted on the training pairs of each of these folds."""
+    """Fits all baselines on the training pairs of each fold; returns them by name."""
     dataset = data.dataset
     numbers = heuristic_scores(dataset)
     everywhere = np.zeros((len(folds), len(dataset.photos)), np.float32)
@@ -98,7 +102,7 @@ def fit_baselines(data: SplitDataset, folds: Sequence[int]) -> dict[str, Baselin
         found[name] = Baseline(_note_of_sign(name, sign_F), signed[name], held_out_FM)
     if len(numbers) > 1:
         names = list(numbers)
-        # A number without training pairs that say anything is NaN, and no best one.
+        # A number without directed training pairs is NaN, and never the best.
         distance_JF = np.nan_to_num(np.abs(np.array(list(accuracies.values())) - 0.5))
         best_F = [names[j] for j in distance_JF.argmax(axis=0)]
         scores_FN = np.stack([signed[name][f] for f, name in enumerate(best_F)])
@@ -121,13 +125,13 @@ def fit_baselines(data: SplitDataset, folds: Sequence[int]) -> dict[str, Baselin
 
 
 class LinearBaseline(NamedTuple):
-    """A baseline as a linear scorer of some blocks, for photos that are not there yet.
+    """Baseline as a linear scorer of some blocks, for new photos.
 
     Attributes:
-      blocks: that it reads.
+      blocks: blocks that it reads.
       input_scaling: see `scaling.INPUT_SCALINGS`.
-      scaling: of their columns.
-      weights_D: float32, of their scaled columns.
+      scaling: scaling of the blocks' columns.
+      weights_D: float32, weights of the scaled columns.
     """
 
     blocks: tuple[str, ...]
@@ -137,7 +141,7 @@ class LinearBaseline(NamedTuple):
 
 
 def fit_linear(name: str, data: SplitDataset, fold: int) -> LinearBaseline:
-    """A baseline of `fit_baselines` that scores photos, fitted on the training pairs of a fold."""
+    """Fits a baseline of `fit_baselines` as a linear scorer, on the training pairs of a fold."""
     dataset = data.dataset
     photos = np.unique(dataset.pair_rows_M2[data.rows(fold, splits.TRAIN)])
     if name == RIDGE:
@@ -169,7 +173,7 @@ def fit_linear(name: str, data: SplitDataset, fold: int) -> LinearBaseline:
 
 
 def saved_names(dataset: Dataset) -> list[str]:
-    """The baselines that `fit_linear` makes of a data set."""
+    """Names of the baselines that `fit_linear` can fit on a data set."""
     names = [name for name in heuristic_scores(dataset) if name != CHANCE]
     more = [BEST_HEURISTIC] if len(names) > 1 else []
     if len(known_columns(dataset.block_columns.get(IQA_BLOCK, ()))) > 1:
@@ -182,7 +186,7 @@ def _ridge_is_small(dataset: Dataset) -> bool:
 
 
 def heuristic_scores(dataset: Dataset) -> dict[str, np.ndarray]:
-    """Chance, and each image-quality number as it is, [N]; of MOST_HEURISTICS at most."""
+    """Scores [N] of chance, and of the first MOST_HEURISTICS image-quality numbers unchanged."""
     scores = {CHANCE: np.zeros(len(dataset.photos), np.float32)}
     if IQA_BLOCK in dataset.block_columns:
         columns = dataset.block_columns[IQA_BLOCK]
@@ -194,7 +198,7 @@ def heuristic_scores(dataset: Dataset) -> dict[str, np.ndarray]:
 
 
 def missing_notes(dataset: Dataset) -> list[str]:
-    """Which baselines there might be and are not."""
+    """Notes on baselines that are left out."""
     columns, notes = dataset.block_columns.get(IQA_BLOCK, ()), []
     if len(columns) > MOST_HEURISTICS:
         notes.append(
@@ -210,19 +214,19 @@ def missing_notes(dataset: Dataset) -> list[str]:
 
 
 def known_columns(columns: Sequence[str]) -> list[str]:
-    """Those whose direction is known beforehand."""
+    """Columns whose direction is known beforehand."""
     return [name for name in columns if name in KNOWN_DIRECTIONS]
 
 
 def signed_sum(
     columns: Sequence[str], values_NJ: np.ndarray, fitted_photos: np.ndarray
 ) -> np.ndarray:
-    """The sum, with equal weights, of the normal scores of all numbers of known direction, [N].
+    """Sum, with equal weights, of the normal scores of all numbers of known direction, [N].
 
     Args:
       columns: names of the J numbers.
-      values_NJ: float32.
-      fitted_photos: rows that the normal scores are fitted on; no preference is looked at.
+      values_NJ: values of the numbers, float32.
+      fitted_photos: rows that the normal scores are fitted on; no preference is used.
     """
     names = known_columns(columns)
     values = values_NJ[:, [list(columns).index(name) for name in names]]
@@ -233,11 +237,11 @@ def signed_sum(
 def scores_without_preferences(
     name: str, columns: Sequence[str], values_NJ: np.ndarray
 ) -> tuple[np.ndarray, str]:
-    """Scores [N] of a baseline that needs no preferences, and what it does.
+    """Scores [N] of a baseline that needs no preferences, and a note that describes it.
 
     Args:
       name: SIGNED_SUM, or a number of known direction.
-      columns, values_NJ: the photos' image-quality numbers.
+      columns, values_NJ: names and values of the photos' image-quality numbers.
 
     Raises:
       UserError: the baseline needs preferences, or the photos lack its numbers.
@@ -268,7 +272,7 @@ def _why_not(name: str, columns: Sequence[str], usable: Sequence[str]) -> str:
 def _training_accuracies(
     number_N: np.ndarray, data: SplitDataset, folds: Sequence[int]
 ) -> np.ndarray:
-    """Accuracy [F] of a number as it is on the training pairs."""
+    """Accuracy [F] of an unchanged number on the training pairs."""
     difference_M = metrics.pair_differences(number_N, data.dataset.pair_rows_M2)
     train = [data.rows(fold, splits.TRAIN) for fold in folds]
     preference_M = data.dataset.preference_M
@@ -276,7 +280,7 @@ def _training_accuracies(
 
 
 def _held_out_signs(number_N: np.ndarray, data: SplitDataset, fold: int) -> np.ndarray:
-    """`Baseline.held_out_FM` of a number: each inner fold has the sign that the others choose."""
+    """`Baseline.held_out_FM` of a number: each inner fold has the sign chosen by the others."""
     dataset, train = data.dataset, data.rows(fold, splits.TRAIN)
     difference_M = metrics.pair_differences(number_N, dataset.pair_rows_M2)
     held_out_M = np.full(len(difference_M), np.nan, np.float32)
@@ -303,7 +307,7 @@ def _note_of_best(best_F: Sequence[str]) -> str:
 def _fit_ridge(
     data: SplitDataset, fold: int, train_photos: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Scores [N] of a ridge that reads what a network would read, and `Baseline.held_out_FM`."""
+    """Scores [N] of a ridge with a network's inputs, and its `Baseline.held_out_FM`."""
     _, fitted = _ridge_of(data, fold, train_photos)
     held_out_M = np.full(len(data.dataset.preference_M), np.nan, np.float32)
     held_out_M[data.rows(fold, splits.TRAIN)] = fitted.held_out_M

@@ -1,6 +1,6 @@
 """Pairwise metrics on arrays. NumPy only.
 
-Axis letters: M pairs, N photos; X any number of scorers, or no axis for one.
+Axis letters: M pairs, N photos; X any number of scorers, or no axis for one scorer.
 """
 
 import numpy as np
@@ -8,15 +8,15 @@ import numpy as np
 
 def pair_differences(scores_XN: np.ndarray, pair_rows_M2: np.ndarray) -> np.ndarray:
     """score_a - score_b of every pair, [..., M]."""
-    # Not indexed: of several rows `take` alone says how its result lies in memory, and so in which
-    # order sums over it are taken.
+    # Uses `take`, not indexing: only `take` fixes the memory layout of several rows, and so the
+    # order in which sums over it are taken.
     return np.subtract(*(np.take(scores_XN, rows, axis=-1) for rows in pair_rows_M2.T))
 
 
 def pair_hits(difference: np.ndarray, preference: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """`losses.hits` in NumPy: hits, and which pairs have a direction, float32 both.
+    """NumPy version of `losses.hits`: hits, and which pairs have a direction, both float32.
 
-    In 32 bits, as the device counts: what differs by less there is equal here too.
+    Computed in 32 bits, like on the device: differences that vanish there are ties here too.
     """
     direction = np.sign(np.asarray(preference, np.float32) - np.float32(0.5))
     order = np.sign(np.asarray(difference, np.float32))
@@ -24,13 +24,19 @@ def pair_hits(difference: np.ndarray, preference: np.ndarray) -> tuple[np.ndarra
 
 
 def vote_weights(preference: np.ndarray) -> np.ndarray:
-    """|2 preference - 1|, float64: what a pair's majority is worth beyond an equal vote."""
+    """Weight of a pair by its votes, |2 preference - 1|, float64.
+
+    It is the majority's lead over an equal vote.
+    """
     return np.abs(2.0 * np.asarray(preference, np.float64) - 1.0)
 
 
 def weighted_accuracy(difference_XM: np.ndarray, preference_M: np.ndarray) -> np.ndarray:
-    """Accuracy of pairs weighted by |2 preference - 1|: agreement with the votes, rescaled so
-    that the majority's direction is 1. Float64, of each row; NaN where no pair has a weight."""
+    """Accuracy of pairs weighted by |2 preference - 1|, for each scorer; float64.
+
+    It is the agreement with the votes, rescaled so that the majority's direction is 1. NaN where no
+    pair has a weight.
+    """
     hit_XM, directed_M = pair_hits(difference_XM, preference_M)
     weight_M = vote_weights(preference_M) * directed_M
     total = float(weight_M.sum())
@@ -38,14 +44,18 @@ def weighted_accuracy(difference_XM: np.ndarray, preference_M: np.ndarray) -> np
 
 
 def accuracy(difference_XM: np.ndarray, preference_M: np.ndarray) -> np.ndarray:
-    """The share of pairs with a direction that the scores order as people do; a tie of scores
-    counts one half. Of each row; NaN without such pairs."""
+    """Share of pairs with a direction that the scores order as people do, for each scorer.
+
+    A tie of scores counts one half. NaN without such pairs.
+    """
     return masked_mean(*pair_hits(difference_XM, preference_M))
 
 
 def masked_mean(value_XM: np.ndarray, weight_M: np.ndarray) -> np.ndarray:
-    """The mean of each row's values with weight, taken in the values' type and returned in 64 bits;
-    NaN where there are none."""
+    """Mean of each row's values with positive weight; NaN without such values.
+
+    It is computed in the values' type and returned in 64 bits.
+    """
     counted_M = weight_M > 0
     if not counted_M.any():
         return np.full(value_XM.shape[:-1], np.nan)[()]

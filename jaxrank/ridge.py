@@ -1,10 +1,10 @@
-"""A ridge regression of preferences on differences of photos, its penalty chosen by series.
+"""Ridge regression of preferences on differences of photos, its penalty chosen across series.
 
 Axis letters: M pairs, N photos, D features, G inner folds.
 
-scikit-learn's RidgeCV has no groups; and its Ridge builds the D x D products of all pairs anew
-for each penalty and fold, where those of the inner folds, which add up, need to be built once. In
-32 bits: a penalty is at least a millionth of the largest eigenvalue, and they suffice for that.
+scikit-learn's RidgeCV has no groups. Its Ridge computes the D x D products of all pairs again for
+each penalty and fold. The products of the inner folds add up, so they are computed once here. 32
+bits are sufficient, because a penalty is at least a millionth of the largest eigenvalue.
 """
 
 import functools
@@ -17,18 +17,18 @@ import scipy.sparse
 from threadpoolctl import threadpool_limits
 
 NUM_FOLDS = 5
-# A penalty of k times the inputs' sum of squares, a pair, is that of a Bayesian whose inputs
-# explain a share 1 / (1 + k) of the preferences' variance before any is seen: from 1/2 down to
-# 1/3000, scale-free.
+# A penalty of k times the inputs' sum of squares per pair corresponds to a Bayesian prior. Under it
+# the inputs explain a share 1 / (1 + k) of the preferences' variance: from 1/2 down to 1/3000,
+# scale-free.
 FACTORS = (1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0, 3000.0)
-# With one series there is nothing to choose by: a share of 5%, usual in this field.
+# Factor with one series, where none can be chosen: a share of 5%, usual in this field.
 _UNCHOSEN = 19.0
-# Photos that are scored at a time, as 64-bit numbers.
+# Photos scored at a time, as 64-bit numbers.
 _PHOTOS_AT_ONCE = 1 << 16
 
 
 class Rows(Protocol):
-    """An array [N, D], or what makes its rows when they are asked for."""
+    """Array [N, D], or an object that computes its rows on access."""
 
     def __len__(self) -> int: ...
 
@@ -36,13 +36,13 @@ class Rows(Protocol):
 
 
 class Fitted(NamedTuple):
-    """A ridge fitted on some pairs.
+    """Ridge fitted on some pairs.
 
     Attributes:
-      weights_D: of the inputs.
-      scores_N: float32, of all photos.
-      held_out_M: float32, score_a - score_b of the fitted pairs from the fits on the inner folds
-        without their series; NaN where there is one series only.
+      weights_D: weights of the inputs.
+      scores_N: float32, scores of all photos.
+      held_out_M: float32, score_a - score_b of the fitted pairs, from the fits on the inner folds
+        without their series; NaN with one series only.
     """
 
     weights_D: np.ndarray
@@ -51,8 +51,8 @@ class Fitted(NamedTuple):
 
 
 def inner_folds(series_M: np.ndarray) -> list[np.ndarray]:
-    """Pairs dealt to at most NUM_FOLDS folds by whole series; none where there is one series."""
-    # A second and more, which training can begin without.
+    """Divides pairs into at most NUM_FOLDS folds by whole series; no folds with one series."""
+    # This import takes a second and more, which training need not wait for.
     from sklearn.model_selection import GroupKFold
 
     num_folds = min(NUM_FOLDS, len(np.unique(series_M)))
@@ -69,14 +69,14 @@ def fit_ridge(
 ) -> Fitted:
     """Fits a ridge on some pairs.
 
-    The penalty has the least squared error on the series of inner folds that a fit on the others
-    has not seen. No intercept, so no side of a pair is special.
+    The penalty is the one with the least squared error on held-out series of the inner folds. There
+    is no intercept, so neither side of a pair is special.
 
     Args:
-      inputs_ND: scaled.
-      pair_rows_M2: of the pairs to fit.
-      target_M: for these, preference less one half.
-      series_M: and their series; no photo is in two.
+      inputs_ND: scaled inputs.
+      pair_rows_M2: photos of the pairs to fit.
+      target_M: preference minus one half of these pairs.
+      series_M: series of these pairs; no photo is in two series.
     """
     used, rows_M2 = np.unique(pair_rows_M2, return_inverse=True)
     reduced, basis = _reduced(inputs_ND[used])
@@ -90,8 +90,13 @@ def fit_ridge(
 
 
 def _reduced(inputs_ND: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
-    """The inputs, and a basis [D, N] of what they span where they are fewer than their columns: a
-    ridge's weights never leave it."""
+    """Reduces inputs with fewer rows than columns to the space that they span.
+
+    A ridge's weights are always in that space.
+
+    Returns:
+      The inputs, and the basis [D, N] of the space; None where the inputs are unchanged.
+    """
     if len(inputs_ND) >= inputs_ND.shape[1]:
         return inputs_ND, None
     basis, triangle = np.linalg.qr(inputs_ND.T)
@@ -101,7 +106,7 @@ def _reduced(inputs_ND: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
 def _fit(
     inputs_ND: np.ndarray, rows_M2: np.ndarray, target_M: np.ndarray, series_M: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The weights [D], and the score differences of `Fitted.held_out_M`."""
+    """Returns the weights [D], and the score differences of `Fitted.held_out_M`."""
     parts = inner_folds(series_M) or [np.arange(len(target_M))]
     products = [_products(inputs_ND, rows_M2[part], target_M[part]) for part in parts]
     gram_DD = np.sum([gram for gram, _ in products], axis=0)
@@ -117,7 +122,7 @@ def _fit(
 
     @functools.cache
     def error(place: int) -> float:
-        """Up to the sum of squared targets."""
+        """Squared error, up to the sum of squared targets."""
         return sum(
             float(weights @ gram @ weights - 2 * moment @ weights)
             for weights, (gram, moment) in zip(inner_weights(place), products, strict=True)
@@ -134,8 +139,10 @@ def _fit(
 
 
 def _lowest(error: Callable[[int], float], number: int) -> int:
-    """The place of the lowest of so many values that fall and then rise, looked for from the
-    middle: most need not be known."""
+    """Index of the lowest of some values that fall and then rise.
+
+    The search starts from the middle, so most values need not be computed.
+    """
     place = number // 2
     while True:
         nearby = [p for p in (place - 1, place + 1) if 0 <= p < number]
@@ -148,8 +155,10 @@ def _lowest(error: Callable[[int], float], number: int) -> int:
 def _products(
     inputs_ND: np.ndarray, rows_M2: np.ndarray, target_M: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """X'X [D, D] and X'y [D] of the pairs' differences X, without making them: a photo's row counts
-    as often as it has pairs."""
+    """Computes X'X [D, D] and X'y [D] of the pairs' differences X, without storing X.
+
+    A photo's row counts as often as it has pairs.
+    """
     photos, rows_M2 = np.unique(rows_M2, return_inverse=True)
     places, ones = np.arange(len(target_M)), np.ones(len(target_M), np.float32)
     rows_a, rows_b = rows_M2.reshape(-1, 2).T
@@ -165,7 +174,7 @@ def _products(
 def _solve(gram_DD: np.ndarray, moment_D: np.ndarray, penalty: float) -> np.ndarray:
     penalised = gram_DD.copy()
     penalised.flat[:: len(gram_DD) + 1] += penalty
-    # OpenBLAS's threads wait for each other in busy loops: where another process has a core, two of
-    # them took 25 times as long as one (1,540 columns).
+    # Single-threaded: OpenBLAS's threads wait for each other in busy loops. Where another process
+    # used a core, two threads took 25 times as long as one (1,540 columns).
     with threadpool_limits(limits=1, user_api="blas"):
         return scipy.linalg.solve(penalised, moment_D, assume_a="pos", overwrite_a=True)

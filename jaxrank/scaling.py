@@ -1,6 +1,6 @@
-"""What is done to a photo's numbers before a model sees them: normal scores, then standardisation.
+"""Scaling of a photo's numbers to model inputs: normal scores, then standardisation.
 
-Axis letters: N photos, D columns, J of them with normal scores, K knots.
+Axis letters: N photos, D columns, J columns with normal scores, K knots.
 """
 
 import itertools
@@ -10,26 +10,28 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy.special import ndtri
 
-# The choices of the hyperparameter `input_scaling`. AUTO: normal scores for blocks of at most
-# MOST_COLUMNS columns, such as image-quality numbers, whose units and tails are accidents;
-# embeddings, whose directions mean something together, are standardised.
+# Values of the hyperparameter `input_scaling`. AUTO uses normal scores for blocks of at most
+# MOST_COLUMNS columns, such as image-quality numbers, whose units and tails are arbitrary. It
+# standardises embeddings, whose directions carry meaning jointly.
 AUTO, STANDARD, NORMAL_SCORES = INPUT_SCALINGS = ("auto", "standard", "normal_scores")
 MOST_COLUMNS = 32
-# Columns that are fitted at a time as 64-bit numbers: at most so many, and about such a share of
-# all, so that they take a small share of the features' memory.
+# Columns fitted at a time as 64-bit numbers: at most the first number, and about one part in the
+# second number of all columns. So they take a small share of the features' memory.
 _COLUMNS_AT_ONCE, _SHARE_AT_ONCE = 64, 64
-# Between two knots lie at most 0.4% of the training photos, or one value.
+# At most 0.4% of the training photos, or a single value, are between two knots.
 NUM_KNOTS = 256
 
 
 class Scaling(NamedTuple):
-    """Fitted on training photos, and kept with the model.
+    """Scaling fitted on training photos; saved with the model.
 
     Attributes:
-      mean_D, inv_std_D: float32, after the normal scores; see `fit_scaling`.
-      columns_J: int32, the columns that become normal scores.
-      knots_JK: float32, values of those columns, rising; short of NUM_KNOTS the last is repeated.
-      scores_JK: float32, the normal scores of these values.
+      mean_D, inv_std_D: float32 mean and 1/standard deviation after the normal scores; see
+        `fit_scaling`.
+      columns_J: int32, columns that become normal scores.
+      knots_JK: float32, values of those columns, increasing; with fewer than NUM_KNOTS distinct
+        values, the last is repeated.
+      scores_JK: float32, normal scores of these values.
     """
 
     mean_D: np.ndarray
@@ -39,10 +41,10 @@ class Scaling(NamedTuple):
     scores_JK: np.ndarray
 
     def normal_scores(self, raw_ND: np.ndarray) -> np.ndarray:
-        """The columns `columns_J` as normal scores, float32 [N, J].
+        """Normal scores of the columns `columns_J`, float32 [N, J].
 
-        Linear between knots; below the first and above the last as these, so that a photo unlike
-        all training photos is no more extreme than the most extreme of them.
+        They are interpolated linearly between knots and constant outside. So a photo unlike all
+        training photos is no more extreme than the most extreme training photo.
         """
         scores = np.empty((len(raw_ND), len(self.columns_J)), np.float32)
         for j, column in enumerate(self.columns_J):
@@ -50,8 +52,8 @@ class Scaling(NamedTuple):
         return scores
 
     def apply(self, raw_ND: np.ndarray) -> np.ndarray:
-        """What the model reads, float32 [N, D]."""
-        # The layout decides in which order a product with the result is summed.
+        """Model inputs, float32 [N, D]."""
+        # The memory layout determines the order in which a product with the result is summed.
         inputs_ND = raw_ND.astype(np.float32, order="C" if len(self.columns_J) else "K")
         if len(self.columns_J):
             inputs_ND[:, self.columns_J] = self.normal_scores(raw_ND)
@@ -61,7 +63,7 @@ class Scaling(NamedTuple):
 
 
 class ScaledRows(NamedTuple):
-    """Scaled inputs that are made when some of their rows are asked for."""
+    """Scaled inputs whose rows are computed on access."""
 
     raw_ND: np.ndarray
     scaling: Scaling
@@ -76,7 +78,7 @@ class ScaledRows(NamedTuple):
 def normal_score_columns(
     block_columns: Mapping[str, Sequence[str]], blocks: Sequence[str], input_scaling: str
 ) -> np.ndarray:
-    """Which columns become normal scores, int32 [J], as positions in the columns of `blocks`."""
+    """Columns that become normal scores, int32 [J], as indices into the columns of `blocks`."""
     chosen = [
         input_scaling == NORMAL_SCORES
         or (input_scaling == AUTO and len(block_columns[name]) <= MOST_COLUMNS)
@@ -89,15 +91,16 @@ def normal_score_columns(
 def fit_scaling(
     raw_ND: np.ndarray, train_photos: np.ndarray, columns_J: Sequence[int] | np.ndarray = ()
 ) -> Scaling:
-    """Normal scores of some columns; then mean and 1/standard deviation of all.
+    """Fits normal scores of some columns, then mean and 1/standard deviation of all columns.
 
-    A column that does not vary over the training photos gets the factor 0: it says nothing there,
-    and dividing by a deviation of rounding errors would blow up what it says elsewhere.
+    A column that does not vary over the training photos gets the factor 0: it carries no
+    information there, and dividing by the deviation of rounding errors would amplify its values for
+    other photos.
 
     Args:
-      raw_ND: float32 or float16.
-      train_photos: rows of it.
-      columns_J: those that become normal scores.
+      raw_ND: features, float32 or float16.
+      train_photos: rows of the training photos.
+      columns_J: columns that become normal scores.
     """
     columns_J = np.asarray(columns_J, np.int32)
     knots_JK, scores_JK = np.zeros((2, len(columns_J), NUM_KNOTS), np.float32)
@@ -108,13 +111,13 @@ def fit_scaling(
             column_N = values[:, columns_J[j] - start]
             knots_JK[j], scores_JK[j] = _fit_knots(column_N)
             column_N[:] = np.interp(column_N, knots_JK[j], scores_JK[j])
-        # As values.mean and values.std, to the bit, without the copy that std makes.
+        # Same bits as values.mean and values.std, without the copy that std makes.
         mean[start:end] = values.mean(axis=0)
         values -= mean[start:end]
         np.multiply(values, values, out=values)
         deviation[start:end] = np.sqrt(values.mean(axis=0))
-    # Equal 32-bit numbers have a deviation of about 1e-16 of their size in 64 bits; numbers that
-    # differ at all, one of more than 1e-8 of it divided by the root of their count.
+    # In 64 bits, equal 32-bit numbers have a deviation of about 1e-16 of their size. Different
+    # numbers have a deviation of more than 1e-8 of their size, divided by the root of their count.
     varies = deviation > 1e-12 * np.abs(mean)
     inv_std = np.divide(1.0, deviation, out=np.zeros_like(deviation), where=varies)
     return Scaling(
@@ -123,21 +126,26 @@ def fit_scaling(
 
 
 def columns_at_once(num_columns: int) -> int:
-    """How many of so many columns are fitted at a time, at most."""
+    """Largest number of columns fitted at a time, given the number of all columns."""
     return min(_COLUMNS_AT_ONCE, max(4, num_columns // _SHARE_AT_ONCE))
 
 
 def _column_runs(num_columns: int) -> list[tuple[int, int]]:
-    """Runs of columns, near-equal, and none of one column beside others: NumPy sums a single
-    column in another order than the columns of a table."""
+    """Splits columns into runs of nearly equal width.
+
+    No run has a single column, unless there is only one: NumPy sums a single column in another
+    order than the columns of a table.
+    """
     num_runs = -(-num_columns // columns_at_once(num_columns))
     bounds = np.linspace(0, num_columns, num_runs + 1).astype(int).tolist()
     return list(itertools.pairwise(bounds))
 
 
 def _fit_knots(values_N: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Values [K] and their normal scores [K]: the normal quantile of the average rank, less one
-    half, as a share of the photos. Equal values have one rank (a clipped number ties on its limit).
+    """Fits values [K] and their normal scores [K].
+
+    A normal score is the normal quantile of the average rank, less one half, as a share of the
+    photos. Equal values share a rank (a clipped number ties on its limit).
     """
     distinct, counts = np.unique(values_N, return_counts=True)
     share = (np.cumsum(counts) - counts / 2) / len(values_N)

@@ -1,4 +1,4 @@
-"""Do these labels belong to these photos?"""
+"""Audit: checks that the labels belong to the photos."""
 
-# Seconds that an audit may take; its permutation test is the longest part.
+# Default time limit of an audit, in seconds; its permutation test takes the longest.
 SECONDS = 30.0

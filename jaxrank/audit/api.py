@@ -1,4 +1,4 @@
-"""An audit of files."""
+"""Audit of files."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -34,9 +34,9 @@ def audit_data(
 
     Args:
       pairs, features: see `jaxrank.search`.
-      reference: a pair or vote table of the same photos; all votes of both count, also those of
-        pairs that are left out of training.
-      reading: the options of `preferences.read_preferences`.
+      reference: pair or vote table of the same photos. All votes of both tables count, including
+        those of pairs that are left out of training.
+      reading: options of `preferences.read_preferences`.
       max_seconds: see `checks.audit`.
     """
     reading = reading or {}

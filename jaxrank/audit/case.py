@@ -1,4 +1,4 @@
-"""What an audit looks at, and what each of its checks returns."""
+"""Inputs of an audit, and the result of each of its checks."""
 
 import dataclasses
 import functools
@@ -14,12 +14,12 @@ from jaxrank.audit.projection import components
 from jaxrank.data.dataset import SplitDataset
 
 PASS, WARN, FAIL = VERDICTS = ("pass", "warn", "fail")
-# Of a check that could not tell, for want of pairs or time. The audit warns, but anything that
-# was found comes first.
+# Verdict of a check that could not decide, for lack of pairs or time. The audit then warns, unless
+# another check found something worse.
 UNVERIFIED = "unverified"
-# Of a check that judges nothing: its evidence helps to read the others.
+# Verdict of a check that judges nothing: its evidence helps to read the others.
 NO_VERDICT = "no verdict"
-# From good to bad.
+# From best to worst.
 SEVERITY = (NO_VERDICT, PASS, UNVERIFIED, WARN, FAIL)
 NOT_FINISHED = "audit not finished"
 TOO_FEW_PAIRS = "too few pairs to tell"
@@ -28,14 +28,14 @@ TOO_FEW_PHOTOS = "too few photos to tell"
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class AuditCase:
-    """What is audited: pairs, features and split.
+    """Inputs of an audit: pairs, features and split.
 
     Attributes:
-      table: of all pairs.
-      data: the pairs whose photos have features, and their splits.
-      compared: the pairs with all votes, and a reference.
-      deadline: of the audit, on the clock `time.monotonic`.
-      go_on: called between steps; what it raises ends the audit.
+      table: table of all pairs.
+      data: pairs whose photos have features, and their splits.
+      compared: pairs with all votes, and a reference; None without a reference.
+      deadline: end of the audit, on the clock `time.monotonic`.
+      go_on: function called between steps; an exception from it ends the audit.
     """
 
     table: pd.DataFrame
@@ -50,25 +50,25 @@ class AuditCase:
 
     @functools.cached_property
     def inputs_NK(self) -> np.ndarray:
-        """What distances between photos are taken over: `projection.components` of all photos."""
+        """Inputs of distances between photos: `projection.components` of all photos."""
         dataset = self.data.dataset
         everything = np.zeros(len(dataset.photos), np.int64)
-        # As in `permutation_test.run_permutation_test`: on busy cores threads wait for each other.
+        # One thread, for the reason in `permutation_test.run_permutation_test`.
         with threadpool_limits(limits=1):
             return components(dataset.features_ND, dataset.block_columns, everything)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class CheckResult:
-    """What one check found.
+    """Result of one check.
 
     Attributes:
       verdict: one of SEVERITY.
-      label: the finding in a few words, for a title; empty where all is well.
-      headline: the verdict in one sentence.
-      advice: what to do next.
+      label: finding in a few words, for a title; empty where nothing is wrong.
+      headline: verdict in one sentence.
+      advice: next step for the user.
       evidence: sentences with the numbers.
-      facts: the same as numbers, for `audit.json`: a named tuple, or None.
+      facts: the numbers for `audit.json`: a named tuple, or None.
     """
 
     verdict: str = PASS
@@ -79,12 +79,12 @@ class CheckResult:
     facts: Any = None
 
 
-# Given the case and, by name, the results of the checks before it.
+# Called with the case and, by name, the results of the checks before it.
 Check: TypeAlias = Callable[[AuditCase, Mapping[str, CheckResult]], CheckResult]
 
 
 def out_of_time(subject: str) -> CheckResult:
-    """The result of a check that did not begin, or did not end, before the deadline."""
+    """Result of a check that did not begin, or did not end, before the deadline."""
     return CheckResult(
         verdict=UNVERIFIED,
         label=NOT_FINISHED,
@@ -95,5 +95,5 @@ def out_of_time(subject: str) -> CheckResult:
 
 
 def worst(results: Sequence[CheckResult]) -> CheckResult:
-    """The result of highest severity; of equal ones the first."""
+    """Result of highest severity; of equally severe results the first."""
     return max(results, key=lambda result: SEVERITY.index(result.verdict))

@@ -1,4 +1,4 @@
-"""The audit as a whole: every check run, and one verdict."""
+"""Runs every check of an audit, and combines them into one verdict."""
 
 import time
 from collections.abc import Callable
@@ -42,8 +42,8 @@ from jaxrank.io.printable import printable
 
 AUDIT_JSON, AUDIT_TXT = "audit.json", "audit.txt"
 
-# A check's name stands in the facts of `audit.json`. The headline is that of the worst result, and
-# of the first of equally bad ones; evidence is in this order.
+# The facts in `audit.json` are keyed by these names. The headline is that of the worst result, and
+# of the first of equally bad results. Evidence is in this order.
 CHECKS: dict[str, Check] = {
     "reference": reference.check,
     "transitivity": transitivity.check,
@@ -60,16 +60,16 @@ CHECKS: dict[str, Check] = {
 
 
 class Audit(NamedTuple):
-    """What an audit found.
+    """Result of an audit.
 
     Attributes:
       verdict: PASS, WARN or FAIL.
-      label: the finding in a few words, for a title; empty where all is well.
-      headline: the verdict in one sentence.
-      advice: what to do next; empty where there is nothing to do.
-      evidence: sentences with the numbers, and what checks found beside the headline.
-      facts: the same as numbers, for `audit.json`.
-      verdicts: of each check that judges: PASS, UNVERIFIED, WARN or FAIL.
+      label: finding in a few words, for a title; empty where nothing is wrong.
+      headline: verdict in one sentence.
+      advice: next step for the user; empty where there is nothing to do.
+      evidence: sentences with the numbers, and the findings that are not in the headline.
+      facts: the numbers, for `audit.json`.
+      verdicts: by check, except those without a verdict: PASS, UNVERIFIED, WARN or FAIL.
     """
 
     verdict: str
@@ -82,18 +82,18 @@ class Audit(NamedTuple):
 
     @property
     def notes(self) -> list[str]:
-        """What was found, in sentences: the headline, the advice, then the evidence."""
+        """Findings in sentences: the headline, the advice, then the evidence."""
         return [*filter(None, [self.headline, self.advice]), *self.evidence]
 
     def _repr_html_(self) -> str:
-        """What a notebook shows."""
+        """HTML representation for notebooks."""
         first = [] if self.verdict == PASS else [*filter(None, [self.headline, self.advice])]
         return notebook.result_html(
             f"Audit: {self.verdict}", caveats=first, notes=self.notes[len(first) :]
         )
 
     def page(self) -> str:
-        """A page of text."""
+        """Text of `audit.txt`."""
         lines = [f"AUDIT: {self.verdict.upper()}", "", self.headline]
         if self.advice:
             lines += ["", f"What to do: {self.advice}"]
@@ -103,7 +103,7 @@ class Audit(NamedTuple):
         return printable(page)
 
     def banner(self) -> list[str]:
-        """What must be seen before any result."""
+        """Lines to print before any result."""
         rule = "=" * 80
         return [rule, f"AUDIT: {self.verdict.upper()}. {self.headline}", self.advice, rule]
 
@@ -113,7 +113,7 @@ class Audit(NamedTuple):
 
     @property
     def caveat(self) -> str:
-        """What stands beside every result; empty where all is well."""
+        """Caveat to print beside every result; empty where nothing is wrong."""
         return f"AUDIT: {self.label}" if self.label else ""
 
 
@@ -127,7 +127,7 @@ def audit(
 ) -> Audit:
     """Runs every check; see `AuditCase` for the arguments.
 
-    After `max_seconds` no further step begins; what was not looked for is reported.
+    No further step begins after `max_seconds`; the audit reports what it has skipped.
     """
     case = AuditCase(
         table=table,
@@ -159,29 +159,29 @@ def audit(
 
 
 def _lines(result: CheckResult, headed: CheckResult) -> list[str]:
-    """The evidence of a check, after what it found where that is not the headline."""
+    """Evidence of a check, preceded by its headline and advice where these are not the audit's."""
     if result.headline in ("", headed.headline):
         return list(result.evidence)
     return [f"{result.headline} {result.advice}", *result.evidence]
 
 
 def _plain(value: Any) -> Any:
-    """Named tuples as dicts, all the way down."""
+    """Converts named tuples to dicts, recursively."""
     if isinstance(value, tuple) and hasattr(value, "_fields"):
         named = zip(value._fields, value, strict=True)
-        # Not how long it took: the same data give the same file.
+        # Durations are left out, so that the same data give the same file.
         return {name: _plain(item) for name, item in named if name != "seconds"}
     return [_plain(item) for item in value] if isinstance(value, list | tuple) else value
 
 
 def write_audit(folder: Path, found: Audit) -> None:
-    """`audit.json`, which `read_audit` reads, and `audit.txt`, a page for people."""
+    """Writes `audit.json`, which `read_audit` reads, and `audit.txt`, a page for people."""
     atomic.write_text(folder / AUDIT_TXT, found.page())
     atomic.write_text(folder / AUDIT_JSON, documents.strict_json(found._asdict()))
 
 
 def read_audit(folder: Path) -> Audit | None:
-    """What was found before; None where nothing was, or where the file is damaged."""
+    """Reads an earlier audit; None without one, or where it is damaged or unfinished."""
     try:
         content = read_json(folder / AUDIT_JSON)
         names = ("verdict", "label", "headline", "advice")
@@ -190,7 +190,7 @@ def read_audit(folder: Path) -> Audit | None:
         texts += verdicts.values()
         sound = all(isinstance(text, str) for text in texts) and content["verdict"] in VERDICTS
         sound &= verdicts.keys() <= CHECKS.keys() and set(verdicts.values()) <= set(SEVERITY)
-        # What was not finished, for want of time, is tried again; a reference need not be given.
+        # An audit that ran out of time is run again; the reference is optional.
         finished = content["facts"]["permutation_test"]["verdict"] != OUT_OF_TIME
         finished &= all(
             content["facts"][name] is not None for name in CHECKS if name != "reference"

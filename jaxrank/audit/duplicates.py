@@ -1,10 +1,10 @@
-"""Does a photo stand in the data under several names?
+"""Check for photos that appear under several names.
 
-Copies have exactly equal features. Coarse numbers, such as counts, are equal by chance too: then
-half of the columns are equal for far more pairs of photos than all columns are, and for copies both
+Copies have exactly equal features. Coarse numbers, such as counts, are also equal by chance: then
+half of the columns are equal for far more pairs of photos than all columns are. For copies, both
 halves are equal as often as the whole.
 
-Axis letters: N photos, D columns.
+Axis letters: N photos, D columns, G groups of equal rows.
 """
 
 import dataclasses
@@ -17,12 +17,12 @@ from jaxrank.audit.case import UNVERIFIED, WARN, AuditCase, CheckResult, out_of_
 from jaxrank.audit.equal_rows import group_rows, row_chunks, shared_size
 from jaxrank.data.dataset import Dataset
 
-# Duplicates are a fault where at least this share of the photos, and as many photos, are some: of
-# the real ones 0.05% are.
+# Duplicates are a fault from this share of the photos, and from this number of photos, on: in the
+# real data, the share is 0.05%.
 _DUPLICATED_SHARE = 0.01
 _FEWEST_DUPLICATED = 5
-# Equal rows are chance where, however the columns are halved, one half is equal this many times as
-# often as all columns.
+# Equal rows are due to chance where, in every halving of the columns, one half is equal this many
+# times as often as all columns.
 _CHANCE_RATIO = 2.0
 _NUM_HALVINGS = 4
 _MOST_EXAMPLES = 5
@@ -31,16 +31,18 @@ _MOST_EXAMPLES = 5
 class Duplicates(NamedTuple):
     """Photos whose features are all equal to another photo's.
 
-    Photos with a vector that many share are left out: `shared_vectors` judges them.
+    Photos with a vector that many photos share are left out: `shared_vectors` judges them.
 
     Attributes:
-      num_photos: in all.
-      num_duplicated: of such photos, each counted.
-      num_pairs: that compare two photos of equal features, which no scorer can tell apart.
-      num_across: photos whose features are equal to those of a photo of another series.
-      chance_ratio: how many times as often as all columns the more often equal half of them is, in
-        the halving where that is least; infinite with fewer than two columns that vary, NaN where
-        there are too few duplicates to judge.
+      num_photos: number of all photos.
+      num_duplicated: number of duplicated photos, each copy counted.
+      num_pairs: number of pairs that compare two photos of equal features, which no scorer can
+        separate.
+      num_across: number of photos whose features equal those of a photo of another series.
+      chance_ratio: number of photo pairs that are equal in half of the columns, divided by the
+        number that is equal in all columns. The half with more equal pairs counts, in the halving
+        where it has fewest. Infinite with fewer than two columns that vary; NaN with too few
+        duplicates to judge.
       examples: names of two photos with equal features.
     """
 
@@ -53,12 +55,12 @@ class Duplicates(NamedTuple):
 
 
 def find_duplicates(dataset: Dataset) -> Duplicates:
-    """Counts photos of equal features, in series and across series."""
+    """Counts photos of equal features, inside and across series."""
     group_N = group_rows(dataset.features_ND)
     size_N = np.bincount(group_N)[group_N]
     duplicated_N = (size_N > 1) & (size_N < shared_size(len(group_N)))
     series_N = dataset.series_of_photos()
-    # A group lies across series where its photos have more than one.
+    # A group is across series where its photos have more than one series.
     group_series = np.unique(np.stack([group_N, series_N]), axis=1)[0]
     across_N = duplicated_N & (np.bincount(group_series)[group_N] > 1)
     rows_a, rows_b = dataset.pair_rows_M2.T
@@ -96,13 +98,13 @@ def _chance_ratio(features_ND: np.ndarray, size_N: np.ndarray) -> float:
 
 
 def _equal_pairs(features_ND: np.ndarray, photos: np.ndarray, columns: np.ndarray) -> int:
-    """The number of pairs of some photos whose rows are equal in some columns."""
+    """Number of pairs of some photos whose rows are equal in some columns."""
     size_G = np.bincount(group_rows(features_ND, photos, columns))
     return int((size_G * (size_G - 1) // 2).sum())
 
 
 def check(case: AuditCase, earlier: Mapping[str, CheckResult]) -> CheckResult:
-    """Does a photo stand in the data under several names?"""
+    """Checks for photos that appear under several names."""
     del earlier
     if not case.seconds_left:
         return out_of_time("Duplicates")

@@ -1,6 +1,6 @@
-"""What is wrong with the features whatever the labels are.
+"""Check for faults of the features that do not depend on the labels.
 
-That a photo stands in two series is refused where pairs are read.
+A photo in two series is rejected when pairs are read.
 """
 
 from collections.abc import Mapping
@@ -12,25 +12,26 @@ from jaxrank.audit.case import NO_VERDICT, AuditCase, CheckResult, out_of_time
 from jaxrank.audit.equal_rows import row_chunks
 from jaxrank.data.dataset import Dataset
 
-# A number is called clipped where at least this share of the photos sits at its end.
+# A column is clipped where at least this share of the photos has its lowest or highest value.
 _CLIPPED_SHARE = 0.01
-# So many at least: the last of a hundred photos is a hundredth of them.
+# At least this number of photos must share the value: among a hundred photos, a single photo is a
+# hundredth.
 _FEWEST_CLIPPED = 5
-# With fewer values it is a count or a category, and its ends are values like others.
+# A column with fewer distinct values is a count or a category, whose ends are ordinary values.
 _FEWEST_VALUES = 20
-# Clipped columns that are listed.
+# Most clipped columns in the evidence.
 _MOST_LISTED = 5
 
 
 class Clipped(NamedTuple):
-    """A column of which many photos have the lowest or the highest value.
+    """Column of which many photos have the lowest or the highest value.
 
     Attributes:
-      column: as `block:column`.
-      value: that they share.
-      is_highest: whether it is the column's highest value, or its lowest.
-      photo_share: of all photos.
-      tied_share: of all pairs, those that tie on it: both photos have it.
+      column: name as `block:column`.
+      value: value that these photos share.
+      is_highest: whether the value is the column's highest, rather than its lowest.
+      photo_share: share of all photos with the value.
+      tied_share: share of all pairs whose photos both have the value.
     """
 
     column: str
@@ -41,9 +42,11 @@ class Clipped(NamedTuple):
 
 
 class Hygiene(NamedTuple):
-    """Attributes:
-    constant: columns as `block:column` that have one value.
-    clipped: the most photos first.
+    """Constant and clipped columns.
+
+    Attributes:
+      constant: names, as `block:column`, of the columns with a single value.
+      clipped: clipped columns, those with the most photos first.
     """
 
     constant: tuple[str, ...]
@@ -82,7 +85,7 @@ def _clipped(
 
 
 def check(case: AuditCase, earlier: Mapping[str, CheckResult]) -> CheckResult:
-    """Evidence only: what is wrong with the features whatever the labels are."""
+    """Reports constant and clipped columns, as evidence without a verdict."""
     del earlier
     if not case.seconds_left:
         return out_of_time("Features")

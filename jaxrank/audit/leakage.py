@@ -1,4 +1,4 @@
-"""Does a test pair know anything of the training pairs that it should not?
+"""Check for leaks between the training pairs and the held-out pairs.
 
 Axis letters: F folds, M pairs, N photos, S series, K inputs.
 """
@@ -16,18 +16,19 @@ from jaxrank.audit.permutation_test import MOST_PAIRS
 from jaxrank.data import splits
 from jaxrank.data.dataset import Dataset, SplitDataset, permuted_rows
 
-# Standard errors above one half from which renumbered photos are predicted too well.
+# Standard errors above one half from which permuted photos are predicted too well.
 LEAK_Z = 3.3
 _MOST_EXAMPLES = 5
 _MOST_PHOTOS = 20_000  # on each side of a split
 
 
 class SharedSeries(NamedTuple):
-    """Series that stand on more than one side of a split.
+    """Series on more than one side of a split.
 
     Attributes:
-      num_series: in at least one fold, with pairs in two of training, validation and test.
-      tested_share: of all test pairs of all folds, those whose series also trains.
+      num_series: number of series with pairs in two of training, validation and test, in at least
+        one fold.
+      tested_share: share of all test pairs, over all folds, whose series also trains.
       examples: series ids.
     """
 
@@ -37,17 +38,19 @@ class SharedSeries(NamedTuple):
 
 
 class Behaviour(NamedTuple):
-    """How well held-out pairs are predicted that can't be predicted without a leak.
+    """Accuracy on held-out pairs that cannot be predicted without a leak.
 
-    Photos are renumbered at random inside their series, so that labels and features have nothing to
-    do with each other. Then of two photos of a validation or test pair that one is called better
-    whose nearest training photo won more of its training pairs. Only a photo that stands on both
-    sides helps.
+    Photos are permuted at random inside their series, so that labels and features are unrelated.
+    The predicted winner of a validation or test pair is the photo whose nearest training photo won
+    more of its training pairs. Only a photo on both sides of the split makes such predictions
+    accurate.
 
     Attributes:
-      num_pairs, num_series: held out and with a direction, over all folds; at most MOST_PAIRS.
-      accuracy: NaN without such pairs.
-      standard_error: over series; NaN below `statistics.FEWEST_SERIES` of them.
+      num_pairs, num_series: number of held-out pairs with a direction, over all folds, and of their
+        series; about MOST_PAIRS pairs at most.
+      accuracy: share of these pairs predicted right; NaN without such pairs.
+      standard_error: standard error over series; NaN with fewer than `statistics.FEWEST_SERIES`
+        series.
       z: (accuracy - 1/2) / standard_error.
       leaks: z > LEAK_Z.
     """
@@ -66,20 +69,20 @@ class Leaks(NamedTuple):
 
 
 def find_leaks(data: SplitDataset, inputs_NK: np.ndarray, *, seed: int = 0) -> Leaks:
-    """All there is to see of leaks in a split.
+    """Looks for leaks in a split: by the ids of series, and by the accuracy of permuted photos.
 
     Args:
-      data: the pairs and their splits.
-      inputs_NK: what distances are taken over, `AuditCase.inputs_NK`.
-      seed: of the renumbering.
+      data: pairs and their splits.
+      inputs_NK: inputs of distances, `AuditCase.inputs_NK`.
+      seed: seed of the permutation.
     """
-    # As in `permutation_test.run_permutation_test`: on busy cores threads wait for each other.
+    # One thread, for the reason in `permutation_test.run_permutation_test`.
     with threadpool_limits(limits=1):
         return Leaks(shared_series(data), behaviour(data, inputs_NK, np.random.default_rng(seed)))
 
 
 def shared_series(data: SplitDataset) -> SharedSeries:
-    """Series on two sides, by their ids."""
+    """Finds series on two sides of the split, by their ids."""
     dataset, splits_FM = data.dataset, data.splits_FM
     shared_S = np.zeros(len(dataset.series_ids), bool)
     num_tested = num_trained = 0
@@ -95,11 +98,12 @@ def shared_series(data: SplitDataset) -> SharedSeries:
 
 
 def behaviour(data: SplitDataset, inputs_NK: np.ndarray, rng: np.random.Generator) -> Behaviour:
-    """Predicts held-out pairs of renumbered photos from the nearest training photo's record.
+    """Predicts held-out pairs of permuted photos from the record of the nearest training photo.
 
     Args:
-      inputs_NK: what distances are taken over.
-      rng: for the renumbering.
+      data: pairs and their splits.
+      inputs_NK: inputs of distances.
+      rng: random numbers of the permutation.
     """
     dataset, splits_FM = data.dataset, data.splits_FM
     renumbered_N = permuted_rows(dataset.series_of_photos(), rng)
@@ -131,14 +135,14 @@ def behaviour(data: SplitDataset, inputs_NK: np.ndarray, rng: np.random.Generato
 
 
 def _at_most(photos: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """A sample, so that the distances of a large set take no longer than those of _MOST_PHOTOS."""
+    """Samples photos, so that a large set takes no longer than _MOST_PHOTOS photos."""
     if len(photos) <= _MOST_PHOTOS:
         return photos
     return np.sort(rng.choice(photos, _MOST_PHOTOS, replace=False))
 
 
 def _records(dataset: Dataset, trains_M: np.ndarray) -> np.ndarray:
-    """The mean share that preferred each photo in training pairs, [N]; NaN for other photos."""
+    """Mean preference for each photo in training pairs, [N]; NaN for other photos."""
     rows_a, rows_b = dataset.pair_rows_M2[trains_M].T
     preference = dataset.preference_M[trains_M].astype(np.float64)
     num_photos = len(dataset.photos)
@@ -149,15 +153,15 @@ def _records(dataset: Dataset, trains_M: np.ndarray) -> np.ndarray:
 
 
 def _nearest(rows_NK: np.ndarray, among_NK: np.ndarray) -> np.ndarray:
-    """For each row the nearest one of some others."""
-    # Its import takes as long as everything else here.
+    """Index of the nearest row, among some others, of each row."""
+    # This import takes as long as everything else here.
     from sklearn.metrics import pairwise_distances_argmin
 
     return np.asarray(pairwise_distances_argmin(rows_NK, among_NK))
 
 
 def check(case: AuditCase, earlier: Mapping[str, CheckResult]) -> CheckResult:
-    """Do held-out pairs know anything of the training pairs?"""
+    """Checks for leaks between the training pairs and the held-out pairs."""
     del earlier
     if not case.seconds_left:
         return out_of_time("Leaks")

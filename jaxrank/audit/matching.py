@@ -1,6 +1,6 @@
-"""Two pair tables joined pair by pair: how often their directions and their margins agree.
+"""Matches two pair tables pair by pair, and measures the agreement of directions and margins.
 
-Axis letters: M pairs that both tables have, N photos of the reference.
+Axis letters: M pairs in both tables, N photos of the reference.
 """
 
 from typing import NamedTuple
@@ -10,19 +10,19 @@ import pandas as pd
 
 from jaxrank.statistics import clustered_error
 
-# Margins of the same votes agree this well: a preference of Photo Triage is 0.98 share + 0.01,
-# rounded to three digits, so that it differs from the share by at most 0.0105.
+# Largest difference between margins of the same votes: a preference of Photo Triage is 0.98 share +
+# 0.01, rounded to three digits, so that it differs from the share by at most 0.0105.
 MARGIN_TOLERANCE = 0.011
 
 
 class Photos(NamedTuple):
-    """The reference's photos, series by series in the order of their numbers.
+    """Photos of the reference, series by series in the order of their numbers.
 
     Attributes:
-      names: of N photos.
-      series_N: their series, from 0.
-      start_N: the first photo of the photo's series.
-      size_N: how many photos that series has.
+      names: names of N photos.
+      series_N: series of each photo, from 0.
+      start_N: index of the first photo of the photo's series.
+      size_N: number of photos in the photo's series.
     """
 
     names: pd.Index
@@ -32,12 +32,14 @@ class Photos(NamedTuple):
 
 
 class Matched(NamedTuple):
-    """Pairs that stand in both tables.
+    """Pairs in both tables.
 
     Attributes:
-      preference_M, reference_M: of either table, the share that prefers the photo of lower number.
-      series_M: their series; size_M: how many photos it has.
-      mirrored_M: the pair table names the photo of higher number first.
+      preference_M, reference_M: in the pair table and in the reference, the share that prefers the
+        photo of lower number.
+      series_M: series of each pair.
+      size_M: number of photos in the series.
+      mirrored_M: whether the pair table names the photo of higher number first.
     """
 
     preference_M: np.ndarray
@@ -48,12 +50,12 @@ class Matched(NamedTuple):
 
 
 class Agreement(NamedTuple):
-    """How often directions agree, over pairs that have one in both tables.
+    """Agreement of directions, over pairs with a direction in both tables.
 
     Attributes:
-      value: a share; NaN without pairs.
-      standard_error: clustered by series; NaN for few series.
-      low, high: the 95% interval.
+      value: share of pairs that agree; NaN without pairs.
+      standard_error: standard error clustered by series; NaN with few series.
+      low, high: 95% interval.
     """
 
     value: float
@@ -65,8 +67,11 @@ class Agreement(NamedTuple):
 
 
 def photos_of(table: pd.DataFrame) -> Photos:
-    """A photo's number is what follows the last hyphen of its name; photos without one are in the
-    order of their names."""
+    """Lists a reference's photos, ordered by series and photo number.
+
+    A photo's number is the part after the last hyphen of its name. Photos without a number are in
+    the order of their names.
+    """
     stacked = pd.DataFrame(
         {
             "series": pd.concat([table["series_id"]] * 2),
@@ -88,9 +93,9 @@ def match(pairs: pd.DataFrame, reference: pd.DataFrame, photos: Photos, shift: i
     """Finds each pair in the reference after adding `shift` to its photo numbers.
 
     Args:
-      pairs, reference: canonical, each pair once.
-      photos: the reference's.
-      shift: cyclic within the series.
+      pairs, reference: canonical tables, each pair once.
+      photos: photos of the reference.
+      shift: shift of the photo numbers, cyclic within the series.
     """
     key, preference, mirrored = _oriented(pairs, photos, shift)
     reference_key, reference_preference, _ = _oriented(reference, photos)
@@ -109,8 +114,12 @@ def match(pairs: pd.DataFrame, reference: pd.DataFrame, photos: Photos, shift: i
 def _oriented(
     table: pd.DataFrame, photos: Photos, shift: int = 0
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Each pair as one number, -1 where a photo is unknown; the share that prefers its photo of
-    lower number; whether the row names the other one first, before the shift."""
+    """Orients each pair by its photo numbers.
+
+    Returns:
+      The pair as a single number, -1 where a photo is unknown; the share that prefers its photo of
+      lower number; and whether the row, before the shift, names the photo of higher number first.
+    """
     rows_M2 = np.stack(
         [photos.names.get_indexer(pd.Index(table[c])) for c in ("image_a", "image_b")], axis=1
     )
@@ -124,13 +133,13 @@ def _oriented(
 
 
 def hits(matched: Matched) -> tuple[np.ndarray, np.ndarray]:
-    """Whether the directions of each pair agree, and whether both tables give it one."""
+    """Returns whether the directions of each pair agree, and whether both tables have one."""
     a, b = np.sign(matched.preference_M - 0.5), np.sign(matched.reference_M - 0.5)
     return a == b, a * b != 0
 
 
 def agreement(matched: Matched, chosen_M: np.ndarray | None = None) -> Agreement:
-    """How often the directions of the chosen pairs agree, by default of all."""
+    """Agreement of the directions of the chosen pairs, by default of all pairs."""
     hit, directed = hits(matched)
     if chosen_M is not None:
         directed = directed & chosen_M
@@ -143,14 +152,15 @@ def agreement(matched: Matched, chosen_M: np.ndarray | None = None) -> Agreement
 
 
 def margins(preference: np.ndarray) -> np.ndarray:
-    """The share of votes on the majority's side, max(p, 1-p)."""
+    """Share of votes for the majority, max(p, 1-p)."""
     return np.maximum(preference, 1 - preference)
 
 
 def margin_agreement(margin_M: np.ndarray, reference_M: np.ndarray) -> tuple[float, float]:
-    """The share of margins within MARGIN_TOLERANCE of the reference's, and its chance level.
+    """Share of margins within MARGIN_TOLERANCE of the reference's, and its chance level.
 
-    Chance is that share over all pairings of a margin with the reference's of another pair.
+    The chance level is that share over all pairings of a margin with the reference's margin of
+    another pair.
     """
     number = len(margin_M)
     if number < 2:

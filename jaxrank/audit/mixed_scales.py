@@ -1,10 +1,12 @@
-"""Is a column measured in two units?
+"""Check for columns measured in two units.
 
-Where a part of the photos is measured in another unit, the sizes of a column's numbers form two
-groups of one and the same shape, a well-known factor apart, with a gap between. Heavy tails have no
-gap; bimodal data have two shapes, or another factor; counts and categories have few values. Two
-natural groups of one shape, by accident such a factor apart, look the same. Of numbers about zero
-the smaller unit can't be seen in few photos: the smallest numbers of the others fill the gap.
+If some photos are measured in another unit, a column's absolute values form two groups of the same
+shape. The groups are a well-known factor apart, with a gap between them. Heavy tails have no gap.
+Bimodal data have two shapes, or another factor. Counts and categories have few values.
+
+Limits: two natural groups of the same shape that happen to be such a factor apart look the same.
+For numbers around zero, a smaller unit on few photos cannot be detected: the smallest numbers of
+the other photos fill the gap.
 
 Axis letters: N photos, D columns.
 """
@@ -18,36 +20,39 @@ import numpy as np
 from jaxrank.audit.case import TOO_FEW_PHOTOS, UNVERIFIED, WARN, AuditCase, CheckResult, out_of_time
 from jaxrank.data.dataset import Dataset
 
-# Percent and 8 bits, per mille, 10^4, 16 bits, a million.
+# Factors of common units: percent, 8 bits, per mille, 10^4, 16 bits, a million.
 FACTORS = (100.0, 255.0, 1e3, 1e4, 65535.0, 1e6)
-# Each group must have at least as many photos, and as many values: fewer are a category.
+# Each group must have at least this number of photos, and of distinct values: fewer values are a
+# category.
 _FEWEST_PHOTOS = 40
 _FEWEST_VALUES = 20
-# and at least this share of the photos.
+# Each group must also have at least this share of the photos.
 _LEAST_SHARE = 0.05
-# The gap: in the middle third between the groups' medians is at most this share of the smaller one.
+# Gap: the middle third between the groups' medians contains at most this share of the smaller
+# group.
 _GAP_SHARE = 0.15
-# The same shape: the distribution functions of both, one of them shifted by the factor, differ by
-# at most this much beyond what the Kolmogorov-Smirnov test allows at 1%. Of numbers about zero the
-# groups overlap a little.
+# Same shape: the two distribution functions, one shifted by the factor, differ by at most this much
+# beyond the critical value of the Kolmogorov-Smirnov test at 1%. The groups of numbers around zero
+# overlap a little.
 _OVERLAP = 0.03
 _KS_CRITICAL = 1.63
-# The factor: that of the groups' medians differs by at most this much, as a logarithm, beyond two
-# standard errors; known no better than to this standard error, it decides nothing.
+# Factor: the ratio of the groups' medians differs from it by at most this much, as a logarithm,
+# beyond two standard errors. With a larger standard error than the second limit, the finding is not
+# sure.
 _FACTOR_TOLERANCE = 0.1
 _LARGEST_ERROR = 0.06
 _MOST_PHOTOS = 5_000
 
 
 class MixedColumn(NamedTuple):
-    """A column of which a part seems to be measured in another unit.
+    """Column of which a part seems to be measured in another unit.
 
     Attributes:
-      column: as `block:column`.
-      factor: of FACTORS.
-      share: of the photos, those with the larger numbers.
-      is_sure: whether there are photos enough to tell the factor from others.
-      example: the name of a photo with a larger number.
+      column: name as `block:column`.
+      factor: one of FACTORS.
+      share: share of the photos with the larger numbers.
+      is_sure: whether there are enough photos to distinguish the factor from others.
+      example: name of a photo with a larger number.
     """
 
     column: str
@@ -58,11 +63,11 @@ class MixedColumn(NamedTuple):
 
 
 class TwoScales(NamedTuple):
-    """Two groups of numbers of one shape.
+    """Two groups of numbers of the same shape.
 
     Attributes:
-      factor: of FACTORS.
-      larger_N: which numbers are in the larger unit.
+      factor: one of FACTORS.
+      larger_N: whether each number is in the larger group.
       is_sure: see `MixedColumn`.
     """
 
@@ -72,10 +77,12 @@ class TwoScales(NamedTuple):
 
 
 class MixedScales(NamedTuple):
-    """Attributes:
-    num_photos: looked at, at most 5,000.
-    num_columns: D.
-    mixed: the columns in two units, also those that are not sure.
+    """Columns measured in two units.
+
+    Attributes:
+      num_photos: number of photos examined, at most 5,000.
+      num_columns: D.
+      mixed: columns in two units, including those that are not sure.
     """
 
     num_photos: int
@@ -101,10 +108,10 @@ def find_mixed_scales(dataset: Dataset) -> MixedScales:
 
 
 def two_scales(size_N: np.ndarray) -> TwoScales | None:
-    """Looks for two units in the numbers of one column; None where they are in one unit.
+    """Looks for two units in the numbers of one column; returns None where it finds one unit.
 
     Args:
-      size_N: sizes of the numbers; zero has no unit and is left out.
+      size_N: absolute values of the numbers; zeros have no unit and are left out.
     """
     logs = np.sort(np.log(size_N[size_N > 0]))
     fewest = max(_FEWEST_PHOTOS, int(np.ceil(_LEAST_SHARE * len(size_N))))
@@ -132,7 +139,7 @@ def two_scales(size_N: np.ndarray) -> TwoScales | None:
 
 
 def _two_groups(sorted_N: np.ndarray, fewest: int) -> int:
-    """Where sorted numbers are cut into two groups of the least variance inside (Otsu 1979)."""
+    """Index that splits sorted numbers into two groups of the least inner variance (Otsu 1979)."""
     count = np.arange(1, len(sorted_N))
     total = np.cumsum(sorted_N)
     low, high = total[:-1] / count, (total[-1] - total[:-1]) / (len(sorted_N) - count)
@@ -142,13 +149,13 @@ def _two_groups(sorted_N: np.ndarray, fewest: int) -> int:
 
 
 def _median_error(values: np.ndarray) -> float:
-    """The standard error of the median of normal numbers, their spread by quartiles."""
+    """Standard error of the median of normal numbers, whose spread is estimated by quartiles."""
     lower, upper = np.quantile(values, [0.25, 0.75])
     return float(np.sqrt(np.pi / 2) * (upper - lower) / 1.349 / np.sqrt(len(values)))
 
 
 def _largest_difference(one: np.ndarray, other: np.ndarray) -> float:
-    """The largest difference of two distribution functions; both samples are sorted."""
+    """Largest difference of two distribution functions; both samples are sorted."""
     values = np.concatenate([one, other])
     below_one = np.searchsorted(one, values, side="right") / len(one)
     below_other = np.searchsorted(other, values, side="right") / len(other)
@@ -156,7 +163,7 @@ def _largest_difference(one: np.ndarray, other: np.ndarray) -> float:
 
 
 def check(case: AuditCase, earlier: Mapping[str, CheckResult]) -> CheckResult:
-    """Is a column measured in two units?"""
+    """Checks for columns measured in two units."""
     del earlier
     if not case.seconds_left:
         return out_of_time("Mixed scales")

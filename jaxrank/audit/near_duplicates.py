@@ -1,11 +1,11 @@
-"""Do photos of different series look like copies of each other?
+"""Check for photos of different series that look like copies of each other.
 
 A copy that was saved again has nearly the same features. Its nearest photo of another series is
-then much nearer than the nearest photo of a third series. By chance the ratio of the two distances
-is below r with a probability of r^d where photos spread over d dimensions, however densely they lie
+then much nearer than the nearest photo of a third series. Let r be the ratio of the two distances.
+Where photos spread over d dimensions, at any density, a ratio below r has probability r^d by chance
 (Facco et al. 2017, "Estimating the intrinsic dimension of datasets by a minimal neighborhood
-information"). A photo that shares its number in a column with many others, as where the column is
-clipped, has a dimension less there.
+information"). A photo that shares its number in a column with many others, for example where the
+column is clipped, has one dimension less.
 
 Axis letters: N photos, K inputs, B photos of one block of distances.
 """
@@ -24,13 +24,12 @@ from jaxrank.audit.projection import MOST_COMPONENTS
 from jaxrank.data import splits
 from jaxrank.data.dataset import Dataset, SplitDataset
 
-# A photo whose ratio is this unlikely is a near duplicate; a ratio of more than one half is none,
-# however unlikely.
+# A photo is a near duplicate if its ratio is this unlikely, and below one half.
 _CHANCE = 1e-3
 _LARGEST_RATIO = 0.5
-# The dimension is estimated from the ratios that are nearest to one, which copies have not.
+# The dimension is estimated from the ratios nearest to one, which copies do not have.
 _QUANTILE = 0.75
-# Near duplicates are a fault where at least this share of the photos, and as many photos, are some.
+# Near duplicates are a fault from this share of the photos, and from this number of photos, on.
 _NEAR_SHARE = 0.01
 _FEWEST_NEAR = 5
 _FEWEST_PHOTOS = 50
@@ -45,14 +44,14 @@ class NearDuplicates(NamedTuple):
     Exactly equal photos are not counted: `duplicates` judges them.
 
     Attributes:
-      num_photos: looked at.
-      num_near: of those.
-      num_across_splits: of those, how many have their near photo on the other side of a split,
-        training or held out, in some fold.
+      num_photos: number of photos examined.
+      num_near: number of near duplicates among them.
+      num_across_splits: number of near duplicates whose near photo is on the other side of a split,
+        training or held-out, in some fold.
       dimension: d.
-      largest_ratio: of the two distances, below which a photo with all dimensions is near.
-      num_inputs: K, that distances are taken over.
-      examples: photo, near photo, ratio; the nearest first.
+      largest_ratio: ratio of the two distances below which a photo with all dimensions is near.
+      num_inputs: K, the number of inputs of the distances.
+      examples: photo, near photo and ratio; the nearest first.
     """
 
     num_photos: int
@@ -70,12 +69,13 @@ def find_near_duplicates(
     """Looks for the nearest photos of other series.
 
     Args:
-      data: the pairs and their splits.
-      inputs_NK: what distances are taken over, float32.
-      go_on: asked before each block of distances.
+      data: pairs and their splits.
+      inputs_NK: inputs of the distances, float32.
+      go_on: called before each block of distances; False ends the search.
 
     Returns:
-      None with fewer than _FEWEST_PHOTOS photos, or where `go_on` said no.
+      The near duplicates. None with fewer than _FEWEST_PHOTOS photos, fewer than three series or no
+      inputs, or where `go_on` returned False.
     """
     dataset = data.dataset
     series_N = dataset.series_of_photos()
@@ -111,7 +111,7 @@ def find_near_duplicates(
 
 
 def _sample(inputs_NK: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Which photos are looked at, and their inputs."""
+    """Samples photos, and returns their rows and inputs."""
     photos = np.arange(len(inputs_NK))
     if len(photos) > _MOST_PHOTOS:
         photos = np.sort(np.random.default_rng(0).choice(photos, _MOST_PHOTOS, replace=False))
@@ -121,8 +121,11 @@ def _sample(inputs_NK: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def _two_series(
     inputs_NK: np.ndarray, series_N: np.ndarray, go_on: Callable[[], bool]
 ) -> tuple[np.ndarray, np.ndarray] | None:
-    """For each photo the nearest one of another series, and the ratio of its distance to that of
-    the nearest photo of a third series; NaN where both are zero."""
+    """Finds the nearest photo of another series, and the ratio of two distances, for each photo.
+
+    The ratio is of the distance to this photo and the distance to the nearest photo of a third
+    series; NaN where both are zero.
+    """
     square_N = np.einsum("nk,nk->n", inputs_NK, inputs_NK)
     nearest_N = np.zeros(len(inputs_NK), np.int64)
     ratio_N = np.full(len(inputs_NK), np.nan)
@@ -136,7 +139,7 @@ def _two_series(
         first_B = distance_BN.argmin(axis=1)
         distance_BN[series_N[first_B, None] == series_N] = np.inf
         third_B = distance_BN.argmin(axis=1)
-        # Differences, not squares: of copies these cancel to nothing but rounding errors.
+        # Distances come from differences: for copies, the squares cancel to rounding errors.
         near_B, far_B = (
             np.linalg.norm(inputs_NK[rows_B] - inputs_NK[other_B], axis=1)
             for other_B in (first_B, third_B)
@@ -147,17 +150,17 @@ def _two_series(
 
 
 def _dimension(ratio_N: np.ndarray) -> float:
-    """The d for which the ratio's quantile is that of r^d."""
+    """Dimension d for which the ratio's quantile is that of r^d."""
     known_N = ratio_N[~np.isnan(ratio_N)]
-    # With rounding, or a draw, the second distance may be the shorter by a bit.
+    # With rounding, or a tie, the second distance may be slightly shorter.
     quantile = float(np.quantile(known_N, _QUANTILE)) if len(known_N) else 1.0
     return float(np.log(_QUANTILE) / np.log(np.clip(quantile, 1e-6, 1 - 1e-6)))
 
 
 def _free_columns(features_ND: np.ndarray) -> np.ndarray:
-    """In how many columns each photo has a number that few others have, [N].
+    """Number of columns in which each photo has a number that few others have, [N].
 
-    Of many columns all count: there the limit does not depend on some.
+    With many columns all count, because some columns do not change the limit.
     """
     num_photos, width = features_ND.shape
     free_N = np.full(num_photos, width)
@@ -169,7 +172,7 @@ def _free_columns(features_ND: np.ndarray) -> np.ndarray:
 
 
 def _across_splits(data: SplitDataset, photos: np.ndarray, others: np.ndarray) -> np.ndarray:
-    """Which of some photos train in a fold where the other is held out, or the other way round."""
+    """Flags photos that train in a fold where the other is held out, or the reverse."""
     across = np.zeros(len(photos), bool)
     for split_M in data.splits_FM:
         trains_N, held_out_N = (
@@ -182,14 +185,14 @@ def _across_splits(data: SplitDataset, photos: np.ndarray, others: np.ndarray) -
 
 
 def _stands(dataset: Dataset, chosen_M: np.ndarray) -> np.ndarray:
-    """Which photos stand in the chosen pairs, [N]."""
+    """Flags the photos in the chosen pairs, [N]."""
     stands_N = np.zeros(len(dataset.photos), bool)
     stands_N[dataset.pair_rows_M2[chosen_M]] = True
     return stands_N
 
 
 def check(case: AuditCase, earlier: Mapping[str, CheckResult]) -> CheckResult:
-    """Do photos of different series look like copies of each other?"""
+    """Checks for photos of different series that look like copies of each other."""
     del earlier
 
     def go_on() -> bool:

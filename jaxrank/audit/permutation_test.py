@@ -1,12 +1,12 @@
-"""Do these labels belong to these photos?
+"""Permutation test of the link between labels and photos.
 
-If they do, some score made of a photo's features agrees with the preferences more often than the
-same score does after the feature rows were dealt out anew among the photos of each series. That
-null keeps everything else: the series, the pairs, the ties, the features' spread. The largest of
-several looks is judged with a correction for their number (maxT: Westfall and Young 1993).
+If the labels belong to the photos, some score of a photo's features agrees with the preferences.
+It agrees less often after the feature rows are permuted among the photos of each series. This null
+keeps everything else: the series, the pairs, the ties, the features' spread. The largest of several
+test statistics is corrected for their number (maxT: Westfall and Young 1993).
 
-Axis letters: M pairs with a direction, N photos in them, D features, J numbers looked at one by
-one, K inputs of the ridge, L looks, F folds, R permutations.
+Axis letters: M pairs with a direction, N photos in them, D features, J numbers tested one by one, K
+inputs of the ridge, L test statistics, F folds, R permutations.
 """
 
 import dataclasses
@@ -39,37 +39,40 @@ TOO_FEW, OUT_OF_TIME = "too few pairs", "out of time"
 NOTHING_VARIES = "no feature differs"
 NO_LINK = "no link found between labels and photos"
 FEWEST_PERMUTATIONS = 99
-# The level of a link. At 5% a real table whose photo numbers are permuted would have passed.
+# Significance level of a link. At 5%, a real table whose photo numbers are permuted would have
+# passed.
 ALPHA = 0.001
-# Below this z of the signed sum a link is the wrong way round. Photo numbers shifted by one turn
-# only some of the pairs round: then a single number may say so and the sum only agree.
+# z of the signed sum below which a link is inverted. Photo numbers shifted by one invert only some
+# of the pairs. Then a single number may show it while the sum only agrees in sign.
 INVERTED_Z = -3.1
-# No link is a fault only where a single number this far from one half would have been seen, with a
-# chance of 95%.
+# A missing link is a fault only where a test of single numbers would detect an accuracy this far
+# from one half with a probability of 95%.
 LARGEST_BLIND_SPOT = 0.07
 _POWER_Z = float(ndtri(0.95))
-# More pairs would not change a verdict: with as many, two points are seen.
+# More pairs would not change a verdict: with this number, an effect of two points is detected.
 MOST_PAIRS = 20_000
-# Blocks of at most as many columns have them looked at one by one.
+# Blocks with at most this number of columns have them tested one by one.
 MOST_SINGLE_NUMBERS = 16
 NUM_FOLDS = 5
-# The limits above were found with these two as they are; the baselines of a search's table are
-# better ones, of other names.
+# The limits above were chosen with these two test statistics as they are here; the baselines in a
+# search's tables are better, and have other names.
 RIDGE, SIGNED_SUM = "ridge", "signed sum"
-# Of these image-quality numbers more is better, on average.
+# Image-quality numbers of which, on average, more is better.
 BETTER_WHEN_HIGHER = ("sharpness", "exposure", "colorfulness")
 
 
 class TestStatistic(NamedTuple):
-    """One way of predicting the pairs.
+    """One predictor of the pairs, and its test statistic.
 
     Attributes:
-      name: a number's name, SIGNED_SUM or RIDGE.
-      accuracy: over pairs with a direction; a tie of scores counts one half.
-      null_mean, null_sd: of the accuracy with permuted feature rows; NaN when OUT_OF_TIME.
+      name: name of a number, SIGNED_SUM or RIDGE.
+      accuracy: accuracy over pairs with a direction; a tie of scores counts one half.
+      null_mean, null_sd: mean and standard deviation of the accuracy with permuted feature rows;
+        NaN when OUT_OF_TIME.
       z: (accuracy - null_mean) / null_sd; NaN when OUT_OF_TIME.
-      two_sided: whether less than expected counts too; the ridge learns its direction.
-      standard_error: of the accuracy, over series.
+      two_sided: whether an accuracy below expectation counts too; not for the ridge, which learns
+        its direction.
+      standard_error: standard error of the accuracy, over series.
     """
 
     name: str
@@ -82,21 +85,23 @@ class TestStatistic(NamedTuple):
 
 
 class Link(NamedTuple):
-    """The evidence for a link between labels and features, and what it comes to.
+    """Evidence for a link between labels and features, and the verdict.
 
     Attributes:
-      looks: single numbers, then the signed sum, then the ridge; those that there are. Empty below
-        `statistics.FEWEST_SERIES` series, and where no feature differs within a pair.
-      num_pairs, num_series: with a direction, and looked at: at most MOST_PAIRS pairs.
-      num_permutations: that the null rests on.
-      max_z: the largest |z|, of a one-sided look the largest z.
+      looks: test statistics: single numbers, then the signed sum, then the ridge, as far as they
+        exist. Empty below `statistics.FEWEST_SERIES` series, and where no feature differs within a
+        pair.
+      num_pairs, num_series: number of pairs with a direction that are tested, at most MOST_PAIRS,
+        and of their series.
+      num_permutations: number of permutations behind the null.
+      max_z: largest |z| of the two-sided test statistics and z of the ridge; NaN when OUT_OF_TIME.
       p_value: looks * 2 * (1 - Phi(max_z)), at most 1; NaN when OUT_OF_TIME.
-      detectable_effect: how far from one half the accuracy of a single number must be to be found
-        with a chance of 95%: a share, not points; infinite without looks.
-      signed_sum_z: None without numbers of known direction.
-      verdict: LINKED, INVERTED, UNLINKED, TOO_FEW; NOTHING_VARIES: between the photos of a series;
-        OUT_OF_TIME: not enough permutations were done to say anything.
-      seconds: that it took.
+      detectable_effect: distance from one half of the accuracy of a single number that is detected
+        with a probability of 95%: a share, not points; infinite without looks.
+      signed_sum_z: z of the signed sum; None without numbers of known direction.
+      verdict: LINKED, INVERTED, UNLINKED or TOO_FEW; NOTHING_VARIES where no feature differs
+        between the photos of a series; OUT_OF_TIME with too few permutations for a result.
+      seconds: duration of the test.
     """
 
     looks: list[TestStatistic]
@@ -112,17 +117,17 @@ class Link(NamedTuple):
 
 
 class _Case(NamedTuple):
-    """What is looked at, whatever the order of the feature rows; pairs are sorted by fold.
+    """Inputs of the test that do not depend on the order of the feature rows; pairs sorted by fold.
 
     Attributes:
-      rows_M2: of the photos N.
+      rows_M2: indices of each pair's photos in N.
       preferred_M: 1 where `image_a` is preferred, else -1.
-      target_M: preference - 1/2, which the ridge learns.
-      series_M, series_N: the series of pairs and photos.
-      fold_starts: where folds begin in M, but for the first.
-      names: of the numbers J.
-      numbers_NJ: float64.
-      inputs_NK: float32, the ridge's; None where nothing varies.
+      target_M: preference - 1/2, the target of the ridge.
+      series_M, series_N: series of pairs and photos.
+      fold_starts: index in M of the first pair of each fold but the first.
+      names: names of the numbers J.
+      numbers_NJ: values of these numbers, float64.
+      inputs_NK: inputs of the ridge, float32; None where nothing varies.
     """
 
     rows_M2: np.ndarray
@@ -144,22 +149,26 @@ def run_permutation_test(
     seed: int = 0,
     go_on: Callable[[], None] = lambda: None,
 ) -> Link:
-    """Looks for a link between the preferences and the features.
+    """Tests for a link between the preferences and the features.
 
     Args:
-      num_permutations: at least FEWEST_PERMUTATIONS; fewer of them, but never fewer than that, are
-        used when `max_seconds` run out.
-      max_seconds: permuting stops after these.
-      seed: of the permutations and the folds.
-      go_on: called before each permutation; what it raises ends the test.
+      dataset: aligned pairs and features.
+      num_permutations: number of permutations, at least FEWEST_PERMUTATIONS. When `max_seconds` run
+        out, fewer are used, but never fewer than FEWEST_PERMUTATIONS.
+      max_seconds: time limit of the permutations.
+      seed: seed of the permutations and the folds.
+      go_on: function called before each permutation; an exception from it ends the test.
+
+    Raises:
+      UserError: `num_permutations` is below FEWEST_PERMUTATIONS.
     """
     if num_permutations < FEWEST_PERMUTATIONS:
         raise UserError(
             f"num_permutations={num_permutations}: give at least {FEWEST_PERMUTATIONS}; fewer "
             "can't tell a rare accuracy from a common one"
         )
-    # Of many small products threads do not make light work: two of them on busy cores waited for
-    # each other and took ten times as long as one.
+    # Single-threaded BLAS: with many small products, two threads on busy cores waited for each
+    # other and were ten times slower than one.
     with threadpool_limits(limits=1, user_api="blas"):
         rng = np.random.default_rng(seed)
         return _find_link(dataset, num_permutations, max_seconds, rng, go_on)
@@ -192,7 +201,7 @@ def _find_link(
             break
         null_RL[done] = _hits(case, permuted_rows(case.series_N, rng)).mean(axis=1)
         done += 1
-    # Too few for a standard deviation are none.
+    # Too few permutations for a standard deviation are not used at all.
     null_RL = null_RL[: done if done >= FEWEST_PERMUTATIONS else 0]
     looks = _looks(case, hits_LM, null_RL)
     return _conclude(looks, len(directed), num_series, done, time.monotonic() - start)
@@ -254,7 +263,7 @@ def _numbers(
 
 
 def _hits(case: _Case, order_N: np.ndarray) -> np.ndarray:
-    """Which pairs each look gets right, 0, 1/2 or 1, [L, M], with feature rows in some order."""
+    """Hits of each test statistic, 0, 1/2 or 1, [L, M], with feature rows in some order."""
     rows_a, rows_b = order_N[case.rows_M2.T]
     number_JM = (case.numbers_NJ[rows_a] - case.numbers_NJ[rows_b]).T
     assert case.inputs_NK is not None
@@ -306,7 +315,7 @@ def _is_inverted(looks: list[TestStatistic], signed_z: float | None, limit_z: fl
 
 
 def check(case: AuditCase, earlier: Mapping[str, CheckResult]) -> CheckResult:
-    """Do preferences and features have anything to do with each other?"""
+    """Tests whether preferences and features are related."""
     found = run_permutation_test(case.data.dataset, max_seconds=case.seconds_left, go_on=case.go_on)
     judged = CheckResult() if found.verdict == LINKED else _judge(found, earlier)
     return dataclasses.replace(judged, evidence=tuple(_evidence(found)), facts=found)
@@ -348,7 +357,7 @@ def _judge(found: Link, earlier: Mapping[str, CheckResult]) -> CheckResult:
 
 
 def _unlinked(earlier: Mapping[str, CheckResult]) -> CheckResult:
-    """No link, in the light of what the reference and the voters say."""
+    """Result for a missing link, given the results of the reference and the voters."""
     compared, triads = earlier["reference"].facts, earlier["transitivity"].facts
     if compared is not None and compared.fault == reference.NONE:
         return CheckResult(

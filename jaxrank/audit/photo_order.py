@@ -1,7 +1,7 @@
-"""Does the order of the photos predict the preferences?
+"""Check for preferences that follow the order of the photos.
 
-Where "the later photo wins" takes the place of a vote, a photo's number says who won. The number in
-the name and the order of the names are looked at, over pairs with a direction.
+If "the later photo wins" was recorded instead of votes, a photo's number predicts the winner. The
+number in the name and the order of the names are tested, over pairs with a direction.
 
 Axis letters: M pairs, N photos, S series.
 """
@@ -16,26 +16,27 @@ import pandas as pd
 from jaxrank.audit.case import TOO_FEW_PAIRS, UNVERIFIED, WARN, AuditCase, CheckResult, out_of_time
 from jaxrank.data.dataset import Dataset
 
-# An order predicts where its z is above this and its accuracy this far from one half: over very
-# many pairs a slight habit of photographers, such as a last picture that is better, would have a
-# large z.
+# An order predicts the preferences where its |z| is above the first limit and its accuracy this far
+# from one half. With very many pairs, even a slight habit of photographers has a large z, for
+# example that the last picture is better.
 LEAST_Z = 4.0
 LEAST_EFFECT = 0.05
-# The fault that must be seen: half of the labels say "the later photo wins", so that it wins three
-# quarters.
+# Effect that must be detectable: half of the labels say "the later photo wins", so that it wins
+# three quarters of the pairs.
 _PLANTED_EFFECT = 0.25
-_POWER_Z = 1.645  # with a chance of 95%
+_POWER_Z = 1.645  # for a power of 95%
 BY_NUMBER, BY_NAME = "number in the name", "name"
 _NUMBER = r"(\d{1,15})\D*$"
 
 
 class OrderAccuracy(NamedTuple):
-    """How often the later photo of a pair wins.
+    """Share of pairs that the later photo wins.
 
     Attributes:
       order: BY_NUMBER or BY_NAME.
-      accuracy: a tie of the order counts one half.
-      standard_error: over series, if the order said nothing.
+      accuracy: share of pairs; a tie of the order counts one half.
+      standard_error: standard error over series, under the null that the order carries no
+        information.
       z: (accuracy - 1/2) / standard_error.
     """
 
@@ -46,9 +47,11 @@ class OrderAccuracy(NamedTuple):
 
 
 class PhotoOrder(NamedTuple):
-    """Attributes:
-    num_pairs, num_series: with a direction.
-    orders: each order that differs between the photos of some pair.
+    """Accuracy of each order of the photos.
+
+    Attributes:
+      num_pairs, num_series: number of pairs with a direction, and of their series.
+      orders: accuracy of each order that differs between the photos of some pair.
     """
 
     num_pairs: int
@@ -57,7 +60,7 @@ class PhotoOrder(NamedTuple):
 
 
 def measure_orders(dataset: Dataset) -> PhotoOrder:
-    """Measures how often the later photo wins.
+    """Measures the share of pairs that the later photo wins.
 
     The standard error is that of the score test: series are independent, and under the null a pair
     is right half of the time.
@@ -79,7 +82,7 @@ def measure_orders(dataset: Dataset) -> PhotoOrder:
 
 
 def _places(photos: np.ndarray) -> dict[str, np.ndarray]:
-    """The place of each photo in each order, [N]; NaN for a name without a number."""
+    """Position of each photo in each order, [N]; NaN for a name without a number."""
     stems = pd.Series(photos.astype(str)).str.replace(r"\.\w+$", "", regex=True)
     number_N = stems.str.extract(_NUMBER, expand=False).astype(np.float64).to_numpy()
     name_N = np.unique(photos.astype(str), return_inverse=True)[1].astype(np.float64)
@@ -87,7 +90,7 @@ def _places(photos: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def check(case: AuditCase, earlier: Mapping[str, CheckResult]) -> CheckResult:
-    """Does the order of the photos predict the preferences?"""
+    """Checks for preferences that follow the order of the photos."""
     del earlier
     if not case.seconds_left:
         return out_of_time("Photo order")

@@ -1,4 +1,4 @@
-"""Few numbers in place of many features, without a look at the labels.
+"""Projection of many features to a few inputs, without using the labels.
 
 Axis letters: N photos, D features, K inputs, G groups.
 """
@@ -12,10 +12,11 @@ import scipy.linalg
 import scipy.sparse
 
 MOST_COMPONENTS = 64
-# Of more photos and more features than these, the components are those of a sample of the photos:
-# the time of exact ones grows with the cube.
+# With more photos and more features than the first number, the components come from a sample of the
+# photos: exact components take time that grows with the cube.
 _MOST_EXACT, _SAMPLE = 2048, 1024
-# As 64-bit numbers. Sums of photos by such chunks have one order for all that fit into one.
+# Columns, and rows, processed at a time as 64-bit numbers. Photos that fit into one chunk of rows
+# are summed in the same order as without chunks.
 _COLUMNS_AT_ONCE, _SHARE_AT_ONCE = 64, 16
 _ROWS_AT_ONCE = 1 << 15
 
@@ -23,12 +24,18 @@ _ROWS_AT_ONCE = 1 << 15
 def components(
     features_ND: np.ndarray, block_columns: Mapping[str, Sequence[str]], group_N: np.ndarray
 ) -> np.ndarray:
-    """Few inputs in place of many features, without a look at the labels.
+    """Projects many features to a few inputs, without using the labels.
 
-    Of each block the deviations from the group's mean, divided by their standard deviation; of a
-    wide block their first MOST_COMPONENTS principal components; then divided by one number, so that
-    each block's squares sum to 1 a photo on average. Permuting rows inside groups permutes the
-    result and changes nothing else, as long as all photos decide on the components.
+    In each block, deviations from the group's mean are divided by their standard deviation. A wide
+    block is reduced to its first MOST_COMPONENTS principal components. Each block is then divided
+    by a constant, so that its squares sum to 1 per photo on average. Permuting rows inside groups
+    permutes the result and changes nothing else, as long as the components are computed from all
+    photos.
+
+    Args:
+      features_ND: features of all photos.
+      block_columns: columns of each block, in the order of D.
+      group_N: group of each photo, from 0.
 
     Returns:
       float32 [N, K]; K is 0 where no column varies inside a group.
@@ -50,11 +57,12 @@ def components(
 
 
 class _Deviations:
-    """Deviations from the group's mean in standard deviations, of the columns that vary; rows are
-    made when they are asked for.
+    """Standardised deviations from the group's mean, of the columns that vary.
+
+    Rows are computed on access.
 
     Attributes:
-      width: the number of columns that vary.
+      width: number of columns that vary.
     """
 
     def __init__(
@@ -82,7 +90,7 @@ class _Deviations:
         return len(self._features_ND)
 
     def rows(self, rows: Any) -> np.ndarray:
-        """Of some photos, float32 [photos, width]."""
+        """Deviations of some photos, float32 [photos, width]."""
         values = self._features_ND[rows].astype(np.float64, order="C")
         values -= self._mean_GD[self._group_N[rows]]
         if not self._varies_D.all():
@@ -91,25 +99,28 @@ class _Deviations:
         return np.ascontiguousarray(values, np.float32)
 
     def chunks(self) -> Iterator[tuple[slice, np.ndarray]]:
-        """All photos, chunk by chunk: which, and their rows."""
+        """Yields all photos in chunks: their slice, and their rows."""
         for start in range(0, len(self), _ROWS_AT_ONCE):
             some = slice(start, start + _ROWS_AT_ONCE)
             yield some, self.rows(some)
 
 
 def _column_runs(num_columns: int) -> list[tuple[int, int]]:
-    """Runs of columns, near-equal, and none of one column beside others: NumPy sums a single
-    column in another order than the columns of a table."""
+    """Splits columns into runs of nearly equal width.
+
+    No run has a single column, unless there is only one: NumPy sums a single column in another
+    order than the columns of a table.
+    """
     width = min(_COLUMNS_AT_ONCE, max(4, num_columns // _SHARE_AT_ONCE))
     bounds = np.linspace(0, num_columns, -(-num_columns // width) + 1).astype(int).tolist()
     return list(itertools.pairwise(bounds))
 
 
 def _principal(scaled: _Deviations) -> np.ndarray:
-    """The first principal components, or all columns where these are not more.
+    """Computes the first principal components, or returns all columns if there are no more.
 
-    They come from the products of photos or from those of features, whichever are fewer; their
-    signs are arbitrary. Without as many photos the last components are zero.
+    The components come from the products of photos or of features, whichever are fewer. Their signs
+    are arbitrary. With fewer photos than components, the last components are zero.
     """
     num_photos, width = len(scaled), scaled.width
     if width <= MOST_COMPONENTS:
@@ -132,7 +143,7 @@ def _principal(scaled: _Deviations) -> np.ndarray:
 
 
 def _projected(scaled: _Deviations, vectors_DK: np.ndarray | None) -> np.ndarray:
-    """All rows along some vectors, or as they are, float32 [N, K]."""
+    """Projects all rows onto some vectors, or returns them unchanged, float32 [N, K]."""
     width = scaled.width if vectors_DK is None else vectors_DK.shape[1]
     found_NK = np.empty((len(scaled), width), np.float32)
     for some, rows_ND in scaled.chunks():
@@ -141,7 +152,7 @@ def _projected(scaled: _Deviations, vectors_DK: np.ndarray | None) -> np.ndarray
 
 
 def _largest(products: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The largest eigenvalues of a symmetric matrix, and their vectors; at most MOST_COMPONENTS."""
+    """Largest eigenvalues of a symmetric matrix, and their vectors; at most MOST_COMPONENTS."""
     size = len(products)
     found = scipy.linalg.eigh(products, subset_by_index=(max(0, size - MOST_COMPONENTS), size - 1))
     return found[0], found[1]

@@ -1,6 +1,6 @@
-"""A pair table compared with a reference: do they agree, and if not, which fault explains it?
+"""Comparison of a pair table with a reference, and the fault that explains a disagreement.
 
-Axis letters: M pairs that both tables have, S series, C different counts of a series.
+Axis letters: M pairs in both tables, S series, C distinct counts of a series.
 """
 
 from collections.abc import Mapping, Sequence
@@ -31,7 +31,7 @@ from jaxrank.audit.matching import (
 )
 from jaxrank.errors import UserError
 
-# What `Comparison.fault` can be.
+# Values of `Comparison.fault`.
 NONE = "none"
 INVERTED = "inverted"
 RENUMBERED = "renumbered"
@@ -48,23 +48,24 @@ AT_CHANCE = "at chance"
 REVERSED = "reversed"
 TOO_FEW = "too few pairs"
 
-# The direction is at chance where |agreement - 1/2| <= max(_ERRORS standard errors, _LEAST_LIMIT);
-# this can be said only where that limit is at most _WIDEST_LIMIT.
+# The direction is at chance where |agreement - 1/2| <= max(_ERRORS standard errors, _LEAST_LIMIT).
+# This is only concluded where that limit is at most _WIDEST_LIMIT.
 _ERRORS, _LEAST_LIMIT, _WIDEST_LIMIT = 3.3, 0.03, 0.10
-# Fewer series than this, or fewer of one kind, such as those of two photos, show nothing.
+# With fewer series, in total or of one kind (such as series of two photos), nothing is concluded.
 _LEAST_SERIES = 30
-_SAME_VOTES = 0.9  # the least share of margins that agree
+_SAME_VOTES = 0.9  # least share of margins that agree
 # Where rows of one order are swapped, at most this share of them agrees in series of more than two
-# photos. If the photos had been renumbered instead, 30% or more would (of three photos 8 in 27).
+# photos. If the photos had been permuted instead, 30% or more would agree (of three photos 8 in
+# 27).
 _SWAPPED = 0.2
-# Margins of two tables have a chi-square of about its degrees of freedom, or a little less because
-# both follow the same photos; those of one table in two orders have zero.
+# Margins of two different tables have a chi-square of about its degrees of freedom, or a little
+# less because both depend on the same photos. Margins of one table in two orders have zero.
 _SAME_VALUES, _LEAST_VALUES = 0.2, 10
-# Of a fault in some series: the least share of them that is named, called a half, called all.
+# Least share of faulty series that is reported as some, as half, and as all series.
 _SOME, _HALF, _ALL = 0.05, 0.25, 0.75
-# Pairs of one series go together when its photos are renumbered: the variance of the inversions of
-# a random permutation gives their directions an intraclass correlation of 0.11 for three photos,
-# 0.09 for four and 0.07 for five; that of a beta-binomial is 1 / (2 beta + 1).
+# The directions of pairs in one series are correlated when its photos are permuted. From the
+# variance of the inversions of a random permutation, their intraclass correlation is 0.11 for three
+# photos, 0.09 for four and 0.07 for five. That of a beta-binomial is 1 / (2 beta + 1).
 _RENUMBERED_BETA = 4.5
 _EM_STEPS = 200
 
@@ -102,20 +103,21 @@ class SeriesShares(NamedTuple):
 
 
 class Comparison(NamedTuple):
-    """A pair table beside a reference.
+    """Comparison of a pair table with a reference.
 
     Attributes:
-      direction: of all pairs, each once whatever the order of its photos; ties dropped.
-      direction_two_photo: of series of two photos.
-      num_margins: pairs of two-photo series.
-      margin_agreement: the share of them whose margins, max(p, 1-p), agree within
+      direction: agreement of the directions of all pairs, each counted once in either order of its
+        photos, without ties.
+      direction_two_photo: agreement in series of two photos.
+      num_margins: number of pairs of two-photo series.
+      margin_agreement: share of these pairs whose margins, max(p, 1-p), agree within
         MARGIN_TOLERANCE; NaN without such pairs.
-      margin_chance: the same for the margins of two different pairs.
-      same_votes: the margins say that both tables count the same votes.
-      series_shares: how many series have which fault; None with other votes, and where one rule
-        explains the whole table.
+      margin_chance: the same share for the margins of two different pairs.
+      same_votes: whether, by the margins, both tables count the same votes.
+      series_shares: shares of series by fault; None with other votes, and where one rule explains
+        the whole table.
       fault: one of the names above.
-      sentence: what it is, in words and figures.
+      sentence: fault in words and numbers.
     """
 
     direction: Agreement
@@ -132,15 +134,16 @@ class Comparison(NamedTuple):
 def compare(pairs: pd.DataFrame, reference: pd.DataFrame) -> Comparison:
     """Compares preferences pair by pair and names the fault that explains the difference.
 
-    Only the same votes tell faults apart; margins of two-photo series show them whatever the photos
-    are called. With other votes directions agree (fault NONE), are at chance or are reversed.
+    Most faults can only be distinguished if both tables hold the same votes. Margins of two-photo
+    series show this, whatever the names of the photos. With other votes, directions agree (fault
+    NONE), are at chance or are reversed.
 
     Args:
-      pairs, reference: `series_id`, `image_a`, `image_b`, `preference`, each pair once, as
-        `read_preferences` gives them. Photos are matched by name.
+      pairs, reference: tables with `series_id`, `image_a`, `image_b`, `preference`, each pair once,
+        as returned by `read_preferences`. Photos are matched by name.
 
     Raises:
-      UserError: no pair stands in both.
+      UserError: no pair is in both tables.
     """
     photos = photos_of(reference)
     matched = match(pairs, reference, photos)
@@ -159,9 +162,9 @@ def compare(pairs: pd.DataFrame, reference: pd.DataFrame) -> Comparison:
     direction = agreement(matched)
     same_votes = _are_same(num_margins, agree, chance)
     shares = None
-    # One rule for the whole table comes before the mixture, to which a shift or a swap of some rows
-    # looks like series that are inverted or renumbered. Both rules come before the margins: other
-    # votes show them too, and merging swapped rows with right ones changes the margins.
+    # Rules for the whole table come before the mixture, to which a shift or swap of some rows looks
+    # like inverted or permuted series. Both rules also come before the margins: other votes show
+    # these faults too, and merging swapped rows with right ones changes the margins.
     if direction.num_series < _LEAST_SERIES:
         fault = TOO_FEW
     elif _mirrored_swapped(matched):
@@ -190,8 +193,10 @@ def compare(pairs: pd.DataFrame, reference: pd.DataFrame) -> Comparison:
 
 
 def _are_same(number: int, agree: float, chance: float) -> bool:
-    """Whether margins are of the same votes. Where most are alike, as in a table of winners, that
-    they agree shows nothing."""
+    """Whether margins are of the same votes.
+
+    Where most margins are equal, as in a table of winners, their agreement shows nothing.
+    """
     return number >= _LEAST_SERIES and agree >= _SAME_VOTES and chance < 0.5
 
 
@@ -200,10 +205,10 @@ def _chance_limit(direction: Agreement) -> float:
 
 
 def _mirrored_swapped(matched: Matched) -> bool:
-    """Rows of one order say the reverse of the reference, and those of the other do not.
+    """Whether rows of one order are the reverse of the reference, and those of the other are not.
 
-    In two-photo series rows that a renumbering has turned round look the same, so longer series
-    decide where there are enough.
+    In two-photo series, rows that a permutation has reversed look the same, so longer series decide
+    where there are enough.
     """
 
     def by_order(chosen_M: np.ndarray) -> list[Agreement]:
@@ -222,10 +227,10 @@ def _mirrored_swapped(matched: Matched) -> bool:
 
 
 def _shifted(matched: Matched, moved: Sequence[Matched]) -> bool:
-    """Undoing a shift of the photo numbers by one explains the directions best.
+    """Whether undoing a shift of the photo numbers by one explains the directions best.
 
-    Longer series decide: in those of two photos a shift is an inversion. In those of three, undoing
-    a shift that was none makes up to two thirds of inverted preferences agree.
+    Longer series decide: in series of two photos, a shift is an inversion. In series of three,
+    undoing a shift that did not happen makes up to two thirds of inverted preferences agree.
     """
     here = agreement(matched, matched.size_M > 2).value
     for other in moved:
@@ -237,7 +242,7 @@ def _shifted(matched: Matched, moved: Sequence[Matched]) -> bool:
 
 
 def _fault_of_direction(direction: Agreement, matched: Matched) -> str:
-    """What can be said when the pairs' margins are not the reference's."""
+    """Fault that the directions show when the margins are not the reference's."""
     limit = _chance_limit(direction)
     if direction.value > 0.5 + limit:
         return NONE
@@ -251,10 +256,13 @@ def _fault_of_direction(direction: Agreement, matched: Matched) -> str:
 
 
 def _same_values(margin_M: np.ndarray, reference_M: np.ndarray) -> bool:
-    """The margins are the reference's in another order: their histograms are too much alike."""
+    """Whether the margins are the reference's in another order, as their histograms suggest.
+
+    Histograms of different tables would differ more.
+    """
 
     def alike(a_M: np.ndarray, b_M: np.ndarray) -> bool:
-        # Rounded first, as preferences in files are, so that equal ones fall into one bin.
+        # Rounded first, like preferences in files, so that equal margins fall into the same bin.
         a, b = (
             np.bincount(np.round(1000 * m).astype(int) // 10, minlength=101) for m in (a_M, b_M)
         )
@@ -263,7 +271,7 @@ def _same_values(margin_M: np.ndarray, reference_M: np.ndarray) -> bool:
         freedom = int(filled.sum()) - 1
         return bool(freedom >= _LEAST_VALUES and chi_square <= _SAME_VALUES * freedom)
 
-    # Either table's may be shares, see MARGIN_TOLERANCE.
+    # Either table may hold shares of votes, see MARGIN_TOLERANCE.
     pulled_in = [0.98 * m + 0.01 for m in (margin_M, reference_M)]
     return (
         alike(margin_M, reference_M)
@@ -273,7 +281,7 @@ def _same_values(margin_M: np.ndarray, reference_M: np.ndarray) -> bool:
 
 
 def _same_by_row(pairs: pd.DataFrame, reference: pd.DataFrame, photos: Photos) -> bool:
-    """Row by row, the margins are of the same votes where the reference has a two-photo series."""
+    """Whether margins agree row by row where the reference has a two-photo series."""
     if len(pairs) != len(reference):
         return False
     two_photo = photos.size_N[photos.names.get_indexer(pd.Index(reference["image_a"]))] == 2
@@ -284,10 +292,11 @@ def _same_by_row(pairs: pd.DataFrame, reference: pd.DataFrame, photos: Photos) -
 
 
 def _series_shares(matched: Matched) -> SeriesShares:
-    """A mixture over series, fitted by expectation maximisation (Dempster et al. 1977).
+    """Fits a mixture over series by expectation maximisation (Dempster et al. 1977).
 
     Of the n pairs of a series, the number that agrees is binomial with a common rate in a correct
-    series, its mirror image in an inverted one, and beta-binomial about n/2 in a renumbered one.
+    series. It is the mirror image in an inverted series, and beta-binomial around n/2 in a permuted
+    series.
     """
     hit, directed = hits(matched)
     series = matched.series_M[directed]
@@ -297,8 +306,8 @@ def _series_shares(matched: Matched) -> SeriesShares:
     k, n = counts_C2.T
     weights, rate = np.ones(3), 0.95
     if (pairs_S >= 2).sum() < _LEAST_SERIES:
-        # Single pairs can't tell an inverted series beside a correct one from two renumbered ones;
-        # permuted numbers are assumed.
+        # Single pairs cannot distinguish an inverted series beside a correct series from two
+        # permuted series; permuted numbers are assumed.
         weights[1 if hit[directed].mean() >= 0.5 else 0] = 0
     weights /= weights.sum()
     from scipy.stats import betabinom, binom  # a third of a second, which a search can do without
@@ -311,20 +320,21 @@ def _series_shares(matched: Matched) -> SeriesShares:
         weights = series_3C.sum(axis=1) / series_C.sum()
         ordered_C = series_3C[0] + series_3C[1]
         right = (series_3C[0] * k + series_3C[1] * (n - k)).sum() / max((ordered_C * n).sum(), 1e-9)
-        # Well above a half, or correct series would be like renumbered ones.
+        # The rate stays well above one half; otherwise correct series would look like permuted
+        # series.
         rate = float(np.clip(right, 0.8, 0.999))
     return SeriesShares(*weights.tolist())
 
 
 def _fault_of_shares(shares: SeriesShares, direction: Agreement) -> str:
-    """The fault of the same votes, by the larger share of faulty series."""
+    """Fault of tables with the same votes, by the larger share of faulty series."""
     inverted = shares.inverted > shares.renumbered
     share = max(shares.inverted, shares.renumbered)
     if share < _SOME:
         return NONE
     if share < _HALF:
         return SOME_INVERTED if inverted else SOME_RENUMBERED
-    # Half of the series renumbered leave an agreement of about 75%.
+    # With half of the series permuted, about 75% of the directions agree.
     at_chance = abs(direction.value - 0.5) <= min(_chance_limit(direction), _WIDEST_LIMIT)
     if share >= _ALL or (at_chance and not inverted):
         return INVERTED if inverted else RENUMBERED
@@ -332,7 +342,7 @@ def _fault_of_shares(shares: SeriesShares, direction: Agreement) -> str:
 
 
 def _sentence(comparison: Comparison) -> str:
-    """What a reader must know, in words and figures."""
+    """Fault, directions and margins in words and numbers."""
     direction, two_photo = comparison.direction, comparison.direction_two_photo
     meaning, shares = MEANING[comparison.fault], comparison.series_shares
     if shares is not None:
@@ -360,7 +370,7 @@ def _sentence(comparison: Comparison) -> str:
 
 
 def check(case: AuditCase, earlier: Mapping[str, CheckResult]) -> CheckResult:
-    """Do the pairs agree with a reference, where there is one?"""
+    """Checks that the pairs agree with a reference, where one is given."""
     del earlier
     if case.compared is None:
         return CheckResult(verdict=NO_VERDICT)

@@ -1,10 +1,10 @@
-"""Do many photos have one and the same vector in a block?
+"""Check for a vector that many photos share in a block.
 
-That is what a failed extraction leaves: zeros, or a mean in place of what is missing. Counts,
-categories and clipped numbers are shared by their nature, so a vector counts only by columns in
-which other photos have many values and hardly ever this one.
+A failed extraction leaves such a vector: zeros, or a mean in place of missing numbers. Counts,
+categories and clipped numbers are naturally shared. So a vector counts only by columns in which the
+other photos have many values, and hardly ever this vector's.
 
-Axis letters: N photos, D columns of one block.
+Axis letters: N photos, D columns of one block, G groups of equal rows.
 """
 
 import dataclasses
@@ -17,26 +17,27 @@ from jaxrank.audit.case import TOO_FEW_PHOTOS, UNVERIFIED, WARN, AuditCase, Chec
 from jaxrank.audit.equal_rows import group_rows, row_chunks, shared_size
 from jaxrank.data.dataset import Dataset
 
-# A vector is no accident of single columns where as many columns of the block contradict one.
+# A shared vector is not due to chance in single columns where at least this number of the block's
+# columns contradicts chance.
 _FEWEST_COLUMNS = 3
-# A column contradicts an accident where other photos have at least so many values in it, and at
-# most this share of them the vector's.
+# A column contradicts chance where the other photos have at least this number of values. At most
+# this share of them may have the vector's value.
 _FEWEST_VALUES = 20
 _USUAL_SHARE = 0.01
-# Vectors looked at in a block, the most shared first.
+# Vectors examined per block, the most shared first.
 _MOST_VECTORS = 10
-# With fewer photos, those without the vector may not show how a column is spread.
+# With fewer photos, those without the vector may not show the distribution of a column.
 _FEWEST_PHOTOS = 40
 
 
 class SharedVector(NamedTuple):
-    """A vector that many photos have in a block.
+    """Vector that many photos have in a block.
 
     Attributes:
-      block: its name.
-      num_photos: that have the vector.
+      block: name of the block.
+      num_photos: number of photos with the vector.
       is_zero: whether all its numbers are zero.
-      example: the name of such a photo.
+      example: name of such a photo.
     """
 
     block: str
@@ -46,10 +47,12 @@ class SharedVector(NamedTuple):
 
 
 class SharedVectors(NamedTuple):
-    """Attributes:
-    num_photos: in all.
-    blocks: looked at: with at least three columns.
-    shared: the most photos first.
+    """Vectors that many photos share, in all blocks.
+
+    Attributes:
+      num_photos: number of all photos.
+      blocks: blocks examined: those with at least three columns.
+      shared: shared vectors, those with the most photos first.
     """
 
     num_photos: int
@@ -77,7 +80,7 @@ def find_shared_vectors(dataset: Dataset) -> SharedVectors:
 
 
 def _large_groups(values_ND: np.ndarray) -> list[np.ndarray]:
-    """The photos of each vector that many share, the most first."""
+    """Photos of each vector that many share, the largest group first."""
     group_N = group_rows(values_ND)
     size_G = np.bincount(group_N)
     largest = np.argsort(-size_G, kind="stable")[:_MOST_VECTORS]
@@ -86,7 +89,10 @@ def _large_groups(values_ND: np.ndarray) -> list[np.ndarray]:
 
 
 def _speaking_columns(values_ND: np.ndarray, rows: np.ndarray) -> int:
-    """In how many columns other photos have many values, and hardly ever that of these photos."""
+    """Number of columns where other photos have many values, and hardly ever that of these photos.
+
+    Counting stops at _FEWEST_COLUMNS.
+    """
     others = np.delete(np.arange(len(values_ND)), rows)
     if not len(others):
         return 0
@@ -103,7 +109,7 @@ def _speaking_columns(values_ND: np.ndarray, rows: np.ndarray) -> int:
 
 
 def check(case: AuditCase, earlier: Mapping[str, CheckResult]) -> CheckResult:
-    """Do many photos have one and the same vector in a block?"""
+    """Checks for a vector that many photos share in a block."""
     del earlier
     if not case.seconds_left:
         return out_of_time("Shared vectors")

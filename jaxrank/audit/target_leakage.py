@@ -1,8 +1,8 @@
-"""Does one column order the pairs too well to be a measurement?
+"""Check for a column that orders the pairs too well to be a measurement.
 
-A column that was made from the preferences orders nearly all pairs. Of the real image-quality
-numbers the best orders 57%, a trained model of four of them 59%; published networks reach 75% on
-pairs without close calls.
+A column made from the preferences orders nearly all pairs. The best of the real image-quality
+numbers orders 57%, and a trained model of four of them 59%. Published networks reach 75% on pairs
+without close calls.
 
 Axis letters: M pairs with a direction, D columns, S series.
 """
@@ -20,20 +20,20 @@ from jaxrank.data.dataset import Dataset
 
 # A column is too good where the lower end of its interval is above this share of the pairs.
 MOST_ACCURACY = 0.85
-# 95%. An interval of a column that orders all pairs lies above the limit from 22 series on: there
-# one of 20,000 columns would order them all by chance in one data set of a hundred.
+# 95% interval. For a column that orders all pairs, it is above the limit from 22 series on. With 22
+# series, one of 20,000 columns would order all pairs by chance in one data set of a hundred.
 _INTERVAL_Z = 1.96
 _COLUMNS_AT_ONCE = 64
 _MOST_EXAMPLES = 5
 
 
 class ColumnAccuracy(NamedTuple):
-    """How many of the pairs a column orders.
+    """Share of the pairs that a column orders.
 
     Attributes:
-      column: as `block:column`.
-      accuracy: of the better direction; a tie counts one half.
-      low: the lower end of its interval.
+      column: name as `block:column`.
+      accuracy: accuracy in the better direction; a tie counts one half.
+      low: lower end of its interval.
     """
 
     column: str
@@ -42,11 +42,14 @@ class ColumnAccuracy(NamedTuple):
 
 
 class TargetLeakage(NamedTuple):
-    """Attributes:
-    num_pairs, num_series: with a direction; at most MOST_PAIRS pairs.
-    num_columns: D.
-    best: the columns that order the most pairs, the best first.
-    highest_low: the lower end of the interval of a column that orders every pair.
+    """Accuracies of single columns.
+
+    Attributes:
+      num_pairs, num_series: number of pairs with a direction, at most MOST_PAIRS, and of their
+        series.
+      num_columns: D.
+      best: columns that order the most pairs, the best first.
+      highest_low: lower end of the interval of a column that orders every pair.
     """
 
     num_pairs: int
@@ -57,11 +60,11 @@ class TargetLeakage(NamedTuple):
 
 
 def measure_columns(dataset: Dataset) -> TargetLeakage:
-    """Measures how many of the pairs each column orders.
+    """Measures the share of the pairs that each column orders.
 
-    Intervals are Wilson's (1927). Their number of observations is that of independent pairs with
-    the same standard error as these have over series, but at least Kish's (1965) effective number
-    of series, in which series with more pairs weigh more.
+    Intervals are Wilson's (1927). Their number of observations is the number of independent pairs
+    that has the same standard error as these pairs have over series. It is at least Kish's (1965)
+    effective number of series, in which series with more pairs weigh more.
     """
     directed = np.flatnonzero(dataset.preference_M != 0.5)
     if len(directed) > MOST_PAIRS:
@@ -91,14 +94,13 @@ def measure_columns(dataset: Dataset) -> TargetLeakage:
 
 
 def _net_hits(dataset: Dataset, pairs: np.ndarray) -> np.ndarray:
-    """The share of these pairs that each column orders right, less the share that it orders wrong,
-    [D]."""
+    """Share of pairs that each column orders right, minus the share that it orders wrong, [D]."""
     rows_a, rows_b = dataset.pair_rows_M2[pairs].T
     preferred_M = np.sign(dataset.preference_M[pairs] - 0.5)
     net = []
     photos, (rows_a, rows_b) = _renumbered(rows_a, rows_b)
     for start in range(0, dataset.features_ND.shape[1], _COLUMNS_AT_ONCE):
-        # One copy of these columns: gathering from all of them would read far more memory.
+        # Copies these columns once: gathering from all columns would read far more memory.
         values_ND = dataset.features_ND[photos, start : start + _COLUMNS_AT_ONCE]
         a_MD, b_MD = values_ND[rows_a], values_ND[rows_b]
         sign_MD = (a_MD > b_MD).astype(np.float32) - (a_MD < b_MD)
@@ -107,7 +109,10 @@ def _net_hits(dataset: Dataset, pairs: np.ndarray) -> np.ndarray:
 
 
 def _renumbered(*rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The distinct ones of some rows, and the place of each row among them, shaped as the rows."""
+    """Distinct rows among some arrays of rows, and the index of each row among them.
+
+    The indices have the shape of the arrays.
+    """
     distinct, places = np.unique(np.stack(rows), return_inverse=True)
     return distinct, places.reshape(len(rows), -1)
 
@@ -115,7 +120,7 @@ def _renumbered(*rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def _lower_end(
     dataset: Dataset, pairs: np.ndarray, column: int, accuracy: float, effective: float
 ) -> float:
-    """The lower end of the interval of a column's accuracy."""
+    """Lower end of the interval of a column's accuracy."""
     a_M, b_M = dataset.features_ND[dataset.pair_rows_M2[pairs], column].T
     hits_M = 0.5 + 0.5 * np.sign(a_M - b_M) * np.sign(dataset.preference_M[pairs] - 0.5)
     # An inverted column has the same error.
@@ -125,14 +130,14 @@ def _lower_end(
 
 
 def _wilson_low(accuracy: float, number: float, z: float) -> float:
-    """The lower end of Wilson's interval of a share of `number` observations."""
+    """Lower end of Wilson's interval of a share of `number` observations."""
     middle = accuracy + z**2 / (2 * number)
     half = z * np.sqrt(accuracy * (1 - accuracy) / number + z**2 / (4 * number**2))
     return float((middle - half) / (1 + z**2 / number))
 
 
 def check(case: AuditCase, earlier: Mapping[str, CheckResult]) -> CheckResult:
-    """Does one column order the pairs too well to be a measurement?"""
+    """Checks for a column that orders the pairs too well to be a measurement."""
     del earlier
     if not case.seconds_left:
         return out_of_time("Single columns")

@@ -1,6 +1,6 @@
 """Maximum-likelihood strengths of the Bradley-Terry model, by Newton's method.
 
-Axis letters: N photos, M pairs, C components, which are photos that chains of pairs join.
+Axis letters: N photos, M pairs, C connected components of the comparison graph.
 """
 
 from collections.abc import Callable
@@ -13,27 +13,31 @@ from scipy.sparse.linalg import splu
 from scipy.special import expit
 from threadpoolctl import threadpool_limits
 
-# Of a pair's squared log-odds: what keeps the odds finite where every vote went to one photo, then
-# about 1,400 to 1. It moves log-odds of 9 to 1 by 0.002.
+# Penalty on a pair's squared log-odds. It keeps the odds finite (about 1,400 to 1) where every vote
+# went to one photo, and moves log-odds of 9 to 1 by 0.002.
 RIDGE = 1e-4
-# A component has converged with a step as small as this: the error that is left is about its
-# square.
+# A component has converged when its largest step is at most this. Newton's method converges
+# quadratically, so the remaining error is about the square of the step.
 _LAST_STEP = 1e-6
 _MOST_STEPS = 100
-# Conjugate gradients need few iterations where a graph has no thin cut, and a graph with thin cuts
-# has sparse factors. So a component that takes more iterations at equal weights is factorised.
+# Conjugate gradients need few iterations where a graph has no thin cut; a graph with thin cuts has
+# sparse factors. So a component that exceeds this number of iterations at equal weights is
+# factorised.
 _FEW_ITERATIONS = 400
 _MOST_ITERATIONS = 2000
-# The norm of what they leave of a right-hand side: this share of it, or as little as rounding does.
+# Conjugate gradients stop at a residual norm of this share of the right-hand side, or at the norm
+# of rounding errors.
 _RESIDUAL, _ROUNDING = 1e-9, 1e-13
-# A Newton step is solved to its own size, but at least to this share.
+# Relative tolerance of a Newton step: the norm of its right-hand side, at most this.
 _LARGEST_RESIDUAL = 0.01
 
 
 class Strengths(NamedTuple):
-    """Attributes:
-    strength_N: float64, of mean zero in each component.
-    converged: whether all of them are the maximum.
+    """Fitted strengths of photos.
+
+    Attributes:
+      strength_N: float64 strengths, with mean zero in each component.
+      converged: whether every component has converged.
     """
 
     strength_N: np.ndarray
@@ -41,13 +45,14 @@ class Strengths(NamedTuple):
 
 
 class _Graph:
-    """Photos joined by pairs, sorted by component.
+    """Comparison graph: photos joined by pairs, sorted by component.
 
     Attributes:
-      rows_M2: the photos of each pair; no two pairs are of the same photos.
-      votes_M, preferred_M: how many votes (or preferences) a pair has, and the sum for its first.
-      component_N: which component a photo is in, from 0.
-      starts_C: where each component begins in N.
+      rows_M2: photos of each pair; no two pairs have the same photos.
+      votes_M: number of votes (or preferences) of each pair.
+      preferred_M: sum of the votes (or preferences) for the pair's first photo.
+      component_N: component of each photo, from 0.
+      starts_C: first photo of each component.
     """
 
     def __init__(
@@ -61,7 +66,7 @@ class _Graph:
         self.starts_C, self.component_N = np.unique(
             component_N, return_index=True, return_inverse=True
         )[1:]
-        # Where the Laplacian's entries are, in the order of `laplacian`, from 1.
+        # Position of each entry of the Laplacian, in the order of `laplacian`, from 1.
         size = len(component_N)
         rows_a, rows_b = rows_M2.T
         diagonal = np.arange(size)
@@ -70,7 +75,7 @@ class _Graph:
         self._pattern = scipy.sparse.csr_array((entries, places), shape=(size, size))
 
     def part(self, chosen_C: np.ndarray) -> tuple["_Graph", np.ndarray]:
-        """Some components, and the places of their photos in N."""
+        """Returns the subgraph of some components, and the indices of its photos in this graph."""
         if chosen_C.all():
             return self, np.arange(len(self.component_N))
         chosen_N = chosen_C[self.component_N]
@@ -88,18 +93,18 @@ class _Graph:
         return np.add.reduceat(values_N, self.starts_C)
 
     def centred(self, values_N: np.ndarray) -> np.ndarray:
-        """Minus the mean of each component."""
+        """Subtracts the mean of each component."""
         means_C = self.sum_C(values_N) / np.bincount(self.component_N)
         return np.asarray(values_N - means_C[self.component_N])
 
     def degree_N(self, weight_M: np.ndarray) -> np.ndarray:
-        """The sum over each photo's pairs."""
+        """Sum of the weights of each photo's pairs."""
         rows_a, rows_b = self.rows_M2.T
         size = len(self.component_N)
         return np.bincount(rows_a, weight_M, size) + np.bincount(rows_b, weight_M, size)
 
     def divergence_N(self, flow_M: np.ndarray) -> np.ndarray:
-        """The same, with a minus where the photo is the second one."""
+        """Signed sum of the flows of each photo's pairs, negative where it is the second photo."""
         rows_a, rows_b = self.rows_M2.T
         size = len(self.component_N)
         return np.bincount(rows_a, flow_M, size) - np.bincount(rows_b, flow_M, size)
@@ -110,7 +115,8 @@ class _Graph:
         return scipy.sparse.csr_array((values, *places), shape=self._pattern.shape)
 
 
-# The step [N] for a right-hand side whose sum is zero in each component, and weights of the pairs.
+# Solves for the Newton step [N], from the graph, the pairs' weights [M] and a right-hand side [N]
+# whose sum is zero in each component.
 _Solver = Callable[[_Graph, np.ndarray, np.ndarray], np.ndarray]
 
 
@@ -122,18 +128,18 @@ def fit(
 ) -> Strengths:
     """Fits the strengths s of photos.
 
-    They maximise the sum of v (p log g(d) + (1-p) log g(-d) - RIDGE/2 d^2) over the pairs, with p
-    the preference, v the number of votes, d = s_a - s_b and g the logistic function (Bradley and
-    Terry 1952). The ridge is on d and not on s: it is zero at d = 0, so that it makes no difference
-    between photos that are equal.
+    The strengths maximise the sum of v (p log g(d) + (1-p) log g(-d) - RIDGE/2 d^2) over the pairs.
+    There p is the preference, v the number of votes, d = s_a - s_b and g the logistic function
+    (Bradley and Terry 1952). The ridge is on d, not on s: it is zero at d = 0, so it makes no
+    difference between photos of equal strength.
 
     Args:
-      rows_M2: the photos of each pair, from 0.
-      preference_M: the share that prefers the first one.
+      rows_M2: indices of each pair's photos, from 0.
+      preference_M: share of votes for the first photo.
       num_photos: N; photos in no pair have strength 0.
-      votes_M: how many votes a share is of, above 0; by default one each.
+      votes_M: number of votes behind each preference, above 0; by default one each.
     """
-    # In threads the sums of long vectors would depend on the number of cores.
+    # With several threads, sums of long vectors would depend on the number of cores.
     with threadpool_limits(limits=1, user_api="blas"):
         strength_N = np.zeros(num_photos)
         whole, photos = _graph(rows_M2, preference_M, num_photos, votes_M)
@@ -150,7 +156,7 @@ def fit(
 def _graph(
     rows_M2: np.ndarray, preference_M: np.ndarray, num_photos: int, votes_M: np.ndarray | None
 ) -> tuple[_Graph, np.ndarray]:
-    """The graph of all pairs, and which photos it has."""
+    """Builds the comparison graph of all pairs; returns it with the indices of its photos."""
     ones = np.ones(len(rows_M2))
     joined = scipy.sparse.coo_array((ones, rows_M2.T), shape=(num_photos, num_photos))
     component_N = connected_components(joined, directed=False)[1]
@@ -158,7 +164,7 @@ def _graph(
     photos = photos[np.bincount(component_N)[component_N[photos]] > 1]
     place_N = np.zeros(num_photos, np.int64)
     place_N[photos] = np.arange(len(photos))
-    # The same photos may be compared more than once, either one first.
+    # Two photos may be compared more than once, in either order.
     low_M, high_M = np.sort(place_N[rows_M2], axis=1).T
     keys, pair_M = np.unique(low_M * num_photos + high_M, return_inverse=True)
     is_low_M = place_N[rows_M2[:, 0]] == low_M
@@ -169,16 +175,19 @@ def _graph(
 
 
 def _newton(graph: _Graph, solver: _Solver) -> tuple[np.ndarray, bool]:
-    """Strengths [N] from zero, and whether all have converged; each component has its own steps."""
+    """Returns strengths [N], started from zero, and whether all components have converged.
+
+    Each component has its own step lengths.
+    """
     strength_N = np.zeros(len(graph.component_N))
-    left = np.arange(len(strength_N))  # the places of the graph's photos in N
+    left = np.arange(len(strength_N))  # indices of the graph's photos in N
     for _ in range(_MOST_STEPS):
         step_N = _step(graph, solver, strength_N[left])
         strength_N[left] += step_N
         running_C = np.maximum.reduceat(np.abs(step_N), graph.starts_C) > _LAST_STEP
         if not running_C.any():
             return strength_N, True
-        # Parts take time to make, so a few components that have converged stay.
+        # Building a subgraph takes time, so converged components stay while they are few.
         if running_C[graph.component_N].mean() < 0.7:
             graph, places = graph.part(running_C)
             left = left[places]
@@ -186,7 +195,7 @@ def _newton(graph: _Graph, solver: _Solver) -> tuple[np.ndarray, bool]:
 
 
 def _step(graph: _Graph, solver: _Solver, strength_N: np.ndarray) -> np.ndarray:
-    """A step [N] by which every component's loss goes down."""
+    """Returns a step [N] that lowers the loss of every component."""
     rows_a, rows_b = graph.rows_M2.T
     d_M = strength_N[rows_a] - strength_N[rows_b]
     chance_M = expit(d_M)
@@ -196,8 +205,9 @@ def _step(graph: _Graph, solver: _Solver, strength_N: np.ndarray) -> np.ndarray:
     step_M = step_N[rows_a] - step_N[rows_b]
     component_M = graph.component_N[rows_a]
     overshot_C = np.bincount(component_M, _slope(graph, d_M + step_M) * step_M) > 0
-    # Such a share of a step always goes down, and a step that does not overshoot goes further
-    # down: theorem 2 of Sun and Tran-Dinh 2019, "Generalized self-concordant functions".
+    # An overshooting step is damped to a share that always lowers the loss; a step that does not
+    # overshoot lowers it in full length: theorem 2 of Sun and Tran-Dinh 2019, "Generalized
+    # self-concordant functions".
     longest_C = np.full(len(overshot_C), np.finfo(np.float64).tiny)
     np.maximum.at(longest_C, component_M, np.abs(step_M))
     share_C = np.where(overshot_C, np.log1p(longest_C) / longest_C, 1.0)
@@ -205,29 +215,32 @@ def _step(graph: _Graph, solver: _Solver, strength_N: np.ndarray) -> np.ndarray:
 
 
 def _slope(graph: _Graph, d_M: np.ndarray) -> np.ndarray:
-    """The derivative of each pair's loss by its difference of strengths."""
+    """Derivative of each pair's loss with respect to its difference of strengths."""
     return np.asarray(graph.votes_M * (expit(d_M) + RIDGE * d_M) - graph.preferred_M)
 
 
 def _thin(graph: _Graph) -> np.ndarray:
-    """Which components [C] conjugate gradients are slow in."""
+    """Flags the components [C] in which conjugate gradients converge slowly."""
     right_N = graph.centred(graph.divergence_N(graph.preferred_M - graph.votes_M / 2))
     _, ended_C = _iterate(graph, graph.votes_M, right_N, _FEW_ITERATIONS, _RESIDUAL)
     return ~ended_C
 
 
 def _conjugate_gradients(graph: _Graph, weight_M: np.ndarray, right_N: np.ndarray) -> np.ndarray:
-    # A step that has not converged goes down too.
+    # A step that has not converged lowers the loss too.
     return _iterate(graph, weight_M, right_N, _MOST_ITERATIONS, _LARGEST_RESIDUAL)[0]
 
 
 def _iterate(
     graph: _Graph, weight_M: np.ndarray, right_N: np.ndarray, most: int, share: float
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The solution [N], and which components have converged [C].
+    """Solves by conjugate gradients, preconditioned by the diagonal.
 
-    Conjugate gradients, preconditioned by the diagonal. SciPy's have one step length for all
-    components, and so need as many iterations as if all were one.
+    SciPy's solver has one step length for all components, so it needs as many iterations as if they
+    were one component.
+
+    Returns:
+      The solution [N], and whether each component has converged [C].
     """
     component_N = graph.component_N
     degree_N = graph.degree_N(weight_M)
@@ -257,7 +270,7 @@ def _iterate(
 
 def _factorised(graph: _Graph, weight_M: np.ndarray, right_N: np.ndarray) -> np.ndarray:
     diagonal_N = graph.degree_N(weight_M)
-    # The first photo of each component stays where it is, or the matrix would be singular.
+    # Anchors the first photo of each component; otherwise the matrix would be singular.
     diagonal_N[graph.starts_C] *= 2
     factors = splu(
         graph.laplacian(weight_M, diagonal_N).T,  # as CSC; it is symmetric

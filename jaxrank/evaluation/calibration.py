@@ -1,8 +1,8 @@
-"""From scores to probabilities: slopes, keep sets, and how sure a pick must be.
+"""Calibration: slopes from scores to probabilities, keep sets and pick confidence.
 
-A score difference times a slope is the log-odds that the first photo is preferred; all is fitted on
-pairs that the model has not been trained on. Axis letters: M pairs; N photos, S series; G photos of
-a split, series by series.
+A score difference times a slope is the log-odds that the first photo is preferred. Everything is
+fitted on pairs that the model was not trained on. Axis letters: M pairs; N photos, S series; G
+photos of a split, grouped by series.
 """
 
 import dataclasses
@@ -19,42 +19,44 @@ from jaxrank.evaluation.ranking import SeriesPhotos
 from jaxrank.metrics import pair_differences
 from jaxrank.statistics import FEWEST_SERIES
 
-# The log loss of saying one half to everything.
+# Log loss of a constant prediction of one half.
 CHANCE_LOG_LOSS = float(np.log(2))
-# The prior of a slope: its logarithm is normal around that which makes a typical difference worth
-# log-odds of 0.3, with this deviation: 95% between a half and twice that. It decides where there
-# are some twenty series, which can't tell, and does little beside hundreds. A wider one was too
-# sure with 18 series (stated 84%, right 65%); this one is too unsure there of a model that is very
-# good (docs/statistics.md).
+# Prior of a slope: log-normal around the slope that turns a typical difference into log-odds of
+# 0.3. This deviation puts 95% between a half and twice that slope. The prior decides with some
+# twenty series, which carry little information, and has little effect with hundreds. A wider prior
+# was overconfident with 18 series (stated 84%, right 65%). This one is underconfident there for a
+# very accurate model (docs/statistics.md).
 _TYPICAL_LOG_ODDS = 0.3
 _LOG_DEVIATION = 0.35
-# The share of series whose best photo a keep set holds.
+# Share of series whose keep set contains the best photo.
 KEEP_SHARE = 0.9
-# The share of picks that are right among those that are sure enough; of at least so many series.
+# Share of confident picks that are right, and the least number of series behind it.
 CONFIDENT_SHARE = 0.8
 _FEWEST_CONFIDENT = 10
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Calibration:
-    """What a model's scores say of people's preferences; saved with the model.
+    """Calibration of a model's scores against people's preferences; saved with the model.
 
     Attributes:
-      slope: the factor that makes score differences log-odds of being preferred.
-      slope_low, slope_high: its 95% interval, by series; NaN where there is none.
-      pick_slope: the factor by which the softmax of a series' scores is the probability of being
-        the best of it.
-      confidence: of the series whose pick is at least so probable, CONFIDENT_SHARE had the right
-        one; infinite where no such share is reached, and where the series are too few.
-      decided: the share of series whose pick is so probable.
-      log_loss: of pairs that neither trained the model nor fitted the slope; NaN without any.
-      num_pairs, num_series: that the slope is fitted to.
-      keep_gap: photos of scores at most so far below the highest of their series are kept, so that
-        `keep_share` of series keep their best; infinite: all are kept.
-      keep_share: promised.
-      keep_size: mean photos kept of a calibration series.
-      keep_series: series that `keep_gap` is fitted to.
-      source: which pairs these are, in a few words.
+      slope: factor that turns score differences into log-odds of being preferred.
+      slope_low, slope_high: 95% interval of the slope, clustered by series; NaN without an
+        interval.
+      pick_slope: factor by which the softmax of a series' scores is the probability of being its
+        best photo.
+      confidence: least probability of a pick at which CONFIDENT_SHARE of such picks were right;
+        infinite where no probability reaches that share, or with too few series.
+      decided: share of series whose pick has at least this probability.
+      log_loss: log loss on pairs that neither trained the model nor fitted the slope; NaN without
+        such pairs.
+      num_pairs, num_series: numbers of pairs and series that the slope is fitted to.
+      keep_gap: largest distance below a series' highest score at which a photo is kept, so that
+        `keep_share` of series keep their best photo; infinite where all photos are kept.
+      keep_share: share of series promised to keep their best photo.
+      keep_size: mean number of photos kept in a calibration series.
+      keep_series: number of series that `keep_gap` is fitted to.
+      source: short description of the calibration pairs.
     """
 
     slope: float
@@ -74,17 +76,17 @@ class Calibration:
 
     @property
     def holds(self) -> bool:
-        """Whether the probabilities say more than one half would; true where nobody knows."""
+        """Whether the probabilities beat a constant one half; true where that is unknown."""
         return not self.log_loss > CHANCE_LOG_LOSS
 
 
 class Part(NamedTuple):
-    """Pairs that one model has not been trained on, and the model's scores.
+    """Calibration pairs that one model was not trained on, with the model's scores.
 
     Attributes:
-      scores_N: of all photos.
+      scores_N: scores of all photos.
       pairs: rows of the dataset's pairs.
-      photos: of these pairs, by series.
+      photos: photos of these pairs, grouped by series.
     """
 
     scores_N: np.ndarray
@@ -93,11 +95,11 @@ class Part(NamedTuple):
 
 
 def calibrate(parts: Sequence[Part], evaluator: Evaluator, source: str) -> Calibration:
-    """What scores say of preferences, from pairs of models that have not seen them.
+    """Calibrates scores on pairs that their models have not seen.
 
     Args:
-      parts: without a pair in common, of models whose scores are on one scale.
-      evaluator: that the models were measured with.
+      parts: disjoint sets of pairs, of models whose scores are on one scale.
+      evaluator: evaluator of the models.
       source: see `Calibration`.
     """
     dataset = evaluator.dataset
@@ -135,7 +137,7 @@ def calibrate(parts: Sequence[Part], evaluator: Evaluator, source: str) -> Calib
 def _held_out_log_loss(
     differences: Sequence[np.ndarray], preferences: Sequence[np.ndarray]
 ) -> float:
-    """The log loss of all parts, each with the slope of the others; NaN with one part."""
+    """Mean log loss of all parts, each with the slope of the others; NaN with one part."""
     if len(differences) < 2:
         return float("nan")
     losses = []
@@ -154,11 +156,12 @@ def _cross_entropy(log_odds: np.ndarray, preference: np.ndarray) -> np.ndarray:
 
 
 def fit_slope(difference_M: np.ndarray, preference_M: np.ndarray) -> float:
-    """The factor that makes score differences log-odds of being preferred; above zero.
+    """Fits the factor, above zero, that turns score differences into log-odds of being preferred.
 
-    Temperature scaling (Guo et al. 2017): the cross-entropy of the logistic of slope * difference,
-    and a weak prior, without which a few pairs that are all right have no finite slope, and a few
-    that are wrong have the slope zero.
+    Temperature scaling (Guo et al. 2017): it minimises the cross-entropy of the logistic of slope *
+    difference, with a weak prior. Without the prior, a few pairs that are all right have no finite
+    slope, and a few that are all wrong have slope zero. The slope is 0 where all differences are
+    zero.
     """
     difference, preference = difference_M.astype(np.float64), preference_M.astype(np.float64)
     different = difference[difference != 0]
@@ -169,11 +172,12 @@ def fit_slope(difference_M: np.ndarray, preference_M: np.ndarray) -> float:
 
 
 def fit_pick_slope(scored: Sequence[tuple[np.ndarray, SeriesPhotos]]) -> float:
-    """The factor by which the softmax of a series' scores is the probability of being its best.
+    """Fits the factor that turns the softmax of a series' scores into pick probabilities.
 
-    Conditional logit (McFadden 1974) of the photo that people's preferences, taken together, put
-    first. The slope of pairs is not the same: that is of one person's answer, which has more noise
-    than the order that many answers make, so it would be too unsure of picks.
+    The probability is that of being the series' best photo: the conditional logit (McFadden 1974)
+    of the photo that the combined preferences rank first. The slope of pairs differs: it describes
+    the answer of one person, which has more noise than the order from many answers. Used for picks,
+    it would be underconfident.
 
     Args:
       scored: scores [N] of all photos, and the photos of series that their model has not seen.
@@ -207,10 +211,12 @@ def fit_pick_slope(scored: Sequence[tuple[np.ndarray, SeriesPhotos]]) -> float:
 def confidence_of_picks(
     scored: Sequence[tuple[np.ndarray, SeriesPhotos]], pick_slope: float
 ) -> tuple[float, float]:
-    """How probable a pick must be so that CONFIDENT_SHARE of such picks are right; and the share of
-    series that have such a pick.
+    """Finds the least probability at which CONFIDENT_SHARE of the picks are right.
 
-    The lowest probability that does it: as many series as possible are decided.
+    The lowest such probability decides as many series as possible.
+
+    Returns:
+      The probability, and the share of series whose pick is at least so probable.
     """
     probable, right = [np.zeros(0)], [np.zeros(0)]
     for scores_N, photos in scored:
@@ -239,13 +245,13 @@ def confidence_of_picks(
 
 
 def _most_likely(loss: Callable[[float], float], scale: float) -> float:
-    """The slope of least loss and prior, where `scale` is a typical difference of scores."""
+    """Slope of least loss plus prior, where `scale` is a typical difference of scores."""
     middle = math.log(_TYPICAL_LOG_ODDS / scale)
 
     def penalised(log_slope: float) -> float:
         return loss(math.exp(log_slope)) + 0.5 * ((log_slope - middle) / _LOG_DEVIATION) ** 2
 
-    # A grid first: prior and loss together may have two minima.
+    # Starts from a grid, since loss and prior together may have two minima.
     step = 0.5
     grid = middle + np.arange(-8.0, 8.0 + step, step)
     start = float(grid[np.argmin([penalised(value) for value in grid])])
@@ -258,8 +264,10 @@ def _most_likely(loss: Callable[[float], float], scale: float) -> float:
 def _slope_interval(
     slope: float, difference_M: np.ndarray, preference_M: np.ndarray, series_M: np.ndarray
 ) -> tuple[float, float]:
-    """A 95% interval of `fit_slope`, clustered by series (Liang and Zeger 1986), on the scale of
-    its logarithm; NaN with few series."""
+    """95% interval of `fit_slope`, clustered by series (Liang and Zeger 1986).
+
+    It is symmetric on the scale of the slope's logarithm; NaN with fewer than FEWEST_SERIES series.
+    """
     if len(np.unique(series_M)) < FEWEST_SERIES or slope == 0:
         return float("nan"), float("nan")
     log_odds = slope * difference_M.astype(np.float64)
@@ -269,7 +277,7 @@ def _slope_interval(
         (log_odds * (chance - preference_M) + log_odds**2 * chance * (1 - chance)).sum()
     )
     curvature += _LOG_DEVIATION**-2
-    if curvature <= 1e-6:  # flat: nothing is known
+    if curvature <= 1e-6:  # flat: the slope is not determined
         return float("nan"), float("nan")
     error = math.sqrt(float(score_S @ score_S)) / curvature
     reach = math.exp(min(1.96 * error, 50.0))
@@ -277,13 +285,16 @@ def _slope_interval(
 
 
 def keep_set(scored: Sequence[tuple[np.ndarray, SeriesPhotos]]) -> tuple[float, float, int]:
-    """How far below its highest score a series' photos are kept, so that KEEP_SHARE of new series
-    keep their best; mean photos kept of these series; their number.
+    """Finds how far below the highest score of a series photos must be kept.
 
-    Split conformal prediction (Vovk, Gammerman and Shafer 2005; over folds Vovk 2015), a series an
-    example: the distance of its best photo from the highest score has rank ceil((S + 1) KEEP_SHARE)
-    among those of S series. With fewer than nine series there is no such rank: the distance is
-    infinite, and all photos are kept.
+    The distance is such that KEEP_SHARE of new series keep their best photo. Split conformal
+    prediction (Vovk, Gammerman and Shafer 2005; over folds Vovk 2015), with a series as an example.
+    The distance of a series' best photo from the highest score has rank ceil((S + 1) KEEP_SHARE)
+    among S series. With fewer than nine series this rank does not exist: the distance is infinite,
+    and all photos are kept.
+
+    Returns:
+      The distance, the mean number of photos kept in these series, and the number of series.
     """
     below, sizes = [np.zeros(0)], []
     for scores_N, photos in scored:

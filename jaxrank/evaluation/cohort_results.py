@@ -1,6 +1,6 @@
-"""The results of a trained cohort, measured for many trials at once.
+"""Results of a trained cohort, measured for several trials at once.
 
-Axis letters: P trials of the cohort, N photos, M pairs; X trials that are measured at once.
+Axis letters: P trials of the cohort, N photos, M pairs; X trials measured at once.
 """
 
 import dataclasses
@@ -22,19 +22,19 @@ from jaxrank.planning.cohort import Cohort
 from jaxrank.planning.trials import Trial
 from jaxrank.training import state, step
 
-# Trials, and numbers [X, M], at once: more gain nothing, and take memory.
+# Most trials, and most numbers [X, M], measured at once: more are no faster and take memory.
 _MOST_TRIALS, _MOST_NUMBERS = 16, 2**21
 
 
 def evaluate_cohort(
     cohort: Cohort, fitted: state.FitResult, evaluator: Evaluator
 ) -> list[TrialResult]:
-    """The results of a trained cohort's trials."""
+    """Measures the trials of a trained cohort."""
     trials = cohort.trials
     metrics = [_unmeasured(trial, p, fitted, evaluator) for p, trial in enumerate(trials)]
     log_ties_P = np.broadcast_to(step.log_ties(fitted.best_params), len(trials))
     for block in _blocks(trials, metrics, len(evaluator.dataset.preference_M)):
-        # Of a few sizes, because JAX compiles the loss for each.
+        # Padded to a power of two, because JAX compiles the loss for each size.
         filled = [*block, *block[-1:] * (_power_of_two(len(block)) - len(block))]
         measured = trial_metrics(
             [trials[p] for p in filled],
@@ -61,7 +61,7 @@ def evaluate_cohort(
 def _blocks(
     trials: list[Trial] | tuple[Trial, ...], metrics: list[TrialMetrics], num_pairs: int
 ) -> Iterator[list[int]]:
-    """Completed trials of one fold, one loss and one kind, some at a time."""
+    """Yields blocks of completed trials that share fold, loss and kind (control or not)."""
     groups: dict[tuple[object, ...], list[int]] = {}
     for p, trial in enumerate(trials):
         if metrics[p].completed:
@@ -74,7 +74,7 @@ def _blocks(
 
 
 def _power_of_two(number: int) -> int:
-    """The least that is not below the number."""
+    """Least power of two that is not below the number."""
     return 1 << (number - 1).bit_length()
 
 

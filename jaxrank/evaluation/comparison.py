@@ -1,12 +1,12 @@
-"""Which experiments are better than which, and how sure that is.
+"""Comparisons of experiments and baselines, with simultaneous confidence intervals.
 
-Differences are those of experiments: their standard errors include the seed variance, where several
-seeds or folds show it. With one seed and one fold they are differences of the trained models.
+Differences are between experiments: their standard errors include the seed variance, where several
+seeds or folds show it. With one seed and one fold, they are differences between the trained models.
 
-Differences come in families, each with intervals that hold at once in 97.5% of searches: all
+Differences come in families, whose intervals hold simultaneously in 97.5% of searches: all
 experiments against one reference (Dunnett 1955), all entries against the best (Hsu 1984), all
-pairs. The factor of a family is a quantile of its largest standardised difference over resamples
-of series and seeds, so correlated differences cost less than independent ones.
+pairs. The critical value of a family is a quantile of its largest standardised difference over
+resamples of series and seeds. Correlated differences therefore cost less than independent ones.
 
 Axis letters: X entries (experiments and baselines), Y some of them, B resamples.
 """
@@ -22,24 +22,24 @@ from jaxrank.evaluation import seed_variance
 from jaxrank.evaluation.resampling import Draws
 from jaxrank.statistics import ratio
 
-# Of all intervals of a family at once.
+# Simultaneous confidence level of a family of intervals.
 FAMILY_LEVEL = 0.975
-# More entries than this are compared with the best by Bonferroni's factor, which needs no
-# resamples of every pair.
+# Above this number of entries, comparisons with the best use Bonferroni's critical value, which
+# needs no resamples of every pair.
 MOST_RESAMPLED = 100
-# Variances of differences below this share of their terms are rounding errors.
+# Variances of differences below this share of the variances' sum are rounding errors.
 _ROUNDING = 1e-10
 
 
 class Differences(NamedTuple):
-    """Differences of accuracy to a reference; [X] each, in shares of 1.
+    """Differences of accuracy to a reference, [X] each, as shares rather than percent.
 
     Attributes:
-      reference: the entry.
-      difference: NaN for an entry without a completed trial.
-      low, high: at once for all experiments of the family.
+      reference: index of the reference entry.
+      difference: differences of accuracy; NaN for an entry without a completed trial.
+      low, high: bounds of the intervals, simultaneous for all experiments of the family.
       error: standard errors, seed variance included.
-      factor: half of an interval's width, in standard errors.
+      factor: half width of each interval, in standard errors.
     """
 
     reference: int
@@ -59,21 +59,24 @@ class Differences(NamedTuple):
 
 
 class Standings(NamedTuple):
-    """Accuracies of all entries in one split; shares of 1, not percent.
+    """Accuracies and comparisons of all entries in one split, as shares rather than percent.
 
-    With fewer than FEWEST_SERIES series there are no intervals and everything is tied.
+    With fewer than FEWEST_SERIES series there are no intervals, and all entries are tied.
 
     Attributes:
       mean, ci_low, ci_high: [X], see `Interval`.
-      to: differences to each reference, by its role.
+      to: differences to each reference, by the reference's role.
       to_best: differences to the entry of the highest mean.
-      best_ci_low, best_ci_high: [X], differences to the truly best entry, at once; never above 0.
-      tied_for_best: bool [X], may be the best entry (Hsu 1984).
-      bootstrap_rank1: [X], share of resamples ranked first; no probability of being the best.
+      best_ci_low, best_ci_high: [X], simultaneous bounds of the differences to the truly best
+        entry; never above 0.
+      tied_for_best: bool [X], whether the entry may be the best (Hsu 1984).
+      bootstrap_rank1: [X], share of resamples in which the entry ranks first; not a probability of
+        being the best.
       variance_X: seed variances of the means.
-      spread_X: the part of a mean's variance that more seeds make smaller; NaN with one seed.
+      spread_X: part of a mean's variance that more seeds reduce; NaN with one seed.
       seed_source: seed_variance.SEEDS, FOLDS or UNKNOWN.
-      num_series, num_pairs: of this split, over all folds; pairs with a direction.
+      num_series, num_pairs: numbers in this split, over all folds; of pairs, those with a
+        direction.
       num_folds, num_seeds: F, K.
     """
 
@@ -96,12 +99,12 @@ class Standings(NamedTuple):
 
 
 def standings(draws: Draws, references: Mapping[str, int], apart: Sequence[int] = ()) -> Standings:
-    """Accuracies, intervals and comparisons of all entries in one split.
+    """Computes accuracies, intervals and comparisons of all entries in one split.
 
     Args:
-      draws: of `resample`.
+      draws: from `resample`.
       references: by role, the entry that all others are compared with.
-      apart: entries that can't be the best, as they consist of others.
+      apart: entries that cannot be the best: entries composed of others, and dropped experiments.
     """
     mean, low, high = draws.accuracy
     apart_X = np.isin(np.arange(len(mean)), apart)
@@ -133,16 +136,21 @@ def standings(draws: Draws, references: Mapping[str, int], apart: Sequence[int] 
 
 
 def against(draws: Draws, reference: int) -> Differences:
-    """Differences of all entries to one; the intervals of all trained ones hold at once, those of
-    baselines have the same factor."""
+    """Computes the differences of all entries to one reference.
+
+    The intervals of all trained entries hold simultaneously; those of baselines use the same
+    critical value.
+    """
     trained = [x for x in draws.alive if not draws.is_baseline_X[x] and x != reference]
     return _with_intervals(draws, reference, _normal_factor(draws, reference, trained))
 
 
 def half_widths(draws: Draws) -> Callable[[int], np.ndarray]:
-    """A function from an entry to the half widths [X] of the intervals of its differences to all
-    others, each in the other's own family (Hsu 1984). What is further below the entry is not the
-    best. NaN where there are no intervals."""
+    """Returns a function from a reference to the half widths [X] of all differences to it.
+
+    Each half width comes from the family of the other entry, as its own reference (Hsu 1984). An
+    entry further than that below the reference is not the best. NaN where there are no intervals.
+    """
     factors_X, alive = _factors_of_references(draws), draws.alive
 
     @functools.cache
@@ -165,7 +173,7 @@ class _Errors(NamedTuple):
 
 
 def _errors(draws: Draws, reference: int, entries: Sequence[int] | np.ndarray) -> _Errors:
-    """Over series, and of independent seeds (Satterthwaite 1946)."""
+    """Combines the errors over series and over independent seeds (Satterthwaite 1946)."""
     own_X = np.diag(draws.series_XX)
     total_Y = own_X[entries] + own_X[reference]
     over_series_Y = total_Y - 2 * draws.series_XX[entries, reference]
@@ -175,7 +183,7 @@ def _errors(draws: Draws, reference: int, entries: Sequence[int] | np.ndarray) -
     variance_Y = over_series_Y + (seeds[entries] + seeds[reference]) * other_Y
     uncertain_X = ratio(
         (draws.seeds.measured_X * draws.per_model_X) ** 2, draws.seeds.freedom_X
-    )  # of the estimate of a seed variance, halved
+    )  # half the variance of the estimated seed variance
     uncertain_X = np.nan_to_num(uncertain_X)
     uncertain_Y = (uncertain_X[entries] + uncertain_X[reference]) * other_Y
     uncertain_Y = uncertain_Y + over_series_Y**2 / (draws.num_series - 1)
@@ -186,21 +194,23 @@ def _errors(draws: Draws, reference: int, entries: Sequence[int] | np.ndarray) -
 
 
 def _standardised(draws: Draws, reference: int, entries: Sequence[int] | np.ndarray) -> np.ndarray:
-    """Resampled differences to one entry, series and seeds, in standard errors [B, Y]."""
+    """Resampled differences to one entry, over series and seeds, in standard errors [B, Y]."""
     error_Y = _errors(draws, reference, entries).error_Y
     differing = np.asarray(entries)[error_Y > 0]
     return (_drawn(draws, differing) - _drawn(draws, [reference])) / error_Y[error_Y > 0]
 
 
 def _drawn(draws: Draws, entries: Sequence[int] | np.ndarray) -> np.ndarray:
-    """Resampled accuracies of some entries, series and seeds, less those of all [B, Y]."""
+    """Deviations of resampled accuracies from the mean, over series and seeds [B, Y]."""
     seeds_BY = draws.seeds_BX[:, entries] * np.sqrt(draws.variance_X[entries])
     return draws.deviation_BX[:, entries] + seeds_BY
 
 
 def _normal_factor(draws: Draws, reference: int, entries: Sequence[int] | np.ndarray) -> float:
-    """The factor of a family's intervals if all variances were known: the quantile of its largest
-    standardised difference (maximum statistic)."""
+    """Critical value of a family's intervals if all variances were known.
+
+    The quantile of the family's largest standardised difference (maximum statistic).
+    """
     if not len(entries):
         return float("nan")
     largest_B = np.abs(_standardised(draws, reference, entries)).max(axis=1, initial=0.0)
@@ -208,7 +218,7 @@ def _normal_factor(draws: Draws, reference: int, entries: Sequence[int] | np.nda
 
 
 def _students_factor(factor: float | np.ndarray, freedom_Y: np.ndarray) -> np.ndarray:
-    """Student's factor with the tail probability of a normal one."""
+    """Critical value of Student's t with the tail probability of a normal one."""
     return -stdtrit(freedom_Y, ndtr(-factor))
 
 
@@ -231,7 +241,7 @@ def _with_intervals(draws: Draws, reference: int, normal_factor: float) -> Diffe
 
 
 def _factors_of_references(draws: Draws) -> np.ndarray:
-    """For every entry [X], the factor of the differences of all others to it."""
+    """Critical value of each entry's family, the differences of all others to it [X]."""
     factor_X = np.full(len(draws.mean_X), np.nan)
     others = max(len(draws.alive) - 1, 1)
     for x in draws.alive:
@@ -244,12 +254,15 @@ def _factors_of_references(draws: Draws) -> np.ndarray:
 
 
 def _truly_best(draws: Draws, factors_X: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Which entries may be the best [X], and the differences of all to the best, lower and upper
-    (Edwards and Hsu 1983).
+    """Returns which entries may be the best, and bounds of all differences to the best.
 
-    If x is the best, then its differences to all others lie in their intervals. So an entry that
-    some other entry is separated from in its own family is not the best, and the differences to the
-    best are within those to the entries that may be it.
+    Method of Edwards and Hsu (1983). If x is the best, its differences to all others lie in their
+    intervals. So an entry is not the best if some other entry is separated from it in its own
+    family. The differences to the best lie within the differences to the entries that may be the
+    best.
+
+    Returns:
+      The candidates for the best, bool [X], and the lower and upper bounds [X].
     """
     tied_X = np.isfinite(draws.mean_X)
     low_X, high_X = np.full((2, len(tied_X)), np.nan)
@@ -277,7 +290,11 @@ def _rank1(draws: Draws) -> np.ndarray:
 
 
 def all_pairs(draws: Draws, entries: Sequence[int]) -> list[tuple[int, int, float, float, float]]:
-    """Every two of some entries: both, their difference, and its interval; all hold at once."""
+    """Compares every two of some entries, with simultaneous intervals.
+
+    Returns:
+      For each pair of entries: both entries, their difference, and its lower and upper bound.
+    """
     entries = [x for x in entries if x in draws.alive]
     largest_B = np.zeros(len(draws.deviation_BX))
     for place, x in enumerate(entries[:-1]):

@@ -1,6 +1,6 @@
-"""The mean of several seeds' scores, as an entry of its own beside the experiment.
+"""Ensembles: the mean of several seeds' scores, as an entry beside its experiment.
 
-Axis letters: N photos.
+Axis letters: N photos, K members, X ensembles measured at once.
 """
 
 import dataclasses
@@ -15,18 +15,21 @@ from jaxrank.evaluation.evaluator import Evaluator, scores_metrics
 from jaxrank.evaluation.trial_results import TrialResult, metrics_of, no_history
 from jaxrank.planning.trials import Trial
 
-# Ensembles that are measured at once.
+# Ensembles measured at once.
 _AT_ONCE = 16
 
 
 class Combination(NamedTuple):
-    """How the scores of K members become one:
+    """Parameters that combine the scores of K members into a single score.
+
+    The combined score is
 
         (mean_k((s_k - member_mean_k) / member_deviation_k) - mean) / deviation.
 
     Attributes:
-      member_mean_K, member_deviation_K: float64.
-      mean, deviation: of the members' mean.
+      member_mean_K, member_deviation_K: float64 mean and standard deviation of each member's
+        scores.
+      mean, deviation: mean and standard deviation of the members' mean.
     """
 
     member_mean_K: np.ndarray
@@ -35,24 +38,25 @@ class Combination(NamedTuple):
     deviation: float
 
     def mean_of_members(self, scores_KN: np.ndarray) -> np.ndarray:
-        """The mean of the standardised scores, float64 [N]."""
+        """Mean of the standardised scores, float64 [N]."""
         centred_KN = scores_KN.astype(np.float64) - self.member_mean_K[:, None]
         return (centred_KN / self.member_deviation_K[:, None]).mean(axis=0)
 
     def apply(self, scores_KN: np.ndarray) -> np.ndarray:
-        """The combined scores, float32 [N]."""
+        """Combined scores, float32 [N]."""
         return ((self.mean_of_members(scores_KN) - self.mean) / self.deviation).astype(np.float32)
 
 
-# Of one member: its score as it is.
+# Combination of a single member: its score unchanged.
 SINGLE = Combination(np.zeros(1), np.ones(1), 0.0, 1.0)
 
 
 def ensemble_results(results: Sequence[TrialResult], evaluator: Evaluator) -> list[TrialResult]:
-    """Of every experiment with several seeds, a result a fold: the mean of the standardised scores
-    of its completed trials there. The permutation control has none.
+    """Returns a result per fold for the ensemble of every experiment with several seeds.
 
-    An ensemble has one seed, the experiment's first, and a loss of NaN: its scores have no scale.
+    An ensemble's scores are the mean of the standardised scores of its completed trials in the
+    fold. It has one seed, the experiment's first, and a loss of NaN, because its scores have no
+    scale. The permutation control has no ensemble.
     """
     by_experiment: dict[str, list[TrialResult]] = {}
     for result in results:
@@ -72,7 +76,7 @@ def ensemble_results(results: Sequence[TrialResult], evaluator: Evaluator) -> li
 def _of_fold(
     by_experiment: Mapping[str, Sequence[TrialResult]], fold: int, evaluator: Evaluator
 ) -> Iterator[TrialResult]:
-    """The ensembles of one fold, some measured at once."""
+    """Yields the ensembles of one fold, measured in blocks."""
     photos = training_photos(evaluator.data, fold)
     waiting = []
     for name, mine in by_experiment.items():
@@ -97,25 +101,31 @@ def _of_fold(
 
 
 def training_photos(data: SplitDataset, fold: int) -> np.ndarray:
-    """The photos of a fold's training pairs."""
+    """Photos of a fold's training pairs."""
     return np.unique(data.dataset.pair_rows_M2[data.rows(fold, splits.TRAIN)])
 
 
 def fold_scores(
     results: Sequence[TrialResult], data: SplitDataset, fold: int
 ) -> tuple[np.ndarray, Combination]:
-    """The combined scores [N] of the completed trials of a fold, standardised over the photos of
-    its training pairs."""
+    """Combines the scores of a fold's completed trials, standardised over its training photos.
+
+    Returns:
+      The combined scores [N], and their combination.
+    """
     scores_KN = [r.scores_N for r in results if r.trial.fold == fold and r.metrics.completed]
     return combine(np.stack(scores_KN), training_photos(data, fold))
 
 
 def combine(scores_KN: np.ndarray, photos: np.ndarray) -> tuple[np.ndarray, Combination]:
-    """The mean of K members' standardised scores, standardised again, [N]; and by which numbers.
+    """Averages the standardised scores of K members, and standardises the mean again.
 
     Args:
-      scores_KN: of each member.
-      photos: those over which mean and deviation are taken. Equal scores become zero.
+      scores_KN: scores of each member.
+      photos: photos over which means and deviations are taken. Equal scores become zero.
+
+    Returns:
+      The combined scores [N], and their combination.
     """
     chosen_KN = scores_KN[:, photos].astype(np.float64)
     members = SINGLE._replace(
@@ -129,7 +139,7 @@ def combine(scores_KN: np.ndarray, photos: np.ndarray) -> tuple[np.ndarray, Comb
 
 
 def _deviations(values_KN: np.ndarray) -> np.ndarray:
-    """Standard deviations [K]; huge for equal values, which become zero."""
+    """Standard deviations [K]; huge for equal values, so that these become zero."""
     deviation_K = values_KN.std(axis=1)
     rounding_K = 1e-7 * np.abs(values_KN).max(axis=1, initial=0.0)
     return np.where(deviation_K > rounding_K, deviation_K, np.finfo(np.float32).max)

@@ -1,7 +1,7 @@
-"""What an experiment gets wrong on its test pairs, and what alone would have got it right.
+"""Error analysis: an experiment's mistakes on its test pairs, and the blocks that avoid them.
 
-Nothing here chooses a model: it is for people who look at the photos. Axis letters: M pairs;
-R judgements, one a pair and trial that tests it (`reliability.Judgements`).
+Nothing here chooses a model: it is for people who look at the photos. Axis letters: M pairs; R
+judgements, one per pair and trial that tests it (`reliability.Judgements`).
 """
 
 from collections.abc import Mapping, Sequence
@@ -28,21 +28,22 @@ ERROR_COLUMNS = (
     "kind,series_id,image_a,image_b,preference,predicted,trials,pairs,wrong_pairs,excess_loss,"
     "right_alone"
 ).split(",")
-# Columns of a pair table that are no categories of pairs.
+# Columns of a pair table that are not categories of pairs.
 _KNOWN_COLUMNS = (*CANONICAL_COLUMNS, *VOTE_COLUMNS, *RANK_COLUMNS, OFFICIAL_COLUMN, VOTES_COLUMN)
-# A column of fewer different cells tells nothing apart, one of more is text or a number.
+# Limits of distinct cells in a category column: with fewer, all pairs are in one category; with
+# more, the column is text or a number.
 _FEWEST_CATEGORIES, _MOST_CATEGORIES = 2, 20
 
 
 class Verdicts(NamedTuple):
-    """What the trials that test a pair say of it together; zero or NaN where none does.
+    """Pooled judgements of each pair by the trials that test it; zero or NaN without such trials.
 
     Attributes:
-      judged_M: the number of trials.
-      directed_M: that number where the preference has a direction, else 0.
-      hits_M: how many of these trials are right; one half where scores are equal.
-      probability_M: that the first photo is preferred, the mean over trials.
-      excess_loss_M: log loss above the entropy of the preference, in nats, the mean over trials:
+      judged_M: number of trials.
+      directed_M: number of trials where the preference has a direction, else 0.
+      hits_M: number of trials with a direction that are right; a tie of scores counts one half.
+      probability_M: probability that the first photo is preferred, averaged over trials.
+      excess_loss_M: log loss above the entropy of the preference, in nats, averaged over trials:
         the Kullback-Leibler divergence of the prediction from the preference.
     """
 
@@ -54,7 +55,7 @@ class Verdicts(NamedTuple):
 
 
 def by_pair(judged: Judgements, preference_M: np.ndarray) -> Verdicts:
-    """Sums judgements up by pair."""
+    """Pools judgements by pair."""
     p_R = preference_M[judged.pair_R]
     hit_R, weight_R = pair_hits(judged.difference_R, p_R)
     excess_R = np.logaddexp(0, judged.log_odds_R) - p_R * judged.log_odds_R - entropy_of(p_R)
@@ -72,8 +73,11 @@ def by_pair(judged: Judgements, preference_M: np.ndarray) -> Verdicts:
 
 
 def leanings(judged: Judgements, num_pairs: int) -> np.ndarray:
-    """For which photo the trials vote that test a pair, [M]: from 1 for the first to -1 for the
-    second; NaN where none does. Votes, because scores of different trials differ in scale."""
+    """Mean vote of the trials that test each pair, [M].
+
+    From 1 for the first photo to -1 for the second; NaN without trials. Trials vote because their
+    scores differ in scale.
+    """
     count_M = np.bincount(judged.pair_R, minlength=num_pairs)
     votes_M = np.bincount(judged.pair_R, np.sign(judged.difference_R), num_pairs)
     return np.divide(votes_M, count_M, out=np.full(num_pairs, np.nan), where=count_M > 0)
@@ -82,15 +86,16 @@ def leanings(judged: Judgements, num_pairs: int) -> np.ndarray:
 def single_leanings(
     results: Sequence[TrialResult], evaluator: Evaluator, without: str
 ) -> dict[str, np.ndarray]:
-    """What says something alone: leanings [M] by name.
+    """Leanings [M] of single blocks and of heuristic baselines, by name.
 
-    Of each block, the experiment that reads this block only and validates best; it judges a pair by
-    the trials that the pair tests. Of each baseline but chance, its score difference.
+    Each block is represented by the experiment that reads only this block and has the highest
+    validation accuracy. It judges a pair by the trials that test the pair. Each baseline except
+    chance is represented by its score differences.
 
     Args:
-      results: the trials of the search; its control is left out, too.
-      evaluator: that they were measured with.
-      without: the experiment whose mistakes are looked at; it is left out.
+      results: trials of the search; the permutation control is left out.
+      evaluator: evaluator of the trials.
+      without: experiment under analysis; it is left out.
     """
     best: dict[str, tuple[float, list[TrialResult]]] = {}
     by_experiment: dict[str, list[TrialResult]] = {}
@@ -120,15 +125,15 @@ def single_leanings(
 
 
 def blocks_alone(seen: Verdicts, alone: Mapping[str, np.ndarray], dataset: Dataset) -> pd.DataFrame:
-    """What each block or number alone would have made of the experiment's test pairs.
+    """Compares each block or heuristic with the experiment on its test pairs.
 
     Returns:
-      One row a name, the most accurate first: `pairs` that it judges and that have a direction,
-      `accuracy` on them with its standard error clustered by series, and the accuracy of the
-      experiment on the same pairs; `right_where_wrong`, the share of the experiment's mistakes
-      that the name has right; `wrong_where_right`, the other way round. Chance for both is one
-      half, and all these include chance: who is right half the time has half of the mistakes
-      right.
+      One row per name, the most accurate first. `pairs` counts the pairs that it judges and that
+      have a direction. `accuracy` on these pairs comes with its standard error clustered by series,
+      and with the accuracy of the experiment on the same pairs. `right_where_wrong` is the share of
+      the experiment's mistakes that the name has right; `wrong_where_right` is the reverse. Both
+      shares include chance, and are one half for chance itself: a name that is right half the time
+      has half of the mistakes right.
     """
     rows = []
     for name, leaning_M in alone.items():
@@ -164,7 +169,7 @@ def confident_mistakes(
 ) -> pd.DataFrame:
     """Test pairs whose mean probability is on the wrong side, the most confident first.
 
-    `right_alone` names who alone would have been right, in the order of `alone`.
+    `right_alone` lists the names that alone would have been right, in the order of `alone`.
     """
     toward_a_M = dataset.table["preference"].to_numpy(np.float64) - 0.5
     predicted_M = seen.probability_M - 0.5
@@ -182,10 +187,10 @@ def confident_mistakes(
 
 
 def worst_series(seen: Verdicts, alone: Mapping[str, np.ndarray], dataset: Dataset) -> pd.DataFrame:
-    """Series with a mistake, first those that cost the log loss most, summed over test pairs.
+    """Series with a mistake, ordered by the excess log loss summed over their test pairs.
 
-    `wrong_pairs` is a mean over trials. `right_alone` names who alone would have had more of the
-    series' pairs right, in the order of `alone`.
+    `wrong_pairs` is a mean over trials. `right_alone` lists the names that alone would have had
+    more of the series' pairs right, in the order of `alone`.
     """
     judged, directed = seen.judged_M > 0, seen.directed_M > 0
     hit_M = np.divide(seen.hits_M, seen.directed_M, out=np.zeros(len(judged)), where=directed)
@@ -218,7 +223,7 @@ def _names(right: Mapping[str, np.ndarray], number: int) -> list[str]:
 
 
 def category_columns(table: pd.DataFrame) -> list[str]:
-    """Further columns of a pair table that sort its pairs into a few categories."""
+    """Additional columns of a pair table that divide its pairs into a few categories."""
     return [
         column
         for column in table.columns
@@ -231,9 +236,9 @@ def accuracy_by_category(seen: Verdicts, dataset: Dataset) -> pd.DataFrame:
     """Accuracy on the test pairs of each category of each column of `category_columns`.
 
     Returns:
-      One row a column and category: `column`, `category`, `pairs` and `series` judged that have a
-      direction, `accuracy` and its standard error clustered by series. Of twenty categories one
-      lies two standard errors off by chance.
+      One row per column and category: `column`, `category`, `pairs` and `series` judged that have a
+      direction, `accuracy` and its standard error clustered by series. Of twenty categories, one is
+      two standard errors off by chance.
     """
     rows = []
     directed = seen.directed_M > 0
@@ -250,10 +255,12 @@ def accuracy_by_category(seen: Verdicts, dataset: Dataset) -> pd.DataFrame:
 
 
 class MistakeTables(NamedTuple):
-    """Attributes:
-    errors: the rows of `errors.csv`, columns ERROR_COLUMNS: pairs, then series.
-    blocks: from `blocks_alone`.
-    categories: from `accuracy_by_category`; empty without category columns.
+    """Tables of one experiment's mistakes.
+
+    Attributes:
+      errors: rows of `errors.csv`, columns ERROR_COLUMNS: pairs, then series.
+      blocks: table from `blocks_alone`.
+      categories: table from `accuracy_by_category`; empty without category columns.
     """
 
     errors: pd.DataFrame
@@ -264,12 +271,12 @@ class MistakeTables(NamedTuple):
 def mistake_tables(
     name: str, results: Sequence[TrialResult], evaluator: Evaluator
 ) -> MistakeTables:
-    """The mistakes of one experiment of a search.
+    """Tabulates the mistakes of one experiment of a search.
 
     Args:
-      name: of the experiment, such as the selected one.
-      results: the trials of the search.
-      evaluator: that they were measured with.
+      name: experiment, such as the selected one.
+      results: trials of the search.
+      evaluator: evaluator of the trials.
     """
     dataset = evaluator.dataset
     mine = [result for result in results if result.trial.experiment.name == name]

@@ -1,7 +1,7 @@
 """Metrics of trained trials and of baselines, from the scores of all photos.
 
-A score for each photo is all that an evaluation needs: differences of pairs, accuracy and loss of
-every split follow from it. Axis letters: N photos, M pairs; X scorers that are measured at once.
+An evaluation needs only a score for each photo: pair differences, and the accuracy and loss of
+every split, follow from it. Axis letters: N photos, M pairs; X scorers measured at once.
 """
 
 import dataclasses
@@ -33,21 +33,21 @@ from jaxrank.statistics import clustered_error
 if TYPE_CHECKING:
     import pyarrow
 
-# The columns that name a pair.
+# Columns that identify a pair.
 PAIR_NAMES = ("series_id", "image_a", "image_b")
 # Splits on which the order of a series' photos is measured.
 ORDERED_SPLITS = (splits.VALIDATION, splits.TEST)
 
 
 class Evaluator(NamedTuple):
-    """What every trial and rule is measured with; F folds.
+    """Pairs, splits and ground truth that trials and baselines are measured on; F folds.
 
     Attributes:
-      data: the pairs and their splits.
-      photos: of each fold and split of ORDERED_SPLITS, the photos in its pairs, by series.
-      strength_source: where the ground-truth strength of photos comes from.
-      control: the same of renumbered pairs; None in a control's own.
-      names: of each pair, PAIR_NAMES and `preference`, with which all predictions begin.
+      data: pairs and their splits.
+      photos: by fold and split of ORDERED_SPLITS, the photos in its pairs, grouped by series.
+      strength_source: origin of the ground-truth strength of photos.
+      control: evaluator of the permutation control; None in the control's own evaluator.
+      names: PAIR_NAMES and `preference` of each pair, the first columns of all predictions.
     """
 
     data: SplitDataset
@@ -62,11 +62,11 @@ class Evaluator(NamedTuple):
 
     @property
     def splits_FM(self) -> np.ndarray:
-        """int8, the split of every pair in every fold."""
+        """Split of every pair in every fold, int8."""
         return self.data.splits_FM
 
     def of(self, experiment: Experiment) -> "Evaluator":
-        """The one for an experiment's trials."""
+        """Evaluator for the trials of an experiment."""
         return self.control if experiment.is_control and self.control is not None else self
 
 
@@ -86,21 +86,21 @@ def _make_evaluator(data: SplitDataset, control: Evaluator | None) -> Evaluator:
 
 
 def _pair_names(table: pd.DataFrame) -> "pyarrow.Table":
-    import pyarrow  # a tenth of a second, for which no other command should wait
+    import pyarrow  # imports in a tenth of a second, which other commands need not wait for
 
     names = {name: text_column(table[name]) for name in PAIR_NAMES}
     return pyarrow.table(names | {"preference": table["preference"].to_numpy(np.float64)})
 
 
 class ScoredPairs(NamedTuple):
-    """What a metric sees of one split of one fold; of one scorer, or with a leading axis X of
-    several.
+    """Inputs of a metric: one split of one fold, of one scorer or with a leading axis X of several.
 
     Attributes:
-      difference_XM, preference_M: of the pairs of the split.
-      scores_XN: of all photos; None for a baseline that orders pairs without scoring photos.
-      photos: the photos of the split by series; None where photos have no scores.
-      loss_XM, loss_weight_M: of trained trials, the loss of each pair and which pairs count.
+      difference_XM, preference_M: score differences and preferences of the split's pairs.
+      scores_XN: scores of all photos; None for a baseline that orders pairs without scoring photos.
+      photos: photos of the split by series; None where photos have no scores.
+      loss_XM, loss_weight_M: loss of each pair and which pairs count; None where nothing was
+        trained with a loss.
     """
 
     difference_XM: np.ndarray
@@ -117,14 +117,14 @@ class ScoredPairs(NamedTuple):
 
 
 class Metric(NamedTuple):
-    """A metric of scored pairs; its columns are `SPLIT_NAME`, such as `val_accuracy`.
+    """Metric of scored pairs; its columns are `SPLIT_NAME`, such as `val_accuracy`.
 
     Attributes:
-      splits: on which it is measured.
-      measure: of each scorer; NaN where it can't be measured.
-      title: of its column on the screen, which shows test pairs, so it must be measured on those;
-        empty: not shown.
-      is_share: shown as a percentage, else with two decimals.
+      splits: splits on which it is measured.
+      measure: function that returns its value for each scorer; NaN where it cannot be measured.
+      title: title of its column on the screen, which shows test pairs, so a titled metric must be
+        measured on the test split; empty if not shown.
+      is_share: whether it is shown as a percentage, else with two decimals.
     """
 
     name: str
@@ -145,7 +145,7 @@ def _loss(scored: ScoredPairs) -> np.ndarray:
 
 
 def _of_series(measure: Callable[[np.ndarray, ranking.SeriesPhotos], np.ndarray]) -> Any:
-    """A metric of whole series as one of scored pairs."""
+    """Turns a metric of whole series into a metric of scored pairs."""
 
     def measured(scored: ScoredPairs) -> np.ndarray:
         if scored.scores_XN is None or scored.photos is None:
@@ -155,7 +155,7 @@ def _of_series(measure: Callable[[np.ndarray, ranking.SeriesPhotos], np.ndarray]
     return measured
 
 
-# A new metric is a function and a row here: every table has its columns then.
+# To add a metric, add a function and a row here: every table gets its columns.
 METRICS = (
     Metric(
         "accuracy",
@@ -181,7 +181,7 @@ def _measure(
     scores_XN: np.ndarray | None = None,
     losses: tuple[np.ndarray, np.ndarray] | None = None,
 ) -> dict[str, Any]:
-    """All metrics of a fold, by column, of each scorer.
+    """Measures all metrics of a fold for each scorer, by column.
 
     Args:
       losses: loss of each pair, [X, M], and which pairs count, [M].
@@ -208,12 +208,12 @@ def _measure(
 def trial_metrics(
     trials: Sequence[Trial], scores_XN: np.ndarray, log_ties_X: np.ndarray, evaluator: Evaluator
 ) -> list[dict[str, float]]:
-    """The metrics of trained trials of one fold with one loss, by column.
+    """Metrics, by column, of trained trials of one fold with one loss.
 
     Args:
-      trials: X of them.
-      scores_XN, log_ties_X: theirs.
-      evaluator: the pairs, for a control its own.
+      trials: X trials.
+      scores_XN, log_ties_X: scores and log tie parameters of the trials.
+      evaluator: evaluator of the pairs; for a control, its own.
     """
     difference_XM = pair_differences(scores_XN, evaluator.dataset.pair_rows_M2)
     loss_XM, weight_XM = loss_of_pairs(
@@ -223,12 +223,13 @@ def trial_metrics(
         np.array([[trial.experiment.margin] for trial in trials]),
         log_ties_X[:, None],
     )
-    losses = loss_XM, np.broadcast_to(weight_XM, loss_XM.shape)[0]  # of the preferences alone
+    # Which pairs count depends on the preferences alone.
+    losses = loss_XM, np.broadcast_to(weight_XM, loss_XM.shape)[0]
     return _rows(_measure(difference_XM, evaluator, trials[0].fold, scores_XN, losses))
 
 
 def _rows(measured: Mapping[str, np.ndarray]) -> list[dict[str, float]]:
-    """Metrics of several scorers, by scorer."""
+    """Converts metrics by column into one dictionary per scorer."""
     columns = [values_X.tolist() for values_X in measured.values()]
     return [dict(zip(measured, row, strict=True)) for row in zip(*columns, strict=True)]
 
@@ -236,7 +237,7 @@ def _rows(measured: Mapping[str, np.ndarray]) -> list[dict[str, float]]:
 def loss_of_pairs(
     loss: str, difference_XM: np.ndarray, preference_M: np.ndarray, margin: Any, log_ties: Any
 ) -> tuple[np.ndarray, np.ndarray]:
-    """A loss on the host: of each pair, and which pairs count."""
+    """Computes a loss on the host: the loss of each pair, and which pairs count."""
     numbers = (difference_XM, preference_M, np.float32(margin), np.float32(log_ties))
     return jax.device_get(losses.LOSSES[loss](*map(jnp.asarray, numbers)))
 
@@ -244,14 +245,16 @@ def loss_of_pairs(
 def scores_metrics(
     scores_XN: np.ndarray, evaluator: Evaluator, fold: int
 ) -> list[dict[str, float]]:
-    """The metrics of scores that were not trained with a loss, in one fold."""
+    """Metrics, in one fold, of scores that were not trained with a loss."""
     difference_XM = pair_differences(scores_XN, evaluator.dataset.pair_rows_M2)
     return _rows(_measure(difference_XM, evaluator, fold, scores_XN))
 
 
 def position_metrics(evaluator: Evaluator, folds: Sequence[int]) -> dict[str, float]:
-    """The baseline by which photo a is always the better: it finds a table that is not in random
-    order."""
+    """Metrics of the baseline that always prefers photo a.
+
+    It detects a table whose pairs are not in random order.
+    """
     always_a_M = np.ones(len(evaluator.dataset.preference_M), np.float32)
     per_fold = [_measure(always_a_M, evaluator, fold) for fold in folds]
     return pd.DataFrame(per_fold).mean().to_dict()
@@ -260,12 +263,12 @@ def position_metrics(evaluator: Evaluator, folds: Sequence[int]) -> dict[str, fl
 def baseline_metrics(
     scores: np.ndarray, evaluator: Evaluator, folds: Sequence[int] | None = None
 ) -> dict[str, float]:
-    """The metrics of a baseline, means over folds.
+    """Metrics of a baseline, averaged over folds.
 
     Args:
       scores: [N], or [F, N] where each fold has its own.
-      evaluator: the pairs.
-      folds: F of them, by default all.
+      evaluator: evaluator of the pairs.
+      folds: F folds, by default all.
     """
     chosen = range(len(evaluator.splits_FM)) if folds is None else folds
     scores_FN = np.broadcast_to(scores, (len(chosen), len(evaluator.dataset.photos)))
@@ -278,7 +281,7 @@ def baseline_metrics(
 
 
 def control_z(results: Sequence[TrialResult], evaluator: Evaluator) -> tuple[float, float]:
-    """Test accuracy of the control's trials, and by how many standard errors it is off one half."""
+    """Test accuracy of the permutation control, and its z against one half (in standard errors)."""
     control = evaluator.control
     assert control is not None, "the evaluator of a control has no control of its own"
     hits_M, weight_M = _tested(results, control)

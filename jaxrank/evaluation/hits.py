@@ -1,10 +1,10 @@
-"""Hits: what every entry of a leaderboard orders right, by series, and its pooled accuracy.
+"""Hits by series, that is correctly ordered pairs, and pooled accuracies of all entries.
 
 The accuracy of an entry is pooled over pairs: its hits, averaged over seeds and summed over folds
-and series, divided by the pairs with a direction.
+and series, divided by the number of pairs with a direction.
 
 Axis letters: X entries (experiments and baselines), F folds, K seeds, S series, M pairs; Y patterns
-of folds.
+of folds, W weightings of pairs.
 """
 
 from collections import Counter
@@ -18,27 +18,28 @@ from jaxrank.evaluation.trial_results import TrialResult
 from jaxrank.metrics import pair_differences, pair_hits, vote_weights
 from jaxrank.statistics import ratio
 
-# Parts of a pair, twice the number of seeds, that hits are looked for in.
+# Largest scale tried to turn hits into whole numbers; a scale is twice a number of seeds.
 _MOST_PARTS = 20
 _ROUNDING = 1e-9
 
 
 class Hits(NamedTuple):
-    """What every entry got right in one split of every trained fold.
+    """Hits of every entry in one split of every trained fold.
 
     Attributes:
-      names: X of them.
-      is_baseline_X: it has no seeds; all are equal.
-      is_candidate_X: it may be selected: trained, no control, and no ensemble, which its experiment
-        stands for (the final model is the mean of all its seeds).
-      trained_as_X: the entry whose trainings it consists of: its own number, save for an
+      names: names of the X entries.
+      is_baseline_X: whether the entry is a baseline; a baseline has no seeds, so its seeds are
+        equal.
+      is_candidate_X: whether the entry may be selected: trained, no control and no ensemble. An
+        experiment represents its ensemble, because the final model is the mean of all its seeds.
+      trained_as_X: entry whose trained models the entry consists of: its own index, except for an
         ensemble over an experiment's seeds. The hits of an ensemble are the same in every seed.
-      hits_XFKS: float32, weighted pairs ordered right (a tie of scores is one half), summed over
-        each series; NaN for a trial that failed or does not exist.
-      weight_FS: the weights of the pairs; pairs without a direction have none.
-      series_FS: which series each is; a fold has only those of its own split, and `num_series`
-        in places that it does not need. None: S are all series, in each fold.
-      num_series: of all folds; needed with `series_FS` only.
+      hits_XFKS: float32, weighted number of correctly ordered pairs of each series, where a tie of
+        scores counts one half; NaN for a trial that failed or does not exist.
+      weight_FS: total weight of the pairs; pairs without a direction have none.
+      series_FS: index of each series. A fold has only the series of its own split; unused places
+        hold `num_series`. None where S are all series, in each fold.
+      num_series: number of series in all folds; needed with `series_FS` only.
     """
 
     names: tuple[str, ...]
@@ -51,7 +52,7 @@ class Hits(NamedTuple):
     num_series: int = 0
 
     def by_series(self, value_FS: np.ndarray) -> np.ndarray:
-        """Sums over folds, [all series]."""
+        """Sums values over folds, [all series]."""
         if self.series_FS is None:
             return value_FS.sum(axis=0)
         sums = np.bincount(self.series_FS.ravel(), value_FS.ravel(), self.num_series + 1)
@@ -62,11 +63,11 @@ class Pooled(NamedTuple):
     """Hits averaged over completed seeds and summed over folds.
 
     Attributes:
-      hits_XS: of each of all series.
-      weight_YS: of the folds that have a completed seed; equal for all entries that have one in the
-        same folds.
-      weight_of_X: which of these is an entry's.
-      per_model_X: the variance of an entry's accuracy where each of its models has variance 1.
+      hits_XS: hits on each of all series.
+      weight_YS: total weight of the folds that have a completed seed; entries with the same such
+        folds share a row.
+      weight_of_X: row of `weight_YS` for each entry.
+      per_model_X: variance of an entry's accuracy if each of its models has variance 1.
     """
 
     hits_XS: np.ndarray
@@ -76,26 +77,26 @@ class Pooled(NamedTuple):
 
     @property
     def num_pairs_X(self) -> np.ndarray:
-        """Weights of all series."""
+        """Total weight of each entry's pairs, over all series."""
         return self.weight_YS.sum(axis=1)[self.weight_of_X]
 
     @property
     def accuracy_X(self) -> np.ndarray:
-        """NaN for an entry without a completed trial."""
+        """Pooled accuracy; NaN for an entry without a completed trial."""
         return ratio(self.hits_XS.sum(axis=1), self.num_pairs_X)
 
     def take(self, entries: np.ndarray | slice, used_S: np.ndarray) -> "Pooled":
-        """Of some entries and series."""
+        """Selects entries and series."""
         hits_XS, weight_YS = self.hits_XS[entries], self.weight_YS
         if not used_S.all():
             hits_XS, weight_YS = hits_XS[:, used_S], weight_YS[:, used_S]
         return Pooled(hits_XS, weight_YS, self.weight_of_X[entries], self.per_model_X[entries])
 
     def accuracy_where(self) -> Callable[[np.ndarray], np.ndarray]:
-        """A function from how often each series counts, [B, S], to accuracies [B, X].
+        """Returns a function from the counts of each series, [B, S], to accuracies [B, X].
 
-        Hits are multiples of one half, divided by a number of seeds. As whole numbers that a
-        float32 holds, products of matrices are as exact as in float64 and twice as fast.
+        Hits are multiples of one half, divided by a number of seeds. Scaled to whole numbers that a
+        float32 represents, their matrix products are as exact as in float64 and twice as fast.
         """
         scale, whole_XS = self._whole_hits()
 
@@ -107,8 +108,8 @@ class Pooled(NamedTuple):
         return accuracies
 
     def _whole_hits(self) -> tuple[int, np.ndarray]:
-        """A factor, and the hits times it: whole numbers in float32 where these are exact."""
-        # In a resample of series a sum may be several times that of all.
+        """A scale factor, and the scaled hits: whole numbers in float32 where that is exact."""
+        # A sum over resampled series may be several times the sum over all series.
         most = 2**24 / 8 / max(self.hits_XS.sum(axis=1).max(initial=0.0), 1.0)
         whole_XS = np.empty(self.hits_XS.shape, np.float32)
         for scale in range(2, min(_MOST_PARTS, int(most)) + 1, 2):
@@ -130,19 +131,19 @@ def from_results(
     *,
     by_votes: bool = False,
 ) -> Hits:
-    """Hits of experiments and baselines in one split.
+    """Counts the hits of experiments and baselines in one split.
 
     Args:
-      results: of all trials.
+      results: results of all trials.
       baselines: by name, score_a - score_b of every pair: [M], or [F, M] where it differs between
         the evaluator's folds.
-      evaluator: that the trials were measured with.
+      evaluator: evaluator of the trials.
       split: splits.VALIDATION or splits.TEST.
-      names: of the experiments, in the order of the entries; the baselines come after them.
-      by_votes: pairs have the weight |2 preference - 1|, not 1.
+      names: experiments, in the order of the entries; the baselines come after them.
+      by_votes: whether pairs have the weight |2 preference - 1| rather than 1.
 
     Returns:
-      Only the folds that were trained; K is the most seeds that any experiment has.
+      Hits in the folds that were trained; K is the largest number of seeds of any experiment.
     """
     return _from_results(results, baselines, evaluator, split, names, (by_votes,))[0]
 
@@ -154,7 +155,7 @@ def both_from_results(
     split: int,
     names: Sequence[str],
 ) -> tuple[Hits, Hits]:
-    """`from_results`, of pairs that weigh the same and of pairs that are weighted by votes."""
+    """Returns `from_results` for equal weights of pairs, and for weights by votes."""
     plain, by_votes = _from_results(results, baselines, evaluator, split, names, (False, True))
     return plain, by_votes
 
@@ -167,7 +168,7 @@ def _from_results(
     names: Sequence[str],
     by_votes_W: Sequence[bool],
 ) -> list[Hits]:
-    """See `from_results`; for each weighting of pairs."""
+    """Returns `from_results` for each of several weightings of pairs."""
     folds, num_series = trained_folds(results), len(evaluator.dataset.series_ids)
     by_name: dict[str, list[TrialResult]] = {name: [] for name in names}
     for result in results:
@@ -215,7 +216,7 @@ def _count_trained(
     evaluator: Evaluator,
     tested_F: "Sequence[_Tested]",
 ) -> None:
-    """Fills in the hits of the completed trials; by_name has the first of the entries X."""
+    """Fills in the hits of completed trials; `by_name` has the first of the entries X."""
     completed = Counter(
         r.trial.key[:2] for mine in by_name.values() for r in mine if r.metrics.completed
     )
@@ -237,15 +238,15 @@ def _count_trained(
 
 
 class _Tested(NamedTuple):
-    """The pairs of a split of one fold, by series.
+    """Pairs of a split of one fold, grouped by series.
 
     Attributes:
-      fold: its number.
-      rows: M of them, in the dataset.
-      series: S of them, in the dataset.
-      place_M: of each pair's series among these.
-      preference_M: of the pairs.
-      weight_WM: theirs, in each of some weightings.
+      fold: index of the fold.
+      rows: M rows of pairs in the dataset.
+      series: S indices of series in the dataset.
+      place_M: position of each pair's series in `series`.
+      preference_M: preferences of the pairs.
+      weight_WM: weights of the pairs, in each of W weightings.
     """
 
     fold: int
@@ -293,7 +294,7 @@ def _pair_weights(preference_M: np.ndarray, by_votes: bool) -> np.ndarray:
 
 
 def pooled(hits: Hits) -> Pooled:
-    """Hits averaged over seeds and summed over folds; entry by entry, to save memory."""
+    """Averages hits over seeds and sums them over folds; entry by entry, to save memory."""
     num_entries = len(hits.names)
     weight_F = hits.weight_FS.sum(axis=1)
     hits_XS = np.zeros((num_entries, hits.num_series or hits.weight_FS.shape[1]))
@@ -318,14 +319,14 @@ def pooled(hits: Hits) -> Pooled:
 def pooled_accuracy(
     results: Sequence[TrialResult], evaluator: Evaluator, split: int, name: str
 ) -> float:
-    """The pooled accuracy of one experiment in one split."""
+    """Pooled accuracy of one experiment in one split."""
     return float(pooled(from_results(results, {}, evaluator, split, [name])).accuracy_X[0])
 
 
 def baseline_accuracy(
     difference: np.ndarray, evaluator: Evaluator, split: int, folds: Sequence[int]
 ) -> float:
-    """The pooled accuracy of a baseline's score differences, [M] or [F, M], in some folds."""
+    """Pooled accuracy, in some folds, of a baseline's score differences, [M] or [F, M]."""
     difference_FM = np.broadcast_to(difference, evaluator.splits_FM.shape)[folds]
     in_split_FM = evaluator.splits_FM[folds] == split
     preference_FM = np.broadcast_to(evaluator.dataset.preference_M, in_split_FM.shape)

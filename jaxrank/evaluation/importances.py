@@ -1,4 +1,4 @@
-"""Importances of hyperparameters by PED-ANOVA, which Optuna has (extra `optuna`)."""
+"""Hyperparameter importances by PED-ANOVA, as implemented in Optuna (extra `optuna`)."""
 
 import sys
 import warnings
@@ -10,19 +10,24 @@ import numpy as np
 
 from jaxrank.errors import UserError
 
-# Importances of shuffled accuracies are averaged over so many shuffles.
+# Number of shuffles over which the importances of shuffled accuracies are averaged.
 _SHUFFLES = 5
-# Of more experiments PED-ANOVA takes a second each time.
-FEWEST_EXPERIMENTS = 4  # of fewer nothing can be said
+# Fewest and most experiments: with fewer, no importance can be estimated; with more, each of the
+# PED-ANOVA runs takes over a second.
+FEWEST_EXPERIMENTS = 4
 MOST_EXPERIMENTS = 200
-# A range over so many times its lowest value is compared in the logarithm.
+# A range above this multiple of its lowest value is compared on a logarithmic scale.
 _WIDE = 10
 
 
 class Importance(NamedTuple):
-    """Attributes:
-    share: of what tells the best tenth of experiments from the others; all add up to 1.
-    by_chance: the same with shuffled accuracies: shares add up to 1 where nothing matters, too.
+    """Importance of a hyperparameter, and its chance level.
+
+    Attributes:
+      share: share of the difference between the best tenth of experiments and the others; the
+        shares of all hyperparameters sum to 1.
+      by_chance: share with shuffled accuracies. It is needed because shares sum to 1 even where no
+        hyperparameter matters.
     """
 
     share: float
@@ -32,13 +37,15 @@ class Importance(NamedTuple):
 def importances(
     values: Mapping[str, Sequence[Any]], accuracy_X: np.ndarray
 ) -> dict[str, Importance] | None:
-    """Importances by PED-ANOVA (Watanabe et al. 2023), by hyperparameter; None without Optuna, or
-    where it finds none.
+    """Computes importances by hyperparameter with PED-ANOVA (Watanabe et al. 2023).
 
     Args:
       values: by hyperparameter, the value of each experiment; None where its condition did not
         hold.
-      accuracy_X: of the experiments.
+      accuracy_X: accuracies of the experiments.
+
+    Returns:
+      The importances; None without Optuna, or where PED-ANOVA finds none.
     """
     if not FEWEST_EXPERIMENTS <= len(accuracy_X) <= MOST_EXPERIMENTS:
         return None
@@ -90,11 +97,13 @@ def _distribution(optuna: Any, column: Sequence[Any]) -> Any:
 
 @contextmanager
 def quiet_optuna() -> Iterator[Any]:
-    """Optuna without its own log lines, and PyTorch on one thread: a Gaussian process of a hundred
-    points is many small products, which two threads on busy cores made ten times slower.
+    """Yields Optuna without its log lines, with PyTorch on one thread.
+
+    A Gaussian process of a hundred points is many small products, which were ten times slower with
+    two threads on busy cores.
 
     Raises:
-      UserError: it is not installed.
+      UserError: Optuna is not installed.
     """
     try:
         import optuna

@@ -1,4 +1,4 @@
-"""Experiments and baselines compared on validation and test pairs."""
+"""Leaderboard: experiments and baselines compared on validation and test pairs."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -17,7 +17,7 @@ from jaxrank.evaluation.successive_halving import Ending, RungHits
 from jaxrank.evaluation.trial_results import TrialResult
 from jaxrank.evaluation.yardstick import Competitor
 
-# The references that experiments are compared with.
+# Roles of the references that experiments are compared with.
 YARDSTICK, SHARPNESS = "yardstick", "sharpness"
 
 
@@ -26,9 +26,9 @@ class Measured:
     """Pooled accuracies of some entries, with their intervals.
 
     Attributes:
-      names: of the entries.
-      validation, test: of pairs with a direction.
-      weighted_validation, weighted_test: of pairs weighted by |2 preference - 1|.
+      names: names of the entries.
+      validation, test: accuracies on pairs with a direction.
+      weighted_validation, weighted_test: accuracies on pairs weighted by |2 preference - 1|.
     """
 
     names: tuple[str, ...]
@@ -40,24 +40,26 @@ class Measured:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Ranking:
-    """Experiments and baselines compared.
+    """Comparison of experiments and baselines.
 
     Attributes:
-      entries: all that are compared; the last may be the mixed yardstick.
-      apart: the control and what describes the table of pairs: measured, but not compared.
-      by_test: the entries' standings on the test pairs.
-      draws: that they rest on.
+      entries: all compared entries; the last may be the mixed yardstick.
+      apart: entries that are measured but not compared: the control, and baselines that describe
+        the table of pairs.
+      by_test: standings of the entries on the test pairs.
+      draws: resamples behind the standings.
       is_candidate_X: see `Hits`.
-      yardstick: the entry of the strongest baseline; chance where that is below one half.
-      yardstick_label: what it is called in sentences.
-      strongest_without_F: for each trained fold, `yardstick_label` of the other folds without the
-        test pairs of this one.
-      chosen: the selected experiment.
-      selecting: hits of the pairs that it was selected by; see `selection.chosen_score`.
-      alike, alike_at: the same where all experiments have been trained to the same epoch, and this
-        epoch: with rungs, the first one; else None.
-      endings: by experiment that a rung has dropped, why. It is measured, and compared with the
-        baselines, as it was then, but it is neither selected nor the best.
+      yardstick: index of the strongest baseline; of chance if the strongest is below one half.
+      yardstick_label: name of the yardstick in sentences.
+      strongest_without_F: for each trained fold, the label of the strongest baseline of the other
+        folds, chosen without this fold's test pairs.
+      chosen: selected experiment.
+      selecting: hits of the pairs that the selection used; see `selection.chosen_score`.
+      alike: hits at the last epoch to which all experiments were trained; equal to `selecting`
+        without rungs.
+      alike_at: epoch of the first rung; None without rungs.
+      endings: by experiment that a rung has dropped, the reason. Such an experiment is measured,
+        and compared with the baselines, as it was at the rung. It is neither selected nor the best.
     """
 
     entries: Measured
@@ -92,15 +94,16 @@ def rank(
     rungs: Sequence[RungHits] = (),
     endings: Mapping[str, Ending] | None = None,
 ) -> Ranking:
-    """Compares the experiments of these names with each other and with baselines.
+    """Compares experiments with each other and with baselines.
 
     Args:
-      results: of all trials.
-      evaluator: that they were measured with.
-      names: of the experiments, without the control.
-      baselines: chance among them.
-      parameters: of one model of each experiment; of equals the smaller one is selected.
-      rungs: that have dropped experiments; their entries are `names`.
+      results: results of all trials.
+      evaluator: evaluator of the trials.
+      names: experiments, without the control.
+      baselines: baselines, chance among them.
+      parameters: number of parameters of one model of each experiment; breaks ties in the selection
+        in favour of the smaller model.
+      rungs: rungs that have dropped experiments; their entries are `names`.
       endings: see `Ranking`.
     """
     endings = endings or {}
@@ -148,7 +151,7 @@ def rank(
 def _strongest_without(
     baselines: Sequence[Competitor], evaluator: Evaluator, folds: Sequence[int]
 ) -> tuple[str, ...]:
-    """See `Ranking`."""
+    """Computes `Ranking.strongest_without_F`."""
     labels = []
     for fold in folds:
         left_out = np.flatnonzero(evaluator.splits_FM[fold] == splits.TEST)
@@ -158,7 +161,7 @@ def _strongest_without(
 
 
 class _AllHits(NamedTuple):
-    """Hits of both splits; weighted ones by votes."""
+    """Hits in both splits, with equal weights of pairs and weighted by votes."""
 
     validation: Hits
     test: Hits

@@ -1,8 +1,8 @@
-"""Main effects: what each hyperparameter did, and how much of the differences is noise.
+"""Main effects of hyperparameters, and the share of noise in the differences of accuracy.
 
 An additive model of the experiments' accuracies, fitted by least squares: each value of a
-hyperparameter adds something, whatever the others are. What it leaves out, interactions and seeds,
-is the residual; that the series are a sample is a second, correlated error.
+hyperparameter adds a constant, whatever the other values are. Interactions and seeds are the
+residual. The sampling of series is a second, correlated error.
 
 Axis letters: X experiments, S series, C columns of the model.
 """
@@ -16,19 +16,19 @@ from scipy.special import stdtrit
 from jaxrank.statistics import FEWEST_SERIES
 
 LEVEL = 0.95
-# Residual degrees of freedom below which there is no model.
+# Fewest residual degrees of freedom of a model.
 FEWEST_FREE = 3
 
 
 class Effect(NamedTuple):
-    """What a value of a hyperparameter does.
+    """Effect of one value of a hyperparameter.
 
     Attributes:
-      key, level: the hyperparameter and its value.
-      num_experiments: that have it.
-      accuracy: expected with this value, averaged over the experiments' other values.
-      difference, low, high: to the mean over all values of this hyperparameter, with its interval
-        (LEVEL), each by itself.
+      key, level: hyperparameter and its value.
+      num_experiments: number of experiments with this value.
+      accuracy: expected accuracy with this value, averaged over the experiments' other values.
+      difference, low, high: difference to the mean over all values of this hyperparameter, with its
+        individual interval (LEVEL).
     """
 
     key: str
@@ -41,12 +41,15 @@ class Effect(NamedTuple):
 
 
 class MainEffects(NamedTuple):
-    """Attributes:
-    effects: by hyperparameter and value, in order.
-    shares: by hyperparameter, its share of the variance among the experiments' accuracies, less
-      what an irrelevant one would get (omega squared, Hays 1963); never below 0.
-    noise_share: of that variance, the expected part that comes from the sampled series and from
-      seeds; from 0 to 1.
+    """Main effects of all hyperparameters.
+
+    Attributes:
+      effects: effects by hyperparameter and value, in order.
+      shares: by hyperparameter, its share of the variance among the experiments' accuracies, less
+        the expected share of an irrelevant hyperparameter (omega squared, Hays 1963); never below
+        0.
+      noise_share: expected share of that variance due to the sampled series and to seeds; from 0 to
+        1.
     """
 
     effects: list[Effect]
@@ -60,17 +63,17 @@ def main_effects(
     weight_XS: np.ndarray,
     seed_variance_X: np.ndarray,
 ) -> MainEffects | None:
-    """The main effects of hyperparameters on accuracy.
+    """Estimates the main effects of hyperparameters on accuracy.
 
     Args:
       levels: by hyperparameter, the value of each experiment; None where its condition did not
         hold.
-      hits_XS, weight_XS: right answers and pairs of each series, see `hits.Pooled`; all
-        experiments have the same weights.
-      seed_variance_X: of each accuracy; zero where unknown.
+      hits_XS, weight_XS: correctly ordered pairs and all pairs of each series, see `hits.Pooled`;
+        all experiments have the same weights.
+      seed_variance_X: seed variance of each accuracy; zero where unknown.
 
     Returns:
-      None where the experiments are too few for a model, or the series for an interval.
+      The effects; None with too few experiments for a model, or too few series for an interval.
     """
     num_experiments = len(hits_XS)
     num_series = int(weight_XS.any(axis=0).sum())
@@ -131,8 +134,13 @@ def _residual_squares(model_XC: np.ndarray, value_X: np.ndarray) -> float:
 
 
 def _coded(values: Sequence[str | None]) -> tuple[list[str], np.ndarray]:
-    """The values that there are, and the columns of an additive model: they sum to zero over the
-    values, and are zero where there is none."""
+    """Codes a hyperparameter as columns of an additive model.
+
+    The columns sum to zero over the values, and are zero where the experiment has no value.
+
+    Returns:
+      The distinct values, and the columns.
+    """
     words = list(dict.fromkeys(value for value in values if value is not None))
     codes = [*_codes(len(words)), np.zeros(len(words) - 1)]
     places = [words.index(value) if value is not None else -1 for value in values]
@@ -140,22 +148,21 @@ def _coded(values: Sequence[str | None]) -> tuple[list[str], np.ndarray]:
 
 
 def _codes(num_values: int) -> list[np.ndarray]:
-    """Of each value, its columns (effect coding)."""
+    """Columns of each value (effect coding)."""
     return [*np.eye(num_values - 1), -np.ones(num_values - 1)]
 
 
 def _expected(
     model_XC: np.ndarray, active_X: np.ndarray, place: slice, code: np.ndarray
 ) -> np.ndarray:
-    """The mean row of the model where all experiments that have this hyperparameter have one of its
-    values."""
+    """Mean row of the model if all experiments with this hyperparameter had the same value."""
     row_C = model_XC[active_X].mean(axis=0)
     row_C[place] = code
     return row_C
 
 
 def _half_width(series: float, series_free: int, others: float, others_free: int) -> float:
-    """Of the interval of a difference with two variances (Satterthwaite 1946)."""
+    """Half width of the interval of a difference with two variances (Satterthwaite 1946)."""
     total = series + others
     if total == 0:
         return 0.0

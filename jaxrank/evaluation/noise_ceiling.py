@@ -1,9 +1,10 @@
-"""What the preferences themselves allow: how well anything could agree with the voters.
+"""Noise ceilings: the best agreement with the voters that any model can reach.
 
-Of a pair with preference p, m = max(p, 1 - p) is the share of its majority. Nothing agrees with one
-vote more often than m, and no log loss is below the entropy of p. Against the direction of the
-majority, which is what accuracy counts, the ceiling is 100%: an accuracy is never compared with
-the mean of m. Axis letters: M pairs; R judgements, one a pair and trial that tested it.
+For a pair with preference p, m = max(p, 1 - p) is the share of its majority. No model agrees with
+one vote more often than m, and no log loss is below the entropy of p. The ceiling of accuracy is
+100%, because accuracy counts agreement with the direction of the majority. An accuracy is therefore
+never compared with the mean of m. Axis letters: M pairs; R judgements, one per pair and trial that
+tested it.
 """
 
 from typing import NamedTuple
@@ -16,33 +17,35 @@ from scipy.special import betainc, entr, psi
 from jaxrank.metrics import pair_hits
 from jaxrank.statistics import clustered_error
 
-# A pair of at least this m is strong.
+# Least m of a strong pair.
 STRONG = 0.7
-# The lower ends of five bins of m, each without its upper end but for the last.
+# Lower ends of five bins of m; a bin excludes its upper end, except the last.
 STRENGTHS = (0.5, 0.6, 0.7, 0.8, 0.9)
 ALL, STRONG_PAIRS = "all", "strong"
-# 0.7 is less than 0.7 in 32 bits, and 1 - p is rounded; shares of few votes lie further apart.
+# Tolerance of comparisons of m: 0.7 in 32 bits is less than 0.7, and 1 - p is rounded. Shares of
+# few votes are further apart.
 _ROUNDING = 1e-6
-# Pairs with more votes than this say nothing about what few votes hide, and their likelihood has as
-# many terms.
+# Most votes of a pair that the correction is fitted to. More votes carry no information on what few
+# votes hide, and the likelihood has as many terms.
 _MANY_VOTES = 100
-# What the fitted concentration of the beta distribution is looked for between, as logarithms:
-# nearly all voters of one mind, and nearly all pairs even.
+# Search range of the log concentration of the beta distribution: from nearly unanimous voters to
+# nearly all pairs even.
 _LOG_CONCENTRATIONS = (np.log(1e-3), np.log(1e3))
 
 
 class Ceilings(NamedTuple):
-    """Ceilings of some pairs, each pair counted alike; NaN where there is no such pair.
+    """Plug-in ceilings of some pairs, weighted equally; NaN without such pairs.
 
-    They take every preference for the truth. It stands on few votes, so they are optimistic.
+    They take each preference as the true share. Preferences rest on few votes, so the ceilings are
+    optimistic.
 
     Attributes:
-      num_pairs, num_strong: pairs, and those with m of at least STRONG.
-      one_vote, one_vote_strong: the mean of m, the ceiling for agreement with one vote.
-      entropy, entropy_strong: in nats, the floor of the log loss against preferences.
-      two_voters: how often two voters agree, the mean of p^2 + (1 - p)^2.
-      random_top1: how often a photo taken at random is its series' best, the mean of 1/photos.
-      num_by_strength: pairs in the bins of m that begin at STRENGTHS.
+      num_pairs, num_strong: number of pairs, and of those with m of at least STRONG.
+      one_vote, one_vote_strong: mean of m, the ceiling for agreement with one vote.
+      entropy, entropy_strong: mean entropy in nats, the floor of the log loss against preferences.
+      two_voters: probability that two voters agree, the mean of p^2 + (1 - p)^2.
+      random_top1: probability that a random photo is its series' best, the mean of 1/photos.
+      num_by_strength: number of pairs in the bins of m that begin at STRENGTHS.
     """
 
     num_pairs: int
@@ -57,12 +60,12 @@ class Ceilings(NamedTuple):
 
 
 def ceilings(preference_M: np.ndarray, pair_rows_M2: np.ndarray, series_M: np.ndarray) -> Ceilings:
-    """Ceilings of pairs.
+    """Computes the ceilings of pairs.
 
     Args:
-      preference_M: the share that prefers the first photo.
-      pair_rows_M2: numbers of both photos.
-      series_M: the number of the series.
+      preference_M: share of votes for the first photo.
+      pair_rows_M2: indices of both photos.
+      series_M: index of the series.
     """
     p = preference_M.astype(np.float64)
     m = majority(p)
@@ -84,14 +87,14 @@ def ceilings(preference_M: np.ndarray, pair_rows_M2: np.ndarray, series_M: np.nd
 
 
 def ceilings_of_table(table: pd.DataFrame) -> Ceilings:
-    """Ceilings of a pair table, whose photos need no features."""
+    """Computes the ceilings of a pair table, whose photos need no features."""
     rows, _ = pd.factorize(pd.concat([table["image_a"], table["image_b"]]))
     series_M, _ = pd.factorize(table["series_id"])
     return ceilings(table["preference"].to_numpy(np.float64), rows.reshape(2, -1).T, series_M)
 
 
 def majority(preference_M: np.ndarray) -> np.ndarray:
-    """m, the share of the majority."""
+    """Share of the majority, m."""
     return np.maximum(preference_M, 1 - preference_M)
 
 
@@ -100,12 +103,12 @@ def is_strong(preference_M: np.ndarray) -> np.ndarray:
 
 
 def strength_bin(preference_M: np.ndarray) -> np.ndarray:
-    """Which of STRENGTHS a pair's m belongs to, from 0."""
+    """Index of the bin of STRENGTHS that contains a pair's m, from 0."""
     return np.digitize(majority(preference_M) + _ROUNDING, STRENGTHS[1:])
 
 
 def entropy_of(preference_M: np.ndarray) -> np.ndarray:
-    """Of the vote of one voter, in nats."""
+    """Entropy of one voter's vote, in nats."""
     return entr(preference_M) + entr(1 - preference_M)
 
 
@@ -114,15 +117,15 @@ def _mean(values: np.ndarray) -> float:
 
 
 class FewVotes(NamedTuple):
-    """Ceilings that allow for few votes a pair; compare with the plug-in ones of the same pairs.
+    """Ceilings corrected for few votes per pair; compare with the plug-in ceilings of these pairs.
 
     Attributes:
-      num_pairs, num_strong: the pairs with a majority among their votes.
-      concentration: a of the beta distribution of the true shares, Beta(a, a).
-      one_vote, one_vote_strong, entropy: as in Ceilings, expected given each pair's votes; strong
-        is meant of the preferences, not of the true shares.
-      any_vote: the same as `one_vote`, but each pair counted by its votes: the ceiling for
-        agreement with a vote drawn from all votes.
+      num_pairs, num_strong: pairs with a majority among their votes, and the strong ones.
+      concentration: parameter a of the beta distribution of the true shares, Beta(a, a).
+      one_vote, one_vote_strong, entropy: as in `Ceilings`, expected given each pair's votes; strong
+        refers to the preferences, not to the true shares.
+      any_vote: `one_vote` with pairs weighted by their votes: the ceiling for agreement with a vote
+        drawn from all votes.
     """
 
     num_pairs: int
@@ -135,21 +138,23 @@ class FewVotes(NamedTuple):
 
 
 def few_votes(preference_M: np.ndarray, votes_M: np.ndarray) -> FewVotes | None:
-    """Ceilings corrected for few votes, from the share and the number of votes of each pair.
+    """Corrects ceilings for few votes, from the share and the number of votes of each pair.
 
-    Five of five votes do not make a preference of 100%. The true shares are taken to be
-    Beta(a, a), alike on both sides because no photo of a pair is the first; the votes of a pair are
-    then beta-binomial. Pairs without a majority are dropped, and so is the likelihood of what the
-    table leaves out: ties, and majorities below the least that it holds (it may be filtered).
+    Five of five votes do not make a preference of 100%. The true shares are assumed to be Beta(a,
+    a), symmetric because the order of a pair's photos is arbitrary. The votes of a pair are then
+    beta-binomial. Pairs without a majority are dropped. The likelihood is conditioned on what the
+    table contains: it excludes ties, and majorities below the least in the table (which may be
+    filtered).
 
     Args:
-      preference_M: the share of a pair's votes for one photo, or that share drawn a little towards
-        one half: it is rounded to whole votes.
-      votes_M: the number of votes.
+      preference_M: share of a pair's votes for one photo, possibly shrunk a little towards one
+        half: it is rounded to whole votes.
+      votes_M: number of votes.
 
     Returns:
-      None where the votes say nothing about how far voters agree: single votes, nothing but
-      unanimous pairs (others may have been left out), or so many votes that nothing is hidden.
+      The ceilings; None where the votes carry no information on how far voters agree. That is the
+      case with single votes, with unanimous pairs only (others may have been left out), or with so
+      many votes that nothing is hidden.
     """
     m, votes = majority(preference_M.astype(np.float64)), votes_M.astype(np.int64)
     ahead = np.round(m * votes).astype(np.int64)
@@ -173,8 +178,8 @@ def few_votes(preference_M: np.ndarray, votes_M: np.ndarray) -> FewVotes | None:
 
 
 def _fit_concentration(ahead_M: np.ndarray, votes_M: np.ndarray) -> float | None:
-    """The most likely a of Beta(a, a), given that no share below the least one is seen."""
-    from scipy.stats import betabinom  # a third of a second; only votes need it
+    """Fits the a of Beta(a, a) by maximum likelihood, given that smaller shares are not seen."""
+    from scipy.stats import betabinom  # imports in a third of a second; only votes need it
 
     fitted = (votes_M > 1) & (votes_M <= _MANY_VOTES)
     if not fitted.any():
@@ -182,10 +187,10 @@ def _fit_concentration(ahead_M: np.ndarray, votes_M: np.ndarray) -> float | None
     least_share = float((ahead_M / votes_M).min())
     outcomes_2O = np.stack([ahead_M[fitted], votes_M[fitted]])
     (ahead, votes), count = np.unique(outcomes_2O, axis=1, return_counts=True)
-    # Every outcome that could be seen, for as many votes as some pair has.
+    # All outcomes that could be observed, for each number of votes of some pair.
     totals, total_of = np.unique(votes, return_inverse=True)
     possible, owner = _possible_majorities(totals, least_share)
-    if len(possible) == len(totals):  # it could not have been otherwise, whatever a is
+    if len(possible) == len(totals):  # only one outcome is possible, whatever a is
         return None
 
     def loss(log_a: float) -> float:
@@ -199,13 +204,13 @@ def _fit_concentration(ahead_M: np.ndarray, votes_M: np.ndarray) -> float | None
 
 
 def _possible_majorities(totals: np.ndarray, least_share: float) -> tuple[np.ndarray, np.ndarray]:
-    """Votes of a majority of at least this share, and of which of the totals they are votes."""
+    """Votes of all majorities of at least this share, and the index of their total."""
     ahead = [np.arange(np.ceil(least_share * total - _ROUNDING), total + 1) for total in totals]
     return np.concatenate(ahead), np.repeat(np.arange(len(totals)), [len(k) for k in ahead])
 
 
 def _expected_majority(alpha: np.ndarray, beta: np.ndarray) -> np.ndarray:
-    """E max(p, 1 - p) for p ~ Beta(alpha, beta)."""
+    """Expectation of max(p, 1 - p) for p ~ Beta(alpha, beta)."""
     mean = alpha / (alpha + beta)
     above = mean * (1 - betainc(alpha + 1, beta, 0.5))  # E p where p is above one half
     below = (1 - mean) * betainc(alpha, beta + 1, 0.5)
@@ -213,7 +218,7 @@ def _expected_majority(alpha: np.ndarray, beta: np.ndarray) -> np.ndarray:
 
 
 def _expected_entropy(alpha: np.ndarray, beta: np.ndarray) -> np.ndarray:
-    """E -p log p - (1-p) log(1-p) for p ~ Beta(alpha, beta), in nats."""
+    """Expectation of -p log p - (1-p) log(1-p) for p ~ Beta(alpha, beta), in nats."""
     total = alpha + beta
     p_log_p = alpha / total * (psi(alpha + 1) - psi(total + 1))
     q_log_q = beta / total * (psi(beta + 1) - psi(total + 1))
@@ -221,15 +226,16 @@ def _expected_entropy(alpha: np.ndarray, beta: np.ndarray) -> np.ndarray:
 
 
 def way_to_ceiling(accuracy: float, ceiling: float) -> float:
-    """The share of the way from chance to a ceiling, (accuracy - 1/2) / (ceiling - 1/2).
+    """Share of the way from chance to a ceiling, (accuracy - 1/2) / (ceiling - 1/2).
 
-    Both must be agreement with the same thing: for `one_vote`, the share of votes agreed with.
+    Both must measure agreement with the same thing: for `one_vote`, `accuracy` is the share of
+    votes that the scores agree with.
     """
     return (accuracy - 0.5) / (ceiling - 0.5) if ceiling > 0.5 else float("nan")
 
 
 def agreement_with_one_vote(difference_M: np.ndarray, preference_M: np.ndarray) -> np.ndarray:
-    """The share of a pair's votes that the scores agree with; equal scores agree with half."""
+    """Share of a pair's votes that the scores agree with; one half where scores are equal."""
     p = preference_M.astype(np.float64)
     return np.select([difference_M > 0, difference_M < 0], [p, 1 - p], 0.5)
 
@@ -237,17 +243,18 @@ def agreement_with_one_vote(difference_M: np.ndarray, preference_M: np.ndarray) 
 def by_strength(
     difference_R: np.ndarray, pair_R: np.ndarray, preference_M: np.ndarray, series_M: np.ndarray
 ) -> pd.DataFrame:
-    """How well scores agree with pairs of each strength, with all and with strong ones.
+    """Tabulates agreement by the strength of pairs, for all pairs and for strong ones.
 
     Args:
-      difference_R: score_a - score_b of a pair, as a trial sees it.
-      pair_R: which pair.
-      preference_M, series_M: of all pairs.
+      difference_R: score_a - score_b of a pair, by one trial.
+      pair_R: index of the pair.
+      preference_M, series_M: preference and series of all pairs.
 
     Returns:
-      One row a group of pairs that is not empty: `strength`; `pairs` and `series` judged;
-      `accuracy`, against the direction of the majority, with its standard error clustered by
-      series; `agreement` with one vote, its ceiling, and the share of the way there from chance.
+      One row per group of pairs that is not empty. `strength` names the group; `pairs` and `series`
+      count what is judged. `accuracy` is against the direction of the majority, with its standard
+      error clustered by series. `agreement` is with one vote, followed by its ceiling and the share
+      of the way there from chance.
     """
     num_pairs = len(preference_M)
     hit_R, directed_R = pair_hits(difference_R, preference_M[pair_R])

@@ -1,7 +1,7 @@
-"""Predictions of validation and test pairs: of every trial, and their means.
+"""Predictions of validation and test pairs: for each trial, and averaged over trials.
 
-Tables are Arrow's, because a search may have hundreds of millions of rows. Axis letters: N photos,
-M pairs.
+Tables are Arrow tables, because a search may have hundreds of millions of rows. Axis letters: N
+photos, M pairs.
 """
 
 from collections.abc import Iterator, Sequence
@@ -22,8 +22,8 @@ _MOST_ROWS = 500_000
 
 
 def schema() -> "pyarrow.Schema":
-    """The columns of `trial_tables`, with their types."""
-    import pyarrow  # a tenth of a second, for which no other command should wait
+    """Columns of `trial_tables`, with their types."""
+    import pyarrow  # imports in a tenth of a second, which other commands need not wait for
 
     text = pyarrow.dictionary(pyarrow.int32(), pyarrow.string())
     types = dict(zip(KEYS, (text, pyarrow.int32(), pyarrow.int64()), strict=True))
@@ -33,7 +33,7 @@ def schema() -> "pyarrow.Schema":
 
 
 def trial_tables(results: Sequence[TrialResult], evaluator: Evaluator) -> "Iterator[pyarrow.Table]":
-    """Validation and test pairs of every completed trial, some trials at a time.
+    """Yields the validation and test pairs of completed trials, several trials at a time.
 
     `correct` is null where the preference has no direction.
     """
@@ -57,12 +57,12 @@ def trial_tables(results: Sequence[TrialResult], evaluator: Evaluator) -> "Itera
 
 
 class _FoldPairs(NamedTuple):
-    """What the predictions of all trials of a fold have in common.
+    """Columns that the predictions of all trials of a fold share.
 
     Attributes:
-      names: the columns PAIR_NAMES and `preference`.
-      split: a column.
-      rows_M2, preference_M: of the pairs, see `Dataset`.
+      names: columns PAIR_NAMES and `preference`.
+      split: column of split names.
+      rows_M2, preference_M: photos and preferences of the pairs, see `Dataset`.
     """
 
     names: "pyarrow.Table"
@@ -108,19 +108,21 @@ def _of_trial(pairs: _FoldPairs, result: TrialResult) -> "pyarrow.Table":
 def _scored(
     result: TrialResult, rows_M2: np.ndarray, preference_M: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Both scores of each pair, whether they are right, and whether that counts."""
+    """Both scores of each pair, whether they are right, and whether the pair has a direction."""
     a_M, b_M = (np.take(result.scores_N, rows) for rows in rows_M2.T)
     hit_M, weight_M = pair_hits(a_M - b_M, preference_M)
     return a_M, b_M, hit_M, weight_M > 0
 
 
 def mean_table(results: Sequence[TrialResult], evaluator: Evaluator) -> "pyarrow.Table":
-    """A row a pair: means over the completed trials of one experiment that test it, or, where none
-    does, that validate it; `trials` is their number.
+    """Means over the completed trials of one experiment, one row per pair.
+
+    A pair's row averages the trials that test the pair or, without such trials, those that validate
+    it; `trials` is their number.
 
     Args:
-      results: of the experiment's trials.
-      evaluator: that they were measured with, for a control its own.
+      results: results of the experiment's trials.
+      evaluator: evaluator of the trials; for a control, its own.
     """
     dataset = evaluator.dataset
     sums = {split: np.zeros((4, len(dataset.preference_M))) for split in ORDERED_SPLITS}

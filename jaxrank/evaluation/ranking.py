@@ -1,7 +1,7 @@
-"""Does a scorer order whole series? Two metrics over series, and the truth they compare with.
+"""Metrics of the order within series, and the ground-truth strength that they compare with.
 
-Axis letters: N photos, M pairs; G the photos of a split, K photo pairs inside its series; X any
-number of scorers, or no axis for one.
+Axis letters: N photos, M pairs; G photos of a split, K photo pairs inside its series; X any number
+of scorers, or no axis for one scorer.
 """
 
 from typing import NamedTuple
@@ -12,20 +12,22 @@ import pandas as pd
 from jaxrank.data.dataset import RANK_COLUMNS, Dataset, vote_numbers
 from jaxrank.evaluation import bradley_terry
 
-# So that photos of equal strength are equal. Of 20,000 series with five votes a pair the least
-# difference between unequal photos was 0.13. The fit left photos with equal records 1e-13 apart,
-# and was off by 3e-11 at most, in a chain of 5,000 photos.
+# Strengths are rounded, so that photos of equal strength are equal. Among 20,000 series with five
+# votes per pair, the least difference between unequal photos was 0.13. The fit left photos with
+# equal records 1e-13 apart, and its largest error was 3e-11, in a chain of 5,000 photos.
 STRENGTH_DIGITS = 3
-FEWEST_PHOTOS = 3  # an order of two photos is a pair, and accuracy counts those
+FEWEST_PHOTOS = 3  # an order of two photos is a pair, which accuracy already counts
 
 
 def ground_truth_strength(dataset: Dataset) -> tuple[np.ndarray, str]:
-    """How much each photo is preferred inside its series.
+    """Ground-truth strength: how much each photo is preferred inside its series.
 
-    Minus its rank where the pair table has usable ranks (1 is best), else its strength.
+    It is minus the photo's rank where the pair table has usable ranks (1 is best), else its
+    Bradley-Terry strength.
 
     Returns:
-      float64 [N], higher is better, comparable inside a series only; a sentence on its source.
+      The strengths, float64 [N], higher is better, comparable inside a series only; and a sentence
+      on their source.
     """
     if not set(RANK_COLUMNS) & set(dataset.table.columns):
         return _strengths(dataset)
@@ -37,7 +39,11 @@ def ground_truth_strength(dataset: Dataset) -> tuple[np.ndarray, str]:
 
 
 def _ranks(dataset: Dataset) -> np.ndarray:
-    """The rank of each photo, float64 [N]; a ValueError says why there is none."""
+    """Reads the rank of each photo, float64 [N].
+
+    Raises:
+      ValueError: the table has no usable ranks, with the reason.
+    """
     for column in RANK_COLUMNS:
         if column not in dataset.table:
             raise ValueError(f"column '{column}' is missing")
@@ -49,7 +55,7 @@ def _ranks(dataset: Dataset) -> np.ndarray:
         cell = str(cells_M2.to_numpy(object)[broken][0])[:40]
         raise ValueError(f"the rank {cell!r} of photo '{names_M2[broken][0]}' is not a number")
     rank_N = np.empty(len(dataset.photos))
-    rank_N[dataset.pair_rows_M2] = ranks_M2  # of several ranks of a photo, one stays
+    rank_N[dataset.pair_rows_M2] = ranks_M2  # keeps one rank of a photo that has several
     kept_M2 = rank_N[dataset.pair_rows_M2]
     differs = kept_M2 != ranks_M2
     if differs.any():
@@ -61,10 +67,13 @@ def _ranks(dataset: Dataset) -> np.ndarray:
 
 
 def _strengths(dataset: Dataset) -> tuple[np.ndarray, str]:
-    """Bradley-Terry strengths, float64 [N], of mean zero in every series; a sentence on them.
+    """Fits Bradley-Terry strengths, float64 [N], with mean zero in every series.
 
-    No pair joins two series, so the maximum for all photos together is that of each series. Photos
-    that no chain of pairs joins can't be compared: each such group has mean zero.
+    No pair joins two series, so the joint maximum is also the maximum of each series. Photos that
+    no chain of pairs joins cannot be compared: each connected group has mean zero.
+
+    Returns:
+      The strengths, and a sentence on their source.
     """
     preference_M = dataset.table["preference"].to_numpy(np.float64)
     votes_M = vote_numbers(dataset.table)
@@ -77,19 +86,19 @@ def _strengths(dataset: Dataset) -> tuple[np.ndarray, str]:
 
 
 class SeriesPhotos(NamedTuple):
-    """The photos of a split, grouped by series and sorted by worth: what the metrics need.
+    """Photos of a split, grouped by series and sorted by ground-truth strength.
 
-    Series whose photos are all of equal worth are left out: they have no right order.
+    Series whose photos all have equal strength are left out: they have no right order.
 
     Attributes:
-      photos_G: rows of a score vector [N]; the photos of a series side by side, the best first.
-      starts: where each series begins in G.
-      series_G: which of these series, from 0.
-      best_G: none in its series is worth more.
-      first_K, second_K: places in G of every two photos of a series, for series of at least
+      photos_G: rows of a score vector [N]; the photos of a series are adjacent, the best first.
+      starts: index in G of the first photo of each series.
+      series_G: series of each photo, from 0.
+      best_G: whether no photo of its series is stronger.
+      first_K, second_K: indices in G of every two photos of a series, for series of at least
         FEWEST_PHOTOS photos.
-      decided_K: the first is worth more; otherwise both are worth the same.
-      pair_starts: where each of those series begins in K.
+      decided_K: whether the first is stronger; otherwise both are equal.
+      pair_starts: index in K of the first photo pair of each of those series.
     """
 
     photos_G: np.ndarray
@@ -103,11 +112,11 @@ class SeriesPhotos(NamedTuple):
 
 
 def series_photos(dataset: Dataset, strength_N: np.ndarray, pairs: np.ndarray) -> SeriesPhotos:
-    """Groups the photos that stand in some pairs.
+    """Groups the photos of some pairs by series.
 
     Args:
-      dataset: the aligned pairs.
-      strength_N: from `true_worth`.
+      dataset: aligned pairs.
+      strength_N: from `ground_truth_strength`.
       pairs: rows of the dataset's pairs, such as those of one split.
     """
     photos, first = np.unique(dataset.pair_rows_M2[pairs], return_index=True)
@@ -117,14 +126,14 @@ def series_photos(dataset: Dataset, strength_N: np.ndarray, pairs: np.ndarray) -
     worth = strength_N[photos]
     starts = _starts(series)
     sizes = np.diff(np.r_[starts, len(series)])
-    # The best comes first and the worst last.
+    # Photos are sorted from best to worst.
     ordered = worth[starts] > worth[starts + sizes - 1]
     kept = np.repeat(ordered, sizes)
     photos, worth, sizes = photos[kept], worth[kept], sizes[ordered]
     starts = np.cumsum(sizes) - sizes
     series_G = np.repeat(np.arange(len(sizes)), sizes)
 
-    # Each photo with those after it in its series.
+    # Pairs each photo with those after it in its series.
     partners = np.repeat(starts + sizes, sizes) - np.arange(len(photos)) - 1
     partners[sizes[series_G] < FEWEST_PHOTOS] = 0
     first_K = np.repeat(np.arange(len(photos), dtype=np.int32), partners)
@@ -143,22 +152,22 @@ def series_photos(dataset: Dataset, strength_N: np.ndarray, pairs: np.ndarray) -
 
 
 def _starts(labels: np.ndarray) -> np.ndarray:
-    """Where runs of equal labels begin."""
+    """Indices at which runs of equal labels begin."""
     return np.flatnonzero(np.r_[True, labels[1:] != labels[:-1]][: len(labels)])
 
 
 def top1_hit(scores_XN: np.ndarray, group: SeriesPhotos) -> np.ndarray:
-    """The share of series whose photo of highest score is the most preferred one.
+    """Share of series whose photo of highest score is the most preferred photo.
 
-    Of several photos with the highest score one is chosen at random: the series counts as the share
-    of them that is most preferred. Where several photos are worth the most, each of them is right.
+    Of several photos with the highest score, one is chosen at random: the series counts as the
+    share of them that is most preferred. Where several photos are strongest, each of them is right.
 
     Args:
       scores_XN: finite scores of all photos, of one scorer or of several.
       group: from `series_photos`.
 
     Returns:
-      A mean over series, of each scorer; NaN without series whose photos differ in worth.
+      The mean over series, for each scorer; NaN without series whose photos differ in strength.
     """
     if not len(group.starts):
         return np.full(scores_XN.shape[:-1], np.nan)[()]
@@ -173,18 +182,18 @@ def top1_hit(scores_XN: np.ndarray, group: SeriesPhotos) -> np.ndarray:
 
 
 def kendall_tau(scores_XN: np.ndarray, group: SeriesPhotos) -> np.ndarray:
-    """Kendall's tau-b (1945, "The treatment of ties in ranking problems") of worth and score.
+    """Kendall's tau-b (1945, "The treatment of ties in ranking problems") of strength and score.
 
-    Of a series: (pairs of photos in the right order - pairs in the wrong one) / sqrt(pairs with
-    different worth * pairs with different score). It is 0 where all scores are equal.
+    For a series: (concordant - discordant photo pairs) / sqrt(photo pairs with different strength *
+    photo pairs with different score). It is 0 where all scores are equal.
 
     Args:
       scores_XN: finite scores of all photos, of one scorer or of several.
       group: from `series_photos`.
 
     Returns:
-      A mean over the series of at least FEWEST_PHOTOS photos, of each scorer; NaN where there are
-      none.
+      The mean over series of at least FEWEST_PHOTOS photos, for each scorer; NaN without such
+      series.
     """
     if not len(group.pair_starts):
         return np.full(scores_XN.shape[:-1], np.nan)[()]

@@ -1,7 +1,7 @@
-"""Do the scores' probabilities mean what they say?
+"""Reliability of the probabilities: calibration error and log loss on held-out pairs.
 
-Seen on pairs that neither trained the model nor fitted the slope. Axis letters: M pairs;
-R judgements, one a pair and trial; C bins.
+The pairs neither trained the model nor fitted the slope. Axis letters: M pairs; R judgements, one
+per pair and trial; C bins.
 """
 
 from collections.abc import Sequence
@@ -23,12 +23,12 @@ NUM_BINS = 10
 
 
 class Judgements(NamedTuple):
-    """What trials say of the pairs that test them: R of them, one a pair and trial.
+    """Judgements of the trials on the pairs that test them: R of them, one per pair and trial.
 
     Attributes:
-      pair_R: the pair.
+      pair_R: index of the pair.
       difference_R: score_a - score_b.
-      log_odds_R: of `image_a` being preferred: the difference times the trial's slope.
+      log_odds_R: log-odds that `image_a` is preferred: the difference times the trial's slope.
     """
 
     pair_R: np.ndarray
@@ -39,10 +39,10 @@ class Judgements(NamedTuple):
 def judgements(
     results: Sequence[TrialResult], evaluator: Evaluator, split: int = splits.TEST
 ) -> Judgements:
-    """The judgements of an experiment's completed trials, each on the test pairs of its fold.
+    """Returns the judgements of an experiment's completed trials, each on a split of its fold.
 
-    Scores are standardised, so that those of several trials can be added up. The slope of a fold's
-    trials is fitted to the test pairs of all other folds, or, with one fold, to the validation
+    Scores are standardised, so that those of several trials can be pooled. The slope of a fold's
+    trials is fitted to the test pairs of all other folds or, with one fold, to its validation
     pairs.
     """
     pairs, differences, log_odds = [np.zeros(0, int)], [np.zeros(0)], [np.zeros(0)]
@@ -74,20 +74,21 @@ def _standardised_differences(result: TrialResult, evaluator: Evaluator) -> np.n
 
 
 class Reliability(NamedTuple):
-    """How far probabilities can be trusted; NaN without judgements.
+    """Reliability of probabilities; NaN without judgements.
 
-    Confidence is the probability of the photo that is said to win, so that it does not matter
-    which photo of a pair is the first; agreement is the share of votes that it got.
+    Confidence is the probability of the photo predicted to win, so the order of a pair's photos
+    does not matter. Agreement is the share of votes for that photo.
 
     Attributes:
-      num_pairs, num_series: distinct ones among the judgements.
+      num_pairs, num_series: number of distinct pairs and series among the judgements.
       log_loss: mean cross-entropy with the preferences, in nats.
-      entropy: its floor, the mean entropy of the preferences.
-      calibration_error: ECE, the mean over judgements of |agreement - confidence| of their bin.
-      calibration_error_by_chance: what it would be on average of perfect probabilities, from the
-        standard errors of the bins' agreement. NaN where a bin has too few series for those.
+      entropy: floor of the log loss, the mean entropy of the preferences.
+      calibration_error: expected calibration error (ECE), the mean over judgements of |agreement -
+        confidence| of their bin.
+      calibration_error_by_chance: expected ECE of perfect probabilities, from the standard errors
+        of the bins' agreement. NaN where a bin has too few series for a standard error.
       count_C: judgements in bins of about equal counts; equal confidences share a bin.
-      confidence_C, agreement_C: means.
+      confidence_C, agreement_C: mean confidence and agreement of each bin.
       error_C: standard error of the agreement, clustered by series.
     """
 
@@ -109,9 +110,9 @@ def reliability(
     """Measures probabilities against preferences.
 
     Args:
-      log_odds_R: of the first photo being preferred.
-      preference_R: the share that prefers it.
-      pair_R, series_R: numbers of the pair and of its series.
+      log_odds_R: log-odds that the first photo is preferred.
+      preference_R: share of votes for the first photo.
+      pair_R, series_R: indices of the pair and of its series.
     """
     p = preference_R.astype(np.float64)
     bin_R = _equal_count_bins(np.abs(log_odds_R))
@@ -132,7 +133,7 @@ def reliability(
         log_loss=np.nan if empty else float((np.logaddexp(0, log_odds_R) - p * log_odds_R).mean()),
         entropy=np.nan if empty else float(entropy_of(p).mean()),
         calibration_error=_weighted(np.abs(agreement_C - confidence_C), count_C),
-        # The mean size of a normal deviate.
+        # The factor is the mean absolute value of a standard normal variable.
         calibration_error_by_chance=_weighted(np.sqrt(2 / np.pi) * error_C, count_C),
         count_C=count_C,
         confidence_C=confidence_C,
@@ -153,7 +154,7 @@ def reliability_of(judged: Judgements, evaluator: Evaluator) -> Reliability:
 
 
 def _equal_count_bins(value_R: np.ndarray) -> np.ndarray:
-    """NUM_BINS bins of about equal counts; equal values share one, so there can be fewer."""
+    """Assigns NUM_BINS bins of about equal counts; fewer where equal values share a bin."""
     if not len(value_R):
         return np.zeros(0, int)
     edges = np.quantile(value_R, np.arange(1, NUM_BINS) / NUM_BINS)

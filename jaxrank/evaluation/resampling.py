@@ -1,10 +1,10 @@
-"""Accuracies of a split with their intervals, and resamples of its series and seeds.
+"""Accuracies of a split with confidence intervals, and resamples of its series and seeds.
 
-The truth that an accuracy's interval covers is the mean, over the trained models, of their accuracy
-on new series, folds weighted by their pairs (Bayle et al. 2020). Series are the independent units.
+The interval covers the mean accuracy of the trained models on new series, with folds weighted by
+their pairs (Bayle et al. 2020). Series are the independent units.
 
-Axis letters: X entries (experiments and baselines), Y some of them, F folds, K seeds, S series,
-B resamples.
+Axis letters: X entries (experiments and baselines), Y some of them, F folds, K seeds, S series, B
+resamples.
 """
 
 from typing import NamedTuple
@@ -17,13 +17,16 @@ from jaxrank.evaluation.hits import Hits, Pooled, pooled
 from jaxrank.evaluation.seed_variance import SeedVariance
 from jaxrank.statistics import FEWEST_SERIES, ratio, resamples
 
-# Of the interval of one accuracy, by itself.
+# Confidence level of the individual interval of an accuracy.
 LEVEL = 0.95
 
 
 class Interval(NamedTuple):
-    """Accuracies [X] with their intervals, each by itself (LEVEL), for these trained models; NaN
-    for an entry without a completed trial, and for intervals from fewer than FEWEST_SERIES."""
+    """Accuracies [X] of these trained models, with individual intervals (LEVEL).
+
+    NaN for an entry without a completed trial. The bounds are NaN with fewer than FEWEST_SERIES
+    series.
+    """
 
     mean: np.ndarray
     low: np.ndarray
@@ -34,16 +37,16 @@ class Draws(NamedTuple):
     """Resamples of one split.
 
     Attributes:
-      accuracy: of the entries.
+      accuracy: accuracies of the entries.
       is_baseline_X: see `Hits`.
       trained_as_X: see `Hits`.
-      deviation_BX: accuracies of resampled series less those of all; no rows where there are too
+      deviation_BX: accuracies over resampled series minus those over all series; no rows with too
         few series.
       series_XX: covariance of `deviation_BX`.
-      complete_X: has a completed trial in every tested fold. Others are not compared: folds differ
-        in difficulty.
-      seeds_BX: standard normal variables, of the seeds.
-      seeds: of one training of each entry; zero for baselines.
+      complete_X: whether the entry has a completed trial in every tested fold. Other entries are
+        not compared, because folds differ in difficulty.
+      seeds_BX: standard normal variables for the seeds.
+      seeds: seed variance of one training of each entry; zero for baselines.
       per_model_X: see `hits.Pooled`.
       num_series, num_pairs, num_folds, num_seeds: see `Standings`.
     """
@@ -68,7 +71,7 @@ class Draws(NamedTuple):
 
     @property
     def alive(self) -> np.ndarray:
-        """The complete entries, if there are intervals."""
+        """Indices of the complete entries, if there are intervals."""
         return np.flatnonzero(self.complete_X & (len(self.deviation_BX) > 0))
 
     @property
@@ -77,15 +80,15 @@ class Draws(NamedTuple):
 
 
 def resample(hits: Hits, *, num_draws: int = 2000, seed: int = 0) -> Draws:
-    """Accuracies of resampled series (multinomial weights), and seed variances.
+    """Resamples the series (multinomial weights), and estimates seed variances.
 
-    An entry's accuracy is over its completed trials: over seeds in each fold, then over the folds
-    that have one, weighted by their pairs.
+    An entry's accuracy is over its completed trials: averaged over seeds in each fold, then over
+    the folds with a completed trial, weighted by their pairs.
 
     Args:
-      hits: of one split.
+      hits: hits in one split.
       num_draws: B.
-      seed: of the resamples; the same seed gives the same draws.
+      seed: seed of the resamples; the same seed gives the same draws.
     """
     tested_F = hits.weight_FS.sum(axis=1) > 0
     if not tested_F.all():
@@ -120,10 +123,10 @@ def resample(hits: Hits, *, num_draws: int = 2000, seed: int = 0) -> Draws:
 
 
 def _seeds(hits: Hits) -> SeedVariance:
-    """Seed variances of all entries: an ensemble has that of its experiment's trainings.
+    """Estimates the seed variances of all entries; an ensemble has that of its experiment's trials.
 
-    Those that may be selected lend each other none of the others: what a rung has dropped has
-    hardly been trained, and differs more between seeds.
+    The estimates of candidates for selection are shrunk apart from those of the other entries: an
+    experiment dropped by a rung has hardly been trained, and differs more between seeds.
     """
     single_X = ~hits.is_baseline_X & (hits.trained_as_X == np.arange(len(hits.names)))
     whole = single_X & hits.is_candidate_X
@@ -141,17 +144,19 @@ def _seeds(hits: Hits) -> SeedVariance:
 
 
 def _deviations(sums: Pooled, num_draws: int, rng: np.random.Generator) -> np.ndarray:
-    """Accuracies of resampled series less those of all [B, X], widened by the degree of freedom
-    that the mean takes."""
+    """Accuracies over resampled series minus those over all series [B, X].
+
+    They are widened by the degree of freedom that the mean takes.
+    """
     num_series = sums.hits_XS.shape[1]
     drawn = resamples(num_series, num_draws, rng)
     drawn_BX = np.concatenate(list(map(sums.accuracy_where(), drawn)))
-    # A resample may lack all series of an entry whose folds failed but for one.
+    # A resample may lack all series of an entry of which all folds but one failed.
     return np.nan_to_num(drawn_BX - sums.accuracy_X) * (1 - 1 / num_series) ** -0.5
 
 
 def intervals(hits: Hits) -> Interval:
-    """Pooled accuracies with an interval each, over series (linearised ratio, Cochran 1977)."""
+    """Pooled accuracies with individual intervals, over series (linearised ratio, Cochran 1977)."""
     return _intervals(pooled(hits), int((hits.by_series(hits.weight_FS) > 0).sum()))
 
 

@@ -1,11 +1,11 @@
-"""Seed variance: what training with another seed does to an accuracy.
+"""Seed variance: the variance of an accuracy between trainings with different seeds.
 
-Each experiment has an estimate of its own, shrunk towards what all have in common (Smyth 2004):
-completely where the estimates differ no more than by chance, hardly where they differ much. An
-experiment whose own estimate is clearly higher keeps it: shrinking it would understate the error of
-the one experiment that trains noisily (benchmarks/identical_searches.py).
+Each experiment has its own estimate, shrunk towards a common value (Smyth 2004): completely where
+the estimates differ no more than by chance, hardly where they differ much. An estimate that is
+clearly higher is kept: shrinking it would understate the error of the one experiment with noisy
+training (benchmarks/identical_searches.py).
 
-Axis letters: X experiments, F folds, K seeds, S series.
+Axis letters: X experiments, Y those with an estimate, F folds, K seeds, S series.
 """
 
 from typing import NamedTuple
@@ -14,11 +14,11 @@ import numpy as np
 from scipy.optimize import brentq
 from scipy.special import digamma, polygamma
 
-# Where the variance over seeds comes from.
+# Sources of the seed variance.
 SEEDS, FOLDS, UNKNOWN = "seeds", "folds", "unknown"
-# Shrinkage is searched between these degrees of freedom.
+# Search range of the prior's degrees of freedom.
 _LEAST_FREEDOM, _MOST_FREEDOM = 1e-2, 1e6
-# An estimate so many times the shrunk one is kept.
+# An estimate above this multiple of the shrunk estimate is kept.
 _CLEARLY_HIGHER = 1.2
 
 
@@ -26,12 +26,12 @@ class SeedVariance(NamedTuple):
     """Variances of one trained model's accuracy; [X] each.
 
     Attributes:
-      measured_X: over seeds, of the measured accuracy. With one seed (FOLDS): over folds, less
-        what experiments and folds have in common.
-      series_X: the share of `measured_X` due to the sampled series.
+      measured_X: variance of the measured accuracy over seeds. With one seed (FOLDS): over folds,
+        less the effects common to experiments and to folds.
+      series_X: part of `measured_X` due to the sampled series.
       freedom_X: degrees of freedom of `measured_X`.
-      source: SEEDS; FOLDS, where the variance includes that of the fold's training pairs;
-        UNKNOWN, with one seed and one fold: then all of these are zero.
+      source: SEEDS; FOLDS, where the variance includes that of the fold's training pairs; UNKNOWN,
+        with one seed and one fold, where all variances are zero.
     """
 
     measured_X: np.ndarray
@@ -46,7 +46,7 @@ class SeedVariance(NamedTuple):
 
 
 def estimate(hits_XFKS: np.ndarray, weight_FS: np.ndarray) -> SeedVariance:
-    """The seed variance of each experiment, from the hits of its trials (see `Hits`)."""
+    """Estimates the seed variance of each experiment, from the hits of its trials (see `Hits`)."""
     own, source = _over_seeds(hits_XFKS, weight_FS), SEEDS
     if not own.freedom_X.any():
         own, source = _over_folds(hits_XFKS, weight_FS), FOLDS
@@ -68,7 +68,7 @@ def estimate(hits_XFKS: np.ndarray, weight_FS: np.ndarray) -> SeedVariance:
 
 
 class _Own(NamedTuple):
-    """Estimates of each experiment by itself; see `SeedVariance`."""
+    """Estimates of each experiment from its own trials; see `SeedVariance`."""
 
     measured_X: np.ndarray
     series_X: np.ndarray
@@ -76,16 +76,19 @@ class _Own(NamedTuple):
 
 
 def _series_scale(weight_FS: np.ndarray) -> np.ndarray:
-    """By fold: the variance of a sum over series, from squared residuals, as a share of pairs."""
+    """Scale from squared residuals to the variance of an accuracy over series, [F].
+
+    The variance is of the sum of residuals over series, as a share of the fold's pairs.
+    """
     num_series_F = (weight_FS > 0).sum(axis=1)
     return num_series_F / np.maximum(num_series_F - 1, 1) / weight_FS.sum(axis=1) ** 2
 
 
 def _over_seeds(hits_XFKS: np.ndarray, weight_FS: np.ndarray) -> _Own:
-    """Variances within folds.
+    """Estimates the variances over seeds within folds.
 
-    Accuracies of several seeds differ by seed variance, and because the models differ in which of
-    the sampled series they order right; the series' residuals give the second.
+    Accuracies of several seeds differ by the seed variance. They also differ because the models
+    order different sampled series right; the residuals of the series estimate this part.
     """
     weight_F, scale_F = weight_FS.sum(axis=1), _series_scale(weight_FS)
     measured_X, series_X, freedom_X = np.zeros((3, len(hits_XFKS)))
@@ -105,8 +108,10 @@ def _over_seeds(hits_XFKS: np.ndarray, weight_FS: np.ndarray) -> _Own:
 
 
 def _over_folds(hits_XFKS: np.ndarray, weight_FS: np.ndarray) -> _Own:
-    """Variances over folds, less the means of folds and of experiments; of complete experiments
-    with one seed a fold."""
+    """Estimates the variances over folds, less the means of folds and of experiments.
+
+    Only complete experiments with one seed per fold are used.
+    """
     num_folds, _, num_series = hits_XFKS.shape[1:]
     first_XFS = np.zeros((len(hits_XFKS), num_folds, num_series))
     for first_FS, hits_FKS in zip(first_XFS, hits_XFKS, strict=True):
@@ -136,17 +141,18 @@ def _first_seed(hits_FKS: np.ndarray) -> np.ndarray:
 
 
 class _Prior(NamedTuple):
-    """What experiments have in common: a variance, worth so many degrees of freedom."""
+    """Prior of the experiments' variances: a variance, and its weight in degrees of freedom."""
 
     measured: float
     freedom: float
 
 
 def _prior(own: _Own) -> _Prior:
-    """The distribution of the true variances, by the method of moments (Smyth 2004).
+    """Fits the distribution of the true variances by the method of moments (Smyth 2004).
 
-    They are taken to vary as a scaled inverse chi-square variable; its degrees of freedom follow
-    from the variance of the estimates' logarithms beyond that of chance, its scale from their mean.
+    The variances are assumed to follow a scaled inverse chi-square distribution. Its degrees of
+    freedom follow from the variance of the estimates' logarithms beyond chance, its scale from
+    their mean.
     """
     known_X = (own.freedom_X > 0) & (own.measured_X > 0)
     half_Y = own.freedom_X[known_X] / 2

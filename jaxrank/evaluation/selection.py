@@ -1,4 +1,4 @@
-"""The selection of an experiment: what its accuracy is worth, and what it takes to select better.
+"""Selection of an experiment, its corrected accuracy, and the power of the comparison.
 
 Axis letters as in comparison.py.
 """
@@ -18,17 +18,18 @@ POWER = 0.8
 
 
 class Chosen(NamedTuple):
-    """The selected experiment, and how good it is on new series.
+    """Selected experiment, and its accuracy on new series.
 
     Attributes:
-      entry: which.
-      candidates: the entries it was selected from, without those that rungs have dropped; of equal
-        ones the first is.
-      out_of_fold: selected by the test pairs of all folds; else by the validation pairs.
-      raw: its accuracy on the test pairs, too high where the selection saw the same series.
-      accuracy: what remains of that on series that the selection has not seen, never above `raw`;
-        NaN with too few series to correct it.
-      num_dropped: by rungs; the correction counts them among the candidates.
+      entry: index of the selected entry.
+      candidates: entries it was selected from, without those that rungs have dropped; of equally
+        accurate candidates the first is selected.
+      out_of_fold: whether the selection used the test pairs of all folds, rather than the
+        validation pairs.
+      raw: test accuracy, biased upwards where the selection used the same series.
+      accuracy: test accuracy corrected for the selection, for series that the selection has not
+        seen; never above `raw`; NaN with too few series for the correction.
+      num_dropped: number of candidates dropped by rungs; the correction includes them.
     """
 
     entry: int
@@ -54,27 +55,29 @@ def chosen_score(
 ) -> Chosen | None:
     """Selects an experiment, and corrects its test accuracy for the selection.
 
-    With folds the candidate of highest accuracy on the test pairs of all folds is selected:
-    validation pairs have stopped the epochs, which flatters noisy training
-    (benchmarks/selection_rules.py). With one split the test pairs only measure, and validation
-    selects. Of equal candidates it is the one with the fewest parameters.
+    With folds, the candidate of highest accuracy on the test pairs of all folds is selected: early
+    stopping used the validation pairs, which favours noisy training
+    (benchmarks/selection_rules.py). With one split, validation selects, and the test pairs only
+    measure. Of equally accurate candidates, the one with the fewest parameters is selected.
 
-    The correction is BBC-CV (Tsamardinos et al. 2018), clustered by series: resample the series,
-    select by the pairs of those drawn, measure by the test pairs of those left out; the mean over
-    the resamples. Where no series does both there is nothing to correct.
+    The correction is BBC-CV (Tsamardinos et al. 2018), clustered by series. In each resample of the
+    series, the drawn series select a candidate, and the test pairs of the others measure it. The
+    corrected accuracy is the mean over the resamples. Where no series is used both to select and to
+    measure, no correction is needed.
 
-    What a rung has dropped is not selected. But in each resample the rungs are replayed, so that an
-    experiment may survive there, and be selected, that was dropped here: see
+    An experiment that a rung has dropped is not selected. But the rungs are replayed in each
+    resample, so an experiment may survive there, and be selected, that was dropped here: see
     `successive_halving.replay`.
 
     Args:
-      validation, test: the same entries on the pairs of each split.
+      validation, test: hits of the same entries on the pairs of each split.
       parameters_X: numbers of parameters.
-      rungs: what dropped experiments, of the same entries or the first ones of them.
-      num_draws, seed: of the resamples.
+      rungs: rungs that dropped experiments, with the same entries or the first ones of them.
+      num_draws, seed: number and seed of the resamples.
 
     Returns:
-      None where no candidate has a completed trial in both splits.
+      The selection; None where no candidate has a completed trial in both splits, or where rungs
+      have dropped all candidates.
     """
     out_of_fold = len(test.weight_FS) > 1
     selecting, measuring = pooled(test if out_of_fold else validation), pooled(test)
@@ -82,7 +85,8 @@ def chosen_score(
     candidates = np.flatnonzero(complete_X & test.is_candidate_X)
     if not len(candidates):
         return None
-    # Folds differ in difficulty: one that failed in some is not compared with those that did not.
+    # Folds differ in difficulty, so a candidate that failed in some folds is not compared with
+    # candidates that completed more.
     num_pairs_X = measuring.num_pairs_X
     candidates = candidates[num_pairs_X[candidates] == num_pairs_X[candidates].max()]
     candidates = candidates[np.argsort(parameters_X[candidates], kind="stable")]
@@ -117,13 +121,15 @@ def chosen_score(
 def chosen_without(
     left_out_FS: np.ndarray, selecting: Pooled, chosen: Chosen
 ) -> tuple[np.ndarray, np.ndarray]:
-    """What is selected where some series are left out: for each row, one of the candidates, and the
-    accuracies of all entries there, [F] and [F, X].
+    """Repeats the selection without some series, for each row of series to leave out.
 
     Args:
-      left_out_FS: bool.
+      left_out_FS: series to leave out, bool.
       selecting: hits of the pairs that select.
-      chosen: what all series select.
+      chosen: selection with all series.
+
+    Returns:
+      The selected candidate of each row, [F], and the accuracies of all entries there, [F, X].
     """
     accuracy_FX = selecting.accuracy_where()((~left_out_FS).astype(np.float64))
     order = np.array(chosen.candidates)
@@ -137,8 +143,10 @@ def _bootstrap_bias_corrected(
     survivors: Callable[[np.ndarray], np.ndarray],
     drawn: Iterator[np.ndarray],
 ) -> float:
-    """Mean test accuracy, on the series left out, of what the series drawn select of those that
-    survive there."""
+    """Mean test accuracy of the candidate selected in each resample, on the series left out.
+
+    The candidates are those that survive the rungs in the resample.
+    """
     scores = []
     accuracy_of_drawn, accuracy_of_left = selecting.accuracy_where(), measuring.accuracy_where()
     for counts_BS in drawn:
@@ -150,14 +158,16 @@ def _bootstrap_bias_corrected(
 
 
 class Needed(NamedTuple):
-    """What it takes to find a stated difference between a typical candidate and a reference.
+    """Power to detect a stated difference between a typical candidate and a reference.
 
     Attributes:
-      difference: stated beforehand; power for the observed difference would say no more than its
-        p-value (Hoenig and Heisey 2001).
-      power: the probability that a true difference of this size is found.
-      num_series: in this split, for a probability of POWER; None where no number is enough.
-      num_seeds: likewise; None where no number is enough, or where one seed does not tell.
+      difference: difference stated beforehand; power for the observed difference would carry no
+        more information than its p-value (Hoenig and Heisey 2001).
+      power: probability that a true difference of this size is detected.
+      num_series: number of series in this split for a power of POWER; None where no number is
+        enough.
+      num_seeds: number of seeds for a power of POWER; None where no number is enough, or where it
+        is unknown because there is one seed.
     """
 
     difference: float
@@ -169,19 +179,20 @@ class Needed(NamedTuple):
 def needed(
     table: Standings, to: Differences, is_candidate_X: np.ndarray, difference: float = 0.03
 ) -> Needed | None:
-    """How many series, or seeds, would find a stated difference.
+    """Computes how many series, or seeds, would detect a stated difference.
 
-    Typical: the medians, over candidates, of the variance of the difference and of its parts. More
-    series shrink all of it but the seed variance; more seeds shrink what differs between seeds.
+    A typical candidate has the medians, over candidates, of the difference's variance and of its
+    parts. More series reduce all parts but the seed variance; more seeds reduce the part that
+    differs between seeds.
 
     Args:
-      table: of the split.
-      to: the differences to the reference.
+      table: standings in the split.
+      to: differences to the reference.
       is_candidate_X: see `Hits`.
-      difference: between a candidate and the reference.
+      difference: stated difference between a candidate and the reference.
 
     Returns:
-      None where no candidate's difference has an interval.
+      The power and the numbers; None where no candidate's difference has an interval.
     """
     alive = np.flatnonzero(is_candidate_X & (to.error > 0))
     if not len(alive):
@@ -207,7 +218,7 @@ def needed(
 
 
 def power(difference: float, error: float, critical_value: float) -> float:
-    """The chance that a true difference is further from zero than critical_value * error."""
+    """Probability that the estimate of a true difference is beyond critical_value * error."""
     if error == 0:
         return float(difference != 0)
     off = abs(difference) / error

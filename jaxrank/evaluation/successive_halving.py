@@ -1,4 +1,4 @@
-"""Which experiments continue at a rung, and the same in resamples of the series.
+"""Successive halving: the experiments that survive a rung, also in resamples of the series.
 
 Axis letters: X experiments, B resamples, S series.
 """
@@ -11,22 +11,22 @@ import numpy as np
 from jaxrank.evaluation import comparison, resampling
 from jaxrank.evaluation.hits import Hits, Pooled, pooled
 
-# INCOMPLETE: without a completed trial in some fold, so that it can't be compared.
+# INCOMPLETE: without a completed trial in some fold, so that it cannot be compared.
 WORSE, BY_BUDGET, INCOMPLETE = "worse", "dropped by budget", "incomplete"
-# Rounding in a number of experiments.
+# Tolerance of rounding in a number of experiments.
 _ROUNDING = 1e-9
 
 
 class RungHits(NamedTuple):
-    """What a rung looks at.
+    """Inputs of a rung's decision.
 
     Attributes:
-      hits: of the pairs that it compares the experiments on.
-      round: experiments of one round compete for its budget.
-      epoch: experiments of all rounds that have reached this epoch are compared.
-      share: of the experiments that enter, at most so many continue, rounded up.
-      entrants_X: that have reached it in this round.
-      survivors_X: that have continued.
+      hits: hits of the pairs on which the rung compares the experiments.
+      round: round of the rung; experiments of one round compete for its budget.
+      epoch: epoch of the rung; experiments of all rounds that have reached it are compared.
+      share: largest share of the entrants that continue; their number is rounded up.
+      entrants_X: experiments that have reached the rung in this round.
+      survivors_X: experiments that have continued.
     """
 
     hits: Hits
@@ -38,11 +38,11 @@ class RungHits(NamedTuple):
 
 
 class Ending(NamedTuple):
-    """Why an experiment has ended before its last epoch.
+    """Reason for which an experiment has ended before its last epoch.
 
     Attributes:
       reason: WORSE, BY_BUDGET or INCOMPLETE.
-      epoch: the rung.
+      epoch: epoch of the rung.
     """
 
     reason: str
@@ -53,7 +53,7 @@ class Ending(NamedTuple):
 
 
 class Fate(NamedTuple):
-    """What becomes of each experiment that has entered, bool [X]; of others all are False."""
+    """Decision on each experiment that has entered, bool [X]; False for all others."""
 
     survives_X: np.ndarray
     worse_X: np.ndarray
@@ -62,12 +62,12 @@ class Fate(NamedTuple):
 
 
 def decide(rung: RungHits) -> Fate:
-    """Which experiments continue.
+    """Decides which experiments continue.
 
-    Worse is what is separated from the experiment of highest accuracy among those that have reached
-    this epoch in any round: the difference is not in the interval that differences to all others
-    have at once (Hsu 1984, clustered by series). Of the others, the most accurate ones continue, up
-    to the budget.
+    An experiment is worse if it is separated from the experiment of highest accuracy among those
+    that have reached this epoch in any round. Separated means that their difference is outside the
+    simultaneous interval of the differences to all others (Hsu 1984, clustered by series). Of the
+    other experiments, the most accurate continue, up to the budget.
     """
     draws = resampling.resample(rung.hits)
     mean_X = np.where(draws.complete_X, draws.mean_X, np.nan)
@@ -86,14 +86,15 @@ def decide(rung: RungHits) -> Fate:
 def replay(
     rungs: Sequence[RungHits], entries: np.ndarray, used_S: np.ndarray
 ) -> Callable[[np.ndarray], np.ndarray]:
-    """A function from how often each series counts, [B, S], to which entries survive, [B, X].
+    """Returns a function from counts of the series, [B, S], to the surviving entries, [B, X].
 
     In a resample an experiment may survive a rung that has dropped it. It was not trained further,
-    so it takes part with what it was worth then. Half widths of intervals are those of all series.
+    so it enters later rungs with its accuracy at that rung. Half widths of intervals are those of
+    all series.
 
     Args:
-      rungs: in the order in which they were decided.
-      entries: those of the hits that are wanted, in this order.
+      rungs: rungs in the order in which they were decided.
+      entries: entries of the hits to return, in this order.
       used_S: series that are counted.
     """
     in_round: dict[int, np.ndarray] = {}
@@ -120,14 +121,14 @@ def replay(
 
 
 def dropped(rungs: Sequence[RungHits]) -> np.ndarray:
-    """Which entries [X] a rung has dropped; empty without rungs."""
+    """Flags the entries [X] that a rung has dropped; empty without rungs."""
     if not rungs:
         return np.zeros(0, bool)
     return np.any([rung.entrants_X & ~rung.survivors_X for rung in rungs], axis=0)
 
 
 class _Stage(NamedTuple):
-    """A rung, ready to be replayed; X are the wanted entries."""
+    """Rung prepared for replay; X are the requested entries."""
 
     in_round_X: np.ndarray
     complete_X: np.ndarray
@@ -167,8 +168,10 @@ def _at_rung(
     half_width: Callable[[int], np.ndarray],
     share: float,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Which entrants survive, and which are worse than the best that has reached the rung; NaN
-    accuracies neither survive nor are worse."""
+    """Returns the entrants that survive, and those worse than the best that reached the rung.
+
+    An entrant with NaN accuracy neither survives nor is worse.
+    """
     known_BX = np.nan_to_num(accuracy_BX, nan=-1.0)
     best_B = np.where(reached_BX, known_BX, -1.0).argmax(axis=1)
     worse_BX = np.zeros(entrants_BX.shape, bool)

@@ -1,4 +1,4 @@
-"""What is kept of a trained trial: its metrics, history, scores and weights."""
+"""Results of a trained trial: its metrics, history, scores and weights."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -11,12 +11,12 @@ import pandas as pd
 from jaxrank.planning.trials import Trial
 from jaxrank.training.state import InitialWeights
 
-# The status of a trial in the tables.
+# Status of a trial in the tables.
 COMPLETED, FAILED = "completed", "failed"
-# The columns that name a trial.
+# Columns that identify a trial.
 KEYS = ("experiment_name", "fold", "seed")
-# The columns of `history.csv`. Those of training are running means over the epoch's batches, with
-# dropout, while the parameters moved; `trials.csv` has those of the chosen parameters.
+# Columns of `history.csv`. Training columns are running means over the epoch's batches, with
+# dropout, while the parameters changed; `trials.csv` has the metrics of the chosen parameters.
 HISTORY_METRICS = {
     "running_train_loss": "train_loss",
     "running_train_accuracy": "train_accuracy",
@@ -27,12 +27,12 @@ HISTORY_METRICS = {
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TrialMetrics:
-    """The figures of a trial, a row of `trials.csv`.
+    """Metrics of a trial, a row of `trials.csv`.
 
     Attributes:
-      best_epoch: counted from 1; None for a failed trial.
-      duration_seconds: an equal share of its cohort's.
-      measured: by column, see `evaluator.METRICS`; empty for a failed trial.
+      best_epoch: epoch of the chosen parameters, counted from 1; None for a failed trial.
+      duration_seconds: equal share of its cohort's duration.
+      measured: metrics by column, see `evaluator.METRICS`; empty for a failed trial.
     """
 
     experiment_name: str
@@ -51,13 +51,13 @@ class TrialMetrics:
         return self.status == COMPLETED
 
     def as_row(self) -> dict[str, Any]:
-        """By column of `trials.csv`."""
+        """Values by column of `trials.csv`."""
         row = dataclasses.asdict(self)
         return row | row.pop("measured")
 
 
 def metrics_of(trial: Trial, *, epochs_run: int, seconds: float) -> TrialMetrics:
-    """The metrics of a completed trial, before anything is measured."""
+    """Metrics of a completed trial, before anything is measured."""
     return TrialMetrics(
         experiment_name=trial.experiment.name,
         fold=trial.fold,
@@ -72,7 +72,7 @@ def metrics_of(trial: Trial, *, epochs_run: int, seconds: float) -> TrialMetrics
     )
 
 
-# Why a trial has no numbers, with what its device said.
+# Errors of a trial without results, with the device's message.
 NO_MEMORY = (
     "does not fit in memory ({}); make mlp_hidden_dims or batch_size smaller, or use "
     "--retry_failed where more memory is free"
@@ -82,14 +82,14 @@ WORKER_LOST = "its worker was lost {} times ({}); --retry_failed trains it again
 
 
 class TrialResult(NamedTuple):
-    """What is kept of a trained trial.
+    """Results of a trained trial.
 
     Attributes:
-      metrics: the row of `trials.csv`.
-      history_EC: float32, its epochs from the first one on, by the columns of HISTORY_METRICS.
-      scores_N: of all photos; NaN for a failed trial.
-      weights: parameters and scaling; None where another trial's are kept.
-      ensemble_of: for the mean of several seeds' scores, the experiment; see `ensembles`.
+      metrics: row of `trials.csv`.
+      history_EC: float32, history of its epochs from the first, by the columns of HISTORY_METRICS.
+      scores_N: scores of all photos; NaN for a failed trial.
+      weights: parameters and scaling; None where those of another trial are kept.
+      ensemble_of: for the mean of several seeds' scores, the experiment's name; see `ensembles`.
     """
 
     trial: Trial
@@ -101,12 +101,12 @@ class TrialResult(NamedTuple):
 
 
 def no_history() -> np.ndarray:
-    """That of a trial of which no epoch is shown."""
+    """History of a trial without recorded epochs."""
     return np.zeros((0, len(HISTORY_METRICS)), np.float32)
 
 
 def history_frame(results: Sequence[TrialResult]) -> pd.DataFrame:
-    """The rows of `history.csv`: every epoch of every trial; epochs count from 1."""
+    """Rows of `history.csv`: every epoch of every trial; epochs count from 1."""
     epochs_P = [len(result.history_EC) for result in results]
     keys = {
         name: np.repeat(np.array([getattr(result.trial, name) for result in results]), epochs_P)
@@ -120,7 +120,7 @@ def history_frame(results: Sequence[TrialResult]) -> pd.DataFrame:
 
 
 def failed(trial: Trial, error: str, num_photos: int) -> TrialResult:
-    """The result of a trial that could not be trained."""
+    """Result of a trial that could not be trained."""
     metrics = dataclasses.replace(
         metrics_of(trial, epochs_run=0, seconds=0.0), status=FAILED, error=error
     )
@@ -128,14 +128,16 @@ def failed(trial: Trial, error: str, num_photos: int) -> TrialResult:
 
 
 def best_trial(results: Sequence[TrialResult]) -> TrialResult | None:
-    """The completed trial of highest validation accuracy, of equal ones the first."""
+    """Completed trial of highest validation accuracy; of equally accurate trials the first."""
     completed = [result for result in results if result.metrics.completed]
     return max(completed, key=lambda r: r.metrics.measured["val_accuracy"], default=None)
 
 
 def keep_best_weights(results: Sequence[TrialResult]) -> list[TrialResult]:
-    """Drops all weights but those of each experiment's best trial, which are copied out of their
-    cohort's."""
+    """Drops all weights except those of each experiment's best trial.
+
+    The kept weights are copied out of their cohort's arrays.
+    """
     by_experiment: dict[str, list[TrialResult]] = {}
     for result in results:
         by_experiment.setdefault(result.trial.experiment.name, []).append(result)

@@ -1,4 +1,4 @@
-"""The yardstick: the strongest baseline, chosen in each fold without its test pairs.
+"""Yardstick: the strongest baseline, chosen in each fold without its test pairs.
 
 Axis letters: F folds, M pairs.
 """
@@ -17,18 +17,18 @@ from jaxrank.metrics import accuracy
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Competitor:
-    """A baseline, as score differences of all pairs.
+    """Baseline, as score differences of all pairs.
 
     Attributes:
-      name: of its row in the tables.
-      difference_FM: score_a - score_b of every pair, in every fold of the split; the rows of a
-        baseline that fits nothing are equal, and [M] is enough.
-      judged_FM: the differences by which the baseline is judged on a fold's training and validation
-        pairs; NaN for pairs that do not count. A baseline that is fitted on training pairs gives
-        inner out-of-fold predictions for them, or NaN, and is judged on validation pairs alone.
-        None: nothing is fitted, and `difference_FM` is judged.
-      competes: it is in the leaderboard and may be the yardstick. `position` does not: it
-        describes the table of pairs, and no score of photos can be like it.
+      name: name of its row in the tables.
+      difference_FM: score_a - score_b of every pair, in every fold of the split. A baseline that
+        fits nothing has equal rows, and [M] is enough.
+      judged_FM: score differences by which the baseline is judged on a fold's training and
+        validation pairs; NaN for pairs that do not count. A baseline fitted on training pairs has
+        inner out-of-fold predictions for them. Otherwise they are NaN, and only validation pairs
+        judge it. None: nothing is fitted, and `difference_FM` is judged.
+      competes: whether it is in the leaderboard and may be the yardstick. `position` does not
+        compete: it describes the table of pairs, and no score of photos can reproduce it.
     """
 
     name: str
@@ -39,11 +39,11 @@ class Competitor:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Yardstick:
-    """The strongest baseline of each fold, as one entry.
+    """Strongest baseline of each fold, as a single entry.
 
     Attributes:
-      names: the baseline of each trained fold.
-      difference_FM: its score differences, in every fold of the split.
+      names: baseline of each trained fold.
+      difference_FM: score differences, in every fold of the split.
     """
 
     names: tuple[str, ...]
@@ -51,7 +51,7 @@ class Yardstick:
 
     @property
     def label(self) -> str:
-        """Its name, or how often each baseline was chosen."""
+        """Name of the baseline, or how often each baseline was chosen."""
         counts = Counter(self.names).most_common()
         if len(counts) == 1:
             return self.names[0]
@@ -62,7 +62,7 @@ class Yardstick:
 def competitors(
     baselines: Mapping[str, Baseline], evaluator: Evaluator, folds: Sequence[int]
 ) -> list[Competitor]:
-    """Baselines that were fitted in these folds."""
+    """Converts baselines that were fitted in these folds into competitors."""
     pair_rows_M2, shape = evaluator.dataset.pair_rows_M2, evaluator.splits_FM.shape
     found = []
     for name, baseline in baselines.items():
@@ -93,16 +93,16 @@ def strongest(
     folds: Sequence[int],
     left_out: np.ndarray | None = None,
 ) -> Yardstick:
-    """The baseline of highest accuracy on each fold's training and validation pairs.
+    """Chooses the baseline of highest accuracy on each fold's training and validation pairs.
 
-    Chance competes, so no baseline that is right on less than half of these is chosen. Of equals it
-    is chance, then the first.
+    Chance competes, so no baseline that is right on less than half of these pairs is chosen. Ties
+    go to chance, then to the first baseline.
 
     Args:
-      baselines: all, chance among them.
-      evaluator: holds the pairs and their folds.
-      folds: that were trained.
-      left_out: rows of pairs that are not looked at.
+      baselines: all baselines, chance among them.
+      evaluator: evaluator with the pairs and their folds.
+      folds: trained folds.
+      left_out: rows of pairs that are excluded.
     """
     competing = sorted((b for b in baselines if b.competes), key=lambda b: b.name != CHANCE)
     shape = evaluator.splits_FM.shape
