@@ -538,8 +538,8 @@ def test_sentences_say_what_is_best_how_sure_and_what_next() -> None:
         table._replace(seed_source="seeds"), candidates
     )
     assert re.fullmatch(
-        r"Best of 3 experiments: good, right on 81.0% of 500 test pairs \([\d.]+ to [\d.]+%\). "
-        r"Expect 79.0%: the best of several looks too good.", best,
+        r"Best of 3 experiments: good, test accuracy 81.0% \([\d.]+ to [\d.]+%\) on 500 pairs. "
+        r"Corrected for the selection: 79.0%.", best,
     )  # fmt: skip
     share = f"{100 * table.mean[3]:.1f}%"
     assert better.startswith(f"Better than the strongest baseline (sharpness), {share}: ")
@@ -549,12 +549,15 @@ def test_sentences_say_what_is_best_how_sure_and_what_next() -> None:
         assert f"{name} by {middle:.1f} points ({low:.1f} to {high:.1f})" in better
     assert "poor" not in better
     leader, other = ("good", "fine") if table.mean[0] > table.mean[1] else ("fine", "good")
-    assert tied.startswith(f"May be as good as {leader} or better, with at most so many points")
-    assert re.search(rf": {other} \d+\.\d\b", tied)
+    assert tied.startswith(f"Statistically tied with {leader}: ")
+    assert re.search(rf": {other} \(down to -\d+\.\d points\)", tied)
     assert below.startswith("Below the best: ")
     assert below.endswith(", and 2 more.")
-    assert brackets.startswith("In brackets: 95% intervals")
-    assert power.startswith("A true difference of 3 points between two experiments is found by ")
+    assert brackets.startswith("In brackets: 95% confidence intervals")
+    assert power.startswith(
+        "Power: this search detects a true difference of 3 points between two experiments with "
+        "probability "
+    )
     assert "test series (now 500; with --folds every series tests)" in power
     assert all(len(line) < 240 for line in paragraph(table, candidates))
 
@@ -570,24 +573,25 @@ def test_one_seed_and_one_fold_are_about_these_models() -> None:
 def test_the_selected_of_one_split_may_not_be_the_highest() -> None:
     table, candidates = simple_standings()
     lines = paragraph(table, candidates, entry=2, out_of_fold=False, raw=table.mean[2])
-    assert lines[0].startswith("Selected by validation from 3 experiments: poor, right on ")
-    assert lines[1].startswith("Highest on the test pairs: fine, ")
+    assert lines[0].startswith("Selected on validation from 3 experiments: poor, test accuracy ")
+    assert lines[1].startswith("Best on test: fine, ")
     assert any(line.startswith("The difference of poor to it: ") for line in lines)
-    assert "poor is not shown to be better than chance either." in lines
-    assert any("points to the strongest baseline is found by" in line for line in lines)
+    (useless,) = (line for line in lines if line.startswith("poor is not shown to be better than "))
+    assert "Do not pick photos by it: " in useless
+    assert any("points to the strongest baseline with probability" in line for line in lines)
 
 
 def test_nothing_is_said_of_a_correction_that_changes_nothing() -> None:
     table, candidates = simple_standings()
-    assert "Expect" not in paragraph(table, candidates, accuracy=0.81)[0]
-    assert "nobody knows" in paragraph(table, candidates, accuracy=NAN)[0]
+    assert "Corrected" not in paragraph(table, candidates, accuracy=0.81)[0]
+    assert "too few series to correct it" in paragraph(table, candidates, accuracy=NAN)[0]
     assert paragraph(table, candidates, candidates=(0,))[0].startswith("The only experiment: good")
 
 
 def test_sentences_where_one_experiment_is_clearly_best() -> None:
     table, candidates = simple_standings(fine=0.6)
     lines = paragraph(table._replace(seed_source="seeds"), candidates)
-    assert "Nothing else may be as good as good." in lines
+    assert "No other entry is tied with good." in lines
     assert lines[-1] == "No further run is needed to prefer good."
 
 
@@ -603,7 +607,7 @@ def test_sentences_where_nothing_is_better() -> None:
     assert expected in lines
     assert "The difference of a to it: -100.0 points (-100.0 to -100.0)." in lines
     assert "Worse than it: b by 100.0 points (100.0 to 100.0)." in lines
-    assert "Nothing else may be as good as rule." in lines
+    assert "No other entry is tied with rule." in lines
 
 
 def test_where_no_baseline_beats_chance_the_yardstick_is_chance() -> None:
@@ -622,12 +626,20 @@ def test_sentences_of_too_few_series_and_of_nothing() -> None:
     chosen = selection.Chosen(0, (0, 1), False, 4 / 9, 4 / 9)
     lines = sentences.comparison_notes(["a", "b"], few, np.ones(2, bool), "b", chosen)
     assert lines[0] == (
-        "Selected by validation from 2 experiments: a, right on 44.4% of 9 test pairs."
+        "Selected on validation from 2 experiments: a, test accuracy 44.4% on 9 pairs."
     )
     assert lines[-1].startswith("Only 9 series test: too few ")
     assert lines[-1].endswith("With --folds every series tests.")
     failed = standings(*one_fold(np.full((2, 50), NAN)))
     assert sentences.comparison_notes(["a", "b"], failed, np.ones(2, bool), "b", None) == []
+
+
+def test_no_interval_of_a_difference_is_wider_than_differences_can_be() -> None:
+    right_S = np.random.default_rng(0).random((2, 10)).round()[0]
+    to = standings(*one_fold([right_S, 1 - right_S]), baseline=1).to[YARDSTICK]
+    assert to.difference[0] + to.factor[0] * to.error[0] > 1.1
+    assert to.high[0] == 1
+    assert to.low[0] == to.difference[0] - to.factor[0] * to.error[0]
 
 
 def test_position_is_named_where_it_predicts() -> None:

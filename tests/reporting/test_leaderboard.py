@@ -51,8 +51,8 @@ def test_the_table_ends_in_a_paragraph_to_act_on(searched: Any) -> None:
     results = json.loads((searched.workdir / "results.json").read_text())
     chosen = results["conclusions"]["chosen"]
     against = ("Better than the strongest", "Better than chance (", "No experiment is shown")
-    for beginning in (against, f"Best of 3 experiments: {chosen}", "May be as good as ",
-                      "In brackets", "A true difference of 3 points", f"{chosen} agrees with",
+    for beginning in (against, f"Best of 3 experiments: {chosen}", "Statistically tied with ",
+                      "In brackets", "Power: ", f"{chosen} agrees with",
                       "As probabilities"):  # fmt: skip
         (line,) = (line for line in searched.notes if line.startswith(beginning))
         assert line in text
