@@ -195,11 +195,9 @@ def with_marks(data: bytes | None, rating: int, label: str, date: str) -> bytes 
 
 
 def _whole(texts: Sequence[str]) -> int | None:
-    """Number in a single text, without decimals; None for several texts or other text."""
-    try:
-        return int(float(texts[0])) if len(texts) == 1 else None
-    except ValueError:
-        return None
+    """Whole number in a single text; None for several texts or other text."""
+    number = _number(texts[0]) if len(texts) == 1 else None
+    return int(number) if number is not None and number.is_integer() else None
 
 
 def _etree() -> Any:

@@ -17,6 +17,7 @@ from PIL.PngImagePlugin import PngInfo
 from PIL.TiffImagePlugin import ImageFileDirectory_v2
 from xmp_files import XMP, packet, variants
 
+from jaxrank.culling.decisions import ALTERNATE, PICK, label_of
 from jaxrank.culling.sidecars import read_marks, sidecar_paths, write_marks
 from jaxrank.culling.xmp import BadXmp
 
@@ -150,6 +151,8 @@ def test_a_sidecar_in_upper_case_is_the_one(tmp_path: Path) -> None:
         ('xmp:Rating="-1"', -1),
         ('xmp:Rating="75"', None),
         ('xmp:Rating="nan"', None),
+        ('xmp:Rating="inf"', None),
+        ('xmp:Rating="1e999"', None),
         ('xmp:Rating="1e0"', None),
         ('xmp:Rating=""', None),
     ],
@@ -162,6 +165,13 @@ def test_a_rating_is_a_number_between_minus_1_and_5(
     assert read_marks(path).rating == rating
     if rating is None and 'Rating=""' not in attributes:  # whatever it is, it is the person's
         assert write_marks(path, rating=5).outcome == "unchanged"
+
+
+def test_stars_between_two_numbers_are_a_persons_whatever_the_label(tmp_path: Path) -> None:
+    path = tmp_path / "a.xmp"
+    path.write_bytes(packet(f'xmp:Rating="3.7" xmp:Label="{label_of(ALTERNATE)}"'))
+    assert write_marks(path, rating=5, label=label_of(PICK)).outcome == "unchanged"
+    assert read_marks(path).rating == 4
 
 
 @pytest.mark.parametrize(
