@@ -17,11 +17,14 @@ from jaxrank.experiments.hyperparameters import (
 )
 from jaxrank.io import tables
 
-REQUIRED = ("experiment_name", "mlp_hidden_dims", "batch_size", "learning_rate", "max_epochs")
-OPTIONAL = [
-    name
-    for name in (*BLOCK_SWITCHES, "use_series_sampler", *HYPERPARAMETERS)
-    if name not in (*REQUIRED, "name", "init_from")
+NAME = "experiment_name"
+COLUMNS = [
+    NAME,
+    *(
+        name
+        for name in (*BLOCK_SWITCHES, "use_series_sampler", *HYPERPARAMETERS)
+        if name not in ("name", "init_from")
+    ),
 ]
 # The only mode of such a catalogue: all its experiments.
 MODE = "catalogue"
@@ -32,8 +35,9 @@ def read_catalogue(path: Path | str, config: ConfigDict | None = None) -> Config
     """Replaces the experiments of a config with the experiments of a table.
 
     Args:
-      path: path of the table. An empty cell of an optional column means the config's value; an
-        empty `mlp_hidden_dims` means a linear scorer.
+      path: path of the table, which has `experiment_name` and any of COLUMNS. A missing column or
+        an empty cell means the config's value; an empty cell of `mlp_hidden_dims` means a linear
+        scorer.
       config: a config like the one of configs/default.py, which is the default. Its
         hyperparameters replace empty cells.
 
@@ -42,29 +46,28 @@ def read_catalogue(path: Path | str, config: ConfigDict | None = None) -> Config
     """
     config = default.get_config() if config is None else config
     table = tables.read_table(path)
-    for column in REQUIRED:
-        if column not in table.columns:
-            need = f"a catalogue has {','.join(REQUIRED)}"
-            raise tables.missing_column(path, column, need, table.columns)
+    if NAME not in table.columns:
+        need = f"a catalogue has {NAME} and hyperparameters"
+        raise tables.missing_column(path, NAME, need, table.columns)
     for column in table.columns:
-        if column not in (*REQUIRED, *OPTIONAL):
-            hint = did_you_mean(column, (*REQUIRED, *OPTIONAL))
+        if column not in COLUMNS:
+            hint = did_you_mean(column, COLUMNS)
             raise UserError(f"{path}: unknown column '{column}'.{hint}")
     defaults = {key: value for key, value in config.items() if key not in CATALOGUE_KEYS}
-    names = table.texts("experiment_name")
+    names = table.texts(NAME)
     experiments: dict[str, dict[str, Any]] = {}
     for row, name in enumerate(names):
         if name in experiments or name in REFERENCES:
             reason = "is a reference's" if name in REFERENCES else "stands twice"
-            raise UserError(f"{table.where(row, 'experiment_name')}: the name '{name}' {reason}")
+            raise UserError(f"{table.where(row, NAME)}: the name '{name}' {reason}")
         try:
             check_name(name)
         except UserError as error:
-            raise UserError(f"{table.where(row, 'experiment_name')}: {error}") from None
+            raise UserError(f"{table.where(row, NAME)}: {error}") from None
         values = {
             column: _value(table, row, column, defaults[column])
             for column in table.columns
-            if column != "experiment_name" and not _is_default(table, row, column)
+            if column != NAME and not _is_default(table, row, column)
         }
         try:
             make_experiment(name, values, defaults, values)
@@ -85,7 +88,7 @@ def _cell(table: tables.Table, row: int, column: str) -> str:
 
 
 def _is_default(table: tables.Table, row: int, column: str) -> bool:
-    return column in OPTIONAL and not _cell(table, row, column)
+    return column != "mlp_hidden_dims" and not _cell(table, row, column)
 
 
 def _value(table: tables.Table, row: int, column: str, default: Any) -> Any:
