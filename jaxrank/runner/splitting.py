@@ -135,22 +135,35 @@ def _split(
 ) -> SplitDataset:
     whole = splits.split_pairs(table, options.split, folds=folds, split_seed=options.split_seed)
     data = SplitDataset(dataset=dataset, splits_FM=whole[:, dataset.kept_M])
-    _check_splits(data)
+    _check_splits(data, whole)
     return data
 
 
-def _check_splits(data: SplitDataset) -> None:
-    """Raises `TooFewError` if a split of a fold has no pair that can be right or wrong."""
+def _check_splits(data: SplitDataset, whole_FM: np.ndarray | None = None) -> None:
+    """Raises `TooFewError` if a split of a fold has no pair that can be right or wrong.
+
+    Args:
+      data: the aligned pairs.
+      whole_FM: splits of all pairs of the table, also those without features.
+    """
     directed_M = data.dataset.preference_M != 0.5
     for fold in range(data.num_folds):
         for split in splits.MEASURED:
-            name = splits.SPLIT_NAMES[split]
-            if not directed_M[data.rows(fold, split)].any():
+            rows = data.rows(fold, split)
+            if directed_M[rows].any():
+                continue
+            where = f" in fold {fold}" if data.num_folds > 1 else ""
+            name = f"{splits.SPLIT_NAMES[split]} pair{where}"
+            total = len(rows) if whole_FM is None else int((whole_FM[fold] == split).sum())
+            if not total:
                 raise splits.TooFewError(
-                    f"fold {fold} has no {name} pair with features and a preference other than "
-                    f"0.5; {len(data.dataset.series_ids)} series with features do not fill this "
-                    "split"
+                    f"no {name}: {len(data.dataset.series_ids):,} series with features do not fill "
+                    "this split"
                 )
+            raise splits.TooFewError(
+                f"no {name} can be used: of {total:,}, {total - len(rows):,} lack the features of "
+                f"a photo and {len(rows):,} have a preference of exactly 0.5"
+            )
 
 
 def _most_folds(table: pd.DataFrame, dataset: Dataset, options: SearchOptions) -> int | None:
@@ -169,7 +182,10 @@ def _most_folds(table: pd.DataFrame, dataset: Dataset, options: SearchOptions) -
 def _advice(dataset: Dataset, options: SearchOptions, folds: int | None) -> str:
     """Suggests a number of folds that works, or reports what is lacking."""
     if options.split == splits.OFFICIAL:
-        return ""
+        return (
+            "; get the features of these photos. (--folds=5 without --split=official splits the "
+            "series anew, which is another protocol.)"
+        )
     if folds is not None:
         return f"; --folds={folds} works (cross-validation)"
     what, number = "series", len(_directed_series(dataset))

@@ -78,7 +78,26 @@ def test_series_that_features_leave_empty_are_split_into_folds() -> None:
         assert found.split_data.num_folds == folds
         said = [note for note in found.data.notes if "folds instead" in note]
         assert len(said) == (folds > 1)
-        assert all("4 series with features do not fill this split" in note for note in said)
+        assert all("lack the features of a photo" in note for note in said)
+
+
+def test_an_official_split_without_features_of_its_test_photos_is_explained() -> None:
+    """As of a published pair list whose validation photos were not extracted."""
+    pairs, store = make_data(60)
+    number_M = pairs.table["series_id"].astype(int)
+    official = Preferences(
+        pairs.table.assign(official_split=np.where(number_M < 50, "train", "val"))
+    )
+    block = store["iqa"]
+    kept = [i for i, p in enumerate(block.photos) if int(p[1:].split("-")[0]) < 50]
+    iqa = Block([block.photos[i] for i in kept], block.columns, block.values[kept])
+    total = int((number_M >= 50).sum())
+    with pytest.raises(UserError) as caught:
+        prepare(official, {"iqa": iqa}, experiments=["iqa_only"], split="official")
+    assert str(caught.value).startswith(
+        f"no test pair can be used: of {total}, {total} lack the features of a photo and 0 have a "
+    )
+    assert "get the features of these photos" in str(caught.value)
 
 
 def test_fifty_series_are_one_split() -> None:
