@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from jaxrank.audit import SECONDS
 from jaxrank.audit.checks import Audit, audit
@@ -64,5 +65,18 @@ def audit_data(
         max_seconds=max_seconds,
     )
     notes = [f"Pairs: {note}." for note in checked.notes]
-    caveats = [f"Features: {caveat}." for caveat in block_caveats(store)]
-    return found._replace(evidence=[*found.evidence, *notes, *caveats])
+    about_features = (n for n in dataset.notes if n not in checked.notes)
+    notes += [f"Features: {note}." for note in (*about_features, *block_caveats(store))]
+    notes += _official_notes(checked.table, dataset.kept_M)
+    return found._replace(evidence=[*found.evidence, *notes])
+
+
+def _official_notes(table: pd.DataFrame, kept_M: np.ndarray) -> list[str]:
+    """A note on how many test pairs of an official split have features, if there is one."""
+    if splits.OFFICIAL_COLUMN not in table.columns:
+        return []
+    tests_M = (table[splits.OFFICIAL_COLUMN] == "val").to_numpy()
+    return [
+        f"Official split: {int(tests_M[kept_M].sum()):,} of {int(tests_M.sum()):,} test pairs have "
+        "features."
+    ]

@@ -350,3 +350,18 @@ def test_an_audit_out_of_time_begins_no_further_check_and_is_done_again(tmp_path
     assert set(found.verdicts.values()) == {case.UNVERIFIED}
     checks.write_audit(tmp_path, found)
     assert checks.read_audit(tmp_path) is None
+
+
+def test_the_audit_counts_pairs_without_features_and_those_of_an_official_split() -> None:
+    pairs, store = make_data(20)
+    number_M = pairs.table["series_id"].astype(int)
+    table = pairs.table.assign(official_split=np.where(number_M < 15, "train", "val"))
+    block = store["iqa"]
+    kept = [i for i, p in enumerate(block.photos) if int(p[1:].split("-")[0]) < 16]
+    iqa = Block([block.photos[i] for i in kept], block.columns, block.values[kept])
+    found = jaxrank.audit_data(Preferences(table), {"iqa": iqa}, max_seconds=1)
+    with_features, official = int((number_M == 15).sum()), int((number_M >= 15).sum())
+    left_out = f"{int((number_M >= 16).sum()):,} of {len(table):,} pairs left out"
+    assert any(line.startswith(f"Features: {left_out}") for line in found.evidence)
+    expected = f"Official split: {with_features} of {official} test pairs have features."
+    assert expected in found.evidence
