@@ -28,6 +28,7 @@ from jaxrank.errors import UserError
 from jaxrank.io import tables
 
 PAIRS, VOTES, RATINGS, PICKS, WINNERS = "pairs", "votes", "ratings", "picks", "winners"
+CHOICES = "choices"
 VOTE_COUNTS = "vote counts"
 
 
@@ -54,6 +55,7 @@ KINDS = {
     RATINGS: Kind(("image", "rating"), ("image",)),
     PICKS: Kind(("image", "pick"), ("image",)),
     WINNERS: Kind(("winner", "loser"), ("winner", "loser")),
+    CHOICES: Kind(("left", "right", "winner"), ("left", "right")),
 }
 # Limit of pairs made from ratings or picks: with more, `series_id` is probably wrong.
 MOST_PAIRS = 10_000_000
@@ -170,18 +172,43 @@ def _with_components(
 
 def winners_as_pairs(table: tables.Table) -> tables.Table:
     """Converts rows `series_id,winner,loser` to pairs, one vote each; further columns are kept."""
-    if "votes" in table.columns:
-        raise UserError(
-            f"{table.path}: a row winner,loser is one vote, so a column 'votes' is not read; leave "
-            f"it out, or give votes as {','.join(KINDS[VOTES].columns)}"
-        )
     winners, losers = table.texts("winner"), table.texts("loser")
     order = {photo: _hash(photo) for photo in {*winners, *losers}}
     pairs = [
         [winner, loser, "1"] if order[winner] < order[loser] else [loser, winner, "0"]
         for winner, loser in zip(winners, losers, strict=True)
     ]
-    dropped = {"winner", "loser", *KINDS[PAIRS].columns}
+    return _one_vote_each(table, WINNERS, pairs)
+
+
+def choices_as_pairs(table: tables.Table) -> tables.Table:
+    """Converts rows `series_id,left,right,winner` to pairs, one vote each, the left photo first.
+
+    The winner is a photo's name, 'left', 'right' or 'tie'. Sides are kept: that the left photo wins
+    too often can then be seen.
+    """
+    pairs = []
+    sides = zip(table.texts("left"), table.texts("right"), table.cells("winner"), strict=True)
+    for row, (left, right, cell) in enumerate(sides):
+        shares = {"tie": "0.5", "left": "1", "right": "0", left: "1", right: "0"}
+        winner = cell.strip()
+        if winner not in shares:
+            raise UserError(
+                f"{table.where(row, 'winner')}: {winner[:40]!r} is neither '{left}' nor '{right}' "
+                "(nor left, right or tie)"
+            )
+        pairs.append([left, right, shares[winner]])
+    return _one_vote_each(table, CHOICES, pairs)
+
+
+def _one_vote_each(table: tables.Table, kind: str, pairs: Sequence[list[str]]) -> tables.Table:
+    """The table with `pairs` in place of the columns of its kind."""
+    if "votes" in table.columns:
+        raise UserError(
+            f"{table.path}: a row {','.join(KINDS[kind].columns)} is one vote, so a column 'votes' "
+            f"is not read; leave it out, or give votes as {','.join(KINDS[VOTES].columns)}"
+        )
+    dropped = {*KINDS[kind].columns, *KINDS[PAIRS].columns}
     places = [place for place, name in enumerate(table.columns) if name not in dropped]
     return table._replace(
         columns=[*KINDS[PAIRS].columns, *(table.columns[place] for place in places)],

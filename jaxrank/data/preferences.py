@@ -28,12 +28,14 @@ from jaxrank.data.photo_triage import (
     vote_photos,
 )
 from jaxrank.data.preference_tables import (
+    CHOICES,
     KINDS,
     PAIRS,
     RATINGS,
     VOTE_COUNTS,
     VOTES,
     WINNERS,
+    choices_as_pairs,
     counted,
     kind_of,
     pairs_of_picks,
@@ -145,8 +147,8 @@ def from_table(
             0.0 if min_agreement is None else min_agreement,
             1 if min_reviewers is None else min_reviewers,
         )
-    elif kind == WINNERS:
-        found = _from_winners(table)
+    elif kind in (WINNERS, CHOICES):
+        found = _from_single_votes(table, kind)
     else:
         frame, counts = (pairs_of_ratings if kind == RATINGS else pairs_of_picks)(table)
         found = Preferences(frame, tuple(counts))
@@ -198,10 +200,12 @@ def _read(path: Path) -> tuple[tables.Table, bool]:
     return tables.parse_csv(path, data), False
 
 
-def _from_winners(table: tables.Table) -> Preferences:
-    """Merges rows `series_id,winner,loser`, one vote each."""
-    merged, votes, notes = _merged_rows(winners_as_pairs(table))
-    read = f"{counted(len(table.rows), 'row')} winner,loser read as {counted(len(votes), 'pair')}"
+def _from_single_votes(table: tables.Table, kind: str) -> Preferences:
+    """Merges rows of WINNERS or CHOICES, one vote each."""
+    convert = winners_as_pairs if kind == WINNERS else choices_as_pairs
+    merged, votes, notes = _merged_rows(convert(table))
+    columns = ",".join(KINDS[kind].columns)
+    read = f"{counted(len(table.rows), 'row')} {columns} read as {counted(len(votes), 'pair')}"
     return Preferences(merged.assign(votes=votes.astype(int)), (read, *notes))
 
 

@@ -146,6 +146,19 @@ def test_winners_with_a_series_say_which_photos_are_a_series(tmp_path: Path) -> 
     assert sorted(read_series(path).values.tolist()) == [["7", "a"], ["7", "b"], ["7", "c"]]
 
 
+def test_a_choice_of_two_photos_is_one_vote_and_keeps_its_sides(tmp_path: Path) -> None:
+    rows = ["a,b,a,x", "a,b,left,y", "a,b,b,z", "b,c,right,x", "c,a,tie,x"]
+    text = "series_id,left,right,winner,voter\n" + "".join(f"1,{row}\n" for row in rows)
+    found = read_preferences(written(tmp_path, text))
+    columns = ["image_a", "image_b", "preference", "votes"]
+    assert found.table[columns].round(3).values.tolist() == [
+        ["a", "b", 0.667, 3],
+        ["b", "c", 0.0, 1],
+        ["c", "a", 0.5, 1],
+    ]
+    assert "5 rows left,right,winner read as 3 pairs" in found.notes
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -153,8 +166,8 @@ def test_winners_with_a_series_say_which_photos_are_a_series(tmp_path: Path) -> 
          "column 'rating' is missing; known tables are pairs (series_id,image_a,image_b,"
          "preference), vote counts (series_id,image_a,image_b,votes_a,votes_b), votes (series_id,"
          "compareFile1,compareFile2,LEFT,RIGHT), ratings (series_id,image,rating), picks "
-         "(series_id,image,pick), winners (series_id,winner,loser), this one "
-         "has series_id,image,ratng. Is 'ratng' meant?"),
+         "(series_id,image,pick), winners (series_id,winner,loser), choices (series_id,left,right,"
+         "winner), this one has series_id,image,ratng. Is 'ratng' meant?"),
         ("series_id,image\n1,a\n", "column 'rating' is missing; known tables are"),
         ("winer,loser\na,b\n", "column 'winner' is missing; known tables are"),
         ("image,rating\na,1\n", "column 'series_id' is missing; add it, or give --series=FILE"),
@@ -173,6 +186,9 @@ def test_winners_with_a_series_say_which_photos_are_a_series(tmp_path: Path) -> 
         ("winner,loser\na,\n", "line 2, column 'loser': the cell is empty"),
         ("series_id,winner,loser\n1,a,b\n2,c,b\n", "line 3: photo 'b' stands in series 2 and, on"),
         ("winner,loser,votes\na,b,3\n", "a row winner,loser is one vote, so a column 'votes'"),
+        ("series_id,left,right,winner\n1,a,b,a\n1,a,c,b\n",
+         "line 3, column 'winner': 'b' is neither 'a' nor 'c' (nor left, right or tie)"),
+        ("left,right,winner\na,b,a\n", "column 'series_id' is missing; add it, or give --series"),
     ],
 )  # fmt: skip
 def test_errors_name_file_place_and_what_to_do(tmp_path: Path, text: str, message: str) -> None:

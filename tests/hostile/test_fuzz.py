@@ -92,6 +92,7 @@ CSV: Mapping[str, tuple[bytes, Callable[[Path], object]]] = {
     "ratings": (b"series_id,image,rating\n1,a,3\n1,b,4.5\n", jaxrank.read_preferences),
     "picks": (b"series_id,image,pick\n1,a,1\n1,b,0\n", jaxrank.read_preferences),
     "winners": (b"winner,loser\na,b\nc,b\n", jaxrank.read_preferences),
+    "choices": (b"series_id,left,right,winner\n1,a,b,a\n1,c,b,tie\n", jaxrank.read_preferences),
     "pair list": (b"1 1 2 0.7 1 2\n1 1 3 0.2 1 3\n", jaxrank.read_preferences),
     "series": (b"series_id,image\n1,a\n1,b\n", read_series),
     "block": (b"image,x,y\na,1,2\nb,3,4e-2\n", read_block_csv),
