@@ -42,6 +42,8 @@ def test_the_work_of_an_epoch_by_hand() -> None:
     assert work.steps == 2
     alone = costs.epoch_work(3, (5,), "adamw", 2, 2, 4, 6, side_by_side=False)
     assert alone == work._replace(steps=4)
+    linear = costs.epoch_work(3, (), "sgd", 1, 2, 4, 6, side_by_side=True)
+    assert linear.bytes == 4 * (7 * 3 * 2 + 16 * 14 * 3)
 
 
 @pytest.mark.parametrize(
