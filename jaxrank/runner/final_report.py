@@ -63,7 +63,8 @@ def report_search(
       permuted: result of the same search on permuted preferences, if there is one.
     """
     prepared = ready.prepared
-    results = [ready.results[trial.key] for trial in prepared.trials]
+    by_key = ready.results
+    results = [by_key[trial.key] for trial in prepared.trials]
     trials = pd.DataFrame([r.metrics.as_row() for r in results]).reindex(columns=TRIAL_COLUMNS)
     names = [
         e.name for e in prepared.experiments if e.name not in prepared.skipped and not e.is_control
