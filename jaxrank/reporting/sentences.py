@@ -124,15 +124,17 @@ def _about_yardstick(
         )
     if better_X[selected]:
         return lines
+    # Even by itself, without the allowance for several experiments and for seeds.
+    useless = f" {_USELESS}" if test.ci_low[selected] <= 0.5 else ""
     if is_chance:
-        return [*lines, _USELESS] if not better_X.any() else lines
+        return [*lines, useless.strip()] if useless else lines
     if to_chance.better[selected]:
         lines.append(
             f"Better than chance, all the same: {names[selected]} by "
             f"{_points(to_chance, selected)}."
         )
     else:
-        lines.append(f"{names[selected]} is not shown to be better than chance either. {_USELESS}")
+        lines.append(f"{names[selected]} is not shown to be better than chance either.{useless}")
     return lines
 
 

@@ -576,8 +576,12 @@ def test_the_selected_of_one_split_may_not_be_the_highest() -> None:
     assert lines[0].startswith("Selected on validation from 3 experiments: poor, test accuracy ")
     assert lines[1].startswith("Best on test: fine, ")
     assert any(line.startswith("The difference of poor to it: ") for line in lines)
-    (useless,) = (line for line in lines if line.startswith("poor is not shown to be better than "))
-    assert "Do not pick photos by it: " in useless
+    (no_better,) = (line for line in lines if "poor is not shown to be better than chance" in line)
+    assert table.ci_low[2] <= 0.5
+    assert "Do not pick photos by it: " in no_better
+    sure = table._replace(ci_low=table.ci_low + 0.2)
+    lines = paragraph(sure, candidates, entry=2, out_of_fold=False, raw=table.mean[2])
+    assert "poor is not shown to be better than chance either." in lines
     assert any("points to the strongest baseline with probability" in line for line in lines)
 
 
