@@ -26,7 +26,7 @@ from jaxrank.data import splits, synthetic
 from jaxrank.data.dataset import SplitDataset, align
 from jaxrank.evaluation.cohort_results import evaluate_cohort
 from jaxrank.evaluation.evaluator import make_evaluator
-from jaxrank.experiments.hyperparameters import choose_names, read_experiments
+from jaxrank.experiments.hyperparameters import choose_names, read_experiments, resolve_blocks
 from jaxrank.planning import planner
 from jaxrank.planning.assignment import Assignment
 from jaxrank.planning.cohort import Cohort
@@ -93,7 +93,7 @@ def main() -> None:
 
 def small_cohorts(data: SplitDataset, number: int) -> dict[int, Cohort]:
     """Cohorts of one short trial each, which share a program."""
-    (base,) = read_experiments(default.get_config(), ["iqa_only"], {})[:1]
+    (base, *_) = read_experiments(default.get_config(), ["iqa_only"], {})
     short = dataclasses.replace(base, max_epochs=2, patience=0)
     trials = make_trials([short], [0], 0, number)
     return dict(enumerate(planner.make_cohorts(trials, data, ENOUGH, SLOW), 1))
@@ -136,7 +136,9 @@ def measure_driver(
 def large_plan(data: SplitDataset, number: int) -> dict[int, Cohort]:
     """At least `number` cohorts of a search of the full catalogue with many seeds."""
     config = default.get_config()
-    experiments = read_experiments(config, choose_names(config, "full", ()), {})
+    blocks = list(data.dataset.block_columns)
+    names = choose_names(config, "full", ())
+    experiments = [resolve_blocks(e, blocks) for e in read_experiments(config, names, {})]
     seeds = 1
     while True:
         trials = make_trials(experiments, range(FOLDS), 0, seeds)
