@@ -67,7 +67,7 @@ def main(argv: list[str] | None = None) -> int:
     except BrokenPipeError:  # the reader of the output has gone, as in '| head'
         return 141
     finally:
-        streams.give_up_unwritten_text()
+        streams.discard_unwritten_output()
 
 
 def _dispatch(words: list[str]) -> int:
@@ -100,7 +100,7 @@ def _dispatch(words: list[str]) -> int:
         name = error.flagname.split(".")[0]
         raise UserError(f"unknown flag '--{error.flagname}'.{did_you_mean(name, values)}") from None
     except (flags.Error, ValueError) as error:
-        raise UserError(_in_plain_words(str(error))) from None
+        raise UserError(_reworded(str(error))) from None
     if len(leftover) == 1 and command in _NAMED_BY_PLACE:
         named = values[_NAMED_BY_PLACE[command]]
         if not named.present:
@@ -166,7 +166,7 @@ def _with_new_names(words: list[str]) -> list[str]:
     return renamed
 
 
-def _in_plain_words(message: str) -> str:
+def _reworded(message: str) -> str:
     message = re.sub(r"\('Non-boolean argument to boolean flag'.*", "give true or false", message)
     message = re.sub(r"invalid literal for int\(\).*", "not a whole number", message)
     message = re.sub(r"could not convert string to float.*", "not a number", message)

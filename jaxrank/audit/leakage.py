@@ -37,7 +37,7 @@ class SharedSeries(NamedTuple):
     examples: tuple[str, ...]
 
 
-class Behaviour(NamedTuple):
+class PermutedAccuracy(NamedTuple):
     """Accuracy on held-out pairs that cannot be predicted without a leak.
 
     Photos are permuted at random inside their series, so that labels and features are unrelated.
@@ -65,7 +65,7 @@ class Behaviour(NamedTuple):
 
 class Leaks(NamedTuple):
     shared: SharedSeries
-    behaviour: Behaviour
+    behaviour: PermutedAccuracy
 
 
 def find_leaks(data: SplitDataset, inputs_NK: np.ndarray, *, seed: int = 0) -> Leaks:
@@ -87,17 +87,19 @@ def shared_series(data: SplitDataset) -> SharedSeries:
     shared_S = np.zeros(len(dataset.series_ids), bool)
     num_tested = num_trained = 0
     for split_M in splits_FM:
-        stands_SP = np.zeros((len(dataset.series_ids), len(splits.SPLIT_NAMES)), bool)
-        stands_SP[dataset.series_M, split_M] = True
-        shared_S |= stands_SP[:, list(splits.MEASURED)].sum(axis=1) > 1
+        in_pairs_SP = np.zeros((len(dataset.series_ids), len(splits.SPLIT_NAMES)), bool)
+        in_pairs_SP[dataset.series_M, split_M] = True
+        shared_S |= in_pairs_SP[:, list(splits.MEASURED)].sum(axis=1) > 1
         tested = dataset.series_M[split_M == splits.TEST]
         num_tested += len(tested)
-        num_trained += int(stands_SP[tested, splits.TRAIN].sum())
+        num_trained += int(in_pairs_SP[tested, splits.TRAIN].sum())
     examples = tuple(map(str, dataset.series_ids[shared_S][:_MOST_EXAMPLES]))
     return SharedSeries(int(shared_S.sum()), num_trained / max(num_tested, 1), examples)
 
 
-def behaviour(data: SplitDataset, inputs_NK: np.ndarray, rng: np.random.Generator) -> Behaviour:
+def behaviour(
+    data: SplitDataset, inputs_NK: np.ndarray, rng: np.random.Generator
+) -> PermutedAccuracy:
     """Predicts held-out pairs of permuted photos from the record of the nearest training photo.
 
     Args:
@@ -106,7 +108,7 @@ def behaviour(data: SplitDataset, inputs_NK: np.ndarray, rng: np.random.Generato
       rng: random numbers of the permutation.
     """
     dataset, splits_FM = data.dataset, data.splits_FM
-    renumbered_N = permuted_rows(dataset.series_of_photos(), rng)
+    permuted_N = permuted_rows(dataset.series_of_photos(), rng)
     held_out_FM = np.isin(splits_FM, (splits.VALIDATION, splits.TEST))
     held_out_FM &= dataset.preference_M != 0.5
     held_out_FM &= rng.random(held_out_FM.shape) < MOST_PAIRS / max(int(held_out_FM.sum()), 1)
@@ -117,21 +119,21 @@ def behaviour(data: SplitDataset, inputs_NK: np.ndarray, rng: np.random.Generato
         known = _at_most(np.flatnonzero(~np.isnan(record_N)), rng)
         if len(rows_M2) and len(known) and inputs_NK.shape[1]:
             photos, place_M2 = np.unique(rows_M2, return_inverse=True)
-            rows_NK, known_NK = inputs_NK[renumbered_N[photos]], inputs_NK[renumbered_N[known]]
+            rows_NK, known_NK = inputs_NK[permuted_N[photos]], inputs_NK[permuted_N[known]]
             nearest = known[_nearest(rows_NK, known_NK)]
             won_a, won_b = record_N[nearest[place_M2.reshape(-1, 2)]].T
             preferred = np.sign(dataset.preference_M[held_out_M] - 0.5)
             hits_M[held_out_M] += 0.5 + 0.5 * np.sign(won_a - won_b) * preferred
             weight_M[held_out_M] += 1
     if not weight_M.any():
-        return Behaviour(0, 0, np.nan, np.nan, np.nan, False)
+        return PermutedAccuracy(0, 0, np.nan, np.nan, np.nan, False)
     accuracy = float(hits_M.sum() / weight_M.sum())
     error, num_pairs, num_series = statistics.clustered_error(hits_M, weight_M, dataset.series_M)
     if error == 0:  # every series is predicted as well as every other
         z = 0.0 if accuracy == 0.5 else float(np.copysign(np.inf, accuracy - 0.5))
     else:
         z = (accuracy - 0.5) / error
-    return Behaviour(num_pairs, num_series, accuracy, error, z, bool(z > LEAK_Z))
+    return PermutedAccuracy(num_pairs, num_series, accuracy, error, z, bool(z > LEAK_Z))
 
 
 def _at_most(photos: np.ndarray, rng: np.random.Generator) -> np.ndarray:

@@ -147,7 +147,7 @@ def run_permutation_test(
     num_permutations: int = FEWEST_PERMUTATIONS,
     max_seconds: float | None = None,
     seed: int = 0,
-    go_on: Callable[[], None] = lambda: None,
+    check_cancelled: Callable[[], None] = lambda: None,
 ) -> Link:
     """Tests for a link between the preferences and the features.
 
@@ -157,7 +157,7 @@ def run_permutation_test(
         out, fewer are used, but never fewer than FEWEST_PERMUTATIONS.
       max_seconds: time limit of the permutations.
       seed: seed of the permutations and the folds.
-      go_on: function called before each permutation; an exception from it ends the test.
+      check_cancelled: called before each permutation; raises an exception to cancel the test.
 
     Raises:
       UserError: `num_permutations` is below FEWEST_PERMUTATIONS.
@@ -171,7 +171,7 @@ def run_permutation_test(
     # other and were ten times slower than one.
     with threadpool_limits(limits=1, user_api="blas"):
         rng = np.random.default_rng(seed)
-        return _find_link(dataset, num_permutations, max_seconds, rng, go_on)
+        return _find_link(dataset, num_permutations, max_seconds, rng, check_cancelled)
 
 
 def _find_link(
@@ -179,7 +179,7 @@ def _find_link(
     num_permutations: int,
     max_seconds: float | None,
     rng: np.random.Generator,
-    go_on: Callable[[], None],
+    check_cancelled: Callable[[], None],
 ) -> Link:
     start = time.monotonic()
     directed = np.flatnonzero(dataset.preference_M != 0.5)
@@ -196,7 +196,7 @@ def _find_link(
     null_RL = np.full((num_permutations, len(hits_LM)), np.nan)
     done = 0
     while done < num_permutations:
-        go_on()
+        check_cancelled()
         if max_seconds is not None and time.monotonic() - start > max_seconds:
             break
         null_RL[done] = _hits(case, permuted_rows(case.series_N, rng)).mean(axis=1)
@@ -316,7 +316,9 @@ def _is_inverted(looks: list[TestStatistic], signed_z: float | None, limit_z: fl
 
 def check(case: AuditCase, earlier: Mapping[str, CheckResult]) -> CheckResult:
     """Tests whether preferences and features are related."""
-    found = run_permutation_test(case.data.dataset, max_seconds=case.seconds_left, go_on=case.go_on)
+    found = run_permutation_test(
+        case.data.dataset, max_seconds=case.seconds_left, check_cancelled=case.check_cancelled
+    )
     judged = CheckResult() if found.verdict == LINKED else _judge(found, earlier)
     return dataclasses.replace(judged, evidence=tuple(_evidence(found)), facts=found)
 

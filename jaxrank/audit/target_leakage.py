@@ -98,7 +98,7 @@ def _net_hits(dataset: Dataset, pairs: np.ndarray) -> np.ndarray:
     rows_a, rows_b = dataset.pair_rows_M2[pairs].T
     preferred_M = np.sign(dataset.preference_M[pairs] - 0.5)
     net = []
-    photos, (rows_a, rows_b) = _renumbered(rows_a, rows_b)
+    photos, (rows_a, rows_b) = _compact_rows(rows_a, rows_b)
     for start in range(0, dataset.features_ND.shape[1], _COLUMNS_AT_ONCE):
         # Copies these columns once: gathering from all columns would read far more memory.
         values_ND = dataset.features_ND[photos, start : start + _COLUMNS_AT_ONCE]
@@ -108,7 +108,7 @@ def _net_hits(dataset: Dataset, pairs: np.ndarray) -> np.ndarray:
     return np.asarray(np.concatenate(net) / len(pairs))
 
 
-def _renumbered(*rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _compact_rows(*rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Distinct rows among some arrays of rows, and the index of each row among them.
 
     The indices have the shape of the arrays.

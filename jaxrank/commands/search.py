@@ -370,7 +370,7 @@ def _print_result(values: flags.FlagValues, console: "Console", result: "SearchR
     if result.nothing_to_do:
         return 0
     # Scripts rely on the exit status to notice that no requested experiment was trained.
-    return 1 if summary.nothing_came_out(result.summary) else 0
+    return 1 if summary.no_experiment_completed(result.summary) else 0
 
 
 def options_given(values: flags.FlagValues, config: Config) -> dict[str, Any]:

@@ -249,7 +249,7 @@ def _notes(scorer: Model | str, confidence: float, table: pd.DataFrame) -> list[
             f"{counted(own, 'pick')} by the baseline {scorer}: without preferences nothing says "
             "how sure a pick is, or which other photos to keep"
         )
-    elif not scorer.card.calibration.holds:
+    elif not scorer.card.calibration.beats_chance:
         lines.append(
             "the model decides on nothing: on series that it had not seen, its probabilities were "
             "no better than chance; it needs more preferences, or other features"

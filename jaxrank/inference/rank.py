@@ -113,8 +113,8 @@ def rank_photos(
         )
     table = table[has_score].assign(score=scores[table["image"][has_score]].to_numpy())
     table, order_notes = _ordered(table)
-    table, sure_notes = _with_certainty(table, scored.calibration)
-    notes += [*order_notes, *sure_notes]
+    table, probability_notes = _with_probabilities(table, scored.calibration)
+    notes += [*order_notes, *probability_notes]
     alone = scores[~scores.index.isin(table["image"])]
     if len(alone):
         notes.append(f"{len(alone):,} photos stand in no series: they have a score and no rank")
@@ -163,7 +163,7 @@ def _ordered(table: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
     return table, [note]
 
 
-def _with_certainty(
+def _with_probabilities(
     table: pd.DataFrame, known: Calibration | None
 ) -> tuple[pd.DataFrame, list[str]]:
     """Adds `p_best` and `keep` to ranked photos; also returns notes on these columns.
@@ -190,7 +190,7 @@ def _with_certainty(
             f"keep: the best photo is among those kept in at least {share} of series like those "
             f"of the search, where {known.keep_size:.1f} were kept on average"
         ]
-    if not known.holds:
+    if not known.beats_chance:
         notes.append(
             "no p_best: on pairs that the model had not seen its probabilities were worse than "
             f"chance (log loss {known.log_loss:.3f}, chance {CHANCE_LOG_LOSS:.3f})"

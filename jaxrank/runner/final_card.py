@@ -94,7 +94,7 @@ def final_notes(name: str, trained: Trained, card: ModelCard, series: str) -> li
             f" Expect of it what the folds' models of the same configuration got: "
             f"{100 * evidence.accuracy:.1f}% of pairs."
         )
-    if not found.holds:
+    if not found.beats_chance:
         lines.append(
             f"Its probabilities are worse than chance (log loss {found.log_loss:.3f}, chance "
             f"{CHANCE_LOG_LOSS:.3f}): 'rank' shows none."

@@ -128,7 +128,7 @@ class _Scheduler:
             event = self.engine.next_event(_ASK_EVERY)
             if event is not None:
                 self._handle(event)
-            self._look_around()
+            self._check_between_events()
         self._write_folders()
         self.ready = self.ready._replace(finished=self.finisher.wait())
         self._stop_if_asked()
@@ -156,11 +156,11 @@ class _Scheduler:
         if started:
             self.engine.keep([*self.assignment.running.values(), *self.waiting.values()])
 
-    def _look_around(self) -> None:
+    def _check_between_events(self) -> None:
         """Checks between events for errors of other threads and for the audit's result."""
         self.finisher.check()
         self.saver.check()
-        self.auditor.tell()
+        self.auditor.log_finding()
         if self.unwritten and self.auditor.is_done():
             self._write_folders()
 
@@ -169,7 +169,7 @@ class _Scheduler:
 
         The audit's caveat is in all of the folders.
         """
-        prepared = self.auditor.beside(self.ready.prepared, self.stop_signal)
+        prepared = self.auditor.with_caveat(self.ready.prepared, self.stop_signal)
         self.ready = self.ready._replace(prepared=prepared)
         names, self.unwritten = self.unwritten, set()
         known = dict.fromkeys(trial.experiment.name for trial in prepared.trials)

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from jaxrank.audit import leakage, permutation_test, reference, transitivity
-from jaxrank.audit.leakage import Behaviour, Leaks, SharedSeries
+from jaxrank.audit.leakage import PermutedAccuracy, Leaks, SharedSeries
 from jaxrank.audit.permutation_test import OUT_OF_TIME, Link
 from jaxrank.audit.transitivity import Triads
 from jaxrank.evaluation import noise_ceiling
@@ -58,7 +58,7 @@ def out_of_time() -> list[str]:
 
 
 def leaking() -> list[str]:
-    seen = Behaviour(90, 30, 1.0, 0.0, INF, True)
+    seen = PermutedAccuracy(90, 30, 1.0, 0.0, INF, True)
     return leakage._evidence(Leaks(SharedSeries(0, 0.0, ()), seen))
 
 

@@ -87,7 +87,7 @@ def test_its_card_has_the_accuracy_of_the_folds_models(final: Model, workdir: Pa
     assert 0 < found.slope_low < found.slope < found.slope_high
     assert found.num_series == 60
     assert found.source == "test pairs of 3 folds"
-    assert found.holds
+    assert found.beats_chance
     assert 1 <= found.keep_size < 3.5
 
 

@@ -400,9 +400,9 @@ def test_a_signal_while_training_waits_for_the_audit_saves_the_cohort(
     workdir = tmp_path / "w"
     beside = Auditor.beside
 
-    def endless(*_: Any, go_on: Callable[[], None], **__: Any) -> Any:
+    def endless(*_: Any, check_cancelled: Callable[[], None], **__: Any) -> Any:
         while True:
-            go_on()
+            check_cancelled()
             time.sleep(0.01)
 
     def stop(self: Auditor, *arguments: Any) -> Any:
