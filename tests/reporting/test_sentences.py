@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from jaxrank.audit import leakage, permutation_test, reference, transitivity
-from jaxrank.audit.leakage import PermutedAccuracy, Leaks, SharedSeries
+from jaxrank.audit.leakage import Leaks, PermutedAccuracy, SharedSeries
 from jaxrank.audit.permutation_test import OUT_OF_TIME, Link
 from jaxrank.audit.transitivity import Triads
 from jaxrank.evaluation import noise_ceiling

@@ -15,8 +15,8 @@ from jaxrank.runner.strategies import (
     STRATEGIES,
     Observation,
     choose_strategy,
-    share_programs,
     fingerprint,
+    share_programs,
 )
 
 MIXED: dict[str, Any] = {
