@@ -19,7 +19,7 @@ from jaxrank.errors import AuditFailed, Stopped, UserError, did_you_mean, progra
 COMMANDS = {
     "search": "train a catalogue of experiments side by side and compare them",
     "train": "train one configuration",
-    "audit": "tell whether preferences and photos belong together",
+    "audit": "check whether preferences and photos belong together",
     "evaluate": "measure a saved model on any pairs",
     "rank": "order the photos of each series by a saved model, and pick the best",
     "export": "write a saved model's scorer as one file that needs NumPy alone",
@@ -160,7 +160,8 @@ def _with_new_names(words: list[str]) -> list[str]:
             new = _RENAMED.get(name, name)
         if new != name:
             streams.warn(
-                f"jaxrank: '{name}' is now '{new}'; the old name goes with the next release"
+                f"jaxrank: '{name}' is now '{new}'; the old name will be removed in the next "
+                "release"
             )
         renamed.append(f"{new}{equals}{value}")
     return renamed

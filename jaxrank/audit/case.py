@@ -88,9 +88,8 @@ def out_of_time(subject: str) -> CheckResult:
     return CheckResult(
         verdict=UNVERIFIED,
         label=NOT_FINISHED,
-        headline=f"{subject}: the time was too short to look.",
+        headline=f"{subject}: not checked, out of time.",
         advice="Give more --audit_seconds.",
-        evidence=(f"{subject}: not looked for, for want of time.",),
     )
 
 

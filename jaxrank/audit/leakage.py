@@ -173,7 +173,7 @@ def check(case: AuditCase, earlier: Mapping[str, CheckResult]) -> CheckResult:
         judged = CheckResult(
             verdict=WARN,
             label="the split leaks",
-            headline="The split leaks: held-out pairs of renumbered photos are predicted from "
+            headline="The split leaks: held-out pairs of permuted photos are predicted from "
             f"their nearest training photos ({100 * found.behaviour.accuracy:.1f}%, "
             f"{_in_words(found.behaviour.z)}).",
             advice="Split by series (--split=series), and put all photos of a scene into one "
@@ -182,9 +182,9 @@ def check(case: AuditCase, earlier: Mapping[str, CheckResult]) -> CheckResult:
     elif found.shared.num_series:
         judged = CheckResult(
             verdict=WARN,
-            label="series stand on two sides of the split",
-            headline=f"{found.shared.num_series:,} series stand on two sides of the split: results "
-            "on held-out pairs say nothing of new series.",
+            label="series on two sides of the split",
+            headline=f"{_num_shared(found.shared)} on two sides of the split: results on held-out "
+            "pairs do not generalise to new series.",
             advice="Split by series (--split=series), unless this is meant.",
         )
     elif np.isnan(found.behaviour.z):
@@ -197,8 +197,12 @@ def check(case: AuditCase, earlier: Mapping[str, CheckResult]) -> CheckResult:
     return dataclasses.replace(judged, evidence=tuple(_evidence(found)), facts=found)
 
 
+def _num_shared(shared: SharedSeries) -> str:
+    return f"{shared.num_series:,} series {'is' if shared.num_series == 1 else 'are'}"
+
+
 def _in_words(z: float) -> str:
-    return f"z = {z:+.1f}" if np.isfinite(z) else "z beyond any limit, every series alike"
+    return f"z = {z:+.1f}" if np.isfinite(z) else "z beyond any limit, all series equal"
 
 
 def _evidence(leaking: Leaks) -> list[str]:
@@ -206,15 +210,15 @@ def _evidence(leaking: Leaks) -> list[str]:
     lines = []
     if shared.num_series:
         lines.append(
-            f"Leaks: {shared.num_series:,} series stand on two sides of the split, such as "
+            f"Leaks: {_num_shared(shared)} on two sides of the split, such as "
             f"{shared.examples[0]}; {100 * shared.tested_share:.0f}% of the test pairs are of "
             "series that train."
         )
     else:
-        lines.append("Leaks: no series stands on two sides of the split.")
+        lines.append("Leaks: no series is on two sides of the split.")
     if seen.num_pairs and not np.isnan(seen.z):
         lines.append(
-            f"Leaks: with renumbered photos, the nearest training photo predicts "
+            f"Leaks: with permuted photos, the nearest training photo predicts "
             f"{100 * seen.accuracy:.1f}% ± {196 * seen.standard_error:.1f} of {seen.num_pairs:,} "
             f"held-out pairs ({_in_words(seen.z)}; a leak above {LEAK_Z})."
         )

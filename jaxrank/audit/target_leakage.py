@@ -159,8 +159,8 @@ def _judge(found: TargetLeakage) -> CheckResult:
         return CheckResult()
     return CheckResult(
         verdict=WARN,
-        label="a column too good to be true",
-        headline=f"Too good to be true: the column {best.column} alone orders "
+        label="target leakage in a column",
+        headline=f"Target leakage: column {best.column} alone orders "
         f"{100 * best.accuracy:.1f}% of the pairs.",
         advice="See whether this column was made from the preferences; if so, leave it out.",
     )
@@ -173,6 +173,6 @@ def _evidence(found: TargetLeakage) -> str:
     return (
         f"Single columns: the best of {found.num_columns:,}, {best.column}, orders "
         f"{100 * best.accuracy:.1f}% of {found.num_pairs:,} pairs of {found.num_series:,} series "
-        f"(lower end of its interval {100 * best.low:.1f}%; too good above "
+        f"(lower end of its 95% interval {100 * best.low:.1f}%; target leakage above "
         f"{100 * MOST_ACCURACY:.0f}%)."
     )

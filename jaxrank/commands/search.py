@@ -120,8 +120,8 @@ def define_training(values: flags.FlagValues) -> None:
         "audit",
         WARN,
         AUDITS,
-        "whether preferences and photos belong together: tell it beside every result, refuse to "
-        "train where they seem not to, or do not look",
+        "check whether preferences and photos belong together: warn with every result, refuse to "
+        "train if they seem not to, or skip the check",
         flag_values=values,
     )
     define_audit_seconds(values)

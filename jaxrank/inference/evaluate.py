@@ -214,5 +214,5 @@ def _seen_notes(split_M: np.ndarray) -> list[str]:
         return []
     return [
         f"the model has seen photos of {int(seen.sum()):,} of {len(seen):,} pairs: only the rows "
-        f"'{NEW}' say how good it is"
+        f"'{NEW}' are unbiased"
     ]

@@ -254,7 +254,7 @@ def load_model(folder: Path | str) -> Model:
     try:
         weights = reading.read_whole(folder / WEIGHTS, reading.ARRAY)
         if hashlib.sha256(weights).hexdigest() != record["weights_sha256"]:
-            raise ValueError(f"they are not those of {MODEL_JSON}")
+            raise ValueError(f"they do not match {MODEL_JSON}")
         tensors = safetensors.numpy.load(weights)
         input_dim = sum(map(len, columns.values()))
         members, combination = from_tensors(

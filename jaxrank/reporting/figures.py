@@ -27,7 +27,7 @@ def draw_reliability(path: Path, title: str, measured: Reliability) -> None:
     _set_title(figure, title)
     axes = figure.subplots()
     end = min(1.0, float(measured.confidence_C.max(initial=0.6)) + 0.02)
-    axes.plot([0.5, end], [0.5, end], color="grey", linestyle=":", label="as promised")
+    axes.plot([0.5, end], [0.5, end], color="grey", linestyle=":", label="perfect calibration")
     axes.errorbar(
         measured.confidence_C,
         measured.agreement_C,
@@ -36,7 +36,7 @@ def draw_reliability(path: Path, title: str, measured: Reliability) -> None:
         linestyle="none",
         marker="o",
         capsize=3,
-        label="seen, with 95% interval",
+        label="observed, with 95% interval",
     )
     axes.set_title(_caption(measured), fontsize="medium")
     axes.set_xlabel("confidence: predicted share of votes for the likely winner")
@@ -65,11 +65,11 @@ def _set_title(figure: "Figure", *lines: str) -> None:
 
 def _caption(measured: Reliability) -> str:
     by_chance = measured.calibration_error_by_chance
-    beside = "" if np.isnan(by_chance) else f", {100 * by_chance:.1f} by chance alone"
+    expected = "" if np.isnan(by_chance) else f", {100 * by_chance:.1f} by chance alone"
     return (
-        f"log loss {measured.log_loss:.4f}: saying one half costs {CHANCE_LOG_LOSS:.4f}, the "
-        f"preferences allow {measured.entropy:.4f}\n"
-        f"calibration error {100 * measured.calibration_error:.1f} points{beside}\n"
+        f"log loss {measured.log_loss:.4f} (chance {CHANCE_LOG_LOSS:.4f}, least possible "
+        f"{measured.entropy:.4f})\n"
+        f"calibration error {100 * measured.calibration_error:.1f} points{expected}\n"
         f"{measured.num_pairs:,} pairs of {measured.num_series:,} series; "
         f"{len(measured.count_C)} bins of about equal counts"
     )

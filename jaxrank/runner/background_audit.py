@@ -54,7 +54,7 @@ def _audit_in_thread(
         raise
     except Exception:
         log.warning("the audit crashed; this is a bug in jaxrank, please report it", exc_info=True)
-        headline = "The audit crashed: nobody knows whether labels and photos belong together."
+        headline = "The audit crashed: it is not known whether labels and photos belong together."
         return checks.Audit(
             verdict=case.WARN,
             label="audit crashed",

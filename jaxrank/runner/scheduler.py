@@ -198,7 +198,7 @@ class _Scheduler:
             self._finish(number, cohort, event.fitted)
             if (failure := self.failures.pop(number, None)) is not None:
                 log.warning(
-                    "%s is not used any more: another device trained cohort %d",
+                    "%s is no longer used: another device trained cohort %d",
                     failure.name,
                     number,
                 )
@@ -224,8 +224,8 @@ class _Scheduler:
 
     def _host_is_full(self, number: int) -> UserError:
         return UserError(
-            f"the memory of this machine, not that of the device, does not suffice for cohort "
-            f"{number}: {host_memory.describe(self.ready.prepared.host_memory)}, and "
+            f"not enough host memory for cohort {number}: "
+            f"{host_memory.describe(self.ready.prepared.host_memory)}, and "
             f"{available_bytes() / 2**20:,.0f} MiB are free now; end other programs, store the "
             "features as float16, or leave blocks out"
         )
@@ -266,7 +266,7 @@ class _Scheduler:
         if self.losses[number] >= _MOST_LOSSES:
             self._finish(number, cohort, trial_results.WORKER_LOST.format(_MOST_LOSSES, reason))
             return
-        log.warning("cohort %d has lost its worker, another one takes over: %s", number, reason)
+        log.warning("cohort %d lost its worker; another worker resumes it: %s", number, reason)
         self.waiting = {number: cohort} | self.waiting
 
     def _stop_if_asked(self) -> None:

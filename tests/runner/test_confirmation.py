@@ -65,7 +65,10 @@ def test_what_is_tied_is_confirmed(searched: Any) -> None:
     difference = table["accuracy"] - table.loc[0, "accuracy"]
     np.testing.assert_allclose(table["diff_to_selected"], difference, atol=1e-12)
     (note,) = (note for note in searched.notes if note.startswith("Confirmed on 30 series"))
-    assert f"{selected}, selected before, is right on {100 * table.loc[0, 'accuracy']:.1f}%" in note
+    assert (
+        f"{selected}, selected by the search, has accuracy {100 * table.loc[0, 'accuracy']:.1f}%"
+        in note
+    )
     assert (table["accuracy"] > 0.6).all()  # it has learned, and is measured on its own photos
     trials = pd.read_csv(searched.workdir / "trials.csv")
     assert set(trials["seed"]) == {0}  # the search's own

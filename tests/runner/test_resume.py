@@ -698,7 +698,7 @@ def test_other_data_are_refused(whole: Path, small_data: SmallData) -> None:
     [
         ("versions", {"jax": "0.9.0"}, r"begun with jax 0.9.0, and this is .*install jax==0.9.0"),
         ("device", "TPU v9", "begun on 'TPU v9', and this is 'cpu'"),
-        ("cohorts", None, "the plan of its cohort 1 is another one"),
+        ("cohorts", None, "cohort 1 is planned differently"),
     ],
 )
 def test_another_version_device_or_plan_is_refused(
