@@ -10,6 +10,7 @@ import hashlib
 import json
 import logging
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -101,7 +102,8 @@ def confirm(
     results = found.get(_NUMBER)
     if results is None:
         log.info("confirming %s with new seeds", ", ".join(names))
-        results = _train(trials, data, prepared, saver.of(key))
+        with closing(saver.of(key)) as own:
+            results = _train(trials, data, prepared, own)
         with saver.finishing(_NUMBER):
             trial_archive.write_results(folder, _NUMBER, results, key)
     confirmed = _measured(results, data, names)

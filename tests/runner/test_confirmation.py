@@ -14,6 +14,7 @@ from jaxrank.errors import UserError
 from jaxrank.runner.confirmation import CONFIRMATION_CSV, _confirming, _with_new_seed
 from jaxrank.runner.prepare import prepare
 from jaxrank.runner.splitting import aside_pairs
+from jaxrank.training.checkpointing import Saver
 
 DATA = make_data(150)
 SMALL: dict[str, Any] = {
@@ -101,6 +102,27 @@ def test_a_confirmation_is_not_repeated(
     (searched.workdir / CONFIRMATION_CSV).unlink()
     jaxrank.search(*DATA, workdir=searched.workdir, resume=True)
     assert (searched.workdir / CONFIRMATION_CSV).read_bytes() == before
+
+
+def test_its_saver_is_closed(searched: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened, closed = [], []
+    of, close = Saver.of, Saver.close
+
+    def opening(saver: Saver, key: str) -> Saver:
+        opened.append(of(saver, key))
+        return opened[-1]
+
+    def closing(saver: Saver) -> None:
+        closed.append(saver)
+        close(saver)
+
+    monkeypatch.setattr(Saver, "of", opening)
+    monkeypatch.setattr(Saver, "close", closing)
+    (searched.workdir / CONFIRMATION_CSV).unlink()
+    (searched.workdir / "checkpoints" / "-1000.npz").unlink()
+    jaxrank.search(*DATA, workdir=searched.workdir, resume=True)
+    assert opened
+    assert all(saver in closed for saver in opened)
 
 
 @pytest.mark.parametrize(

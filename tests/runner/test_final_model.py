@@ -139,9 +139,18 @@ def test_a_search_that_is_killed_at_its_final_model_ends_with_the_same_bits(
         trained.append(1)
         return real(*arguments, **options)
 
+    dropped, drop = [], Saver.drop
+
+    def counted_drop(saver: Saver, number: int) -> None:
+        dropped.append(number)
+        drop(saver, number)
+
     monkeypatch.setattr(train, "fit", counted)
+    monkeypatch.setattr(Saver, "drop", counted_drop)
     searched(small_data, folder, resume=True)
     assert trained == [1]  # nothing but the final model
+    assert set(dropped) >= {0}
+    assert min(dropped) == 0  # both seeds are in one cohort
     assert files_of(folder / "final") == files_of(workdir / "final")
     assert not list((folder / "checkpoints").glob("0/*"))
 
