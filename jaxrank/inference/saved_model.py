@@ -344,7 +344,7 @@ def _read_record(record: Any) -> tuple[ModelCard, dict[str, tuple[str, ...]], np
     if type(num_members) is not int or num_members < 1 or sorted({*chosen}) != chosen:
         raise ValueError("a damaged architecture")
     if architecture_of(card.experiment, columns, chosen, num_members) != said:
-        raise ValueError("the architecture is not that of the experiment")
+        raise ValueError("the architecture does not match the experiment")
     return card, columns, np.array(chosen, np.int32), num_members
 
 
