@@ -398,7 +398,7 @@ def test_a_signal_while_training_waits_for_the_audit_saves_the_cohort(
     whole: Path, small_data: SmallData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     workdir = tmp_path / "w"
-    beside = Auditor.beside
+    with_caveat = Auditor.with_caveat
 
     def endless(*_: Any, check_cancelled: Callable[[], None], **__: Any) -> Any:
         while True:
@@ -407,11 +407,11 @@ def test_a_signal_while_training_waits_for_the_audit_saves_the_cohort(
 
     def stop(self: Auditor, *arguments: Any) -> Any:
         os.kill(os.getpid(), signal.SIGTERM)
-        return beside(self, *arguments)
+        return with_caveat(self, *arguments)
 
     with monkeypatch.context() as patch:
         patch.setattr(checks, "audit", endless)
-        patch.setattr(Auditor, "beside", stop)
+        patch.setattr(Auditor, "with_caveat", stop)
         with pytest.raises(Stopped):
             jaxrank.search(*small_data, workdir=workdir, catch_signals=True, **SMALL)
     saved = {path.name for path in (workdir / "checkpoints").iterdir()}
