@@ -224,10 +224,10 @@ class _Scheduler:
 
     def _host_is_full(self, number: int) -> UserError:
         return UserError(
-            f"not enough host memory for cohort {number}: "
-            f"{host_memory.describe(self.ready.prepared.host_memory)}, and "
-            f"{available_bytes() / 2**20:,.0f} MiB are free now; end other programs, store the "
-            "features as float16, or leave blocks out"
+            f"not enough host memory for cohort {number} (predicted: "
+            f"{host_memory.describe(self.ready.prepared.host_memory)}; free now: "
+            f"{available_bytes() / 2**20:,.0f} MiB): end other programs, store the features as "
+            "float16, or leave blocks out"
         )
 
     def _after_memory(self, number: int, cohort: Cohort, reason: str) -> None:

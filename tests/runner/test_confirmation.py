@@ -105,7 +105,8 @@ def test_a_confirmation_is_not_repeated(
 
 
 def test_its_saver_is_closed(searched: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    opened, closed = [], []
+    opened: list[Saver] = []
+    closed: list[Saver] = []
     of, close = Saver.of, Saver.close
 
     def opening(saver: Saver, key: str) -> Saver:

@@ -139,7 +139,8 @@ def test_a_search_that_is_killed_at_its_final_model_ends_with_the_same_bits(
         trained.append(1)
         return real(*arguments, **options)
 
-    dropped, drop = [], Saver.drop
+    dropped: list[int] = []
+    drop = Saver.drop
 
     def counted_drop(saver: Saver, number: int) -> None:
         dropped.append(number)

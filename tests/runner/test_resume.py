@@ -911,7 +911,7 @@ def test_a_full_host_is_told_at_once_and_halves_nothing(
 
     workdir = tmp_path / "w"
     monkeypatch.setattr(train, "fit", full_host)
-    with pytest.raises(UserError, match=r"not that of the device.* host memory \d+ MiB") as error:
+    with pytest.raises(UserError, match=r"not enough host memory.*: host memory \d+ MiB") as error:
         jaxrank.search(*small_data, workdir=workdir, **SMALL)
     assert "\n" not in str(error.value)
     assert "halved" not in (workdir / "training.log").read_text()
