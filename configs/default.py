@@ -130,6 +130,6 @@ def get_config() -> ConfigDict:
         "mlp_hidden_dims": "128",
         "batch_size": 128,
         "learning_rate": 5e-4,
-        "notes": "control: photos renumbered in each series",
+        "notes": "permutation control: photos permuted within each series",
     }
     return config

@@ -1,6 +1,6 @@
-"""jaxrank learns which photo of a series people prefer, and says how sure that is.
+"""jaxrank learns which photo of a series people prefer, and reports confidence intervals.
 
-The public names stand in `__init__.pyi` and are loaded when they are first used: importing JAX
+The public names are in `__init__.pyi` and are loaded when they are first used: importing JAX
 takes more than a second, and `jaxrank --help` should not wait for it.
 """
 
@@ -27,7 +27,8 @@ def __getattr__(name: str) -> object:
     if name in _RENAMED:
         new = _RENAMED[name]
         warnings.warn(
-            f"jaxrank.{name} is now jaxrank.{new}; the old name goes with the next release",
+            f"jaxrank.{name} is now jaxrank.{new}; the old name will be removed in the next "
+            "release",
             FutureWarning,
             stacklevel=2,
         )

@@ -262,7 +262,7 @@ def _why_not(name: str, columns: Sequence[str], usable: Sequence[str]) -> str:
     if name in (RIDGE, BEST_HEURISTIC) or name in columns:
         return f"it is fitted to preferences, and a search has it in its table{instead}"
     if name in (CHANCE, POSITION):
-        return f"it says nothing about photos{instead}"
+        return f"it does not score photos{instead}"
     if name == SIGNED_SUM or name in KNOWN_DIRECTIONS:
         lacking = " and ".join([*KNOWN_DIRECTIONS][:2]) if name == SIGNED_SUM else name
         return f"block '{IQA_BLOCK}' lacks {lacking}; 'extract' measures it{instead}"

@@ -19,7 +19,7 @@ from jaxrank.errors import AuditFailed, Stopped, UserError, did_you_mean, progra
 COMMANDS = {
     "search": "train a catalogue of experiments side by side and compare them",
     "train": "train one configuration",
-    "audit": "tell whether preferences and photos belong together",
+    "audit": "check whether preferences and photos belong together",
     "evaluate": "measure a saved model on any pairs",
     "rank": "order the photos of each series by a saved model, and pick the best",
     "export": "write a saved model's scorer as one file that needs NumPy alone",
@@ -67,7 +67,7 @@ def main(argv: list[str] | None = None) -> int:
     except BrokenPipeError:  # the reader of the output has gone, as in '| head'
         return 141
     finally:
-        streams.give_up_unwritten_text()
+        streams.discard_unwritten_output()
 
 
 def _dispatch(words: list[str]) -> int:
@@ -100,7 +100,7 @@ def _dispatch(words: list[str]) -> int:
         name = error.flagname.split(".")[0]
         raise UserError(f"unknown flag '--{error.flagname}'.{did_you_mean(name, values)}") from None
     except (flags.Error, ValueError) as error:
-        raise UserError(_in_plain_words(str(error))) from None
+        raise UserError(_reworded(str(error))) from None
     if len(leftover) == 1 and command in _NAMED_BY_PLACE:
         named = values[_NAMED_BY_PLACE[command]]
         if not named.present:
@@ -160,13 +160,14 @@ def _with_new_names(words: list[str]) -> list[str]:
             new = _RENAMED.get(name, name)
         if new != name:
             streams.warn(
-                f"jaxrank: '{name}' is now '{new}'; the old name goes with the next release"
+                f"jaxrank: '{name}' is now '{new}'; the old name will be removed in the next "
+                "release"
             )
         renamed.append(f"{new}{equals}{value}")
     return renamed
 
 
-def _in_plain_words(message: str) -> str:
+def _reworded(message: str) -> str:
     message = re.sub(r"\('Non-boolean argument to boolean flag'.*", "give true or false", message)
     message = re.sub(r"invalid literal for int\(\).*", "not a whole number", message)
     message = re.sub(r"could not convert string to float.*", "not a number", message)

@@ -160,7 +160,7 @@ def test_an_order_without_preferences() -> None:
     [
         ("ridge", ["sharpness"], "fitted to preferences, .*; without preferences: sharpness"),
         ("contrast", ["sharpness", "contrast"], "fitted to preferences"),
-        ("position", ["sharpness"], "says nothing about photos"),
+        ("position", ["sharpness"], "does not score photos"),
         ("signed_sum", ["sharpness"], "lacks sharpness and exposure"),
         ("exposure", ["brisque"], "block 'iqa' lacks exposure; 'extract' measures it"),
         ("sharpnes", ["sharpness"], "did you mean 'sharpness'|Did you mean"),

@@ -35,14 +35,14 @@ class AuditCase:
       data: pairs whose photos have features, and their splits.
       compared: pairs with all votes, and a reference; None without a reference.
       deadline: end of the audit, on the clock `time.monotonic`.
-      go_on: function called between steps; an exception from it ends the audit.
+      check_cancelled: called between steps; raises an exception to cancel the audit.
     """
 
     table: pd.DataFrame
     data: SplitDataset
     compared: tuple[pd.DataFrame, pd.DataFrame] | None
     deadline: float
-    go_on: Callable[[], None] = lambda: None
+    check_cancelled: Callable[[], None] = lambda: None
 
     @property
     def seconds_left(self) -> float:
@@ -88,9 +88,8 @@ def out_of_time(subject: str) -> CheckResult:
     return CheckResult(
         verdict=UNVERIFIED,
         label=NOT_FINISHED,
-        headline=f"{subject}: the time was too short to look.",
+        headline=f"{subject}: not checked, out of time.",
         advice="Give more --audit_seconds.",
-        evidence=(f"{subject}: not looked for, for want of time.",),
     )
 
 

@@ -123,7 +123,7 @@ def audit(
     *,
     compared: tuple[pd.DataFrame, pd.DataFrame] | None = None,
     max_seconds: float = SECONDS,
-    go_on: Callable[[], None] = lambda: None,
+    check_cancelled: Callable[[], None] = lambda: None,
 ) -> Audit:
     """Runs every check; see `AuditCase` for the arguments.
 
@@ -134,11 +134,11 @@ def audit(
         data=data,
         compared=compared,
         deadline=time.monotonic() + max_seconds,
-        go_on=go_on,
+        check_cancelled=check_cancelled,
     )
     results: dict[str, CheckResult] = {}
     for name, check in CHECKS.items():
-        go_on()
+        check_cancelled()
         results[name] = check(case, results)
     found = worst(list(results.values()))
     if found.verdict == PASS:

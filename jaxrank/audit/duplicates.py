@@ -129,7 +129,7 @@ def _judge(found: Duplicates) -> CheckResult:
         label="duplicated photos",
         headline=f"{found.num_duplicated:,} photos ({share:.0f}%) have exactly another photo's "
         f"features, {found.num_across:,} of them those of a photo of another series: the same "
-        "photos stand under several names.",
+        "photos appear under several names.",
         advice="Give every photo one name and one series: a copy in another series puts a photo "
         "on both sides of a split.",
     )

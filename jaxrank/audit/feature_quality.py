@@ -41,7 +41,7 @@ class Clipped(NamedTuple):
     tied_share: float
 
 
-class Hygiene(NamedTuple):
+class FeatureQuality(NamedTuple):
     """Constant and clipped columns.
 
     Attributes:
@@ -53,7 +53,7 @@ class Hygiene(NamedTuple):
     clipped: tuple[Clipped, ...]
 
 
-def inspect_features(dataset: Dataset) -> Hygiene:
+def inspect_features(dataset: Dataset) -> FeatureQuality:
     names = [f"{block}:{c}" for block, columns in dataset.block_columns.items() for c in columns]
     lowest_D, highest_D = dataset.features_ND.min(axis=0), dataset.features_ND.max(axis=0)
     constant_D = lowest_D == highest_D
@@ -61,7 +61,7 @@ def inspect_features(dataset: Dataset) -> Hygiene:
         *_clipped(dataset, names, lowest_D, ~constant_D, is_highest=False),
         *_clipped(dataset, names, highest_D, ~constant_D, is_highest=True),
     ]
-    return Hygiene(
+    return FeatureQuality(
         constant=tuple(names[d] for d in np.flatnonzero(constant_D)),
         clipped=tuple(sorted(clipped, key=lambda c: -c.photo_share)),
     )
@@ -93,7 +93,7 @@ def check(case: AuditCase, earlier: Mapping[str, CheckResult]) -> CheckResult:
     return CheckResult(verdict=NO_VERDICT, evidence=tuple(_evidence(found)), facts=found)
 
 
-def _evidence(found: Hygiene) -> list[str]:
+def _evidence(found: FeatureQuality) -> list[str]:
     lines = []
     if found.constant:
         lines.append(

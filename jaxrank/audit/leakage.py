@@ -37,7 +37,7 @@ class SharedSeries(NamedTuple):
     examples: tuple[str, ...]
 
 
-class Behaviour(NamedTuple):
+class PermutedAccuracy(NamedTuple):
     """Accuracy on held-out pairs that cannot be predicted without a leak.
 
     Photos are permuted at random inside their series, so that labels and features are unrelated.
@@ -65,7 +65,7 @@ class Behaviour(NamedTuple):
 
 class Leaks(NamedTuple):
     shared: SharedSeries
-    behaviour: Behaviour
+    behaviour: PermutedAccuracy
 
 
 def find_leaks(data: SplitDataset, inputs_NK: np.ndarray, *, seed: int = 0) -> Leaks:
@@ -87,17 +87,19 @@ def shared_series(data: SplitDataset) -> SharedSeries:
     shared_S = np.zeros(len(dataset.series_ids), bool)
     num_tested = num_trained = 0
     for split_M in splits_FM:
-        stands_SP = np.zeros((len(dataset.series_ids), len(splits.SPLIT_NAMES)), bool)
-        stands_SP[dataset.series_M, split_M] = True
-        shared_S |= stands_SP[:, list(splits.MEASURED)].sum(axis=1) > 1
+        in_pairs_SP = np.zeros((len(dataset.series_ids), len(splits.SPLIT_NAMES)), bool)
+        in_pairs_SP[dataset.series_M, split_M] = True
+        shared_S |= in_pairs_SP[:, list(splits.MEASURED)].sum(axis=1) > 1
         tested = dataset.series_M[split_M == splits.TEST]
         num_tested += len(tested)
-        num_trained += int(stands_SP[tested, splits.TRAIN].sum())
+        num_trained += int(in_pairs_SP[tested, splits.TRAIN].sum())
     examples = tuple(map(str, dataset.series_ids[shared_S][:_MOST_EXAMPLES]))
     return SharedSeries(int(shared_S.sum()), num_trained / max(num_tested, 1), examples)
 
 
-def behaviour(data: SplitDataset, inputs_NK: np.ndarray, rng: np.random.Generator) -> Behaviour:
+def behaviour(
+    data: SplitDataset, inputs_NK: np.ndarray, rng: np.random.Generator
+) -> PermutedAccuracy:
     """Predicts held-out pairs of permuted photos from the record of the nearest training photo.
 
     Args:
@@ -106,7 +108,7 @@ def behaviour(data: SplitDataset, inputs_NK: np.ndarray, rng: np.random.Generato
       rng: random numbers of the permutation.
     """
     dataset, splits_FM = data.dataset, data.splits_FM
-    renumbered_N = permuted_rows(dataset.series_of_photos(), rng)
+    permuted_N = permuted_rows(dataset.series_of_photos(), rng)
     held_out_FM = np.isin(splits_FM, (splits.VALIDATION, splits.TEST))
     held_out_FM &= dataset.preference_M != 0.5
     held_out_FM &= rng.random(held_out_FM.shape) < MOST_PAIRS / max(int(held_out_FM.sum()), 1)
@@ -117,21 +119,21 @@ def behaviour(data: SplitDataset, inputs_NK: np.ndarray, rng: np.random.Generato
         known = _at_most(np.flatnonzero(~np.isnan(record_N)), rng)
         if len(rows_M2) and len(known) and inputs_NK.shape[1]:
             photos, place_M2 = np.unique(rows_M2, return_inverse=True)
-            rows_NK, known_NK = inputs_NK[renumbered_N[photos]], inputs_NK[renumbered_N[known]]
+            rows_NK, known_NK = inputs_NK[permuted_N[photos]], inputs_NK[permuted_N[known]]
             nearest = known[_nearest(rows_NK, known_NK)]
             won_a, won_b = record_N[nearest[place_M2.reshape(-1, 2)]].T
             preferred = np.sign(dataset.preference_M[held_out_M] - 0.5)
             hits_M[held_out_M] += 0.5 + 0.5 * np.sign(won_a - won_b) * preferred
             weight_M[held_out_M] += 1
     if not weight_M.any():
-        return Behaviour(0, 0, np.nan, np.nan, np.nan, False)
+        return PermutedAccuracy(0, 0, np.nan, np.nan, np.nan, False)
     accuracy = float(hits_M.sum() / weight_M.sum())
     error, num_pairs, num_series = statistics.clustered_error(hits_M, weight_M, dataset.series_M)
     if error == 0:  # every series is predicted as well as every other
         z = 0.0 if accuracy == 0.5 else float(np.copysign(np.inf, accuracy - 0.5))
     else:
         z = (accuracy - 0.5) / error
-    return Behaviour(num_pairs, num_series, accuracy, error, z, bool(z > LEAK_Z))
+    return PermutedAccuracy(num_pairs, num_series, accuracy, error, z, bool(z > LEAK_Z))
 
 
 def _at_most(photos: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -171,7 +173,7 @@ def check(case: AuditCase, earlier: Mapping[str, CheckResult]) -> CheckResult:
         judged = CheckResult(
             verdict=WARN,
             label="the split leaks",
-            headline="The split leaks: held-out pairs of renumbered photos are predicted from "
+            headline="The split leaks: held-out pairs of permuted photos are predicted from "
             f"their nearest training photos ({100 * found.behaviour.accuracy:.1f}%, "
             f"{_in_words(found.behaviour.z)}).",
             advice="Split by series (--split=series), and put all photos of a scene into one "
@@ -180,9 +182,9 @@ def check(case: AuditCase, earlier: Mapping[str, CheckResult]) -> CheckResult:
     elif found.shared.num_series:
         judged = CheckResult(
             verdict=WARN,
-            label="series stand on two sides of the split",
-            headline=f"{found.shared.num_series:,} series stand on two sides of the split: results "
-            "on held-out pairs say nothing of new series.",
+            label="series on two sides of the split",
+            headline=f"{_num_shared(found.shared)} on two sides of the split: results on held-out "
+            "pairs do not generalise to new series.",
             advice="Split by series (--split=series), unless this is meant.",
         )
     elif np.isnan(found.behaviour.z):
@@ -195,8 +197,12 @@ def check(case: AuditCase, earlier: Mapping[str, CheckResult]) -> CheckResult:
     return dataclasses.replace(judged, evidence=tuple(_evidence(found)), facts=found)
 
 
+def _num_shared(shared: SharedSeries) -> str:
+    return f"{shared.num_series:,} series {'is' if shared.num_series == 1 else 'are'}"
+
+
 def _in_words(z: float) -> str:
-    return f"z = {z:+.1f}" if np.isfinite(z) else "z beyond any limit, every series alike"
+    return f"z = {z:+.1f}" if np.isfinite(z) else "z beyond any limit, all series equal"
 
 
 def _evidence(leaking: Leaks) -> list[str]:
@@ -204,15 +210,15 @@ def _evidence(leaking: Leaks) -> list[str]:
     lines = []
     if shared.num_series:
         lines.append(
-            f"Leaks: {shared.num_series:,} series stand on two sides of the split, such as "
+            f"Leaks: {_num_shared(shared)} on two sides of the split, such as "
             f"{shared.examples[0]}; {100 * shared.tested_share:.0f}% of the test pairs are of "
             "series that train."
         )
     else:
-        lines.append("Leaks: no series stands on two sides of the split.")
+        lines.append("Leaks: no series is on two sides of the split.")
     if seen.num_pairs and not np.isnan(seen.z):
         lines.append(
-            f"Leaks: with renumbered photos, the nearest training photo predicts "
+            f"Leaks: with permuted photos, the nearest training photo predicts "
             f"{100 * seen.accuracy:.1f}% ± {196 * seen.standard_error:.1f} of {seen.num_pairs:,} "
             f"held-out pairs ({_in_words(seen.z)}; a leak above {LEAK_Z})."
         )

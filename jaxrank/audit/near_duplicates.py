@@ -64,18 +64,18 @@ class NearDuplicates(NamedTuple):
 
 
 def find_near_duplicates(
-    data: SplitDataset, inputs_NK: np.ndarray, go_on: Callable[[], bool] = lambda: True
+    data: SplitDataset, inputs_NK: np.ndarray, should_continue: Callable[[], bool] = lambda: True
 ) -> NearDuplicates | None:
     """Looks for the nearest photos of other series.
 
     Args:
       data: pairs and their splits.
       inputs_NK: inputs of the distances, float32.
-      go_on: called before each block of distances; False ends the search.
+      should_continue: called before each block of distances; False ends the search.
 
     Returns:
       The near duplicates. None with fewer than _FEWEST_PHOTOS photos, fewer than three series or no
-      inputs, or where `go_on` returned False.
+      inputs, or where `should_continue` returned False.
     """
     dataset = data.dataset
     series_N = dataset.series_of_photos()
@@ -83,7 +83,7 @@ def find_near_duplicates(
         return None
     photos, inputs_NK = _sample(inputs_NK)
     series_N = series_N[photos]
-    found = _two_series(inputs_NK, series_N, go_on)
+    found = _two_series(inputs_NK, series_N, should_continue)
     if found is None:
         return None
     nearest_N, ratio_N = found
@@ -119,7 +119,7 @@ def _sample(inputs_NK: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _two_series(
-    inputs_NK: np.ndarray, series_N: np.ndarray, go_on: Callable[[], bool]
+    inputs_NK: np.ndarray, series_N: np.ndarray, should_continue: Callable[[], bool]
 ) -> tuple[np.ndarray, np.ndarray] | None:
     """Finds the nearest photo of another series, and the ratio of two distances, for each photo.
 
@@ -130,7 +130,7 @@ def _two_series(
     nearest_N = np.zeros(len(inputs_NK), np.int64)
     ratio_N = np.full(len(inputs_NK), np.nan)
     for start in range(0, len(inputs_NK), _PHOTOS_AT_ONCE):
-        if not go_on():
+        if not should_continue():
             return None
         block = slice(start, start + _PHOTOS_AT_ONCE)
         rows_B = np.arange(len(inputs_NK))[block]
@@ -176,7 +176,7 @@ def _across_splits(data: SplitDataset, photos: np.ndarray, others: np.ndarray) -
     across = np.zeros(len(photos), bool)
     for split_M in data.splits_FM:
         trains_N, held_out_N = (
-            _stands(data.dataset, np.isin(split_M, chosen))
+            _in_pairs(data.dataset, np.isin(split_M, chosen))
             for chosen in ((splits.TRAIN,), (splits.VALIDATION, splits.TEST))
         )
         across |= trains_N[photos] & held_out_N[others]
@@ -184,25 +184,25 @@ def _across_splits(data: SplitDataset, photos: np.ndarray, others: np.ndarray) -
     return across
 
 
-def _stands(dataset: Dataset, chosen_M: np.ndarray) -> np.ndarray:
+def _in_pairs(dataset: Dataset, chosen_M: np.ndarray) -> np.ndarray:
     """Flags the photos in the chosen pairs, [N]."""
-    stands_N = np.zeros(len(dataset.photos), bool)
-    stands_N[dataset.pair_rows_M2[chosen_M]] = True
-    return stands_N
+    in_pairs_N = np.zeros(len(dataset.photos), bool)
+    in_pairs_N[dataset.pair_rows_M2[chosen_M]] = True
+    return in_pairs_N
 
 
 def check(case: AuditCase, earlier: Mapping[str, CheckResult]) -> CheckResult:
     """Checks for photos of different series that look like copies of each other."""
     del earlier
 
-    def go_on() -> bool:
-        case.go_on()
+    def should_continue() -> bool:
+        case.check_cancelled()
         return case.seconds_left > 0
 
-    if not go_on():
+    if not should_continue():
         return out_of_time("Near duplicates")
     with threadpool_limits(limits=1):
-        found = find_near_duplicates(case.data, case.inputs_NK, go_on)
+        found = find_near_duplicates(case.data, case.inputs_NK, should_continue)
     if found is not None:
         return dataclasses.replace(_judge(found), evidence=(_evidence(found),), facts=found)
     if not case.seconds_left:

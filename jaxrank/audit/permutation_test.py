@@ -95,9 +95,9 @@ class Link(NamedTuple):
         and of their series.
       num_permutations: number of permutations behind the null.
       max_z: largest |z| of the two-sided test statistics and z of the ridge; NaN when OUT_OF_TIME.
-      p_value: looks * 2 * (1 - Phi(max_z)), at most 1; NaN when OUT_OF_TIME.
+      p_value: len(looks) * 2 * (1 - Phi(max_z)), at most 1; NaN when OUT_OF_TIME.
       detectable_effect: distance from one half of the accuracy of a single number that is detected
-        with a probability of 95%: a share, not points; infinite without looks.
+        with a probability of 95%: a share, not points; infinite without test statistics.
       signed_sum_z: z of the signed sum; None without numbers of known direction.
       verdict: LINKED, INVERTED, UNLINKED or TOO_FEW; NOTHING_VARIES where no feature differs
         between the photos of a series; OUT_OF_TIME with too few permutations for a result.
@@ -147,7 +147,7 @@ def run_permutation_test(
     num_permutations: int = FEWEST_PERMUTATIONS,
     max_seconds: float | None = None,
     seed: int = 0,
-    go_on: Callable[[], None] = lambda: None,
+    check_cancelled: Callable[[], None] = lambda: None,
 ) -> Link:
     """Tests for a link between the preferences and the features.
 
@@ -157,7 +157,7 @@ def run_permutation_test(
         out, fewer are used, but never fewer than FEWEST_PERMUTATIONS.
       max_seconds: time limit of the permutations.
       seed: seed of the permutations and the folds.
-      go_on: function called before each permutation; an exception from it ends the test.
+      check_cancelled: called before each permutation; raises an exception to cancel the test.
 
     Raises:
       UserError: `num_permutations` is below FEWEST_PERMUTATIONS.
@@ -165,13 +165,13 @@ def run_permutation_test(
     if num_permutations < FEWEST_PERMUTATIONS:
         raise UserError(
             f"num_permutations={num_permutations}: give at least {FEWEST_PERMUTATIONS}; fewer "
-            "can't tell a rare accuracy from a common one"
+            "cannot resolve a small p-value"
         )
     # Single-threaded BLAS: with many small products, two threads on busy cores waited for each
     # other and were ten times slower than one.
     with threadpool_limits(limits=1, user_api="blas"):
         rng = np.random.default_rng(seed)
-        return _find_link(dataset, num_permutations, max_seconds, rng, go_on)
+        return _find_link(dataset, num_permutations, max_seconds, rng, check_cancelled)
 
 
 def _find_link(
@@ -179,7 +179,7 @@ def _find_link(
     num_permutations: int,
     max_seconds: float | None,
     rng: np.random.Generator,
-    go_on: Callable[[], None],
+    check_cancelled: Callable[[], None],
 ) -> Link:
     start = time.monotonic()
     directed = np.flatnonzero(dataset.preference_M != 0.5)
@@ -196,14 +196,14 @@ def _find_link(
     null_RL = np.full((num_permutations, len(hits_LM)), np.nan)
     done = 0
     while done < num_permutations:
-        go_on()
+        check_cancelled()
         if max_seconds is not None and time.monotonic() - start > max_seconds:
             break
         null_RL[done] = _hits(case, permuted_rows(case.series_N, rng)).mean(axis=1)
         done += 1
     # Too few permutations for a standard deviation are not used at all.
     null_RL = null_RL[: done if done >= FEWEST_PERMUTATIONS else 0]
-    looks = _looks(case, hits_LM, null_RL)
+    looks = _test_statistics(case, hits_LM, null_RL)
     return _conclude(looks, len(directed), num_series, done, time.monotonic() - start)
 
 
@@ -272,7 +272,7 @@ def _hits(case: _Case, order_N: np.ndarray) -> np.ndarray:
     return 0.5 + 0.5 * np.sign(np.vstack([number_JM, ridge_M])) * case.preferred_M
 
 
-def _looks(case: _Case, hits_LM: np.ndarray, null_RL: np.ndarray) -> list[TestStatistic]:
+def _test_statistics(case: _Case, hits_LM: np.ndarray, null_RL: np.ndarray) -> list[TestStatistic]:
     looks = []
     for name, hits_M, null_R in zip([*case.names, RIDGE], hits_LM, null_RL.T, strict=True):
         accuracy = float(hits_M.mean())
@@ -316,7 +316,9 @@ def _is_inverted(looks: list[TestStatistic], signed_z: float | None, limit_z: fl
 
 def check(case: AuditCase, earlier: Mapping[str, CheckResult]) -> CheckResult:
     """Tests whether preferences and features are related."""
-    found = run_permutation_test(case.data.dataset, max_seconds=case.seconds_left, go_on=case.go_on)
+    found = run_permutation_test(
+        case.data.dataset, max_seconds=case.seconds_left, check_cancelled=case.check_cancelled
+    )
     judged = CheckResult() if found.verdict == LINKED else _judge(found, earlier)
     return dataclasses.replace(judged, evidence=tuple(_evidence(found)), facts=found)
 
@@ -351,7 +353,7 @@ def _judge(found: Link, earlier: Mapping[str, CheckResult]) -> CheckResult:
     return CheckResult(
         verdict=UNVERIFIED,
         label=NOT_FINISHED,
-        headline="The time was too short to tell whether these labels belong to these photos.",
+        headline="Out of time: it is not known whether these labels belong to these photos.",
         advice="Give more --audit_seconds.",
     )
 
@@ -363,8 +365,8 @@ def _unlinked(earlier: Mapping[str, CheckResult]) -> CheckResult:
         return CheckResult(
             verdict=FAIL,
             label=NO_LINK,
-            headline="No link found, though the pairs agree with the reference: these features say "
-            "nothing about the preferences, or stand beside the wrong photos' names.",
+            headline="No link found, though the pairs agree with the reference: these features are "
+            "unrelated to the preferences, or belong to other photos.",
             advice="Check that each row of the features is of the photo whose name it has.",
         )
     agree = (
@@ -373,8 +375,8 @@ def _unlinked(earlier: Mapping[str, CheckResult]) -> CheckResult:
     return CheckResult(
         verdict=FAIL,
         label=NO_LINK,
-        headline="No link found: either the photo numbers are wrong or these features say nothing "
-        f"about the preferences{agree}.",
+        headline="No link found: either the photo numbers are wrong or these features are "
+        f"unrelated to the preferences{agree}.",
         advice="Check with --reference or twenty pairs by eye; no training fixes this.",
     )
 
@@ -388,8 +390,8 @@ def _evidence(linked: Link) -> list[str]:
         "the null is not known"
         if np.isnan(linked.p_value)
         else f"largest z {linked.max_z:.1f}, p = {linked.p_value:.2g} "
-        f"({linked.num_permutations} permutations, {len(linked.looks)} looks; found where p is at "
-        f"most {ALPHA:g})"
+        f"({linked.num_permutations} permutations, {len(linked.looks)} test statistics; "
+        f"found where p is at most {ALPHA:g})"
     )
     return [
         f"Link between labels and features: {linked.verdict}; {tested}. {linked.num_pairs:,} pairs "
@@ -402,5 +404,5 @@ def _evidence(linked: Link) -> list[str]:
         )
         + ".",
         "An effect of a single number of "
-        f"{100 * linked.detectable_effect:.1f} points would have been seen 19 times of 20.",
+        f"{100 * linked.detectable_effect:.1f} points is detected with a power of 95%.",
     ]

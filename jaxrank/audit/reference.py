@@ -66,7 +66,7 @@ _SOME, _HALF, _ALL = 0.05, 0.25, 0.75
 # The directions of pairs in one series are correlated when its photos are permuted. From the
 # variance of the inversions of a random permutation, their intraclass correlation is 0.11 for three
 # photos, 0.09 for four and 0.07 for five. That of a beta-binomial is 1 / (2 beta + 1).
-_RENUMBERED_BETA = 4.5
+_PERMUTED_BETA = 4.5
 _EM_STEPS = 200
 
 MEANING = {
@@ -84,13 +84,13 @@ MEANING = {
     "preference is that of the other order; count votes by photo, not by side",
     RANK_AS_WINNER: "Every preference is 0 or 1 and points the wrong way, as if a rank, of which "
     "the lowest is best, had been read as a score",
-    OTHER_ORDER: "The preferences stand in the reference's order of rows, the photos in another",
+    OTHER_ORDER: "The preferences are in the reference's order of rows, the photos in another",
     SHUFFLED: "The preferences are shuffled over the whole table: they are the reference's, beside "
     "the wrong pairs",
     AT_CHANCE: "The pairs agree with the reference no better than chance; without the same votes "
     "in both, permuted photo numbers and shuffled preferences look the same",
     REVERSED: "The pairs say the reverse of the reference",
-    TOO_FEW: "Too few pairs stand in both tables to tell",
+    TOO_FEW: "Too few pairs are in both tables to tell",
 }
 
 
@@ -149,7 +149,7 @@ def compare(pairs: pd.DataFrame, reference: pd.DataFrame) -> Comparison:
     matched = match(pairs, reference, photos)
     if not len(matched.series_M):
         raise UserError(
-            "no pair stands in the reference too: the pairs name photos such as "
+            "the reference has none of the pairs: the pairs name photos such as "
             f"'{pairs['image_a'].iloc[0]}', the reference such as "
             f"'{reference['image_a'].iloc[0]}'; give a reference for the same photos, or name the "
             "photos of votes and pair lists alike with --photo_name"
@@ -312,9 +312,9 @@ def _series_shares(matched: Matched) -> SeriesShares:
     weights /= weights.sum()
     from scipy.stats import betabinom, binom  # a third of a second, which a search can do without
 
-    renumbered_C = betabinom.pmf(k, n, _RENUMBERED_BETA, _RENUMBERED_BETA)
+    permuted_C = betabinom.pmf(k, n, _PERMUTED_BETA, _PERMUTED_BETA)
     for _ in range(_EM_STEPS):
-        likelihood_3C = np.stack([binom.pmf(k, n, rate), binom.pmf(n - k, n, rate), renumbered_C])
+        likelihood_3C = np.stack([binom.pmf(k, n, rate), binom.pmf(n - k, n, rate), permuted_C])
         joint_3C = weights[:, None] * likelihood_3C
         series_3C = series_C * joint_3C / joint_3C.sum(axis=0)
         weights = series_3C.sum(axis=1) / series_C.sum()
@@ -348,7 +348,7 @@ def _sentence(comparison: Comparison) -> str:
     if shares is not None:
         meaning += (
             f" (of the series an estimated {shares.correct:.0%} are correct, "
-            f"{shares.inverted:.0%} inverted, {shares.renumbered:.0%} renumbered)"
+            f"{shares.inverted:.0%} inverted, {shares.renumbered:.0%} permuted)"
         )
     directions = f"Directions agree on {direction.value:.1%} of {direction.num_pairs:,} pairs"
     if not direction.num_pairs:
@@ -375,7 +375,7 @@ def check(case: AuditCase, earlier: Mapping[str, CheckResult]) -> CheckResult:
     if case.compared is None:
         return CheckResult(verdict=NO_VERDICT)
     found = compare(*case.compared)
-    evidence = (f"Beside the reference: {found.sentence}",)
+    evidence = (f"Compared with the reference: {found.sentence}",)
     if found.fault == NONE:
         return CheckResult(evidence=evidence, facts=found)
     if found.fault == TOO_FEW:
@@ -391,7 +391,7 @@ def check(case: AuditCase, earlier: Mapping[str, CheckResult]) -> CheckResult:
         verdict=FAIL,
         label=found.fault,
         headline=found.sentence,
-        advice="Fix the pairs as said, and audit them again before training.",
+        advice="Fix the pairs as described, and audit them again before training.",
         evidence=evidence,
         facts=found,
     )

@@ -71,7 +71,7 @@ def find_shared_vectors(dataset: Dataset) -> SharedVectors:
             continue
         looked_at.append(block)
         for rows in _large_groups(values_ND):
-            if _speaking_columns(values_ND, rows) >= _FEWEST_COLUMNS:
+            if _contradicting_columns(values_ND, rows) >= _FEWEST_COLUMNS:
                 is_zero = not values_ND[rows[0]].any()
                 example = str(dataset.photos[rows[0]])
                 shared.append(SharedVector(block, len(rows), is_zero, example))
@@ -88,7 +88,7 @@ def _large_groups(values_ND: np.ndarray) -> list[np.ndarray]:
     return [np.flatnonzero(group_N == g) for g in largest]
 
 
-def _speaking_columns(values_ND: np.ndarray, rows: np.ndarray) -> int:
+def _contradicting_columns(values_ND: np.ndarray, rows: np.ndarray) -> int:
     """Number of columns where other photos have many values, and hardly ever that of these photos.
 
     Counting stops at _FEWEST_COLUMNS.

@@ -98,7 +98,7 @@ def _net_hits(dataset: Dataset, pairs: np.ndarray) -> np.ndarray:
     rows_a, rows_b = dataset.pair_rows_M2[pairs].T
     preferred_M = np.sign(dataset.preference_M[pairs] - 0.5)
     net = []
-    photos, (rows_a, rows_b) = _renumbered(rows_a, rows_b)
+    photos, (rows_a, rows_b) = _compact_rows(rows_a, rows_b)
     for start in range(0, dataset.features_ND.shape[1], _COLUMNS_AT_ONCE):
         # Copies these columns once: gathering from all columns would read far more memory.
         values_ND = dataset.features_ND[photos, start : start + _COLUMNS_AT_ONCE]
@@ -108,7 +108,7 @@ def _net_hits(dataset: Dataset, pairs: np.ndarray) -> np.ndarray:
     return np.asarray(np.concatenate(net) / len(pairs))
 
 
-def _renumbered(*rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _compact_rows(*rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Distinct rows among some arrays of rows, and the index of each row among them.
 
     The indices have the shape of the arrays.
@@ -159,8 +159,8 @@ def _judge(found: TargetLeakage) -> CheckResult:
         return CheckResult()
     return CheckResult(
         verdict=WARN,
-        label="a column too good to be true",
-        headline=f"Too good to be true: the column {best.column} alone orders "
+        label="target leakage in a column",
+        headline=f"Target leakage: column {best.column} alone orders "
         f"{100 * best.accuracy:.1f}% of the pairs.",
         advice="See whether this column was made from the preferences; if so, leave it out.",
     )
@@ -173,6 +173,6 @@ def _evidence(found: TargetLeakage) -> str:
     return (
         f"Single columns: the best of {found.num_columns:,}, {best.column}, orders "
         f"{100 * best.accuracy:.1f}% of {found.num_pairs:,} pairs of {found.num_series:,} series "
-        f"(lower end of its interval {100 * best.low:.1f}%; too good above "
+        f"(lower end of its 95% interval {100 * best.low:.1f}%; target leakage above "
         f"{100 * MOST_ACCURACY:.0f}%)."
     )

@@ -96,7 +96,7 @@ def _evidence(triads: Triads) -> list[str]:
     if not triads.circular_share:
         return [
             f"Voters: none of {triads.num_triples:,} triples is circular, as when preferences are "
-            "computed from a ranking: that says nothing of the votes."
+            "computed from a ranking: this is no evidence on the votes."
         ]
     # A standard error needs FEWEST_SERIES series.
     error = triads.standard_error

@@ -35,7 +35,7 @@ def define(values: flags.FlagValues, words: list[str]) -> None:
     define_strings(
         values,
         {
-            "photos": "folder of photos, with sub-folders; may stand without its name",
+            "photos": "folder of photos, with sub-folders; may be positional",
             "model": MODEL_HELP,
             "baseline": "in place of a model (default without one: signed_sum); it gives no "
             "probabilities",
@@ -190,9 +190,7 @@ def _about_groups(groups: "Sequence[Group]") -> list[str]:
     photos = sum(len(group.photos) for group in groups)
     lines = [f"{photos:,} photos: {', '.join(parts)}"]
     if {"bracket", "focus_stack", "panorama"} & counts.keys():
-        lines.append(
-            "brackets, focus stacks and panoramas are set aside: nothing of them is culled"
-        )
+        lines.append("brackets, focus stacks and panoramas are set aside: they are not culled")
     return [*lines, "groups.csv has them; a corrected table is given by --series=FILE"]
 
 

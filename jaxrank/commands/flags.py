@@ -75,7 +75,7 @@ def define_audit_seconds(values: flags.FlagValues) -> None:
     )
 
 
-DECODERS = "processes that decode photos (default: one a core, fewer where memory is short)"
+DECODERS = "processes that decode photos (default: one per core, fewer where memory is short)"
 TRAINERS = "devices that train at the same time (default: all; of a CPU, each core is a device)"
 # Flags that need --engine=ray.
 OF_RAY = ("ray_address", "gpus_per_worker")
@@ -103,7 +103,7 @@ def define_engine(values: flags.FlagValues) -> None:
         "engine",
         LOCAL,
         ENGINES,
-        "who trains: local, the devices of this machine; ray, the machines of a Ray cluster "
+        "where to train: local, the devices of this machine; ray, the machines of a Ray cluster "
         "(see docs/machines.md)",
         flag_values=values,
     )

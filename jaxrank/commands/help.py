@@ -47,7 +47,8 @@ def usage(commands: Mapping[str, str]) -> str:
     return "\n".join(
         [
             textwrap.fill(
-                "jaxrank learns which photo of a series people prefer, and says how sure that is.",
+                "jaxrank learns which photo of a series people prefer, and reports confidence "
+                "intervals.",
                 width,
             ),
             "",

@@ -120,8 +120,8 @@ def define_training(values: flags.FlagValues) -> None:
         "audit",
         WARN,
         AUDITS,
-        "whether preferences and photos belong together: tell it beside every result, refuse to "
-        "train where they seem not to, or do not look",
+        "check whether preferences and photos belong together: warn with every result, refuse to "
+        "train if they seem not to, or skip the check",
         flag_values=values,
     )
     define_audit_seconds(values)
@@ -370,7 +370,7 @@ def _print_result(values: flags.FlagValues, console: "Console", result: "SearchR
     if result.nothing_to_do:
         return 0
     # Scripts rely on the exit status to notice that no requested experiment was trained.
-    return 1 if summary.nothing_came_out(result.summary) else 0
+    return 1 if summary.no_experiment_completed(result.summary) else 0
 
 
 def options_given(values: flags.FlagValues, config: Config) -> dict[str, Any]:

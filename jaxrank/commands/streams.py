@@ -60,7 +60,7 @@ def announce(console: "Console", *lines: str) -> None:
         show_lines(console, *lines)
 
 
-def give_up_unwritten_text() -> None:
+def discard_unwritten_output() -> None:
     """Drops text that could not be printed.
 
     Otherwise Python tries again at exit, and changes the exit status.

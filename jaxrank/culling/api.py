@@ -27,7 +27,7 @@ from jaxrank.errors import UserError
 from jaxrank.extraction import pipeline
 from jaxrank.extraction.extractors import EXTRACTORS, Options
 from jaxrank.extraction.photos import Listing, Photo
-from jaxrank.inference.rank import rank_photos
+from jaxrank.inference.rank import NO_SERIES, rank_photos
 from jaxrank.inference.saved_model import Model
 from jaxrank.inference.scored import open_scorer
 from jaxrank.io import atomic
@@ -229,7 +229,7 @@ def _ranked(
     for name in numbers:
         ranked[name] = values[name].reindex(ranked["image"]).to_numpy()
     ranked["reasons"] = reasons(ranked, numbers)
-    told = [note for note in found.notes if "stand in no series" not in note]
+    told = [note for note in found.notes if not note.endswith(NO_SERIES)]
     return ranked, told
 
 
@@ -249,7 +249,7 @@ def _notes(scorer: Model | str, confidence: float, table: pd.DataFrame) -> list[
             f"{counted(own, 'pick')} by the baseline {scorer}: without preferences nothing says "
             "how sure a pick is, or which other photos to keep"
         )
-    elif not scorer.card.calibration.holds:
+    elif not scorer.card.calibration.beats_chance:
         lines.append(
             "the model decides on nothing: on series that it had not seen, its probabilities were "
             "no better than chance; it needs more preferences, or other features"

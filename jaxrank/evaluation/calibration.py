@@ -75,7 +75,7 @@ class Calibration:
     source: str = ""
 
     @property
-    def holds(self) -> bool:
+    def beats_chance(self) -> bool:
         """Whether the probabilities beat a constant one half; true where that is unknown."""
         return not self.log_loss > CHANCE_LOG_LOSS
 

@@ -44,8 +44,8 @@ class Ranking:
 
     Attributes:
       entries: all compared entries; the last may be the mixed yardstick.
-      apart: entries that are measured but not compared: the control, and baselines that describe
-        the table of pairs.
+      not_compared: entries that are only measured: the control, and baselines that describe the
+        table of pairs.
       by_test: standings of the entries on the test pairs.
       draws: resamples behind the standings.
       is_candidate_X: see `Hits`.
@@ -55,15 +55,15 @@ class Ranking:
         folds, chosen without this fold's test pairs.
       chosen: selected experiment.
       selecting: hits of the pairs that the selection used; see `selection.chosen_score`.
-      alike: hits at the last epoch to which all experiments were trained; equal to `selecting`
-        without rungs.
-      alike_at: epoch of the first rung; None without rungs.
+      at_first_rung: hits at the last epoch to which all experiments were trained; equal to
+        `selecting` without rungs.
+      first_rung_epoch: epoch of the first rung; None without rungs.
       endings: by experiment that a rung has dropped, the reason. Such an experiment is measured,
         and compared with the baselines, as it was at the rung. It is neither selected nor the best.
     """
 
     entries: Measured
-    apart: Measured
+    not_compared: Measured
     by_test: Standings
     draws: Draws
     is_candidate_X: np.ndarray
@@ -72,8 +72,8 @@ class Ranking:
     strongest_without_F: tuple[str, ...]
     chosen: selection.Chosen | None
     selecting: hits.Pooled
-    alike: hits.Pooled
-    alike_at: int | None
+    at_first_rung: hits.Pooled
+    first_rung_epoch: int | None
     endings: Mapping[str, Ending]
 
     @property
@@ -129,7 +129,7 @@ def rank(
     described = {b.name: b.difference_FM for b in baselines if not b.competes}
     return Ranking(
         entries=_measured(entries),
-        apart=_measured(_hits(results, described, evaluator, control)),
+        not_compared=_measured(_hits(results, described, evaluator, control)),
         by_test=comparison.standings(
             draws,
             references,
@@ -142,8 +142,8 @@ def rank(
         strongest_without_F=_strongest_without(baselines, evaluator, folds),
         chosen=selection.chosen_score(validation, test, sizes_X, rungs=rungs),
         selecting=selecting,
-        alike=hits.pooled(rungs[0].hits) if rungs else selecting,
-        alike_at=rungs[0].epoch if rungs else None,
+        at_first_rung=hits.pooled(rungs[0].hits) if rungs else selecting,
+        first_rung_epoch=rungs[0].epoch if rungs else None,
         endings=endings,
     )
 

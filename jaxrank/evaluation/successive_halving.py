@@ -52,7 +52,7 @@ class Ending(NamedTuple):
         return f"{self.reason} at epoch {self.epoch}"
 
 
-class Fate(NamedTuple):
+class Decision(NamedTuple):
     """Decision on each experiment that has entered, bool [X]; False for all others."""
 
     survives_X: np.ndarray
@@ -61,7 +61,7 @@ class Fate(NamedTuple):
     failed_X: np.ndarray
 
 
-def decide(rung: RungHits) -> Fate:
+def decide(rung: RungHits) -> Decision:
     """Decides which experiments continue.
 
     An experiment is worse if it is separated from the experiment of highest accuracy among those
@@ -80,7 +80,7 @@ def decide(rung: RungHits) -> Fate:
     )
     entrants_X, survives_X, worse_X = rung.entrants_X, survives_BX[0], worse_BX[0]
     failed_X = entrants_X & np.isnan(mean_X)
-    return Fate(survives_X, worse_X, entrants_X & ~survives_X & ~worse_X & ~failed_X, failed_X)
+    return Decision(survives_X, worse_X, entrants_X & ~survives_X & ~worse_X & ~failed_X, failed_X)
 
 
 def replay(

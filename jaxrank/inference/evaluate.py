@@ -106,7 +106,7 @@ def evaluate_model(
     scores_N = scored.scores[dataset.photos].to_numpy()
     beside, notes = _baselines(dataset, store)
     beside.pop(scored.name, None)
-    split_M = _how_seen(scored, dataset)
+    split_M = _split_of_pairs(scored, dataset)
     strength_N, worth = ranking.ground_truth_strength(dataset)
     rows = []
     for split in (NEW, VALIDATION, TRAIN):
@@ -197,7 +197,7 @@ def _baselines(dataset: Dataset, store: Features) -> tuple[dict[str, np.ndarray]
     return beside, notes
 
 
-def _how_seen(scored: Scored, dataset: Dataset) -> np.ndarray:
+def _split_of_pairs(scored: Scored, dataset: Dataset) -> np.ndarray:
     """Split of each pair [M]: TRAIN if a photo trained the model, else VALIDATION or NEW."""
     in_train, in_val = (
         np.array([photo in scored.seen[how] for photo in dataset.photos])[dataset.pair_rows_M2].any(
@@ -214,5 +214,5 @@ def _seen_notes(split_M: np.ndarray) -> list[str]:
         return []
     return [
         f"the model has seen photos of {int(seen.sum()):,} of {len(seen):,} pairs: only the rows "
-        f"'{NEW}' say how good it is"
+        f"'{NEW}' are unbiased"
     ]

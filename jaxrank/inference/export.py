@@ -52,6 +52,8 @@ def export_numpy(model: Path | str, out: Path | str | None = None) -> Exported:
     text = inspect.getsource(numpy_scorer)
     with atomic.written_to(path.parent):
         if os.path.lexists(path) and (path.is_symlink() or not _is_same(path, text)):
+            if out is None:
+                raise UserError(f"{path}: is there already; name a new file with --out")
             raise UserError(f"--out={path}: is there already; name a new file")
         atomic.write_text(path, text)
     return Exported(path, folder, len(inputs_ND), difference)

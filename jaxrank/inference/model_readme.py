@@ -83,7 +83,7 @@ def _accuracy(evidence: Evidence, val_accuracy: float) -> list[str]:
         measured = ["Unknown: no held-out accuracy is noted here."]
         if not math.isnan(val_accuracy):
             measured.append(
-                f"On the validation pairs, which chose the epoch, it is right on "
+                f"On the validation pairs, which chose the epoch, its accuracy is "
                 f"{val_accuracy:.1%}: an optimistic figure."
             )
         return measured
@@ -130,8 +130,8 @@ def _calibration(calibration: Calibration) -> list[str]:
 def _limits(card: ModelCard) -> list[str]:
     return [
         "Scores compare photos of one series, not photos of different series.",
-        "The model knows these people's preferences on photos like these; on others it is "
-        "untested. `evaluate` measures it on any pairs.",
+        "The model was trained on these people's preferences for photos like these; on "
+        "others it is untested. `evaluate` measures it on any pairs.",
         "It reads numbers of the blocks below, made in the same way, and no others.",
     ]
 

@@ -57,7 +57,9 @@ def from_tensors(
     shapes = _shapes(experiment, input_dim, len(columns_J))
     # Checked before the names are generated: a forged number of members must not exhaust memory.
     if len(tensors) != num_members * len(shapes) + 4:
-        raise ValueError(f"{len(tensors):,} arrays are not those of {num_members:,} members")
+        raise ValueError(
+            f"the number of arrays, {len(tensors):,}, does not match {num_members:,} members"
+        )
     expected = {
         f"member_{k}/{name}": ("float32", shape)
         for k in range(num_members)

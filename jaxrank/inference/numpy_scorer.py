@@ -37,7 +37,7 @@ def read_tensors(data: bytes) -> dict[str, np.ndarray]:
         tensors[name] = np.frombuffer(numbers[start:stop], dtype).reshape(shape)
         place = stop
     if place != len(numbers):
-        raise ValueError("numbers follow that belong to no array")
+        raise ValueError("trailing bytes after the last array")
     return tensors
 
 
@@ -46,7 +46,7 @@ def load(folder: Path | str) -> dict[str, Any]:
     model = json.loads((Path(folder) / "model.json").read_text(encoding="utf-8"))
     data = (Path(folder) / "model.safetensors").read_bytes()
     if model["format"] != 6 or hashlib.sha256(data).hexdigest() != model["weights_sha256"]:
-        raise ValueError("another format, or weights that are not those of model.json")
+        raise ValueError("another format, or weights that do not match model.json")
     model["tensors"], a = read_tensors(data), model["architecture"]
     columns, widths = a["normal_score_columns"], [a["inputs"], *a["hidden_dims"], 1]
     shapes = {f"kernel_{i}": [widths[i + 1], widths[i]] for i in range(len(widths) - 1)}

@@ -9,6 +9,7 @@ import pandas as pd
 
 from jaxrank.data.feature_store import Features
 from jaxrank.data.inputs import FeaturesInput, load_inputs, read_features
+from jaxrank.data.preference_tables import counted
 from jaxrank.data.series import read_series, series_from_frame, series_of_pairs
 from jaxrank.errors import UserError, suggests_keywords
 from jaxrank.evaluation.calibration import CHANCE_LOG_LOSS, Calibration
@@ -17,6 +18,8 @@ from jaxrank.inference.scored import Scored, check_finite, open_scorer, require_
 from jaxrank.io import notebook
 
 ALL_PHOTOS = "all"
+# End of the note on photos outside the series. A caller that ranks some photos only may drop it.
+NO_SERIES = "to no series: scored, but not ranked"
 
 
 class Ranking(NamedTuple):
@@ -113,11 +116,12 @@ def rank_photos(
         )
     table = table[has_score].assign(score=scores[table["image"][has_score]].to_numpy())
     table, order_notes = _ordered(table)
-    table, sure_notes = _with_certainty(table, scored.calibration)
-    notes += [*order_notes, *sure_notes]
+    table, probability_notes = _with_probabilities(table, scored.calibration)
+    notes += [*order_notes, *probability_notes]
     alone = scores[~scores.index.isin(table["image"])]
     if len(alone):
-        notes.append(f"{len(alone):,} photos stand in no series: they have a score and no rank")
+        belong = "belongs" if len(alone) == 1 else "belong"
+        notes.append(f"{counted(len(alone), 'photo')} {belong} {NO_SERIES}")
         rest = pd.DataFrame({"series_id": "", "image": alone.index, "score": alone.to_numpy()})
         table = pd.concat([table.astype(object), rest.astype(object)], ignore_index=True)
     columns = ["series_id", "image", "score", "rank", "pick", "p_best", "keep"]
@@ -131,8 +135,8 @@ def _seen_photo_notes(scored: Scored) -> list[str]:
     if not seen:
         return []
     return [
-        f"the model has seen {seen:,} of {len(scored.scores):,} photos in training: it knows more "
-        "of them than of new ones, and is too sure of them"
+        f"the model has seen {seen:,} of {len(scored.scores):,} photos in training: on them it is "
+        "overconfident, and more accurate than on new photos"
     ]
 
 
@@ -163,7 +167,7 @@ def _ordered(table: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
     return table, [note]
 
 
-def _with_certainty(
+def _with_probabilities(
     table: pd.DataFrame, known: Calibration | None
 ) -> tuple[pd.DataFrame, list[str]]:
     """Adds `p_best` and `keep` to ranked photos; also returns notes on these columns.
@@ -174,7 +178,7 @@ def _with_certainty(
     """
     if known is None:
         unknown = table.assign(p_best=np.nan, keep=pd.array([pd.NA] * len(table), "boolean"))
-        note = "p_best and keep are unknown: it takes preferences to know how much a score says"
+        note = "p_best and keep are unknown: they need a model, and this is a baseline"
         return unknown, [note]
     groups = table.groupby("series_id", sort=False)
     behind = table["score"].astype(np.float64) - groups["score"].transform("max")
@@ -190,7 +194,7 @@ def _with_certainty(
             f"keep: the best photo is among those kept in at least {share} of series like those "
             f"of the search, where {known.keep_size:.1f} were kept on average"
         ]
-    if not known.holds:
+    if not known.beats_chance:
         notes.append(
             "no p_best: on pairs that the model had not seen its probabilities were worse than "
             f"chance (log loss {known.log_loss:.3f}, chance {CHANCE_LOG_LOSS:.3f})"

@@ -254,7 +254,7 @@ def load_model(folder: Path | str) -> Model:
     try:
         weights = reading.read_whole(folder / WEIGHTS, reading.ARRAY)
         if hashlib.sha256(weights).hexdigest() != record["weights_sha256"]:
-            raise ValueError(f"they are not those of {MODEL_JSON}")
+            raise ValueError(f"they do not match {MODEL_JSON}")
         tensors = safetensors.numpy.load(weights)
         input_dim = sum(map(len, columns.values()))
         members, combination = from_tensors(
@@ -344,7 +344,7 @@ def _read_record(record: Any) -> tuple[ModelCard, dict[str, tuple[str, ...]], np
     if type(num_members) is not int or num_members < 1 or sorted({*chosen}) != chosen:
         raise ValueError("a damaged architecture")
     if architecture_of(card.experiment, columns, chosen, num_members) != said:
-        raise ValueError("the architecture is not that of the experiment")
+        raise ValueError("the architecture does not match the experiment")
     return card, columns, np.array(chosen, np.int32), num_members
 
 

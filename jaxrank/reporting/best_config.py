@@ -11,9 +11,11 @@ from jaxrank.reporting.report import Report, Section
 from jaxrank.reporting.summary import percent
 
 BEST_CONFIG_PY, BEST_CONFIG_JSON = "best_config.py", "best_config.json"
+# Note in the configuration of an experiment that began from a saved model.
+_BEGAN_FROM_MODEL = "selected in a search with --init_from: give that model again"
 _PYTHON = '''"""The experiment that a search selected: {name}, {accuracy}.
 
-    {program} search --config={file} --pairs=pairs.csv --features=store
+    {program} search --config={file} --pairs=pairs.csv --features=store{start}
 """
 
 from ml_collections import ConfigDict
@@ -47,20 +49,24 @@ def section(report: Report) -> Section:
             accuracy=f"{accuracy} of pairs of new series" if accuracy else "in too few series",
             program=program(),
             file=BEST_CONFIG_PY,
+            start=" --init_from=MODEL" if experiment.init_from else "",
             values=pformat(values, sort_dicts=False),
             key=key,
         ),
     )
     only = {"experiments": {key: values}, "modes": {"quick": [key]}}
     documents.write_json(paths[1], values | only)
-    return Section(notes=[f"{experiment.name} as a configuration, for --config: {paths[0].name}"])
+    start = ", with --init_from of this search" if experiment.init_from else ""
+    return Section(
+        notes=[f"{experiment.name} as a configuration, for --config{start}: {paths[0].name}"]
+    )
 
 
 def config_values(experiment: Experiment) -> dict[str, Any]:
     """Returns an experiment's hyperparameters in the form of a config.
 
     A patience of 0 is omitted: it follows from few validation series, and a new search derives it
-    again.
+    again. A config can't name an initial model: `notes` says that the search began from one.
     """
     values = {
         key: ",".join(map(str, value)) if isinstance(value, tuple) else value
@@ -69,4 +75,6 @@ def config_values(experiment: Experiment) -> dict[str, Any]:
     }
     if not experiment.patience:
         del values["patience"]
+    if experiment.init_from and _BEGAN_FROM_MODEL not in experiment.notes:
+        values["notes"] = "; ".join(filter(None, [experiment.notes, _BEGAN_FROM_MODEL]))
     return values

@@ -30,7 +30,7 @@ _PLAN_COLUMNS = ("learning_rate", "dropout", "weight_decay", "margin", "max_epoc
 _PLAN_ELSEWHERE = "name,blocks,mlp_hidden_dims,batch_size,loss,sampler,notes,init_from".split(",")
 # Hyperparameters that have a column of their own in a summary, or that are not tuned.
 _NOT_COMPARED = ("name", "notes", "blocks", "seed", "init_from")
-_BASELINE_NOTE = "baseline; summary.csv says what it does"
+_BASELINE_NOTE = "baseline; described in summary.csv"
 _SHOWN_METRICS = [metric for metric in METRICS if metric.title]
 
 

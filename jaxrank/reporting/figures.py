@@ -24,10 +24,10 @@ _INTERVAL = 1.96
 def draw_reliability(path: Path, title: str, measured: Reliability) -> None:
     """Draws agreement with single votes by confidence, with 95% intervals of the bins."""
     figure = _figure(7, 6, layout="constrained")
-    _entitle(figure, title)
+    _set_title(figure, title)
     axes = figure.subplots()
     end = min(1.0, float(measured.confidence_C.max(initial=0.6)) + 0.02)
-    axes.plot([0.5, end], [0.5, end], color="grey", linestyle=":", label="as promised")
+    axes.plot([0.5, end], [0.5, end], color="grey", linestyle=":", label="perfect calibration")
     axes.errorbar(
         measured.confidence_C,
         measured.agreement_C,
@@ -36,9 +36,9 @@ def draw_reliability(path: Path, title: str, measured: Reliability) -> None:
         linestyle="none",
         marker="o",
         capsize=3,
-        label="seen, with 95% interval",
+        label="observed, with 95% interval",
     )
-    axes.set_title(_in_words(measured), fontsize="medium")
+    axes.set_title(_caption(measured), fontsize="medium")
     axes.set_xlabel("confidence: predicted share of votes for the likely winner")
     axes.set_ylabel("agreement: its share of the votes")
     axes.grid(alpha=0.3)
@@ -55,7 +55,7 @@ def _figure(width: float, height: float, **options: Any) -> "Figure":
     return Figure(figsize=(width, height), **options)
 
 
-def _entitle(figure: "Figure", *lines: str) -> None:
+def _set_title(figure: "Figure", *lines: str) -> None:
     """Sets the figure's title from plain text.
 
     Names and caveats come from users, so math and control characters are not interpreted.
@@ -63,13 +63,13 @@ def _entitle(figure: "Figure", *lines: str) -> None:
     figure.suptitle("\n".join(map(printable, lines)), parse_math=False)
 
 
-def _in_words(measured: Reliability) -> str:
+def _caption(measured: Reliability) -> str:
     by_chance = measured.calibration_error_by_chance
-    beside = "" if np.isnan(by_chance) else f", {100 * by_chance:.1f} by chance alone"
+    expected = "" if np.isnan(by_chance) else f", {100 * by_chance:.1f} by chance alone"
     return (
-        f"log loss {measured.log_loss:.4f}: saying one half costs {CHANCE_LOG_LOSS:.4f}, the "
-        f"preferences allow {measured.entropy:.4f}\n"
-        f"calibration error {100 * measured.calibration_error:.1f} points{beside}\n"
+        f"log loss {measured.log_loss:.4f} (chance {CHANCE_LOG_LOSS:.4f}, least possible "
+        f"{measured.entropy:.4f})\n"
+        f"calibration error {100 * measured.calibration_error:.1f} points{expected}\n"
         f"{measured.num_pairs:,} pairs of {measured.num_series:,} series; "
         f"{len(measured.count_C)} bins of about equal counts"
     )
@@ -101,7 +101,7 @@ def draw_leaderboard(
         order = order[-_MOST_DRAWN:]
         caveats = [*caveats, f"{left_out:,} entries with a lower validation mean are not drawn"]
     figure = _figure(9, 1.8 + 0.32 * len(order), layout="constrained")
-    _entitle(figure, "Accuracy on new series, with 95% intervals", *caveats)
+    _set_title(figure, "Accuracy on new series, with 95% intervals", *caveats)
     axes = figure.subplots()
     for split, colour, label, offset in (
         (validation, "tab:orange", "validation", 0.14),
@@ -145,7 +145,7 @@ def draw_curves(path: Path, title: str, history: pd.DataFrame) -> None:
     figure = _figure(10, 3.7 + 0.2 * lines)
     height = figure.get_figheight()
     figure.subplots_adjust(0.07, 0.5 / height, 0.985, 1 - (0.2 + 0.2 * lines) / height, 0.17)
-    _entitle(figure, title)
+    _set_title(figure, title)
     trials = [trial for _, trial in history.groupby(["fold", "seed"])]
     last = min(trial["epoch"].max() for trial in trials) if trials else 0
     shared = history[history["epoch"] <= last].groupby("epoch").mean()

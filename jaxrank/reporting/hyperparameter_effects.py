@@ -33,7 +33,7 @@ def section(report: Report) -> Section:
     notes = _few_series_notes(report)
     trained_X = ranking.is_candidate_X | np.isin(ranking.names, list(ranking.endings))
     compared_X = trained_X & ~np.isin(ranking.names, REFERENCES)
-    weight_X = ranking.alike.num_pairs_X
+    weight_X = ranking.at_first_rung.num_pairs_X
     complete_X = compared_X[: len(weight_X)] & (weight_X == weight_X.max()) & (weight_X > 0)
     chosen = np.flatnonzero(complete_X)
     by_name = {r.trial.experiment.name: r.trial.experiment for r in report.results}
@@ -43,20 +43,20 @@ def section(report: Report) -> Section:
         return Section(notes=notes)
     found = main_effects(
         {key: level_names(column) for key, column in values.items()},
-        ranking.alike.hits_XS[chosen],
-        ranking.alike.weight_YS[ranking.alike.weight_of_X[chosen]],
+        ranking.at_first_rung.hits_XS[chosen],
+        ranking.at_first_rung.weight_YS[ranking.at_first_rung.weight_of_X[chosen]],
         np.nan_to_num(ranking.draws.variance_X[chosen]),
     )
     if found is None:
         return Section(notes=notes)
     write_frame(report.folder / EFFECTS_CSV, pd.DataFrame(found.effects))
-    importance = importances(values, ranking.alike.accuracy_X[chosen])
-    early = "" if ranking.alike_at is None else f" at epoch {ranking.alike_at}"
+    importance = importances(values, ranking.at_first_rung.accuracy_X[chosen])
+    early = "" if ranking.first_rung_epoch is None else f" at epoch {ranking.first_rung_epoch}"
     least = "at least " if ranking.draws.seeds.source == seed_variance.UNKNOWN else ""
     notes += [
         f"Of the variance among {len(chosen):,} experiments{early}, {least}"
         f"{100 * found.noise_share:.0f}% is noise (sampled series and seeds)."
-        + _mattered(found)
+        + _explained_text(found)
         + _importances(importance),
         _clearest(found.effects),
     ]
@@ -67,7 +67,9 @@ def section(report: Report) -> Section:
         "ped_anova": {key: one._asdict() for key, one in (importance or {}).items()},
     }
     at = (
-        "" if ranking.alike_at is None else f". At epoch {ranking.alike_at}, which all have reached"
+        ""
+        if ranking.first_rung_epoch is None
+        else f". At epoch {ranking.first_rung_epoch}, which all have reached"
     )
     return Section(notes=notes, tables={_TITLE + at: _table(found.effects)}, facts=facts)
 
@@ -138,7 +140,7 @@ def _clearest(effects: Sequence[Effect]) -> str:
     )
 
 
-def _mattered(found: MainEffects) -> str:
+def _explained_text(found: MainEffects) -> str:
     """Lists the hyperparameters that explain most of the variance."""
     most = sorted(found.shares.items(), key=lambda item: -item[1])[:3]
     listed = ", ".join(f"{key} {100 * share:.0f}%" for key, share in most if share >= 0.005)

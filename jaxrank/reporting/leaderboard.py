@@ -41,9 +41,9 @@ def section(report: Report) -> Section:
         ranking.yardstick_label,
         ranking.chosen,
     )
-    if POSITION in ranking.apart.names:
-        place = ranking.apart.names.index(POSITION)
-        notes += sentences.position_notes(*(bound[place] for bound in ranking.apart.test))
+    if POSITION in ranking.not_compared.names:
+        place = ranking.not_compared.names.index(POSITION)
+        notes += sentences.position_notes(*(bound[place] for bound in ranking.not_compared.test))
     facts = {"yardstick": ranking.yardstick_label, "selected": _selected(ranking)}
     return Section(notes=notes, tables={_TITLE: _table(ranking)}, facts=facts)
 
@@ -69,7 +69,7 @@ def _selected(ranking: Ranking) -> dict[str, Any] | None:
 def with_intervals(summary: pd.DataFrame, ranking: Ranking) -> pd.DataFrame:
     """Returns the summary with pooled accuracies, intervals, differences and outcomes."""
     test = ranking.by_test
-    entries, apart = _accuracies(ranking.entries), _accuracies(ranking.apart)
+    entries, not_compared = _accuracies(ranking.entries), _accuracies(ranking.not_compared)
     for name, column, to in (
         (SHARPNESS, "", test.to.get(SHARPNESS)),
         (YARDSTICK, "yardstick_", test.to[YARDSTICK]),
@@ -83,7 +83,11 @@ def with_intervals(summary: pd.DataFrame, ranking: Ranking) -> pd.DataFrame:
     entries["best_ci_low"], entries["best_ci_high"] = test.best_ci_low, test.best_ci_high
     entries["share_first"] = test.bootstrap_rank1
     entries[TIED] = pd.array(test.tied_for_best, dtype="boolean")
-    known = pd.concat([entries, apart]).reindex(summary["experiment_name"]).reset_index(drop=True)
+    known = (
+        pd.concat([entries, not_compared])
+        .reindex(summary["experiment_name"])
+        .reset_index(drop=True)
+    )
     known = known.reindex(columns=known.columns.union([*INTERVAL_COLUMNS, TIED]))
     summary = summary.assign(**{column: known[column] for column in known})
     summary["train_val_gap"] = summary["train_accuracy"] - summary["val_accuracy"]

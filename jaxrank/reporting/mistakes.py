@@ -14,7 +14,7 @@ def section(report: Report) -> Section:
     honest = [result for result in report.results if not result.trial.experiment.is_control]
     found = error_analysis.mistake_tables(name, honest, report.evaluator)
     write_frame(report.folder / ERRORS_CSV, found.errors)
-    tables = {f"{name} and what alone would have been right": found.blocks}
+    tables = {f"accuracy of single blocks and heuristics, compared with {name}": found.blocks}
     if len(found.categories):
         tables[f"{name} by category"] = found.categories
     facts = {

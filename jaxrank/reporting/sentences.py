@@ -330,7 +330,7 @@ def _control(results: Sequence[TrialResult], evaluator: Evaluator) -> list[str]:
 
 
 def _in_words(z: float) -> str:
-    return f"z = {z:+.1f}" if np.isfinite(z) else "z beyond any limit, every series alike"
+    return f"z = {z:+.1f}" if np.isfinite(z) else "z beyond any limit, all series equal"
 
 
 def _few_steps(results: Sequence[TrialResult], evaluator: Evaluator) -> list[str]:

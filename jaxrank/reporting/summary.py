@@ -214,7 +214,7 @@ def read_results_json(path: Path) -> dict[str, Any]:
         ) from None
 
 
-def nothing_came_out(summary: pd.DataFrame) -> bool:
+def no_experiment_completed(summary: pd.DataFrame) -> bool:
     """Returns whether no experiment of the launch, except references, has a completed trial."""
     asked = summary[(summary["status"] != BASELINE) & ~summary["experiment_name"].isin(REFERENCES)]
     return not asked["status"].isin([COMPLETED, PARTIAL]).any()

@@ -16,7 +16,11 @@ EPOCH, RESULT = "epoch", "result"
 
 
 def write(folder: Path, runs: "Sequence[Run]", stop_signal: Callable[[], int | None]) -> None:
-    """Writes an event file for each run, into a folder named after the run."""
+    """Writes an event file for each run, into a folder named after the run.
+
+    Raises:
+      InterruptedError: a signal ended the writing.
+    """
     for run in runs:
         if stop_signal() is not None:
             raise InterruptedError("stopped by a signal")

@@ -60,7 +60,7 @@ class Run(NamedTuple):
 
 StopSignal: TypeAlias = Callable[[], int | None]
 # Writers by tracker name, which is also the name of the package. Each writes runs below a folder,
-# replaces earlier versions of these runs, and raises on failure.
+# replaces earlier versions of these runs, and raises on failure; after a signal InterruptedError.
 TRACKERS: dict[str, Callable[[Path, Sequence[Any], StopSignal], None]] = {
     "tensorboard": tensorboard_runs.write,
     "wandb": wandb_runs.write,
@@ -141,6 +141,8 @@ def record_runs(
                 TRACKERS[name](place, new, stop_signal)
                 written |= {run.identity: run.digest for run in new}
                 documents.write_json(place / _WRITTEN, written)
+        except InterruptedError:  # the caller stops the search
+            return
         except Exception as error:  # libraries raise their own types; the search has not failed
             log.warning(
                 "--track=%s: not written (%s: %s)",

@@ -28,7 +28,12 @@ _SECONDS_TO_END = 10.0
 
 
 def write(folder: Path, runs: "Sequence[Run]", stop_signal: Callable[[], int | None]) -> None:
-    """Writes an offline run for each run, replacing earlier ones of the same identity."""
+    """Writes an offline run for each run, replacing earlier ones of the same identity.
+
+    Raises:
+      InterruptedError: a signal ended the writing.
+      RuntimeError: the writing process failed.
+    """
     for run in runs:
         for earlier in folder.glob(f"offline-run-*-{run.identity}"):
             shutil.rmtree(earlier)
@@ -47,19 +52,24 @@ def write(folder: Path, runs: "Sequence[Run]", stop_signal: Callable[[], int | N
             ) as child,
         ):
             deadline = time.monotonic() + _SECONDS + _SECONDS_PER_RUN * len(runs)
+            stopped = False
             while child.poll() is None:
-                if stop_signal() is not None:
+                stopped = stopped or stop_signal() is not None
+                if stopped:
                     deadline = min(deadline, time.monotonic())
                 if time.monotonic() > deadline + _SECONDS_TO_END:
                     child.kill()
                 elif time.monotonic() >= deadline:
                     child.terminate()
                 time.sleep(_SECONDS_BETWEEN_LOOKS)
+            # Ctrl-C also reaches the child, which may end before this process looks again.
+            if child.returncode and (stopped or stop_signal() is not None):
+                raise InterruptedError("stopped by a signal")
             if child.returncode:
                 errors.seek(0)
                 lines = errors.read().decode(errors="replace").split("\n")
-                said = next((line for line in reversed(lines) if line.strip()), "")
-                raise RuntimeError(f"exit status {child.returncode} {said[:200]}".rstrip())
+                last_line = next((line for line in reversed(lines) if line.strip()), "")
+                raise RuntimeError(f"exit status {child.returncode} {last_line[:200]}".rstrip())
     for run in runs:  # links into the temporary folder, and logs for wandb's developers
         for logs in folder.glob(f"offline-run-*-{run.identity}/logs"):
             shutil.rmtree(logs)

@@ -26,19 +26,22 @@ def audit_of(
     folder: Path,
     prepared: Prepared,
     max_seconds: float,
-    go_on: Callable[[], None] = lambda: None,
+    check_cancelled: Callable[[], None] = lambda: None,
 ) -> checks.Audit:
     """Reads the audit in the folder of a search, or makes a new audit."""
     found = checks.read_audit(folder)
     if found is None:
         found = checks.audit(
-            prepared.dataset.table, prepared.split_data, max_seconds=max_seconds, go_on=go_on
+            prepared.dataset.table,
+            prepared.split_data,
+            max_seconds=max_seconds,
+            check_cancelled=check_cancelled,
         )
     return found
 
 
 def _audit_in_thread(
-    folder: Path, prepared: Prepared, max_seconds: float, go_on: Callable[[], None]
+    folder: Path, prepared: Prepared, max_seconds: float, check_cancelled: Callable[[], None]
 ) -> checks.Audit:
     """Audits the data and writes the audit to the folder.
 
@@ -46,12 +49,12 @@ def _audit_in_thread(
     """
     start = time.perf_counter()
     try:
-        found = audit_of(folder, prepared, max_seconds, go_on)
+        found = audit_of(folder, prepared, max_seconds, check_cancelled)
     except _Cancelled:
         raise
     except Exception:
         log.warning("the audit crashed; this is a bug in jaxrank, please report it", exc_info=True)
-        headline = "The audit crashed: nobody knows whether labels and photos belong together."
+        headline = "The audit crashed: it is not known whether labels and photos belong together."
         return checks.Audit(
             verdict=case.WARN,
             label="audit crashed",
@@ -76,10 +79,10 @@ class Auditor:
     def __init__(self, folder: Path, prepared: Prepared, max_seconds: float, *, wanted: bool):
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="audit")
         self._cancelled = threading.Event()
-        self._work = folder, prepared, max_seconds, self._go_on
+        self._work = folder, prepared, max_seconds, self._check_cancelled
         self._wanted = wanted
         self._future: Future[checks.Audit] | None = None
-        self._told = False
+        self._logged = False
 
     def __enter__(self) -> "Auditor":
         return self
@@ -94,7 +97,7 @@ class Auditor:
             self._cancelled.set()
         self._pool.shutdown(cancel_futures=True)
 
-    def _go_on(self) -> None:
+    def _check_cancelled(self) -> None:
         if self._cancelled.is_set():
             raise _Cancelled
 
@@ -106,11 +109,11 @@ class Auditor:
         if self._wanted and self._future is None:
             self._future = self._pool.submit(_audit_in_thread, *self._work)
 
-    def tell(self) -> None:
+    def log_finding(self) -> None:
         """Logs the finding, if it is available and was not logged yet."""
-        if self._told or self._future is None or not self._future.done():
+        if self._logged or self._future is None or not self._future.done():
             return
-        self._told = True
+        self._logged = True
         found = self._future.result()
         if found.verdict == case.PASS:
             log.info("audit: %s", found.headline)
@@ -119,11 +122,11 @@ class Auditor:
             log.warning(line)
 
     def is_done(self) -> bool:
-        """Whether `beside` returns at once."""
+        """Whether `with_caveat` returns at once."""
         self.begin()
         return self._future is None or self._future.done()
 
-    def beside(
+    def with_caveat(
         self, prepared: Prepared, stop_signal: Callable[[], int | None] = lambda: None
     ) -> Prepared:
         """Waits for the audit, and adds its finding to the caveats of all results.
@@ -138,7 +141,7 @@ class Auditor:
             if stop_signal() is not None:
                 return prepared
         caveat = self._future.result().caveat
-        self.tell()
+        self.log_finding()
         if not caveat or caveat in prepared.data.caveats:
             return prepared
         return prepared._replace(data=prepared.data.with_caveat(caveat))

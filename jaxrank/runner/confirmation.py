@@ -10,6 +10,7 @@ import hashlib
 import json
 import logging
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,6 +20,7 @@ import pandas as pd
 from jaxrank import train
 from jaxrank.data import splits
 from jaxrank.data.dataset import SplitDataset
+from jaxrank.data.preference_tables import counted
 from jaxrank.evaluation import comparison, hits, resampling
 from jaxrank.evaluation.cohort_results import evaluate_cohort
 from jaxrank.evaluation.evaluator import make_evaluator
@@ -100,7 +102,8 @@ def confirm(
     results = found.get(_NUMBER)
     if results is None:
         log.info("confirming %s with new seeds", ", ".join(names))
-        results = _train(trials, data, prepared, saver.of(key))
+        with closing(saver.of(key)) as own:
+            results = _train(trials, data, prepared, own)
         with saver.finishing(_NUMBER):
             trial_archive.write_results(folder, _NUMBER, results, key)
     confirmed = _measured(results, data, names)
@@ -167,18 +170,18 @@ def _measured(
         )
     notes = [
         f"Confirmed on {draws.num_series:,} series set aside before the search: {names[0]}, "
-        f"selected before, is right on {100 * first['accuracy']:.1f}% of pairs "
-        f"({100 * first['ci_low']:.1f} to {100 * first['ci_high']:.1f}), with new seeds; nothing "
-        "is to be corrected."
+        f"selected by the search, has accuracy {100 * first['accuracy']:.1f}% (95% CI "
+        f"{100 * first['ci_low']:.1f} to {100 * first['ci_high']:.1f}; new seeds, no selection "
+        "bias)."
     ]
     if len(names) > 1:
         better = [n for n, low in zip(names, to.low, strict=True) if low > 0]
         worse = [n for n, high in zip(names, to.high, strict=True) if high < 0]
-        said = [f"better: {', '.join(better)}"] * bool(better)
-        said += [f"worse: {', '.join(worse)}"] * bool(worse)
+        found = [f"better: {', '.join(better)}"] * bool(better)
+        found += [f"worse: {', '.join(worse)}"] * bool(worse)
         notes.append(
-            f"Of {len(names) - 1} others, trained again too, "
-            + ("; ".join(said) if said else f"none is separated from {names[0]}")
+            f"Of {counted(len(names) - 1, 'other retrained experiment')}, "
+            + ("; ".join(found) if found else f"none is separated from {names[0]}")
             + f" ({CONFIRMATION_CSV})."
         )
     return Confirmed(table, notes)

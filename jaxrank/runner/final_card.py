@@ -91,10 +91,10 @@ def final_notes(name: str, trained: Trained, card: ModelCard, series: str) -> li
     lines = [f"Final model: {how}; {FINAL}/ has it and its card."]
     if trained.fold is None and np.isfinite(evidence.accuracy):
         lines[0] += (
-            f" Expect of it what the folds' models of the same configuration got: "
-            f"{100 * evidence.accuracy:.1f}% of pairs."
+            f" Expected accuracy (from the folds' models of the same configuration): "
+            f"{100 * evidence.accuracy:.1f}%."
         )
-    if not found.holds:
+    if not found.beats_chance:
         lines.append(
             f"Its probabilities are worse than chance (log loss {found.log_loss:.3f}, chance "
             f"{CHANCE_LOG_LOSS:.3f}): 'rank' shows none."

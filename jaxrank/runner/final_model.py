@@ -105,7 +105,7 @@ def write_final(
     if not mine and name not in fitted_baselines:
         return [f"No final model: no trial of {name} was completed."]
     if prepared.launch["split"] == splits.PRETRAIN and prepared.split_data.num_folds > 1:
-        return ["No final model: models of --split=pretrain are there to begin from."]
+        return ["No final model: --split=pretrain only trains initial models."]
     if mine:
         trained = train_experiment(folder, prepared, mine, evaluator, data_and_splits, saver)
         if trained is None:

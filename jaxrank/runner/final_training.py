@@ -183,7 +183,8 @@ def _train(
     """Trains the members of a final model."""
     limit = prepared.cohort_limit
     results: list[TrialResult] = []
-    for place, planned in enumerate(planner.make_cohorts(trials, usable, limit, prepared.profile)):
+    cohorts = planner.make_cohorts(trials, usable, limit, prepared.profile)
+    for place, planned in enumerate(cohorts):
         cohort = planned._replace(
             epochs_per_dispatch=_largest_divisor(num_epochs, planned.epochs_per_dispatch)
         )
@@ -200,7 +201,7 @@ def _train(
         )
         results += _members(cohort, fitted, num_epochs)
     saver.wait()
-    for place in range(len(results)):
+    for place in range(len(cohorts)):
         saver.drop(_NUMBER - place)
     return results
 

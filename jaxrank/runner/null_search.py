@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from jaxrank.data.dataset import Dataset, permutation_control
 from jaxrank.data.feature_store import Block
+from jaxrank.data.preference_tables import counted
 from jaxrank.data.preferences import Preferences
 from jaxrank.experiments.config_files import make_config
 from jaxrank.io.documents import read_json
@@ -71,12 +72,11 @@ def notes_of(result: "SearchResult") -> tuple[list[str], dict[str, Any]]:
     if facts is None:
         return [f"Null search ({FOLDER}/): no experiment could be selected."], {}
     better = int((result.summary["yardstick_ci_low"] > 0).sum())
-    called = f"{better} of them are" if better != 1 else "1 of them is"
-    reported = f", {percent(facts['expected'])} as reported" if facts["expected"] else ""
+    reported = f" ({percent(facts['expected'])} as reported)" if facts["expected"] else ""
     line = (
-        f"Null search: of {facts['num_candidates']:,} experiments on permuted preferences, the "
-        f"selected one is right on {percent(facts['selecting'])} of the pairs that selected "
-        f"it{reported}, and {called} called better than the strongest baseline; there is nothing "
-        f"to learn ({FOLDER}/)."
+        f"Null search: of {counted(facts['num_candidates'], 'experiment')} on permuted "
+        f"preferences, the selected one has accuracy {percent(facts['selecting'])} on the pairs "
+        f"that selected it{reported}, and {better:,} {'is' if better == 1 else 'are'} "
+        f"significantly better than the strongest baseline; any difference is chance ({FOLDER}/)."
     )
     return [line], facts | {"called_better": better}

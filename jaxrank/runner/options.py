@@ -168,7 +168,7 @@ class SearchOptions:
         "1 to 3 epochs)",
     )
     null_search: bool = _option(
-        False, "repeat the search on permuted preferences, to report what it invents"
+        False, "repeat the search on permuted preferences, to report what it finds by chance"
     )
     confirm_share: float = _option(
         0.0,
@@ -279,7 +279,9 @@ def make_options(given: Mapping[str, Any]) -> SearchOptions:
     options = dict(given)
     for old, new in _RENAMED.items():
         if old in options:
-            text = f"the option {old} is now {new}; the old name goes with the next release"
+            text = (
+                f"the option {old} is now {new}; the old name will be removed in the next release"
+            )
             warnings.warn(text, FutureWarning, stacklevel=3)
             options[new] = options.pop(old)
     return SearchOptions(**options)

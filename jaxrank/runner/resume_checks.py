@@ -21,7 +21,7 @@ def resumed_options(record: Manifest, given: Mapping[str, Any], *, extend: bool)
     options = {key: value for key, value in record.launch.items() if key != "mode"}
     for key in ("pairs", "features", "series"):
         if options.get(key) == IN_MEMORY and key not in given:
-            raise UserError(f"the {key} of this search were in memory: hand them over again")
+            raise UserError(f"the {key} of this search were in memory: pass them again")
         if options.get(key) == EMBEDDED:
             options[key] = None
     options |= given
@@ -107,7 +107,7 @@ def _other_search(record: Manifest, prepared: Prepared, extend: bool) -> Iterato
     cohorts = cohorts_of(record.cohorts, prepared)
     for planned in record.cohorts:
         if as_json(cohorts[planned.number].program) != planned.program:
-            yield f"the plan of its cohort {planned.number} is another one"
+            yield f"cohort {planned.number} is planned differently"
 
 
 def _other_machine(record: Manifest, now: Manifest) -> Iterator[str]:

@@ -88,7 +88,7 @@ def following(
     before = [rung.entrants for rung in record.rungs if rung.epoch == reached.epoch]
     names = [name for entrants in (*before, reached.names) for name in entrants]
     in_round = max(len(record.rounds) - 1, 0)
-    fate = successive_halving.decide(
+    decision = successive_halving.decide(
         RungHits(
             _hits_at(record, prepared, finished, evaluator, reached.epoch, names),
             in_round,
@@ -99,13 +99,13 @@ def following(
         )
     )
 
-    def those(chosen_X: np.ndarray) -> list[str]:
+    def names_where(chosen_X: np.ndarray) -> list[str]:
         return [name for name, chosen in zip(names, chosen_X, strict=True) if chosen]
 
     decided = Rung(
         round=in_round, epoch=reached.epoch, next_epoch=reached.next_epoch,
-        survivors=those(fate.survives_X), worse=those(fate.worse_X),
-        by_budget=those(fate.by_budget_X), failed=those(fate.failed_X),
+        survivors=names_where(decision.survives_X), worse=names_where(decision.worse_X),
+        by_budget=names_where(decision.by_budget_X), failed=names_where(decision.failed_X),
     )  # fmt: skip
     log.info("%s", _describe(decided))
     record = record._replace(rungs=[*record.rungs, decided])

@@ -128,7 +128,7 @@ class _Scheduler:
             event = self.engine.next_event(_ASK_EVERY)
             if event is not None:
                 self._handle(event)
-            self._look_around()
+            self._check_between_events()
         self._write_folders()
         self.ready = self.ready._replace(finished=self.finisher.wait())
         self._stop_if_asked()
@@ -156,11 +156,11 @@ class _Scheduler:
         if started:
             self.engine.keep([*self.assignment.running.values(), *self.waiting.values()])
 
-    def _look_around(self) -> None:
+    def _check_between_events(self) -> None:
         """Checks between events for errors of other threads and for the audit's result."""
         self.finisher.check()
         self.saver.check()
-        self.auditor.tell()
+        self.auditor.log_finding()
         if self.unwritten and self.auditor.is_done():
             self._write_folders()
 
@@ -169,7 +169,7 @@ class _Scheduler:
 
         The audit's caveat is in all of the folders.
         """
-        prepared = self.auditor.beside(self.ready.prepared, self.stop_signal)
+        prepared = self.auditor.with_caveat(self.ready.prepared, self.stop_signal)
         self.ready = self.ready._replace(prepared=prepared)
         names, self.unwritten = self.unwritten, set()
         known = dict.fromkeys(trial.experiment.name for trial in prepared.trials)
@@ -198,7 +198,7 @@ class _Scheduler:
             self._finish(number, cohort, event.fitted)
             if (failure := self.failures.pop(number, None)) is not None:
                 log.warning(
-                    "%s is not used any more: another device trained cohort %d",
+                    "%s is no longer used: another device trained cohort %d",
                     failure.name,
                     number,
                 )
@@ -224,10 +224,10 @@ class _Scheduler:
 
     def _host_is_full(self, number: int) -> UserError:
         return UserError(
-            f"the memory of this machine, not that of the device, does not suffice for cohort "
-            f"{number}: {host_memory.describe(self.ready.prepared.host_memory)}, and "
-            f"{available_bytes() / 2**20:,.0f} MiB are free now; end other programs, store the "
-            "features as float16, or leave blocks out"
+            f"not enough host memory for cohort {number} (predicted: "
+            f"{host_memory.describe(self.ready.prepared.host_memory)}; free now: "
+            f"{available_bytes() / 2**20:,.0f} MiB): end other programs, store the features as "
+            "float16, or leave blocks out"
         )
 
     def _after_memory(self, number: int, cohort: Cohort, reason: str) -> None:
@@ -266,7 +266,7 @@ class _Scheduler:
         if self.losses[number] >= _MOST_LOSSES:
             self._finish(number, cohort, trial_results.WORKER_LOST.format(_MOST_LOSSES, reason))
             return
-        log.warning("cohort %d has lost its worker, another one takes over: %s", number, reason)
+        log.warning("cohort %d lost its worker; another worker resumes it: %s", number, reason)
         self.waiting = {number: cohort} | self.waiting
 
     def _stop_if_asked(self) -> None:

@@ -124,9 +124,9 @@ def search(
     if workers is not None and cluster is not None:
         raise UserError("workers and cluster are both given: a cluster has its own workers")
     given = _given(pairs, features, options)
-    goes_on = resume or extend or retry_failed
-    folder = find_workdir(workdir, resume=goes_on)
-    with _told_about_disks(folder), ExitStack() as stack:
+    resuming = resume or extend or retry_failed
+    folder = find_workdir(workdir, resume=resuming)
+    with _disk_errors_as_user_errors(folder), ExitStack() as stack:
         resumed = has_plan(folder)
         if resumed and not (given or extend or retry_failed) and _is_finished(folder):
             return _finished_result(folder)
@@ -147,16 +147,18 @@ def search(
         if audit == REFUSE:
             checks.write_audit(folder, found)
         saver = stack.enter_context(closing(Saver(folder, save_budget, ready.record.identity)))
-        said = [] if resumed or not goes_on else ["no search to resume: a new one begins"]
+        first_lines = [] if resumed or not resuming else ["no search to resume: a new one begins"]
         with progress.logging_to(folder / TRAINING_LOG, console):
             wanted = _audit_wanted(folder, ready, audit)
             auditor = Auditor(folder, ready.prepared, audit_seconds, wanted=wanted)
             with auditor:
-                team = _Team(workers, cluster)
-                return _run(folder, ready, auditor, said, saver, console, catch_signals, team)
+                train_on = _Devices(workers, cluster)
+                return _run(
+                    folder, ready, auditor, first_lines, saver, console, catch_signals, train_on
+                )
 
 
-class _Team(NamedTuple):
+class _Devices(NamedTuple):
     """Where to train: a cluster, or at most `workers` devices of this process."""
 
     workers: int | None
@@ -172,7 +174,7 @@ class _Team(NamedTuple):
 
 
 @contextmanager
-def _told_about_disks(folder: Path) -> Iterator[None]:
+def _disk_errors_as_user_errors(folder: Path) -> Iterator[None]:
     try:
         yield
     except BrokenPipeError:  # no disk error: the reader of our output has closed it
@@ -213,33 +215,35 @@ def _run(
     folder: Path,
     ready: Workspace,
     auditor: Auditor,
-    said: list[str],
+    first_lines: list[str],
     saver: Saver,
     console: Console | None,
     catch_signals: bool,
-    team: _Team,
+    train_on: _Devices,
 ) -> SearchResult:
-    """Trains the waiting cohorts, evaluates and reports; the lines `said` come first in the log."""
+    """Trains the waiting cohorts, evaluates and reports; `first_lines` come first in the log."""
     evaluator = make_evaluator(ready.prepared.split_data)
     start = time.perf_counter()
-    for line in [*said, *ready.describe(), team.describe()]:
+    for line in [*first_lines, *ready.describe(), train_on.describe()]:
         log.info(line)
     for number in ready.finished:
         saver.drop(number)  # a kill may have left checkpoints
     for name in {Path(name).parts[0] for name in ready.missing}:
         if any(name == e.name for e in ready.prepared.experiments):
             (folder / name / TEST_RESULTS_JSON).unlink(missing_ok=True)  # marks a complete folder
-    write_records(folder, ready, team.describe())
+    write_records(folder, ready, train_on.describe())
     with signals.signals_caught() if catch_signals else nullcontext(lambda: None) as stop_signal:
-        ready = _train(folder, ready, evaluator, auditor, saver, console, stop_signal, team.engine)
+        ready = _train(
+            folder, ready, evaluator, auditor, saver, console, stop_signal, train_on.engine
+        )
     # From here on everything is saved, and signals have their usual action: they end a command.
     if (signal_number := stop_signal()) is not None:  # it came after the last check
         raise Stopped(folder, signal_number)
-    ready = ready._replace(prepared=auditor.beside(ready.prepared))
+    ready = ready._replace(prepared=auditor.with_caveat(ready.prepared))
     if ready.record.rungs:  # after the last rung, no job may be left to write folders
         names = [e.name for e in ready.prepared.experiments]
         write_experiments(folder, ready, evaluator, names, stop_signal)
-    permuted = _null_search(folder, ready, team)
+    permuted = _null_search(folder, ready, train_on)
     result = report_search(folder, ready, evaluator, saver, permuted)
     write_manifest(folder, ready.record._replace(finished=True, files=list_files(folder)))
     log.info("%s", saver.account())
@@ -294,7 +298,7 @@ def _train(
     return ready
 
 
-def _null_search(folder: Path, ready: Workspace, team: _Team) -> SearchResult | None:
+def _null_search(folder: Path, ready: Workspace, train_on: _Devices) -> SearchResult | None:
     """Runs the search on permuted preferences if `null_search` is set."""
     if not ready.prepared.launch["null_search"]:
         return None
@@ -306,7 +310,7 @@ def _null_search(folder: Path, ready: Workspace, team: _Team) -> SearchResult | 
         resume=True,
         extend=has_plan(workdir),  # this search may have been extended
         audit=OFF,
-        workers=team.workers,
-        cluster=team.cluster,
+        workers=train_on.workers,
+        cluster=train_on.cluster,
         **null_search.options_of(ready.record),
     )

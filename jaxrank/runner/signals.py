@@ -57,7 +57,7 @@ def signals_caught() -> Iterator[Callable[[], int | None]]:
         came.append(number)
         # The system's own handler: Python's would wait for the compiled program to return.
         signal.signal(signal.SIGINT, signal.SIG_DFL)
-        line = "\njaxrank: stopping when what is done is saved; Ctrl-C now ends at once\n"
+        line = "\njaxrank: saving and stopping; Ctrl-C now ends at once\n"
         # Not print: the signal may have interrupted a print.
         with suppress(OSError):
             shown = line + _SHOW_CURSOR if os.isatty(_STDERR) else line

@@ -89,7 +89,7 @@ def _points(
 ) -> list[dict[str, Any]]:
     """First n new experiments at the points of a sequence."""
     num_chunks = -(-_MOST_DRAWN * (n + len(history)) // _CHUNK)
-    chunks = (few_programs(space, draw(_CHUNK)) for _ in range(num_chunks))
+    chunks = (share_programs(space, draw(_CHUNK)) for _ in range(num_chunks))
     return unseen(map(space.at, itertools.chain.from_iterable(chunks)), n, history)
 
 
@@ -133,7 +133,7 @@ def choose_strategy(name: str, space: SearchSpace) -> str:
     return name
 
 
-def few_programs(space: SearchSpace, points_ID: np.ndarray) -> np.ndarray:
+def share_programs(space: SearchSpace, points_ID: np.ndarray) -> np.ndarray:
     """Lets SHARE_A_PROGRAM consecutive points share the coordinates that are compiled in.
 
     The shared coordinates are those of the first point.

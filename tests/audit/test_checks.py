@@ -334,7 +334,7 @@ def test_series_on_two_sides_of_a_split_warn() -> None:
         for split in (splits.SERIES, splits.RANDOM)
     )
     assert series == ""
-    assert pair in ("series stand on two sides of the split", "the split leaks")
+    assert pair in ("series on two sides of the split", "the split leaks")
 
 
 def test_an_audit_out_of_time_begins_no_further_check_and_is_done_again(tmp_path: Path) -> None:
@@ -346,7 +346,7 @@ def test_an_audit_out_of_time_begins_no_further_check_and_is_done_again(tmp_path
     assert found.label == "unverified (audit not finished)"
     late = ["reference", *list(checks.CHECKS)[3:]]
     assert [name for name, facts in found.facts.items() if facts is None] == late
-    assert sum("for want of time" in line for line in found.evidence) == len(late) - 1
+    assert sum("not checked, out of time" in line for line in found.evidence) == len(late) - 1
     assert set(found.verdicts.values()) == {case.UNVERIFIED}
     checks.write_audit(tmp_path, found)
     assert checks.read_audit(tmp_path) is None

@@ -1,4 +1,4 @@
-"""Photos that stand in the data under several names."""
+"""Photos that appear in the data under several names."""
 
 import numpy as np
 import pytest

@@ -91,10 +91,10 @@ def test_a_deadline_between_two_blocks_of_distances_ends_the_check() -> None:
     dataset = paired(series_of_two(4, num_photos=1200))
     asked = []
 
-    def go_on() -> bool:
+    def should_continue() -> bool:
         asked.append(0)
         return len(asked) < 3
 
     data = SplitDataset(dataset=dataset, splits_FM=splits.split_pairs(dataset.table))
-    assert near_duplicates.find_near_duplicates(data, dataset.features_ND, go_on) is None
+    assert near_duplicates.find_near_duplicates(data, dataset.features_ND, should_continue) is None
     assert len(asked) == 3

@@ -29,12 +29,16 @@ EVERYWHERE = {
     r"bad photos?": "unreadable photo",
     r"conductor|remarks": "search, notes",
     r"that of which|what it took": "name the thing",
+    r"renumbered photos": "permuted photos",
+    r"nobody knows": "it is not known",
+    r"says? nothing": "is unrelated to, does not score",
+    r"for want of": "for lack of, out of time",
+    r"too good to be true": "target leakage",
 }
 # Pages are read first, and are held to more.
 IN_PAGES = {
     r"stands?|stood": "is, is printed, appears",
     r"tells|told": "report, show, print",
-    r"renumbered photos": "permuted photos",
     r"a mistake of ours": "a bug in jaxrank",
 }
 PAGES = [

@@ -143,8 +143,8 @@ def test_the_log_loss_of_noise_is_not_below_chance_and_is_said(
             ]
             found.append(calibration.calibrate(held_out, evaluator, "made up"))
     assert np.mean([c.log_loss for c in losses]) > calibration.CHANCE_LOG_LOSS
-    assert not all(c.holds for c in losses)
-    assert all(c.holds and c.log_loss < calibration.CHANCE_LOG_LOSS - 0.02 for c in good)
+    assert not all(c.beats_chance for c in losses)
+    assert all(c.beats_chance and c.log_loss < calibration.CHANCE_LOG_LOSS - 0.02 for c in good)
     assert all(c.slope_low < c.slope < c.slope_high for c in good)
 
 

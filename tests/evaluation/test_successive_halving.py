@@ -44,12 +44,12 @@ def drawn(accuracies: list[float], seed: int = 0) -> np.ndarray:
 def test_what_is_told_apart_is_worse_and_ties_are_cut_by_the_budget() -> None:
     right_XS = drawn([0.8, 0.8, 0.8, 0.5, 0.8, 0.8])
     right_XS[5] = np.nan  # without a completed trial
-    fate = decide(rung_of(right_XS, 1 / 3))
-    assert fate.worse_X.tolist() == [False] * 3 + [True] + [False] * 2
-    assert fate.failed_X.tolist() == [False] * 5 + [True]
+    decision = decide(rung_of(right_XS, 1 / 3))
+    assert decision.worse_X.tolist() == [False] * 3 + [True] + [False] * 2
+    assert decision.failed_X.tolist() == [False] * 5 + [True]
     best_two = np.argsort(-right_XS[:5].mean(axis=1), kind="stable")[:2]
-    assert np.flatnonzero(fate.survives_X).tolist() == sorted(best_two)  # 6 / 3
-    assert fate.by_budget_X.sum() == 2
+    assert np.flatnonzero(decision.survives_X).tolist() == sorted(best_two)  # 6 / 3
+    assert decision.by_budget_X.sum() == 2
     # Without a cut all of them continue that may be the best.
     assert decide(rung_of(right_XS, 1.0)).survives_X.tolist() == [True] * 3 + [False, True, False]
     assert str(Ending(BY_BUDGET, 9)) == "dropped by budget at epoch 9"
@@ -59,17 +59,17 @@ def test_what_is_told_apart_is_worse_and_ties_are_cut_by_the_budget() -> None:
 def test_worse_is_what_a_leaderboard_calls_separated_from_the_best(seed: int) -> None:
     rung = rung_of(drawn([0.8, 0.78, 0.72, 0.68, 0.65, 0.5], seed), 1.0)
     test = comparison.standings(resampling.resample(rung.hits), {})
-    fate = decide(rung)
-    np.testing.assert_array_equal(fate.worse_X, ~test.tied_for_best)
-    np.testing.assert_array_equal(fate.survives_X, test.tied_for_best)
-    assert 1 <= fate.worse_X.sum() <= 5
+    decision = decide(rung)
+    np.testing.assert_array_equal(decision.worse_X, ~test.tied_for_best)
+    np.testing.assert_array_equal(decision.survives_X, test.tied_for_best)
+    assert 1 <= decision.worse_X.sum() <= 5
 
 
 def test_the_budget_is_rounded_up_and_equal_ones_keep_their_order() -> None:
     right_XS = np.repeat(drawn([0.7]), 4, axis=0)
-    fate = decide(rung_of(right_XS, 1 / 3))
-    assert fate.survives_X.tolist() == [True, True, False, False]
-    assert fate.by_budget_X.tolist() == [False, False, True, True]
+    decision = decide(rung_of(right_XS, 1 / 3))
+    assert decision.survives_X.tolist() == [True, True, False, False]
+    assert decision.by_budget_X.tolist() == [False, False, True, True]
     assert decide(rung_of(right_XS, 0.5)).survives_X.sum() == 2  # not three, by rounding
 
 
@@ -77,18 +77,22 @@ def test_experiments_of_an_earlier_round_are_compared_but_do_not_count() -> None
     """The best of all that have reached the rung tells a later round's apart."""
     right_XS = drawn([0.9, 0.6, 0.6, 0.6])
     later = np.array([False, True, True, True])
-    fate = decide(rung_of(right_XS, 1 / 3, entrants_X=later))
-    assert fate.worse_X.tolist() == later.tolist()
-    assert not fate.survives_X.any()
+    decision = decide(rung_of(right_XS, 1 / 3, entrants_X=later))
+    assert decision.worse_X.tolist() == later.tolist()
+    assert not decision.survives_X.any()
     # Among themselves nothing tells them apart.
-    fate = decide(rung_of(right_XS[1:], 1 / 3))
-    assert (fate.survives_X.sum(), fate.worse_X.sum(), fate.by_budget_X.sum()) == (1, 0, 2)
+    decision = decide(rung_of(right_XS[1:], 1 / 3))
+    assert (decision.survives_X.sum(), decision.worse_X.sum(), decision.by_budget_X.sum()) == (
+        1,
+        0,
+        2,
+    )
 
 
 def test_too_few_series_tell_nothing_apart() -> None:
-    fate = decide(rung_of(drawn([0.9, 0.1, 0.1])[:, :5], 1 / 3))
-    assert not fate.worse_X.any()
-    assert fate.survives_X.tolist() == [True, False, False]
+    decision = decide(rung_of(drawn([0.9, 0.1, 0.1])[:, :5], 1 / 3))
+    assert not decision.worse_X.any()
+    assert decision.survives_X.tolist() == [True, False, False]
 
 
 def two_rungs(seed: int = 0) -> tuple[list[RungHits], np.ndarray]:

@@ -232,7 +232,7 @@ def test_photos_that_the_model_has_seen_are_counted_apart(linear: Model) -> None
     assert rows["loss"].to_dict() == pytest.approx(
         {"new": (0 * 4 + 2 + 1) / 6, "val": 0, "train": (0 + 0 + 0 + 2) / 4}
     )
-    assert "the model has seen photos of 6 of 13 pairs: only the rows 'new' say how good it is" in (
+    assert "the model has seen photos of 6 of 13 pairs: only the rows 'new' are unbiased" in (
         found.notes
     )
     unseen = evaluate_model(linear, TABLE, {"clip": block(NUMBERS)})
@@ -335,7 +335,7 @@ def test_the_order_of_a_series_is_that_of_its_scores(linear: Model) -> None:
     last = found.table.iloc[7]
     assert (last["series_id"], last["image"], last["score"]) == ("", "h", 6)
     assert last[["rank", "pick", "p_best", "keep"]].isna().all()
-    assert "1 photos stand in no series: they have a score and no rank" in found.notes
+    assert "1 photo belongs to no series: scored, but not ranked" in found.notes
 
 
 def test_huge_differences_do_not_overflow(linear: Model) -> None:
@@ -654,7 +654,7 @@ def test_rank_writes_every_photo_once(inputs: Inputs, capsys: pytest.CaptureFixt
     assert "23 photos, 2 series" in out
     assert "11 more photos: --all shows them" in out
     assert "1 of 5 photos in the series have no features and are left out, such as 'nowhere'" in out
-    assert "19 photos stand in no series: they have a score and no rank" in out
+    assert "19 photos belong to no series: scored, but not ranked" in out
 
 
 def test_series_beside_the_store_are_found(

@@ -156,6 +156,17 @@ def test_an_export_never_takes_the_place_of_another_file(saved: Path, tmp_path: 
     assert out.read_text() == "mine"
 
 
+def test_a_default_path_that_exists_is_named_without_the_flag(
+    saved: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / f"{saved.name}_scorer.py"
+    path.write_text("mine")
+    with pytest.raises(UserError, match=f"^{path.name}: is there already; .* with --out$"):
+        export_numpy(saved)
+    assert path.read_text() == "mine"
+
+
 def test_equal_models_have_equal_files(saved: Path, tmp_path: Path) -> None:
     save_model(tmp_path / "again", model_of(2), RAW)
     for path in sorted(saved.iterdir()):

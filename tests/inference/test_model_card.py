@@ -194,7 +194,7 @@ def test_the_readme_says_what_is_not_known(tmp_path: Path) -> None:
     card = linear_card(val_accuracy=0.6, calibration=Calibration(slope=math.nan))
     text = (saved(tmp_path / "m", card) / "README.md").read_text()
     assert text.count("nknown: ") == 3
-    assert "right on 60.0%: an optimistic figure" in text
+    assert "its accuracy is 60.0%: an optimistic figure" in text
     assert re.search(r"\bnan\b", text, re.IGNORECASE) is None
     chance = Calibration(slope=0.1, log_loss=0.872)
     text = (saved(tmp_path / "w", linear_card(calibration=chance)) / "README.md").read_text()

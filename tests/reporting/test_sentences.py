@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from jaxrank.audit import leakage, permutation_test, reference, transitivity
-from jaxrank.audit.leakage import Behaviour, Leaks, SharedSeries
+from jaxrank.audit.leakage import Leaks, PermutedAccuracy, SharedSeries
 from jaxrank.audit.permutation_test import OUT_OF_TIME, Link
 from jaxrank.audit.transitivity import Triads
 from jaxrank.evaluation import noise_ceiling
@@ -58,7 +58,7 @@ def out_of_time() -> list[str]:
 
 
 def leaking() -> list[str]:
-    seen = Behaviour(90, 30, 1.0, 0.0, INF, True)
+    seen = PermutedAccuracy(90, 30, 1.0, 0.0, INF, True)
     return leakage._evidence(Leaks(SharedSeries(0, 0.0, ()), seen))
 
 
@@ -76,7 +76,7 @@ def without_direction() -> list[str]:
         (lambda _: agreed({"accuracy": NAN}, {}), "30% of the way from chance.$"),
         (lambda _: agreed({}, {"log_loss": NAN}), "30% of the way"),
         (lambda _: agreed({}, {"calibration_error_by_chance": NAN}), "10.0 points.$"),
-        (lambda m: control(INF, m), "100.0% of the test pairs .z beyond any limit"),
+        (lambda m: control(INF, m), "test accuracy of 100.0% .z beyond any limit"),
         (lambda m: control(-INF, m), "z beyond any limit"),
         (lambda _: out_of_time(), "interval: sharpness 60.0% ± 2.0.$"),
         (lambda _: leaking(), "100.0% ± 0.0 of 90 held-out pairs .z beyond any limit"),

@@ -220,8 +220,21 @@ def test_a_signal_leaves_runs_for_the_next_time(tmp_path: Path) -> None:
 
 
 def test_a_signal_ends_the_process_that_writes(tmp_path: Path) -> None:
-    with pytest.raises(RuntimeError, match="exit status -15"):
+    with pytest.raises(InterruptedError, match="stopped by a signal"):
         wandb_runs.write(tmp_path, [make_run()], lambda: 2)
+
+
+def test_a_stop_is_no_failure_of_a_tracker(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def stopped(*args: Any) -> None:
+        raise InterruptedError("stopped by a signal")
+
+    monkeypatch.setitem(trackers.TRACKERS, "made", stopped)
+    with caplog.at_level(logging.WARNING, "jaxrank"):
+        record_runs(tmp_path, ["made"], [make_run()], lambda: None)
+    assert caplog.messages == []
+    assert not (tmp_path / trackers.FOLDER / "made" / ".written.json").exists()
 
 
 def test_a_tracker_that_fails_is_a_warning(

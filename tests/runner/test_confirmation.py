@@ -14,6 +14,7 @@ from jaxrank.errors import UserError
 from jaxrank.runner.confirmation import CONFIRMATION_CSV, _confirming, _with_new_seed
 from jaxrank.runner.prepare import prepare
 from jaxrank.runner.splitting import aside_pairs
+from jaxrank.training.checkpointing import Saver
 
 DATA = make_data(150)
 SMALL: dict[str, Any] = {
@@ -65,7 +66,10 @@ def test_what_is_tied_is_confirmed(searched: Any) -> None:
     difference = table["accuracy"] - table.loc[0, "accuracy"]
     np.testing.assert_allclose(table["diff_to_selected"], difference, atol=1e-12)
     (note,) = (note for note in searched.notes if note.startswith("Confirmed on 30 series"))
-    assert f"{selected}, selected before, is right on {100 * table.loc[0, 'accuracy']:.1f}%" in note
+    assert (
+        f"{selected}, selected by the search, has accuracy {100 * table.loc[0, 'accuracy']:.1f}%"
+        in note
+    )
     assert (table["accuracy"] > 0.6).all()  # it has learned, and is measured on its own photos
     trials = pd.read_csv(searched.workdir / "trials.csv")
     assert set(trials["seed"]) == {0}  # the search's own
@@ -98,6 +102,28 @@ def test_a_confirmation_is_not_repeated(
     (searched.workdir / CONFIRMATION_CSV).unlink()
     jaxrank.search(*DATA, workdir=searched.workdir, resume=True)
     assert (searched.workdir / CONFIRMATION_CSV).read_bytes() == before
+
+
+def test_its_saver_is_closed(searched: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: list[Saver] = []
+    closed: list[Saver] = []
+    of, close = Saver.of, Saver.close
+
+    def opening(saver: Saver, key: str) -> Saver:
+        opened.append(of(saver, key))
+        return opened[-1]
+
+    def closing(saver: Saver) -> None:
+        closed.append(saver)
+        close(saver)
+
+    monkeypatch.setattr(Saver, "of", opening)
+    monkeypatch.setattr(Saver, "close", closing)
+    (searched.workdir / CONFIRMATION_CSV).unlink()
+    (searched.workdir / "checkpoints" / "-1000.npz").unlink()
+    jaxrank.search(*DATA, workdir=searched.workdir, resume=True)
+    assert opened
+    assert all(saver in closed for saver in opened)
 
 
 @pytest.mark.parametrize(

@@ -140,7 +140,7 @@ def test_a_lost_device_costs_its_cohort_only_which_another_trains(
     assert len(trained) == NUM_TRIALS + 1 + trained.count("final")
     log = (workdir / "training.log").read_text()
     assert "INTERNAL: the device is lost" in log
-    assert "is not used any more" in log
+    assert "is no longer used" in log
     assert_same_search(on_one, workdir)
 
 

@@ -87,7 +87,7 @@ def test_its_card_has_the_accuracy_of_the_folds_models(final: Model, workdir: Pa
     assert 0 < found.slope_low < found.slope < found.slope_high
     assert found.num_series == 60
     assert found.source == "test pairs of 3 folds"
-    assert found.holds
+    assert found.beats_chance
     assert 1 <= found.keep_size < 3.5
 
 
@@ -139,9 +139,19 @@ def test_a_search_that_is_killed_at_its_final_model_ends_with_the_same_bits(
         trained.append(1)
         return real(*arguments, **options)
 
+    dropped: list[int] = []
+    drop = Saver.drop
+
+    def counted_drop(saver: Saver, number: int) -> None:
+        dropped.append(number)
+        drop(saver, number)
+
     monkeypatch.setattr(train, "fit", counted)
+    monkeypatch.setattr(Saver, "drop", counted_drop)
     searched(small_data, folder, resume=True)
     assert trained == [1]  # nothing but the final model
+    assert set(dropped) >= {0}
+    assert min(dropped) == 0  # both seeds are in one cohort
     assert files_of(folder / "final") == files_of(workdir / "final")
     assert not list((folder / "checkpoints").glob("0/*"))
 

@@ -398,20 +398,20 @@ def test_a_signal_while_training_waits_for_the_audit_saves_the_cohort(
     whole: Path, small_data: SmallData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     workdir = tmp_path / "w"
-    beside = Auditor.beside
+    with_caveat = Auditor.with_caveat
 
-    def endless(*_: Any, go_on: Callable[[], None], **__: Any) -> Any:
+    def endless(*_: Any, check_cancelled: Callable[[], None], **__: Any) -> Any:
         while True:
-            go_on()
+            check_cancelled()
             time.sleep(0.01)
 
     def stop(self: Auditor, *arguments: Any) -> Any:
         os.kill(os.getpid(), signal.SIGTERM)
-        return beside(self, *arguments)
+        return with_caveat(self, *arguments)
 
     with monkeypatch.context() as patch:
         patch.setattr(checks, "audit", endless)
-        patch.setattr(Auditor, "beside", stop)
+        patch.setattr(Auditor, "with_caveat", stop)
         with pytest.raises(Stopped):
             jaxrank.search(*small_data, workdir=workdir, catch_signals=True, **SMALL)
     saved = {path.name for path in (workdir / "checkpoints").iterdir()}
@@ -698,7 +698,7 @@ def test_other_data_are_refused(whole: Path, small_data: SmallData) -> None:
     [
         ("versions", {"jax": "0.9.0"}, r"begun with jax 0.9.0, and this is .*install jax==0.9.0"),
         ("device", "TPU v9", "begun on 'TPU v9', and this is 'cpu'"),
-        ("cohorts", None, "the plan of its cohort 1 is another one"),
+        ("cohorts", None, "cohort 1 is planned differently"),
     ],
 )
 def test_another_version_device_or_plan_is_refused(
@@ -911,7 +911,7 @@ def test_a_full_host_is_told_at_once_and_halves_nothing(
 
     workdir = tmp_path / "w"
     monkeypatch.setattr(train, "fit", full_host)
-    with pytest.raises(UserError, match=r"not that of the device.* host memory \d+ MiB") as error:
+    with pytest.raises(UserError, match=r"not enough host memory.*: host memory \d+ MiB") as error:
         jaxrank.search(*small_data, workdir=workdir, **SMALL)
     assert "\n" not in str(error.value)
     assert "halved" not in (workdir / "training.log").read_text()

@@ -15,8 +15,8 @@ from jaxrank.runner.strategies import (
     STRATEGIES,
     Observation,
     choose_strategy,
-    few_programs,
     fingerprint,
+    share_programs,
 )
 
 MIXED: dict[str, Any] = {
@@ -112,11 +112,11 @@ def test_a_gaussian_process_proposes() -> None:
 def test_only_what_is_compiled_in_is_shared() -> None:
     space = space_of({"dropout": "0..0.5", "batch_size": "8..64"})
     points = np.random.default_rng(0).random((2 * SHARE_A_PROGRAM, 2))
-    shared = few_programs(space, points)
+    shared = share_programs(space, points)
     np.testing.assert_array_equal(shared[:, 0], points[:, 0])
     assert len(set(shared[:, 1])) == 2
     alone = space_of({"batch_size": "8..64"})
-    np.testing.assert_array_equal(few_programs(alone, points[:, :1]), points[:, :1])
+    np.testing.assert_array_equal(share_programs(alone, points[:, :1]), points[:, :1])
 
 
 def test_the_default_strategy_follows_from_the_space() -> None:

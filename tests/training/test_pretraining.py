@@ -1,5 +1,6 @@
 """Splits that a reader must be warned of, and models that begin from another one."""
 
+import dataclasses
 import json
 import shutil
 from pathlib import Path
@@ -17,7 +18,9 @@ from jaxrank.data import splits
 from jaxrank.data.feature_store import Block
 from jaxrank.data.preferences import Preferences
 from jaxrank.errors import UserError
+from jaxrank.experiments.hyperparameters import default_experiment
 from jaxrank.planning.cohort import Cohort
+from jaxrank.reporting import best_config
 from jaxrank.runner import prepare
 from jaxrank.training import state
 
@@ -120,6 +123,15 @@ def test_what_the_first_model_saw_the_second_has_seen(
     rows, plain_rows = (r.summary.set_index("experiment_name") for r in (result, plain))
     assert rows.loc["linear", "val_loss"] == plain_rows.loc["linear", "val_loss"]
     assert rows.loc["tiny_mlp", "val_loss"] != plain_rows.loc["tiny_mlp", "val_loss"]
+
+
+@pytest.mark.parametrize("digest", ["", "0" * 64])
+def test_a_configuration_says_that_its_search_began_from_a_model(digest: str) -> None:
+    begun = dataclasses.replace(default_experiment("a"), init_from=digest, notes="mine")
+    note = "mine; selected in a search with --init_from: give that model again"
+    values = best_config.config_values(begun)
+    assert values["notes"] == (note if digest else "mine")
+    assert best_config.config_values(dataclasses.replace(begun, notes=note))["notes"] == note
 
 
 def test_a_model_that_knows_the_answers_is_refused(

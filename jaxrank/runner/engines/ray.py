@@ -37,7 +37,7 @@ _FIRST_WORKER, _OTHER_WORKERS = 300, 30
 # Minimum seconds between two reports of a worker without a checkpoint (for the progress bar), and
 # maximum number of reports of all workers that the driver should read in a second.
 _REPORT_EVERY, _MOST_REPORTS = 0.5, 200
-# A worker is given up after this many failed starts in a row.
+# The search gives up on a worker after this many failed starts in a row.
 _MOST_STARTS = 3
 _LONGEST_REASON = 200
 
@@ -249,7 +249,7 @@ class RayEngine:
             if self._starts[place] < _MOST_STARTS:
                 self._join(place)
             else:
-                log.warning("a Ray worker is given up, it can't start: %s", _reason(error, -1))
+                log.warning("gave up on a Ray worker that can't start: %s", _reason(error, -1))
             return None
         difference = _difference(spec, self._cluster.spec) or _other_version(spec)
         if difference:
