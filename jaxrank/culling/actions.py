@@ -17,7 +17,7 @@ from jaxrank.io import atomic
 XMP, COPIES, LINKS = ACTIONS = ("xmp", "copies", "links")
 
 
-class Done(NamedTuple):
+class WriteResult(NamedTuple):
     """Result of writing decisions.
 
     Attributes:
@@ -36,7 +36,7 @@ def write_sidecars(
     *,
     full: bool = False,
     rejects: bool = False,
-) -> Done:
+) -> WriteResult:
     """Writes ratings of picks and alternates, and on demand of rejects, to XMP sidecars.
 
     A person's rating from a contact sheet takes precedence over the decision, and gets no label.
@@ -84,12 +84,12 @@ def write_sidecars(
             f"{counted(developed, 'sidecar')} beside JPEG, HEIC or other photos that are not RAW: "
             "Lightroom and Bridge do not read those; darktable, digiKam and Immich do"
         )
-    return Done(written, notes)
+    return WriteResult(written, notes)
 
 
 def write_picks(
     table: pd.DataFrame, files: Mapping[str, Sequence[str]], folder: Path, out: Path, how: str
-) -> Done:
+) -> WriteResult:
     """Copies or links the picks, with all their files, into a new folder.
 
     Raises:
@@ -111,4 +111,4 @@ def write_picks(
                 os.symlink((folder / name).absolute(), target)
             else:
                 shutil.copy2(folder / name, target)
-    return Done(len(names), [])
+    return WriteResult(len(names), [])

@@ -32,7 +32,7 @@ def block_of_frame(
     if len(set(columns)) < len(columns):
         twice = next(name for name in columns if columns.count(name) > 1)
         raise UserError(f"{where}: the column '{twice}' stands twice")
-    photos, rest = _photos_apart(where, frame.set_axis(columns, axis=1))
+    photos, rest = _split_photos(where, frame.set_axis(columns, axis=1))
     refuse_series_ids(where, list(rest))
     lists = [name for name in rest if _holds_lists(rest[name])]
     for name in rest:
@@ -93,7 +93,7 @@ def refuse_series_ids(where: str, columns: Sequence[str]) -> None:
         raise UserError(f"{where}: the column 'series_id' is no feature; leave it out")
 
 
-def _photos_apart(where: str, frame: pd.DataFrame) -> tuple[list[str], pd.DataFrame]:
+def _split_photos(where: str, frame: pd.DataFrame) -> tuple[list[str], pd.DataFrame]:
     """Separates the photo names from the other columns."""
     if frame.index.name == PHOTO_COLUMN and PHOTO_COLUMN not in frame:
         frame = frame.reset_index()

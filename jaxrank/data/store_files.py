@@ -182,7 +182,7 @@ class StoreFiles:
         self._files[path.name] = [sha256, *_identity(path)]
         self._changed = True
 
-    def save_what_was_read(self) -> None:
+    def save_checked_if_large(self) -> None:
         """Records the valid files if checking them again would take long."""
         if self._num_hashed >= _MANY_BYTES:
             self.save_checked()

@@ -21,7 +21,7 @@ class Grouped(NamedTuple):
     notes: list[str]
 
 
-class Taken(NamedTuple):
+class CaptureTime(NamedTuple):
     """Name, camera and capture time of a photo, from EXIF; empty where EXIF has none."""
 
     name: str
@@ -56,7 +56,7 @@ def by_folder(names: Sequence[str]) -> Grouped:
 
 
 def by_time(
-    photos: Sequence[Taken], gap_seconds: float, are_similar: Callable[[str, str], bool]
+    photos: Sequence[CaptureTime], gap_seconds: float, are_similar: Callable[[str, str], bool]
 ) -> Grouped:
     """Makes a series of each burst, named after its first photo.
 
@@ -67,13 +67,13 @@ def by_time(
     bursts: dict[str, list[str]] = {}
     last: tuple[str, datetime.datetime, str] | None = None
     for camera, time, name in sorted(known):
-        goes_on = (
+        continues = (
             last is not None
             and last[0] == camera
             and (time - last[1]).total_seconds() <= gap_seconds
             and are_similar(last[2], name)
         )
-        first = next(reversed(bursts)) if goes_on else name
+        first = next(reversed(bursts)) if continues else name
         bursts.setdefault(first, []).append(name)
         last = camera, time, name
     lacking = len(photos) - len(known)

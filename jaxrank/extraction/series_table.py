@@ -13,7 +13,7 @@ from jaxrank.data import feature_store
 from jaxrank.data.feature_store import SERIES_CSV, Block
 from jaxrank.errors import UserError, did_you_mean
 from jaxrank.extraction import bursts
-from jaxrank.extraction.bursts import Grouped, Taken
+from jaxrank.extraction.bursts import CaptureTime, Grouped
 from jaxrank.io import tables
 
 # Default of the least cosine between two CLIP vectors of one scene.
@@ -72,7 +72,7 @@ def _read_table(path: str) -> dict[str, str]:
 def write_series(
     store: Path,
     how: Grouping,
-    taken: Sequence[Taken],
+    taken: Sequence[CaptureTime],
     contents: Mapping[str, str],
     bad: Container[str],
 ) -> Grouped:

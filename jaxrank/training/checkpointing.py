@@ -243,6 +243,6 @@ def _checksums(checkpoint: Path) -> dict[str, int]:
 def _is_sealed(checkpoint: Path, name: dict[str, Any]) -> bool:
     """Whether a checkpoint has the expected identity and is undamaged."""
     try:
-        return not seal.damage(checkpoint, _checksums(checkpoint), **name)
+        return not seal.first_change(checkpoint, _checksums(checkpoint), **name)
     except OSError:
         return False

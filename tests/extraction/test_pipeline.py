@@ -16,7 +16,7 @@ from jaxrank.cli import main
 from jaxrank.data import feature_store
 from jaxrank.errors import UserError
 from jaxrank.extraction import pipeline
-from jaxrank.extraction.decoding import BadPhoto, decode
+from jaxrank.extraction.decoding import UnreadablePhoto, decode
 from jaxrank.extraction.extractors import Extractor, Options, make_extractors
 from jaxrank.extraction.photos import Photo, list_folder, list_table, read_photo
 from jaxrank.extraction.pipeline import extract
@@ -149,8 +149,8 @@ def test_a_large_file_is_a_bad_photo(tmp_path: Path) -> None:
 
 
 def test_a_long_panorama_is_reduced_further(tmp_path: Path) -> None:
-    image, facts = decode(encoded(scene(0, 30_000, 1000), "PNG"))
-    assert (facts.width, facts.height) == (30_000, 1000)
+    image, info = decode(encoded(scene(0, 30_000, 1000), "PNG"))
+    assert (info.width, info.height) == (30_000, 1000)
     assert image.width * image.height <= 8 * 768**2 * 1.01
     assert image.width / image.height == pytest.approx(30, rel=0.01)
 
@@ -368,7 +368,7 @@ def test_a_tables_links_do_not_lead_out_of_its_folder(tmp_path: Path) -> None:
     (tmp_path / "in").mkdir()
     (tmp_path / "out.jpg").write_bytes(jpeg())
     (tmp_path / "in" / "link").symlink_to(tmp_path)
-    with pytest.raises(BadPhoto, match="leads out"):
+    with pytest.raises(UnreadablePhoto, match="leads out"):
         read_photo(Photo("a", tmp_path / "in" / "link" / "out.jpg"), tmp_path / "in")
 
 
