@@ -59,12 +59,12 @@ def print_baselines(seed: int) -> Dataset:
     dataset = align(simulated.pairs, simulated.features)
     everything = splits.split_pairs(dataset.table, folds=FOLDS)
     evaluator = make_evaluator(SplitDataset(dataset=dataset, splits_FM=everything))
-    rules = baselines.heuristic_scores(dataset) | {
+    scores_of = baselines.heuristic_scores(dataset) | {
         "ceiling": simulated.best_score[dataset.photos].to_numpy()
     }
-    print(f"seed {seed}: {len(dataset.table)} pairs, all of them, by rule:", end="")
+    print(f"seed {seed}: {len(dataset.table)} pairs; all pairs, by baseline:", end="")
     for name in ("sharpness", "exposure", "colorfulness", "contrast", "ceiling"):
-        accuracy = baseline_metrics(rules[name], evaluator)["test_accuracy"]
+        accuracy = baseline_metrics(scores_of[name], evaluator)["test_accuracy"]
         print(f"  {name} {accuracy:.3f}", end="")
     print(flush=True)
     return dataset

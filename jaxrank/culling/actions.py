@@ -97,7 +97,7 @@ def write_picks(
         link that leads out of the folder of the photos.
     """
     if os.path.lexists(out) and (not out.is_dir() or any(out.iterdir())):
-        raise UserError(f"{out}: is there and not empty; name a new folder for the picks")
+        raise UserError(f"{out}: exists and is not empty; name a new folder for the picks")
     names = [name for path in table.loc[table["decision"] == PICK, "path"] for name in files[path]]
     root = folder.resolve()
     for name in names:

@@ -42,7 +42,7 @@ class Source(NamedTuple):
 
     Attributes:
       name: name of the source in reports.
-      strength: strength of each photo, by name; 0 for a photo without a mark. The photo of the higher
+      strength: strength of each photo, by name; 0 for a photo without a mark. The photo of higher
         strength is preferred.
       least: a positive strength below this is not compared with 0.
     """

@@ -31,7 +31,7 @@ def block_of_frame(
     columns = list(map(str, frame.columns))
     if len(set(columns)) < len(columns):
         twice = next(name for name in columns if columns.count(name) > 1)
-        raise UserError(f"{where}: the column '{twice}' stands twice")
+        raise UserError(f"{where}: the column '{twice}' appears twice")
     photos, rest = _split_photos(where, frame.set_axis(columns, axis=1))
     refuse_series_ids(where, list(rest))
     lists = [name for name in rest if _holds_lists(rest[name])]
@@ -90,7 +90,7 @@ def refuse_other_shapes(where: str, values: np.ndarray) -> None:
 def refuse_series_ids(where: str, columns: Sequence[str]) -> None:
     """Raises UserError for a column `series_id`: ids would become a feature by mistake."""
     if "series_id" in columns:
-        raise UserError(f"{where}: the column 'series_id' is no feature; leave it out")
+        raise UserError(f"{where}: the column 'series_id' is not a feature; leave it out")
 
 
 def _split_photos(where: str, frame: pd.DataFrame) -> tuple[list[str], pd.DataFrame]:

@@ -106,8 +106,8 @@ def _new_rows(name: str, here: Block, coming: Block, source: Path, store: Path) 
     recipes = [block.extraction and block.extraction.recipe for block in (here, coming)]
     if recipes[0] != recipes[1]:
         raise UserError(
-            f"block '{name}' was made otherwise in {source} ('{coming.source}') than in {store} "
-            f"('{here.source}'): make one of them again"
+            f"block '{name}' was extracted with other settings in {source} ('{coming.source}') "
+            f"than in {store} ('{here.source}'): make one of them again"
         )
     place = positions(here.photos, coming.photos)
     if here.extraction is None:

@@ -82,7 +82,7 @@ def _pairwise(where: str, data: dict[str, Any], result: dict[str, Any]) -> tuple
     if len(keys) != 2 or None in keys or keys[0] == keys[1]:
         raise UserError(
             f"{where}: the objects '{to_name[:80]}' are not two keys of 'data' "
-            f"({', '.join(map(str, data))[:80]}), nor do their numbers tell which is which; rename "
+            f"({', '.join(map(str, data))[:80]}), and their numbers do not match either; rename "
             "the keys like the objects"
         )
     photos = [data[key] for key in keys if key is not None]

@@ -21,7 +21,7 @@ SERIES, OFFICIAL, RANDOM, PRETRAIN = "series", "official", "random", "pretrain"
 CAVEATS = {
     SERIES: "",
     OFFICIAL: "",
-    RANDOM: "leaks: photos of one series stand on both sides",
+    RANDOM: "leaks: photos of one series are on both sides",
     PRETRAIN: "for pretraining: validation pairs are of training series, which leaks",
 }
 OFFICIAL_COLUMN = "official_split"

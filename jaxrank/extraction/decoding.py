@@ -207,7 +207,7 @@ def _resizable(image: Image.Image) -> Image.Image:
     if image.mode.startswith("I"):  # 16 bits, which Pillow reads as 32 from some formats
         return _of_8_bits(image)
     if image.mode == "F":
-        raise UnreadablePhoto("its numbers are 32-bit floating point, whose range is not known")
+        raise UnreadablePhoto("32-bit floating-point pixels of unknown range")
     if image.mode in ("P", "PA"):
         return image.convert("RGBA" if image.has_transparency_data else "RGB")
     return image.convert("L") if image.mode == "1" else image

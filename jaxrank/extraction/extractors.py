@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import numpy as np
     from PIL import Image
 
-# Version of how photos are decoded; another version makes all rows anew.
+# Version of how photos are decoded; another version makes all rows again.
 _DECODING_VERSION = 1
 
 

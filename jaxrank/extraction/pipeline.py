@@ -19,10 +19,11 @@ from rich.progress import (
 
 from jaxrank.data import feature_store
 from jaxrank.data.feature_store import PHOTOS_CSV, Block, Extraction
+from jaxrank.data.preference_tables import counted
 from jaxrank.data.store_columns import ComputedRows, positions
 from jaxrank.errors import UserError
 from jaxrank.extraction import workers
-from jaxrank.extraction.bursts import CaptureTime
+from jaxrank.extraction.bursts import CaptureTime, photos_that
 from jaxrank.extraction.decoding import PhotoInfo
 from jaxrank.extraction.extractors import Extractor, Options, make_extractors
 from jaxrank.extraction.partial_rows import PartialRows
@@ -174,19 +175,23 @@ class _Pass:
                 "would be replaced; name another --features"
             )
         others = 0 if self._is_cache else int((positions(self._names, old.photos) < 0).sum())
-        also = f"also of {others:,} photos that are not here; name another --features"
-        made_otherwise = old.extraction is None or old.extraction.recipe != extractor.recipe
-        if made_otherwise or list(old.columns) != list(extractor.columns):
+        absent = photos_that(others, "that is", "that are")
+        also = f"also of {absent} not in this run; name another --features"
+        differs = old.extraction is None or old.extraction.recipe != extractor.recipe
+        if differs or list(old.columns) != list(extractor.columns):
             if others:
                 raise UserError(
-                    f"{self._store}: its block '{name}' was made otherwise ('{old.source}'), {also}"
+                    f"{self._store}: its block '{name}' was made with another recipe "
+                    f"('{old.source}'), {also}"
                 )
             if extractor.caveat and not old.caveat and not self._is_cache:
                 raise UserError(
                     f"{self._store}: its block '{name}' was learned ('{old.source}') and would be "
                     f"replaced ({extractor.caveat}); name another --features"
                 )
-            self.notes.append(f"the block '{name}' was made otherwise before: '{old.source}'")
+            self.notes.append(
+                f"the block '{name}' was made with another recipe before: '{old.source}'"
+            )
             return None
         try:
             return feature_store.open_feature_store(self._store, [name])[name]
@@ -286,7 +291,7 @@ class _Pass:
         if not self.good:
             name, reason = next(iter(self.bad.items()))
             raise UserError(
-                f"{self._listing.root}: none of {len(self._rows):,} photos can be used; '{name}': "
+                f"{self._listing.root}: 0 of {counted(len(self._rows), 'photo')} can be used; '{name}': "
                 f"{reason}"
             )
         contents = {block: self._others(block) | self.good for block in self._makers}
@@ -360,12 +365,25 @@ class _Pass:
             if name in self.bad and self._rows[name][place] in ("", content)
         }
         changed = sum(before.get(name, content) != content for name, content in self.good.items())
-        for number, what in (
-            (len(absent), "photos that are not here; they stay"),
-            (len(unread), "photos that can't be used this time; they stay"),
-            (changed, "of these photos with other contents; they were made anew"),
+        for number, one, many in (
+            (
+                len(absent),
+                "photo that is not in this run; it stays",
+                "photos that are not in this run; they stay",
+            ),
+            (
+                len(unread),
+                "photo that can't be used this time; it stays",
+                "photos that can't be used this time; they stay",
+            ),
+            (
+                changed,
+                "of these photos with other contents; it was made again",
+                "of these photos with other contents; they were made again",
+            ),
         ):
             if number:
+                what = one if number == 1 else many
                 self.notes.append(f"the block '{block}' had {number:,} {what}")
         return absent | unread
 
@@ -405,7 +423,7 @@ def _stale_notes(
         changed = sum(then.get(photo) != sha256 for photo, sha256 in good.items())
         if changed:
             notes.append(
-                f"the block '{name}' lacks {changed:,} of these photos, or knows them by other "
-                f"contents: extract it again"
+                f"the block '{name}' lacks {changed:,} of these photos, or has old contents of "
+                "them: extract it again"
             )
     return notes

@@ -45,9 +45,9 @@ _MOST_CRASHES = 3
 # Most restarts of all processes in a row, without a finished photo in between.
 _MOST_FAILURES = 5
 _NO_START = (
-    "the processes that decode photos end before they do any: --workers may be too many for this "
-    "machine; "
-    "a script that calls extract needs 'if __name__ == \"__main__\":' before its work"
+    "the processes that decode photos end before they decode a photo: --workers may be too many "
+    "for this machine; a script that calls extract needs 'if __name__ == \"__main__\":' before "
+    "its work"
 )
 
 T = TypeVar("T")

@@ -162,7 +162,7 @@ class Saver:
         for epoch in sorted(manager.all_steps(), reverse=True):
             if not _is_sealed(self._folder / str(number) / str(epoch), self._name(number, epoch)):
                 log.warning(
-                    "the checkpoint of epoch %d of cohort %d is damaged and passed over",
+                    "the checkpoint of epoch %d of cohort %d is damaged; skipped",
                     epoch,
                     number,
                 )

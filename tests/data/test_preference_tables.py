@@ -163,7 +163,7 @@ def test_winners_with_a_series_say_which_photos_are_a_series(tmp_path: Path) -> 
          "picks (image,pick); leave the columns of one out"),
         ("series_id,image,rating\n1,a,2\n1,b,good\n",
          "line 3, column 'rating' ('b'): 'good' is not a finite number"),
-        ("series_id,image,rating\n1,a,2\n2,a,3\n", "line 3: photo 'a' stands twice, first on lin"),
+        ("series_id,image,rating\n1,a,2\n2,a,3\n", "line 3: photo 'a' appears twice, first on lin"),
         ("series_id,image,rating\n1,a,2\n1,b,2\n", "no series has two photos that are rated or"),
         ("series_id,image,rating\n1,a,\n", "column 'rating': no photo has a rating"),
         ("series_id,image,pick\n1,a,yes\n", "line 2, column 'pick': 'yes' is neither 1 nor 0"),
@@ -171,7 +171,7 @@ def test_winners_with_a_series_say_which_photos_are_a_series(tmp_path: Path) -> 
         ("series_id,image,pick\n,a,1\n", "line 2, column 'series_id': the cell is empty"),
         ("winner,loser\na,a\n", "line 2: photo 'a' is compared with itself"),
         ("winner,loser\na,\n", "line 2, column 'loser': the cell is empty"),
-        ("series_id,winner,loser\n1,a,b\n2,c,b\n", "line 3: photo 'b' stands in series 2 and, on"),
+        ("series_id,winner,loser\n1,a,b\n2,c,b\n", "line 3: photo 'b' is in series 2 and, on"),
         ("winner,loser,votes\na,b,3\n", "a row winner,loser is one vote, so a column 'votes'"),
     ],
 )  # fmt: skip

@@ -252,7 +252,9 @@ def test_processes_that_end_at_the_start_are_started_again_a_few_times(
     monkeypatch.setattr(workers, "_results_of_pool", see)
     coming = workers.process_all(listing.photos, tmp_path, {}, {}, 1)
     if ends:
-        with pytest.raises(UserError, match="end before they do any: --workers may be too many"):
+        with pytest.raises(
+            UserError, match="end before they decode a photo: --workers may be too many"
+        ):
             list(coming)
     else:
         assert len(list(coming)) == 2

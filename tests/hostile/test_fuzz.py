@@ -306,7 +306,7 @@ def test_fuzz_of_bytes_of_a_model(searched: Inputs) -> None:
 
 
 def test_fuzz_of_partial_rows(tmp_path: Path) -> None:
-    """Arrays that a stopped extraction leaves: what is damaged is passed over."""
+    """Arrays that a stopped extraction leaves: what is damaged is skipped."""
     rows = PartialRows(tmp_path, "iqa", {"r": 1}, 2)
     rows.add(["0" * 64, "1" * 64], BLOCK)
     rows.save()
