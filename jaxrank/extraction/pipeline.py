@@ -291,8 +291,8 @@ class _Pass:
         if not self.good:
             name, reason = next(iter(self.bad.items()))
             raise UserError(
-                f"{self._listing.root}: 0 of {counted(len(self._rows), 'photo')} can be used; '{name}': "
-                f"{reason}"
+                f"{self._listing.root}: 0 of {counted(len(self._rows), 'photo')} can be used; "
+                f"'{name}': {reason}"
             )
         contents = {block: self._others(block) | self.good for block in self._makers}
         whole, appended = {}, {}

@@ -29,6 +29,12 @@ EVERYWHERE = {
     r"bad photos?": "unreadable photo",
     r"conductor|remarks": "search, notes",
     r"that of which|what it took": "name the thing",
+    r"stands? twice": "appears twice",
+    r"stands? alone": "is alone",
+    r"passed over": "skipped",
+    r"tells? apart": "distinguish",
+    r"made otherwise": "made with another recipe",
+    r"is no (choice|condition|feature|range|text)": "is not a ...",
 }
 # Pages are read first, and are held to more.
 IN_PAGES = {

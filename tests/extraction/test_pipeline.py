@@ -387,7 +387,7 @@ def test_a_photo_that_cant_be_read_this_time_keeps_its_row(tmp_path: Path) -> No
     assert found.notes == ["the block 'iqa' had 1 photo that can't be used this time; it stays"]
     for photo in folder.iterdir():
         photo.unlink()
-    with pytest.raises(UserError, match="none of 3 photos can be used"):
+    with pytest.raises(UserError, match="0 of 3 photos can be used"):
         extract(list_table(tmp_path / "list.csv"), tmp_path / "store", IQA)
     assert set(rows(tmp_path / "store", "iqa")) == set(after)
     assert photo_table(tmp_path / "store").loc["photos/000.jpg", "status"] == "good"
