@@ -239,7 +239,7 @@ def _range(text: str, where: str, *, whole: bool) -> Choice | Range:
     if not (math.isfinite(low) and math.isfinite(high) and low < high):
         raise UserError(f"{where}: '{ends}' is not a range; write LOW..HIGH with LOW below HIGH")
     if log and low <= 0:
-        raise UserError(f"{where}: '{low_text}' is not above 0, where :{_LOG} ranges begin")
+        raise UserError(f"{where}: a :{_LOG} range begins above 0, not at '{low_text}'")
     values = Range(low, high, log, whole)
     if count is None:
         return values

@@ -103,7 +103,7 @@ def test_a_grid_has_each_combination_once() -> None:
         ({"dropout": "0..1"}, "--space.dropout=0..1: '1.0' must be below 1"),
         ({"batch_size": "16,1_000"}, "'1_000' is not a whole number"),
         ({"learning_rate": "1e-5..1e-2:lg"}, "'lg' is neither 'log' nor a number of values"),
-        ({"learning_rate": "0..1e-2:log"}, "'0' is not above 0, where :log"),
+        ({"learning_rate": "0..1e-2:log"}, "a :log range begins above 0, not at '0'"),
         ({"learning_rate": "1e-2..1e-5"}, "'1e-2..1e-5' is not a range"),
         ({"optimizer": "adamw,sdg"}, "'sdg' unknown. Did you mean 'sgd'?"),
         ({"mlp_hidden_dims": "256,512"}, "give at least two values; texts are separated by |"),

@@ -118,10 +118,10 @@ def test_compaction_and_saved_models_lower(
     state = jax.eval_shape(lambda: epoch.init_cohort(make_program_spec(cohort), arrays))
     card = card_of(TRIALS[0].experiment)
     params = jax.tree.map(lambda leaf: leaf.update(shape=leaf.shape[1:]), state.params)
-    inputs = np.zeros((10, cohort.input_dim), np.float32)
+    rows = np.zeros((10, cohort.input_dim), np.float32)
     for traced in (
         epoch.take.trace(state, np.array([0, 2])),
-        jax.jit(card.scorer.apply).trace(params, inputs),
+        jax.jit(card.scorer.apply).trace(params, rows),
     ):
         for platform in PLATFORMS:
             assert "stablehlo." in traced.lower(lowering_platforms=(platform,)).as_text()
