@@ -97,7 +97,7 @@ def test_a_grid_has_each_combination_once() -> None:
     ("entries", "message"),
     [
         ({"lerning_rate": "0,1"}, "--space.lerning_rate: not a hyperparameter of a space. Did "
-         "mean 'learning_rate'?"),
+         "you mean 'learning_rate'?"),
         ({"dropout": "0,zero"}, "--space.dropout=0,zero: 'zero' is not a number"),
         ({"dropout": "0,1.5"}, "--space.dropout=0,1.5: '1.5' must be below 1"),
         ({"dropout": "0..1"}, "--space.dropout=0..1: '1.0' must be below 1"),

@@ -163,7 +163,7 @@ def test_broken_photos_are_told(name: str) -> None:
         ("bomb.png", "more than 250,000,000 pixels"),
         ("great_bomb.png", "more than 250,000,000 pixels"),
         ("half.jpg", "damaged (image file is truncated"),
-        ("floats.tif", "floating point"),
+        ("floats.tif", "floating-point"),
         ("unknown.heic", "not an image in a known format"),
     ],
 )
