@@ -43,7 +43,7 @@ def main() -> None:
     given = parser.parse_args()
     names, gains = given.experiments.split(","), []
     for seed in range(given.seeds):
-        dataset = print_rules(seed)
+        dataset = print_baselines(seed)
         for split in given.splits.split(","):
             folds = given.folds if split == splits.SERIES else 1
             accuracy = print_accuracies(split, dataset, names, folds)
@@ -54,17 +54,17 @@ def main() -> None:
         print(f"{name}: {100 * gain.mean():+.2f} \u00b1 {100 * half:.2f} points against linear")
 
 
-def print_rules(seed: int) -> Dataset:
+def print_baselines(seed: int) -> Dataset:
     simulated = synthetic.simulate(seed)
     dataset = align(simulated.pairs, simulated.features)
     everything = splits.split_pairs(dataset.table, folds=FOLDS)
     evaluator = make_evaluator(SplitDataset(dataset=dataset, splits_FM=everything))
-    rules = baselines.heuristic_scores(dataset) | {
+    scores_of = baselines.heuristic_scores(dataset) | {
         "ceiling": simulated.best_score[dataset.photos].to_numpy()
     }
-    print(f"seed {seed}: {len(dataset.table)} pairs, all of them, by rule:", end="")
+    print(f"seed {seed}: {len(dataset.table)} pairs; all pairs, by baseline:", end="")
     for name in ("sharpness", "exposure", "colorfulness", "contrast", "ceiling"):
-        accuracy = baseline_metrics(rules[name], evaluator)["test_accuracy"]
+        accuracy = baseline_metrics(scores_of[name], evaluator)["test_accuracy"]
         print(f"  {name} {accuracy:.3f}", end="")
     print(flush=True)
     return dataset

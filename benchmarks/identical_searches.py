@@ -125,9 +125,9 @@ def draw_search(
         validates_S = tests_S = np.ones(num_series, bool)
     mean_XF = ACCURACY + shift_X[:, None] + FOLD_DEVIATION * rng.standard_normal(folds)
     retrained_XF = np.vstack([mean_XF, np.full(folds, ACCURACY)])  # a baseline is not trained
-    luck_XFK = rng.standard_normal((NUM_EXPERIMENTS + 1, folds, seeds))
-    luck_XFK *= np.append(seed_deviation_X, 0.0)[:, None, None]
-    true_XFK = retrained_XF[..., None] + luck_XFK
+    seed_effect_XFK = rng.standard_normal((NUM_EXPERIMENTS + 1, folds, seeds))
+    seed_effect_XFK *= np.append(seed_deviation_X, 0.0)[:, None, None]
+    true_XFK = retrained_XF[..., None] + seed_effect_XFK
     world = draw_world(rng, num_series)
     optimism_X = np.zeros(NUM_EXPERIMENTS) if optimism_X is None else optimism_X
     validated_XFK = true_XFK + np.append(optimism_X, 0.0)[:, None, None]

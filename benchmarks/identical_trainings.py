@@ -26,7 +26,7 @@ def main() -> None:
     parser.add_argument("--series", type=int, default=1_000)
     parser.add_argument("--seeds", type=int, default=1)
     given = parser.parse_args()
-    told_apart = left_out = 0
+    num_distinguished = left_out = 0
     for seed in range(given.sets):
         simulated = synthetic.simulate(seed, given.series)
         config = default.get_config()
@@ -48,13 +48,14 @@ def main() -> None:
         both = pairs[["name", "against"]].isin(NAMES).all(axis=1) & (pairs["family"] == "all pairs")
         apart = (pairs.loc[both, "ci_low"] > 0) | (pairs.loc[both, "ci_high"] < 0)
         tied = summary.set_index("experiment_name").loc[NAMES, "tied_for_best"]
-        told_apart += bool(apart.any())
+        num_distinguished += bool(apart.any())
         left_out += not tied.all()
         accuracy = 100 * summary.set_index("experiment_name").loc[NAMES, "test_accuracy"]
         print(f"set {seed}: {accuracy.min():.1f} to {accuracy.max():.1f}%, {apart.sum()} of "
-              f"{both.sum()} pairs told apart, {(~tied).sum()} left out", flush=True)  # fmt: skip
-    print(f"\nof {given.sets} searches {told_apart} tell equal experiments apart, {left_out} leave "
-          "one out")  # fmt: skip
+              f"{both.sum()} pairs distinguished, {(~tied).sum()} left out",
+              flush=True)  # fmt: skip
+    print(f"\nof {given.sets} searches {num_distinguished} distinguish equal experiments, "
+          f"{left_out} leave one out")  # fmt: skip
 
 
 if __name__ == "__main__":

@@ -265,7 +265,7 @@ def main() -> None:
         )
         power = best_possible_power(clean, strongest)
         print(
-            "  half renumbered, without a reference: the best possible test would see it in "
+            "  half renumbered, without a reference: power of the best possible test: "
             f"{power:.0%} (link of {strongest:.1%}, 1% false alarms)"
         )
 

@@ -268,9 +268,9 @@ def measure_epochs(how: str) -> None:
         ]
         cohort = cohort.with_trials(lasting)
         begun = time.perf_counter()
-        loaded = train.compile_cohort(cohort, SplitDataset(dataset=dataset, splits_FM=parts))
+        compiled = train.compile_cohort(cohort, SplitDataset(dataset=dataset, splits_FM=parts))
         result["load"] += time.perf_counter() - begun
-        times = dispatch_times(cohort, dataset, parts, loaded)
+        times = dispatch_times(cohort, dataset, parts, compiled)
         name = cohort.trials[0].experiment.name
         seconds = statistics.median(times) / cohort.epochs_per_dispatch
         result["epochs"][name] = result["epochs"].get(name, 0.0) + seconds
@@ -290,7 +290,7 @@ def measure_epochs(how: str) -> None:
     print(json.dumps(result))
 
 
-def dispatch_times(cohort: Any, dataset: Any, parts: Any, loaded: Any) -> list[float]:
+def dispatch_times(cohort: Any, dataset: Any, parts: Any, compiled: Any) -> list[float]:
     """Seconds of each dispatch of a cohort except the first."""
     from jaxrank import train
     from jaxrank.data.dataset import SplitDataset
@@ -301,7 +301,7 @@ def dispatch_times(cohort: Any, dataset: Any, parts: Any, loaded: Any) -> list[f
         stamps.append(time.perf_counter())
 
     train.fit(
-        cohort, SplitDataset(dataset=dataset, splits_FM=parts), loaded=loaded, on_dispatch=note
+        cohort, SplitDataset(dataset=dataset, splits_FM=parts), compiled=compiled, on_dispatch=note
     )
     return [after - before for before, after in itertools.pairwise(stamps)]
 
@@ -373,7 +373,7 @@ def measure_search(workdir: str, cache: str, patience: str, launched: str) -> No
     print(json.dumps({"seconds": seconds, "log": log, "compilations": len(compiled)}), flush=True)
 
 
-def tell_platform() -> None:
+def print_platform() -> None:
     """Prints the platform, in a child process so that the parent takes no memory of the device."""
     from jaxrank import devices
 
@@ -383,7 +383,7 @@ def tell_platform() -> None:
 CHILDREN: dict[str, Any] = {
     "epochs": measure_epochs,
     "peaks": measure_peaks,
-    "platform": tell_platform,
+    "platform": print_platform,
     "start": measure_start,
     "search": measure_search,
 }

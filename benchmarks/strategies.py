@@ -102,7 +102,7 @@ def jaxrank_search(
 ) -> tuple[float, float]:
     from jaxrank import devices
 
-    devices.show_cores_as_devices()
+    devices.split_cpu_into_devices()
     import jaxrank
 
     logging.getLogger("jaxrank").setLevel(logging.ERROR)

@@ -73,7 +73,7 @@ def main() -> None:
     parser.add_argument("peer", choices=PEERS)
     parser.add_argument("work")
     parser.add_argument("--epochs", type=int, required=True)
-    parser.add_argument("--warmup", type=int, default=1, help="epochs before those")
+    parser.add_argument("--warmup", type=int, default=1, help="untimed epochs first")
     parser.add_argument("--trials", type=int, default=1, help="of each experiment, for vmap")
     parser.add_argument("--fused", action="store_true", help="AdamW(fused=True)")
     parser.add_argument("--compile", action="store_true", help="torch.compile, for memory")

@@ -52,8 +52,8 @@ def usable_cores() -> int:
     return os.cpu_count() or 1
 
 
-def show_cores_as_devices(number: int | None = None) -> None:
-    """Makes JAX show a CPU as several devices, by default one for each usable core.
+def split_cpu_into_devices(number: int | None = None) -> None:
+    """Splits a CPU into several JAX devices, by default one for each usable core.
 
     Changes nothing if JAX is already initialised, or if its own option or XLA_FLAGS sets the number
     of devices.
@@ -66,7 +66,7 @@ def show_cores_as_devices(number: int | None = None) -> None:
         jax.config.update("jax_num_cpu_devices", number or usable_cores())
 
 
-def jax_runs() -> bool:
+def is_jax_initialised() -> bool:
     """Whether JAX is initialised; from then on it refuses another number of CPU devices."""
     name = "jax_num_cpu_devices"
     number = jax.config.values[name]

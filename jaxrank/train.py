@@ -47,14 +47,14 @@ class CompiledCohort(NamedTuple):
     """A cohort on the device, ready to train.
 
     Attributes:
-      static, arrays, feed: arguments of the cohort's programs.
+      static, arrays, inputs: arguments of the cohort's programs.
       init: returns the state before the first epoch.
       device: device that trains the cohort; None is JAX's own choice.
     """
 
     static: ProgramSpec
     arrays: TrialArrays
-    feed: CohortInputs
+    inputs: CohortInputs
     init: Callable[[], TrainState]
     device: jax.Device | None
 
@@ -64,7 +64,7 @@ def compile_cohort(
     data: SplitDataset,
     *,
     start: InitialWeights | None = None,
-    feed: CohortInputs | None = None,
+    inputs: CohortInputs | None = None,
     device: jax.Device | None = None,
 ) -> CompiledCohort:
     """Puts a cohort on the device and compiles its programs, ideally while another cohort trains.
@@ -73,14 +73,14 @@ def compile_cohort(
       cohort: cohort from `planner.make_cohorts`.
       data: aligned pairs; test rows are never read.
       start: initial weights of trials whose experiment has `init_from`.
-      feed: inputs of the cohort's columns on the device, from `make_inputs`; made by default.
+      inputs: inputs of the cohort's columns on the device, from `make_inputs`; made by default.
       device: device that trains the cohort; by default JAX's own choice.
     """
     static = make_program_spec(cohort)
-    if feed is None:
-        feed = make_inputs(cohort, data, sorted({trial.fold for trial in cohort.trials}), start)
-        feed = feed.on(device)
-    arrays = make_trial_arrays(cohort, data, feed.scaling, device)
+    if inputs is None:
+        inputs = make_inputs(cohort, data, sorted({trial.fold for trial in cohort.trials}), start)
+        inputs = inputs.on(device)
+    arrays = make_trial_arrays(cohort, data, inputs.scaling, device)
     if cohort.program_key.init_from:
         assert start is not None
         begin, arguments = start_cohort, (static, arrays, initial_params(start, static.key.loss))
@@ -90,13 +90,17 @@ def compile_cohort(
     init = partial(begin, *arguments)
     state = jax.eval_shape(init)
     begin.lower(*arguments).compile()
-    _compile_epochs(cohort, static, feed, arrays, state)
-    cohort_scores.lower(static, feed.data, arrays, state.best_params).compile()
-    return CompiledCohort(static, arrays, feed, init, device)
+    _compile_epochs(cohort, static, inputs, arrays, state)
+    cohort_scores.lower(static, inputs.data, arrays, state.best_params).compile()
+    return CompiledCohort(static, arrays, inputs, init, device)
 
 
 def _compile_epochs(
-    cohort: Cohort, static: ProgramSpec, feed: CohortInputs, arrays: TrialArrays, state: TrainState
+    cohort: Cohort,
+    static: ProgramSpec,
+    inputs: CohortInputs,
+    arrays: TrialArrays,
+    state: TrainState,
 ) -> None:
     """Compiles `cohort_epochs` ahead of time; a later call finds the compiled program."""
     shape = (
@@ -106,14 +110,14 @@ def _compile_epochs(
         cohort.batch_size,
     )
     rows = jax.ShapeDtypeStruct(shape, jnp.int32)
-    cohort_epochs.lower(static, feed.data, arrays, state, rows).compile()
+    cohort_epochs.lower(static, inputs.data, arrays, state, rows).compile()
 
 
 def fit(
     cohort: Cohort,
     data: SplitDataset,
     *,
-    loaded: CompiledCohort | None = None,
+    compiled: CompiledCohort | None = None,
     start: InitialWeights | None = None,
     restore: Callable[[TrainState], Progress | None] = lambda shapes: None,
     on_dispatch: Callable[[Progress], None] = lambda progress: None,
@@ -123,7 +127,7 @@ def fit(
 
     Args:
       cohort, data, start: see `compile_cohort`.
-      loaded: result of `compile_cohort`; by default `compile_cohort` is called.
+      compiled: result of `compile_cohort`; by default `compile_cohort` is called.
       restore: given the shapes of the state, returns the progress of an earlier run on the host,
         or None.
       on_dispatch: called after every dispatch; an exception that it raises ends the training.
@@ -131,26 +135,26 @@ def fit(
         default the cohort's rung. Learning rates follow the schedule to `max_epochs` regardless.
     """
     begun = time.perf_counter()
-    if loaded is None:
-        loaded = compile_cohort(cohort, data, start=start)
-    progress = restore(jax.eval_shape(loaded.init))
+    if compiled is None:
+        compiled = compile_cohort(cohort, data, start=start)
+    progress = restore(jax.eval_shape(compiled.init))
     if progress is None:
-        progress = Progress(loaded.init(), np.arange(len(cohort.trials)), None, [], 0.0)
+        progress = Progress(compiled.init(), np.arange(len(cohort.trials)), None, [], 0.0)
     else:  # a copy: the next dispatch reuses the state's memory
-        on_device = jax.device_put(progress.state, loaded.device, may_alias=False)
+        on_device = jax.device_put(progress.state, compiled.device, may_alias=False)
         progress = progress._replace(state=on_device)
     begun -= progress.seconds
     num_epochs = cohort.ends if num_epochs is None else num_epochs
-    for after in _dispatches(cohort, data, loaded, progress, begun, num_epochs):
+    for after in _dispatches(cohort, data, compiled, progress, begun, num_epochs):
         progress = after
         on_dispatch(progress)
-    return _finished(cohort, loaded, progress, begun)
+    return _finished(cohort, compiled, progress, begun)
 
 
 def _dispatches(
     cohort: Cohort,
     data: SplitDataset,
-    loaded: CompiledCohort,
+    compiled: CompiledCohort,
     progress: Progress,
     begun: float,
     num_epochs: int | None,
@@ -160,9 +164,9 @@ def _dispatches(
 
     def on_device(places_Q: np.ndarray) -> tuple[Cohort, TrialArrays]:
         if len(places_Q) == num_trials:
-            return cohort, loaded.arrays
+            return cohort, compiled.arrays
         smaller = cohort.with_trials([cohort.trials[p] for p in places_Q])
-        return smaller, make_trial_arrays(smaller, data, loaded.feed.scaling, loaded.device)
+        return smaller, make_trial_arrays(smaller, data, compiled.inputs.scaling, compiled.device)
 
     def rows_of(trained: Cohort, epoch: int) -> np.ndarray:
         epochs = range(epoch, epoch + cohort.epochs_per_dispatch)
@@ -176,7 +180,7 @@ def _dispatches(
             progress, rows = _compact(progress, keep), rows[keep]
             trained, arrays = on_device(progress.places_Q)
         state, metrics = cohort_epochs(
-            loaded.static, loaded.feed.data, arrays, progress.state, rows
+            compiled.static, compiled.inputs.data, arrays, progress.state, rows
         )
         # Sampling for the next dispatch runs while the device works on this one.
         rows = rows_of(trained, len(progress.history) + cohort.epochs_per_dispatch)
@@ -192,17 +196,19 @@ def _dispatches(
 
 
 def _finished(
-    cohort: Cohort, loaded: CompiledCohort, progress: Progress, begun: float
+    cohort: Cohort, compiled: CompiledCohort, progress: Progress, begun: float
 ) -> FitResult:
     """Scores all photos with the best parameters, and fetches the result from the device."""
     state = progress.whole_state()
-    scores = cohort_scores(loaded.static, loaded.feed.data, loaded.arrays, state.best_params)
+    scores = cohort_scores(
+        compiled.static, compiled.inputs.data, compiled.arrays, state.best_params
+    )
     scores_PN = np.array(scores)
     status_P = np.asarray(state.status)
     scores_PN[status_P == FAILED] = np.nan
     return FitResult(
         best_params=jax.device_get(state.best_params),
-        scaling_P=[loaded.feed.scaling[trial.fold] for trial in cohort.trials],
+        scaling_P=[compiled.inputs.scaling[trial.fold] for trial in cohort.trials],
         scores_PN=scores_PN,
         status_P=status_P,
         epochs_run_P=np.asarray(state.epoch),

@@ -151,7 +151,7 @@ def cohorts_of(
     )
 
 
-def feed_of(cohort: Cohort, dataset: Dataset, parts: np.ndarray) -> CohortInputs:
+def inputs_of(cohort: Cohort, dataset: Dataset, parts: np.ndarray) -> CohortInputs:
     return arrays.make_inputs(
         cohort, SplitDataset(dataset=dataset, splits_FM=parts), range(len(parts))
     )

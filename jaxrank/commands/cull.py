@@ -162,7 +162,7 @@ def _check_writing(values: flags.FlagValues) -> None:
         raise UserError("--out goes with --write=copies or --write=links")
     folder = Path(values.photos).resolve()
     if values.out and Path(values.out).resolve().is_relative_to(folder):
-        raise UserError(f"--out={values.out}: lies in the folder of the photos; name one outside")
+        raise UserError(f"--out={values.out}: is inside the folder of photos; name one outside")
     if values.confidence is not None and values.model is None:
         raise UserError("--confidence goes with --model: a baseline gives no probabilities")
     for name in ("reject", "sidecar"):

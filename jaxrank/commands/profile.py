@@ -43,7 +43,7 @@ def run(values: flags.FlagValues, config: None) -> int:
     from jaxrank.training import jax_settings
 
     jax_settings.choose_deterministic_kernels()
-    devices.show_cores_as_devices()
+    devices.split_cpu_into_devices()
     console = make_console(values)
 
     profile, timings = device_profile.profile_device()

@@ -327,7 +327,7 @@ def _cluster(values: flags.FlagValues) -> "Iterator[Cluster | None]":
 
     from jaxrank import devices
 
-    devices.show_cores_as_devices(values.workers)
+    devices.split_cpu_into_devices(values.workers)
     yield None
 
 

@@ -17,7 +17,7 @@ from jaxrank.io import atomic
 XMP, COPIES, LINKS = ACTIONS = ("xmp", "copies", "links")
 
 
-class Done(NamedTuple):
+class WriteResult(NamedTuple):
     """Result of writing decisions.
 
     Attributes:
@@ -36,7 +36,7 @@ def write_sidecars(
     *,
     full: bool = False,
     rejects: bool = False,
-) -> Done:
+) -> WriteResult:
     """Writes ratings of picks and alternates, and on demand of rejects, to XMP sidecars.
 
     A person's rating from a contact sheet takes precedence over the decision, and gets no label.
@@ -84,12 +84,12 @@ def write_sidecars(
             f"{counted(developed, 'sidecar')} beside JPEG, HEIC or other photos that are not RAW: "
             "Lightroom and Bridge do not read those; darktable, digiKam and Immich do"
         )
-    return Done(written, notes)
+    return WriteResult(written, notes)
 
 
 def write_picks(
     table: pd.DataFrame, files: Mapping[str, Sequence[str]], folder: Path, out: Path, how: str
-) -> Done:
+) -> WriteResult:
     """Copies or links the picks, with all their files, into a new folder.
 
     Raises:
@@ -97,7 +97,7 @@ def write_picks(
         link that leads out of the folder of the photos.
     """
     if os.path.lexists(out) and (not out.is_dir() or any(out.iterdir())):
-        raise UserError(f"{out}: is there and not empty; name a new folder for the picks")
+        raise UserError(f"{out}: exists and is not empty; name a new folder for the picks")
     names = [name for path in table.loc[table["decision"] == PICK, "path"] for name in files[path]]
     root = folder.resolve()
     for name in names:
@@ -111,4 +111,4 @@ def write_picks(
                 os.symlink((folder / name).absolute(), target)
             else:
                 shutil.copy2(folder / name, target)
-    return Done(len(names), [])
+    return WriteResult(len(names), [])

@@ -78,7 +78,7 @@ def cull(
 
     Args:
       folder: folder of photos; its sub-folders are included.
-      workdir: folder that caches features and records; it must lie outside `folder`.
+      workdir: folder that caches features and records; it must be outside `folder`.
       model: model as `rank_photos` takes it; without a model, the baseline ranks.
       baseline: name of the baseline that ranks without a model; by default 'signed_sum'.
       series: table of groups that replaces the grouping by time and likeness; see `read_groups`.
@@ -101,7 +101,7 @@ def cull(
     folder, workdir = Path(folder), Path(workdir)
     scorer = _open(folder, workdir, model, baseline, confidence)
     with atomic.written_to(workdir):
-        said = kept_changes(workdir / CHANGES, changes)
+        decisions = kept_changes(workdir / CHANGES, changes)
     found = _read(folder, workdir, num_workers)
     notes: list[str] = []
     if series is None:
@@ -115,16 +115,16 @@ def cull(
         pipeline.extract(listing, workdir / STORE, options, is_cache=True,
                          num_workers=num_workers, console=console)  # fmt: skip
     least = _confidence(scorer, confidence)
-    table, told = _decided(_of_groups(groups), scorer, least, workdir / STORE)
+    table, rank_notes = _decided(_of_groups(groups), scorer, least, workdir / STORE)
     marks = marks_in_folder(folder, list(table["path"]))
-    table = with_changes(with_marks(table, marks.marks), said)
+    table = with_changes(with_marks(table, marks.marks), decisions)
     return Culled(
         table[list(COLUMNS)],
         {record.name: record.files for record in found.records},
         found.unread,
         found.num_new,
         least,
-        [*notes, *told, *marks.notes, *_notes(scorer, least, table)],
+        [*notes, *rank_notes, *marks.notes, *_notes(scorer, least, table)],
     )
 
 
@@ -137,7 +137,7 @@ def _open(
 ) -> Model | str:
     """Returns the model or the baseline's name; raises UserError for unusable arguments."""
     if workdir.absolute().is_relative_to(folder.absolute()):
-        raise UserError(f"--workdir={workdir}: lies in the folder of the photos; name one outside")
+        raise UserError(f"--workdir={workdir}: is inside the folder of photos; name one outside")
     scorer = open_scorer(model, baseline or (None if model is not None else baselines.SIGNED_SUM))
     if confidence is not None and not 0 < confidence <= 1:
         raise UserError(f"--confidence={confidence:g} is not a share above 0, up to 1")
@@ -229,8 +229,7 @@ def _ranked(
     for name in numbers:
         ranked[name] = values[name].reindex(ranked["image"]).to_numpy()
     ranked["reasons"] = reasons(ranked, numbers)
-    told = [note for note in found.notes if not note.endswith(NO_SERIES)]
-    return ranked, told
+    return ranked, [note for note in found.notes if not note.endswith(NO_SERIES)]
 
 
 def _notes(scorer: Model | str, confidence: float, table: pd.DataFrame) -> list[str]:
@@ -251,13 +250,13 @@ def _notes(scorer: Model | str, confidence: float, table: pd.DataFrame) -> list[
         )
     elif not scorer.card.calibration.beats_chance:
         lines.append(
-            "the model decides on nothing: on series that it had not seen, its probabilities were "
-            "no better than chance; it needs more preferences, or other features"
+            "the model decides nothing: on held-out series, its probabilities were no better than "
+            "chance; it needs more preferences, or other features"
         )
     elif math.isinf(confidence):
         lines.append(
-            "the model is sure of no pick: on series that it had not seen, no share of its picks "
-            "was right in four of five; --confidence sets another limit"
+            "no pick reaches the confidence limit: on held-out series, no threshold gave 80% "
+            "correct picks; --confidence sets another limit"
         )
     else:
         lines.append(f"a pick is sure where it is the best with at least {100 * confidence:.0f}%")

@@ -88,7 +88,7 @@ def kept_changes(file: Path, given: Path | str | None) -> dict[str, dict[str, An
     known: dict[str, dict[str, Any]] = {}
     try:
         known = documents.read_json(file)
-        sound = all(isinstance(said, dict) and {*said} <= {*CHANGEABLE} for said in known.values())
+        sound = all(isinstance(one, dict) and {*one} <= {*CHANGEABLE} for one in known.values())
     except FileNotFoundError:
         sound = True
     except (OSError, ValueError, AttributeError):
@@ -97,8 +97,8 @@ def kept_changes(file: Path, given: Path | str | None) -> dict[str, dict[str, An
         raise UserError(f"{file}: damaged; remove it, and give --changes again")
     if given is None:
         return known
-    for path, said in read_changes(given).items():
-        known[path] = known.get(path, {}) | said
+    for path, changed in read_changes(given).items():
+        known[path] = known.get(path, {}) | changed
     documents.write_json(file, known)
     return known
 
@@ -111,8 +111,8 @@ def read_changes(path: Path | str) -> dict[str, dict[str, Any]]:
     """
     found = {}
     for row in read_rows(path):
-        said = {"decision": row.decision or None, "rating": row.rating}
-        mine = {name: said[name] for name in row.changed if said[name] is not None}
+        values = {"decision": row.decision or None, "rating": row.rating}
+        mine = {name: values[name] for name in row.changed if values[name] is not None}
         if mine:
             found[row.path] = mine
     return found

@@ -41,7 +41,7 @@ def make_thumbnail(data: bytes) -> bytes:
       data: bytes of the photo's file.
 
     Raises:
-      BadPhoto: the bytes are not a whole image.
+      UnreadablePhoto: the bytes are not a whole image.
     """
     image, _ = decoding.decode(data, SIDE)
     image.thumbnail((SIDE, SIDE), Image.Resampling.BICUBIC)

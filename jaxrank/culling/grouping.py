@@ -54,7 +54,7 @@ def group_photos(records: Iterable[PhotoRecord], *, gap_seconds: float = 10.0) -
     groups = []
     for record in sorted(records, key=lambda record: record.name):
         if record.capture.time is None:
-            reason = "the photo does not say when it was taken"
+            reason = "no capture time in the photo"
             groups.append(Group("single", (record.name,), reason))
         else:
             key = record.capture.camera, record.capture.has_offset
@@ -130,5 +130,5 @@ def _is_one_scene(piece: Piece, i: int) -> bool:
 
 def _burst_reason(photos: Sequence[PhotoRecord]) -> str:
     if all(of_one_burst(photos[0], photo) for photo in photos):
-        return "a burst, by its camera"
+        return "burst ID of the camera"
     return f"one scene, within {max(time_of(photos[-1]) - time_of(photos[0]), 0.1):.1f} s"

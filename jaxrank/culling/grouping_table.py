@@ -56,8 +56,8 @@ def read_groups(path: Path, records: Sequence[PhotoRecord]) -> tuple[list[Group]
             members.setdefault(series[row], []).append(photo)
     if not members:
         raise UserError(
-            f"{path}: no photo of the table is here: it names photos such as '{images[0]}', the "
-            f"photos are called such as '{records[0].name}'"
+            f"{path}: none of the photos is in the table: it names photos such as '{images[0]}', "
+            f"the photos have names such as '{records[0].name}'"
         )
     groups = [_group(kind_of[one], photos, path.name) for one, photos in members.items()]
     alone = [record.name for record in records if record.name not in row_of]
@@ -66,7 +66,7 @@ def read_groups(path: Path, records: Sequence[PhotoRecord]) -> tuple[list[Group]
     if alone:
         notes.append(f"photos in no row of {path.name}: {len(alone):,}, such as '{alone[0]}'")
     if unknown:
-        notes.append(f"photos of {path.name} that are not here: {len(unknown):,}, such as "
+        notes.append(f"photos of {path.name} that are not in the folder: {len(unknown):,}, such as "
                      f"'{unknown[0]}'")  # fmt: skip
     return groups, notes
 
@@ -78,7 +78,9 @@ def _kinds(table: tables.Table, series: Sequence[str]) -> dict[str, Kind]:
     kind_of: dict[str, Kind] = {}
     for row, (one, kind) in enumerate(zip(series, given, strict=True)):
         if kind not in known:
-            raise UserError(f"{table.where(row)}: no kind is '{kind}'.{did_you_mean(kind, known)}")
+            raise UserError(
+                f"{table.where(row)}: unknown kind '{kind}'.{did_you_mean(kind, known)}"
+            )
         if kind_of.setdefault(one, known[kind]) != kind:
             raise UserError(
                 f"{table.where(row)}: the series '{one}' is of kind '{kind_of[one]}' in a row "

@@ -58,15 +58,15 @@ def _is_rejected(marks: Marks | None) -> bool:
     return marks is not None and (marks.rating == -1 or marks.pick == "reject")
 
 
-def with_changes(table: pd.DataFrame, said: Mapping[str, Mapping[str, Any]]) -> pd.DataFrame:
+def with_changes(table: pd.DataFrame, decisions: Mapping[str, Mapping[str, Any]]) -> pd.DataFrame:
     """Applies a person's decisions in a contact sheet, and adds `changed`.
 
     Args:
       table: table with `path`, `decision` and `rating`.
-      said: the person's decisions and ratings, by path; see `changes.read_changes`.
+      decisions: the person's decisions and ratings, by path; see `changes.read_changes`.
     """
-    table = table.assign(changed=table["path"].isin(list(said)))
+    table = table.assign(changed=table["path"].isin(list(decisions)))
     for column in CHANGEABLE:
-        own = table["path"].map({path: row.get(column) for path, row in said.items()})
+        own = table["path"].map({path: row.get(column) for path, row in decisions.items()})
         table[column] = own.where(own.notna(), table[column])
     return table.astype({"rating": "Int64"})

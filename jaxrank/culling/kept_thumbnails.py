@@ -5,7 +5,7 @@ import os
 from pathlib import Path
 
 from jaxrank.culling.contact_sheet import make_thumbnail
-from jaxrank.extraction.decoding import BadPhoto
+from jaxrank.extraction.decoding import UnreadablePhoto
 from jaxrank.extraction.photos import Photo, read_photo
 from jaxrank.io import atomic
 
@@ -33,7 +33,7 @@ def kept_thumbnail(folder: Path, name: str, workdir: Path) -> bytes | None:
         pass
     try:
         made = make_thumbnail(read_photo(Photo(name, path), folder))
-    except BadPhoto:
+    except UnreadablePhoto:
         return None
     atomic.make_folder(kept.parent)
     with atomic.atomic_file(kept, "wb") as file:

@@ -23,7 +23,7 @@ import pandas as pd
 from jaxrank.culling.changes import read_rows
 from jaxrank.culling.decisions import ALTERNATE, PICK, REJECT, UNDECIDED
 from jaxrank.culling.xmp import FLAGS, Marks
-from jaxrank.data.preference_tables import counted, pairs_by_worth
+from jaxrank.data.preference_tables import counted, pairs_by_strength
 from jaxrank.data.series_ids import canonical_series_id
 from jaxrank.errors import UserError
 from jaxrank.io import tables
@@ -31,7 +31,7 @@ from jaxrank.io import tables
 RATINGS, SHEET = "ratings (xmp:Rating)", "contact sheet"
 # So many stars make a photo better than one without a rating.
 LEAST_STARS = 3
-_FLAG_WORTH = {"pick": 1, None: 0, "reject": -1}
+_FLAG_STRENGTH = {"pick": 1, None: 0, "reject": -1}
 _DECISIONS = {PICK: 3, ALTERNATE: 2, UNDECIDED: 1, REJECT: 0}
 _SHEET_COLUMNS = ("path", "series", "decision", "rating")
 _PAIR = ["series_id", "image_a", "image_b"]
@@ -42,13 +42,13 @@ class Source(NamedTuple):
 
     Attributes:
       name: name of the source in reports.
-      worth: strength of each photo, by name; the photo of the higher strength is preferred. 0 for a
-        photo without a mark.
+      strength: strength of each photo, by name; 0 for a photo without a mark. The photo of higher
+        strength is preferred.
       least: a positive strength below this is not compared with 0.
     """
 
     name: str
-    worth: Mapping[str, float]
+    strength: Mapping[str, float]
     least: float = 0.0
 
 
@@ -104,11 +104,11 @@ def sources_of_marks(marks: Mapping[str, Marks]) -> list[Source]:
     least = LEAST_STARS if max(stars.values(), default=0) >= LEAST_STARS else 0
     sources = [Source(RATINGS, stars, least)]
     for flag in FLAGS:
-        worth = {
-            photo: _FLAG_WORTH[found.pick] if found.where.get("pick") == flag else 0
+        strength = {
+            photo: _FLAG_STRENGTH[found.pick] if found.where.get("pick") == flag else 0
             for photo, found in marks.items()
         }
-        sources.append(Source(f"flags ({flag})", worth))
+        sources.append(Source(f"flags ({flag})", strength))
     return sources
 
 
@@ -130,9 +130,9 @@ def read_sheet(path: Path | str) -> Sheet:
     rows = [row for row in read_rows(path) if row.decision]
     touched = {row.series for row in rows if row.changed}
     mine = [row for row in rows if row.series in touched]
-    worth = {row.path: 10.0 * _DECISIONS[row.decision] + (row.rating or 0) for row in mine}
+    strength = {row.path: 10.0 * _DECISIONS[row.decision] + (row.rating or 0) for row in mine}
     series_of = {row.path: canonical_series_id(row.series) for row in mine}
-    return Sheet(Source(SHEET, worth), series_of)
+    return Sheet(Source(SHEET, strength), series_of)
 
 
 def pairs_of_sources(
@@ -187,25 +187,25 @@ def _pairs_of_source(
     """Pairs of a source, and the number of those with one unmarked photo."""
     frame = pd.DataFrame(
         [
-            (series_of[photo], photo, worth)
-            for photo, worth in source.worth.items()
+            (series_of[photo], photo, strength)
+            for photo, strength in source.strength.items()
             if photo in series_of
         ],
-        columns=["series_id", "image", "worth"],
+        columns=["series_id", "image", "strength"],
     )
     # Skips series of equal marks, such as unmarked ones, which may be large.
-    differs = frame.groupby("series_id")["worth"].transform("nunique") > 1
+    differs = frame.groupby("series_id")["strength"].transform("nunique") > 1
     frame = frame[differs].reset_index(drop=True)
-    worth_N = frame["worth"].to_numpy(np.float64)
-    pairs = pairs_by_worth(path, frame["image"].tolist(), frame["series_id"], worth_N)
-    worth_M2 = np.array(
+    strength_N = frame["strength"].to_numpy(np.float64)
+    pairs = pairs_by_strength(path, frame["image"].tolist(), frame["series_id"], strength_N)
+    strength_M2 = np.array(
         [
-            (source.worth[a], source.worth[b])
+            (source.strength[a], source.strength[b])
             for a, b in zip(pairs["image_a"], pairs["image_b"], strict=True)
         ]
     ).reshape(-1, 2)
-    one_marked_M = (worth_M2 == 0).any(axis=1)
-    other_M = worth_M2.sum(axis=1)
+    one_marked_M = (strength_M2 == 0).any(axis=1)
+    other_M = strength_M2.sum(axis=1)
     unclear_M = one_marked_M & (other_M > 0) & (other_M < source.least)
     pairs = pairs[~unclear_M].reset_index(drop=True)
     return pairs, int((one_marked_M & ~unclear_M).sum())

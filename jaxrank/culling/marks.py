@@ -9,7 +9,7 @@ from jaxrank.culling.decisions import is_ours
 from jaxrank.culling.sidecars import SUFFIX, read_marks
 from jaxrank.culling.xmp import NO_MARKS, BadXmp, Marks
 from jaxrank.errors import UserError
-from jaxrank.extraction.decoding import BadPhoto
+from jaxrank.extraction.decoding import UnreadablePhoto
 from jaxrank.extraction.photos import check_name, shown
 from jaxrank.extraction.raw_previews import RAW_SUFFIXES
 
@@ -41,7 +41,7 @@ def list_photos(folder: Path) -> tuple[list[str], list[str]]:
         try:
             check_name(name)
             photos.append(name)
-        except BadPhoto:
+        except UnreadablePhoto:
             bad.append(shown(name))
     why = "left out: the name would not read back from a table, such as"
     return sorted(photos), _counted(len(bad), "photo", why, bad)

@@ -15,7 +15,7 @@ from jaxrank.culling.maker_notes import Drive
 from jaxrank.culling.thumbnails import SIDE, Thumbnail, make_thumbnail
 from jaxrank.errors import UserError
 from jaxrank.extraction import workers
-from jaxrank.extraction.decoding import SUFFIXES, BadPhoto, decode, read_image
+from jaxrank.extraction.decoding import SUFFIXES, UnreadablePhoto, decode, read_image
 from jaxrank.extraction.photos import Photo, files_below, read_photo, table_names
 from jaxrank.extraction.raw_previews import RAW_SUFFIXES
 from jaxrank.io import atomic, documents
@@ -73,7 +73,7 @@ class PhotoFiles(NamedTuple):
     others: tuple[str, ...]
 
 
-class _Look(NamedTuple):
+class _CaptureAndThumbnail(NamedTuple):
     capture: Capture
     thumbnail: Thumbnail
 
@@ -146,16 +146,16 @@ def read_records(
             records[name] = _record(files, status.st_size, status.st_mtime_ns, found)
     num_saved = len(records)
     try:
-        looks = workers.work_on_all(
+        results = workers.work_on_all(
             [files.photo for files, *_ in new],
-            partial(look, root=folder),
+            partial(read_capture_and_thumbnail, root=folder),
             num_workers or workers.default_workers(),
         )
-        for (files, name, size, modified), seen in zip(new, looks, strict=True):
-            if isinstance(seen, BadPhoto):
-                unread[name] = str(seen)
+        for (files, name, size, modified), result in zip(new, results, strict=True):
+            if isinstance(result, UnreadablePhoto):
+                unread[name] = str(result)
                 continue
-            records[name] = _record(files, size, modified, seen)
+            records[name] = _record(files, size, modified, result)
             if cache is not None and len(records) - num_saved >= max(_STEP, len(records) // 10):
                 _write_cache(cache, list(records.values()))
                 num_saved = len(records)
@@ -165,19 +165,21 @@ def read_records(
     return Records([records[name] for name in sorted(records)], unread, len(new))
 
 
-def _record(files: PhotoFiles, size: int, modified: int, seen: _Look) -> PhotoRecord:
+def _record(
+    files: PhotoFiles, size: int, modified: int, result: _CaptureAndThumbnail
+) -> PhotoRecord:
     return PhotoRecord(
         name=files.photo.name,
         files=(files.photo.name, *files.others),
         size=size,
         modified=modified,
-        capture=seen.capture,
-        thumbnail=seen.thumbnail,
+        capture=result.capture,
+        thumbnail=result.thumbnail,
     )
 
 
-def look(photo: Photo, root: Path) -> _Look | BadPhoto:
-    """Reads a photo's capture metadata and thumbnail; returns BadPhoto if it can't be used."""
+def read_capture_and_thumbnail(photo: Photo, root: Path) -> _CaptureAndThumbnail | UnreadablePhoto:
+    """Reads a photo's capture metadata and thumbnail; UnreadablePhoto is returned, not raised."""
     try:
         data = read_photo(photo, root)
         raw_head = b""
@@ -186,11 +188,11 @@ def look(photo: Photo, root: Path) -> _Look | BadPhoto:
                 raw_head = file.read(RAW_HEAD)
         image, _ = decode(data, SIDE)
         read = partial(read_capture, name=photo.name, raw_head=raw_head)
-        return _Look(read_image(read, data), make_thumbnail(image))
-    except BadPhoto as error:
+        return _CaptureAndThumbnail(read_image(read, data), make_thumbnail(image))
+    except UnreadablePhoto as error:
         return error
     except MemoryError:
-        return BadPhoto("too large for this machine's memory")
+        return UnreadablePhoto("too large for this machine's memory")
 
 
 def _write_cache(path: Path, records: list[PhotoRecord]) -> None:
@@ -210,7 +212,7 @@ def _write_cache(path: Path, records: list[PhotoRecord]) -> None:
         documents.write_json(path, {"version": _VERSION, "photos": photos})
 
 
-def _read_cache(path: Path) -> dict[tuple[str, int, int], _Look]:
+def _read_cache(path: Path) -> dict[tuple[str, int, int], _CaptureAndThumbnail]:
     """Reads the cache, by name, size and modification time; skips damaged entries."""
     try:
         found = documents.read_json(path)
@@ -223,7 +225,7 @@ def _read_cache(path: Path) -> dict[tuple[str, int, int], _Look]:
     for entry in photos if isinstance(photos, list) else ():
         with suppress(KeyError, TypeError, ValueError):
             key = (_typed(entry["name"], str), _typed(entry["size"], int), entry["modified"])
-            known[key] = _Look(_capture(entry["capture"]), _thumbnail(entry))
+            known[key] = _CaptureAndThumbnail(_capture(entry["capture"]), _thumbnail(entry))
     return known
 
 

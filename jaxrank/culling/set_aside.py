@@ -74,7 +74,7 @@ def _bracket_reason(photos: Sequence[PhotoRecord]) -> str:
         shown = ", ".join(f"{bias:+.1f}" for bias in biases[:9] if bias is not None)
         return f"exposure bracket: bias {shown}{', ...' if len(biases) > 9 else ''} EV"
     if any(photo.capture.drive == "exposure bracket" for photo in photos):
-        return "exposure bracket: the camera says so"
+        return "exposure bracket: marked by the camera"
     return "exposure bracket: only the shutter speed differs, set by hand"
 
 
@@ -87,7 +87,7 @@ def focus_stacks(piece: Piece) -> list[Span]:
     photos = piece.photos
     marked = [photo.capture.drive == "focus bracket" for photo in photos]
     spans = [
-        Span(start, stop, "focus stack: the camera says so")
+        Span(start, stop, "focus stack: marked by the camera")
         for start, stop in runs(marked, [step is not None for step in piece.steps])
     ]
     start = 0

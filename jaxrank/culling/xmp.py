@@ -222,7 +222,7 @@ def _parse(data: bytes) -> Any:
         text = str(error).splitlines()
         raise BadXmp(f"not XML ({text[0][:100] if text else type(error).__name__})") from None
     if root.getroottree().docinfo.internalDTD is not None:
-        raise BadXmp("it declares a document type or entities, which XMP has not")
+        raise BadXmp("it declares a document type or entities, which XMP does not allow")
     return root
 
 
@@ -292,7 +292,7 @@ def _spliced(before: bytes, root: Any) -> bytes:
     declared = root.getroottree().docinfo.encoding or "UTF-8"
     # UTF-16 need not be declared; zero bytes reveal it.
     if b"\0" in before or declared.upper() not in ("UTF-8", "UTF8", "US-ASCII", "ASCII"):
-        raise BadXmp("only UTF-8 is changed, and it has another encoding")
+        raise BadXmp("not UTF-8; only UTF-8 files are changed")
     start = _PROLOGUE.match(before)
     assert start is not None  # the pattern also matches the empty string
     prefix = f"{root.prefix}:" if root.prefix else ""

@@ -128,8 +128,8 @@ def refuse_mixed(features: Features) -> None:
         for photo, sha256 in zip(block.photos, block.extraction.photos_sha256, strict=True):
             if content.setdefault(photo, sha256) != sha256:
                 raise UserError(
-                    f"the blocks '{first[photo]}' and '{name}' know different files as '{photo}': "
-                    "extract both again, of the photos as they are now"
+                    f"the blocks '{first[photo]}' and '{name}' were extracted from different files "
+                    f"named '{photo}': extract both again, of the photos as they are now"
                 )
             first.setdefault(photo, name)
 
@@ -179,7 +179,7 @@ def check_block(where: str, block: Block, dtype: Dtype | None = None) -> Block:
             raise UserError(f"{where}: {what} {no_text[:80]!a} is not text")
         twice = pd.Index(names).duplicated()
         if twice.any():
-            raise UserError(f"{where}: {what} '{names[int(np.argmax(twice))]}' stands twice")
+            raise UserError(f"{where}: {what} '{names[int(np.argmax(twice))]}' appears twice")
     raw = block.values if isinstance(block.values, LazyRows) else np.asarray(block.values)
     if raw.dtype.kind not in "fiub":
         raise UserError(f"{where}: the values are of type {raw.dtype}, not numbers")
@@ -228,7 +228,7 @@ def _check_rounding(where: str, columns: list[str], raw: np.ndarray, stored: np.
         if len(lost):
             raise UserError(
                 f"{where}, column '{columns[start + lost[0]]}': its values differ by less than "
-                f"{8 * stored.itemsize}-bit numbers can tell apart; subtract a constant, or scale "
+                f"{8 * stored.itemsize}-bit numbers can represent; subtract a constant, or scale "
                 "it"
             )
 

@@ -11,7 +11,7 @@ import pandas as pd
 
 from jaxrank.data.feature_store import Features, Recipe, recipe_of, refuse_mixed
 from jaxrank.data.preferences import Preferences
-from jaxrank.data.store_columns import Names, places
+from jaxrank.data.store_columns import Names, positions
 from jaxrank.errors import UserError
 from jaxrank.io import memory
 
@@ -217,7 +217,7 @@ def _block_rows(features: Features, photos: Any) -> dict[str, np.ndarray]:
     for name, block in features.items():
         same = block.photos.key if isinstance(block.photos, Names) else id(block.photos)
         if same not in found:
-            found[same] = places(block.photos, photos)
+            found[same] = positions(block.photos, photos)
         rows[name] = found[same]
     return rows
 

@@ -166,7 +166,7 @@ def open_feature_store(store: Path | str, only: Sequence[str] | None = None) -> 
             )
     files = StoreFiles(store)
     opened = {name: _opened(files, name, entries[name]) for name in block_order(list(entries))}
-    files.save_what_was_read()
+    files.save_checked_if_large()
     return opened
 
 

@@ -131,7 +131,7 @@ def _npz_arrays(path: Path) -> dict[str, np.ndarray]:
         with open(path, "rb") as file:
             found = np.load(file, allow_pickle=False)
             if not isinstance(found, np.lib.npyio.NpzFile):
-                raise ValueError("it is no archive")
+                raise ValueError("not an archive")
             arrays = {name: found[name] for name in found.files}
     except Exception as error:  # damaged archives raise many exception types
         advice = ""
@@ -204,7 +204,7 @@ def _matrix(holds: str, shapes: dict[str, list[int]], tensor: str | None, block:
         tensor = matrices[0] if len(matrices) == 1 else block
     if len(shapes.get(tensor, [])) != 2:
         raise UserError(
-            f"{holds}; '{tensor}' is no tensor of two dimensions there, choose one by --tensor"
+            f"{holds}; '{tensor}' is not a tensor with two dimensions; choose one by --tensor"
         )
     return tensor
 

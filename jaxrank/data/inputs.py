@@ -132,7 +132,7 @@ def _read(pairs: Path | str | pd.DataFrame | Preferences, reading: dict[str, Any
         return from_frame(pairs, **reading)
     if isinstance(pairs, Preferences):
         refuse_vote_options(
-            "what was read before",
+            "the Preferences object",
             **reading | {"series": None if is_store(reading["series"]) else reading["series"]},
         )
         return pairs

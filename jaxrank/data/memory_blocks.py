@@ -31,8 +31,8 @@ def block_of_frame(
     columns = list(map(str, frame.columns))
     if len(set(columns)) < len(columns):
         twice = next(name for name in columns if columns.count(name) > 1)
-        raise UserError(f"{where}: the column '{twice}' stands twice")
-    photos, rest = _photos_apart(where, frame.set_axis(columns, axis=1))
+        raise UserError(f"{where}: the column '{twice}' appears twice")
+    photos, rest = _split_photos(where, frame.set_axis(columns, axis=1))
     refuse_series_ids(where, list(rest))
     lists = [name for name in rest if _holds_lists(rest[name])]
     for name in rest:
@@ -90,10 +90,10 @@ def refuse_other_shapes(where: str, values: np.ndarray) -> None:
 def refuse_series_ids(where: str, columns: Sequence[str]) -> None:
     """Raises UserError for a column `series_id`: ids would become a feature by mistake."""
     if "series_id" in columns:
-        raise UserError(f"{where}: the column 'series_id' is no feature; leave it out")
+        raise UserError(f"{where}: the column 'series_id' is not a feature; leave it out")
 
 
-def _photos_apart(where: str, frame: pd.DataFrame) -> tuple[list[str], pd.DataFrame]:
+def _split_photos(where: str, frame: pd.DataFrame) -> tuple[list[str], pd.DataFrame]:
     """Separates the photo names from the other columns."""
     if frame.index.name == PHOTO_COLUMN and PHOTO_COLUMN not in frame:
         frame = frame.reset_index()

@@ -10,7 +10,7 @@ from jaxrank.data import feature_store
 from jaxrank.data.blocks import photos_identity
 from jaxrank.data.feature_store import PHOTOS_CSV, SERIES_CSV, Block
 from jaxrank.data.series_ids import canonical_series_id
-from jaxrank.data.store_columns import digest_rows, places
+from jaxrank.data.store_columns import digest_rows, positions
 from jaxrank.errors import UserError
 from jaxrank.io import atomic, tables
 
@@ -91,7 +91,7 @@ def _agree(first: Block, second: Block) -> bool:
     """Whether the photos that two blocks share have the same file contents in both."""
     assert first.extraction is not None
     assert second.extraction is not None
-    place = places(first.photos, second.photos)
+    place = positions(first.photos, second.photos)
     both = np.flatnonzero(place >= 0)
     mine, others = (
         digest_rows(b.extraction.photos_sha256) for b in (first, second) if b.extraction
@@ -106,10 +106,10 @@ def _new_rows(name: str, here: Block, coming: Block, source: Path, store: Path) 
     recipes = [block.extraction and block.extraction.recipe for block in (here, coming)]
     if recipes[0] != recipes[1]:
         raise UserError(
-            f"block '{name}' was made otherwise in {source} ('{coming.source}') than in {store} "
-            f"('{here.source}'): make one of them again"
+            f"block '{name}' was extracted with other settings in {source} ('{coming.source}') "
+            f"than in {store} ('{here.source}'): make one of them again"
         )
-    place = places(here.photos, coming.photos)
+    place = positions(here.photos, coming.photos)
     if here.extraction is None:
         for i in np.flatnonzero(place >= 0):
             if not np.array_equal(coming.values[i], here.values[place[i]]):

@@ -62,7 +62,7 @@ def open_entry(store: Path, name: str, entry: dict[str, Any]) -> Block:
     shape = (len(entry["photos"]), len(entry["columns"]))
     if values.shape != shape or values.dtype.name != entry["dtype"]:
         raise UserError(
-            f"{path}: {values.dtype.name} {list(values.shape)}, but the manifest says "
+            f"{path}: {values.dtype.name} {list(values.shape)}, but the manifest records "
             f"{entry['dtype']} {list(shape)}; make the block '{name}' again"
         )
     if _content_hash(entry["photos"], entry["columns"], values) != entry["sha256"]:

@@ -82,7 +82,7 @@ def _pairwise(where: str, data: dict[str, Any], result: dict[str, Any]) -> tuple
     if len(keys) != 2 or None in keys or keys[0] == keys[1]:
         raise UserError(
             f"{where}: the objects '{to_name[:80]}' are not two keys of 'data' "
-            f"({', '.join(map(str, data))[:80]}), nor do their numbers tell which is which; rename "
+            f"({', '.join(map(str, data))[:80]}), and their numbers do not match either; rename "
             "the keys like the objects"
         )
     photos = [data[key] for key in keys if key is not None]
@@ -176,18 +176,18 @@ def read_hpd(path: Path | str) -> Comparisons:
         # The data set's description has file_path for train.json, its files have image_path.
         key = "file_path" if "file_path" in entry else "image_path"
         (prompt, photos) = _fields(where, entry, prompt=str, **{key: list})
-        worth = _worth(where, entry)
-        if len(worth) > _MOST_RANKED:
-            raise UserError(f"{where}: {len(worth):,} ranks; HPD v2 ranks nine photos")
-        if len(worth) != len(photos) or not all(
+        scores = _scores(where, entry)
+        if len(scores) > _MOST_RANKED:
+            raise UserError(f"{where}: {len(scores):,} ranks; HPD v2 ranks nine photos")
+        if len(scores) != len(photos) or not all(
             isinstance(photo, str) and photo.strip() and tables.is_text(photo) for photo in photos
         ):
-            raise UserError(f"{where}: '{key}' is not a list of {len(worth)} names of photos")
+            raise UserError(f"{where}: '{key}' is not a list of {len(scores)} names of photos")
         for a, b in itertools.combinations(range(len(photos)), 2):
-            if worth[a] == worth[b]:
+            if scores[a] == scores[b]:
                 ties += 1
                 continue
-            better, worse = (a, b) if worth[a] > worth[b] else (b, a)
+            better, worse = (a, b) if scores[a] > scores[b] else (b, a)
             rows.append([photos[better], photos[worse], _prompt_id(prompt)])
             lines.append(number)
     if not rows:
@@ -196,7 +196,7 @@ def read_hpd(path: Path | str) -> Comparisons:
     return Comparisons(table, _left_out(ties, "tie"))
 
 
-def _worth(where: str, entry: dict[str, Any]) -> list[float]:
+def _scores(where: str, entry: dict[str, Any]) -> list[float]:
     """The human score of each photo of an entry: higher is better."""
     if "human_preference" in entry:
         (found,) = _fields(where, entry, human_preference=list)

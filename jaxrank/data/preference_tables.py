@@ -231,7 +231,7 @@ def pairs_of_ratings(table: tables.Table) -> tuple[pd.DataFrame, list[str]]:
     table.distinct_photos("image")
     ratings = rated.numbers(["rating"], named_by="image")[:, 0]
     photos, ids = _photos_and_series(rated)
-    frame = pairs_by_worth(table.path, photos, ids, ratings)
+    frame = pairs_by_strength(table.path, photos, ids, ratings)
     _refuse_none(table.path, frame)
     sizes = ids.value_counts()
     equal = int((sizes * (sizes - 1) // 2).sum()) - len(frame)
@@ -263,7 +263,7 @@ def pairs_of_picks(table: tables.Table) -> tuple[pd.DataFrame, list[str]]:
     table.distinct_photos("image")
     picked = np.array([_PICKED[cell] for cell in cells])
     photos, ids = _photos_and_series(table)
-    frame = pairs_by_worth(table.path, photos, ids, picked)
+    frame = pairs_by_strength(table.path, photos, ids, picked)
     _refuse_none(table.path, frame)
     notes = [
         f"{counted(int(picked.sum()), 'pick')} among {counted(len(picked), 'photo')} in "
@@ -277,16 +277,16 @@ def _photos_and_series(table: tables.Table) -> tuple[list[str], pd.Series]:
     return table.texts("image"), canonical_series_ids(table.series("series_id")).astype(object)
 
 
-def pairs_by_worth(
-    path: Path, photos: Sequence[str], ids: pd.Series, worth_N: np.ndarray
+def pairs_by_strength(
+    path: Path, photos: Sequence[str], ids: pd.Series, strength_N: np.ndarray
 ) -> pd.DataFrame:
-    """Makes a pair of every two photos of a series with different values; the higher value wins.
+    """Makes a pair of every two photos of a series with different strengths; the higher one wins.
 
     Args:
       path: source of the photos, for errors.
       photos: names of the N photos.
       ids: series ids of the N photos.
-      worth_N: values of the photos, float [N].
+      strength_N: strengths of the photos, float [N].
 
     Returns:
       A frame `series_id,image_a,image_b,preference`, each pair once. A hash of the names decides
@@ -296,14 +296,14 @@ def pairs_by_worth(
       UserError: there would be more than MOST_PAIRS pairs.
     """
     series_N, names = pd.factorize(ids)
-    _check_number(path, series_N, names, worth_N)
+    _check_number(path, series_N, names, strength_N)
     order_N = np.lexsort((np.array([_hash(photo) for photo in photos]), series_N))
     bounds = np.searchsorted(series_N[order_N], np.arange(len(names) + 1))
     rows = [np.empty((2, 0), np.intp)]
     for start, end in itertools.pairwise(bounds):
         a, b = np.triu_indices(end - start, 1)
         pair_rows = order_N[start:end][np.stack([a, b])]
-        rows.append(pair_rows[:, worth_N[pair_rows[0]] != worth_N[pair_rows[1]]])
+        rows.append(pair_rows[:, strength_N[pair_rows[0]] != strength_N[pair_rows[1]]])
     rows_a, rows_b = np.concatenate(rows, axis=1)
     named = np.array(photos, object)
     return pd.DataFrame(
@@ -311,12 +311,14 @@ def pairs_by_worth(
             "series_id": ids.to_numpy()[rows_a],
             "image_a": named[rows_a],
             "image_b": named[rows_b],
-            "preference": (worth_N[rows_a] > worth_N[rows_b]).astype(np.float64),
+            "preference": (strength_N[rows_a] > strength_N[rows_b]).astype(np.float64),
         }
     )
 
 
-def _check_number(path: Path, series_N: np.ndarray, names: pd.Index, worth_N: np.ndarray) -> None:
+def _check_number(
+    path: Path, series_N: np.ndarray, names: pd.Index, strength_N: np.ndarray
+) -> None:
     """Raises UserError if there would be more than MOST_PAIRS pairs."""
     size_S = np.bincount(series_N).astype(np.float64)
     # All pairs of a series are counted: they are all made before equal ones are dropped.

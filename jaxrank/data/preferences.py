@@ -344,7 +344,7 @@ def _check_photos(frame: pd.DataFrame, table: tables.Table) -> np.ndarray:
         here, there = int(differs[0]) % num_rows, int(first[codes[differs[0]]]) % num_rows
         photo = frame["image_a" if differs[0] < num_rows else "image_b"][here]
         raise UserError(
-            f"{table.where(here)}: photo '{photo}' stands in series "
+            f"{table.where(here)}: photo '{photo}' is in series "
             f"{frame['series_id'][here]} and, on {table.place(there)}, in series "
             f"{frame['series_id'][there]}; a photo belongs to one series"
         )
@@ -375,7 +375,8 @@ def _merge(
     toward_a, toward_b = np.where(flipped, [for_b, for_a], [for_a, for_b])
     votes_a = np.bincount(group, weights=toward_a)
     votes = votes_a + np.bincount(group, weights=toward_b)
-    merged = frame if is_first.all() else frame[is_first].reset_index(drop=True)
+    # A copy in either case: the caller's frame gets no column.
+    merged = frame.copy(deep=False) if is_first.all() else frame[is_first].reset_index(drop=True)
     merged["preference"] = np.divide(votes_a, votes, out=np.full(len(votes), 0.5), where=votes > 0)
     says_a = np.bincount(group, weights=toward_a > toward_b) > 0
     says_b = np.bincount(group, weights=toward_a < toward_b) > 0

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from jaxrank.data.blocks import Block, Extraction, are_options, is_block_name, is_text_list
-from jaxrank.data.store_columns import Digests, Names, digest_rows, have_common, joined
+from jaxrank.data.store_columns import Digests, Names, digest_rows, joined, overlap
 from jaxrank.data.store_files import CONTENTS, PHOTOS, StoreFiles, file_name
 from jaxrank.errors import UserError
 
@@ -169,7 +169,7 @@ def append_entry(files: StoreFiles, name: str, entry: dict[str, Any], new: Block
     """
     here = open_entry(files, name, entry, with_values=True)
     assert isinstance(here.photos, Names)
-    if have_common(here.photos, new.photos):
+    if overlap(here.photos, new.photos):
         raise UserError(f"block '{name}': a photo to append is there already")
     kept, tail = list(entry["shards"]), len(new.photos)
     if here.values.dtype == np.float16 and new.values.dtype != np.float16:

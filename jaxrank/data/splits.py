@@ -21,7 +21,7 @@ SERIES, OFFICIAL, RANDOM, PRETRAIN = "series", "official", "random", "pretrain"
 CAVEATS = {
     SERIES: "",
     OFFICIAL: "",
-    RANDOM: "leaks: photos of one series stand on both sides",
+    RANDOM: "leaks: photos of one series are on both sides",
     PRETRAIN: "for pretraining: validation pairs are of training series, which leaks",
 }
 OFFICIAL_COLUMN = "official_split"
@@ -60,7 +60,7 @@ def split_pairs(
             raise UserError(f"--folds={folds}: an official split is one split; leave out --folds")
         return _official(table, split_seed)
     if split == RANDOM:
-        return _deal(_pair_names(table), "pairs", folds, split_seed)
+        return _assign(_pair_names(table), "pairs", folds, split_seed)
     series, index = np.unique(table["series_id"].to_numpy(object), return_inverse=True)
     splits_FM = split_series(series, folds=folds, split_seed=split_seed)[:, index]
     if split == SERIES:
@@ -97,10 +97,12 @@ def split_series(
     Returns:
       int8 [max(folds, 1), series] of TRAIN, VALIDATION, TEST.
     """
-    return _deal(series_ids, "series", folds, split_seed)
+    return _assign(series_ids, "series", folds, split_seed)
 
 
-def _deal(names: Sequence[str] | np.ndarray, what: str, folds: int, split_seed: int) -> np.ndarray:
+def _assign(
+    names: Sequence[str] | np.ndarray, what: str, folds: int, split_seed: int
+) -> np.ndarray:
     """Assigns distinct names to splits; `what` is their noun in errors."""
     number = len(names)
     if folds and folds < 3:

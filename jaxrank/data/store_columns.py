@@ -147,7 +147,7 @@ class ShardedRows(LazyRows):
         return found
 
 
-class MadeRows(LazyRows):
+class ComputedRows(LazyRows):
     """Float32 rows that a function computes from the row number."""
 
     def __init__(self, num_rows: int, num_columns: int, row: Callable[[int], np.ndarray]):
@@ -166,7 +166,7 @@ def joined(shards: Sequence[np.ndarray]) -> Any:
     return shards[0] if len(shards) == 1 else ShardedRows(shards)
 
 
-def places(names: Sequence[str], wanted: Any) -> np.ndarray:
+def positions(names: Sequence[str], wanted: Any) -> np.ndarray:
     """Positions of the wanted names in `names`, int [wanted]; -1 for a missing name.
 
     Args:
@@ -182,7 +182,7 @@ def places(names: Sequence[str], wanted: Any) -> np.ndarray:
     return np.asarray(found.fill_null(-1).to_numpy(zero_copy_only=False)).astype(np.int64)
 
 
-def have_common(names: Names, others: Sequence[str]) -> bool:
+def overlap(names: Names, others: Sequence[str]) -> bool:
     """Whether both sequences have a name in common; fast also if `names` has many more."""
     import pyarrow.compute
 

@@ -96,7 +96,7 @@ class StoreFiles:
             values = map_npy(path, advice)
             if values.shape != shape or values.dtype != dtype:
                 raise UserError(
-                    f"{path}: {values.dtype.name} {list(values.shape)}, but the manifest says "
+                    f"{path}: {values.dtype.name} {list(values.shape)}, but the manifest records "
                     f"{dtype.name} {list(shape)}{advice}"
                 )
             if not self._is_known(path, sha256):
@@ -124,7 +124,7 @@ class StoreFiles:
         key = list(shards)
         if key not in self._distinct:
             if pyarrow.compute.count_distinct(names).as_py() != len(names):
-                raise UserError(f"{self.store}: a photo's name stands twice; make the store anew")
+                raise UserError(f"{self.store}: a photo's name appears twice; make the store again")
             self.note_distinct(shards)
 
     def note_distinct(self, shards: Sequence[str]) -> None:
@@ -182,7 +182,7 @@ class StoreFiles:
         self._files[path.name] = [sha256, *_identity(path)]
         self._changed = True
 
-    def save_what_was_read(self) -> None:
+    def save_checked_if_large(self) -> None:
         """Records the valid files if checking them again would take long."""
         if self._num_hashed >= _MANY_BYTES:
             self.save_checked()

@@ -58,7 +58,7 @@ def read_catalogue(path: Path | str, config: ConfigDict | None = None) -> Config
     experiments: dict[str, dict[str, Any]] = {}
     for row, name in enumerate(names):
         if name in experiments or name in REFERENCES:
-            reason = "is a reference's" if name in REFERENCES else "stands twice"
+            reason = "is a reference's" if name in REFERENCES else "appears twice"
             raise UserError(f"{table.where(row, NAME)}: the name '{name}' {reason}")
         try:
             check_name(name)

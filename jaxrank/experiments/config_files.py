@@ -127,7 +127,7 @@ def _read_values(config: ConfigDict, where: str) -> dict[str, Any]:
     try:
         keys = list(config)
     except TypeError:  # the iteration sorts the keys
-        raise UserError(f"{where}: a key is no text") from None
+        raise UserError(f"{where}: a key is not text") from None
     values = {}
     for key in keys:
         try:
@@ -145,7 +145,7 @@ def _read_values(config: ConfigDict, where: str) -> dict[str, Any]:
 def _refuse_other_keys(values: Mapping[Any, Any], where: str) -> None:
     for key, value in values.items():
         if not isinstance(key, str):
-            raise UserError(f"{where}: the key {key!r} is no text")
+            raise UserError(f"{where}: the key {key!r} is not text")
         if isinstance(value, Mapping):
             _refuse_other_keys(value, f"{where}: in '{key}'")
 
@@ -214,7 +214,7 @@ def value_at(config: ConfigDict, path: str) -> Any:
         if not isinstance(node, ConfigDict) or key not in node:
             if path.startswith(tuple(f"experiments.{name}." for name in REFERENCES)):
                 raise UserError(
-                    f"--config.{path}: the reference is no experiment of the catalogue; write "
+                    f"--config.{path}: the reference is not an experiment of the catalogue; write "
                     f"--config.{path.removeprefix('experiments.')}"
                 )
             known = node.keys() if isinstance(node, ConfigDict) else config.keys()

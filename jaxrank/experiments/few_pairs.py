@@ -22,12 +22,12 @@ ENOUGH_PAIRS = 2_000
 SMALLEST_BATCH = 8
 # Early stopping selects the best of many epochs. With fewer validation series, chance decides: a
 # series of 28 pairs leaves the accuracy of an epoch uncertain by 10 points and more.
-FEWEST_VALIDATING = 5
+MIN_VAL_SERIES = 5
 # With fewer steps, early stopping judges the initial weights, not training.
 FEWEST_STEPS = 100
 
 
-def automatic(config: ConfigDict, name: str, overrides: Mapping[str, Any]) -> list[str]:
+def automatic_keys(config: ConfigDict, name: str, overrides: Mapping[str, Any]) -> list[str]:
     """The hyperparameters of AUTOMATIC that are not set explicitly for an experiment.
 
     A hyperparameter is set explicitly by
@@ -55,20 +55,20 @@ def automatic(config: ConfigDict, name: str, overrides: Mapping[str, Any]) -> li
     return [key for key in AUTOMATIC if key not in given]
 
 
-def follow_steps(
-    experiment: Experiment, free: Collection[str], num_pairs: int, num_validating: int
+def adapt_to_pairs(
+    experiment: Experiment, free: Collection[str], num_pairs: int, num_val_series: int
 ) -> Experiment:
     """Adapts an experiment to the number of pairs; returns it unchanged if there are enough.
 
     Args:
       experiment: an experiment with the catalogue's values.
-      free: names of the hyperparameters that may change, see `automatic`.
+      free: names of the hyperparameters that may change, see `automatic_keys`.
       num_pairs: training pairs of the fold that has fewest.
-      num_validating: validation series of the fold that has fewest. Below FEWEST_VALIDATING, a
+      num_val_series: validation series of the fold that has fewest. Below MIN_VAL_SERIES, a
         fixed number of steps is trained without early stopping, which `patience` 0 means.
     """
     few = num_pairs < ENOUGH_PAIRS
-    stops_early = num_validating >= FEWEST_VALIDATING or "patience" not in free
+    stops_early = num_val_series >= MIN_VAL_SERIES or "patience" not in free
     if stops_early and not few:
         return experiment
     wanted = -(-ENOUGH_PAIRS // experiment.batch_size)  # steps per epoch

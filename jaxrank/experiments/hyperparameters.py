@@ -241,10 +241,11 @@ def check_name(name: str) -> None:
             f"experiment name {name[:40]!r}: use letters, digits, '.', '_' and '-', "
             "beginning with a letter or a digit and not ending with '.'"
         )
-    if name.lower().endswith(_FILE_ENDINGS):
+    suffix = next((one for one in _FILE_ENDINGS if name.lower().endswith(one)), None)
+    if suffix is not None:
         raise UserError(
-            f"experiment name '{name}': files of a search end so; use a name that does not end "
-            f"with {', '.join(_FILE_ENDINGS)}"
+            f"experiment name '{name}': {suffix} is a suffix of the search's own files; use a name "
+            f"that does not end with {', '.join(_FILE_ENDINGS)}"
         )
     if name in _FOLDERS:
         raise UserError(f"experiment name '{name}': the folder of that name is taken")

@@ -7,8 +7,8 @@ from jaxrank.errors import UserError
 from jaxrank.experiments.hyperparameters import Experiment
 
 
-def take_part(experiments: Iterable[Experiment]) -> list[Experiment]:
-    """The experiments that rungs compare: all but the references."""
+def without_references(experiments: Iterable[Experiment]) -> list[Experiment]:
+    """The experiments without the references, which rungs do not compare."""
     return [e for e in experiments if e.name not in REFERENCES]
 
 
@@ -31,7 +31,7 @@ def read_rungs(given: Sequence[int] | str) -> list[int]:
 
 def check_rungs(rungs: Sequence[int], experiments: Iterable[Experiment]) -> None:
     """Raises UserError if no rung is below the last epoch of any experiment."""
-    longest = max((e.max_epochs for e in take_part(experiments)), default=0)
+    longest = max((e.max_epochs for e in without_references(experiments)), default=0)
     if rungs[0] >= longest:
         raise UserError(
             f"--rungs={','.join(map(str, rungs))}: none is below max_epochs={longest}, so none "

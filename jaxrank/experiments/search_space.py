@@ -157,7 +157,7 @@ def parse_space(entries: Mapping[str, Any], config: ConfigDict) -> SearchSpace:
     for key in entries:
         if key not in SEARCHABLE:
             raise UserError(
-                f"--space.{key}: no hyperparameter of a space.{did_you_mean(key, SEARCHABLE)}"
+                f"--space.{key}: not a hyperparameter of a space.{did_you_mean(key, SEARCHABLE)}"
             )
     parsed = {key: _parameter(key, entry, entries, defaults) for key, entry in entries.items()}
     ordered: dict[str, Parameter] = {}
@@ -169,7 +169,7 @@ def parse_space(entries: Mapping[str, Any], config: ConfigDict) -> SearchSpace:
         ]
         if not ready:
             stuck = next(key for key in parsed if key not in ordered)
-            raise UserError(f"--space.{stuck}={_shown(entries[stuck])}: conditions form a circle")
+            raise UserError(f"--space.{stuck}={_shown(entries[stuck])}: conditions are circular")
         ordered |= {p.key: p for p in ready}
     for p in parsed.values():
         _check_condition(p, parsed, entries)
@@ -213,10 +213,10 @@ def _separated(key: str, text: str) -> list[str]:
 def _choice(values: list[Any], where: str) -> Choice:
     if len(values) < 2:
         hint = "; texts are separated by |" if "," in str(values) else ""
-        raise UserError(f"{where}: one value is no choice{hint}; --config.KEY=VALUE gives one")
+        raise UserError(f"{where}: give at least two values{hint}; --config.KEY=VALUE sets one")
     for place, value in enumerate(values):
         if any(type(value) is type(other) and value == other for other in values[:place]):
-            raise UserError(f"{where}: '{_shown(value)}' stands twice")
+            raise UserError(f"{where}: '{_shown(value)}' appears twice")
     return Choice(tuple(values))
 
 
@@ -237,9 +237,9 @@ def _range(text: str, where: str, *, whole: bool) -> Choice | Range:
                 f"{where}: '{word}' is neither '{_LOG}' nor a number of values from 2 up"
             )
     if not (math.isfinite(low) and math.isfinite(high) and low < high):
-        raise UserError(f"{where}: '{ends}' is no range; write LOW..HIGH with LOW below HIGH")
+        raise UserError(f"{where}: '{ends}' is not a range; write LOW..HIGH with LOW below HIGH")
     if log and low <= 0:
-        raise UserError(f"{where}: '{low_text}' has no logarithm; begin above 0")
+        raise UserError(f"{where}: a :{_LOG} range begins above 0, not at '{low_text}'")
     values = Range(low, high, log, whole)
     if count is None:
         return values
@@ -281,7 +281,7 @@ def _condition(
 ) -> Condition:
     key, equals, rest = (part.strip() for part in text.partition("="))
     if not equals or not rest:
-        raise UserError(f"{where}: '{text}' is no condition; write 'if KEY=VALUE'")
+        raise UserError(f"{where}: '{text}' is not a condition; write 'if KEY=VALUE'")
     if key not in entries:
         raise UserError(
             f"{where}: its condition names '{key}', which is not in the space."

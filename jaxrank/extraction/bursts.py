@@ -6,6 +6,7 @@ from pathlib import PurePosixPath
 from typing import NamedTuple
 
 from jaxrank.data import series_ids
+from jaxrank.data.preference_tables import counted
 from jaxrank.errors import UserError
 
 
@@ -21,7 +22,7 @@ class Grouped(NamedTuple):
     notes: list[str]
 
 
-class Taken(NamedTuple):
+class CaptureTime(NamedTuple):
     """Name, camera and capture time of a photo, from EXIF; empty where EXIF has none."""
 
     name: str
@@ -48,15 +49,15 @@ def by_folder(names: Sequence[str]) -> Grouped:
         other = folder_of.setdefault(series_id, folder)
         if other != folder:
             raise UserError(
-                f"--series=folder: '{other}' and '{folder}' would be one series, since tables know "
-                "neither leading zeros of numbers nor outer blanks; rename one"
+                f"--series=folder: '{other}' and '{folder}' would be one series, since tables drop "
+                "leading zeros and outer blanks; rename one"
             )
         series.setdefault(series_id, []).append(name)
-    return _of_two(series, [f"{loose:,} photos lie in no sub-folder"] if loose else [])
+    return _of_two(series, [f"{photos_that(loose, 'is', 'are')} in no sub-folder"] if loose else [])
 
 
 def by_time(
-    photos: Sequence[Taken], gap_seconds: float, are_similar: Callable[[str, str], bool]
+    photos: Sequence[CaptureTime], gap_seconds: float, are_similar: Callable[[str, str], bool]
 ) -> Grouped:
     """Makes a series of each burst, named after its first photo.
 
@@ -67,17 +68,17 @@ def by_time(
     bursts: dict[str, list[str]] = {}
     last: tuple[str, datetime.datetime, str] | None = None
     for camera, time, name in sorted(known):
-        goes_on = (
+        continues = (
             last is not None
             and last[0] == camera
             and (time - last[1]).total_seconds() <= gap_seconds
             and are_similar(last[2], name)
         )
-        first = next(reversed(bursts)) if goes_on else name
+        first = next(reversed(bursts)) if continues else name
         bursts.setdefault(first, []).append(name)
         last = camera, time, name
     lacking = len(photos) - len(known)
-    notes = [f"{lacking:,} photos don't say when they were taken"] if lacking else []
+    notes = [f"{photos_that(lacking, 'has', 'have')} no capture time"] if lacking else []
     return _of_two(bursts, notes)
 
 
@@ -104,18 +105,28 @@ def by_table(series: Mapping[str, str], names: Sequence[str]) -> Grouped:
             groups.setdefault(series[name], []).append(name)
     if not groups:
         raise UserError(
-            f"--series: no photo of the table is here: it names photos such as "
-            f"'{next(iter(series))}', the photos are called such as '{names[0]}'"
+            "--series: none of the photos is in the table: it names photos such as "
+            f"'{next(iter(series))}', the photos have names such as '{names[0]}'"
         )
     lacking = len(names) - sum(map(len, groups.values()))
-    notes = [f"{lacking:,} photos stand in no series of the table"] if lacking else []
+    notes = []
+    if lacking:
+        notes.append(f"{photos_that(lacking, 'is', 'are')} in no series of the table")
     unknown = list(series.keys() - set(names))
     if unknown:
-        notes.append(f"{len(unknown):,} photos of the table are not here, such as '{min(unknown)}'")
+        absent = photos_that(len(unknown), "of the table is", "of the table are")
+        notes.append(f"{absent} not in this run, such as '{min(unknown)}'")
     return _of_two(groups, notes)
 
 
 def _of_two(groups: Mapping[str, list[str]], notes: list[str]) -> Grouped:
     series = {name: members for name, members in groups.items() if len(members) > 1}
     alone = len(groups) - len(series)
-    return Grouped(series, notes + [f"{alone:,} photos stand alone, in no series"] * bool(alone))
+    if alone:
+        notes = [*notes, f"{photos_that(alone, 'is', 'are')} alone, so in no series"]
+    return Grouped(series, notes)
+
+
+def photos_that(number: int, singular: str, plural: str) -> str:
+    """A number of photos with a verb: `1 photo SINGULAR` or `2 photos PLURAL`."""
+    return f"{counted(number, 'photo')} {singular if number == 1 else plural}"

@@ -51,11 +51,11 @@ _UPRIGHT = {
 T = TypeVar("T")
 
 
-class BadPhoto(Exception):
+class UnreadablePhoto(Exception):
     """A photo that can't be used; the message is the reason."""
 
 
-class Facts(NamedTuple):
+class PhotoInfo(NamedTuple):
     """Size, capture time and camera of a photo.
 
     Attributes:
@@ -83,19 +83,19 @@ def prepare_pillow() -> None:
     register_heif_opener()
 
 
-def decode(data: bytes, short_side: int = SHORT_SIDE) -> tuple[Image.Image, Facts]:
+def decode(data: bytes, short_side: int = SHORT_SIDE) -> tuple[Image.Image, PhotoInfo]:
     """Decodes a photo: mode RGB, sRGB, upright, its shorter side at most `short_side` pixels.
 
     Of several frames, the first is used. Transparent parts become white, and 16 bits become 8.
 
     Raises:
-      BadPhoto: the bytes are not an image, or not a whole one.
+      UnreadablePhoto: the bytes are not an image, or not a whole one.
     """
     return read_image(partial(_decode, short_side=short_side), data)
 
 
-def describe(data: bytes) -> Facts:
-    """Reads the facts of a photo without decoding its pixels; raises as `decode` does."""
+def describe(data: bytes) -> PhotoInfo:
+    """Reads a photo's size, time and camera without decoding pixels; raises as `decode` does."""
     return read_image(_describe, data)
 
 
@@ -103,10 +103,10 @@ def read_image(read: Callable[[Image.Image], T], data: bytes) -> T:
     """Returns `read` of an opened image; every failure becomes one kind of error.
 
     Raises:
-      BadPhoto: the bytes are not an image, or `read` fails on them.
+      UnreadablePhoto: the bytes are not an image, or `read` fails on them.
     """
     if not data:
-        raise BadPhoto("the file is empty")
+        raise UnreadablePhoto("the file is empty")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -119,19 +119,21 @@ def read_image(read: Callable[[Image.Image], T], data: bytes) -> T:
                 image.verify()  # the checksums, which decoding does not verify
             with _opened(data) as image:
                 return read(image)
-    except BadPhoto:
+    except UnreadablePhoto:
         raise
     except (Image.DecompressionBombWarning, Image.DecompressionBombError):
-        raise BadPhoto(f"more than {MOST_PIXELS:,} pixels") from None
+        raise UnreadablePhoto(f"more than {MOST_PIXELS:,} pixels") from None
     except UnidentifiedImageError:
         if data[4:8] == b"ftyp" and data[8:12] in _HEIF_BRANDS and "HEIF" not in Image.OPEN:
-            raise BadPhoto("HEIC; pip install pillow-heif") from None
-        raise BadPhoto("not an image in a known format") from None
+            raise UnreadablePhoto("HEIC; pip install pillow-heif") from None
+        raise UnreadablePhoto("not an image in a known format") from None
     except MemoryError:
-        raise BadPhoto("too large for this machine's memory") from None
+        raise UnreadablePhoto("too large for this machine's memory") from None
     except Exception as error:  # damaged bytes raise many kinds of error
         text = str(error).splitlines()
-        raise BadPhoto(f"damaged ({text[0][:100] if text else type(error).__name__})") from None
+        raise UnreadablePhoto(
+            f"damaged ({text[0][:100] if text else type(error).__name__})"
+        ) from None
 
 
 def _opened(data: bytes) -> Image.Image:
@@ -140,16 +142,16 @@ def _opened(data: bytes) -> Image.Image:
     return Image.open(io.BytesIO(data), formats=known)
 
 
-def _describe(image: Image.Image) -> Facts:
+def _describe(image: Image.Image) -> PhotoInfo:
     orientation, taken, camera = _exif(image)
     width, height = image.size
     if orientation >= 5:
         width, height = height, width
-    return Facts(width, height, taken, camera)
+    return PhotoInfo(width, height, taken, camera)
 
 
-def _decode(image: Image.Image, short_side: int) -> tuple[Image.Image, Facts]:
-    facts = _describe(image)
+def _decode(image: Image.Image, short_side: int) -> tuple[Image.Image, PhotoInfo]:
+    info = _describe(image)
     orientation, _, _ = _exif(image)
     profile = image.info.get("icc_profile")
     wanted = _reduced(*image.size, short_side)
@@ -162,7 +164,7 @@ def _decode(image: Image.Image, short_side: int) -> tuple[Image.Image, Facts]:
     if small.size != wanted:
         small = small.resize(wanted, Image.Resampling.BICUBIC)
     srgb = _to_srgb(_flattened(small), profile)
-    return (srgb.transpose(_UPRIGHT[orientation]) if orientation in _UPRIGHT else srgb), facts
+    return (srgb.transpose(_UPRIGHT[orientation]) if orientation in _UPRIGHT else srgb), info
 
 
 def _reduced(width: int, height: int, short_side: int) -> tuple[int, int]:
@@ -205,7 +207,7 @@ def _resizable(image: Image.Image) -> Image.Image:
     if image.mode.startswith("I"):  # 16 bits, which Pillow reads as 32 from some formats
         return _of_8_bits(image)
     if image.mode == "F":
-        raise BadPhoto("its numbers are 32-bit floating point, whose range is not known")
+        raise UnreadablePhoto("32-bit floating-point pixels of unknown range")
     if image.mode in ("P", "PA"):
         return image.convert("RGBA" if image.has_transparency_data else "RGB")
     return image.convert("L") if image.mode == "1" else image

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import numpy as np
     from PIL import Image
 
-# Version of how photos are decoded; another version makes all rows anew.
+# Version of how photos are decoded; another version makes all rows again.
 _DECODING_VERSION = 1
 
 
@@ -106,7 +106,7 @@ class Options(NamedTuple):
         defaults = {o.name: o.default for kind in EXTRACTORS.values() for o in kind.options}
         return self.values.get(name, defaults[name])
 
-    def of(self, block: str) -> dict[str, str]:
+    def of_block(self, block: str) -> dict[str, str]:
         """Options of one block, by flag; a file of weights is given by name, without its folder."""
         found = {} if self.device == "cpu" else {"device": self.device}
         for o in EXTRACTORS[block].options:
@@ -158,6 +158,6 @@ def make_extractors(options: Options) -> dict[str, Extractor]:
         recipe = dict(extractor.recipe) | {"decoding": decoding}
         # The recipe as a manifest reads it back, with lists for tuples.
         extractors[block] = extractor._replace(
-            recipe=json.loads(json.dumps(recipe)), options=options.of(block)
+            recipe=json.loads(json.dumps(recipe)), options=options.of_block(block)
         )
     return extractors

@@ -8,7 +8,7 @@ from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 from jaxrank.errors import UserError
-from jaxrank.extraction.decoding import SUFFIXES, BadPhoto
+from jaxrank.extraction.decoding import SUFFIXES, UnreadablePhoto
 from jaxrank.extraction.raw_previews import RAW_SUFFIXES, read_preview
 from jaxrank.io import tables
 
@@ -29,32 +29,32 @@ def read_photo(photo: Photo, root: Path) -> bytes:
     """Reads the bytes of a photo's file; of a RAW file, the bytes of its preview.
 
     Raises:
-      BadPhoto: the photo is not a readable file below `root`, `check_name` refuses its name, or a
-        RAW file has no readable preview.
+      UnreadablePhoto: the photo is not a readable file below `root`, `check_name` refuses its name,
+        or a RAW file has no readable preview.
     """
     check_name(photo.name)
     try:
         if not photo.path.resolve().is_relative_to(root.resolve()):
-            raise BadPhoto("a link that leads out of the folder")
+            raise UnreadablePhoto("a link that leads out of the folder")
         # Opening a named pipe would block, so the kind of file is checked first.
         status = os.stat(photo.path)
         if not stat.S_ISREG(status.st_mode):
-            raise BadPhoto("not a file")
+            raise UnreadablePhoto("not a file")
         if status.st_size > _MOST_BYTES:
-            raise BadPhoto(f"more than {_MOST_BYTES // 10**9} GB")
+            raise UnreadablePhoto(f"more than {_MOST_BYTES // 10**9} GB")
         if photo.path.suffix.lower() in RAW_SUFFIXES:
             return read_preview(photo.path)
         return photo.path.read_bytes()
     except OSError as error:
-        raise BadPhoto(f"can't be read ({error.strerror or error})") from None
+        raise UnreadablePhoto(f"can't be read ({error.strerror or error})") from None
     except (RuntimeError, ValueError):  # circular links; a name with a zero byte
-        raise BadPhoto("can't be read (its path leads nowhere)") from None
+        raise UnreadablePhoto("can't be read (its path leads nowhere)") from None
 
 
 def check_name(name: str) -> None:
-    """Raises BadPhoto for a name that would not read back unchanged from a table."""
+    """Raises UnreadablePhoto for a name that would not read back unchanged from a table."""
     if not _reads_back(name):
-        raise BadPhoto(
+        raise UnreadablePhoto(
             "its name has control characters, or blanks at an end, or begins with an apostrophe: "
             "rename it"
         )

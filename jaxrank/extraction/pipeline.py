@@ -19,11 +19,12 @@ from rich.progress import (
 
 from jaxrank.data import feature_store
 from jaxrank.data.feature_store import PHOTOS_CSV, Block, Extraction
-from jaxrank.data.store_columns import MadeRows, places
+from jaxrank.data.preference_tables import counted
+from jaxrank.data.store_columns import ComputedRows, positions
 from jaxrank.errors import UserError
 from jaxrank.extraction import workers
-from jaxrank.extraction.bursts import Taken
-from jaxrank.extraction.decoding import Facts
+from jaxrank.extraction.bursts import CaptureTime, photos_that
+from jaxrank.extraction.decoding import PhotoInfo
 from jaxrank.extraction.extractors import Extractor, Options, make_extractors
 from jaxrank.extraction.partial_rows import PartialRows
 from jaxrank.extraction.photo_table import COLUMNS, IDENTITY, file_identity, read_photo_table
@@ -96,21 +97,21 @@ def extract(
     with ExitStack() as stack:
         with feature_store.writing_errors(store):
             stack.enter_context(atomic.sole_writer(store))
-        seen = _Pass(listing, store, extractors, is_cache=is_cache)
+        this_pass = _Pass(listing, store, extractors, is_cache=is_cache)
         begun = time.monotonic()
-        seen.run(num_workers or workers.default_workers(), strict, verify, console)
+        this_pass.run(num_workers or workers.default_workers(), strict, verify, console)
         with feature_store.writing_errors(store):
-            made = seen.write_blocks()
+            made = this_pass.write_blocks()
         seconds = time.monotonic() - begun
-        notes = [*listing.notes, *seen.notes, *_stale_notes(store, seen.good, extractors)]
+        notes = [*listing.notes, *this_pass.notes, *_stale_notes(store, this_pass.good, extractors)]
         num_series = None
         if grouping is not None:
             with feature_store.writing_errors(store):
-                taken = [photo for photo in seen.taken if photo.name in seen.good]
-                grouped = write_series(store, grouping, taken, seen.good, seen.bad)
+                taken = [photo for photo in this_pass.taken if photo.name in this_pass.good]
+                grouped = write_series(store, grouping, taken, this_pass.good, this_pass.bad)
             num_series, notes = len(grouped.series), notes + grouped.notes
     sources = {block: extractor.source for block, extractor in extractors.items()}
-    return Extracted(seen.good, seen.bad, made, sources, num_series, seconds, notes)
+    return Extracted(this_pass.good, this_pass.bad, made, sources, num_series, seconds, notes)
 
 
 class _Pass:
@@ -152,7 +153,7 @@ class _Pass:
         self._rows: dict[str, tuple[Any, ...]] = {}
         self.good: dict[str, str] = {}
         self.bad: dict[str, str] = {}
-        self.taken: list[Taken] = []
+        self.taken: list[CaptureTime] = []
 
     def _old_block(
         self, name: str, extractor: Extractor, described: Mapping[str, Block | None]
@@ -173,20 +174,24 @@ class _Pass:
                 f"{self._store}: its block '{name}' was not made of photos ('{old.source}') and "
                 "would be replaced; name another --features"
             )
-        others = 0 if self._is_cache else int((places(self._names, old.photos) < 0).sum())
-        also = f"also of {others:,} photos that are not here; name another --features"
-        made_otherwise = old.extraction is None or old.extraction.recipe != extractor.recipe
-        if made_otherwise or list(old.columns) != list(extractor.columns):
+        others = 0 if self._is_cache else int((positions(self._names, old.photos) < 0).sum())
+        absent = photos_that(others, "that is", "that are")
+        also = f"also of {absent} not in this run; name another --features"
+        differs = old.extraction is None or old.extraction.recipe != extractor.recipe
+        if differs or list(old.columns) != list(extractor.columns):
             if others:
                 raise UserError(
-                    f"{self._store}: its block '{name}' was made otherwise ('{old.source}'), {also}"
+                    f"{self._store}: its block '{name}' was made with another recipe "
+                    f"('{old.source}'), {also}"
                 )
             if extractor.caveat and not old.caveat and not self._is_cache:
                 raise UserError(
                     f"{self._store}: its block '{name}' was learned ('{old.source}') and would be "
                     f"replaced ({extractor.caveat}); name another --features"
                 )
-            self.notes.append(f"the block '{name}' was made otherwise before: '{old.source}'")
+            self.notes.append(
+                f"the block '{name}' was made with another recipe before: '{old.source}'"
+            )
             return None
         try:
             return feature_store.open_feature_store(self._store, [name])[name]
@@ -205,20 +210,20 @@ class _Pass:
         photos = [p for p, same in zip(self._listing.photos, unchanged, strict=True) if not same]
         views = {block: extractor.view for block, extractor in self._makers.items()}
         known = {b: frozenset(self._kept[b].keys() | self._new[b].rows) for b in self._makers}
-        coming = workers.see_all(photos, self._listing.root, views, known, num_workers)
+        coming = workers.process_all(photos, self._listing.root, views, known, num_workers)
         try:
-            shown_coming = iter(_with_progress(coming, len(photos), console))
+            shown_results = iter(_with_progress(coming, len(photos), console))
             for photo, name, same, identity in zip(
                 self._listing.photos, self._names, unchanged, identities, strict=True
             ):
                 if same:
                     self._take_again(name)
                     continue
-                seen = next(shown_coming)
-                if seen.reason and strict:
-                    raise UserError(f"{shown(str(photo.path))}: {seen.reason} (--strict)")
-                self._take(name, seen, identity)
-            for _ in shown_coming:  # ends the processes and the progress bar
+                result = next(shown_results)
+                if result.reason and strict:
+                    raise UserError(f"{shown(str(photo.path))}: {result.reason} (--strict)")
+                self._take(name, result, identity)
+            for _ in shown_results:  # ends the processes and the progress bar
                 raise AssertionError("more photos were read than asked for")
             for block in self._makers:
                 self._encode(block)
@@ -241,19 +246,19 @@ class _Pass:
         cell = dict(zip(COLUMNS, row, strict=True))
         self._rows[name] = tuple(row)
         self.good[name] = cell["sha256"]
-        self.taken.append(Taken(name, tables.unquoted(cell["camera"]), cell["taken"]))
+        self.taken.append(CaptureTime(name, tables.unquoted(cell["camera"]), cell["taken"]))
 
-    def _take(self, name: str, seen: workers.Seen, identity: tuple[str, str]) -> None:
-        facts = seen.facts or (None,) * len(Facts._fields)
-        self._rows[name] = (name, "good", "", seen.sha256, seen.size, *facts, *identity)
-        if not seen.facts:
-            self._turn_bad(name, seen.reason)
+    def _take(self, name: str, result: workers.PhotoResult, identity: tuple[str, str]) -> None:
+        info = result.info or (None,) * len(PhotoInfo._fields)
+        self._rows[name] = (name, "good", "", result.sha256, result.size, *info, *identity)
+        if not result.info:
+            self._turn_bad(name, result.reason)
             return
-        self.taken.append(Taken(name, seen.facts.camera, seen.facts.taken))
-        self.good[name] = seen.sha256
-        for block, view in seen.inputs.items():
-            if seen.sha256 not in self._new[block].rows:  # else a copy of another photo
-                self._waiting[block][seen.sha256] = view
+        self.taken.append(CaptureTime(name, result.info.camera, result.info.taken))
+        self.good[name] = result.sha256
+        for block, view in result.inputs.items():
+            if result.sha256 not in self._new[block].rows:  # else a copy of another photo
+                self._waiting[block][result.sha256] = view
                 if len(self._waiting[block]) == self._makers[block].batch:
                     self._encode(block)
 
@@ -286,8 +291,8 @@ class _Pass:
         if not self.good:
             name, reason = next(iter(self.bad.items()))
             raise UserError(
-                f"{self._listing.root}: none of {len(self._rows):,} photos can be used; '{name}': "
-                f"{reason}"
+                f"{self._listing.root}: 0 of {counted(len(self._rows), 'photo')} can be used; "
+                f"'{name}': {reason}"
             )
         contents = {block: self._others(block) | self.good for block in self._makers}
         whole, appended = {}, {}
@@ -338,7 +343,7 @@ class _Pass:
         return Block(
             list(contents),
             list(extractor.columns),
-            MadeRows(len(sha256), len(extractor.columns), row),  # type: ignore[arg-type]
+            ComputedRows(len(sha256), len(extractor.columns), row),  # type: ignore[arg-type]
             extractor.source,
             caveat=extractor.caveat,
             extraction=Extraction(dict(extractor.recipe), sha256, dict(extractor.options)),
@@ -360,19 +365,32 @@ class _Pass:
             if name in self.bad and self._rows[name][place] in ("", content)
         }
         changed = sum(before.get(name, content) != content for name, content in self.good.items())
-        for number, what in (
-            (len(absent), "photos that are not here; they stay"),
-            (len(unread), "photos that can't be used this time; they stay"),
-            (changed, "of these photos with other contents; they were made anew"),
+        for number, one, many in (
+            (
+                len(absent),
+                "photo that is not in this run; it stays",
+                "photos that are not in this run; they stay",
+            ),
+            (
+                len(unread),
+                "photo that can't be used this time; it stays",
+                "photos that can't be used this time; they stay",
+            ),
+            (
+                changed,
+                "of these photos with other contents; it was made again",
+                "of these photos with other contents; they were made again",
+            ),
         ):
             if number:
+                what = one if number == 1 else many
                 self.notes.append(f"the block '{block}' had {number:,} {what}")
         return absent | unread
 
 
 def _with_progress(
-    coming: Iterator[workers.Seen], total: int, console: Console | None
-) -> Iterable[workers.Seen]:
+    coming: Iterator[workers.PhotoResult], total: int, console: Console | None
+) -> Iterable[workers.PhotoResult]:
     bar = Progress(
         TextColumn("photos"),
         BarColumn(),
@@ -387,8 +405,8 @@ def _with_progress(
     )
     with bar:
         task = bar.add_task("", total=total, speed="")
-        for seen in coming:
-            yield seen
+        for result in coming:
+            yield result
             speed = bar.tasks[0].speed
             bar.update(task, advance=1, speed=f"{speed:.1f} photos/s" if speed else "")
 
@@ -405,7 +423,7 @@ def _stale_notes(
         changed = sum(then.get(photo) != sha256 for photo, sha256 in good.items())
         if changed:
             notes.append(
-                f"the block '{name}' lacks {changed:,} of these photos, or knows them by other "
-                f"contents: extract it again"
+                f"the block '{name}' lacks {changed:,} of these photos, or has old contents of "
+                "them: extract it again"
             )
     return notes

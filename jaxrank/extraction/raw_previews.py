@@ -10,7 +10,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from jaxrank.extraction.decoding import BadPhoto
+from jaxrank.extraction.decoding import UnreadablePhoto
 
 # Suffixes of RAW files, in lower case.
 RAW_SUFFIXES = (".3fr .arw .cr2 .cr3 .crw .dcr .dng .erf .fff .gpr .iiq .k25 .kdc .mef .mos .mrw "
@@ -18,21 +18,21 @@ RAW_SUFFIXES = (".3fr .arw .cr2 .cr3 .crw .dcr .dng .erf .fff .gpr .iiq .k25 .kd
 # Options of exiftool for previews, the largest preview first.
 _PREVIEWS = ("-JpgFromRaw", "-PreviewImage", "-OtherImage")
 # Seconds after which exiftool is stopped.
-_PATIENCE = 60.0
+_TIMEOUT_SECONDS = 60.0
 
 
 def read_preview(path: Path) -> bytes:
     """Reads the preview of a RAW file, as the bytes of an image file.
 
     Raises:
-      BadPhoto: there is no preview, or no installed program that reads it.
+      UnreadablePhoto: there is no preview, or no installed program that reads it.
     """
     exiftool = shutil.which("exiftool")
     preview, reason = _by_rawpy(path)
     if not preview and exiftool:
         preview, reason = _by_exiftool(exiftool, path), "no preview in the RAW file"
     if not preview:
-        raise BadPhoto(reason)
+        raise UnreadablePhoto(reason)
     return preview
 
 
@@ -64,11 +64,13 @@ def _by_exiftool(exiftool: str, path: Path) -> bytes:
                 command,
                 stdin=subprocess.DEVNULL,
                 capture_output=True,
-                timeout=_PATIENCE,
+                timeout=_TIMEOUT_SECONDS,
                 check=False,
             )
         except subprocess.TimeoutExpired:
-            raise BadPhoto(f"exiftool had not ended after {_PATIENCE:g} seconds") from None
+            raise UnreadablePhoto(
+                f"exiftool had not ended after {_TIMEOUT_SECONDS:g} seconds"
+            ) from None
         if found.stdout:
             return found.stdout
     return b""

@@ -13,7 +13,7 @@ from jaxrank.data import feature_store
 from jaxrank.data.feature_store import SERIES_CSV, Block
 from jaxrank.errors import UserError, did_you_mean
 from jaxrank.extraction import bursts
-from jaxrank.extraction.bursts import Grouped, Taken
+from jaxrank.extraction.bursts import CaptureTime, Grouped
 from jaxrank.io import tables
 
 # Default of the least cosine between two CLIP vectors of one scene.
@@ -72,13 +72,13 @@ def _read_table(path: str) -> dict[str, str]:
 def write_series(
     store: Path,
     how: Grouping,
-    taken: Sequence[Taken],
+    taken: Sequence[CaptureTime],
     contents: Mapping[str, str],
     bad: Container[str],
 ) -> Grouped:
     """Groups photos, and writes series of at least two photos to the store's `series.csv`.
 
-    Rows of other photos stay, unless their series is made anew or keeps only one photo.
+    Rows of other photos stay, unless their series is made again or keeps only one photo.
 
     Args:
       store: folder of the feature store.
@@ -103,15 +103,19 @@ def write_series(
         stays = f", and {store / SERIES_CSV} is the old one" * (store / SERIES_CSV).exists()
         raise UserError(
             f"--series={how.by}: no two photos are of one series "
-            f"({'; '.join(grouped.notes) or 'each stands alone'}); the features are written{stays}"
+            f"({'; '.join(grouped.notes) or 'each is alone'}); the features are written{stays}"
         )
     old = _read_table(str(store / SERIES_CSV)) if (store / SERIES_CSV).exists() else {}
     others = {n: s for n, s in old.items() if n not in contents and n not in bad}
     sizes = Counter(others.values())
     kept = {n: s for n, s in others.items() if s not in grouped.series and sizes[s] > 1}
     if len(kept) < len(others):
-        note = f"{len(others) - len(kept):,} photos that are not here left their series"
-        grouped = grouped._replace(notes=[*grouped.notes, note])
+        left = bursts.photos_that(
+            len(others) - len(kept),
+            "that is not in this run left its series",
+            "that are not in this run left their series",
+        )
+        grouped = grouped._replace(notes=[*grouped.notes, left])
     rows = [(series, name) for name, series in kept.items()]
     rows += [(series, name) for series, members in grouped.series.items() for name in members]
     tables.write_csv(store / SERIES_CSV, ("series_id", "image"), rows)

@@ -26,8 +26,8 @@ from PIL import Image
 from jaxrank.errors import UserError
 from jaxrank.extraction.decoding import (
     MOST_BYTES,
-    BadPhoto,
-    Facts,
+    PhotoInfo,
+    UnreadablePhoto,
     decode,
     describe,
     prepare_pillow,
@@ -36,7 +36,7 @@ from jaxrank.extraction.photos import Photo, read_photo
 from jaxrank.io.memory import available_bytes
 
 # Seconds after which a photo's decoder is stopped.
-PATIENCE = 120.0
+TIMEOUT_SECONDS = 120.0
 # Photos scheduled ahead, per process.
 _AHEAD = 4
 
@@ -45,9 +45,9 @@ _MOST_CRASHES = 3
 # Most restarts of all processes in a row, without a finished photo in between.
 _MOST_FAILURES = 5
 _NO_START = (
-    "the processes that decode photos end before they do any: --workers may be too many for this "
-    "machine; "
-    "a script that calls extract needs 'if __name__ == \"__main__\":' before its work"
+    "the processes that decode photos end before they decode a photo: --workers may be too many "
+    "for this machine; a script that calls extract needs 'if __name__ == \"__main__\":' before "
+    "its work"
 )
 
 T = TypeVar("T")
@@ -55,21 +55,21 @@ T = TypeVar("T")
 Views = Mapping[str, Callable[[Image.Image], np.ndarray]]
 
 
-class Seen(NamedTuple):
+class PhotoResult(NamedTuple):
     """Result of reading a photo in a worker process.
 
     Attributes:
       reason: reason why the photo can't be used, or empty.
       sha256: SHA-256 of the file's bytes, 64 hexadecimal digits; empty for an unreadable file.
       size: size of the file, in bytes.
-      facts: facts of a readable photo, else None.
+      info: size, capture time and camera of a readable photo, else None.
       inputs: result of each block's view, for blocks that lack this photo's content.
     """
 
     reason: str
     sha256: str = ""
     size: int = 0
-    facts: Facts | None = None
+    info: PhotoInfo | None = None
     inputs: Mapping[str, np.ndarray] = {}
 
 
@@ -123,22 +123,24 @@ def _work_on(photo: Photo) -> Any:
     return _work(photo)
 
 
-def see(photo: Photo, root: Path, views: Views, known: Mapping[str, frozenset[str]]) -> Seen:
+def read_and_view(
+    photo: Photo, root: Path, views: Views, known: Mapping[str, frozenset[str]]
+) -> PhotoResult:
     """Reads a photo, and applies the views of the blocks that lack its content."""
-    seen = Seen("")
+    result = PhotoResult("")
     try:
         data = read_photo(photo, root)
-        seen = Seen("", hashlib.sha256(data).hexdigest(), len(data))
-        wanting = [block for block in views if seen.sha256 not in known[block]]
+        result = PhotoResult("", hashlib.sha256(data).hexdigest(), len(data))
+        wanting = [block for block in views if result.sha256 not in known[block]]
         if not wanting:  # decoded before, and readable
-            return seen._replace(facts=describe(data))
-        image, facts = decode(data)
+            return result._replace(info=describe(data))
+        image, info = decode(data)
         inputs = {block: views[block](image) for block in wanting}
-    except BadPhoto as error:
-        return seen._replace(reason=str(error))
+    except UnreadablePhoto as error:
+        return result._replace(reason=str(error))
     except MemoryError:
-        return seen._replace(reason="too large for this machine's memory")
-    return seen._replace(facts=facts, inputs=inputs)
+        return result._replace(reason="too large for this machine's memory")
+    return result._replace(info=info, inputs=inputs)
 
 
 def default_workers() -> int:
@@ -149,60 +151,60 @@ def default_workers() -> int:
     return max(1, int(min(os.cpu_count() or 1, available_bytes() // MOST_BYTES)))
 
 
-def see_all(
+def process_all(
     photos: list[Photo],
     root: Path,
     views: Views,
     known: Mapping[str, frozenset[str]],
     workers: int,
-    patience: float = PATIENCE,
-) -> Iterator[Seen]:
+    timeout: float = TIMEOUT_SECONDS,
+) -> Iterator[PhotoResult]:
     """Yields the result for each photo, in the order of `photos`; see `work_on_all`."""
-    work = partial(see, root=root, views=views, known=known)
-    for seen in work_on_all(photos, work, workers, patience):
-        yield Seen(str(seen)) if isinstance(seen, BadPhoto) else seen
+    work = partial(read_and_view, root=root, views=views, known=known)
+    for result in work_on_all(photos, work, workers, timeout):
+        yield PhotoResult(str(result)) if isinstance(result, UnreadablePhoto) else result
 
 
 def work_on_all(
     photos: Sequence[Photo],
     work: Callable[[Photo], T],
     workers: int,
-    patience: float = PATIENCE,
-) -> Iterator[T | BadPhoto]:
+    timeout: float = TIMEOUT_SECONDS,
+) -> Iterator[T | UnreadablePhoto]:
     """Yields `work` of each photo, in the order of `photos`, from processes that run in parallel.
 
-    The result is BadPhoto if a photo's process crashes or does not end.
+    The result is UnreadablePhoto if a photo's process crashes or does not end.
 
     Args:
       photos: photos to work on.
       work: function of a photo; it is pickled for the processes.
       workers: number of processes.
-      patience: seconds after which the work on a photo is stopped.
+      timeout: seconds after which the work on a photo is stopped.
 
     Raises:
       UserError: the processes end before they do any work.
     """
     coming = iter(photos)
     ahead: deque[Photo] = deque()  # scheduled, and not yielded yet
-    num_seen, failures = 0, 0
-    while num_seen < len(photos):
+    num_done, failures = 0, 0
+    while num_done < len(photos):
         try:
-            for seen in _seen_by_pool(ahead, coming, work, min(workers, len(photos)), patience):
+            for result in _results_of_pool(ahead, coming, work, min(workers, len(photos)), timeout):
                 ahead.popleft()
-                num_seen, failures = num_seen + 1, 0
-                yield seen
+                num_done, failures = num_done + 1, 0
+                yield result
         except BrokenProcessPool:  # such as processes that were killed while idle
             failures += 1
             if failures > _MOST_FAILURES:
                 raise UserError(_NO_START) from None
 
 
-def _seen_by_pool(
+def _results_of_pool(
     ahead: deque[Photo],
     coming: Iterator[Photo],
     work: Callable[[Photo], Any],
     workers: int,
-    patience: float,
+    timeout: float,
 ) -> Iterator[Any]:
     """Yields the results of one pool of processes, until all photos are done or the pool breaks."""
     with ProcessPool(
@@ -211,21 +213,21 @@ def _seen_by_pool(
         try:
             with _no_interrupts():
                 _ = pool.active  # starts its threads and processes
-            waiting = deque((photo, _schedule(pool, photo, patience)) for photo in ahead)
+            waiting = deque((photo, _schedule(pool, photo, timeout)) for photo in ahead)
             while True:
                 while len(waiting) < _AHEAD * workers and (photo := next(coming, None)):
                     ahead.append(photo)
-                    waiting.append((photo, _schedule(pool, photo, patience)))
+                    waiting.append((photo, _schedule(pool, photo, timeout)))
                 if not waiting:
                     return
-                yield _result(pool, *waiting.popleft(), patience)
+                yield _result(pool, *waiting.popleft(), timeout)
         finally:  # also if the consumer stops early
             pool.stop()
 
 
-def _schedule(pool: ProcessPool, photo: Photo, patience: float) -> ProcessFuture:
+def _schedule(pool: ProcessPool, photo: Photo, timeout: float) -> ProcessFuture:
     try:
-        return pool.schedule(_work_on, args=(photo,), timeout=patience)
+        return pool.schedule(_work_on, args=(photo,), timeout=timeout)
     except RuntimeError as error:  # the pool is broken
         raise BrokenProcessPool from error
 
@@ -243,12 +245,12 @@ def _no_interrupts() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _result(pool: ProcessPool, photo: Photo, future: ProcessFuture, patience: float) -> Any:
+def _result(pool: ProcessPool, photo: Photo, future: ProcessFuture, timeout: float) -> Any:
     for crashes in range(_MOST_CRASHES):
         try:
-            return (_schedule(pool, photo, patience) if crashes else future).result()
+            return (_schedule(pool, photo, timeout) if crashes else future).result()
         except TimeoutError:
-            return BadPhoto(f"its decoder had not ended after {patience:g} seconds")
+            return UnreadablePhoto(f"its decoder had not ended after {timeout:g} seconds")
         except ProcessExpired:
             continue
-    return BadPhoto("its decoder crashed")
+    return UnreadablePhoto("its decoder crashed")

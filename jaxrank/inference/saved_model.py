@@ -293,7 +293,7 @@ def _check_seal(folder: Path) -> None:
     if not os.path.isfile(folder / WEIGHTS):
         _refuse_other_format(folder)
     try:
-        damaged = seal.damage(folder, seal.checksums(folder, "*"), may_have_more=True)
+        damaged = seal.first_change(folder, seal.checksums(folder, "*"), may_have_more=True)
     except OSError as error:
         damaged = f"{error.filename} can't be read, {error.strerror}"
     if damaged:

@@ -34,7 +34,7 @@ def write_seal(folder: Path, files: dict[str, int], **facts: Any) -> None:
     atomic.write_text(folder / CHECKSUMS, json.dumps({**facts, "files": files}))
 
 
-def damage(
+def first_change(
     folder: Path, files: dict[str, int], *, may_have_more: bool = False, **facts: Any
 ) -> str:
     """Describes the first change since the folder was sealed; returns "" if nothing changed.

@@ -92,7 +92,7 @@ class Table(NamedTuple):
         for row, photo in enumerate(photos):
             if first.setdefault(photo, row) != row:
                 raise UserError(
-                    f"{self.where(row)}: photo '{photo}' stands twice, first on "
+                    f"{self.where(row)}: photo '{photo}' appears twice, first on "
                     f"{self.place(first[photo])}"
                 )
         return photos

@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 
 from jaxrank.errors import UserError
-from jaxrank.io import arrow_rows, atomic, reading, tables
+from jaxrank.io import arrow_rows, atomic, reading
 from jaxrank.io.table import FORMULA_STARTS, Table, unquoted
 
 if TYPE_CHECKING:
@@ -163,7 +163,7 @@ def _parse_object(where: str, line: str) -> dict[str, str]:
     cells: dict[str, str] = {}
     for key, value in found:
         if key in cells:
-            raise UserError(f"{where}: the key '{key[:80]}' stands twice")
+            raise UserError(f"{where}: the key '{key[:80]}' appears twice")
         if isinstance(value, bool):
             value = str(value).lower()
         if not isinstance(value, str):
@@ -281,7 +281,7 @@ def is_text(text: str) -> bool:
 def _check_columns(path: Path, columns: list[str]) -> None:
     if len(set(columns)) < len(columns):
         twice = next(column for column in columns if columns.count(column) > 1)
-        raise UserError(f"{path}: the column '{twice}' stands twice")
+        raise UserError(f"{path}: the column '{twice}' appears twice")
 
 
 def text_lines(text: str) -> io.StringIO:
@@ -370,4 +370,4 @@ def _cell(value: object) -> object:
 def write_frame(path: Path, frame: pd.DataFrame) -> None:
     """Writes a data frame as CSV; see `write_csv`."""
     cells = frame.astype(object).where(frame.notna(), None)
-    tables.write_csv(path, list(frame.columns), cells.itertuples(index=False))
+    write_csv(path, list(frame.columns), cells.itertuples(index=False))

@@ -27,7 +27,7 @@ class _Running:
         return (1 - self.share) * self.seconds
 
 
-class _Known(NamedTuple):
+class _Cached(NamedTuple):
     """Number of a cohort's program, and its `training_seconds`.
 
     Cached, because an idle worker of a cluster looks through thousands of cohorts.
@@ -56,9 +56,9 @@ class Assignment:
         self._memories, self._limit, self._one_copy = list(memories), memory_limit, one_copy
         self._running: dict[int, _Running] = {}  # by worker
         self._programs: dict[tuple, int] = {}
-        self._known: dict[int, _Known] = {}  # by number of the cohort
+        self._cached: dict[int, _Cached] = {}  # by number of the cohort
         self._compiled = self._homes(cohorts)  # by program: its home, and workers that compiled it
-        self._resting: set[int] = set()
+        self._paused: set[int] = set()
 
     @property
     def running(self) -> dict[int, Cohort]:
@@ -101,18 +101,18 @@ class Assignment:
     def leave(self, worker: int) -> None:
         """Removes a worker until another joins in its place, which has compiled nothing."""
         self._memories[worker] = None
-        self._resting.discard(worker)
+        self._paused.discard(worker)
         for owners in self._compiled.values():
             owners.discard(worker)
 
-    def rest(self, worker: int) -> None:
+    def pause(self, worker: int) -> None:
         """Gives a worker no more cohorts, as long as there are other workers."""
-        self._resting.add(worker)
+        self._paused.add(worker)
 
-    def wake(self, worker: int) -> None:
-        self._resting.discard(worker)
+    def unpause(self, worker: int) -> None:
+        self._paused.discard(worker)
 
-    def ahead(self, waiting: Mapping[int, Cohort], most: int) -> dict[int, list[int]]:
+    def to_precompile(self, waiting: Mapping[int, Cohort], most: int) -> dict[int, list[int]]:
         """For each worker, at most `most` cohorts whose programs it should compile ahead."""
         usable = self._usable()
         chosen: dict[int, list[int]] = {worker: [] for worker in usable}
@@ -129,15 +129,15 @@ class Assignment:
         return next(w for w, one in self._running.items() if one.number == number)
 
     def _usable(self) -> list[int]:
-        """Present workers that do not rest; all present workers if all of them rest."""
+        """Present workers that are not paused; all present workers if all are paused."""
         here = [w for w, memory in enumerate(self._memories) if memory is not None]
-        return [w for w in here if w not in self._resting] or here
+        return [w for w in here if w not in self._paused] or here
 
-    def _look_up(self, number: int, cohort: Cohort) -> _Known:
-        if number not in self._known:
+    def _look_up(self, number: int, cohort: Cohort) -> _Cached:
+        if number not in self._cached:
             program = self._programs.setdefault(cohort.compiled_as, len(self._programs))
-            self._known[number] = _Known(program, cohort.training_seconds)
-        return self._known[number]
+            self._cached[number] = _Cached(program, cohort.training_seconds)
+        return self._cached[number]
 
     def _owners(self, number: int, cohort: Cohort, usable: set[int]) -> set[int]:
         """Usable workers that have compiled a cohort's program, or are its home."""

@@ -55,9 +55,9 @@ def refuse_too_much(needed: HostMemory, dataset: Dataset, limit: float) -> None:
         return
     num_photos, num_columns = dataset.features_ND.shape
     raise UserError(
-        f"{num_photos:,} photos x {num_columns:,} columns need more of the host's memory than may "
-        f"be used ({describe(needed)}; limit {limit / 2**20:,.0f} MiB): store "
-        "the features as float16, leave blocks or photos out, or make --memory_fraction larger"
+        f"{num_photos:,} photos x {num_columns:,} columns need more host memory than allowed "
+        f"({describe(needed)}; limit {limit / 2**20:,.0f} MiB): store the features as float16, "
+        "leave blocks or photos out, or make --memory_fraction larger"
     )
 
 

@@ -99,15 +99,15 @@ def _time_on(
 ) -> tuple[float, float]:
     """Seconds per epoch and seconds of compilation, on one device."""
     begun = time.perf_counter()
-    loaded = train.compile_cohort(cohort, data, device=device)
+    compiled = train.compile_cohort(cohort, data, device=device)
     compile_seconds = time.perf_counter() - begun
     rows = jax.device_put(cohort_rows(cohort, data, 0)[:, None], device)
-    state, seconds = loaded.init(), []
+    state, seconds = compiled.init(), []
     for _ in range(1 + _EPOCHS):
         together.wait()
         begun = time.perf_counter()
         state, _ = jax.block_until_ready(
-            epoch.cohort_epochs(loaded.static, loaded.feed.data, loaded.arrays, state, rows)
+            epoch.cohort_epochs(compiled.static, compiled.inputs.data, compiled.arrays, state, rows)
         )
         seconds.append(time.perf_counter() - begun)
     return float(np.median(seconds[1:])), compile_seconds

@@ -27,7 +27,7 @@ from jaxrank.experiments.config_files import check_config, make_config
 from jaxrank.experiments.hyperparameters import (
     Experiment,
 )
-from jaxrank.experiments.rungs import check_rungs, read_rungs, take_part
+from jaxrank.experiments.rungs import check_rungs, read_rungs, without_references
 from jaxrank.inference.saved_model import Model
 from jaxrank.io.memory import machine_bytes
 from jaxrank.io.remote import is_url
@@ -236,7 +236,7 @@ def _first_cohorts(
     rungs: Sequence[int],
 ) -> list[Cohort]:
     """First cohorts of the trials; cohorts of trials that take part in rungs end at the first."""
-    names = {e.name for e in take_part([t.experiment for t in trials])} if rungs else set()
+    names = {e.name for e in without_references([t.experiment for t in trials])} if rungs else set()
     to_end = [trial for trial in trials if trial.experiment.name not in names]
     to_rung = [trial for trial in trials if trial.experiment.name in names]
     cohorts = planner.make_cohorts(to_end, data, limit, profile) if to_end else []

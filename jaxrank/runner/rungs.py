@@ -20,7 +20,7 @@ from jaxrank.evaluation.hits import Hits
 from jaxrank.evaluation.successive_halving import BY_BUDGET, INCOMPLETE, WORSE, Ending, RungHits
 from jaxrank.evaluation.trial_results import TrialResult
 from jaxrank.experiments.hyperparameters import Experiment
-from jaxrank.experiments.rungs import take_part
+from jaxrank.experiments.rungs import without_references
 from jaxrank.planning import planner
 from jaxrank.planning.cohort import Cohort
 from jaxrank.planning.trials import Trial
@@ -57,7 +57,7 @@ def open_rung(record: Manifest, experiments: Sequence[Experiment]) -> OpenRung |
         asked = set(record.rounds[-1].names) if record.rounds else None
         names = [
             e.name
-            for e in take_part(experiments)
+            for e in without_references(experiments)
             if e.name in trained and (asked is None or e.name in asked)
         ]
     last = max((e.max_epochs for e in experiments if e.name in set(names)), default=0)

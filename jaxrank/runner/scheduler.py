@@ -29,7 +29,7 @@ from jaxrank.runner.engines.interface import Engine, Event, Job, MakeEngine, Sha
 from jaxrank.runner.finishing import Finisher
 from jaxrank.runner.manifest import cohorts_of, write_manifest
 from jaxrank.runner.resume import Workspace
-from jaxrank.training.checkpoint import Part
+from jaxrank.training.checkpoint import ContinuedTrials
 from jaxrank.training.checkpointing import Saver
 from jaxrank.training.state import FitResult
 
@@ -143,14 +143,14 @@ class _Scheduler:
             checkpoint = self.saver.restore(number)
             if checkpoint is not None:
                 log.info("cohort %d resumes after epoch %d", number, checkpoint.epoch)
-            parts: Sequence[Part] = ()
+            parts: Sequence[ContinuedTrials] = ()
             if cohort.begins and checkpoint is None:
                 parts = states.parts_of(self.folder, number, self.ready.record)
             self.assignment.begin(worker, number, cohort)
             self.engine.start(worker, Job(number, cohort, checkpoint, parts))
             started = True
         if started and self.engine.compiles_ahead:
-            ahead = self.assignment.ahead(self.waiting, self.engine.compiles_ahead)
+            ahead = self.assignment.to_precompile(self.waiting, self.engine.compiles_ahead)
             for worker, numbers in ahead.items():
                 self.engine.expect(worker, [Job(n, self.waiting[n]) for n in numbers])
         if started:
@@ -253,10 +253,10 @@ class _Scheduler:
         first = self.failures.pop(number, None)
         if first is None:
             self.failures[number] = failure
-            self.assignment.rest(failure.worker)
+            self.assignment.pause(failure.worker)
             self.waiting = {number: cohort} | self.waiting
             return
-        self.assignment.wake(first.worker)
+        self.assignment.unpause(first.worker)
         self._finish(number, cohort, trial_results.DEVICE_FAILED.format(failure.reason))
 
     def _after_loss(self, number: int, cohort: Cohort, reason: str) -> None:

@@ -12,13 +12,13 @@ import pandas as pd
 from jaxrank.data import splits
 from jaxrank.data.dataset import Dataset, SplitDataset
 from jaxrank.errors import UserError
-from jaxrank.experiments.few_pairs import FEWEST_VALIDATING
+from jaxrank.experiments.few_pairs import MIN_VAL_SERIES
 from jaxrank.runner.options import EACH_SERIES, SearchOptions
 
 # With 10 folds a model trains on 80%, as without folds.
 _MOST_FOLDS, _FEWEST_FOLDS = 10, 3
 # Fewest series for an 80/10/10 split: enough series validate, and as many test.
-_FEWEST_SERIES = 10 * FEWEST_VALIDATING
+_FEWEST_SERIES = 10 * MIN_VAL_SERIES
 # Most series for folds of one series: each fold trains every experiment.
 _MOST_SERIES = 200
 
@@ -58,7 +58,7 @@ def split_data(
         if few:
             reason = (
                 f"{num_series} series are too few for an 80/10/10 split, of which "
-                f"{FEWEST_VALIDATING} validate and {FEWEST_VALIDATING} test"
+                f"{MIN_VAL_SERIES} validate and {MIN_VAL_SERIES} test"
             )
         note = f"{reason}: {folds} folds instead, as with --folds={folds}"
         return _split(table, dataset, options, folds), [note]

@@ -15,7 +15,7 @@ import numpy as np
 from jaxrank.evaluation.trial_results import TrialResult
 from jaxrank.io import atomic, reading
 from jaxrank.runner.manifest import Manifest, PlannedCohort
-from jaxrank.training.checkpoint import Checkpoint, Part
+from jaxrank.training.checkpoint import Checkpoint, ContinuedTrials
 from jaxrank.training.checkpointing import FOLDER
 from jaxrank.training.state import RUNNING, FitResult
 
@@ -63,7 +63,7 @@ def read_state(
         return None
 
 
-def parts_of(folder: Path, number: int, record: Manifest) -> list[Part]:
+def parts_of(folder: Path, number: int, record: Manifest) -> list[ContinuedTrials]:
     """Parts of earlier cohorts from which a cohort continues at a rung."""
     (planned,) = (one for one in record.cohorts if one.number == number)
     parts = []
@@ -73,7 +73,7 @@ def parts_of(folder: Path, number: int, record: Manifest) -> list[Part]:
         state = read_state(folder, source, record.data_and_splits)
         assert state is not None, f"the state of cohort {source.number} was there a moment ago"
         places = [there[planned.trials[place]] for place in here]
-        parts.append(Part(state[0], len(source.trials), places, here))
+        parts.append(ContinuedTrials(state[0], len(source.trials), places, here))
     return parts
 
 

@@ -10,7 +10,7 @@ from ml_collections import ConfigDict
 from jaxrank.data import splits
 from jaxrank.data.dataset import Dataset, SplitDataset
 from jaxrank.errors import UserError
-from jaxrank.experiments.few_pairs import automatic, follow_steps
+from jaxrank.experiments.few_pairs import adapt_to_pairs, automatic_keys
 from jaxrank.experiments.hyperparameters import (
     ALL_BLOCKS,
     Experiment,
@@ -83,7 +83,7 @@ def _with_enough_steps(
     num_pairs = min(len(data.rows(fold, splits.TRAIN)) for fold in folds)
     validating = min(len(np.unique(series_M[data.rows(f, splits.VALIDATION)])) for f in folds)
     fitting = [
-        follow_steps(e, automatic(config, e.name, overrides), num_pairs, validating)
+        adapt_to_pairs(e, automatic_keys(config, e.name, overrides), num_pairs, validating)
         for e in experiments
     ]
     if fitting == list(experiments):

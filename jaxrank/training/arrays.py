@@ -139,7 +139,7 @@ def make_inputs(
     scaling = {}
     for fold in folds:
         if cohort.program_key.init_from:
-            assert start is not None, "an experiment begins from a model that was not given"
+            assert start is not None, "init_from is set, but no model was given"
             scaling[fold] = start.scaling
         else:
             photos = np.unique(dataset.pair_rows_M2[data.rows(fold, splits.TRAIN)])

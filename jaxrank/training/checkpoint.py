@@ -26,7 +26,7 @@ class Checkpoint(NamedTuple):
     packed: np.ndarray
 
 
-class Part(NamedTuple):
+class ContinuedTrials(NamedTuple):
     """Trials of a cohort that has ended at a rung, to be trained further in another cohort.
 
     Attributes:
@@ -77,7 +77,7 @@ def unpack(checkpoint: Checkpoint, shapes: TrainState) -> Progress | None:
     )
 
 
-def join(parts: Sequence[Part], shapes: TrainState) -> Progress | None:
+def join(parts: Sequence[ContinuedTrials], shapes: TrainState) -> Progress | None:
     """Joins the progress of trials that other cohorts have trained to one epoch, on the host.
 
     Each trial adds its share of its cohort's seconds. Returns None if the bytes are not the state

@@ -162,7 +162,7 @@ class Saver:
         for epoch in sorted(manager.all_steps(), reverse=True):
             if not _is_sealed(self._folder / str(number) / str(epoch), self._name(number, epoch)):
                 log.warning(
-                    "the checkpoint of epoch %d of cohort %d is damaged and passed over",
+                    "the checkpoint of epoch %d of cohort %d is damaged; skipped",
                     epoch,
                     number,
                 )
@@ -243,6 +243,6 @@ def _checksums(checkpoint: Path) -> dict[str, int]:
 def _is_sealed(checkpoint: Path, name: dict[str, Any]) -> bool:
     """Whether a checkpoint has the expected identity and is undamaged."""
     try:
-        return not seal.damage(checkpoint, _checksums(checkpoint), **name)
+        return not seal.first_change(checkpoint, _checksums(checkpoint), **name)
     except OSError:
         return False

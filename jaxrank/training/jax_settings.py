@@ -38,12 +38,12 @@ def require_usable_jax() -> None:
     except Exception as error:  # its type depends on the platform
         chosen = jax.config.values["jax_platforms"]
         reason = (str(error).splitlines() or [""])[0][:200]
-        hint = f"; set JAX_PLATFORMS, now '{chosen}', to what is here" if chosen else ""
+        hint = f"; set JAX_PLATFORMS, now '{chosen}', to an available platform" if chosen else ""
         raise UserError(f"JAX can't start ({type(error).__name__}: {reason}){hint}") from None
     if jax.config.values["jax_enable_x64"]:
         raise UserError(
-            "JAX_ENABLE_X64 is set: jaxrank computes with 32 bits, with 64 its results would be "
-            "others; unset it"
+            "JAX_ENABLE_X64 is set: jaxrank computes with 32 bits, and results with 64 bits would "
+            "differ; unset it"
         )
     if jax.process_count() > 1:
         raise UserError(

@@ -18,7 +18,7 @@ from photo_files import broken_photos, encoded, exif, jpeg, odd_photos, scene, s
 from PIL import Image
 
 from jaxrank.culling.contact_sheet import SIDE, make_thumbnail, write_sheet
-from jaxrank.extraction.decoding import BadPhoto
+from jaxrank.extraction.decoding import UnreadablePhoto
 from jaxrank.io.printable import printable
 
 
@@ -202,7 +202,7 @@ def test_odd_photos_have_thumbnails(name: str) -> None:
 
 @pytest.mark.parametrize("name", sorted(broken_photos()))
 def test_broken_photos_have_none(name: str) -> None:
-    with pytest.raises(BadPhoto):
+    with pytest.raises(UnreadablePhoto):
         make_thumbnail(broken_photos()[name])
 
 

@@ -116,7 +116,7 @@ def test_what_a_person_decided_stays_and_is_a_preference(folder: Path, tmp_path:
     assert again["b0_0.jpg"] == rows["b0_0.jpg"]
     # Only what the person touched teaches anything.
     sheet = read_sheet(changes)
-    assert set(sheet.source.worth) == {"b0_0.jpg", "b0_1.jpg", "b0_2.jpg", "b1_0.jpg"}
+    assert set(sheet.source.strength) == {"b0_0.jpg", "b0_1.jpg", "b0_2.jpg", "b1_0.jpg"}
 
 
 @pytest.mark.parametrize(
@@ -125,7 +125,7 @@ def test_what_a_person_decided_stays_and_is_a_preference(folder: Path, tmp_path:
         ("photo,decision\na,pick\n", "give the columns path and decision, or rating"),
         ("path,decision\na,picks\n", "column 'decision': 'picks' is none of.*Did you mean 'pick'"),
         ("path,rating\na,6\n", "column 'rating': '6' is not empty, nor -1 to 5"),
-        ("path,rating\na,1\na,2\n", "photo 'a' stands twice"),
+        ("path,rating\na,1\na,2\n", "photo 'a' appears twice"),
     ],
 )
 def test_changes_that_say_nothing_are_refused(
@@ -211,8 +211,8 @@ def test_picks_go_into_a_new_folder(folder: Path, tmp_path: Path, how: str) -> N
         (["p", "--out=x"], "--out goes with --write"),
         (["p", "--reject"], "--reject goes with --write=xmp"),
         (["p", "--confidence=0.5"], "--confidence goes with --model"),
-        (["p", "--workdir=p/w"], "--workdir=p/w: lies in the folder of the photos"),
-        (["p", "--write=copies", "--out=p/picks"], "--out=p/picks: lies in the folder"),
+        (["p", "--workdir=p/w"], "--workdir=p/w: is inside the folder of photos"),
+        (["p", "--write=copies", "--out=p/picks"], "--out=p/picks: is inside the folder"),
         (["p", "--model=nowhere"], "nowhere: not a model folder"),
         (["p", "--baseline=ridge"], "--baseline=ridge: it is fitted to preferences"),
         (["a", "b"], "unexpected word 'a'"),

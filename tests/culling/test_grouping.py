@@ -87,14 +87,14 @@ def test_cameras_do_not_mix() -> None:
 
 def test_a_photo_without_a_time_stands_alone() -> None:
     groups = group_photos([photo(0, 0), photo(1, None), photo(2, 1)])
-    assert groups[0] == Group("single", ("0001.jpg",), "the photo does not say when it was taken")
+    assert groups[0] == Group("single", ("0001.jpg",), "no capture time in the photo")
     assert groups[1].photos == ("0000.jpg", "0002.jpg")
 
 
 def test_a_cameras_burst_is_one_though_its_photos_differ() -> None:
     records = [photo(i, i, i, burst_id="x") for i in range(3)]
     assert found(records) == [("burst", [0, 1, 2])]
-    assert group_photos(records)[0].reason == "a burst, by its camera"
+    assert group_photos(records)[0].reason == "burst ID of the camera"
     others = [photo(i, i, i, burst_id=str(i)) for i in range(3)]
     assert found(others) == [("single", [0]), ("single", [1]), ("single", [2])]
 

@@ -54,7 +54,7 @@ def test_a_plain_table_of_series(tmp_path: Path) -> None:
     ]
     assert notes == [
         "photos in no row of s.csv: 1, such as '=d.jpg'",
-        "photos of s.csv that are not here: 1, such as 'z.jpg'",
+        "photos of s.csv that are not in the folder: 1, such as 'z.jpg'",
     ]
 
 
@@ -62,10 +62,10 @@ def test_a_plain_table_of_series(tmp_path: Path) -> None:
     ("text", "message"),
     [
         ("series,image\n1,a.jpg\n", "column 'series_id' is missing"),
-        ("series_id,image\n1,a.jpg\n2,a.jpg\n", "line 3: photo 'a.jpg' stands twice"),
+        ("series_id,image\n1,a.jpg\n2,a.jpg\n", "line 3: photo 'a.jpg' appears twice"),
         ("series_id,image\n1,a.jpg\n2,a.cr2\n", "line 3: 'a.cr2' is a file of the photo 'a.jpg'"),
-        ("series_id,image\n1,z.jpg\n", "no photo of the table is here.* called such as 'a.jpg'"),
-        ("series_id,image,kind\n1,a.jpg,brackt\n", "line 2: no kind is 'brackt'.*'bracket'"),
+        ("series_id,image\n1,z.jpg\n", "none of the photos is in the table.* such as 'a.jpg'"),
+        ("series_id,image,kind\n1,a.jpg,brackt\n", "line 2: unknown kind 'brackt'.*'bracket'"),
         (
             "series_id,image,kind\n1,a.jpg,burst\n01,b.jpg,bracket\n",
             "line 3: the series '1' is of kind 'burst' in a row above and 'bracket' here",

@@ -64,8 +64,8 @@ def test_marks_are_ratings_and_the_flags_of_each_program() -> None:
         RATINGS, {"star": 3, "none": 0, "reject": -1, "pick": 0, "flagged out": 0}, 3
     )
     assert lightroom.name == FLAG
-    assert [lightroom.worth[name] for name in marks] == [0, 0, 0, 1, 0]
-    assert [digikam.worth[name] for name in marks] == [0, 0, 0, 0, -1]
+    assert [lightroom.strength[name] for name in marks] == [0, 0, 0, 1, 0]
+    assert [digikam.strength[name] for name in marks] == [0, 0, 0, 0, -1]
 
 
 def test_a_photo_without_stars_is_not_compared_with_one_or_two_of_somebody_who_gives_more() -> None:
@@ -125,8 +125,8 @@ def test_a_sheets_decisions_come_before_its_ratings(tmp_path: Path) -> None:
     )
     sheet = read_sheet(path)
     assert set(sheet.series_of.values()) == {"1"}
-    assert sorted(sheet.source.worth, key=lambda n: -sheet.source.worth[n]) == list("abcde")
-    assert len(set(sheet.source.worth.values())) == 5
+    assert sorted(sheet.source.strength, key=lambda n: -sheet.source.strength[n]) == list("abcde")
+    assert len(set(sheet.source.strength.values())) == 5
 
 
 @pytest.mark.parametrize(
@@ -135,7 +135,7 @@ def test_a_sheets_decisions_come_before_its_ratings(tmp_path: Path) -> None:
         ("path,series,decision\na,1,pick\n", "column 'rating' is missing; a contact sheet's table"),
         ("path,series,decision,rating\na,1,best,\n", "line 2, column 'decision': 'best' is none"),
         ("path,series,decision,rating\na,1,pick,9\n", "column 'rating': '9' is not empty"),
-        ("path,series,decision,rating\na,1,pick,\na,1,pick,\n", "photo 'a' stands twice"),
+        ("path,series,decision,rating\na,1,pick,\na,1,pick,\n", "photo 'a' appears twice"),
         ("path,series,decision,rating\n", "no rows"),
     ],
 )

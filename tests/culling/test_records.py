@@ -13,9 +13,9 @@ from photo_files import broken_photos, encoded, exif, jpeg, scene
 
 from jaxrank.culling import records
 from jaxrank.culling.grouping import group_photos
-from jaxrank.culling.records import list_photos, look, read_records
+from jaxrank.culling.records import list_photos, read_capture_and_thumbnail, read_records
 from jaxrank.errors import UserError
-from jaxrank.extraction.decoding import BadPhoto
+from jaxrank.extraction.decoding import UnreadablePhoto
 from jaxrank.extraction.photos import Photo
 
 
@@ -228,6 +228,8 @@ def test_a_link_out_of_the_folder_is_not_read(tmp_path: Path) -> None:
     (tmp_path / "outside.jpg").write_bytes(jpeg())
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos" / "a.jpg").symlink_to(tmp_path / "outside.jpg")
-    seen = look(Photo("a.jpg", tmp_path / "photos" / "a.jpg"), tmp_path / "photos")
-    assert isinstance(seen, BadPhoto)
+    seen = read_capture_and_thumbnail(
+        Photo("a.jpg", tmp_path / "photos" / "a.jpg"), tmp_path / "photos"
+    )
+    assert isinstance(seen, UnreadablePhoto)
     assert "leads out of the folder" in str(seen)

@@ -156,8 +156,8 @@ def test_scaling_is_that_of_the_training_photos() -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"photos": ["a", "b", "a"]}, "photo 'a' stands twice"),
-        ({"columns": ["x", "x"]}, "column 'x' stands twice"),
+        ({"photos": ["a", "b", "a"]}, "photo 'a' appears twice"),
+        ({"columns": ["x", "x"]}, "column 'x' appears twice"),
         ({"photos": ["a", "b"]}, r"shape \[3, 2\], but there are 2 photos and 2 columns"),
         ({"photos": [1, 2, 3]}, "the photo names must be text"),
         ({"photos": []}, "there is no photo"),

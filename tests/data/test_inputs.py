@@ -112,9 +112,9 @@ NAMES = np.array(PHOTOS)
         (FRAME.assign(y=[1, pd.NA, 2]).astype({"y": "Int64"}), "photo 'a.jpg', column 'y': nan"),
         (FRAME.assign(tag="t"), "features, column 'tag': str is not numbers; leave it out"),
         (FRAME.reset_index(drop=True), "features: no photo names; they are the index, a column"),
-        (FRAME.set_axis(["a", "b", "a"]), "features: photo 'a' stands twice"),
-        (FRAME.set_axis([1, "1"], axis=1), "features: the column '1' stands twice"),
-        (FRAME.assign(series_id=1), "features: the column 'series_id' is no feature; leave it"),
+        (FRAME.set_axis(["a", "b", "a"]), "features: photo 'a' appears twice"),
+        (FRAME.set_axis([1, "1"], axis=1), "features: the column '1' appears twice"),
+        (FRAME.assign(series_id=1), "features: the column 'series_id' is not a feature; leave it"),
         (FRAME.iloc[:0], "features: there is no photo"),
         (FRAME.assign(image=["a", None, "b"]), "features, row 2, column 'image': the cell is em"),
         (LISTS.assign(z=1), "'embedding' holds lists, so it is the only one that is read; leave"),
@@ -187,7 +187,7 @@ def test_what_is_no_npz_file_is_told(tmp_path: Path) -> None:
         ({"image": PHOTOS, "x": [1.0, None, 2.0]}, "photo 'a.jpg', column 'x': nan is not a fi"),
         ({"image": PHOTOS, "x": PHOTOS}, "column 'x': str is not numbers; leave it out"),
         ({"image": ["a", None, "b"], "x": [1, 2, 3]}, "row 2, column 'image': the cell is empty"),
-        ({"image": ["a", "b", "a"], "x": [1, 2, 3]}, "photo 'a' stands twice"),
+        ({"image": ["a", "b", "a"], "x": [1, 2, 3]}, "photo 'a' appears twice"),
         ({"image": PHOTOS}, "there is no column"),
         ({"x": [1, 2, 3]}, "no photo names; they are the index"),
         ({"image": PHOTOS, "e": [[1], [2, 3], [4]]}, "column 'e', photo 'a.jpg': 2 numbers, but"),
@@ -267,7 +267,7 @@ def test_ratings_find_their_series_beside_the_store(tmp_path: Path) -> None:
         inputs = load_inputs(frame, given, NONE | {"series": store / "series.csv"})
         assert inputs.pairs.table["series_id"].tolist() == ["7"]
         assert inputs.features_source in (IN_MEMORY, str(tmp_path / "f.csv"))
-    with pytest.raises(UserError, match="--series is for tables without series, but what was read"):
+    with pytest.raises(UserError, match="--series is for tables without series, but the Pref"):
         load_inputs(found.pairs, FRAME, NONE | {"series": store / "series.csv"})
     assert load_inputs(found.pairs, store, NONE).pairs is found.pairs
 

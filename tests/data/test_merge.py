@@ -74,7 +74,7 @@ def test_stores_that_do_not_fit_are_not_merged(
     (tmp_path / "p3" / "000.jpg").write_bytes(jpeg(scene(99)))
     extract(list_folder(tmp_path / "p3"), tmp_path / "clash", IQA)
     for store, message in (
-        ("classic", "block 'iqa' was made otherwise"),
+        ("classic", "block 'iqa' was extracted with other settings"),
         ("clash", "photo '000.jpg' is another file in"),
         ("s1", "a store can't be added to itself"),
     ):
@@ -116,6 +116,8 @@ def test_a_block_that_lags_behind_is_not_merged(tmp_path: Path) -> None:
         merge_stores(tmp_path / "new", tmp_path / "old")
     # Nor are its rows half of one photo and half of another.
     store = feature_store.open_feature_store(tmp_path / "old")
-    with pytest.raises(UserError, match=r"'cnn' and 'iqa' know different files as '001.jpg'"):
+    with pytest.raises(
+        UserError, match=r"'cnn' and 'iqa' were extracted from different files named '001.jpg'"
+    ):
         feature_store.refuse_mixed(store)
     feature_store.refuse_mixed({name: store[name] for name in ("iqa",)})

@@ -156,7 +156,7 @@ def test_filters_of_votes_keep_the_limits_themselves(tmp_path: Path) -> None:
         (HEADER + "1,a,b,nan\n", "'nan' is not a finite number"),
         (HEADER + "1,a,a,0.5\n", "line 2: photo 'a' is compared with itself"),
         (HEADER + "1,,b,0.5\n", "line 2, column 'image_a': the cell is empty"),
-        (HEADER + "1,a,b,1\n2,c,a,1\n", "line 3: photo 'a' stands in series 2 and, on line 2, in"),
+        (HEADER + "1,a,b,1\n2,c,a,1\n", "line 3: photo 'a' is in series 2 and, on line 2, in"),
         (VOTES + "1,1-1.JPG,x.JPG,1,0\n", "line 2, column 'compareFile2': 'x.JPG' is not SERIES-"),
         (VOTES + "1,2-1.JPG,1-2.JPG,1,0\n", "photo '2-1.JPG' is not of series 1"),
         (VOTES + "1,1-1.JPG,1-2.JPG,-1,0\n", "column 'LEFT': -1 is not a number of votes"),
@@ -270,7 +270,7 @@ def test_errors_in_a_folder_name_the_list_and_what_is_expected(tmp_path: Path) -
     with pytest.raises(UserError) as error:  # this pattern calls two photos 111
         read_preferences(folder, photo_name="{series}{number}")
     assert (
-        "val_pairlist.txt, line 2: photo '111' stands in series 11 and, on line 1 of "
+        "val_pairlist.txt, line 2: photo '111' is in series 11 and, on line 1 of "
         "train_pairlist.txt, in series 1"
     ) in str(error.value)
     (folder / "val_pairlist.txt").unlink()
@@ -329,7 +329,7 @@ def test_errors_in_jsonl_name_the_line_and_in_parquet_the_row(tmp_path: Path) ->
         read_preferences(parquet)
     rows = [good, good | {"series_id": "2"}]
     pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), parquet)
-    with pytest.raises(UserError, match="row 2: photo 'a' stands in series 2 and, on row 1, in"):
+    with pytest.raises(UserError, match="row 2: photo 'a' is in series 2 and, on row 1, in"):
         read_preferences(parquet)
 
 

@@ -34,6 +34,12 @@ EVERYWHERE = {
     r"says? nothing": "is unrelated to, does not score",
     r"for want of": "for lack of, out of time",
     r"too good to be true": "target leakage",
+    r"stands? twice": "appears twice",
+    r"stands? alone": "is alone",
+    r"passed over": "skipped",
+    r"tells? apart": "distinguish",
+    r"made otherwise": "made with another recipe",
+    r"is no (choice|condition|feature|range|text)": "is not a ...",
 }
 # Pages are read first, and are held to more.
 IN_PAGES = {

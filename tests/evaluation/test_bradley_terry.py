@@ -48,7 +48,7 @@ def test_a_chain_of_5000_photos_has_the_differences_of_its_pairs() -> None:
     ("num_photos", "num_pairs", "spread"), [(300, 2000, 1.0), (300, 2000, 10.0), (400, 600, 3.0)]
 )
 def test_strengths_are_the_maximum(num_photos: int, num_pairs: int, spread: float) -> None:
-    """Some photos win all they are in, some are in no pair; some pairs stand twice."""
+    """Some photos win all they are in, some are in no pair; some pairs appear twice."""
     rows = random_pairs(num_photos, num_pairs, seed=1)
     rows = np.concatenate([rows, rows[:50, ::-1]])
     a, b = rows.T

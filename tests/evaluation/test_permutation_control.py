@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from small_data import experiment, feed_of
+from small_data import experiment, inputs_of
 
 import jaxrank
 from jaxrank import train
@@ -99,7 +99,7 @@ def test_a_control_reads_the_second_half_of_the_pairs(dataset: Dataset, parts: n
     rows = arrays.cohort_rows(cohort, SplitDataset(dataset=dataset, splits_FM=parts), 0)
     filled = rows[0] >= 0
     np.testing.assert_array_equal(rows[0][filled] + num_pairs, rows[1][filled])
-    data, scaling = feed_of(cohort, dataset, parts)
+    data, scaling = inputs_of(cohort, dataset, parts)
     assert data.pairs_M2.shape == (2 * num_pairs, 2)
     val = arrays.make_trial_arrays(
         cohort, SplitDataset(dataset=dataset, splits_FM=parts), scaling

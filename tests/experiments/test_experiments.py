@@ -162,7 +162,7 @@ def test_an_experiments_name_may_hold_dots(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["summary.csv", "Plan.JSON", "checkpoints"])
 def test_an_experiments_name_is_not_that_of_a_file_of_the_search(name: str) -> None:
-    with pytest.raises(UserError, match=r"files of a search end so|is taken"):
+    with pytest.raises(UserError, match=r"a suffix of the search's own files|is taken"):
         check_name(name)
 
 

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from small_data import ROOT, cohorts_of, experiment, feed_of
+from small_data import ROOT, cohorts_of, experiment, inputs_of
 
 from jaxrank import losses, train
 from jaxrank.data import splits
@@ -178,7 +178,7 @@ class Step:
                                   "input_scaling": "standard"} | changes)  # fmt: skip
         (cohort,) = cohorts_of([Trial(e, 0, 0)], dataset, parts)
         self.static = arrays.make_program_spec(cohort)
-        self.data, scaling = feed_of(cohort, dataset, parts)
+        self.data, scaling = inputs_of(cohort, dataset, parts)
         stacked = arrays.make_trial_arrays(
             cohort, SplitDataset(dataset=dataset, splits_FM=parts), scaling
         )

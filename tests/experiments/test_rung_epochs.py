@@ -6,7 +6,7 @@ import pytest
 from small_data import experiment
 
 from jaxrank.errors import UserError
-from jaxrank.experiments.rungs import check_rungs, read_rungs, take_part
+from jaxrank.experiments.rungs import check_rungs, read_rungs, without_references
 
 
 def test_rungs_are_typed_or_given() -> None:
@@ -32,7 +32,7 @@ def test_other_words_are_refused(given: Any, message: str) -> None:
 def test_some_rung_is_below_the_last_epoch() -> None:
     mine = [experiment("a", max_epochs=8), experiment("b", max_epochs=4)]
     reference = experiment("linear", max_epochs=100)
-    assert [e.name for e in take_part([*mine, reference])] == ["a", "b"]
+    assert [e.name for e in without_references([*mine, reference])] == ["a", "b"]
     check_rungs([7, 9], [*mine, reference])
     with pytest.raises(UserError, match="--rungs=8,9: none is below max_epochs=8"):
         check_rungs([8, 9], [*mine, reference])

@@ -96,19 +96,19 @@ def test_a_grid_has_each_combination_once() -> None:
 @pytest.mark.parametrize(
     ("entries", "message"),
     [
-        ({"lerning_rate": "0,1"}, "--space.lerning_rate: no hyperparameter of a space. Did you "
-         "mean 'learning_rate'?"),
+        ({"lerning_rate": "0,1"}, "--space.lerning_rate: not a hyperparameter of a space. Did "
+         "you mean 'learning_rate'?"),
         ({"dropout": "0,zero"}, "--space.dropout=0,zero: 'zero' is not a number"),
         ({"dropout": "0,1.5"}, "--space.dropout=0,1.5: '1.5' must be below 1"),
         ({"dropout": "0..1"}, "--space.dropout=0..1: '1.0' must be below 1"),
         ({"batch_size": "16,1_000"}, "'1_000' is not a whole number"),
         ({"learning_rate": "1e-5..1e-2:lg"}, "'lg' is neither 'log' nor a number of values"),
-        ({"learning_rate": "0..1e-2:log"}, "'0' has no logarithm"),
-        ({"learning_rate": "1e-2..1e-5"}, "'1e-2..1e-5' is no range"),
+        ({"learning_rate": "0..1e-2:log"}, "a :log range begins above 0, not at '0'"),
+        ({"learning_rate": "1e-2..1e-5"}, "'1e-2..1e-5' is not a range"),
         ({"optimizer": "adamw,sdg"}, "'sdg' unknown. Did you mean 'sgd'?"),
-        ({"mlp_hidden_dims": "256,512"}, "one value is no choice; texts are separated by |"),
-        ({"dropout": "0.3"}, "one value is no choice; --config.KEY=VALUE gives one"),
-        ({"dropout": "0,0.3,0.0"}, "'0.0' stands twice"),
+        ({"mlp_hidden_dims": "256,512"}, "give at least two values; texts are separated by |"),
+        ({"dropout": "0.3"}, "give at least two values; --config.KEY=VALUE sets one"),
+        ({"dropout": "0,0.3,0.0"}, "'0.0' appears twice"),
         ({"use_layernorm": "true,yes"}, "'yes' is neither true nor false"),
         ({"dropout": 0.3}, "give a list of values, or text"),
         ({"dropout": [0, "a"]}, "--space.dropout=0,a: 'a' must be of type float"),
@@ -117,8 +117,8 @@ def test_a_grid_has_each_combination_once() -> None:
         ({"momentum": "0..0.9 if optimizer=sdg", "optimizer": "adamw,sgd"},
          "'optimizer' never is 'sdg'. Did you mean 'sgd'?"),
         ({"momentum": "0..0.9 if dropout=0.1", "dropout": "0..0.5"}, "which is a range, not a"),
-        ({"momentum": "0..0.9 if sgd"}, "'sgd' is no condition; write 'if KEY=VALUE'"),
-        ({"momentum": "0,0.9 if dropout=0", "dropout": "0,0.1 if momentum=0"}, "form a circle"),
+        ({"momentum": "0..0.9 if sgd"}, "'sgd' is not a condition; write 'if KEY=VALUE'"),
+        ({"momentum": "0,0.9 if dropout=0", "dropout": "0,0.1 if momentum=0"}, "are circular"),
         ({}, "--space has no hyperparameter"),
     ],
 )  # fmt: skip

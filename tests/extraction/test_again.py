@@ -32,12 +32,14 @@ def read(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The photos that were read, for a test to look at and clear."""
     names: list[str] = []
 
-    def noted(photos: Any, root: Path, views: Any, known: Any, _: int) -> Iterator[workers.Seen]:
+    def noted(
+        photos: Any, root: Path, views: Any, known: Any, _: int
+    ) -> Iterator[workers.PhotoResult]:
         for photo in photos:
             names.append(photo.name)
-            yield workers.see(photo, root, views, known)
+            yield workers.read_and_view(photo, root, views, known)
 
-    monkeypatch.setattr(workers, "see_all", noted)
+    monkeypatch.setattr(workers, "process_all", noted)
     return names
 
 

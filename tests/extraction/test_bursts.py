@@ -32,7 +32,7 @@ def test_sub_folders_are_series(tmp_path: Path) -> None:
         "a": ["a/000.jpg", "a/001.jpg"],
         "b/c": ["b/c/010.jpg", "b/c/011.jpg", "b/c/012.jpg"],
     }
-    assert found.notes == ["1 photos lie in no sub-folder", "1 photos stand alone, in no series"]
+    assert found.notes == ["1 photo is in no sub-folder", "1 photo is alone, so in no series"]
 
 
 def test_folders_that_tables_would_call_the_same_are_refused(tmp_path: Path) -> None:
@@ -74,7 +74,7 @@ def test_series_of_other_photos_stay(tmp_path: Path) -> None:
     (tmp_path / "one" / "b" / "011.jpg").unlink()
     found = extract(list_folder(tmp_path / "one"), tmp_path / "store", IQA, grouping=by_folder)
     assert series(tmp_path / "store")["b"] == ["b/010.jpg", "b/012.jpg"]
-    assert "1 photos that are not here left their series" in found.notes
+    assert "1 photo that is not in this run left its series" in found.notes
 
 
 def test_bursts_are_series_by_time_and_camera(tmp_path: Path) -> None:
@@ -91,8 +91,8 @@ def test_bursts_are_series_by_time_and_camera(tmp_path: Path) -> None:
     assert series(tmp_path / "store") == {"a.jpg": ["a.jpg", "b.jpg", "c.jpg"]}
     assert found.notes == [
         "series by time alone",
-        "1 photos don't say when they were taken",
-        "3 photos stand alone, in no series",
+        "1 photo has no capture time",
+        "3 photos are alone, so in no series",
     ]
     longer = Grouping("time", gap_seconds=11.0)
     extract(listing, tmp_path / "store", IQA, grouping=longer)
@@ -121,7 +121,7 @@ def test_series_of_a_table(tmp_path: Path) -> None:
     found = extract(list_folder(folder), tmp_path / "store", IQA, grouping=how)
     assert series(tmp_path / "store") == {"x": ["000.jpg", "001.jpg"]}
     assert found.num_series == 1
-    assert "1 photos of the table are not here, such as 'gone.jpg'" in found.notes
+    assert "1 photo of the table is not in this run, such as 'gone.jpg'" in found.notes
     with pytest.raises(UserError, match=r"neither the file of a table, .* Did you mean 'folder'?"):
         extract(list_folder(folder), tmp_path / "new", IQA, grouping=Grouping("folders"))
     assert not (tmp_path / "new" / feature_store.MANIFEST).exists()  # told before the work
@@ -151,7 +151,9 @@ def test_no_series_is_an_error_that_says_what_is_there(tmp_path: Path) -> None:
     photos = tmp_path / "photos"
     fill(photos / "a", 2)
     listing = list_folder(photos)
-    with pytest.raises(UserError, match=r"2 photos don't say when .* the features are written$"):
+    with pytest.raises(
+        UserError, match=r"2 photos have no capture time.* the features are written$"
+    ):
         extract(listing, tmp_path / "store", IQA, grouping=Grouping("time"))
     extract(listing, tmp_path / "store", IQA, grouping=Grouping("folder"))
     with pytest.raises(UserError, match=r"are written, and .*series.csv is the old one$"):

@@ -18,7 +18,7 @@ from photo_files import (
 from PIL import Image, ImageOps
 
 from jaxrank.extraction import decoding
-from jaxrank.extraction.decoding import SHORT_SIDE, BadPhoto, decode, describe
+from jaxrank.extraction.decoding import SHORT_SIDE, UnreadablePhoto, decode, describe
 
 
 @pytest.fixture(autouse=True)
@@ -37,11 +37,11 @@ def pixels(data: bytes) -> np.ndarray:
 def test_photos_are_turned_upright(orientation: int) -> None:
     stored = scene()
     data = encoded(stored, "PNG", exif=exif(orientation))
-    image, facts = decode(data)
+    image, info = decode(data)
     expected = ImageOps.exif_transpose(Image.open(io.BytesIO(data)))
     assert np.array_equal(np.asarray(image), np.asarray(expected))
-    assert (facts.width, facts.height) == image.size
-    assert describe(data) == facts
+    assert (info.width, info.height) == image.size
+    assert describe(data) == info
 
 
 def test_orientations_differ() -> None:
@@ -51,16 +51,16 @@ def test_orientations_differ() -> None:
 
 def test_time_and_camera_are_read() -> None:
     tags = exif(1, "2024:05:06 07:08:09", "25", "Model \x00X")
-    _, facts = decode(jpeg(exif=tags))
-    assert facts.taken == "2024:05:06 07:08:09.25"
-    assert facts.camera in ("Model X", "Model")
+    _, info = decode(jpeg(exif=tags))
+    assert info.taken == "2024:05:06 07:08:09.25"
+    assert info.camera in ("Model X", "Model")
     assert decode(jpeg())[1][2:] == ("", "")
 
 
 def test_large_photos_are_reduced_and_small_ones_are_not_enlarged() -> None:
-    image, facts = decode(jpeg(scene(0, 3000, 2000)))
+    image, info = decode(jpeg(scene(0, 3000, 2000)))
     assert image.size == (round(3000 * SHORT_SIDE / 2000), SHORT_SIDE)
-    assert (facts.width, facts.height) == (3000, 2000)
+    assert (info.width, info.height) == (3000, 2000)
     assert decode(jpeg(scene()))[0].size == (96, 64)
 
 
@@ -135,9 +135,9 @@ def test_an_animation_gives_its_first_frame() -> None:
 
 @pytest.mark.parametrize("name", odd_photos())
 def test_odd_photos_are_read(name: str) -> None:
-    image, facts = decode(odd_photos()[name])
+    image, info = decode(odd_photos()[name])
     assert image.mode == "RGB"
-    assert describe(odd_photos()[name]) == facts
+    assert describe(odd_photos()[name]) == info
 
 
 @pytest.mark.parametrize(
@@ -149,7 +149,7 @@ def test_odd_photos_look_like_the_plain_one(name: str) -> None:
 
 @pytest.mark.parametrize("name", broken_photos())
 def test_broken_photos_are_told(name: str) -> None:
-    with pytest.raises(BadPhoto) as told:
+    with pytest.raises(UnreadablePhoto) as told:
         decode(broken_photos()[name])
     assert "\n" not in str(told.value)
 
@@ -163,19 +163,19 @@ def test_broken_photos_are_told(name: str) -> None:
         ("bomb.png", "more than 250,000,000 pixels"),
         ("great_bomb.png", "more than 250,000,000 pixels"),
         ("half.jpg", "damaged (image file is truncated"),
-        ("floats.tif", "floating point"),
+        ("floats.tif", "floating-point"),
         ("unknown.heic", "not an image in a known format"),
     ],
 )
 def test_reasons(name: str, reason: str) -> None:
-    with pytest.raises(BadPhoto) as told:
+    with pytest.raises(UnreadablePhoto) as told:
         decode(broken_photos()[name])
     assert str(told.value).startswith(reason) or reason in str(told.value)
 
 
 def test_heic_without_its_reader_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delitem(Image.OPEN, "HEIF")
-    with pytest.raises(BadPhoto, match="HEIC; pip install pillow-heif"):
+    with pytest.raises(UnreadablePhoto, match="HEIC; pip install pillow-heif"):
         decode(odd_photos()["plain.heic"])
 
 

@@ -16,7 +16,7 @@ from jaxrank.cli import main
 from jaxrank.data import feature_store
 from jaxrank.errors import UserError
 from jaxrank.extraction import pipeline
-from jaxrank.extraction.decoding import BadPhoto, decode
+from jaxrank.extraction.decoding import UnreadablePhoto, decode
 from jaxrank.extraction.extractors import Extractor, Options, make_extractors
 from jaxrank.extraction.photos import Photo, list_folder, list_table, read_photo
 from jaxrank.extraction.pipeline import extract
@@ -149,8 +149,8 @@ def test_a_large_file_is_a_bad_photo(tmp_path: Path) -> None:
 
 
 def test_a_long_panorama_is_reduced_further(tmp_path: Path) -> None:
-    image, facts = decode(encoded(scene(0, 30_000, 1000), "PNG"))
-    assert (facts.width, facts.height) == (30_000, 1000)
+    image, info = decode(encoded(scene(0, 30_000, 1000), "PNG"))
+    assert (info.width, info.height) == (30_000, 1000)
     assert image.width * image.height <= 8 * 768**2 * 1.01
     assert image.width / image.height == pytest.approx(30, rel=0.01)
 
@@ -167,7 +167,7 @@ def test_strict_makes_a_bad_photo_an_error(tmp_path: Path) -> None:
 def test_only_bad_photos_are_an_error_and_their_reasons_stay(tmp_path: Path) -> None:
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos" / "empty.jpg").write_bytes(b"")
-    with pytest.raises(UserError, match=r"none of 1 photos can be used; 'empty.jpg': the file is"):
+    with pytest.raises(UserError, match=r"0 of 1 photo can be used; 'empty.jpg': the file is"):
         extract(list_folder(tmp_path / "photos"), tmp_path / "store", IQA)
     assert photo_table(tmp_path / "store").loc["empty.jpg", "reason"] == "the file is empty"
 
@@ -192,8 +192,8 @@ def test_a_second_run_makes_only_what_is_new_or_changed(tmp_path: Path, counted:
     gone = ["000.jpg", "002.jpg"]  # what a store has stays
     assert sorted(after) == sorted([*gone, "001.jpg", "003.jpg", "new.jpg", "renamed.jpg"])
     assert third.notes[:2] == [
-        "the block 'cnn' had 2 photos that are not here; they stay",
-        "the block 'cnn' had 1 of these photos with other contents; they were made anew",
+        "the block 'cnn' had 2 photos that are not in this run; they stay",
+        "the block 'cnn' had 1 of these photos with other contents; it was made again",
     ]
     assert np.array_equal(after["renamed.jpg"], before["000.jpg"])
     assert np.array_equal(after["003.jpg"], before["003.jpg"])
@@ -243,7 +243,7 @@ def test_blocks_can_be_added_and_old_ones_that_lag_behind_are_told(tmp_path: Pat
     found = extract(list_folder(folder), tmp_path / "store", SMALL._replace(blocks=("cnn",)))
     assert list(feature_store.open_feature_store(tmp_path / "store")) == ["cnn", "iqa"]
     assert found.notes == [
-        "the block 'iqa' lacks 1 of these photos, or knows them by other contents: extract it again"
+        "the block 'iqa' lacks 1 of these photos, or has old contents of them: extract it again"
     ]
 
 
@@ -280,13 +280,13 @@ def test_photos_of_another_folder_join_a_store_and_take_nothing_away(tmp_path: P
     found = extract(list_folder(two), tmp_path / "store", IQA)
     assert sorted(rows(tmp_path / "store", "iqa")) == [f"00{i}.jpg" for i in range(5)]
     assert sorted(photo_table(tmp_path / "store").index) == [f"00{i}.jpg" for i in range(5)]
-    assert found.notes == ["the block 'iqa' had 2 photos that are not here; they stay"]
+    assert found.notes == ["the block 'iqa' had 2 photos that are not in this run; they stay"]
     classic = IQA._replace(values={"iqa": "classic"})
-    with pytest.raises(UserError, match=r"made otherwise .* also of 2 photos that are not here"):
+    with pytest.raises(UserError, match=r"another recipe .* also of 2 photos that are not in"):
         extract(list_folder(two), tmp_path / "store", classic)
     shutil.copytree(one, tmp_path / "two", dirs_exist_ok=True)
     found = extract(list_folder(two), tmp_path / "store", classic)
-    assert found.notes[0].startswith("the block 'iqa' was made otherwise before")
+    assert found.notes[0].startswith("the block 'iqa' was made with another recipe before")
 
 
 def test_a_cache_holds_the_photos_that_are_there_and_may_be_made_otherwise(
@@ -301,7 +301,7 @@ def test_a_cache_holds_the_photos_that_are_there_and_may_be_made_otherwise(
     assert sorted(photo_table(store).index) == ["000.jpg", "002.jpg"]
     (folder / "002.jpg").unlink()
     classic = IQA._replace(values={"iqa": "classic"})
-    with pytest.raises(UserError, match="also of 1 photos that are not here"):
+    with pytest.raises(UserError, match="also of 1 photo that is not in this run"):
         extract(list_folder(folder), store, classic)
     extract(list_folder(folder), store, classic, is_cache=True)
     assert list(rows(store, "iqa")) == ["000.jpg"]
@@ -330,7 +330,7 @@ def test_a_damaged_block_is_made_again_where_all_its_photos_are_here(tmp_path: P
     found = extract(list_folder(folder), tmp_path / "store", SMALL._replace(blocks=("cnn",)))
     assert found.made == {"cnn": 0}  # another block's damage is no matter
     few = list_folder(folder)
-    with pytest.raises(UserError, match=r"make the block 'iqa' again, also of 1 photos"):
+    with pytest.raises(UserError, match=r"make the block 'iqa' again, also of 1 photo that"):
         extract(few._replace(photos=few.photos[1:]), tmp_path / "store", IQA)
     found = extract(list_folder(folder), tmp_path / "store", IQA)
     assert found.made == {"iqa": 2}
@@ -368,7 +368,7 @@ def test_a_tables_links_do_not_lead_out_of_its_folder(tmp_path: Path) -> None:
     (tmp_path / "in").mkdir()
     (tmp_path / "out.jpg").write_bytes(jpeg())
     (tmp_path / "in" / "link").symlink_to(tmp_path)
-    with pytest.raises(BadPhoto, match="leads out"):
+    with pytest.raises(UnreadablePhoto, match="leads out"):
         read_photo(Photo("a", tmp_path / "in" / "link" / "out.jpg"), tmp_path / "in")
 
 
@@ -384,10 +384,10 @@ def test_a_photo_that_cant_be_read_this_time_keeps_its_row(tmp_path: Path) -> No
     assert set(found.bad) == {"photos/001.jpg", "photos/002.jpg"}
     assert set(after) == {"photos/000.jpg", "photos/001.jpg"}
     assert np.array_equal(after["photos/001.jpg"], before["photos/001.jpg"])
-    assert found.notes == ["the block 'iqa' had 1 photos that can't be used this time; they stay"]
+    assert found.notes == ["the block 'iqa' had 1 photo that can't be used this time; it stays"]
     for photo in folder.iterdir():
         photo.unlink()
-    with pytest.raises(UserError, match="none of 3 photos can be used"):
+    with pytest.raises(UserError, match="0 of 3 photos can be used"):
         extract(list_table(tmp_path / "list.csv"), tmp_path / "store", IQA)
     assert set(rows(tmp_path / "store", "iqa")) == set(after)
     assert photo_table(tmp_path / "store").loc["photos/000.jpg", "status"] == "good"

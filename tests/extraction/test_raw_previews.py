@@ -11,7 +11,7 @@ import pytest
 from photo_files import jpeg, scene
 
 from jaxrank.extraction import raw_previews
-from jaxrank.extraction.decoding import BadPhoto, decode
+from jaxrank.extraction.decoding import UnreadablePhoto, decode
 from jaxrank.extraction.photos import Photo, read_photo
 
 
@@ -38,7 +38,9 @@ def program(folder: Path, body: str) -> None:
 
 
 def test_without_a_reader_the_reason_says_what_to_install(raw: Photo, tools: Path) -> None:
-    with pytest.raises(BadPhoto, match="RAW; its preview needs pip install rawpy, or exiftool"):
+    with pytest.raises(
+        UnreadablePhoto, match="RAW; its preview needs pip install rawpy, or exiftool"
+    ):
         read_photo(raw, raw.path.parent)
 
 
@@ -60,11 +62,11 @@ def test_an_exiftool_that_finds_none_or_never_ends(
     raw: Photo, tools: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     program(tools, "exit 1")
-    with pytest.raises(BadPhoto, match="no preview in the RAW file"):
+    with pytest.raises(UnreadablePhoto, match="no preview in the RAW file"):
         read_photo(raw, raw.path.parent)
-    monkeypatch.setattr(raw_previews, "_PATIENCE", 0.2)
+    monkeypatch.setattr(raw_previews, "_TIMEOUT_SECONDS", 0.2)
     program(tools, "exec /bin/sleep 30")
-    with pytest.raises(BadPhoto, match=r"exiftool had not ended after 0\.2 seconds"):
+    with pytest.raises(UnreadablePhoto, match=r"exiftool had not ended after 0\.2 seconds"):
         read_photo(raw, raw.path.parent)
 
 
@@ -116,7 +118,7 @@ def test_rawpy_gives_a_jpeg_or_pixels(raw: Photo, rawpy: Any) -> None:
 
 def test_what_rawpy_can_not_read_exiftool_may(raw: Photo, rawpy: Any, tools: Path) -> None:
     FakeRaw.preview = rawpy.LibRawError("no thumbnail")
-    with pytest.raises(BadPhoto, match=r"no preview in the RAW file \(no thumbnail\)"):
+    with pytest.raises(UnreadablePhoto, match=r"no preview in the RAW file \(no thumbnail\)"):
         read_photo(raw, raw.path.parent)
     program(tools, "echo preview")
     assert read_photo(raw, raw.path.parent) == b"preview\n"

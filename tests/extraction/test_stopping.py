@@ -105,7 +105,7 @@ def test_a_run_that_ends_before_its_manifest_goes_on_to_the_same_bits(
     # All files of both blocks are there, and nothing says so yet.
     assert {path.name[:4] for path in (tmp_path / "killed").glob("*.npy")} >= {"cnn-", "iqa-"}
     assert not (tmp_path / "killed" / feature_store.MANIFEST).exists()
-    monkeypatch.setattr(pipeline.workers, "see_all", read_without_encoding)
+    monkeypatch.setattr(pipeline.workers, "process_all", read_without_encoding)
     found = extract(list_folder(folder), tmp_path / "killed", SMALL)
     assert found.made == {"cnn": 5, "iqa": 5}
     for block in ("cnn", "iqa"):
@@ -115,11 +115,11 @@ def test_a_run_that_ends_before_its_manifest_goes_on_to_the_same_bits(
         assert stores[0].sha256 == stores[1].sha256
 
 
-def read_without_encoding(*arguments: Any) -> Iterator[workers.Seen]:
+def read_without_encoding(*arguments: Any) -> Iterator[workers.PhotoResult]:
     """What is read of photos none of whose rows is missing."""
     photos, root, _, known, _ = arguments
     for photo in photos:
-        seen = workers.see(photo, root, {}, {})
+        seen = workers.read_and_view(photo, root, {}, {})
         assert all(seen.sha256 in of_block for of_block in known.values())
         yield seen
 
@@ -191,7 +191,7 @@ def test_a_decoder_that_crashes_or_hangs_costs_one_photo(
     (folder / "004.jpg").write_bytes(jpeg(scene(4, 50, 40)))
     listing = list_folder(folder)
     seen = list(
-        workers.see_all(listing.photos, folder, {"b": view}, {"b": frozenset()}, 2, patience=5)
+        workers.process_all(listing.photos, folder, {"b": view}, {"b": frozenset()}, 2, timeout=5)
     )
     assert [s.reason for s in seen] == [reason if i == 4 else "" for i in range(12)]
 
@@ -200,7 +200,7 @@ def test_processes_that_are_killed_while_idle_are_started_again(tmp_path: Path) 
     folder = fill(tmp_path / "photos", 12)
     listing = list_folder(folder)
     seen = []
-    for one in workers.see_all(listing.photos, folder, {"b": size}, {"b": frozenset()}, 1):
+    for one in workers.process_all(listing.photos, folder, {"b": size}, {"b": frozenset()}, 1):
         seen.append(one)
         if len(seen) == 3:
             time.sleep(2.0)  # what is ahead is done meanwhile
@@ -229,7 +229,7 @@ def test_a_photo_whose_process_was_killed_is_tried_again(
     (folder / "000.jpg").write_bytes(jpeg(scene(4, 50, 40)))
     photos = list_folder(folder).photos
     views = {"b": kill_three_times}
-    seen = list(workers.see_all(photos, folder, views, {"b": frozenset()}, 1))
+    seen = list(workers.process_all(photos, folder, views, {"b": frozenset()}, 1))
     assert [one.reason for one in seen] == [""] * 3
 
 
@@ -240,19 +240,21 @@ def test_processes_that_end_at_the_start_are_started_again_a_few_times(
     listing = list_folder(fill(tmp_path / "photos", 2))
     begun = 0
 
-    def see(ahead: list[Photo], coming: Iterator[Photo], *_: Any) -> Iterator[workers.Seen]:
+    def see(ahead: list[Photo], coming: Iterator[Photo], *_: Any) -> Iterator[workers.PhotoResult]:
         nonlocal begun
         begun += 1
         ahead.extend(coming)  # once; a breakdown leaves them there
         if begun <= breakdowns:
             raise BrokenProcessPool
         for _photo in list(ahead):
-            yield workers.Seen("")
+            yield workers.PhotoResult("")
 
-    monkeypatch.setattr(workers, "_seen_by_pool", see)
-    coming = workers.see_all(listing.photos, tmp_path, {}, {}, 1)
+    monkeypatch.setattr(workers, "_results_of_pool", see)
+    coming = workers.process_all(listing.photos, tmp_path, {}, {}, 1)
     if ends:
-        with pytest.raises(UserError, match="end before they do any: --workers may be too many"):
+        with pytest.raises(
+            UserError, match="end before they decode a photo: --workers may be too many"
+        ):
             list(coming)
     else:
         assert len(list(coming)) == 2

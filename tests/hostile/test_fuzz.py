@@ -37,7 +37,7 @@ from jaxrank.data.series import read_series
 from jaxrank.errors import UserError
 from jaxrank.experiments.catalogue import read_catalogue
 from jaxrank.experiments.config_files import load_config
-from jaxrank.extraction.decoding import BadPhoto, decode
+from jaxrank.extraction.decoding import UnreadablePhoto, decode
 from jaxrank.extraction.partial_rows import PartialRows
 from jaxrank.extraction.photos import list_table
 from jaxrank.io import seal
@@ -58,7 +58,7 @@ def check(read: Callable[[], object]) -> None:
     """A value, or a refusal that makes one printable line."""
     try:
         read()
-    except (UserError, BadPhoto) as error:
+    except (UserError, UnreadablePhoto) as error:
         line = printable(" ".join(str(error).split()))
         assert line
         assert line.isprintable()
@@ -307,7 +307,7 @@ def test_fuzz_of_bytes_of_a_model(searched: Inputs) -> None:
 
 
 def test_fuzz_of_partial_rows(tmp_path: Path) -> None:
-    """Arrays that a stopped extraction leaves: what is damaged is passed over."""
+    """Arrays that a stopped extraction leaves: what is damaged is skipped."""
     rows = PartialRows(tmp_path, "iqa", {"r": 1}, 2)
     rows.add(["0" * 64, "1" * 64], BLOCK)
     rows.save()

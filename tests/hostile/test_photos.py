@@ -15,7 +15,7 @@ from photo_stores import IQA, fill, photo_table, rows
 from PIL import Image
 
 from jaxrank.extraction import decoding, workers
-from jaxrank.extraction.decoding import BadPhoto, decode
+from jaxrank.extraction.decoding import UnreadablePhoto, decode
 from jaxrank.extraction.photos import Photo, list_folder
 from jaxrank.extraction.pipeline import extract
 
@@ -27,7 +27,7 @@ CUT = ["sixteen.png", "lzw.tif", "two_views.mpo", "plain.avif", "plain.heic", "p
 @pytest.mark.parametrize("name", [*broken_photos(), *CUT])
 def test_bytes_that_are_no_photo_are_refused(name: str) -> None:
     broken = broken_photos() | {name: WHOLE[name][: len(WHOLE[name]) // 2] for name in CUT}
-    with pytest.raises(BadPhoto) as told:
+    with pytest.raises(UnreadablePhoto) as told:
         decode(broken[name])
     assert "\n" not in str(told.value)
 
@@ -48,7 +48,7 @@ BOMBS = [
 @pytest.mark.parametrize("data", BOMBS)
 def test_a_bomb_takes_no_memory(data: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", decoding.MOST_PIXELS)
-    with little_memory(1 << 28), pytest.raises(BadPhoto):
+    with little_memory(1 << 28), pytest.raises(UnreadablePhoto):
         decode(data)
 
 
@@ -73,7 +73,7 @@ def test_16_bits_take_little_more_memory_than_8(side: int, monkeypatch: pytest.M
 def test_a_wrong_end_of_a_name_does_not_matter(name: str) -> None:
     photo = Photo(name, Path(name))
     photo.path.write_bytes(jpeg())
-    assert workers.see(photo, Path(), {}, {}).sha256
+    assert workers.read_and_view(photo, Path(), {}, {}).sha256
     assert np.asarray(decode(photo.path.read_bytes())[0]).shape == (64, 96, 3)
 
 
@@ -108,7 +108,7 @@ def test_a_photo_that_is_no_file_of_the_folder_is_bad(tmp_path: Path, kind: str)
     folder.mkdir()
     SPECIAL[kind](folder / "a.jpg")
     with little_memory():
-        seen = workers.see(Photo("a.jpg", folder / "a.jpg"), folder, {}, {})
+        seen = workers.read_and_view(Photo("a.jpg", folder / "a.jpg"), folder, {}, {})
     assert seen.reason
     assert not seen.sha256
 
@@ -117,7 +117,7 @@ def test_a_pipe_among_photos_is_not_opened(tmp_path: Path) -> None:
     folder = fill(tmp_path / "photos", 1)
     with fifo_left_alone(folder / "pipe.jpg"):
         listing = list_folder(folder)
-        reasons = [workers.see(p, folder, {}, {}).reason for p in listing.photos]
+        reasons = [workers.read_and_view(p, folder, {}, {}).reason for p in listing.photos]
     assert reasons == ["", "not a file"]
 
 
@@ -166,7 +166,7 @@ def test_processes_that_are_killed_while_they_start_are_started_again(
     monkeypatch.setenv("JAXRANK_TEST_KILLS", str(kills))
     monkeypatch.setattr(workers, "_begin", killed_twice)
     listing = list_folder(fill(tmp_path / "photos", 2))
-    seen = list(workers.see_all(listing.photos, listing.root, {}, {}, 1))
+    seen = list(workers.process_all(listing.photos, listing.root, {}, {}, 1))
     assert [one.reason for one in seen] == ["", ""]
     assert len(kills.read_text()) > 2
 
@@ -186,10 +186,10 @@ def test_a_pool_that_breaks_down_at_its_start_is_made_anew(
         ahead.extend(coming)
         if begun <= breakdowns:
             raise BrokenProcessPool
-        yield from [workers.Seen("") for _ in list(ahead)]
+        yield from [workers.PhotoResult("") for _ in list(ahead)]
 
-    monkeypatch.setattr(workers, "_seen_by_pool", see)
-    assert len(list(workers.see_all(listing.photos, tmp_path, {}, {}, 1))) == 2
+    monkeypatch.setattr(workers, "_results_of_pool", see)
+    assert len(list(workers.process_all(listing.photos, tmp_path, {}, {}, 1))) == 2
 
 
 @pytest.mark.parametrize("photos", ["missing", "photos/000.jpg", "empty", "/dev/null", "x" * 300])

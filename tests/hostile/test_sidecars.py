@@ -89,7 +89,7 @@ def test_an_encoding_that_is_not_changed_is_read(tmp_path: Path) -> None:
     path = tmp_path / "a.xmp"
     path.write_bytes(packet("xmp:Label='\xe4'").decode().encode("utf-16"))
     assert read_marks(path).label == "\xe4"
-    assert "only UTF-8 is changed" in write_marks(path, rating=5).reason
+    assert "only UTF-8 files are changed" in write_marks(path, rating=5).reason
 
 
 def test_100_megabytes_are_not_read(tmp_path: Path) -> None:

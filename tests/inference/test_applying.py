@@ -443,7 +443,7 @@ def test_whatever_is_read_as_pairs_says_which_photo_is_of_which_series(
     [
         ({"image": None}, "column 'image' is missing; a series table has series_id,image"),
         ({"series_id": None}, "column 'series_id' is missing"),
-        ({"image": list("abcdefa")}, "7: photo 'a' stands twice, first on row 1"),
+        ({"image": list("abcdefa")}, "7: photo 'a' appears twice, first on row 1"),
         ({"series_id": ["1"] * 6 + [np.nan]}, "row 7, column 'series_id': the cell is empty"),
     ],
 )
@@ -463,8 +463,8 @@ def test_a_series_frame_is_checked_as_a_file_is(
     [
         ("series_id,photo\n1,a\n", "series.csv: column 'image' is missing; a series table has"),
         ("series,image\n1,a\n", "series.csv: column 'series_id' is missing"),
-        ("series_id,image,image\n1,a,b\n", "series.csv: the column 'image' stands twice"),
-        ("series_id,image\n1,a\n2,b\n2,a\n", "line 4: photo 'a' stands twice, first on line 2"),
+        ("series_id,image,image\n1,a,b\n", "series.csv: the column 'image' appears twice"),
+        ("series_id,image\n1,a\n2,b\n2,a\n", "line 4: photo 'a' appears twice, first on line 2"),
         ("series_id,image\n1,a\n,b\n", "line 3, column 'series_id': the cell is empty"),
         ("series_id,image\n1,a,b\n", "3 cells, but the header has 2 columns"),
         ("series_id,image\n", "no rows below its header"),
@@ -771,7 +771,7 @@ def test_a_broken_series_table_is_told(inputs: Inputs, capsys: pytest.CaptureFix
     path = inputs.folder / "series.csv"
     path.write_text("series_id,image\n1,9a\n2,9a\n")
     words = [*inputs.words("rank"), f"--series={path}"]
-    refused(inputs, capsys, words, "series.csv, line 3: photo '9a' stands twice, first on line 2")
+    refused(inputs, capsys, words, "series.csv, line 3: photo '9a' appears twice, first on line 2")
     refused(inputs, capsys, [*inputs.words("rank"), "--series="], "--series is empty")
     refused(inputs, capsys, [*inputs.words("rank"), "--pairs=x"], "unknown flag '--pairs'")
 

@@ -121,7 +121,7 @@ def test_options_name_no_folder_and_are_quoted_for_a_shell(tmp_path: Path) -> No
     weights = tmp_path / "my $(weights).pt"
     weights.write_bytes(b"")
     options = Options(blocks=("cnn",), device="cuda", values={"cnn_weights": str(weights)})
-    found = options.of("cnn")
+    found = options.of_block("cnn")
     assert found == {"device": "cuda", "cnn_model": "resnet50", "cnn_weights": "my $(weights).pt"}
     flags = Recipe("s", {}, found).flags("cnn")
     assert shlex.split(flags) == [

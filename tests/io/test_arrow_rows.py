@@ -98,7 +98,7 @@ def test_pairs_of_a_large_file_are_those_of_a_small_one(
         ("1,a,b,x", "line 4, column 'preference': 'x' is not a finite number"),
         ("1,a,,1", "line 4, column 'image_b': the cell is empty"),
         ("1,a,a,1", "line 4: photo 'a' is compared with itself"),
-        ("2,a,c,1", "line 4: photo 'a' stands in series 2 and, on line 2, in series 1"),
+        ("2,a,c,1", "line 4: photo 'a' is in series 2 and, on line 2, in series 1"),
         ("1,a,b", "line 4 ('1'): 3 cells"),
     ],
 )

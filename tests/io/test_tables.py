@@ -32,7 +32,7 @@ def test_reads_marks_line_ends_quotes_and_blank_lines(tmp_path: Path) -> None:
         (b"", "the file is empty"),
         (b" \n\n", "the file is empty"),
         (b"a,b\n", "no rows below its header"),
-        (b"a,a\n1,2\n", "column 'a' stands twice"),
+        (b"a,a\n1,2\n", "column 'a' appears twice"),
         (b"a,b\n1,2\n3\n", "line 3 ('3'): 1 cells, but the header has 2 columns"),
         (b"a,b\n1,2,3\n", "line 2 ('1'): 3 cells"),
         (b"a,b\n1,\xff\n", "not UTF-8 text (byte 0xff at offset 6)"),
@@ -153,7 +153,7 @@ def test_jsonl_keeps_the_spelling_of_numbers_and_the_lines_of_objects(tmp_path: 
         (b"{}", "line 1: not a JSON object with keys"),
         (b'{"a": 1, "b": 2}\n{"a": 1}', "line 2: the key 'b' is missing"),
         (b'{"a": 1}\n{"a": 1, "c": 2}', "line 2: the key 'c' is new"),
-        (b'{"a": 1, "a": 1}', "line 1: the key 'a' stands twice"),
+        (b'{"a": 1, "a": 1}', "line 1: the key 'a' appears twice"),
         (b'{"a": null}', "line 1, key 'a': null is neither"),
         (b'{"a": [1]}', "line 1, key 'a': a list is neither"),
         (b'{"a": {"b": 1}}', "line 1, key 'a': an object is neither"),
@@ -235,7 +235,7 @@ def test_what_is_no_parquet_table_is_told_in_one_line(tmp_path: Path) -> None:
         assert "\n" not in str(error.value)
     twice = pyarrow.table([x, x], names=["a", "a"])
     pyarrow.parquet.write_table(twice, path)
-    with pytest.raises(UserError, match="the column 'a' stands twice"):
+    with pytest.raises(UserError, match="the column 'a' appears twice"):
         tables.read_parquet(path)
 
 

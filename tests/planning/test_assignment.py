@@ -104,17 +104,17 @@ def test_a_worker_that_rests_gets_nothing_while_there_are_others(
     cohorts: dict[int, Cohort],
 ) -> None:
     assignment = Assignment(["host"] * 2, ENOUGH, cohorts)
-    assignment.rest(0)
+    assignment.pause(0)
     assert started(assignment, dict(cohorts)) == [(1, 1)]  # whose home rests
     alone = Assignment(["host"], ENOUGH, cohorts)
-    alone.rest(0)
+    alone.pause(0)
     assert started(alone, dict(cohorts)) == [(0, 1)]
 
 
 def test_programs_are_compiled_ahead_where_they_will_run(cohorts: dict[int, Cohort]) -> None:
     assignment, waiting = Assignment(["host"] * 2, ENOUGH, cohorts), dict(cohorts)
     started(assignment, waiting)
-    assert assignment.ahead(waiting, 1) == {0: [2], 1: [5]}
+    assert assignment.to_precompile(waiting, 1) == {0: [2], 1: [5]}
 
 
 def test_a_program_of_short_trainings_has_one_home_whoever_is_idle_first(
@@ -136,7 +136,7 @@ def test_a_worker_gets_nothing_before_it_has_joined_or_after_it_has_left(
 ) -> None:
     assignment, waiting = Assignment([None, None], ENOUGH, cohorts), dict(cohorts)
     assert started(assignment, waiting) == []
-    assert assignment.ahead(waiting, 1) == {}
+    assert assignment.to_precompile(waiting, 1) == {}
     assignment.join(1, "host")
     assert started(assignment, waiting) == [(1, 1)]
     assignment.end(1)

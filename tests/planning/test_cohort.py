@@ -13,7 +13,7 @@ from small_data import (
     cohorts_of,
     compiled,
     experiment,
-    feed_of,
+    inputs_of,
     one_epoch,
 )
 
@@ -33,7 +33,7 @@ def run_steps(
 ) -> dict[str, np.ndarray]:
     """All parameters of each trial, as one vector, after STEPS steps; by identity."""
     static = arrays.make_program_spec(cohort)
-    data, scaling = feed_of(cohort, dataset, parts)
+    data, scaling = inputs_of(cohort, dataset, parts)
     trial_arrays = arrays.make_trial_arrays(
         cohort, SplitDataset(dataset=dataset, splits_FM=parts), scaling
     )

@@ -44,12 +44,12 @@ def test_arrays_take_the_memory_that_is_predicted(dtype: str) -> None:
             for seed in range(2)
         ]
         cohorts = cohorts_of(trials, dataset, data.splits_FM)
-        feed = arrays.make_inputs(cohorts[0], data, [0])
+        inputs = arrays.make_inputs(cohorts[0], data, [0])
         _, measured = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
     predicted = host_memory.predict(dataset, cohorts, on_cpu=True)
-    assert feed.data.features_ND.dtype == dtype
+    assert inputs.data.features_ND.dtype == dtype
     assert measured == pytest.approx(predicted.total, rel=0.1)
     assert measured < (2.2 if dtype == "float32" else 1.2) * size
 

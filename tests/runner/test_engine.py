@@ -84,14 +84,14 @@ SHARED = """
 import jax
 jax.config.update("jax_num_cpu_devices", 2)
 import numpy as np
-from small_data import TRIALS, cohorts_of, feed_of, make_data
+from small_data import TRIALS, cohorts_of, inputs_of, make_data
 from jaxrank.data import splits
 from jaxrank.data.dataset import align
 dataset = align(*make_data())
 parts = splits.split_pairs(dataset.table, folds=3)
-feed = feed_of(cohorts_of(TRIALS, dataset, parts)[0], dataset, parts)
+inputs = inputs_of(cohorts_of(TRIALS, dataset, parts)[0], dataset, parts)
 for device in jax.local_devices():
-    for leaf, own in zip(feed.on(device).data, feed.data):
+    for leaf, own in zip(inputs.on(device).data, inputs.data):
         assert leaf.devices() == {device}
         assert leaf.size == 0 or leaf.unsafe_buffer_pointer() == own.ctypes.data
 """

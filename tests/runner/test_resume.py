@@ -446,7 +446,7 @@ def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(
             path.write_bytes(content)
     jaxrank.search(*small_data, workdir=workdir, resume=True)
     log = (workdir / "training.log").read_text()
-    assert "checkpoint of epoch 2 of cohort 2 is damaged and passed over" in log
+    assert "checkpoint of epoch 2 of cohort 2 is damaged; skipped" in log
     assert ("cohort 2 resumes after epoch 1" in log) == (damage != "both")
     assert_same_search(whole, workdir)
 

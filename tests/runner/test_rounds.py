@@ -179,7 +179,9 @@ def test_flags_and_a_file_make_a_space(
     out = capsys.readouterr().out
     assert "8 trials in" in out  # 2 x 3 and the references
     assert main(["jaxrank", *words, "--space.droput=0,1"]) == 2
-    assert "--space.droput: no hyperparameter of a space. Did you mean" in capsys.readouterr().err
+    assert (
+        "--space.droput: not a hyperparameter of a space. Did you mean" in capsys.readouterr().err
+    )
     assert main(["jaxrank", *words, "--mode=full"]) == 2
     assert "--space and --mode are both given" in capsys.readouterr().err
     assert main(["jaxrank", *words, "--config.dropout=0.1"]) == 2

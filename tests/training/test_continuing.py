@@ -12,7 +12,7 @@ from jaxrank.planning.cohort import Cohort
 from jaxrank.planning.costs import DeviceProfile
 from jaxrank.planning.trials import Trial
 from jaxrank.training import checkpoint, state
-from jaxrank.training.checkpoint import Checkpoint, Part
+from jaxrank.training.checkpoint import Checkpoint, ContinuedTrials
 from jaxrank.training.state import FitResult, Progress, TrainState
 
 # As on a CPU, and as on an accelerator.
@@ -29,7 +29,9 @@ TRIALS = [
 ]
 
 
-def fit(cohort: Cohort, data: SplitDataset, parts: list[Part] | None = None) -> FitResult:
+def fit(
+    cohort: Cohort, data: SplitDataset, parts: list[ContinuedTrials] | None = None
+) -> FitResult:
     def restore(shapes: TrainState) -> Progress | None:
         return None if parts is None else checkpoint.join(parts, shapes)
 
@@ -58,7 +60,11 @@ def test_trials_continue_as_if_nothing_had_been(
     assert (rest.begins, rest.ends, rest.num_epochs) == (RUNG, None, 4)
     assert rest.trials == (TRIALS[2], TRIALS[1], TRIALS[0])
     packed = [Checkpoint(RUNG, found.packed) for found in at_rung if found.packed is not None]
-    found = fit(rest, data, [Part(packed[0], 2, [0, 1], [2, 1]), Part(packed[1], 2, [0], [0])])
+    found = fit(
+        rest,
+        data,
+        [ContinuedTrials(packed[0], 2, [0, 1], [2, 1]), ContinuedTrials(packed[1], 2, [0], [0])],
+    )
     places = [2, 1, 0]
     np.testing.assert_allclose(found.scores_PN, expected.scores_PN[places], rtol=0, atol=1e-6)
     np.testing.assert_array_equal(found.best_epoch_P, expected.best_epoch_P[places])
@@ -76,7 +82,7 @@ def test_trials_continue_as_if_nothing_had_been(
 def test_states_of_another_program_are_refused() -> None:
     params, counts = {"w": np.zeros((3, 2), np.float32)}, jax.numpy.zeros(3, np.int32)
     shapes = TrainState(params, params, counts, params, counts, counts, counts, counts)
-    part = Part(Checkpoint(1, np.zeros(7, np.uint8)), 3, [0], [0])
+    part = ContinuedTrials(Checkpoint(1, np.zeros(7, np.uint8)), 3, [0], [0])
     assert checkpoint.join([part], shapes) is None
 
 

@@ -16,7 +16,7 @@ from small_data import (
     TRIALS,
     card_of,
     experiment,
-    feed_of,
+    inputs_of,
 )
 
 from jaxrank import train
@@ -81,7 +81,7 @@ def lowered(
         own = cohort._replace(program_key=dataclasses.replace(cohort.program_key, init_from=""))
         model = make_program_spec(cohort).model
         params = model.init(jax.random.key(0), np.zeros((1, cohort.input_dim), np.float32))
-        start = InitialWeights(params, feed_of(own, dataset, parts).scaling[0])
+        start = InitialWeights(params, inputs_of(own, dataset, parts).scaling[0])
     train.compile_cohort(cohort, data, start=start)
     return texts
 
@@ -113,15 +113,15 @@ def test_compaction_and_saved_models_lower(
 ) -> None:
     data = SplitDataset(dataset=dataset, splits_FM=parts)
     (cohort,) = planner.make_cohorts(TRIALS, data, 2**40, NEVER_PAYS)
-    feed = feed_of(cohort, dataset, parts)
-    arrays = train.make_trial_arrays(cohort, data, feed.scaling)
+    inputs = inputs_of(cohort, dataset, parts)
+    arrays = train.make_trial_arrays(cohort, data, inputs.scaling)
     state = jax.eval_shape(lambda: epoch.init_cohort(make_program_spec(cohort), arrays))
     card = card_of(TRIALS[0].experiment)
     params = jax.tree.map(lambda leaf: leaf.update(shape=leaf.shape[1:]), state.params)
-    inputs = np.zeros((10, cohort.input_dim), np.float32)
+    rows = np.zeros((10, cohort.input_dim), np.float32)
     for traced in (
         epoch.take.trace(state, np.array([0, 2])),
-        jax.jit(card.scorer.apply).trace(params, inputs),
+        jax.jit(card.scorer.apply).trace(params, rows),
     ):
         for platform in PLATFORMS:
             assert "stablehlo." in traced.lower(lowering_platforms=(platform,)).as_text()

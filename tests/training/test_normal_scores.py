@@ -6,7 +6,7 @@ from typing import Any
 import jax
 import numpy as np
 import pytest
-from small_data import cohorts_of, experiment, feed_of, make_data
+from small_data import cohorts_of, experiment, inputs_of, make_data
 
 from jaxrank import train
 from jaxrank.data import splits
@@ -49,10 +49,10 @@ def test_scores_are_the_models_of_the_scaled_inputs_of_its_fold(data: SplitDatas
 def test_standard_inputs_are_all_columns_as_they_are(data: SplitDataset) -> None:
     e = experiment("a", input_scaling="standard")
     (cohort,) = cohorts_of([Trial(e, 0, 0)], data.dataset, data.splits_FM)
-    feed = feed_of(cohort, data.dataset, data.splits_FM)
+    inputs = inputs_of(cohort, data.dataset, data.splits_FM)
     assert cohort.column_runs == ()
-    np.testing.assert_array_equal(feed.data.features_ND, data.dataset.inputs(e.blocks))
-    assert feed.scaling[0].knots_JK.size == 0
+    np.testing.assert_array_equal(inputs.data.features_ND, data.dataset.inputs(e.blocks))
+    assert inputs.scaling[0].knots_JK.size == 0
 
 
 def test_training_that_begins_from_a_model_keeps_its_knots(data: SplitDataset) -> None:
@@ -60,7 +60,7 @@ def test_training_that_begins_from_a_model_keeps_its_knots(data: SplitDataset) -
     (cohort,) = cohorts_of([Trial(e, 0, 0), Trial(e, 1, 0)], data.dataset, data.splits_FM)
     raw = data.dataset.inputs(e.blocks)
     scaling = fit_scaling(raw, np.arange(20), [*range(6), *range(39, 43)])
-    feed = arrays.make_inputs(cohort, data, [0, 1], InitialWeights({}, scaling))
+    inputs = arrays.make_inputs(cohort, data, [0, 1], InitialWeights({}, scaling))
     expected = scaling.normal_scores(raw)
-    np.testing.assert_array_equal(feed.data.normal_scores, np.concatenate([expected] * 2))
-    assert feed.scaling == {0: scaling, 1: scaling}
+    np.testing.assert_array_equal(inputs.data.normal_scores, np.concatenate([expected] * 2))
+    assert inputs.scaling == {0: scaling, 1: scaling}

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from small_data import NEVER_PAYS, TRIALS, cohorts_of, experiment, feed_of, one_epoch
+from small_data import NEVER_PAYS, TRIALS, cohorts_of, experiment, inputs_of, one_epoch
 
 from jaxrank import losses, sampling, train
 from jaxrank.data import splits, synthetic
@@ -86,14 +86,14 @@ def test_scaling_sees_training_photos_only(dataset: Dataset, parts: np.ndarray) 
     train_photos = np.unique(dataset.pair_rows_M2[train_rows])
     others = np.setdiff1d(np.arange(len(dataset.photos)), train_photos)
     assert len(others) > 10
-    before = feed_of(cohort, dataset, parts).scaling[0]
+    before = inputs_of(cohort, dataset, parts).scaling[0]
     changed = dataset.features_ND.copy()
     changed[others] = 1e3
     other = dataset._replace(features_ND=changed)
-    for array, same in zip(before, feed_of(cohort, other, parts).scaling[0], strict=True):
+    for array, same in zip(before, inputs_of(cohort, other, parts).scaling[0], strict=True):
         np.testing.assert_array_equal(array, same)
     changed[train_photos] += 1
-    moved = feed_of(cohort, other, parts).scaling[0]
+    moved = inputs_of(cohort, other, parts).scaling[0]
     assert np.abs(moved.knots_JK - before.knots_JK).max() > 0.5
 
 
@@ -131,7 +131,7 @@ def test_empty_places_in_a_batch_change_nothing(dataset: Dataset, parts: np.ndar
     e = experiment("a", dropout=0.0, optimizer="sgd", learning_rate=0.1)
     (cohort,) = cohorts_of([Trial(e, 0, 0)], dataset, parts)
     static = arrays.make_program_spec(cohort)
-    data, scaling = feed_of(cohort, dataset, parts)
+    data, scaling = inputs_of(cohort, dataset, parts)
     trial_arrays = arrays.make_trial_arrays(
         cohort, SplitDataset(dataset=dataset, splits_FM=parts), scaling
     )
@@ -156,7 +156,7 @@ def test_a_batch_without_a_usable_pair_has_loss_zero_and_finite_parameters(
 ) -> None:
     (cohort,) = cohorts_of([Trial(experiment("a"), 0, 0)], dataset, parts)
     static = arrays.make_program_spec(cohort)
-    data, scaling = feed_of(cohort, dataset, parts)
+    data, scaling = inputs_of(cohort, dataset, parts)
     trial_arrays = arrays.make_trial_arrays(
         cohort, SplitDataset(dataset=dataset, splits_FM=parts), scaling
     )
@@ -224,7 +224,7 @@ def test_steps_without_a_pair_are_skipped(dataset: Dataset, parts: np.ndarray) -
     assert not cohort.skip_empty
     cohort = cohort._replace(skip_empty=True)
     static = arrays.make_program_spec(cohort)
-    data, scaling = feed_of(cohort, dataset, parts)
+    data, scaling = inputs_of(cohort, dataset, parts)
     trial_arrays = arrays.make_trial_arrays(
         cohort, SplitDataset(dataset=dataset, splits_FM=parts), scaling
     )
@@ -267,11 +267,11 @@ def test_photos_with_equal_features_tie(dataset: Dataset, parts: np.ndarray) -> 
     trial_arrays = arrays.make_trial_arrays(
         cohort,
         SplitDataset(dataset=dataset, splits_FM=parts),
-        feed_of(cohort, dataset, parts).scaling,
+        inputs_of(cohort, dataset, parts).scaling,
     )
     static = arrays.make_program_spec(cohort)
     state = train.init_cohort(static, trial_arrays)
-    data = feed_of(cohort, dataset, parts).data
+    data = inputs_of(cohort, dataset, parts).data
     data = data._replace(
         features_ND=jnp.tile(data.features_ND[:1], (3000, 1)),
         normal_scores=jnp.tile(data.normal_scores[:1], (3000, 1)),
@@ -291,11 +291,11 @@ def first_epoch(
     trial_arrays = arrays.make_trial_arrays(
         cohort,
         SplitDataset(dataset=dataset, splits_FM=parts),
-        feed_of(cohort, dataset, parts).scaling,
+        inputs_of(cohort, dataset, parts).scaling,
     )
     state = train.init_cohort(static, trial_arrays)
     state = state._replace(epoch=state.epoch + start_epoch)
-    data = feed_of(cohort, dataset, parts).data
+    data = inputs_of(cohort, dataset, parts).data
     _, metrics = one_epoch(static, data, trial_arrays, state, jnp.asarray(rows)[None])
     return float(metrics.train_loss[0])
 
@@ -388,7 +388,7 @@ def test_the_predicted_memory_is_near_what_the_compiler_allocates(side_by_side: 
     parts = splits.split_pairs(dataset.table)
     data = SplitDataset(dataset=dataset, splits_FM=parts)
     profile = dataclasses.replace(NEVER_PAYS, side_by_side=side_by_side)
-    feed = arrays.make_inputs(
+    inputs = arrays.make_inputs(
         planner.make_cohorts(
             [TRIALS[0]], SplitDataset(dataset=dataset, splits_FM=parts), 2**40, profile
         )[0],
@@ -413,14 +413,14 @@ def test_the_predicted_memory_is_near_what_the_compiler_allocates(side_by_side: 
             )
             static = arrays.make_program_spec(cohort)
             trial_arrays = arrays.make_trial_arrays(
-                cohort, SplitDataset(dataset=dataset, splits_FM=parts), feed.scaling
+                cohort, SplitDataset(dataset=dataset, splits_FM=parts), inputs.scaling
             )
             state = jax.eval_shape(partial(train.init_cohort, static, trial_arrays))
             rows = jax.ShapeDtypeStruct(
                 (num_trials, 1, cohort.num_batches, cohort.batch_size), jnp.int32
             )
             program = train.cohort_epochs.lower(
-                static, feed.data, trial_arrays, state, rows
+                static, inputs.data, trial_arrays, state, rows
             ).compile()
             analysis = program.memory_analysis()
             assert analysis is not None

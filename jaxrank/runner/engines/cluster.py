@@ -69,7 +69,7 @@ def _start(address: str | None, num_workers: int | None) -> bool:
         raise UserError(_INSTALL) from None
     if ray.is_initialized():
         return False
-    if address is None and devices.jax_runs():
+    if address is None and devices.is_jax_initialised():
         raise UserError(
             "JAX runs already in this process, and starting Ray now could hang: enter ray_cluster "
             "before anything asks JAX for its devices, or connect to a cluster by its address"

@@ -12,7 +12,7 @@ from typing import NamedTuple, Protocol, TypeAlias
 from jaxrank.data.dataset import SplitDataset
 from jaxrank.devices import DeviceSpec
 from jaxrank.planning.cohort import Cohort
-from jaxrank.training.checkpoint import Checkpoint, Part
+from jaxrank.training.checkpoint import Checkpoint, ContinuedTrials
 from jaxrank.training.state import FitResult, InitialWeights
 
 # From the number of a job and the bytes of its state: whether its next report should include a
@@ -46,7 +46,7 @@ class Job(NamedTuple):
     number: int
     cohort: Cohort
     checkpoint: Checkpoint | None = None
-    parts: Sequence[Part] = ()
+    parts: Sequence[ContinuedTrials] = ()
 
 
 class Worker(NamedTuple):

@@ -149,12 +149,12 @@ class LocalEngine:
             epochs, running = len(progress.history), progress.num_running
             self._events.put(Reported(job.number, epochs, running, checkpoint))
 
-        loaded = self._loaded(worker, job)
+        compiled = self._loaded(worker, job)
         self._end_if_asked(None)
         fitted = train.fit(
             job.cohort,
             self._data.split_data,
-            loaded=loaded,
+            compiled=compiled,
             restore=restore,
             on_dispatch=on_dispatch,
         )
@@ -180,7 +180,7 @@ class LocalEngine:
             cohort,
             self._data.split_data,
             start=self._data.start,
-            feed=self._inputs.on(device, cohort),
+            inputs=self._inputs.on(device, cohort),
             device=device,
         )
 
