@@ -37,6 +37,21 @@ class _Cached(NamedTuple):
     seconds: float
 
 
+class _Waiting(NamedTuple):
+    """A waiting cohort: its place in the queue, its number, its `training_seconds`."""
+
+    place: int
+    number: int
+    seconds: float
+
+
+class _WaitingProgram(NamedTuple):
+    """A program and its waiting cohorts, in the order of the queue."""
+
+    program: int
+    cohorts: list[_Waiting]
+
+
 class Assignment:
     """Assigns cohorts, numbered as in the plan, to workers, which are indices of a list."""
 
@@ -72,11 +87,12 @@ class Assignment:
           waiting: waiting cohorts by number, in the order of the plan.
         """
         usable = self._usable()
-        for worker in usable:
-            if worker not in self._running:
-                number = self._best(worker, waiting, set(usable))
-                if number is not None:
-                    return worker, number
+        idle = [worker for worker in usable if worker not in self._running]
+        programs = self._by_program(waiting) if idle else []
+        for worker in idle:
+            number = self._best(worker, waiting, programs, set(usable))
+            if number is not None:
+                return worker, number
         return None
 
     def begin(self, worker: int, number: int, cohort: Cohort) -> None:
@@ -117,7 +133,8 @@ class Assignment:
         usable = self._usable()
         chosen: dict[int, list[int]] = {worker: [] for worker in usable}
         for number, cohort in waiting.items():
-            owners = sorted(self._owners(number, cohort, set(usable))) or usable
+            program = self._look_up(number, cohort).program
+            owners = sorted(self._owners(program, set(usable))) or usable
             if not owners:
                 break
             worker = min(owners, key=lambda one: len(chosen[one]))
@@ -139,24 +156,45 @@ class Assignment:
             self._cached[number] = _Cached(program, cohort.training_seconds)
         return self._cached[number]
 
-    def _owners(self, number: int, cohort: Cohort, usable: set[int]) -> set[int]:
-        """Usable workers that have compiled a cohort's program, or are its home."""
-        return usable & self._compiled.get(self._look_up(number, cohort).program, set())
+    def _owners(self, program: int, usable: set[int]) -> set[int]:
+        """Usable workers that have compiled a program, or are its home."""
+        return usable & self._compiled.get(program, set())
 
-    def _best(self, worker: int, waiting: Mapping[int, Cohort], usable: set[int]) -> int | None:
+    def _by_program(self, waiting: Mapping[int, Cohort]) -> list[_WaitingProgram]:
+        """Waiting cohorts grouped by program, by the place of each program's first cohort.
+
+        Programs are few, and a cluster may have a thousand idle workers and many more cohorts.
+        """
+        found: dict[int, _WaitingProgram] = {}
+        for place, (number, cohort) in enumerate(waiting.items()):
+            known = self._look_up(number, cohort)
+            group = found.setdefault(known.program, _WaitingProgram(known.program, []))
+            group.cohorts.append(_Waiting(place, number, known.seconds))
+        return list(found.values())
+
+    def _best(
+        self,
+        worker: int,
+        waiting: Mapping[int, Cohort],
+        programs: Sequence[_WaitingProgram],
+        usable: set[int],
+    ) -> int | None:
         memory = self._memories[worker]
         beside = [one.cohort for w, one in self._running.items() if self._memories[w] == memory]
-        elsewhere: dict[int, set[int]] = {}  # cohorts with other owners, and these owners
-        for number, cohort in waiting.items():
-            if self._fit([*beside, cohort]):
-                owners = self._owners(number, cohort, usable)
+        elsewhere: list[tuple[_WaitingProgram, set[int]]] = []  # programs with other owners
+        for group in programs:
+            first = group.cohorts[0].number
+            if self._fit([*beside, waiting[first]]):  # all of a program take the same memory
+                owners = self._owners(group.program, usable)
                 if not owners or worker in owners:
-                    return number
-                elsewhere[number] = owners
-        for number, owners in elsewhere.items():
-            if self._ends_earlier_elsewhere(waiting[number], owners, waiting):
-                return number
-        return None
+                    return first
+                elsewhere.append((group, owners))
+        earlier: list[_Waiting] = []  # would be done earlier here
+        for group, owners in elsewhere:
+            compiling = waiting[group.cohorts[0].number].profile.compile_seconds
+            at_most = self._seconds_left(owners, programs) - compiling
+            earlier += next(([one] for one in group.cohorts if one.seconds < at_most), [])
+        return min(earlier).number if earlier else None
 
     def _fit(self, together: Sequence[Cohort]) -> bool:
         """Whether cohorts fit together in one memory; a single cohort is always tried."""
@@ -168,18 +206,13 @@ class Assignment:
         own = sum(one.memory_bytes - one.data_bytes for one in together)
         return own + read <= self._limit
 
-    def _ends_earlier_elsewhere(
-        self, cohort: Cohort, owners: set[int], waiting: Mapping[int, Cohort]
-    ) -> bool:
-        """Whether a worker other than the program's owners would finish a cohort before they do.
-
-        Such a worker has to compile the program first.
-        """
-        theirs = {program for program, workers in self._compiled.items() if workers & owners}
-        known = [self._look_up(n, one) for n, one in waiting.items()]
+    def _seconds_left(self, owners: set[int], programs: Sequence[_WaitingProgram]) -> float:
+        """Work of a program's owners, running and waiting, for each of them."""
         left = sum(self._running[w].seconds_left for w in owners if w in self._running)
-        left += sum(one.seconds for one in known if one.program in theirs)
-        return cohort.seconds < left / len(owners)
+        for group in programs:
+            if self._compiled.get(group.program, set()) & owners:
+                left += sum(one.seconds for one in group.cohorts)
+        return left / len(owners)
 
     def _homes(self, cohorts: Mapping[int, Cohort]) -> dict[int, set[int]]:
         """Home of each program: in the order of the plan, the worker with the least work so far."""
