@@ -68,11 +68,11 @@ def test_without_a_model_the_baseline_picks_the_sharp_photo_of_each_burst(
     found = cull(folder, tmp_path / "w")
     picks = found.table[found.table["decision"] == "pick"]
     assert sorted(picks["path"]) == [f"b{burst}_1.jpg" for burst in range(BURSTS)]
-    assert (found.table["decision"] == "alternate").sum() == BURSTS * (SIZE - 1)
+    assert (found.table["decision"] == "undecided").sum() == BURSTS * (SIZE - 1)
     assert picks["reasons"].str.startswith("sharper by ").all()
     (alone,) = found.table[found.table["kind"] == "single"].to_dict("records")
     assert (alone["path"], alone["decision"]) == ("alone.jpg", None) or pd.isna(alone["decision"])
-    assert any("no photo is a candidate for rejection" in note for note in found.notes)
+    assert any("without preferences nothing says how sure a pick is" in note for note in found.notes)
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
 
 
@@ -105,7 +105,7 @@ def test_what_a_person_decided_stays_and_is_a_preference(folder: Path, tmp_path:
     rows = {row["path"]: row for row in rows_of(written)}
     assert (rows["b0_0.jpg"]["decision"], rows["b0_0.jpg"]["rating"]) == ("pick", "4")
     assert rows["b0_1.jpg"]["decision"] == "reject"
-    assert (rows["b1_0.jpg"]["decision"], rows["b1_0.jpg"]["rating"]) == ("alternate", "3")
+    assert (rows["b1_0.jpg"]["decision"], rows["b1_0.jpg"]["rating"]) == ("undecided", "3")
     assert {path for path, row in rows.items() if row["changed"] == "True"} == {
         "b0_0.jpg", "b0_1.jpg", "b1_0.jpg",
     }  # fmt: skip
