@@ -63,5 +63,8 @@ def refuse_too_much(needed: HostMemory, dataset: Dataset, limit: float) -> None:
 
 def describe(needed: HostMemory) -> str:
     """Short description of the prediction."""
-    total, features = (f"{size / 2**20:,.0f} MiB" for size in (needed.total, needed.features))
+    total, features = (
+        f"{size / 2**20:,.0f} MiB" if size >= 2**20 else "less than 1 MiB"
+        for size in (needed.total, needed.features)
+    )
     return f"host memory {total}, {features} of it features"

@@ -5,6 +5,7 @@ import os
 from jaxrank import devices
 from jaxrank.data import splits
 from jaxrank.data.inputs import SIMULATED
+from jaxrank.data.preference_tables import counted
 from jaxrank.planning import host_memory
 from jaxrank.runner.prepare import Prepared
 
@@ -34,7 +35,8 @@ def describe(prepared: Prepared) -> list[str]:
         f"{prepared.launch['split_seed']}; 'all' blocks means " + ", ".join(facts.blocks),
         *filter(None, [splits.CAVEATS[prepared.launch["split"]]]),
         *(f"skipped {name}: {reason}" for name, reason in prepared.skipped.items()),
-        f"{trials} trials in {len(prepared.cohorts)} cohorts on {prepared.device.kind}, "
+        f"{counted(trials, 'trial')} in {counted(len(prepared.cohorts), 'cohort')} on "
+        f"{prepared.device.kind}, "
         f"{os.cpu_count()} cores; {host_memory.describe(prepared.host_memory)}",
     ]
 
