@@ -285,6 +285,9 @@ class _Scheduler:
 
 
 def _log_cohort(number: int, last: int, cohort: Cohort, fitted: FitResult) -> None:
+    running_EP = fitted.history.running
+    # One after the other, a trial that has stopped takes no time.
+    epochs = len(running_EP) if cohort.profile.side_by_side else running_EP.mean(axis=1).sum()
     log.info(
         "cohort %d of %d (%s): %d trials, %d epochs of %d steps of up to %d pairs, %.1f s "
         "(predicted %.1f s)",
@@ -292,9 +295,9 @@ def _log_cohort(number: int, last: int, cohort: Cohort, fitted: FitResult) -> No
         last,
         cohort.label,
         len(cohort.trials),
-        len(fitted.history.running) - cohort.begins,
+        len(running_EP) - cohort.begins,
         cohort.num_batches,
         cohort.batch_size,
         fitted.seconds,
-        len(fitted.history.running) * cohort.epoch_seconds,
+        epochs * cohort.epoch_seconds,
     )
