@@ -275,7 +275,6 @@ EXPERIMENTS = [
     case("width zero", "a,0,16,0.1,3,0"),
     case("width of 10 digits", "a,9999999999,16,0.1,3,0"),
     case("widths are words", "a,wide,16,0.1,3,0"),
-    case("batch empty", "a,8,,0.1,3,0"),
     case("batch nan", "a,8,nan,0.1,3,0"),
     case("batch of 30 digits", f"a,8,{'9' * 30},0.1,3,0"),
     case("batch superscript", "a,8,\u00b2,0.1,3,0"),
