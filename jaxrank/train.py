@@ -49,14 +49,14 @@ class CompiledCohort(NamedTuple):
     Attributes:
       static, arrays, inputs: arguments of the cohort's programs.
       init: returns the state before the first epoch.
-      device: device that trains the cohort; None is JAX's own choice.
+      device: device that trains the cohort.
     """
 
     static: ProgramSpec
     arrays: TrialArrays
     inputs: CohortInputs
     init: Callable[[], TrainState]
-    device: jax.Device | None
+    device: jax.Device
 
 
 def compile_cohort(
@@ -77,6 +77,8 @@ def compile_cohort(
       device: device that trains the cohort; by default JAX's own choice.
     """
     static = make_program_spec(cohort)
+    if device is None:
+        device = next(iter(jnp.zeros(()).devices()))
     if inputs is None:
         inputs = make_inputs(cohort, data, sorted({trial.fold for trial in cohort.trials}), start)
         inputs = inputs.on(device)
@@ -88,7 +90,13 @@ def compile_cohort(
         widths = [trial.experiment.mlp_hidden_dims for trial in cohort.trials]
         begin, arguments = init_cohort, (static, arrays, tuple(widths) if cohort.padded else None)
     init = partial(begin, *arguments)
-    state = jax.eval_shape(init)
+    # On this device, as `fit` passes it: for arrays without a device JAX compiles another program,
+    # and would compile a second one when `fit` calls it.
+    here = jax.sharding.SingleDeviceSharding(device)
+    state = jax.tree.map(
+        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=here),
+        jax.eval_shape(init),
+    )
     begin.lower(*arguments).compile()
     _compile_epochs(cohort, static, inputs, arrays, state)
     cohort_scores.lower(static, inputs.data, arrays, state.best_params).compile()
@@ -139,7 +147,8 @@ def fit(
         compiled = compile_cohort(cohort, data, start=start)
     progress = restore(jax.eval_shape(compiled.init))
     if progress is None:
-        progress = Progress(compiled.init(), np.arange(len(cohort.trials)), None, [], 0.0)
+        state = jax.device_put(compiled.init(), compiled.device)
+        progress = Progress(state, np.arange(len(cohort.trials)), None, [], 0.0)
     else:  # a copy: the next dispatch reuses the state's memory
         on_device = jax.device_put(progress.state, compiled.device, may_alias=False)
         progress = progress._replace(state=on_device)

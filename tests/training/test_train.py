@@ -17,7 +17,7 @@ from jaxrank.data.dataset import Dataset, SplitDataset, align
 from jaxrank.planning import planner
 from jaxrank.planning.trials import Trial
 from jaxrank.training import arrays
-from jaxrank.training.state import FAILED, STOPPED
+from jaxrank.training.state import FAILED, STOPPED, Progress
 
 
 @pytest.mark.parametrize("learning_rate", [1e-30, 1.0, 1e30])
@@ -426,3 +426,38 @@ def test_the_predicted_memory_is_near_what_the_compiler_allocates(side_by_side: 
             assert analysis is not None
             used = analysis.argument_size_in_bytes + analysis.temp_size_in_bytes
             assert 0.95 < cohort.memory_bytes / used < 1.15, (changes, num_trials)
+
+
+@pytest.mark.parametrize("hidden", [(), (16,), (12, 8)])
+@pytest.mark.parametrize("resumed", [False, True])
+def test_nothing_is_compiled_while_a_cohort_trains(
+    dataset: Dataset,
+    parts: np.ndarray,
+    hidden: tuple[int, ...],
+    resumed: bool,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """All of it was compiled by `compile_cohort`, at best while another cohort trained."""
+    data = SplitDataset(dataset=dataset, splits_FM=parts)
+    base = experiment("a", mlp_hidden_dims=hidden, max_epochs=20, patience=20)
+    cohorts = planner.make_cohorts([Trial(base, 0, 0), Trial(base, 1, 0)], data, 2**30)
+    cohort = cohorts[0]._replace(epochs_per_dispatch=2)
+    compiled = train.compile_cohort(cohort, data, device=jax.local_devices()[0])
+    kept: list[Progress] = []
+
+    def keep(progress: Progress) -> None:
+        on_host = jax.tree.map(np.array, progress.state)
+        kept.append(progress._replace(state=on_host))
+
+    if resumed:
+        train.fit(cohort, data, compiled=compiled, on_dispatch=keep, num_epochs=4)
+    with jax.log_compiles(), caplog.at_level("WARNING"):
+        fitted = train.fit(
+            cohort,
+            data,
+            compiled=compiled,
+            restore=lambda shapes: kept[-1] if resumed else None,
+        )
+    assert len(fitted.history.running) > 2 * cohort.epochs_per_dispatch
+    messages = [record.getMessage() for record in caplog.records]
+    assert not [message for message in messages if "cohort_" in message], messages
