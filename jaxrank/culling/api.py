@@ -27,7 +27,7 @@ from jaxrank.errors import UserError
 from jaxrank.extraction import pipeline
 from jaxrank.extraction.extractors import EXTRACTORS, Options
 from jaxrank.extraction.photos import Listing, Photo
-from jaxrank.inference.rank import NO_SERIES, rank_photos
+from jaxrank.inference.rank import NO_PROBABILITIES, NO_SERIES, rank_photos
 from jaxrank.inference.saved_model import Model
 from jaxrank.inference.scored import open_scorer
 from jaxrank.io import atomic
@@ -229,7 +229,8 @@ def _ranked(
     for name in numbers:
         ranked[name] = values[name].reindex(ranked["image"]).to_numpy()
     ranked["reasons"] = reasons(ranked, numbers)
-    return ranked, [note for note in found.notes if not note.endswith(NO_SERIES)]
+    repeated = (NO_SERIES, NO_PROBABILITIES)
+    return ranked, [note for note in found.notes if not note.endswith(repeated)]
 
 
 def _notes(scorer: Model | str, confidence: float, table: pd.DataFrame) -> list[str]:

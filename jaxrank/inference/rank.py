@@ -20,6 +20,8 @@ from jaxrank.io import notebook
 ALL_PHOTOS = "all"
 # End of the note on photos outside the series. A caller that ranks some photos only may drop it.
 NO_SERIES = "to no series: scored, but not ranked"
+# Note on a ranking by a baseline. A caller that says so itself may drop it.
+NO_PROBABILITIES = "p_best and keep are unknown: they need a model, and this is a baseline"
 
 
 class Ranking(NamedTuple):
@@ -178,8 +180,7 @@ def _with_probabilities(
     """
     if known is None:
         unknown = table.assign(p_best=np.nan, keep=pd.array([pd.NA] * len(table), "boolean"))
-        note = "p_best and keep are unknown: they need a model, and this is a baseline"
-        return unknown, [note]
+        return unknown, [NO_PROBABILITIES]
     groups = table.groupby("series_id", sort=False)
     behind = table["score"].astype(np.float64) - groups["score"].transform("max")
     table = table.assign(keep=-behind <= known.keep_gap)

@@ -60,7 +60,7 @@ def print_summary(
     rows = shown.astype(object).where(shown.notna(), None).to_dict("records")
     footnotes: dict[str, int] = {}
     marks = [
-        ("selected " if row["outcome"] == SELECTED else "") + _mark(footnotes, _note(row, caveats))
+        f"{SELECTED * (row['outcome'] == SELECTED)} {_mark(footnotes, _note(row, caveats))}".strip()
         for row in rows
     ]
     show_lines(console, *caveats)
