@@ -17,7 +17,7 @@ test: $(VENV)/.installed-test lint
 # cases that are too slow for each run, and fuzzing with fifty times as many bytes, new ones
 # each time.
 test-long: $(VENV)/.installed-test
-	JAXRANK_KILLS=100 $(VENV)/bin/python -m pytest -s -k killed_at_random
+	JAXRANK_KILLS=100 $(VENV)/bin/python -m pytest -s -k "killed_at_random or killed_anywhere"
 	JAXRANK_FUZZ=long $(VENV)/bin/python -m pytest -m "long or fuzz"
 
 # Beside PyTorch and the machine's limits; 50 minutes on two cores, with nothing else running.

@@ -70,6 +70,7 @@ def main() -> None:
     # Without the sidecars, since stars take precedence over the model.
     unrated = FOLDER / "unrated"
     shutil.copytree(PHOTOS, unrated, ignore=shutil.ignore_patterns("*.xmp"))
+    run("cull", f"{unrated}", f"--workdir={FOLDER / 'cull_baseline'}", "--write=xmp")
     run(
         "cull", f"{unrated}", f"--model={FOLDER / 'search_0'}", f"--workdir={FOLDER / 'cull_0'}",
         f"--cnn_weights={weights}", "--write=copies", f"--out={FOLDER / 'picks_0'}",

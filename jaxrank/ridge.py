@@ -79,8 +79,12 @@ def fit_ridge(
       series_M: series of these pairs; no photo is in two series.
     """
     used, rows_M2 = np.unique(pair_rows_M2, return_inverse=True)
-    reduced, basis = _reduced(inputs_ND[used])
-    weights, held_out_M = _fit(reduced, rows_M2.reshape(-1, 2), target_M, series_M)
+    # Single-threaded: OpenBLAS's threads wait for each other in busy loops. Where another process
+    # used a core, two threads took 25 times as long as one to solve 1,540 columns. And the sums of
+    # one thread are the same on any number of cores.
+    with threadpool_limits(limits=1, user_api="blas"):
+        reduced, basis = _reduced(inputs_ND[used])
+        weights, held_out_M = _fit(reduced, rows_M2.reshape(-1, 2), target_M, series_M)
     weights = weights if basis is None else basis @ weights
     scores_N = np.empty(len(inputs_ND), np.float32)
     for start in range(0, len(inputs_ND), _PHOTOS_AT_ONCE):
@@ -174,7 +178,4 @@ def _products(
 def _solve(gram_DD: np.ndarray, moment_D: np.ndarray, penalty: float) -> np.ndarray:
     penalised = gram_DD.copy()
     penalised.flat[:: len(gram_DD) + 1] += penalty
-    # Single-threaded: OpenBLAS's threads wait for each other in busy loops. Where another process
-    # used a core, two threads took 25 times as long as one (1,540 columns).
-    with threadpool_limits(limits=1, user_api="blas"):
-        return scipy.linalg.solve(penalised, moment_D, assume_a="pos", overwrite_a=True)
+    return scipy.linalg.solve(penalised, moment_D, assume_a="pos", overwrite_a=True)

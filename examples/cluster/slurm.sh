@@ -28,7 +28,8 @@ head_ip=$(srun --nodes=1 --ntasks=1 --nodelist="$head" hostname --ip-address | a
 port=$((20000 + SLURM_JOB_ID % 20000)) # two jobs may share a node
 address="$head_ip:$port"
 
-srun --nodes=1 --ntasks=1 --overlap --nodelist="$head" \
+# srun does not inherit --cpus-per-task of sbatch since Slurm 22.05.
+srun --nodes=1 --ntasks=1 --cpus-per-task="$SLURM_CPUS_PER_TASK" --overlap --nodelist="$head" \
   ray start --head --node-ip-address="$head_ip" --port="$port" --include-dashboard=false \
   --num-gpus="$gpus_per_node" --block &
 first=$!
@@ -37,7 +38,7 @@ until ray status --address="$address" > /dev/null 2>&1; do
   sleep 2
 done
 for node in "${nodes[@]:1}"; do
-  srun --nodes=1 --ntasks=1 --overlap --nodelist="$node" \
+  srun --nodes=1 --ntasks=1 --cpus-per-task="$SLURM_CPUS_PER_TASK" --overlap --nodelist="$node" \
     ray start --address="$address" --num-gpus="$gpus_per_node" --block &
 done
 

@@ -94,7 +94,7 @@ def run(values: flags.FlagValues, config: None) -> int:
     workdir = Path(values.workdir) if values.workdir else _default_workdir(folder)
 
     from jaxrank.culling import actions
-    from jaxrank.culling.api import cull
+    from jaxrank.culling.api import check_folders, cull
     from jaxrank.culling.contact_sheet import write_sheet
     from jaxrank.culling.kept_thumbnails import kept_thumbnail
     from jaxrank.io import atomic, tables
@@ -102,6 +102,7 @@ def run(values: flags.FlagValues, config: None) -> int:
 
     console = make_console(values)
     with atomic.written_to(workdir):
+        check_folders(folder, workdir)  # before there is a new folder
         workdir.mkdir(parents=True, exist_ok=True)
     try:
         found = cull(

@@ -113,6 +113,8 @@ def _series(
         series_of = {name: s for s, members in grouped.series.items() for name in members}
         return series_of, [*notes, *grouped.notes]
     path = values.series
+    if path is None and values.features is None and of_sheet is None:
+        return _bursts(Path(values.from_ratings)), ["series are bursts, as cull groups them"]
     if path is None and values.features is not None:
         beside = Path(values.features) / "series.csv"
         if os.path.isfile(beside):
@@ -129,6 +131,16 @@ def _series(
         )
     table = read_series(path)
     return dict(zip(table["image"], table["series_id"], strict=True)), [f"series from {path}"]
+
+
+def _bursts(folder: Path) -> dict[str, str]:
+    """The series of each photo of a burst: the burst's first photo."""
+    from jaxrank.culling.decisions import BURST
+    from jaxrank.culling.grouping import group_photos
+    from jaxrank.culling.records import read_records
+
+    groups = group_photos(read_records(folder).records)
+    return {name: g.photos[0] for g in groups if g.kind == BURST for name in g.photos}
 
 
 def _pairs_of_export(values: flags.FlagValues, source: str) -> "tuple[pd.DataFrame, list[str]]":
@@ -176,9 +188,4 @@ def _check_flags(values: flags.FlagValues) -> str:
             raise UserError(f"--out={values.out}: --{name} reads that file; give another name")
     if values.from_ratings is None and values.series == _FOLDER:
         raise UserError(f"--series={_FOLDER} needs the photos: --from_ratings=FOLDER")
-    if given == ["from_ratings"] and values.series is None and values.features is None:
-        raise UserError(
-            "--series is missing: a table with series_id,image; folder, where each sub-folder is a "
-            "series; or --features=STORE with a series.csv"
-        )
     return given[0]

@@ -41,8 +41,8 @@ def write_sidecars(
 
     A person's rating from a contact sheet takes precedence over the decision, and gets no label.
     A photo with a person's stars or flag is skipped unless the contact sheet changed it. In a burst
-    whose pick a person made, no other photo gets stars either: three stars beside a person's one
-    would reverse the order.
+    in which a person likes a photo, no other photo gets stars either: three stars beside a person's
+    one would reverse the order. Stars of an earlier run that this run does not give are taken back.
 
     Args:
       table: table of `Culled`.
@@ -51,40 +51,55 @@ def write_sidecars(
       full: naming of the sidecars; see `sidecars.sidecar_paths`.
       rejects: whether candidates for rejection get the rating -1.
     """
-    stars = {decision: STARS[decision] for decision in STARS if rejects or decision != REJECT}
-    picked = table["marked"] & (table["decision"] == PICK)
-    decided = picked.groupby(table["series"]).transform("any")
-    rated: dict[Path, tuple[int, str]] = {}
-    for row in table.assign(decided=decided).to_dict("records"):
-        by_a_person = row["marked"] or (row["decided"] and row["decision"] != REJECT)
-        if by_a_person and not row["changed"]:
-            continue
-        if pd.notna(row["rating"]):
-            rating, label = int(row["rating"]), ""
-        elif row["decision"] in stars:
-            rating, label = stars[row["decision"]], label_of(row["decision"])
-        else:
-            continue
-        if rating > 0 or (rating < 0 and rejects):
-            rated |= {folder / name: (rating, label) for name in files[row["path"]]}
+    rated = {
+        folder / name: mark
+        for path, mark in _wanted_marks(table, rejects).items()
+        for name in files[path]
+    }
     found = sidecars.sidecar_paths(
         [folder / name for names in files.values() for name in names], full=full
     )
-    written, developed, notes = 0, 0, list(found.notes)
+    written, developed, kept, notes = 0, 0, 0, list(found.notes)
     for photo, path in found.path_of.items():
-        if photo in rated:
-            rating, label = rated[photo]
-            result = sidecars.write_marks(path, rating=rating, label=label, rejects=rejects)
-            written += result.outcome in ("new", "merged")
-            developed += result.outcome != "left" and not sidecars.is_raw(photo)
-            if result.outcome == "left":
-                notes.append(f"{path}: left as it is, {result.reason}")
+        rating, label = rated.get(photo, (0, ""))
+        result = sidecars.write_marks(path, rating=rating, label=label, rejects=rejects)
+        written += result.outcome in ("new", "merged")
+        if result.outcome == "left":
+            notes.append(f"{path}: left as it is, {result.reason}")
+        elif rating:
+            developed += not sidecars.is_raw(photo)
+            if result.outcome == "unchanged":
+                kept += sidecars.read_marks(result.path).rating != rating
+    if kept:
+        notes.append(
+            f"{counted(kept, 'sidecar')} not changed: a person's own stars or label are in the file"
+        )
     if developed:
         notes.append(
             f"{counted(developed, 'sidecar')} beside JPEG, HEIC or other photos that are not RAW: "
             "Lightroom and Bridge do not read those; darktable, digiKam and Immich do"
         )
     return WriteResult(written, notes)
+
+
+def _wanted_marks(table: pd.DataFrame, rejects: bool) -> dict[str, tuple[int, str]]:
+    """Rating and label of the photos that get any, by path; see `write_sidecars`."""
+    stars = {decision: STARS[decision] for decision in STARS if rejects or decision != REJECT}
+    is_pick = table["decision"] == PICK
+    by_person = table["marked"] | table["changed"]
+    liked = by_person & (is_pick | (table["rating"].fillna(0) > 0))
+    touched = liked.groupby(table["series"]).transform("any")
+    wanted: dict[str, tuple[int, str]] = {}
+    for row in table.assign(touched=touched).to_dict("records"):
+        rating = stars.get(row["decision"], 0)
+        label = label_of(row["decision"]) if rating else ""
+        if not row["changed"] and (row["marked"] or (row["touched"] and rating > 0)):
+            continue
+        if pd.notna(row["rating"]):
+            rating, label = int(row["rating"]), ""
+        if rating > 0 or (rating < 0 and rejects):
+            wanted[row["path"]] = rating, label
+    return wanted
 
 
 def write_picks(

@@ -5,6 +5,7 @@ working folder caches what was read, so that a second run reads only new photos.
 """
 
 import math
+import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,7 +15,7 @@ import pandas as pd
 from rich.console import Console
 
 from jaxrank import baselines
-from jaxrank.culling.changes import kept_changes
+from jaxrank.culling.changes import kept_changes, read_changes
 from jaxrank.culling.decisions import BURST, PICK, decide, reasons
 from jaxrank.culling.grouping import Group, group_photos
 from jaxrank.culling.grouping_table import read_groups, write_groups
@@ -99,7 +100,8 @@ def cull(
       UserError: there is no usable photo, or the model can't be used for these photos.
     """
     folder, workdir = Path(folder), Path(workdir)
-    scorer = _open(folder, workdir, model, baseline, confidence)
+    check_folders(folder, workdir)
+    scorer = _open(model, baseline, confidence)
     with atomic.written_to(workdir):
         decisions = kept_changes(workdir / CHANGES, changes)
     found = _read(folder, workdir, num_workers)
@@ -116,6 +118,7 @@ def cull(
                          num_workers=num_workers, console=console)  # fmt: skip
     least = _confidence(scorer, confidence)
     table, rank_notes = _decided(_of_groups(groups), scorer, least, workdir / STORE)
+    notes += _unknown(changes, list(table["path"]))
     marks = marks_in_folder(folder, list(table["path"]))
     table = with_changes(with_marks(table, marks.marks), decisions)
     return Culled(
@@ -128,16 +131,28 @@ def cull(
     )
 
 
+def _unknown(changes: Path | str | None, names: Sequence[str]) -> list[str]:
+    """A note on changed photos that are not in the folder."""
+    given = [] if changes is None else read_changes(changes)
+    unknown = sorted(set(given) - set(names))
+    if not unknown:
+        return []
+    number = counted(len(unknown), "photo")
+    return [f"{number} of {changes} not in the folder, such as '{unknown[0]}'"]
+
+
+def check_folders(folder: Path, workdir: Path) -> None:
+    """Raises UserError if there is no folder of photos, or the working folder is inside it."""
+    if not os.path.isdir(folder):
+        raise UserError(f"{folder}: there is no such folder")
+    if workdir.resolve().is_relative_to(folder.resolve()):
+        raise UserError(f"--workdir={workdir}: is inside the folder of photos; name one outside")
+
+
 def _open(
-    folder: Path,
-    workdir: Path,
-    model: Model | Path | str | None,
-    baseline: str | None,
-    confidence: float | None,
+    model: Model | Path | str | None, baseline: str | None, confidence: float | None
 ) -> Model | str:
     """Returns the model or the baseline's name; raises UserError for unusable arguments."""
-    if workdir.absolute().is_relative_to(folder.absolute()):
-        raise UserError(f"--workdir={workdir}: is inside the folder of photos; name one outside")
     scorer = open_scorer(model, baseline or (None if model is not None else baselines.SIGNED_SUM))
     if confidence is not None and not 0 < confidence <= 1:
         raise UserError(f"--confidence={confidence:g} is not a share above 0, up to 1")

@@ -216,6 +216,15 @@ function showPage(page) {
   fill();
 }
 
+// Paper has no pages to turn: all photos are printed.
+function showAll() {
+  element("series").replaceChildren(...pages.flat().map(madeSection));
+  fill();
+}
+
+addEventListener("beforeprint", showAll);
+addEventListener("afterprint", () => showPage(shownPage));
+
 function madeSection({ group, start, end }) {
   const section = made("section", group.end - group.start === 1 ? "alone" : "");
   const head = made("h2");

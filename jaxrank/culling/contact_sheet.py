@@ -80,7 +80,7 @@ def write_sheet(
     """
     ordered = _in_page_order(rows)
     with atomic.atomic_file(path, "wb") as file:
-        file.write(_page(ordered, title, notes).encode())
+        file.write(_page(path, ordered, title, notes).encode())
         for number, photo in enumerate(ordered["path"]):
             content = base64.b64encode(thumbnail(str(photo)) or b"")
             file.write(b'<script type="text/plain" id="t%d">%b</script>\n' % (number, content))
@@ -93,7 +93,7 @@ def _in_page_order(rows: pd.DataFrame) -> pd.DataFrame:
     return rows.iloc[np.lexsort((rank, series))]
 
 
-def _page(rows: pd.DataFrame, title: str, notes: Iterable[str]) -> str:
+def _page(path: Path, rows: pd.DataFrame, title: str, notes: Iterable[str]) -> str:
     """HTML of the page up to its thumbnails."""
     style, script = _part("contact_sheet.css"), _part("contact_sheet.js")
     photos = _photos_as_json(rows)
@@ -102,7 +102,7 @@ def _page(rows: pd.DataFrame, title: str, notes: Iterable[str]) -> str:
         title=html.escape(printable(title)),
         notes="\n".join(f"<p>{html.escape(printable(note))}</p>" for note in notes),
         # Key of the changes in the browser's storage, which all pages on a disk share.
-        name=f"jaxrank-{hashlib.sha256(photos.encode()).hexdigest()[:24]}",
+        name=f"jaxrank-{hashlib.sha256(f'{path.absolute()}{photos}'.encode()).hexdigest()[:24]}",
         style=style,
         script=script,
         photos=photos,

@@ -1,6 +1,6 @@
 """Decision on each photo of a burst, and its reasons, from ranks and image-quality numbers."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import pandas as pd
@@ -11,6 +11,8 @@ PICK, ALTERNATE, REJECT, UNDECIDED = DECISIONS = ("pick", "alternate", "reject",
 BURST = "burst"
 # Stars of each decision in sidecars.
 STARS = {PICK: 5, ALTERNATE: 3, REJECT: -1}
+# So many stars make a photo better than one without a rating.
+LEAST_STARS = 3
 # Prefix of the label that distinguishes such stars from a person's. Stars that somebody changed in
 # a photo program are a person's, whatever the label.
 _LABEL = "jaxrank "
@@ -54,6 +56,15 @@ def decide(ranked: pd.DataFrame, confidence: float, *, has_model: bool = True) -
     kept |= p_best.isna()
     chosen = np.select([is_first & decided, ~kept, decided], [PICK, REJECT, ALTERNATE], UNDECIDED)
     return pd.Series(chosen, index=ranked.index, name="decision")
+
+
+def least_stars(ratings: Iterable[int | None]) -> int:
+    """Fewest stars by which a person prefers a photo to one without stars.
+
+    Fewer than LEAST_STARS may be a bad mark, and the other photo may be unseen, unless the person
+    never gives LEAST_STARS.
+    """
+    return LEAST_STARS if max((one or 0 for one in ratings), default=0) >= LEAST_STARS else 1
 
 
 def label_of(decision: str) -> str:

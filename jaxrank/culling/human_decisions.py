@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from jaxrank.culling.changes import CHANGEABLE
-from jaxrank.culling.decisions import ALTERNATE, BURST, PICK, REJECT
+from jaxrank.culling.decisions import ALTERNATE, BURST, PICK, REJECT, least_stars
 from jaxrank.culling.xmp import Marks
 
 
@@ -18,7 +18,8 @@ def with_marks(table: pd.DataFrame, marks: Mapping[str, Marks]) -> pd.DataFrame:
 
     In each burst:
 
-    - Photos with the highest mark are picks; a pick flag is above all stars.
+    - Photos with the highest mark are picks; a pick flag is above all stars. Few stars pick only if
+      the person never gives more, or has rated every photo of the burst; see `least_stars`.
     - Other photos with stars or a pick flag are alternates.
     - Photos with the rating -1 or a reject flag are rejected.
     - The program's pick becomes an alternate if a person has a pick.
@@ -35,10 +36,14 @@ def with_marks(table: pd.DataFrame, marks: Mapping[str, Marks]) -> pd.DataFrame:
     liked = pd.Series([_liking(found) for found in own], table.index)
     rejected = pd.Series([_is_rejected(found) for found in own], table.index) & (liked == 0)
     in_burst = table["kind"] == BURST
-    best = liked.where(in_burst, 0).groupby(table["series"]).transform("max")
-    decision = table["decision"].mask(in_burst & (best > 0) & table["decision"].eq(PICK), ALTERNATE)
-    decision = decision.mask(in_burst & (liked > 0), ALTERNATE)
-    decision = decision.mask(in_burst & (liked > 0) & (liked == best), PICK)
+    by_series = table["series"]
+    best = liked.where(in_burst, 0).groupby(by_series).transform("max")
+    all_rated = ((liked > 0) | rejected).groupby(by_series).transform("all")
+    least = least_stars(found.rating for found in marks.values())
+    decides = in_burst & (best > 0) & ((best >= least) | all_rated)
+    decision = table["decision"].mask(decides & table["decision"].eq(PICK), ALTERNATE)
+    decision = decision.mask(decides & (liked > 0), ALTERNATE)
+    decision = decision.mask(decides & (liked > 0) & (liked == best), PICK)
     ratings = [found.rating if found is not None and found.rating else pd.NA for found in own]
     return table.assign(
         decision=decision.mask(in_burst & rejected, REJECT),
@@ -61,12 +66,18 @@ def _is_rejected(marks: Marks | None) -> bool:
 def with_changes(table: pd.DataFrame, decisions: Mapping[str, Mapping[str, Any]]) -> pd.DataFrame:
     """Applies a person's decisions in a contact sheet, and adds `changed`.
 
+    Where a person picks a photo in the sheet, the program's own pick becomes an alternate.
+
     Args:
-      table: table with `path`, `decision` and `rating`.
+      table: table with `path`, `series`, `decision`, `rating` and `marked`.
       decisions: the person's decisions and ratings, by path; see `changes.read_changes`.
     """
     table = table.assign(changed=table["path"].isin(list(decisions)))
     for column in CHANGEABLE:
         own = table["path"].map({path: row.get(column) for path, row in decisions.items()})
         table[column] = own.where(own.notna(), table[column])
+    picked = table["path"].map(lambda path: decisions.get(path, {}).get("decision") == PICK)
+    in_picked = picked.astype(bool).groupby(table["series"]).transform("any")
+    by_program = ~table["changed"] & ~table["marked"] & table["decision"].eq(PICK)
+    table["decision"] = table["decision"].mask(in_picked & by_program, ALTERNATE)
     return table.astype({"rating": "Int64"})

@@ -2,8 +2,8 @@
 
 Each source orders the photos of a series on its own:
 
-- ratings: 5 > 4 > ... > 1 > -1 (rejected). No rating is above -1, and below LEAST_STARS or more
-  stars; below any stars of a person who never gives LEAST_STARS;
+- ratings: 5 > 4 > ... > 1 > -1 (rejected). No rating is above -1, and below `least_stars` or
+  more;
 - flags, of Lightroom and of digiKam: pick > none > reject;
 - the contact sheet: pick > alternate > undecided > reject, then its ratings.
 
@@ -20,8 +20,8 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from jaxrank.culling.changes import read_rows
-from jaxrank.culling.decisions import ALTERNATE, PICK, REJECT, UNDECIDED
+from jaxrank.culling.changes import SheetRow, read_rows
+from jaxrank.culling.decisions import ALTERNATE, PICK, REJECT, UNDECIDED, least_stars
 from jaxrank.culling.xmp import FLAGS, Marks
 from jaxrank.data.preference_tables import counted, pairs_by_strength
 from jaxrank.data.series_ids import canonical_series_id
@@ -29,8 +29,6 @@ from jaxrank.errors import UserError
 from jaxrank.io import tables
 
 RATINGS, SHEET = "ratings (xmp:Rating)", "contact sheet"
-# So many stars make a photo better than one without a rating.
-LEAST_STARS = 3
 _FLAG_STRENGTH = {"pick": 1, None: 0, "reject": -1}
 _DECISIONS = {PICK: 3, ALTERNATE: 2, UNDECIDED: 1, REJECT: 0}
 _SHEET_COLUMNS = ("path", "series", "decision", "rating")
@@ -45,11 +43,14 @@ class Source(NamedTuple):
       strength: strength of each photo, by name; 0 for a photo without a mark. The photo of higher
         strength is preferred.
       least: a positive strength below this is not compared with 0.
+      by_person: photos that a person marked, if the program marked others; pairs of two others are
+        left out.
     """
 
     name: str
     strength: Mapping[str, float]
     least: float = 0.0
+    by_person: frozenset[str] | None = None
 
 
 class SourcePairs(NamedTuple):
@@ -101,8 +102,7 @@ class Sheet(NamedTuple):
 def sources_of_marks(marks: Mapping[str, Marks]) -> list[Source]:
     """Sources of a folder's marks: ratings, and the flags of each program."""
     stars = {photo: found.rating or 0 for photo, found in marks.items()}
-    least = LEAST_STARS if max(stars.values(), default=0) >= LEAST_STARS else 0
-    sources = [Source(RATINGS, stars, least)]
+    sources = [Source(RATINGS, stars, least_stars(stars.values()))]
     for flag in FLAGS:
         strength = {
             photo: _FLAG_STRENGTH[found.pick] if found.where.get("pick") == flag else 0
@@ -115,8 +115,8 @@ def sources_of_marks(marks: Mapping[str, Marks]) -> list[Source]:
 def read_sheet(path: Path | str) -> Sheet:
     """Reads the decisions of a contact sheet: a table with `path,series,decision,rating`.
 
-    Only series in which a person changed something count: decisions on other series are the
-    program's own.
+    Only pairs with a photo that a person changed count: all else is the program's own. Few stars
+    count as none, as in `sources_of_marks`.
 
     Raises:
       UserError: the table has another form; the message names line and column.
@@ -130,9 +130,16 @@ def read_sheet(path: Path | str) -> Sheet:
     rows = [row for row in read_rows(path) if row.decision]
     touched = {row.series for row in rows if row.changed}
     mine = [row for row in rows if row.series in touched]
-    strength = {row.path: 10.0 * _DECISIONS[row.decision] + (row.rating or 0) for row in mine}
+    least = least_stars(row.rating for row in mine)
+
+    def strength(row: SheetRow) -> float:
+        stars = row.rating or 0
+        return 10.0 * _DECISIONS[row.decision] + (0 if 0 < stars < least else stars)
+
+    changed = frozenset(row.path for row in mine if row.changed)
     series_of = {row.path: canonical_series_id(row.series) for row in mine}
-    return Sheet(Source(SHEET, strength), series_of)
+    source = Source(SHEET, {row.path: strength(row) for row in mine}, by_person=changed)
+    return Sheet(source, series_of)
 
 
 def pairs_of_sources(
@@ -207,6 +214,9 @@ def _pairs_of_source(
     one_marked_M = (strength_M2 == 0).any(axis=1)
     other_M = strength_M2.sum(axis=1)
     unclear_M = one_marked_M & (other_M > 0) & (other_M < source.least)
+    if source.by_person is not None:
+        sides = [pairs[side].isin(source.by_person) for side in ("image_a", "image_b")]
+        unclear_M |= ~np.any(sides, axis=0)
     pairs = pairs[~unclear_M].reset_index(drop=True)
     return pairs, int((one_marked_M & ~unclear_M).sum())
 

@@ -9,7 +9,7 @@ from jaxrank.culling.decisions import is_ours
 from jaxrank.culling.sidecars import SUFFIX, read_marks
 from jaxrank.culling.xmp import NO_MARKS, BadXmp, Marks
 from jaxrank.errors import UserError
-from jaxrank.extraction.decoding import UnreadablePhoto
+from jaxrank.extraction.decoding import SUFFIXES, UnreadablePhoto
 from jaxrank.extraction.photos import check_name, shown
 from jaxrank.extraction.raw_previews import RAW_SUFFIXES
 
@@ -53,8 +53,9 @@ def marks_in_folder(folder: Path, names: Sequence[str]) -> FolderMarks:
     A photo's marks may be in several places, of which the first one that has a mark counts:
 
     1. the sidecar `IMG_1.JPG.xmp`, then `IMG_1.xmp`;
-    2. the sidecar of a RAW file of the same stem, which is the same photo;
-    3. the XMP in the photo's own file.
+    2. the sidecars of other files of the same photo, such as `IMG_1.CR3.xmp`, `IMG_1.HEIC.xmp`;
+    3. the XMP in the photo's own file, then in these others, unless they are proprietary RAW files,
+       in which no program writes.
 
     Args:
       folder: folder of the photos.
@@ -68,18 +69,25 @@ def marks_in_folder(folder: Path, names: Sequence[str]) -> FolderMarks:
     owners = set(sidecars.sidecar_paths((folder / name for name in there), full=False).path_of)
     named = {str(folder / name).lower() for name in there}
     listings: dict[Path, dict[str, Path]] = {}
+    stems: dict[Path, dict[str, list[Path]]] = {}
     marks, bad, contradicted = {}, [], []
     for name in there:
         photo = folder / name
         if photo.parent not in listings:
             listings[photo.parent] = {path.name.lower(): path for path in photo.parent.iterdir()}
+            stems[photo.parent] = _photos_by_stem(listings[photo.parent])
+        others = []
+        if photo in owners:  # the other files of a stem are the same photo
+            same = stems[photo.parent].get(photo.stem.lower(), [])
+            others = [path for path in same if str(path).lower() not in named]
         found = []
-        for path in _places(photo, listings[photo.parent], photo in owners, named):
+        for path in _places(photo, listings[photo.parent], photo in owners, others):
             try:
                 if _is_inside(folder, root, path.relative_to(folder).as_posix()):
                     marks_there = read_marks(path)
-                    if not is_ours(marks_there.rating, marks_there.label):
-                        found.append(marks_there)
+                    if is_ours(marks_there.rating, marks_there.label):  # a flag is a person's
+                        marks_there = marks_there._replace(rating=None, label="")
+                    found.append(marks_there)
             except BadXmp as error:
                 bad.append(f"{path.relative_to(folder).as_posix()}: {error}")
         marks[name] = _first(found)
@@ -107,8 +115,17 @@ def _is_inside(folder: Path, root: Path, name: str) -> bool:
         return False
 
 
+def _photos_by_stem(listing: dict[str, Path]) -> dict[str, list[Path]]:
+    """Photo and RAW files of a folder, by their stems in lower case."""
+    found: dict[str, list[Path]] = {}
+    for path in listing.values():
+        if path.suffix.lower() in (*SUFFIXES, *RAW_SUFFIXES):
+            found.setdefault(path.stem.lower(), []).append(path)
+    return found
+
+
 def _places(
-    photo: Path, listing: dict[str, Path], is_owner: bool, named: set[str]
+    photo: Path, listing: dict[str, Path], is_owner: bool, others: Sequence[Path]
 ) -> Iterator[Path]:
     """Yields the existing files that can hold a photo's marks, in order of precedence.
 
@@ -116,17 +133,18 @@ def _places(
       photo: path of the photo.
       listing: files of the photo's folder, by their names in lower case.
       is_owner: whether the sidecar `IMG_1.xmp` belongs to this photo.
-      named: paths of all photos in lower case; each of these has a sidecar of its own.
+      others: other files of the same photo.
     """
     candidates = [photo.name + SUFFIX]
     if is_owner:
-        candidates.append(photo.stem + SUFFIX)
-        raws = [photo.with_suffix(suffix) for suffix in RAW_SUFFIXES]
-        candidates += [raw.name + SUFFIX for raw in raws if str(raw).lower() not in named]
+        candidates += [photo.stem + SUFFIX, *(path.name + SUFFIX for path in others)]
     for name in dict.fromkeys(name.lower() for name in candidates):
         if name in listing:
             yield listing[name]
     yield photo
+    for path in others:
+        if path.suffix.lower() == ".dng" or path.suffix.lower() not in RAW_SUFFIXES:
+            yield path
 
 
 def _first(found: Iterable[Marks]) -> Marks:

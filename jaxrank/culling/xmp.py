@@ -156,8 +156,9 @@ def _packets(pieces: list[bytes]) -> Iterator[bytes]:
 def with_marks(data: bytes | None, rating: int, label: str, date: str) -> bytes | None:
     """Adds a rating, a label and the date of the change to a sidecar's bytes.
 
-    A person's marks stay: any rating but 0, and any label. Marks that `cull` wrote are replaced.
-    Nothing but `xmp:Rating`, `xmp:Label` and `xmp:MetadataDate` differs.
+    A person's marks stay: any rating but 0, and any label. Marks that `cull` wrote are replaced, or
+    taken back if there is no rating. Nothing but `xmp:Rating`, `xmp:Label` and `xmp:MetadataDate`
+    differs.
 
     Args:
       data: bytes of the sidecar; None for a new one.
@@ -178,9 +179,9 @@ def with_marks(data: bytes | None, rating: int, label: str, date: str) -> bytes 
     labels = [text for text in _texts(descriptions, LABEL) if text]
     changes: dict[str, str] = {}
     if is_ours(_whole(stars), "".join(labels)):
-        # Marks that `cull` wrote are replaced.
-        changes |= {RATING: str(rating)} if rating and _whole(stars) != rating else {}
-        changes |= {LABEL: label} if label and labels != [label] else {}
+        # Marks that `cull` wrote are replaced; an old label must not stay beside a person's stars.
+        changes |= {RATING: str(rating)} if _whole(stars) != rating else {}
+        changes |= {LABEL: label} if labels != [label] else {}
     elif not is_ours(rating, label) or not (stars or labels):
         # `cull` writes its stars and label together or not at all: `is_ours` needs both.
         changes |= {RATING: str(rating)} if rating and not stars else {}

@@ -115,9 +115,11 @@ class Cohort(NamedTuple):
             self.program_key.mlp_hidden_dims,
             self.batch_size,
             self.val_shape[1],
-            num_inputs=1 + round(4 * self.program_key.feature_noise + self.program_key.mixup),
-            # For a single trial, XLA keeps the gathered rows beside the inputs made from them.
-            num_val_inputs=1 + (len(self.column_runs) > 1 and len(self.trials) == 1),
+            # Columns with normal scores are put beside the gathered rows of the others, which stay.
+            num_inputs=1
+            + (len(self.column_runs) > 1)
+            + round(4 * self.program_key.feature_noise + self.program_key.mixup),
+            num_val_inputs=1 + (len(self.column_runs) > 1),
         )
 
     @property

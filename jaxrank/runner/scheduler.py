@@ -196,7 +196,8 @@ class _Scheduler:
             raise event.error
         if isinstance(event, interface.Finished):
             self._finish(number, cohort, event.fitted)
-            if (failure := self.failures.pop(number, None)) is not None:
+            failure = self.failures.pop(number, None)
+            if failure is not None and failure.worker != worker:
                 log.warning(
                     "%s is no longer used: another device trained cohort %d",
                     failure.name,

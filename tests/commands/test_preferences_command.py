@@ -9,6 +9,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet
 import pytest
+from photo_files import exif, scene
 from xmp_files import packet
 
 from jaxrank.cli import main
@@ -68,6 +69,23 @@ def test_stars_become_pairs_that_search_reads(
     words = [f"--pairs={out}", f"--features={store}", "--dry_run", "--experiments=iqa_only"]
     assert main(["launch.py", "search", *words]) == 0
     assert "24 pairs" in capsys.readouterr().out
+
+
+def test_without_series_bursts_are_grouped_as_in_cull(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for burst in range(3):
+        for shot in range(3):
+            photo = folder / f"IMG_{burst}{shot}.jpg"
+            taken = exif(taken=f"2026:06:01 10:{burst:02d}:0{shot}", camera="made")
+            scene(burst).rotate(0.5 * shot).save(photo, exif=taken)
+            photo.with_suffix(".xmp").write_bytes(packet(f'xmp:Rating="{5 - shot}"'))
+    out = tmp_path / "pairs.csv"
+    assert run(f"--from_ratings={folder}", f"--out={out}") == 0
+    assert "ratings (xmp:Rating): 9 pairs in 3 series" in capsys.readouterr().out
+    assert set(read_preferences(out).table["series_id"]) == {f"IMG_{b}0.jpg" for b in range(3)}
 
 
 def test_series_come_from_a_store_or_a_table(photos: Path, tmp_path: Path) -> None:
@@ -144,7 +162,7 @@ def test_comparisons_of_other_tools_become_pairs(
         ("--from_ratings=x", "--out is missing"),
         ("--from_ratings= --out=p.csv", "--from_ratings is empty"),
         ("--from_ratings=x --out=p.jpg", "--out=p.jpg: the pairs are written as CSV"),
-        ("--from_ratings=x --out=p.csv", "--series is missing"),
+        ("--from_ratings=x --out=p.csv", "x: there is no such folder"),
         ("--from_ratings=x --out=p.csv --series=folders", "Did you mean 'folder'?"),
         ("--from_ratings=x --out=p.csv --series=folder", "x: there is no such folder"),
         ("--from_ratings=x --out=p.csv --features=s", "s/series.csv: there is none"),

@@ -331,6 +331,12 @@ def test_pages_hold_few_photos_and_all_of_them_once(browser: Browser, tmp_path: 
         browser.one("#after").click()
     assert seen == pd.concat(rows)["path"].tolist()
     assert browser.one("#page").get_attribute("value") == browser.one("#pages").text.split()[-1]
+    # Print shows all pages, and the screen one again afterwards.
+    shown = len(browser.all(".photo"))
+    browser.run("dispatchEvent(new Event('beforeprint'))")
+    assert [name.text for name in browser.all(".photo .file")] == seen
+    browser.run("dispatchEvent(new Event('afterprint'))")
+    assert len(browser.all(".photo")) == shown
     # No burst that fits on a page is split.
     browser.run("goToPage(0)")
     assert [

@@ -97,3 +97,56 @@ def test_no_other_photo_of_a_burst_gets_more_stars_than_the_persons_pick(tmp_pat
     changed = with_changes(table, {"a.jpg": {"decision": "alternate"}})
     actions.write_sidecars(changed, {name: [name] for name in PHOTOS}, tmp_path)
     assert [path.name for path in tmp_path.glob("*.xmp")] == ["a.xmp"]
+
+
+def test_few_stars_decide_only_for_a_person_who_gives_no_more() -> None:
+    """A single star may be a bad mark, and the other photos may be unseen."""
+    partly = {"b.jpg": MARKS["1"], "other.jpg": MARKS["4"]}
+    assert with_marks(burst(), partly)["decision"].tolist() == PROGRAM
+    assert with_marks(burst(), {"b.jpg": MARKS["1"]})["decision"].tolist()[1] == "pick"
+    whole = {"a.jpg": MARKS["-1"], "b.jpg": MARKS["2"], "c.jpg": MARKS["1"]} | partly
+    whole["b.jpg"] = MARKS["2"]
+    assert with_marks(burst(), whole)["decision"].tolist() == ["reject", "pick", "alternate"]
+
+
+def test_a_pick_in_the_sheet_replaces_the_programs() -> None:
+    table = with_changes(with_marks(burst(), {}), {"c.jpg": {"decision": "pick"}})
+    assert table["decision"].tolist() == ["alternate", "alternate", "pick"]
+
+
+def ratings_in(folder: Path) -> dict[str, int | None]:
+    return {path.stem: sidecars.read_marks(path).rating for path in folder.glob("*.xmp")}
+
+
+def test_stars_of_an_earlier_run_are_taken_back(tmp_path: Path) -> None:
+    """Else a photo that a person rejects keeps five stars above the person's pick."""
+    for name in PHOTOS:
+        (tmp_path / name).write_bytes(b"")
+    files = {name: [name] for name in PHOTOS}
+    first = with_changes(with_marks(burst(), {}), {})
+    actions.write_sidecars(first, files, tmp_path, rejects=True)
+    assert ratings_in(tmp_path) == {"a": 5, "b": 3, "c": -1}
+    said = {"a.jpg": {"decision": "reject"}, "b.jpg": {"decision": "pick", "rating": 3}}
+    actions.write_sidecars(with_changes(with_marks(burst(), {}), said), files, tmp_path)
+    assert ratings_in(tmp_path) == {"a": 0, "b": 3, "c": 0}
+    before = {path: path.read_bytes() for path in tmp_path.glob("*.xmp")}
+    actions.write_sidecars(with_changes(with_marks(burst(), {}), said), files, tmp_path)
+    assert {path: path.read_bytes() for path in tmp_path.glob("*.xmp")} == before
+
+
+def test_stars_given_in_the_sheet_are_not_outranked_by_the_programs(tmp_path: Path) -> None:
+    for name in PHOTOS:
+        (tmp_path / name).write_bytes(b"")
+    table = with_changes(with_marks(burst(), {}), {"b.jpg": {"rating": 4}})
+    actions.write_sidecars(table, {name: [name] for name in PHOTOS}, tmp_path)
+    assert ratings_in(tmp_path) == {"b": 4}
+
+
+def test_a_persons_stars_that_differ_from_the_sheets_are_reported(tmp_path: Path) -> None:
+    (tmp_path / "b.jpg").write_bytes(b"")
+    sidecars.write_marks(tmp_path / "b.xmp", rating=4)
+    table = with_marks(burst(), {"b.jpg": MARKS["4"]})
+    table = with_changes(table, {"b.jpg": {"rating": 2}}).iloc[1:2]
+    done = actions.write_sidecars(table, {"b.jpg": ["b.jpg"]}, tmp_path)
+    assert ratings_in(tmp_path) == {"b": 4}
+    assert "1 sidecar not changed: a person's own stars or label are in the file" in done.notes

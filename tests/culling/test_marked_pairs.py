@@ -7,6 +7,7 @@ import pytest
 from photo_files import jpeg
 from xmp_files import packet
 
+from jaxrank.culling.decisions import PICK, label_of
 from jaxrank.culling.marked_pairs import (
     RATINGS,
     SHEET,
@@ -224,3 +225,33 @@ def test_photos_of_one_stem_are_one(tmp_path: Path) -> None:
         list_photos(tmp_path / "empty")
     with pytest.raises(UserError, match="no such folder"):
         list_photos(tmp_path / "nowhere")
+
+
+def test_marks_of_all_files_of_a_photo_count(tmp_path: Path) -> None:
+    """Stars that a program keeps in the DNG, or beside the HEIC, are those of the JPEG, too."""
+    put(tmp_path, a__jpg="", a__HEIC__xmp='xmp:Rating="2"', b__jpg="", b__dng='xmp:Rating="3"',
+        c__jpg="", c__cr3='xmp:Rating="4"')  # fmt: skip
+    marks = marks_in_folder(tmp_path, ["a.jpg", "b.jpg", "c.jpg"]).marks
+    assert [marks[name].rating for name in ("b.jpg", "c.jpg")] == [3, None]
+    (tmp_path / "a.heic").write_bytes(b"")
+    assert marks_in_folder(tmp_path, ["a.jpg"]).marks["a.jpg"].rating == 2
+
+
+def test_a_flag_beside_stars_of_cull_is_a_persons(tmp_path: Path) -> None:
+    put(tmp_path, a__jpg="")
+    path = tmp_path / "a.xmp"
+    path.write_bytes(packet(f'xmp:Rating="5" xmp:Label="{label_of(PICK)}" xmpDM:pick="-1"'))
+    marks = marks_in_folder(tmp_path, ["a.jpg"]).marks["a.jpg"]
+    assert (marks.rating, marks.label, marks.pick) == (None, "", "reject")
+
+
+def test_a_sheet_teaches_only_what_a_person_changed(tmp_path: Path) -> None:
+    path = tmp_path / "cull.csv"
+    path.write_text(
+        "path,series,decision,rating,changed\n"
+        "a,1,pick,,\nb,1,undecided,5,rating\nc,1,undecided,1,rating\nd,1,undecided,,\n"
+    )
+    sheet = read_sheet(path)
+    found = pairs_of_sources(HERE, sheet.series_of, [sheet.source])
+    # Not a over d, which the program decided; not c over d, whose single star may be a bad mark.
+    assert beaten(found) == {("a", "b"), ("a", "c"), ("b", "c"), ("b", "d")}

@@ -398,6 +398,7 @@ def test_the_predicted_memory_is_near_what_the_compiler_allocates(side_by_side: 
     for changes in (
         {"mlp_hidden_dims": (512, 256)},
         {"mlp_hidden_dims": (16,), "batch_size": 64},
+        {"mlp_hidden_dims": (16,), "batch_size": 512},
         {"mlp_hidden_dims": (256,), "batch_size": 256, "optimizer": "sgd"},
         {"mlp_hidden_dims": (256,), "batch_size": 256, "feature_noise": 0.1},
         {"mlp_hidden_dims": (1024, 1024, 512), "batch_size": 64},
