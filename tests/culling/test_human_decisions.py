@@ -1,6 +1,7 @@
 """What a person's stars and flags decide, before the program and after a contact sheet."""
 
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -126,7 +127,10 @@ def test_stars_of_an_earlier_run_are_taken_back(tmp_path: Path) -> None:
     first = with_changes(with_marks(burst(), {}), {})
     actions.write_sidecars(first, files, tmp_path, rejects=True)
     assert ratings_in(tmp_path) == {"a": 5, "b": 3, "c": -1}
-    said = {"a.jpg": {"decision": "reject"}, "b.jpg": {"decision": "pick", "rating": 3}}
+    said: dict[str, dict[str, Any]] = {
+        "a.jpg": {"decision": "reject"},
+        "b.jpg": {"decision": "pick", "rating": 3},
+    }
     actions.write_sidecars(with_changes(with_marks(burst(), {}), said), files, tmp_path)
     assert ratings_in(tmp_path) == {"a": 0, "b": 3, "c": 0}
     before = {path: path.read_bytes() for path in tmp_path.glob("*.xmp")}
