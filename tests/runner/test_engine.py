@@ -1,6 +1,7 @@
 """Searches on several devices: the same bits on any number of them, devices that fail, one copy of
 the features."""
 
+import dataclasses
 import os
 import signal
 import subprocess
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import pandas as pd
 import pytest
 from searches import (
     NUM_TRIALS,
@@ -24,6 +26,7 @@ from small_data import ROOT
 import jaxrank
 from jaxrank import devices, train
 from jaxrank.errors import UserError
+from jaxrank.runner import scheduler
 from jaxrank.runner import search as search_module
 from jaxrank.runner.engines.interface import Job, WorkerJoined, WorkerLost
 from jaxrank.runner.engines.local import LocalEngine
@@ -222,3 +225,71 @@ def test_a_cohort_whose_worker_is_lost_again_and_again_has_failed_with_the_reaso
     assert failed["error"].tolist() == [
         "its worker was lost 5 times (its machine is gone); --retry_failed trains it again"
     ]
+
+
+# All trials of a shape at once, as on a GPU, and fewer as soon as some have stopped.
+TOGETHER = dataclasses.replace(
+    SLOW, flops_per_second=1e9, bytes_per_second=1e9, compile_seconds=1e-9, side_by_side=True
+)
+STOPPING = OPTIONS | {"overrides": OPTIONS["overrides"] | {"max_epochs": 12, "patience": 2}}
+
+
+def test_a_search_side_by_side_is_compacted_resumed_and_extended(
+    small_data: SmallData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compacted: list[int] = []
+    compact = train._compact
+
+    def counted(progress: Any, keep: Any) -> Any:
+        compacted.append(len(keep))
+        return compact(progress, keep)
+
+    monkeypatch.setattr(train, "_compact", counted)
+    options = STOPPING | {"device_profile": vars(TOGETHER), "save_budget": 1.0}
+    whole = tmp_path / "whole"
+    first = jaxrank.search(*small_data, workdir=whole, **options)
+    assert compacted
+    assert len(list((whole / "checkpoints").glob("*.npz"))) < NUM_TRIALS
+
+    class Enough(Exception):
+        pass
+
+    handle = scheduler._Scheduler._handle
+
+    def dying(self: Any, event: Any) -> None:
+        handle(self, event)
+        if getattr(event, "checkpoint", None) is not None:
+            self.saver.wait()
+            raise Enough
+
+    monkeypatch.setattr(scheduler._Scheduler, "_handle", dying)
+    cut = tmp_path / "cut"
+    with pytest.raises(Enough):
+        jaxrank.search(*small_data, workdir=cut, **options)
+    monkeypatch.setattr(scheduler._Scheduler, "_handle", handle)
+    jaxrank.search(*small_data, workdir=cut, resume=True)
+    assert_same_search(whole, cut)
+    assert "resumes after epoch" in (cut / "training.log").read_text()
+
+    wider = jaxrank.search(*small_data, workdir=cut, resume=True, extend=True, num_seeds=2)
+    kept = wider.trials[wider.trials["seed"] == 0].reset_index(drop=True)
+    columns = ["experiment_name", "fold", "val_accuracy", "test_accuracy", "epochs_run"]
+    pd.testing.assert_frame_equal(kept[columns], first.trials[columns])
+    assert len(wider.trials) == 2 * len(first.trials)
+
+
+def test_trials_without_memory_side_by_side_are_tried_again(
+    small_data: SmallData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fit = train.fit
+
+    def no_memory(*arguments: Any, **keywords: Any) -> Any:
+        raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: out of memory")
+
+    monkeypatch.setattr(train, "fit", no_memory)
+    options = OPTIONS | {"device_profile": vars(TOGETHER), "final": "sharpness"}
+    failed = jaxrank.search(*small_data, workdir=tmp_path / "w", **options)
+    assert set(failed.trials["status"]) == {"failed"}
+    monkeypatch.setattr(train, "fit", fit)
+    again = jaxrank.search(*small_data, workdir=tmp_path / "w", resume=True, retry_failed=True)
+    assert set(again.trials["status"]) == {"completed"}
