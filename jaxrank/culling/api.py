@@ -36,7 +36,7 @@ from jaxrank.io import atomic
 COLUMNS = ("path", "series", "kind", "rank", "score", "p_best", "keep", "decision", "rating",
            "reasons", "changed", "marked")  # fmt: skip
 STORE, RECORDS, GROUPS_CSV = "features", "photos.json", "groups.csv"
-CHANGES = "changes.json"
+CHANGES, MARKS = "changes.json", "marks.json"
 
 
 class Culled(NamedTuple):
@@ -119,7 +119,8 @@ def cull(
     least = _confidence(scorer, confidence)
     table, rank_notes = _decided(_of_groups(groups), scorer, least, workdir / STORE)
     notes += _unknown(changes, list(table["path"]))
-    marks = marks_in_folder(folder, list(table["path"]))
+    with atomic.written_to(workdir):
+        marks = marks_in_folder(folder, list(table["path"]), workdir / MARKS)
     table = with_changes(with_marks(table, marks.marks), decisions)
     return Culled(
         table[list(COLUMNS)],

@@ -6,7 +6,8 @@ from typing import NamedTuple
 
 from jaxrank.culling import records, sidecars
 from jaxrank.culling.decisions import is_ours
-from jaxrank.culling.sidecars import SUFFIX, read_marks
+from jaxrank.culling.kept_marks import KeptMarks
+from jaxrank.culling.sidecars import SUFFIX
 from jaxrank.culling.xmp import NO_MARKS, BadXmp, Marks
 from jaxrank.errors import UserError
 from jaxrank.extraction.decoding import SUFFIXES, UnreadablePhoto
@@ -47,7 +48,7 @@ def list_photos(folder: Path) -> tuple[list[str], list[str]]:
     return sorted(photos), _counted(len(bad), "photo", why, bad)
 
 
-def marks_in_folder(folder: Path, names: Sequence[str]) -> FolderMarks:
+def marks_in_folder(folder: Path, names: Sequence[str], cache: Path | None = None) -> FolderMarks:
     """Reads the marks of photos; marks that `cull` wrote are skipped.
 
     A photo's marks may be in several places, of which the first one that has a mark counts:
@@ -60,10 +61,12 @@ def marks_in_folder(folder: Path, names: Sequence[str]) -> FolderMarks:
     Args:
       folder: folder of the photos.
       names: names of the photos, relative to the folder; missing photos are left out.
+      cache: file of marks that earlier runs read in photos; see `KeptMarks`.
 
     Raises:
       UserError: a name leads out of the folder.
     """
+    kept = KeptMarks(cache)
     root = folder.resolve()
     there = [name for name in names if _is_inside(folder, root, name)]
     owners = set(sidecars.sidecar_paths((folder / name for name in there), full=False).path_of)
@@ -83,8 +86,9 @@ def marks_in_folder(folder: Path, names: Sequence[str]) -> FolderMarks:
         found = []
         for path in _places(photo, listings[photo.parent], photo in owners, others):
             try:
-                if _is_inside(folder, root, path.relative_to(folder).as_posix()):
-                    marks_there = read_marks(path)
+                relative = path.relative_to(folder).as_posix()
+                if _is_inside(folder, root, relative):
+                    marks_there = kept.read(path, relative)
                     if is_ours(marks_there.rating, marks_there.label):  # a flag is a person's
                         marks_there = marks_there._replace(rating=None, label="")
                     found.append(marks_there)
@@ -93,6 +97,7 @@ def marks_in_folder(folder: Path, names: Sequence[str]) -> FolderMarks:
         marks[name] = _first(found)
         if len({one.rating for one in found if one.rating}) > 1:
             contradicted.append(name)
+    kept.save()
     notes = _counted(len(names) - len(there), "photo", "not in the folder")
     notes += _counted(len(bad), "file", "left out: their XMP can't be read, such as", bad)
     why = "rated differently in two places, of which the first sidecar counts, such as"

@@ -7,6 +7,7 @@ import pytest
 from photo_files import jpeg
 from xmp_files import packet
 
+from jaxrank.culling import kept_marks, sidecars
 from jaxrank.culling.decisions import PICK, label_of
 from jaxrank.culling.marked_pairs import (
     RATINGS,
@@ -255,3 +256,28 @@ def test_a_sheet_teaches_only_what_a_person_changed(tmp_path: Path) -> None:
     found = pairs_of_sources(HERE, sheet.series_of, [sheet.source])
     # Not a over d, which the program decided; not c over d, whose single star may be a bad mark.
     assert beaten(found) == {("a", "b"), ("a", "c"), ("b", "c"), ("b", "d")}
+
+
+def test_marks_in_a_photo_are_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder, cache = tmp_path / "photos", tmp_path / "marks.json"
+    folder.mkdir()
+    put(folder, a__jpg='xmp:Rating="4" xmp:Label="Red"', b__jpg='xmpDM:pick="1"')
+    read: list[str] = []
+
+    def counted(path: Path) -> Marks:
+        read.append(path.name)
+        return sidecars.read_marks(path)
+
+    monkeypatch.setattr(kept_marks, "read_marks", counted)
+    first = marks_in_folder(folder, ["a.jpg", "b.jpg"], cache)
+    assert read == ["a.jpg", "b.jpg"]
+    assert marks_in_folder(folder, ["a.jpg", "b.jpg"], cache) == first
+    assert len(read) == 2
+    put(folder, a__jpg='xmp:Rating="2"', b__xmp='xmp:Rating="1"')
+    os.utime(folder / "a.jpg", ns=(1, 1))
+    again = marks_in_folder(folder, ["a.jpg", "b.jpg"], cache).marks
+    assert read[2:] == ["a.jpg", "b.xmp"]
+    assert (again["a.jpg"].rating, again["b.jpg"].rating, again["b.jpg"].pick) == (2, 1, "pick")
+    for damaged in ("{", "[]", '{"a.jpg": [1]}', '{"a.jpg": [1, 2, 99, "", null, {}]}'):
+        cache.write_text(damaged)
+        assert marks_in_folder(folder, ["a.jpg", "b.jpg"], cache).marks == again
