@@ -299,6 +299,7 @@ def of_whole_series(pairs: pd.DataFrame) -> str:
                 pd.DataFrame(
                     {
                         "scorer": name,
+                        "series": picks["series_id"],
                         "photograph": picks["series_id"].str.rsplit("-", n=1).str[0],
                         "right": picks["image"].map(what).isin(AS_GOOD).astype(float),
                         "decided": picks["p_best"].astype(float) >= confidence,
@@ -310,10 +311,18 @@ def of_whole_series(pairs: pd.DataFrame) -> str:
     for name, mine in table.groupby("scorer", sort=False):
         lines.append(f"  {name:12}{_share(mine['right'], mine['photograph']):>22}")
     mine = table[table["scorer"] == "model"]
+    for name in ("sharpness", "signed_sum"):
+        both = mine.merge(table[table["scorer"] == name], on="series", suffixes=("", "_theirs"))
+        more = _share(both["right"] - both["right_theirs"], both["photograph"], least=-1.0)
+        lines.append(f"  {f'model less {name}':24}{more:>10}")
     decided = mine[mine["decided"]]
-    lines.append(f"decided by cull: {len(decided) / len(mine):.0%} of {len(mine)} scenes")
+    lines.append(
+        f"decided by the model, at its own confidence: {len(decided) / len(mine):.0%} of "
+        f"{len(mine)} scenes"
+    )
     if len(decided):
         lines.append(f"  of these right {_share(decided['right'], decided['photograph']):>19}")
+    lines.append("decided by a baseline, which has no confidence: 100%, right as above")
     return "\n".join(lines)
 
 
@@ -338,16 +347,19 @@ def _accuracy(rows: pd.DataFrame, column: str) -> str:
     return _share(hit, rows["photograph"])
 
 
-def _share(hit: Any, photograph: pd.Series) -> str:
-    """Mean with its 95% confidence interval, clustered by photograph."""
+def _share(hit: Any, photograph: pd.Series, least: float = 0.0) -> str:
+    """Mean of numbers from `least` to 1 with its 95% interval, clustered by photograph."""
     hit, weight = np.asarray(hit, np.float64), np.ones(len(hit))
     error, _, clusters = statistics.clustered_error(hit, weight, pd.factorize(photograph)[0])
     mean = float(hit.mean())
-    if mean in (0, 1):  # no variance to estimate from: each photograph counts as one pair
+    if least == 0 and mean in (
+        0,
+        1,
+    ):  # no variance to estimate from: each photograph counts as one pair
         low, high = scipy.stats.binomtest(round(mean * clusters), clusters).proportion_ci()
     else:
         reach = scipy.stats.t.ppf(0.975, clusters - 1) * error
-        low, high = max(mean - reach, 0), min(mean + reach, 1)
+        low, high = max(mean - reach, least), min(mean + reach, 1)
     return f"{mean:.1%} ({100 * low:.0f} to {100 * high:.0f})"
 
 
