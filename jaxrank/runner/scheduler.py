@@ -29,6 +29,7 @@ from jaxrank.runner.engines.interface import Engine, Event, Job, MakeEngine, Sha
 from jaxrank.runner.finishing import Finisher
 from jaxrank.runner.manifest import cohorts_of, write_manifest
 from jaxrank.runner.resume import Workspace
+from jaxrank.training import compilation_cache
 from jaxrank.training.checkpoint import ContinuedTrials
 from jaxrank.training.checkpointing import Saver
 from jaxrank.training.state import FitResult
@@ -60,6 +61,7 @@ def train_all(
     Raises:
       Stopped: a signal came; all work done so far is saved.
     """
+    compilation_cache.drop_programs_if_many()  # of earlier searches, and of earlier rounds
     prepared = ready.prepared
     data = SharedData(prepared.split_data, prepared.trained_folds, prepared.initial_weights)
     cohorts = cohorts_of(ready.stage, prepared)

@@ -1,4 +1,5 @@
-"""On-disk cache of compiled programs: a search like an earlier one compiles nothing."""
+"""Compiled programs: kept on disk, so that a search like an earlier one compiles nothing; dropped
+from memory where they are too many."""
 
 import os
 import stat
@@ -11,6 +12,8 @@ from jaxrank.io.cache import cache_folder
 
 # Compiled programs are code that is run: nobody else may write or replace them.
 _PRIVATE = 0o700
+# Memory maps of this process, and how many Linux allows, by default 65,530.
+_MAPS, _MOST_MAPS = Path("/proc/self/maps"), Path("/proc/sys/vm/max_map_count")
 
 
 def keep_compiled_programs() -> str:
@@ -51,6 +54,20 @@ def keep_compiled_programs() -> str:
     # Small programs too: a search compiles dozens of them besides those of its cohorts.
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     return ""
+
+
+def drop_programs_if_many() -> None:
+    """Drops compiled programs from memory if the process has half of the memory maps it may have.
+
+    XLA maps several pieces of memory for each program, and JAX keeps all programs. Beyond the limit
+    no thread starts and XLA crashes: a process came there after 36 searches of new shapes.
+    """
+    try:
+        number, most = _MAPS.read_bytes().count(b"\n"), int(_MOST_MAPS.read_bytes())
+    except (OSError, ValueError):  # not on Linux
+        return
+    if number > most / 2:
+        jax.clear_caches()
 
 
 def _not_ours(folder: Path) -> Path | None:

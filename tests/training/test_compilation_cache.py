@@ -133,3 +133,19 @@ def test_xla_knows_the_flag_of_deterministic_kernels(tmp_path: Path) -> None:
             env=os.environ | {"XLA_FLAGS": f"--{flag}=true"},
         )
         assert (done.returncode == 0) == works
+
+
+@pytest.mark.parametrize(("most", "dropped"), [("10", 1), ("100000000", 0), ("not a number", 0)])
+def test_programs_are_dropped_before_the_process_has_too_many_memory_maps(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, most: str, dropped: int
+) -> None:
+    limit = tmp_path / "max_map_count"
+    limit.write_text(most)
+    maps = tmp_path / "maps"
+    maps.write_text("a map\n" * 6)
+    calls: list[int] = []
+    monkeypatch.setattr(compilation_cache, "_MOST_MAPS", limit)
+    monkeypatch.setattr(compilation_cache, "_MAPS", maps)
+    monkeypatch.setattr(jax, "clear_caches", lambda: calls.append(1))
+    compilation_cache.drop_programs_if_many()
+    assert len(calls) == dropped
