@@ -258,7 +258,7 @@ def _notes(scorer: Model | str, confidence: float, table: pd.DataFrame) -> list[
     lines = [f"{picks['series'].nunique():,} of {num_bursts:,} bursts have a pick"]
     if marked := int(in_bursts["marked"].sum()):
         photos = counted(marked, "photo")
-        lines.append(f"{photos} of bursts decided by a person's stars or flags, which stay")
+        lines.append(f"{photos} of bursts with a person's stars or flags, which stay")
     if isinstance(scorer, str):
         own = int((~picks["marked"] & ~picks["changed"]).sum())
         lines.append(

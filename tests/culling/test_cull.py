@@ -163,7 +163,7 @@ def test_the_command_writes_table_sheet_and_sidecars_once(
     out = capsys.readouterr().out
     assert "13 photos: 4 bursts, 1 photo alone" in out.splitlines()
     assert "4 of 4 bursts have a pick" in out
-    assert "2 photos of bursts decided by a person's stars or flags, which stay" in out
+    assert "2 photos of bursts with a person's stars or flags, which stay" in out
     rows = rows_of(tmp_path / "w" / "cull.csv")
     assert list(rows[0]) == list(api.COLUMNS)
     assert len(rows) == BURSTS * SIZE + 1
