@@ -8,7 +8,6 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-import jax
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, settings
@@ -19,9 +18,9 @@ from jaxrank.data import feature_store, splits
 from jaxrank.data.dataset import Dataset, align
 from jaxrank.data.feature_store import Block
 from jaxrank.data.preferences import Preferences
+from jaxrank.training import compilation_cache
 
 _COMPILED = pytest.StashKey[str]()
-MAPS = Path("/proc/self/maps")
 # jaxlib 0.10.2 compiles an epoch of five small trials in 0.7 s of CPU time; with the first two
 # alone in 3.0 s, with the first alone in 5.6 s (2026-11-30, on a busy machine). jaxlib 0.11.2 knows
 # all four.
@@ -93,12 +92,10 @@ def interrupts_reach_commands() -> None:
 
 
 @pytest.fixture(autouse=True, scope="module")
-def programs_are_let_go_of() -> Iterator[None]:
-    """A compiled program holds several memory maps, and Linux allows a process 65,530: all tests
-    together once had more, and XLA crashed. Below half of them modules share what they trace."""
+def too_many_programs_are_dropped() -> Iterator[None]:
+    """Also those of tests that train without a search; below the limit modules share programs."""
     yield
-    if not MAPS.exists() or MAPS.read_bytes().count(b"\n") > 30_000:
-        jax.clear_caches()
+    compilation_cache.drop_programs_if_many()
 
 
 @pytest.fixture(scope="session")

@@ -64,9 +64,11 @@ def write_sidecars(
         rating, label = rated.get(photo, (0, ""))
         result = sidecars.write_marks(path, rating=rating, label=label, rejects=rejects)
         written += result.outcome in ("new", "merged")
+        if not rating:
+            continue
         if result.outcome == "left":
             notes.append(f"{path}: left as it is, {result.reason}")
-        elif rating:
+        else:
             developed += not sidecars.is_raw(photo)
             if result.outcome == "unchanged":
                 kept += sidecars.read_marks(result.path).rating != rating

@@ -23,7 +23,8 @@ import pandas as pd
 from jaxrank.culling.changes import SheetRow, read_rows
 from jaxrank.culling.decisions import ALTERNATE, PICK, REJECT, UNDECIDED, least_stars
 from jaxrank.culling.xmp import FLAGS, Marks
-from jaxrank.data.preference_tables import counted, pairs_by_strength
+from jaxrank.data.pair_conversion import pairs_by_strength
+from jaxrank.data.preference_tables import counted
 from jaxrank.data.series_ids import canonical_series_id
 from jaxrank.errors import UserError
 from jaxrank.io import tables

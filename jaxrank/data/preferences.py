@@ -19,6 +19,12 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
+from jaxrank.data.pair_conversion import (
+    choices_as_pairs,
+    pairs_of_picks,
+    pairs_of_ratings,
+    winners_as_pairs,
+)
 from jaxrank.data.photo_triage import (
     PAIR_LIST_COLUMNS,
     PHOTO_NAME,
@@ -35,12 +41,8 @@ from jaxrank.data.preference_tables import (
     VOTE_COUNTS,
     VOTES,
     WINNERS,
-    choices_as_pairs,
     counted,
     kind_of,
-    pairs_of_picks,
-    pairs_of_ratings,
-    winners_as_pairs,
     with_series_ids,
 )
 from jaxrank.data.series_ids import SeriesInput, canonical_series_ids, is_store

@@ -190,7 +190,7 @@ def _fit_concentration(ahead_M: np.ndarray, votes_M: np.ndarray) -> float | None
     # All outcomes that could be observed, for each number of votes of some pair.
     totals, total_of = np.unique(votes, return_inverse=True)
     possible, owner = _possible_majorities(totals, least_share)
-    if len(possible) == len(totals):  # only one outcome is possible, whatever a is
+    if len(possible) == len(totals):  # the outcome does not depend on a
         return None
 
     def loss(log_a: float) -> float:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jaxrank.data import preference_tables
+from jaxrank.data import pair_conversion
 from jaxrank.data.preferences import from_frame, read_all_votes, read_preferences
 from jaxrank.data.series import read_series
 from jaxrank.data.series_ids import SeriesInput
@@ -214,7 +214,7 @@ def test_what_no_series_table_knows_is_told_with_examples(tmp_path: Path) -> Non
 def test_series_that_are_too_large_to_be_series_are_told_before_they_are_made(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(preference_tables, "MOST_PAIRS", 5)
+    monkeypatch.setattr(pair_conversion, "MOST_PAIRS", 5)
     photos = pd.DataFrame({"series_id": "all", "image": list("abcd"), "rating": range(4)})
     with pytest.raises(
         UserError, match="4 photos in 1 series make more than 5 pairs; series 'all'"

@@ -149,9 +149,9 @@ def test_odd_photos_look_like_the_plain_one(name: str) -> None:
 
 @pytest.mark.parametrize("name", broken_photos())
 def test_broken_photos_are_told(name: str) -> None:
-    with pytest.raises(UnreadablePhoto) as told:
+    with pytest.raises(UnreadablePhoto) as caught:
         decode(broken_photos()[name])
-    assert "\n" not in str(told.value)
+    assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -168,9 +168,9 @@ def test_broken_photos_are_told(name: str) -> None:
     ],
 )
 def test_reasons(name: str, reason: str) -> None:
-    with pytest.raises(UnreadablePhoto) as told:
+    with pytest.raises(UnreadablePhoto) as caught:
         decode(broken_photos()[name])
-    assert str(told.value).startswith(reason) or reason in str(told.value)
+    assert str(caught.value).startswith(reason) or reason in str(caught.value)
 
 
 def test_heic_without_its_reader_is_told(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -159,12 +159,12 @@ def test_weights_that_do_not_fit_are_never_replaced_by_random_ones(tmp_path: Pat
     }
     for name, (changed, message) in cases.items():
         torch.save(changed, tmp_path / f"{name}.pth")
-        with pytest.raises(UserError) as told:
+        with pytest.raises(UserError) as caught:
             cnn.make_network(SMALL_CNN, None, str(tmp_path / f"{name}.pth"), "cpu")
         assert f"--cnn_weights={tmp_path / name}.pth: not weights of '{SMALL_CNN}'" in str(
-            told.value
+            caught.value
         )
-        assert message in str(told.value)
+        assert message in str(caught.value)
 
 
 def test_files_that_are_no_weights_are_told_and_not_run(tmp_path: Path) -> None:
@@ -195,9 +195,9 @@ def test_weights_that_cant_be_fetched_are_told_in_one_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HF_HOME", str(tmp_path))
-    with pytest.raises(UserError) as told:
+    with pytest.raises(UserError) as caught:
         clip.make_network("ViT-B-32", "laion2b_s34b_b79k", "cpu")
-    text = str(told.value)
+    text = str(caught.value)
     assert text.startswith(
         "the weights 'laion2b_s34b_b79k' of 'ViT-B-32' (laion/CLIP-ViT-B-32-laion2B-s34B-b79K/) "
         "are not on this machine"

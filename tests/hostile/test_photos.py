@@ -27,9 +27,9 @@ CUT = ["sixteen.png", "lzw.tif", "two_views.mpo", "plain.avif", "plain.heic", "p
 @pytest.mark.parametrize("name", [*broken_photos(), *CUT])
 def test_bytes_that_are_no_photo_are_refused(name: str) -> None:
     broken = broken_photos() | {name: WHOLE[name][: len(WHOLE[name]) // 2] for name in CUT}
-    with pytest.raises(UnreadablePhoto) as told:
+    with pytest.raises(UnreadablePhoto) as caught:
         decode(broken[name])
-    assert "\n" not in str(told.value)
+    assert "\n" not in str(caught.value)
 
 
 BOMBS = [

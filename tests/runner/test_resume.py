@@ -986,11 +986,11 @@ def search_on_a_full_disk(
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(checkpointing.Saver, "claim", lambda *_: True)
         patch.setattr(checkpointing.Saver, "begin_save", save)
-        with pytest.raises(UserError) as told:
+        with pytest.raises(UserError) as caught:
             # With several workers the third save may be another cohort's.
             jaxrank.search(*small_data, workdir=workdir, workers=1, **SMALL)
-    assert "\n" not in str(told.value)
-    assert f"resume it with --resume --workdir={workdir}" in str(told.value)
+    assert "\n" not in str(caught.value)
+    assert f"resume it with --resume --workdir={workdir}" in str(caught.value)
     empty()
     jaxrank.search(*small_data, workdir=workdir, resume=True)
     assert "cohort 1 resumes after epoch 2" in (workdir / "training.log").read_text()
@@ -999,7 +999,7 @@ def search_on_a_full_disk(
     jaxrank.search(*small_data, workdir=workdir, **SMALL)
     for first, second in zip(tables, tables_of(workdir), strict=True):
         pd.testing.assert_frame_equal(first, second, check_exact=True)
-    return str(told.value)
+    return str(caught.value)
 
 
 def on_a_small_file_system(disk: Path) -> None:
