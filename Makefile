@@ -30,7 +30,8 @@ bench: $(VENV)/.installed-bench
 bench-growth: $(VENV)/.installed
 	$(VENV)/bin/python benchmarks/growth.py
 
-# What bench does on a GPU, with tests of training there; refuses where JAX has none. Never run so far.
+# What bench does on a GPU, with tests of training there; also writes build/gpu.txt. Refuses where
+# JAX has no GPU. Never run so far.
 bench-gpu: $(VENV)/.installed-bench $(VENV)/.installed-test
 	$(VENV)/bin/python benchmarks/gpu.py
 

@@ -1,7 +1,7 @@
 """Speed of jaxrank on a GPU, compared with PyTorch and the GPU's limits: `make bench-gpu`.
 
-Exits with a message of one line if JAX has no GPU. Nothing else should use the GPU meanwhile.
-Parts, in order:
+Exits with a message of one line if JAX has no GPU, and with an error if a part failed. Nothing else
+should use the GPU meanwhile. What it prints is also in build/gpu.txt. Parts, in order:
 
   tests           tests of training, on the GPU, at `highest`
   epoch, shapes   parts of benchmarks/speed.py, with PyTorch's tensors on the GPU (loop,
@@ -12,6 +12,8 @@ Parts, in order:
 """
 
 import argparse
+import contextlib
+import io
 import json
 import os
 import subprocess
@@ -24,6 +26,7 @@ import speed
 
 from jaxrank.models import PRECISIONS
 
+REPORT = Path(__file__).parents[1] / "build" / "gpu.txt"
 SEEDS, FOLDS, EPOCHS = 20, 5, 30
 ON_GPU = {
     "b  PyTorch, tensors on the GPU": ["torch", "memory", "--device=cuda"],
@@ -42,18 +45,50 @@ def main() -> int:
         print(f"make bench-gpu: JAX has no GPU here, only {found}; see docs/precision.md",
               file=sys.stderr)  # fmt: skip
         return 2
+    REPORT.parent.mkdir(exist_ok=True)
+    with (
+        REPORT.open("w", encoding="utf-8") as file,
+        contextlib.redirect_stdout(Both(file)),
+        tempfile.TemporaryDirectory() as folder,
+    ):
+        return parts(Path(folder), given.rounds)
+
+
+class Both(io.TextIOBase):
+    """Writes to the screen and to a file."""
+
+    def __init__(self, file: io.TextIOBase):
+        self._streams = [sys.stdout, file]
+
+    def write(self, text: str) -> int:
+        for stream in self._streams:
+            stream.write(text)
+            stream.flush()
+        return len(text)
+
+
+def parts(folder: Path, rounds: int) -> int:
+    """Runs all parts; returns the exit status."""
     print(speed.child("platform")["machine"])
     here = Path(__file__)
     tests = here.parents[1] / "tests" / "training"
-    subprocess.run([sys.executable, "-m", "pytest", "-q", "-n0", str(tests)], check=False)
+    failed = printed([sys.executable, "-m", "pytest", "-q", "-n0", str(tests)])
     speed.PEERS = ON_GPU
-    with tempfile.TemporaryDirectory() as folder:
-        speed.epoch(Path(folder), given.rounds)
-        speed.shapes(Path(folder), given.rounds, ["--device=cuda"])
-        searches(Path(folder))
-        profile(Path(folder) / "profile.json")
-    extraction = [str(here.with_name("extract_speed.py")), "--device=cuda"]
-    return subprocess.run([sys.executable, *extraction], check=False).returncode
+    speed.epoch(folder, rounds)
+    speed.shapes(folder, rounds, ["--device=cuda"])
+    searches(folder)
+    profile(folder / "profile.json")
+    extraction = str(here.with_name("extract_speed.py"))
+    return printed([sys.executable, extraction, "--device=cuda"]) or failed
+
+
+def printed(command: list[str]) -> int:
+    """Runs a command, prints its output line by line and returns its exit status."""
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            print(line, end="")
+    return process.returncode
 
 
 def searches(folder: Path) -> None:

@@ -5,8 +5,9 @@
 
 Simulated data: 4,300 series with the four image-quality numbers, on which a tiny network trains
 three epochs, in five folds with two seeds each. A second table has one split, one seed and one
-epoch of many experiments. Each search runs in a process of its own, without the audit. The
-training time counts the seconds in which at least one cohort was trained, compilation included.
+epoch of many experiments. Each search runs in a process of its own, without the audit, and reads
+its data from files. The training time counts the seconds in which at least one cohort was trained,
+compilation included.
 """
 
 import argparse
@@ -36,13 +37,22 @@ COLUMNS = "wall cpu training finishing report peak_MB files MB".split()
 
 
 def main() -> None:
+    if sys.argv[1:2] == ["--data"]:
+        write_data(Path(sys.argv[2]))
+        return
     if sys.argv[1:2] == ["--child"]:
-        run(Path(sys.argv[2]), **json.loads(sys.argv[3]))
+        run(Path(sys.argv[2]), Path(sys.argv[3]), **json.loads(sys.argv[4]))
         return
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--trials", default="20,100,1000,5000")
     parser.add_argument("--experiments", default="100,1000")
     given = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        subprocess.run([sys.executable, __file__, "--data", folder], check=True)
+        measure(given, Path(folder))
+
+
+def measure(given: argparse.Namespace, data: Path) -> None:
     kinds: tuple[tuple[str, str, int, dict[str, Any]], ...] = (
         ("trials", given.trials, FOLDS * SEEDS, {"folds": FOLDS, "num_seeds": SEEDS}),
         ("experiments of one epoch", given.experiments, 1, {"overrides": {"max_epochs": 1}}),
@@ -50,14 +60,23 @@ def main() -> None:
     for title, numbers, each, options in kinds:
         print(f"\n| {title} | {' | '.join(COLUMNS)} |\n|{'---|' * (len(COLUMNS) + 1)}", flush=True)
         for number in map(int, filter(None, numbers.split(","))):
-            found = child({"num_experiments": number // each, **options})
+            found = child(data, {"num_experiments": number // each, **options})
             cells = [f"{found[column]:,.1f}".removesuffix(".0") for column in COLUMNS]
             print(f"| {number:,} | {' | '.join(cells)} |", flush=True)
 
 
-def child(options: dict[str, Any]) -> dict[str, Any]:
+def write_data(folder: Path) -> None:
+    """Simulates, in a process of its own, the data of all searches."""
+    from jaxrank.data import feature_store, synthetic
+
+    simulated = synthetic.simulate(0, 4_300)
+    simulated.pairs.table.to_csv(folder / "pairs.csv", index=False)
+    feature_store.write_block(folder / "store", "iqa", simulated.features["iqa"])
+
+
+def child(data: Path, options: dict[str, Any]) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
-        words = [__file__, "--child", folder, json.dumps(options)]
+        words = [__file__, "--child", str(data), folder, json.dumps(options)]
         done = subprocess.run(
             [sys.executable, *words], stdout=subprocess.PIPE, text=True, check=True
         )
@@ -66,13 +85,12 @@ def child(options: dict[str, Any]) -> dict[str, Any]:
         return json.loads(done.stdout) | {"files": len(files), "MB": size}
 
 
-def run(folder: Path, num_experiments: int, **options: Any) -> None:
+def run(data: Path, folder: Path, num_experiments: int, **options: Any) -> None:
     """Runs a search and prints its times as JSON."""
     from ml_collections import ConfigDict
 
     from jaxrank import search
     from jaxrank.configs import default
-    from jaxrank.data import synthetic
 
     config = default.get_config()
     shared = {"mlp_hidden_dims": "8", "batch_size": 256, "blocks": "iqa"}
@@ -80,13 +98,12 @@ def run(folder: Path, num_experiments: int, **options: Any) -> None:
     for place, name in enumerate(names):
         config.experiments[name] = ConfigDict(shared | {"learning_rate": 1e-3 * 1.002**place})
     config.max_epochs = EPOCHS
-    simulated = synthetic.simulate(0, 4_300)
     spans: dict[str, list[tuple[float, float]]] = {name: [] for name in TIMED}
     start, cpu = time.perf_counter(), time.process_time()
     with patched(spans):
         search(
-            simulated.pairs,
-            {"iqa": simulated.features["iqa"]},
+            data / "pairs.csv",
+            data / "store",
             workdir=folder / "search",
             config=config,
             experiments=names,

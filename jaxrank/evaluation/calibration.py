@@ -11,7 +11,6 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
-from scipy.optimize import minimize_scalar
 from scipy.special import expit
 
 from jaxrank.evaluation.evaluator import Evaluator
@@ -246,6 +245,8 @@ def confidence_of_picks(
 
 def _most_likely(loss: Callable[[float], float], scale: float) -> float:
     """Slope of least loss plus prior, where `scale` is a typical difference of scores."""
+    from scipy.optimize import minimize_scalar  # takes 0.1 s, for which no dispatch should wait
+
     middle = math.log(_TYPICAL_LOG_ODDS / scale)
 
     def penalised(log_slope: float) -> float:

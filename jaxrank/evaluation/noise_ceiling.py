@@ -11,7 +11,6 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
-from scipy.optimize import minimize_scalar
 from scipy.special import betainc, entr, psi
 
 from jaxrank.metrics import pair_hits
@@ -179,6 +178,7 @@ def few_votes(preference_M: np.ndarray, votes_M: np.ndarray) -> FewVotes | None:
 
 def _fit_concentration(ahead_M: np.ndarray, votes_M: np.ndarray) -> float | None:
     """Fits the a of Beta(a, a) by maximum likelihood, given that smaller shares are not seen."""
+    from scipy.optimize import minimize_scalar
     from scipy.stats import betabinom  # imports in a third of a second; only votes need it
 
     fitted = (votes_M > 1) & (votes_M <= _MANY_VOTES)

@@ -11,7 +11,6 @@ Axis letters: X experiments, Y those with an estimate, F folds, K seeds, S serie
 from typing import NamedTuple
 
 import numpy as np
-from scipy.optimize import brentq
 from scipy.special import digamma, polygamma
 
 # Sources of the seed variance.
@@ -154,6 +153,8 @@ def _prior(own: _Own) -> _Prior:
     freedom follow from the variance of the estimates' logarithms beyond chance, its scale from
     their mean.
     """
+    from scipy.optimize import brentq  # takes 0.1 s, for which no dispatch should wait
+
     known_X = (own.freedom_X > 0) & (own.measured_X > 0)
     half_Y = own.freedom_X[known_X] / 2
     if known_X.sum() > 1:

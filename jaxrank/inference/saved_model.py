@@ -12,6 +12,7 @@ Files of a model folder:
 Axis letters: N photos, D columns that the model reads, K members.
 """
 
+import functools
 import hashlib
 import io
 import json
@@ -35,8 +36,9 @@ from jaxrank.inference.model_readme import readme
 from jaxrank.inference.model_weights import Combination, from_tensors, tensors_of
 from jaxrank.io import atomic, reading, seal
 from jaxrank.io.documents import read_json, strict_json
+from jaxrank.models import Scorer
 from jaxrank.training.jax_settings import require_usable_jax
-from jaxrank.training.state import InitialWeights
+from jaxrank.training.state import InitialWeights, Params
 
 FORMAT = 6
 MODEL_JSON, WEIGHTS, TEST_VECTORS = "model.json", "model.safetensors", "test_vectors.npz"
@@ -132,8 +134,8 @@ class Model(NamedTuple):
     def score_rows(self, raw_ND: np.ndarray) -> np.ndarray:
         """Returns float32 scores [N] of raw rows [N, D], the blocks' columns side by side."""
         inputs_ND = l2_normalised(raw_ND, self.block_columns, self.card.experiment.l2_blocks)
-        apply = jax.jit(self.card.scorer.apply)
-        scores = [apply(m.params, m.scaling.apply(inputs_ND)) for m in self.members]
+        scorer = self.card.scorer
+        scores = [_apply(scorer, m.params, m.scaling.apply(inputs_ND)) for m in self.members]
         return self.combination.apply(np.stack([np.asarray(scores_N) for scores_N in scores]))
 
     def _check_recipe(self, name: str, block: Block) -> None:
@@ -168,6 +170,12 @@ class Model(NamedTuple):
             digest.update(name.encode())
             digest.update(array.data)
         return digest.hexdigest()
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _apply(scorer: Scorer, params: Params, inputs_ND: jax.Array) -> jax.Array:
+    """Scores of one network; compiled once for all models of one architecture."""
+    return scorer.apply(params, inputs_ND)
 
 
 def _difference(columns: Sequence[str], wanted: Sequence[str]) -> str:

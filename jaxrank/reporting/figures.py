@@ -1,8 +1,13 @@
-"""Figures as PNG files."""
+"""Figures as PNG files.
 
-from collections.abc import Sequence
+Figures are drawn one at a time: Matplotlib is not thread-safe, and a search draws in two threads.
+"""
+
+import threading
+from collections.abc import Callable, Sequence
+from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ParamSpec
 
 import numpy as np
 import pandas as pd
@@ -19,8 +24,20 @@ if TYPE_CHECKING:
 
 # Half the width of a 95% interval, in standard errors.
 _INTERVAL = 1.96
+_DRAWING = threading.Lock()
+_Parameters = ParamSpec("_Parameters")
 
 
+def _one_at_a_time(draw: Callable[_Parameters, None]) -> Callable[_Parameters, None]:
+    @wraps(draw)
+    def locked(*arguments: _Parameters.args, **keywords: _Parameters.kwargs) -> None:
+        with _DRAWING:
+            draw(*arguments, **keywords)
+
+    return locked
+
+
+@_one_at_a_time
 def draw_reliability(path: Path, title: str, measured: Reliability) -> None:
     """Draws agreement with single votes by confidence, with 95% intervals of the bins."""
     figure = _figure(7, 6, layout="constrained")
@@ -79,6 +96,7 @@ def _caption(measured: Reliability) -> str:
 _MOST_DRAWN = 80
 
 
+@_one_at_a_time
 def draw_leaderboard(
     path: Path,
     names: Sequence[str],
@@ -133,6 +151,7 @@ def draw_leaderboard(
         figure.savefig(file, dpi=110, format="png")
 
 
+@_one_at_a_time
 def draw_curves(path: Path, title: str, history: pd.DataFrame) -> None:
     """Draws loss and accuracy by epoch.
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Mapping, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +41,7 @@ from jaxrank.runner.confirmation import confirm
 from jaxrank.runner.description import describe
 from jaxrank.runner.final_model import write_final
 from jaxrank.runner.prepare import Prepared
-from jaxrank.runner.result_files import write_best
+from jaxrank.runner.result_files import begin_best
 from jaxrank.runner.resume import Workspace
 from jaxrank.runner.search_result import SearchResult
 from jaxrank.training.checkpointing import Saver
@@ -62,7 +63,24 @@ def report_search(
       saver: saver of the search, without a running cohort.
       permuted: result of the same search on permuted preferences, if there is one.
     """
+    pool = ThreadPoolExecutor(1, "report")
+    try:
+        return _report(folder, ready, evaluator, saver, permuted, pool)
+    finally:
+        pool.shutdown(cancel_futures=True)  # after an error, something may be queued
+
+
+def _report(
+    folder: Path,
+    ready: Workspace,
+    evaluator: Evaluator,
+    saver: Saver,
+    permuted: SearchResult | None,
+    pool: Executor,
+) -> SearchResult:
+    """Reports; `pool` solves equations and draws while this thread runs Python and compiles."""
     prepared = ready.prepared
+    fitting = pool.submit(baselines.fit_baselines, prepared.split_data, prepared.trained_folds)
     by_key = ready.results
     results = [by_key[trial.key] for trial in prepared.trials]
     trials = pd.DataFrame([r.metrics.as_row() for r in results]).reindex(columns=TRIAL_COLUMNS)
@@ -74,12 +92,12 @@ def report_search(
         for cohort in prepared.cohorts
         for trial in cohort.trials
     }
-    beside = baselines.fit_baselines(prepared.split_data, prepared.trained_folds)
     endings = rungs.endings(ready.record)
     ensembles = ensemble_results(
         [r for r in results if r.trial.experiment.name not in endings], evaluator
     )
     names += dict.fromkeys(result.trial.experiment.name for result in ensembles)
+    beside = fitting.result()
     competitors = yardstick.competitors(beside, evaluator, prepared.trained_folds)
     at_rungs = rungs.rung_hits(ready.record, prepared, ready.finished, evaluator, names)
     ranking = leaderboard.rank(
@@ -90,7 +108,8 @@ def report_search(
     )
     ceiling = _ceiling(prepared, evaluator)
     caveats = prepared.data.caveats
-    write_best(folder, ready, evaluator, _by_validation(summary, prepared, ranking))
+    best = _by_validation(summary, prepared, ranking)
+    writing = begin_best(pool.submit, folder, ready, evaluator, best)
     section = write_sections(Report(folder, results, evaluator, ranking, summary, caveats, ceiling))
     summary = with_probability_note(summary, section.facts)
     final_notes = write_final(
@@ -114,6 +133,8 @@ def report_search(
             saver,
             prepared.launch["confirm"],
         )
+    for written in writing:
+        written.result()
     facts = dict(section.facts)
     notes = [*section.notes, *(confirmed.notes if confirmed else [])]
     if permuted is not None:

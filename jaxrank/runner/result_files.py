@@ -5,6 +5,7 @@ all trials in a few files, PREDICTIONS and HISTORY, and folders for the best exp
 """
 
 from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Future
 from pathlib import Path
 
 from jaxrank.evaluation.evaluator import Evaluator
@@ -55,35 +56,49 @@ def write_experiments(
             _write_experiment(folder, done[name], evaluator, prepared, _draws_at_once(prepared))
 
 
-def write_best(
-    folder: Path, ready: Workspace, evaluator: Evaluator, by_validation: Sequence[str]
-) -> None:
-    """Writes the files that need all trials to be done.
+def begin_best(
+    begin: Callable[..., Future[None]],
+    folder: Path,
+    ready: Workspace,
+    evaluator: Evaluator,
+    by_validation: Sequence[str],
+) -> list[Future[None]]:
+    """Begins to write the files that need all trials to be done.
 
     These are the curves of the best experiments. In a search without folders for all, they are also
     the folders of the best experiments and the history of all trials.
 
     Args:
+      begin: queues a function with its arguments, such as the `submit` of a pool of one thread.
       folder: folder of the search.
       ready: the search, with all trials done.
       evaluator: evaluator that the trials were measured with.
       by_validation: names of experiments, the best first.
+
+    Returns:
+      What was queued.
     """
     prepared, done = ready.prepared, _complete(ready)
     curves = prepared.launch["curves"]
     best = by_validation if curves == ALL else by_validation[:MOST_CURVES]
     if _has_folders(prepared):
-        if not _draws_at_once(prepared) and curves == BEST:
-            for name in best:
-                if not (folder / name / CURVES_PNG).is_file():
-                    write_curves(folder / name, done[name], prepared.data.caveats)
-        return
-    _write_predictions(folder, ready, evaluator, lambda: None)
-    _write_history(folder / HISTORY, [r for mine in done.values() for r in mine])
+        if _draws_at_once(prepared) or curves != BEST:
+            return []
+        return [
+            begin(write_curves, folder / name, done[name], prepared.data.caveats)
+            for name in best
+            if not (folder / name / CURVES_PNG).is_file()
+        ]
+    queued = [
+        begin(_write_predictions, folder, ready, evaluator, lambda: None),
+        begin(_write_history, folder / HISTORY, [r for mine in done.values() for r in mine]),
+    ]
     for name, mine in done.items():
         # An earlier run with fewer trials may have had another best: its folder is kept up to date.
         if name in best or (folder / name).is_dir():
-            _write_experiment(folder, mine, evaluator, prepared, curves != NONE and name in best)
+            drawn = curves != NONE and name in best
+            queued.append(begin(_write_experiment, folder, mine, evaluator, prepared, drawn))
+    return queued
 
 
 def _has_folders(prepared: Prepared) -> bool:

@@ -12,13 +12,17 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
-import orbax.checkpoint as ocp
 
 from jaxrank.io import atomic, seal
 from jaxrank.training.checkpoint import Checkpoint
+
+if TYPE_CHECKING:
+    # Imported in the methods of the saver's thread: it takes a fifth of a second, for which the
+    # first dispatch should not wait.
+    import orbax.checkpoint as ocp
 
 Result = TypeVar("Result")
 
@@ -158,6 +162,8 @@ class Saver:
         return self._thread.submit(function, *arguments).result()
 
     def _restore(self, number: int) -> Checkpoint | None:
+        import orbax.checkpoint as ocp
+
         manager = self._open(number)
         for epoch in sorted(manager.all_steps(), reverse=True):
             if not _is_sealed(self._folder / str(number) / str(epoch), self._name(number, epoch)):
@@ -181,6 +187,8 @@ class Saver:
             self._claimed = None
 
     def _save(self, number: int, checkpoint: Checkpoint) -> None:
+        import orbax.checkpoint as ocp
+
         epoch, packed = checkpoint
         start = time.perf_counter()
         with atomic.disk_errors(self._folder):
@@ -194,7 +202,9 @@ class Saver:
         self._saves.append(seconds)
         self._last_save = seconds, packed.nbytes
 
-    def _open(self, number: int) -> ocp.CheckpointManager:
+    def _open(self, number: int) -> "ocp.CheckpointManager":
+        import orbax.checkpoint as ocp
+
         if number not in self._managers:
             atomic.make_folder(self._folder)
             atomic.refuse_link(self._folder / str(number))

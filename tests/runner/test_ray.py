@@ -21,6 +21,8 @@ from searches import (
 from small_data import ROOT
 
 from jaxrank.cli import main
+from jaxrank.data import splits
+from jaxrank.data.dataset import SplitDataset, align
 from jaxrank.errors import UserError
 from jaxrank.runner.engines.cluster import ray_cluster
 
@@ -130,6 +132,29 @@ def test_workers_of_other_kinds_and_versions_are_refused() -> None:
         refuse_others([older], older)
 
 
+@needs_ray
+def test_rungs_and_rounds_store_their_data_once(
+    small_data: SmallData, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import ray
+
+    from jaxrank.runner.engines.interface import SharedData
+    from jaxrank.runner.engines.ray import StoredData
+
+    put: list[SharedData] = []
+    monkeypatch.setattr(ray, "put", lambda data: put.append(data) or len(put))
+    dataset = align(*small_data)
+    parts = splits.split_pairs(dataset.table, folds=3)
+    data = SharedData(SplitDataset(dataset=dataset, splits_FM=parts), [0, 1], None)
+    other = data._replace(split_data=SplitDataset(dataset=dataset, splits_FM=parts))
+    fewer = data._replace(folds=[0])
+    stored = StoredData()
+    asked = [data, data._replace(folds=[0, 1]), other, data, fewer, fewer]
+    assert [stored.ref(one) for one in asked] == [1, 1, 2, 3, 4, 4]
+    assert [one.folds for one in put] == [[0, 1], [0, 1], [0, 1], [0]]
+    assert [one.split_data is other.split_data for one in put] == [False, True, False, False]
+
+
 # Three machines, of which the driver's has no core for a worker.
 CLUSTER = """
 import os, random, re, signal, sys, threading, time
@@ -217,7 +242,8 @@ def test_lost_machines_and_workers_change_no_bit(
         check=False,
     )
     assert ended.returncode == 0, ended.stdout + ended.stderr
-    assert "happened 0" not in ended.stdout
+    happened = int(re.search(r"happened (\d+)", ended.stdout)[1])
+    assert happened == (10 if event == "kill_workers" else 1)
     log = (workdir / "training.log").read_text()
     assert "lost its worker" in log
     finished = re.findall(r"cohort (\d+) of \d+ \(", log)

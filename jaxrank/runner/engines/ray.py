@@ -77,6 +77,7 @@ class RayCluster:
             raise
         memory = min(spec.device.memory for spec in specs)
         self.device = self.spec.device._replace(memory=memory)
+        self._stored = StoredData()
 
     def new_actor(self) -> ActorHandle:
         """Starts a worker as soon as the cluster has room for it."""
@@ -87,7 +88,7 @@ class RayCluster:
         return f"Ray workers: {len(self.actors)}, machines: {nodes}"
 
     def engine(self, data: SharedData, claim: Claim) -> "RayEngine":
-        return RayEngine(self, data, claim)
+        return RayEngine(self, self._stored.ref(data), claim)
 
     def close(self) -> None:
         for actor in self.actors:
@@ -142,6 +143,31 @@ def _reason(error: BaseException, line: int = 0) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[line][:_LONGEST_REASON]
 
 
+class StoredData:
+    """The data of the current search in Ray's object store.
+
+    All rungs and rounds of a search use one object. Machines that have fetched it keep it as long
+    as this reference exists.
+    """
+
+    def __init__(self) -> None:
+        self._last: tuple[SharedData, ray.ObjectRef] | None = None
+
+    def ref(self, data: SharedData) -> ray.ObjectRef:
+        """Returns the object of the data, and stores it unless it is the last one.
+
+        Data are the same if they consist of the same objects; the numbers are not compared.
+        """
+        if self._last is None or not (
+            self._last[0].split_data is data.split_data
+            and list(self._last[0].folds) == list(data.folds)
+            and self._last[0].start is data.start
+        ):
+            self._last = None  # frees the memory of the last search first
+            self._last = data, ray.put(data)
+        return self._last[1]
+
+
 class RayEngine:
     """Engine of a Ray cluster; see `interface.Engine`.
 
@@ -151,15 +177,15 @@ class RayEngine:
     one_copy = False
     compiles_ahead = 0
 
-    def __init__(self, cluster: RayCluster, data: SharedData, claim: Claim):
+    def __init__(self, cluster: RayCluster, data: ray.ObjectRef, claim: Claim):
         """Args:
         cluster: cluster of the workers.
-        data: data that jobs read.
+        data: the `SharedData` that jobs read.
         claim: see `interface.Claim`; called by `next_event`.
         """
         self.workers: list[Worker | None] = [None] * len(cluster.actors)
         self._cluster, self._claim = cluster, claim
-        self._data = ray.put(data)
+        self._data = data
         self._running: dict[ray.ObjectRefGenerator, tuple[int, int]] = {}  # worker and job
         self._joining: dict[ray.ObjectRef, int] = {}  # worker
         self._starts = [0] * len(cluster.actors)  # failed starts in a row
