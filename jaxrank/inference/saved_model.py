@@ -175,7 +175,8 @@ class Model(NamedTuple):
 @functools.partial(jax.jit, static_argnums=0)
 def _apply(scorer: Scorer, params: Params, inputs_ND: jax.Array) -> jax.Array:
     """Scores of one network; compiled once for all models of one architecture."""
-    return scorer.apply(params, inputs_ND)
+    scores_N: Any = scorer.apply(params, inputs_ND)
+    return scores_N
 
 
 def _difference(columns: Sequence[str], wanted: Sequence[str]) -> str:

@@ -10,7 +10,7 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from jaxrank.planning.cohort import Cohort
+from jaxrank.planning.cohort import Cohort, resident_bytes
 
 
 @dataclasses.dataclass
@@ -182,9 +182,11 @@ class Assignment:
         memory = self._memories[worker]
         beside = [one.cohort for w, one in self._running.items() if self._memories[w] == memory]
         elsewhere: list[tuple[_WaitingProgram, set[int]]] = []  # programs with other owners
+        firsts = [waiting[group.cohorts[0].number] for group in programs]
         for group in programs:
             first = group.cohorts[0].number
-            if self._fit([*beside, waiting[first]]):  # all of a program take the same memory
+            # All cohorts of a program take the same memory.
+            if self._fit([*beside, waiting[first]], firsts):
                 owners = self._owners(group.program, usable)
                 if not owners or worker in owners:
                     return first
@@ -196,13 +198,16 @@ class Assignment:
             earlier += next(([one] for one in group.cohorts if one.seconds < at_most), [])
         return min(earlier).number if earlier else None
 
-    def _fit(self, together: Sequence[Cohort]) -> bool:
-        """Whether cohorts fit together in one memory; a single cohort is always tried."""
+    def _fit(self, together: Sequence[Cohort], waiting: Sequence[Cohort]) -> bool:
+        """Whether cohorts fit together in one memory, with the data of those that wait.
+
+        A single cohort is always tried.
+        """
         if len(together) == 1:
             return True
         read = sum(one.data_bytes for one in together)
-        if self._one_copy:  # cohorts that read the same columns share them
-            read = sum({one.columns: one.data_bytes for one in together}.values())
+        if self._one_copy:
+            read = resident_bytes([*together, *waiting])
         own = sum(one.memory_bytes - one.data_bytes for one in together)
         return own + read <= self._limit
 

@@ -1,7 +1,7 @@
 """Cohorts: trials that one compiled program trains, with their predicted cost and memory."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
@@ -124,12 +124,12 @@ class Cohort(NamedTuple):
 
     @property
     def shared_bytes(self) -> int:
-        """Predicted memory that does not grow with the number of trials."""
+        """Predicted memory that does not grow with the number of trials, besides the data."""
         if self.profile.side_by_side:
-            return self.data_bytes
+            return 0
         # Trials run one at a time, each on a copy of its state.
         copied = self._state_bytes if len(self.trials) > 1 else 0
-        return self.data_bytes + copied + self._working_bytes
+        return copied + self._working_bytes
 
     @property
     def trial_bytes(self) -> int:
@@ -138,8 +138,8 @@ class Cohort(NamedTuple):
 
     @property
     def memory_bytes(self) -> int:
-        """Predicted memory of the cohort."""
-        return self.shared_bytes + len(self.trials) * self.trial_bytes
+        """Predicted memory of the cohort, with the data that it reads."""
+        return self.data_bytes + self.shared_bytes + len(self.trials) * self.trial_bytes
 
     @property
     def max_epochs(self) -> int:
@@ -214,6 +214,14 @@ class Cohort(NamedTuple):
     def with_trials(self, trials: Sequence[Trial]) -> "Cohort":
         """The same cohort with other trials of the same program."""
         return self._replace(trials=tuple(trials))
+
+
+def resident_bytes(cohorts: Iterable[Cohort]) -> int:
+    """Predicted memory of all arrays that cohorts read.
+
+    Cohorts of the same columns share them, and they are kept as long as such a cohort waits.
+    """
+    return sum({cohort.columns: cohort.data_bytes for cohort in cohorts}.values())
 
 
 def num_parameters(input_dim: int, experiment: Experiment) -> int:

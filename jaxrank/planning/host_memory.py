@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from jaxrank.data.dataset import Dataset
 from jaxrank.errors import UserError
-from jaxrank.planning.cohort import Cohort
+from jaxrank.planning.cohort import Cohort, resident_bytes
 from jaxrank.scaling import columns_at_once
 
 
@@ -14,9 +14,8 @@ class HostMemory(NamedTuple):
 
     Attributes:
       features: size of `Dataset.features_ND`.
-      inputs: size of the arrays that cohorts read. A CPU device reads them in place, so they are
-        kept as long as a waiting cohort needs them. For an accelerator each is made on the host
-        and copied, so the largest counts.
+      inputs: size of the arrays that cohorts read, which are kept as long as a waiting cohort
+        needs them. A CPU device reads them in place.
       scaling: size of the columns that are fitted at a time.
       scores: size of the scores of all trials.
     """
@@ -31,18 +30,13 @@ class HostMemory(NamedTuple):
         return sum(self)
 
 
-def predict(dataset: Dataset, cohorts: Sequence[Cohort], *, on_cpu: bool) -> HostMemory:
+def predict(dataset: Dataset, cohorts: Sequence[Cohort]) -> HostMemory:
     """Predicts the memory that a search needs besides its pairs and the Python process itself."""
     num_photos = len(dataset.photos)
-    inputs: dict[tuple, int] = {}
-    for cohort in cohorts:
-        key = cohort.program_key
-        inputs[key.blocks, key.l2_blocks, key.input_scaling, key.init_from] = cohort.data_bytes
-    each = list(inputs.values()) or [0]
     widest = max((cohort.input_dim for cohort in cohorts), default=0)
     return HostMemory(
         features=dataset.features_ND.nbytes,
-        inputs=sum(each) if on_cpu else max(each),
+        inputs=resident_bytes(cohorts),
         # Columns in 64 bits, besides the stored columns that they are computed from.
         scaling=num_photos * columns_at_once(widest) * (8 + dataset.features_ND.itemsize),
         scores=4 * num_photos * sum(len(cohort.trials) for cohort in cohorts),

@@ -16,7 +16,13 @@ from jaxrank import sampling
 from jaxrank.data import splits
 from jaxrank.data.dataset import Dataset, SplitDataset
 from jaxrank.errors import UserError
-from jaxrank.planning.cohort import SCORING_CHUNK, Cohort, ProgramKey, program_key
+from jaxrank.planning.cohort import (
+    SCORING_CHUNK,
+    Cohort,
+    ProgramKey,
+    program_key,
+    resident_bytes,
+)
 from jaxrank.planning.costs import DeviceProfile, built_in_profile
 from jaxrank.planning.trials import Trial
 from jaxrank.scaling import normal_score_columns
@@ -94,9 +100,11 @@ def make_cohort(
     val_width = -(-most_val // val_chunks)
     input_dim = len(dataset.column_indices(common.blocks))
     columns_J = normal_score_columns(dataset.block_columns, common.blocks, common.input_scaling)
-    # Each fold has its own normal scores.
-    score_columns = (len(folds.train_series) - 1) * len(columns_J)
-    photo_bytes = dataset.features_ND.itemsize * input_dim + 4 * score_columns
+    raw_bytes = 0
+    if len(columns_J) < input_dim:
+        raw_bytes = input_dim * (4 if common.l2_blocks else dataset.features_ND.itemsize)
+    score_columns = len(folds.train_series) * len(columns_J)  # each fold has its own
+    photo_bytes = raw_bytes + 4 * score_columns
     cohort = Cohort(
         trials=tuple(trials),
         program_key=common,
@@ -162,7 +170,8 @@ def make_cohorts(
     Args:
       trials: trials whose blocks are all in the dataset.
       data: aligned pairs.
-      memory_limit: bytes that one cohort may take; larger cohorts are cut smaller.
+      memory_limit: bytes that one cohort may take, beside the data that the other cohorts read;
+        larger cohorts are cut smaller.
       profile: profile of one device; by default the built-in profile.
       ends: see `Cohort`.
 
@@ -178,18 +187,30 @@ def make_cohorts(
         make_cohort(members, data.dataset, folds, profile, common.mlp_hidden_dims, ends=ends)
         for common, members in groups.items()
     ]
+    resident = resident_bytes(wholes)
     cohorts = []
-    for whole in _padded_together(wholes, trials, memory_limit):
-        room = memory_limit - whole.shared_bytes
-        if whole.trial_bytes > room:
-            needed = whole.shared_bytes + whole.trial_bytes
-            raise UserError(
-                f"experiment '{whole.trials[0].experiment.name}': one trial needs "
-                f"{needed / 2**30:,.1f} GiB, but {memory_limit / 2**30:,.1f} GiB may be used; make "
-                "mlp_hidden_dims or batch_size smaller, or --memory_fraction larger"
-            )
-        cohorts += _cut(whole, memory_limit)
+    for whole in _padded_together(wholes, trials, memory_limit - resident):
+        needed = whole.shared_bytes + whole.trial_bytes
+        if needed > memory_limit - resident:
+            raise _too_large(whole, needed, resident, memory_limit)
+        cohorts += _cut(whole, memory_limit - resident)
     return _longest_first(cohorts)
+
+
+def _too_large(whole: Cohort, needed: int, resident: int, memory_limit: int) -> UserError:
+    """Error for a trial that does not fit beside the features."""
+    allowed = f"{max(memory_limit, 0) / 2**30:,.1f} GiB may be used"
+    if resident > needed:
+        return UserError(
+            f"the features that the experiments read need {resident / 2**30:,.1f} GiB, and one "
+            f"trial {needed / 2**30:,.1f} GiB, but {allowed}; store the features as float16, leave "
+            "blocks or photos out, or make --memory_fraction larger"
+        )
+    return UserError(
+        f"experiment '{whole.trials[0].experiment.name}': one trial needs "
+        f"{needed / 2**30:,.1f} GiB beside {resident / 2**30:,.1f} GiB of features, but {allowed}; "
+        "make mlp_hidden_dims or batch_size smaller, or --memory_fraction larger"
+    )
 
 
 def continued_cohorts(
@@ -208,6 +229,7 @@ def continued_cohorts(
         program = source._replace(trials=(), data_bytes=0, epochs_per_dispatch=1)
         groups.setdefault(program, []).append(trial)
     data_bytes = {source.columns: source.data_bytes for source, _ in sources}
+    room = memory_limit - sum(data_bytes.values())
     cohorts = []
     for program, trials in groups.items():
         assert program.ends is not None, "a trial that was trained to the end does not continue"
@@ -215,13 +237,16 @@ def continued_cohorts(
             data_bytes=data_bytes[program.columns], begins=program.ends, ends=ends
         )
         shaped = whole._replace(epochs_per_dispatch=_epochs_per_dispatch(whole))
-        cohorts += _cut(shaped, memory_limit)
+        cohorts += _cut(shaped, room)
     return _longest_first(cohorts)
 
 
-def _cut(whole: Cohort, memory_limit: int) -> list[Cohort]:
-    """Cuts a cohort into near-equal cohorts of about _COHORT_SECONDS that fit in memory."""
-    most = max(1, (memory_limit - whole.shared_bytes) // whole.trial_bytes)
+def _cut(whole: Cohort, room: int) -> list[Cohort]:
+    """Cuts a cohort into near-equal cohorts of about _COHORT_SECONDS.
+
+    Each fits into `room` bytes of memory, the data not counted.
+    """
+    most = max(1, (room - whole.shared_bytes) // whole.trial_bytes)
     parts = np.array_split(np.arange(len(whole.trials)), _num_cohorts(whole, most))
     return [whole.with_trials([whole.trials[i] for i in part]) for part in parts]
 
@@ -242,13 +267,12 @@ def _num_cohorts(whole: Cohort, most_trials: int) -> int:
     return max(next(equal, fewest), -(-num_trials // most_trials))
 
 
-def _padded_together(
-    wholes: Sequence[Cohort], trials: Sequence[Trial], memory_limit: int
-) -> list[Cohort]:
+def _padded_together(wholes: Sequence[Cohort], trials: Sequence[Trial], room: int) -> list[Cohort]:
     """Merges cohorts that differ only in their hidden sizes, the narrower padded to the wider.
 
     A merge must pay: fewer compilations and steps save more than wider layers cost. Padding is
-    exact: a unit whose weights are all zero outputs zero, gets no gradient and stays zero.
+    exact: a unit whose weights are all zero outputs zero, gets no gradient and stays zero. One
+    trial must fit into `room` bytes of memory, the data not counted.
     """
     place = {trial.key: i for i, trial in enumerate(trials)}
     families: dict[tuple[ProgramKey, int], list[Cohort]] = {}
@@ -268,7 +292,7 @@ def _padded_together(
             both = sorted([*wide.trials, *narrow.trials], key=lambda trial: place[trial.key])
             together = _shaped(wide, both, dims)
             pays = together.seconds < wide.seconds + narrow.seconds
-            if pays and together.with_trials(both[:1]).memory_bytes <= memory_limit:
+            if pays and together.shared_bytes + together.trial_bytes <= room:
                 wide = together
             else:
                 merged.append(wide)

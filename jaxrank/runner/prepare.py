@@ -114,7 +114,7 @@ class Prepared(NamedTuple):
     @property
     def host_memory(self) -> host_memory.HostMemory:
         """Predicted memory of the host."""
-        return _host_memory(self.device, self.dataset, self.cohorts)
+        return host_memory.predict(self.dataset, self.cohorts)
 
     @property
     def cohort_limit(self) -> int:
@@ -179,7 +179,7 @@ def prepare(
         check_rungs(rungs, planned.experiments)
     cohorts = _first_cohorts(planned.trials, data, limit, profile, rungs)
     host_memory.refuse_too_much(
-        _host_memory(device, dataset, cohorts), dataset, chosen.memory_fraction * machine_bytes()
+        host_memory.predict(dataset, cohorts), dataset, chosen.memory_fraction * machine_bytes()
     )
     best = inputs.best_score
     return Prepared(
@@ -252,12 +252,6 @@ def _cohort_limit(device: DeviceSpec, dataset: Dataset, memory_fraction: float) 
     """
     limit = int(device.memory * memory_fraction)
     return limit - dataset.features_ND.nbytes if device.platform == "cpu" else limit
-
-
-def _host_memory(
-    device: DeviceSpec, dataset: Dataset, cohorts: Sequence[Cohort]
-) -> host_memory.HostMemory:
-    return host_memory.predict(dataset, cohorts, on_cpu=device.platform == "cpu")
 
 
 def _summarise(inputs: Inputs, dataset: Dataset, split: str, notes: Sequence[str]) -> DataSummary:

@@ -21,6 +21,7 @@ from jaxrank.experiments.hyperparameters import (
     Experiment,
     with_effect,
 )
+from jaxrank.io import memory
 from jaxrank.models import Scorer
 from jaxrank.planning.cohort import Cohort, ProgramKey
 from jaxrank.planning.trials import Trial
@@ -144,15 +145,17 @@ def make_inputs(
         else:
             photos = np.unique(dataset.pair_rows_M2[data.rows(fold, splits.TRAIN)])
             scaling[fold] = fit_scaling(inputs_ND, photos, columns_J)
-    scores = [scaling[fold].normal_scores(inputs_ND) for fold in scaling]
+    num_photos = len(inputs_ND)
+    scores = memory.empty_rows(len(scaling) * num_photos, len(columns_J), np.float32)
+    for place, fold in enumerate(scaling):
+        first = place * num_photos
+        scores[first : first + num_photos] = scaling[fold].normal_scores(inputs_ND)
     pairs = np.concatenate([dataset.pair_rows_M2, permutation_control(dataset).pair_rows_M2])
     if len(columns_J) == inputs_ND.shape[1]:
-        inputs_ND = inputs_ND[:, :0]
+        inputs_ND = np.empty((num_photos, 0), inputs_ND.dtype)  # not a view of the columns
     else:
         inputs_ND[:, columns_J] = 0
-    on_host: Any = map(
-        _aligned, (inputs_ND, pairs, np.tile(dataset.preference_M, 2), np.concatenate(scores))
-    )
+    on_host: Any = map(_aligned, (inputs_ND, pairs, np.tile(dataset.preference_M, 2), scores))
     return CohortInputs(DeviceData(*on_host), scaling)
 
 

@@ -208,11 +208,10 @@ def cohort_epochs(
 def cohort_scores(
     static: ProgramSpec, data: DeviceData, trial: TrialArrays, params: Params
 ) -> Array:
-    """Scores [P, N] of all photos."""
-    score = partial(trial_scores, static, data)
-    if static.side_by_side:
-        return jax.vmap(score)(trial, params)
-    return jax.lax.map(lambda own: score(*own), (trial, params))
+    """Scores [P, N] of all photos, one trial after the other: side by side, a chunk of photos would
+    take more memory than training.
+    """
+    return jax.lax.map(lambda own: trial_scores(static, data, *own), (trial, params))
 
 
 @partial(jax.jit, static_argnums=(0, 2))

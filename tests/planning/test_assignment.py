@@ -92,7 +92,15 @@ def test_short_memory_means_fewer_workers(cohorts: dict[int, Cohort]) -> None:
     waiting = {number: cohorts[number] for number in (1, 2, 3)}
     for limit, number in ((two, 2), (two - 1, 1), (1, 1)):
         assert len(started(Assignment(["host"] * 3, limit, waiting), dict(waiting))) == number
+    # What waiting cohorts read stays in memory, too.
+    other = cohorts[3].program_key
+    other = dataclasses.replace(other, input_scaling="standard")
+    waiting = {1: cohorts[1], 2: cohorts[2], 3: cohorts[3]._replace(program_key=other)}
+    for limit, number in ((two + cohorts[3].data_bytes, 2), (two, 1)):
+        begun = started(Assignment(["host"] * 2, limit, waiting), dict(waiting))
+        assert len(begun) == number
     # Processes on one machine have a copy each.
+    waiting = {number: cohorts[number] for number in (1, 2, 3)}
     apart = Assignment(["host"] * 3, two, waiting, one_copy=False)
     assert len(started(apart, dict(waiting))) == 1
     # Devices with a memory of their own do not count what the others hold.

@@ -10,6 +10,7 @@ from jaxrank.data.dataset import Dataset, SplitDataset, align
 from jaxrank.errors import UserError
 from jaxrank.experiments.hyperparameters import Experiment, read_experiments
 from jaxrank.planning import costs, planner
+from jaxrank.planning.cohort import resident_bytes
 from jaxrank.planning.trials import Trial, make_trials
 
 
@@ -111,6 +112,23 @@ def test_a_group_over_the_memory_limit_is_cut_into_near_equal_cohorts(
             SplitDataset(dataset=dataset, splits_FM=parts),
             whole.with_trials(trials[:1]).memory_bytes - 1,
         )
+
+
+def test_a_cohort_leaves_room_for_the_columns_of_the_others(
+    dataset: Dataset, parts: np.ndarray
+) -> None:
+    data = SplitDataset(dataset=dataset, splits_FM=parts)
+    trials = make_trials(experiments("tiny_mlp", "clip_only"), [0], 0, 10)
+    free = planner.make_cohorts(trials, data, 2**30)
+    resident = resident_bytes(free)
+    assert resident > max(cohort.data_bytes for cohort in free)
+    limit = resident + max(c.shared_bytes + 4 * c.trial_bytes for c in free)
+    cut = planner.make_cohorts(trials, data, limit)
+    assert len(cut) > len(free)
+    assert all(c.memory_bytes - c.data_bytes + resident <= limit for c in cut)
+    narrow = [Trial(experiment("a", mlp_hidden_dims=()), 0, 0)]
+    with pytest.raises(UserError, match=r"the features that the experiments read need .* float16"):
+        planner.make_cohorts(narrow, data, 0)
 
 
 def test_a_batch_is_never_wider_than_the_pairs_there_are(

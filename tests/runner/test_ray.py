@@ -142,7 +142,12 @@ def test_rungs_and_rounds_store_their_data_once(
     from jaxrank.runner.engines.ray import StoredData
 
     put: list[SharedData] = []
-    monkeypatch.setattr(ray, "put", lambda data: put.append(data) or len(put))
+
+    def number(data: SharedData) -> int:
+        put.append(data)
+        return len(put)
+
+    monkeypatch.setattr(ray, "put", number)
     dataset = align(*small_data)
     parts = splits.split_pairs(dataset.table, folds=3)
     data = SharedData(SplitDataset(dataset=dataset, splits_FM=parts), [0, 1], None)
@@ -242,8 +247,8 @@ def test_lost_machines_and_workers_change_no_bit(
         check=False,
     )
     assert ended.returncode == 0, ended.stdout + ended.stderr
-    happened = int(re.search(r"happened (\d+)", ended.stdout)[1])
-    assert happened == (10 if event == "kill_workers" else 1)
+    (happened,) = re.findall(r"happened (\d+)", ended.stdout)
+    assert int(happened) == (10 if event == "kill_workers" else 1)
     log = (workdir / "training.log").read_text()
     assert "lost its worker" in log
     finished = re.findall(r"cohort (\d+) of \d+ \(", log)

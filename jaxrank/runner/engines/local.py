@@ -3,10 +3,11 @@
 import logging
 import queue
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from types import TracebackType
+from typing import TypeVar
 
 import jax
 
@@ -30,6 +31,7 @@ from jaxrank.training.checkpoint import Checkpoint, join, num_bytes, pack, unpac
 from jaxrank.training.state import Progress, TrainState
 
 _LONGEST_REASON = 200
+_Key = TypeVar("_Key")
 
 log = logging.getLogger("jaxrank")
 
@@ -194,21 +196,39 @@ class _Inputs:
 
     def __init__(self, data: SharedData):
         self._data = data
-        self._on_host: dict[tuple, CohortInputs] = {}
-        self._on_device: dict[tuple[tuple, jax.Device], CohortInputs] = {}
-        self._lock = threading.Lock()  # two workers must not make the same inputs
+        self._on_host: dict[tuple, Future[CohortInputs]] = {}
+        self._on_device: dict[tuple[tuple, jax.Device], Future[CohortInputs]] = {}
+        self._lock = threading.Lock()  # of the dicts, not held while inputs are made
 
     def on(self, device: jax.Device, cohort: Cohort) -> CohortInputs:
         columns = cohort.columns
+        here = (columns, device)
+        host = self._once(self._on_host, columns, lambda: make_inputs(cohort, *self._data))
+        return self._once(self._on_device, here, lambda: host.on(device))
+
+    def _once(
+        self, made: dict[_Key, Future[CohortInputs]], key: _Key, make: Callable[[], CohortInputs]
+    ) -> CohortInputs:
+        """Makes inputs, or waits until another worker has made them."""
         with self._lock:
-            if columns not in self._on_host:
-                self._on_host[columns] = make_inputs(cohort, *self._data)
-            if (columns, device) not in self._on_device:
-                self._on_device[columns, device] = self._on_host[columns].on(device)
-            return self._on_device[columns, device]
+            future, mine = made.get(key), key not in made
+            if future is None:
+                future = made[key] = Future()
+        if mine:
+            try:
+                future.set_result(make())
+            except BaseException as error:
+                with self._lock:
+                    made.pop(key, None)
+                future.set_exception(error)
+        return future.result()
 
     def keep(self, cohorts: Sequence[Cohort]) -> None:
         needed = {cohort.columns for cohort in cohorts}
         with self._lock:
-            self._on_host = {k: v for k, v in self._on_host.items() if k in needed}
-            self._on_device = {k: v for k, v in self._on_device.items() if k[0] in needed}
+            for columns in [*self._on_host]:
+                if columns not in needed:
+                    del self._on_host[columns]
+            for columns, device in [*self._on_device]:
+                if columns not in needed:
+                    del self._on_device[columns, device]

@@ -214,7 +214,7 @@ class RayEngine:
         """Does nothing: a worker has one core, which trains, so nothing is compiled ahead."""
 
     def keep(self, cohorts: Sequence[Cohort]) -> None:
-        """Does nothing: the workers keep what they have read until the search ends."""
+        """Does nothing: a worker keeps the columns of its last job only."""
 
     def next_event(self, seconds: float) -> Event | None:
         self._require_workers()

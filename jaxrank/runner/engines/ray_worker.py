@@ -67,6 +67,7 @@ class RayWorker:
         Only the last event is not a `Reported`.
         """
         assert self._engine is not None, "the worker has joined no search"
+        self._engine.keep([job.cohort])  # drops the columns of other cohorts
         self._engine.start(0, job)
         reported = 0.0
         while True:
