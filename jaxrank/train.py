@@ -1,6 +1,7 @@
 """Trains a cohort: compiles it, runs it a dispatch at a time, compacts it as its trials stop.
 
-Axis letters: P trials of the cohort, Q of them on the device, E epochs of a dispatch, N photos.
+Axis letters: P trials of the cohort, Q slots of its program on the device, E epochs of a dispatch,
+N photos. Free slots hold copies of the last trial that never run.
 """
 
 import time
@@ -35,6 +36,7 @@ from jaxrank.training.epoch import (
 from jaxrank.training.state import (
     FAILED,
     RUNNING,
+    STOPPED,
     EpochMetrics,
     FitResult,
     InitialWeights,
@@ -76,6 +78,7 @@ def compile_cohort(
       inputs: inputs of the cohort's columns on the device, from `make_inputs`; made by default.
       device: device that trains the cohort; by default JAX's own choice.
     """
+    cohort = cohort.filled()
     static = make_program_spec(cohort)
     if device is None:
         device = next(iter(jnp.zeros(()).devices()))
@@ -97,9 +100,11 @@ def compile_cohort(
         lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=here),
         jax.eval_shape(init),
     )
-    begin.lower(*arguments).compile()
+    if not cohort.begins:  # else the state comes from a rung
+        begin.lower(*arguments).compile()
     _compile_epochs(cohort, static, inputs, arrays, state)
-    cohort_scores.lower(static, inputs.data, arrays, state.best_params).compile()
+    wanted = jax.ShapeDtypeStruct((len(cohort.trials),), jnp.bool_)
+    cohort_scores.lower(static, inputs.data, arrays, state.best_params, wanted).compile()
     return CompiledCohort(static, arrays, inputs, init, device)
 
 
@@ -145,10 +150,10 @@ def fit(
     begun = time.perf_counter()
     if compiled is None:
         compiled = compile_cohort(cohort, data, start=start)
+    num_trials, cohort = len(cohort.trials), cohort.filled()
     progress = restore(jax.eval_shape(compiled.init))
     if progress is None:
-        state = jax.device_put(compiled.init(), compiled.device)
-        progress = Progress(state, np.arange(len(cohort.trials)), None, [], 0.0)
+        progress = _begun(compiled, num_trials)
     else:  # a copy: the next dispatch reuses the state's memory
         on_device = jax.device_put(progress.state, compiled.device, may_alias=False)
         progress = progress._replace(state=on_device)
@@ -157,7 +162,16 @@ def fit(
     for after in _dispatches(cohort, data, compiled, progress, begun, num_epochs):
         progress = after
         on_dispatch(progress)
-    return _finished(cohort, compiled, progress, begun)
+    return _finished(cohort, num_trials, compiled, progress, begun)
+
+
+def _begun(compiled: CompiledCohort, num_trials: int) -> Progress:
+    """Progress before the first epoch; slots without a trial have stopped."""
+    state = compiled.init()
+    status_Q: Any = np.array(state.status)
+    status_Q[num_trials:] = STOPPED
+    state = jax.device_put(state._replace(status=status_Q), compiled.device)
+    return Progress(state, np.arange(len(status_Q)), None, [], 0.0)
 
 
 def _dispatches(
@@ -169,10 +183,10 @@ def _dispatches(
     num_epochs: int | None,
 ) -> Iterator[Progress]:
     """Runs dispatches until no trial runs or all epochs are done; yields each one's progress."""
-    num_trials = len(cohort.trials)
+    num_slots = len(cohort.trials)
 
     def on_device(places_Q: np.ndarray) -> tuple[Cohort, TrialArrays]:
-        if len(places_Q) == num_trials:
+        if len(places_Q) == num_slots:
             return cohort, compiled.arrays
         smaller = cohort.with_trials([cohort.trials[p] for p in places_Q])
         return smaller, make_trial_arrays(smaller, data, compiled.inputs.scaling, compiled.device)
@@ -195,7 +209,7 @@ def _dispatches(
         rows = rows_of(trained, len(progress.history) + cohort.epochs_per_dispatch)
         # The device waits here until the host has read a few numbers. In return, no dispatch runs
         # for a cohort that has stopped.
-        epochs = _of_all(jax.device_get(metrics), progress.places_Q, num_trials)
+        epochs = _of_all(jax.device_get(metrics), progress.places_Q, num_slots)
         progress = progress._replace(
             state=state,
             history=[*progress.history, *epochs],
@@ -205,30 +219,35 @@ def _dispatches(
 
 
 def _finished(
-    cohort: Cohort, compiled: CompiledCohort, progress: Progress, begun: float
+    cohort: Cohort,
+    num_trials: int,
+    compiled: CompiledCohort,
+    progress: Progress,
+    begun: float,
 ) -> FitResult:
     """Scores all photos with the best parameters, and fetches the result from the device."""
     state = progress.whole_state()
+    wanted_Q = np.arange(len(cohort.trials)) < num_trials
     scores = cohort_scores(
-        compiled.static, compiled.inputs.data, compiled.arrays, state.best_params
+        compiled.static, compiled.inputs.data, compiled.arrays, state.best_params, wanted_Q
     )
-    scores_PN = np.array(scores)
-    status_P = np.asarray(state.status)
+    scores_PN = np.array(scores[:num_trials])
+    status_P = np.asarray(state.status)[:num_trials]
     scores_PN[status_P == FAILED] = np.nan
     return FitResult(
-        best_params=jax.device_get(state.best_params),
-        scaling_P=[compiled.inputs.scaling[trial.fold] for trial in cohort.trials],
+        best_params=jax.tree.map(lambda leaf: leaf[:num_trials], jax.device_get(state.best_params)),
+        scaling_P=[compiled.inputs.scaling[trial.fold] for trial in cohort.trials[:num_trials]],
         scores_PN=scores_PN,
         status_P=status_P,
-        epochs_run_P=np.asarray(state.epoch),
-        best_epoch_P=np.asarray(state.best_epoch),
-        history=jax.tree.map(lambda *leaves: np.stack(leaves), *progress.history),
+        epochs_run_P=np.asarray(state.epoch)[:num_trials],
+        best_epoch_P=np.asarray(state.best_epoch)[:num_trials],
+        history=jax.tree.map(lambda *leaves: np.stack(leaves)[:, :num_trials], *progress.history),
         seconds=time.perf_counter() - begun,
         packed=None if cohort.ends is None else pack(progress).packed,
     )
 
 
-def _of_all(metrics: EpochMetrics, places_Q: np.ndarray, num_trials: int) -> Iterable[EpochMetrics]:
+def _of_all(metrics: EpochMetrics, places_Q: np.ndarray, num_slots: int) -> Iterable[EpochMetrics]:
     """Splits metrics [Q, E] into one EpochMetrics [P] per epoch.
 
     Epochs in which no trial was running are left out. Trials that are not on the device have NaN.
@@ -236,8 +255,8 @@ def _of_all(metrics: EpochMetrics, places_Q: np.ndarray, num_trials: int) -> Ite
     for e in range(metrics.running.shape[1]):
         if not metrics.running[:, e].any():
             return
-        blank: Any = [np.full(num_trials, np.nan, np.float32) for _ in metrics[:-1]]
-        epoch = EpochMetrics._make([*blank, np.zeros(num_trials, bool)])
+        blank: Any = [np.full(num_slots, np.nan, np.float32) for _ in metrics[:-1]]
+        epoch = EpochMetrics._make([*blank, np.zeros(num_slots, bool)])
         for of_all, leaf in zip(epoch, metrics, strict=True):
             of_all[places_Q] = leaf[:, e]
         yield epoch

@@ -52,6 +52,21 @@ class _WaitingProgram(NamedTuple):
     cohorts: list[_Waiting]
 
 
+class Programs:
+    """The programs of a search and the workers that have compiled them.
+
+    They are kept from rung to rung and from round to round.
+
+    Attributes:
+      numbers: number of each program, by `Cohort.compiled_as`.
+      workers: by number, the program's home, and the workers that have compiled it.
+    """
+
+    def __init__(self) -> None:
+        self.numbers: dict[tuple, int] = {}
+        self.workers: dict[int, set[int]] = {}
+
+
 class Assignment:
     """Assigns cohorts, numbered as in the plan, to workers, which are indices of a list."""
 
@@ -61,18 +76,20 @@ class Assignment:
         memory_limit: int,
         cohorts: Mapping[int, Cohort],
         one_copy: bool = True,
+        programs: Programs | None = None,
     ):
         """Args:
         memories: name of the memory that each worker trains in; None for an absent worker.
         memory_limit: bytes of each memory that may be used.
         cohorts: cohorts to train, by number, in the order of the plan.
         one_copy: whether workers in one memory share the inputs that they read.
+        programs: programs that the workers have compiled before; updated.
         """
         self._memories, self._limit, self._one_copy = list(memories), memory_limit, one_copy
         self._running: dict[int, _Running] = {}  # by worker
-        self._programs: dict[tuple, int] = {}
+        self._programs = Programs() if programs is None else programs
         self._cached: dict[int, _Cached] = {}  # by number of the cohort
-        self._compiled = self._homes(cohorts)  # by program: its home, and workers that compiled it
+        self._find_homes(cohorts)
         self._paused: set[int] = set()
 
     @property
@@ -98,7 +115,7 @@ class Assignment:
     def begin(self, worker: int, number: int, cohort: Cohort) -> None:
         known = self._look_up(number, cohort)
         self._running[worker] = _Running(number, cohort, known.seconds)
-        self._compiled.setdefault(known.program, set()).add(worker)
+        self._programs.workers.setdefault(known.program, set()).add(worker)
 
     def report(self, number: int, share: float) -> None:
         """Records the share of its epochs that a cohort has done."""
@@ -118,7 +135,7 @@ class Assignment:
         """Removes a worker until another joins in its place, which has compiled nothing."""
         self._memories[worker] = None
         self._paused.discard(worker)
-        for owners in self._compiled.values():
+        for owners in self._programs.workers.values():
             owners.discard(worker)
 
     def pause(self, worker: int) -> None:
@@ -152,13 +169,14 @@ class Assignment:
 
     def _look_up(self, number: int, cohort: Cohort) -> _Cached:
         if number not in self._cached:
-            program = self._programs.setdefault(cohort.compiled_as, len(self._programs))
+            numbers = self._programs.numbers
+            program = numbers.setdefault(cohort.compiled_as, len(numbers))
             self._cached[number] = _Cached(program, cohort.training_seconds)
         return self._cached[number]
 
     def _owners(self, program: int, usable: set[int]) -> set[int]:
         """Usable workers that have compiled a program, or are its home."""
-        return usable & self._compiled.get(program, set())
+        return usable & self._programs.workers.get(program, set())
 
     def _by_program(self, waiting: Mapping[int, Cohort]) -> list[_WaitingProgram]:
         """Waiting cohorts grouped by program, by the place of each program's first cohort.
@@ -215,21 +233,22 @@ class Assignment:
         """Work of a program's owners, running and waiting, for each of them."""
         left = sum(self._running[w].seconds_left for w in owners if w in self._running)
         for group in programs:
-            if self._compiled.get(group.program, set()) & owners:
+            if self._programs.workers.get(group.program, set()) & owners:
                 left += sum(one.seconds for one in group.cohorts)
         return left / len(owners)
 
-    def _homes(self, cohorts: Mapping[int, Cohort]) -> dict[int, set[int]]:
-        """Home of each program: in the order of the plan, the worker with the least work so far."""
+    def _find_homes(self, cohorts: Mapping[int, Cohort]) -> None:
+        """Gives each new program a home: in the order of the plan, the worker with least work."""
         seconds: dict[int, float] = {}
         for number, cohort in cohorts.items():
             known = self._look_up(number, cohort)
-            before = seconds.get(known.program, cohort.profile.compile_seconds)
+            is_new = known.program not in self._programs.workers
+            before = seconds.get(known.program, is_new * cohort.profile.compile_seconds)
             seconds[known.program] = before + known.seconds
         busy = [0.0] * len(self._memories)
-        homes: dict[int, set[int]] = {}
-        for program, needed in seconds.items():
-            worker = busy.index(min(busy))
-            homes[program] = {worker}
-            busy[worker] += needed
-        return homes
+        # Programs that have a home first, so that others go where there is less to do.
+        for program in sorted(seconds, key=lambda one: one not in self._programs.workers):
+            homes = self._programs.workers.get(program) or {busy.index(min(busy))}
+            self._programs.workers[program] = homes
+            for worker in homes:
+                busy[worker] += seconds[program] / len(homes)

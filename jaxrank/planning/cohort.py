@@ -56,6 +56,9 @@ class Cohort(NamedTuple):
       profile: device profile that the costs are predicted with.
       column_runs: runs of adjacent columns, from left to right: whether they have normal scores,
         and their number; empty if no column has normal scores.
+      num_slots: Q, the trials that the compiled program has room for, at least P. Where trials run
+        one after the other, free slots cost next to nothing, and cohorts of fewer trials share
+        the program.
       begins: epochs that the trials have done in earlier cohorts.
       ends: rung, the epoch after which the cohort ends; None if it trains until all trials have
         stopped.
@@ -71,6 +74,7 @@ class Cohort(NamedTuple):
     epochs_per_dispatch: int
     data_bytes: int
     profile: DeviceProfile
+    num_slots: int
     column_runs: tuple[tuple[bool, int], ...] = ()
     begins: int = 0
     ends: int | None = None
@@ -99,7 +103,7 @@ class Cohort(NamedTuple):
     @property
     def compiled_as(self) -> tuple:
         """Key that is equal for cohorts that share their compiled programs."""
-        return len(self.trials), self._replace(trials=(), data_bytes=0, begins=0, ends=None)
+        return tuple(self._replace(trials=(), data_bytes=0, begins=0, ends=None))
 
     @property
     def _state_bytes(self) -> int:
@@ -128,7 +132,7 @@ class Cohort(NamedTuple):
         if self.profile.side_by_side:
             return 0
         # Trials run one at a time, each on a copy of its state.
-        copied = self._state_bytes if len(self.trials) > 1 else 0
+        copied = self._state_bytes if self.num_slots > 1 else 0
         return copied + self._working_bytes
 
     @property
@@ -139,7 +143,7 @@ class Cohort(NamedTuple):
     @property
     def memory_bytes(self) -> int:
         """Predicted memory of the cohort, with the data that it reads."""
-        return self.data_bytes + self.shared_bytes + len(self.trials) * self.trial_bytes
+        return self.data_bytes + self.shared_bytes + self.num_slots * self.trial_bytes
 
     @property
     def max_epochs(self) -> int:
@@ -212,8 +216,13 @@ class Cohort(NamedTuple):
         return smaller if pays else len(self.trials)
 
     def with_trials(self, trials: Sequence[Trial]) -> "Cohort":
-        """The same cohort with other trials of the same program."""
-        return self._replace(trials=tuple(trials))
+        """The same cohort with other trials, and no free slot."""
+        return self._replace(trials=tuple(trials), num_slots=len(trials))
+
+    def filled(self) -> "Cohort":
+        """The same cohort with its free slots filled by copies of the last trial."""
+        free = self.num_slots - len(self.trials)
+        return self.with_trials([*self.trials, *self.trials[-1:] * free])
 
 
 def resident_bytes(cohorts: Iterable[Cohort]) -> int:

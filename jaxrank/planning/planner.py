@@ -7,7 +7,7 @@ devices. The memory of a machine matters only if a cohort would not fit alone.
 
 import dataclasses
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -73,6 +73,7 @@ def make_cohort(
     epochs_per_dispatch: int | None = None,
     begins: int = 0,
     ends: int | None = None,
+    num_slots: int | None = None,
 ) -> Cohort:
     """Makes the cohort of trials whose program keys differ only in hidden sizes.
 
@@ -83,6 +84,7 @@ def make_cohort(
       hidden_dims: hidden sizes of the cohort, at least as wide as each trial's.
       epochs_per_dispatch: epochs of a dispatch; by default about _DISPATCH_SECONDS long.
       begins, ends: see `Cohort`.
+      num_slots: see `Cohort`; by default the number of trials.
     """
     common = program_key(trials[0].experiment)
     num_batches = max(
@@ -117,11 +119,12 @@ def make_cohort(
         epochs_per_dispatch=1,
         data_bytes=len(dataset.photos) * photo_bytes + 24 * len(dataset.preference_M),
         profile=profile,
+        num_slots=len(trials) if num_slots is None else num_slots,
         column_runs=_runs(columns_J, input_dim),
         begins=begins,
         ends=ends,
     )
-    return _shaped(cohort, trials, hidden_dims, epochs_per_dispatch)
+    return _shaped(cohort, hidden_dims, epochs_per_dispatch)
 
 
 def _runs(columns_J: np.ndarray, num_columns: int) -> tuple[tuple[bool, int], ...]:
@@ -133,14 +136,11 @@ def _runs(columns_J: np.ndarray, num_columns: int) -> tuple[tuple[bool, int], ..
 
 
 def _shaped(
-    cohort: Cohort,
-    trials: Sequence[Trial],
-    hidden_dims: tuple[int, ...],
-    epochs_per_dispatch: int | None = None,
+    cohort: Cohort, hidden_dims: tuple[int, ...], epochs_per_dispatch: int | None = None
 ) -> Cohort:
-    """The same cohort with other trials and other hidden sizes."""
+    """The same cohort with other hidden sizes."""
     common = dataclasses.replace(cohort.program_key, mlp_hidden_dims=hidden_dims)
-    shaped = cohort._replace(trials=tuple(trials), program_key=common)
+    shaped = cohort._replace(program_key=common)
     if epochs_per_dispatch is None:
         epochs_per_dispatch = _epochs_per_dispatch(shaped)
     return shaped._replace(epochs_per_dispatch=epochs_per_dispatch)
@@ -161,6 +161,7 @@ def make_cohorts(
     memory_limit: int,
     profile: DeviceProfile | None = None,
     ends: int | None = None,
+    known: Sequence[Cohort] = (),
 ) -> list[Cohort]:
     """Groups trials by their static shapes into cohorts, the longest first.
 
@@ -174,6 +175,7 @@ def make_cohorts(
         larger cohorts are cut smaller.
       profile: profile of one device; by default the built-in profile.
       ends: see `Cohort`.
+      known: cohorts of the search so far, whose programs are shared where possible.
 
     Raises:
       UserError: one trial alone exceeds the limit.
@@ -193,7 +195,12 @@ def make_cohorts(
         needed = whole.shared_bytes + whole.trial_bytes
         if needed > memory_limit - resident:
             raise _too_large(whole, needed, resident, memory_limit)
-        cohorts += _cut(whole, memory_limit - resident)
+        program = _known_program(whole, known)
+        if program is None:
+            cohorts += _cut(whole, memory_limit - resident)
+        else:
+            shared = _shared(whole, program)
+            cohorts += _cut(shared, memory_limit - resident, program.num_slots)
     return _longest_first(cohorts)
 
 
@@ -226,8 +233,7 @@ def continued_cohorts(
     """
     groups: dict[Cohort, list[Trial]] = {}
     for source, trial in sources:
-        program = source._replace(trials=(), data_bytes=0, epochs_per_dispatch=1)
-        groups.setdefault(program, []).append(trial)
+        groups.setdefault(source._replace(trials=(), data_bytes=0), []).append(trial)
     data_bytes = {source.columns: source.data_bytes for source, _ in sources}
     room = memory_limit - sum(data_bytes.values())
     cohorts = []
@@ -236,19 +242,59 @@ def continued_cohorts(
         whole = program.with_trials(trials)._replace(
             data_bytes=data_bytes[program.columns], begins=program.ends, ends=ends
         )
-        shaped = whole._replace(epochs_per_dispatch=_epochs_per_dispatch(whole))
-        cohorts += _cut(shaped, room)
+        cohorts += _cut(_shared(whole, program), room, program.num_slots)
     return _longest_first(cohorts)
 
 
-def _cut(whole: Cohort, room: int) -> list[Cohort]:
+def _shared(whole: Cohort, known: Cohort) -> Cohort:
+    """A cohort with dispatches as long as those of a known one, so that they share a program.
+
+    This saves a compilation. Side by side it would not, because the number of trials differs.
+    """
+    epochs = known.epochs_per_dispatch
+    stage = 0 if whole.ends is None else whole.ends - whole.begins
+    if whole.profile.side_by_side or stage % epochs:
+        epochs = _epochs_per_dispatch(whole)
+    return whole._replace(epochs_per_dispatch=epochs)
+
+
+def _known_program(whole: Cohort, known: Iterable[Cohort]) -> Cohort | None:
+    """A cohort whose program a new one can share.
+
+    This is the one with the fewest slots of those with room for all trials, or else with the most
+    slots.
+    """
+
+    def program(cohort: Cohort) -> Cohort:
+        return cohort._replace(
+            trials=(), data_bytes=0, begins=0, ends=None, epochs_per_dispatch=0, num_slots=0
+        )
+
+    same = [cohort for cohort in known if program(cohort) == program(whole)]
+    with_room = [cohort for cohort in same if cohort.num_slots >= len(whole.trials)]
+    if with_room:
+        return min(with_room, key=lambda cohort: cohort.num_slots)
+    return max(same, key=lambda cohort: cohort.num_slots, default=None)
+
+
+def _cut(whole: Cohort, room: int, num_slots: int | None = None) -> list[Cohort]:
     """Cuts a cohort into near-equal cohorts of about _COHORT_SECONDS.
 
-    Each fits into `room` bytes of memory, the data not counted.
+    Args:
+      whole: the cohort.
+      room: bytes of memory that each cohort may take, the data not counted.
+      num_slots: slots of a program to share, where trials run one after the other.
     """
     most = max(1, (room - whole.shared_bytes) // whole.trial_bytes)
+    if whole.profile.side_by_side or (num_slots is not None and num_slots > most):
+        num_slots = None
+    most = most if num_slots is None else num_slots
     parts = np.array_split(np.arange(len(whole.trials)), _num_cohorts(whole, most))
-    return [whole.with_trials([whole.trials[i] for i in part]) for part in parts]
+    cohorts = [whole.with_trials([whole.trials[i] for i in part]) for part in parts]
+    if whole.profile.side_by_side:
+        return cohorts
+    largest = len(parts[0])
+    return [cohort._replace(num_slots=num_slots or largest) for cohort in cohorts]
 
 
 def _longest_first(cohorts: Sequence[Cohort]) -> list[Cohort]:
@@ -258,13 +304,15 @@ def _longest_first(cohorts: Sequence[Cohort]) -> list[Cohort]:
 def _num_cohorts(whole: Cohort, most_trials: int) -> int:
     """Number of cohorts to make of a group: its length divided by _COHORT_SECONDS, rounded.
 
-    Up to twice as many are made if all then have one size, and so share a compiled program. More
-    are made if the cohorts would not fit in memory otherwise.
+    Side by side, up to twice as many are made if all then have one size, and so share a compiled
+    program. More are made if the cohorts would not fit in memory otherwise.
     """
     num_trials = len(whole.trials)
     fewest = max(1, min(num_trials, round(whole.training_seconds / _COHORT_SECONDS)))
-    equal = (n for n in range(fewest, min(2 * fewest, num_trials + 1)) if num_trials % n == 0)
-    return max(next(equal, fewest), -(-num_trials // most_trials))
+    if whole.profile.side_by_side:
+        numbers = range(fewest, min(2 * fewest, num_trials + 1))
+        fewest = next((n for n in numbers if num_trials % n == 0), fewest)
+    return max(fewest, -(-num_trials // most_trials))
 
 
 def _padded_together(wholes: Sequence[Cohort], trials: Sequence[Trial], room: int) -> list[Cohort]:
@@ -290,7 +338,7 @@ def _padded_together(wholes: Sequence[Cohort], trials: Sequence[Trial], room: in
                 map(max, wide.program_key.mlp_hidden_dims, narrow.program_key.mlp_hidden_dims)
             )
             both = sorted([*wide.trials, *narrow.trials], key=lambda trial: place[trial.key])
-            together = _shaped(wide, both, dims)
+            together = _shaped(wide.with_trials(both), dims)
             pays = together.seconds < wide.seconds + narrow.seconds
             if pays and together.shared_bytes + together.trial_bytes <= room:
                 wide = together

@@ -52,6 +52,12 @@ class PlannedCohort(NamedTuple):
     begins: int = 0
     ends: int | None = None
 
+    @property
+    def num_slots(self) -> int:
+        """See `Cohort`; a search that was begun by an older version has no free slots."""
+        number: int = self.program.get("num_slots", len(self.trials))
+        return number
+
 
 class Round(NamedTuple):
     """Experiments that a strategy proposed together.
@@ -291,6 +297,7 @@ def cohorts_of(planned: Iterable[PlannedCohort], prepared: Prepared) -> dict[int
             one.program["epochs_per_dispatch"],
             one.begins,
             one.ends,
+            one.num_slots,
         )
         for one in planned
     }

@@ -217,7 +217,7 @@ def with_experiments(prepared: Prepared, added: Mapping[str, Mapping[str, Any]])
     more = [trial for trial in planned.trials if trial.key not in before]
     rungs = read_rungs(chosen.rungs)
     cohorts = _first_cohorts(
-        more, prepared.split_data, prepared.cohort_limit, prepared.profile, rungs
+        more, prepared.split_data, prepared.cohort_limit, prepared.profile, rungs, prepared.cohorts
     )
     return prepared._replace(
         experiments=planned.experiments,
@@ -234,14 +234,20 @@ def _first_cohorts(
     limit: int,
     profile: costs.DeviceProfile,
     rungs: Sequence[int],
+    known: Sequence[Cohort] = (),
 ) -> list[Cohort]:
-    """First cohorts of the trials; cohorts of trials that take part in rungs end at the first."""
+    """First cohorts of the trials; cohorts of trials that take part in rungs end at the first.
+
+    They share the programs of known cohorts where possible.
+    """
     names = {e.name for e in without_references([t.experiment for t in trials])} if rungs else set()
     to_end = [trial for trial in trials if trial.experiment.name not in names]
     to_rung = [trial for trial in trials if trial.experiment.name in names]
-    cohorts = planner.make_cohorts(to_end, data, limit, profile) if to_end else []
+    cohorts = []
+    if to_end:
+        cohorts += planner.make_cohorts(to_end, data, limit, profile, known=known)
     if to_rung:
-        cohorts += planner.make_cohorts(to_rung, data, limit, profile, rungs[0])
+        cohorts += planner.make_cohorts(to_rung, data, limit, profile, rungs[0], known)
     return cohorts
 
 

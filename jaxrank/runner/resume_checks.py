@@ -106,7 +106,8 @@ def _other_search(record: Manifest, prepared: Prepared, extend: bool) -> Iterato
         yield "it was planned with another --device_profile"
     cohorts = cohorts_of(record.cohorts, prepared)
     for planned in record.cohorts:
-        if as_json(cohorts[planned.number].program) != planned.program:
+        older = {"num_slots": planned.num_slots}  # a record of an older version lacks it
+        if as_json(cohorts[planned.number].program) != older | planned.program:
             yield f"cohort {planned.number} is planned differently"
 
 

@@ -19,7 +19,7 @@ from jaxrank.evaluation import trial_results
 from jaxrank.evaluation.evaluator import Evaluator
 from jaxrank.io.memory import available_bytes
 from jaxrank.planning import host_memory
-from jaxrank.planning.assignment import Assignment
+from jaxrank.planning.assignment import Assignment, Programs
 from jaxrank.planning.cohort import Cohort
 from jaxrank.reporting.progress import progress_bar
 from jaxrank.runner import states
@@ -52,6 +52,7 @@ def train_all(
     console: Console | None,
     stop_signal: Callable[[], int | None],
     make_engine: MakeEngine,
+    programs: Programs,
 ) -> Workspace:
     """Trains the waiting cohorts; returns the plan with their results.
 
@@ -80,7 +81,9 @@ def train_all(
             finisher=finisher,
             show=show,
             stop_signal=stop_signal,
-            assignment=Assignment(memories, prepared.cohort_limit, cohorts, engine.one_copy),
+            assignment=Assignment(
+                memories, prepared.cohort_limit, cohorts, engine.one_copy, programs
+            ),
             waiting=cohorts,
         )
         return scheduler.run()

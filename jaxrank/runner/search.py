@@ -19,6 +19,7 @@ from jaxrank.evaluation.evaluator import (
     make_evaluator,
 )
 from jaxrank.io import atomic
+from jaxrank.planning.assignment import Programs
 from jaxrank.reporting import progress
 from jaxrank.reporting.summary import (
     RESULTS_JSON,
@@ -263,12 +264,22 @@ def _train(
 ) -> Workspace:
     """Trains the waiting cohorts, and then each round that the strategy proposes."""
 
+    programs = Programs()
+
     def trained(ready: Workspace) -> tuple[Workspace, float]:
         """Trains one round, rung by rung; returns the plan and the seconds."""
         start = time.perf_counter()
         while True:
             ready = train_all(
-                folder, ready, evaluator, auditor, saver, console, stop_signal, make_engine
+                folder,
+                ready,
+                evaluator,
+                auditor,
+                saver,
+                console,
+                stop_signal,
+                make_engine,
+                programs,
             )
             if ready.waiting:  # they continue cohorts that have just been trained
                 continue

@@ -260,8 +260,11 @@ def cohort_rows(cohort: Cohort, data: SplitDataset, epoch: int) -> np.ndarray:
         )
         drawn[fold, seed] = np.where(places == sampling.EMPTY, sampling.EMPTY, train[places])
 
-    def rows_of(trial: Trial) -> np.ndarray:
-        rows_SB = drawn[trial.fold, trial.seed]
-        return np.where(rows_SB == sampling.EMPTY, rows_SB, rows_SB + first_row(trial, dataset))
+    def rows_of(fold: int, seed: int, first: int) -> np.ndarray:
+        rows_SB = drawn[fold, seed]
+        rows_SB = np.where(rows_SB == sampling.EMPTY, rows_SB, rows_SB + first)
+        return rows_SB.astype(np.int32)
 
-    return np.stack([rows_of(trial) for trial in cohort.trials]).astype(np.int32)
+    wanted = [(trial.fold, trial.seed, first_row(trial, dataset)) for trial in cohort.trials]
+    rows = {which: rows_of(*which) for which in dict.fromkeys(wanted)}
+    return np.stack([rows[which] for which in wanted])

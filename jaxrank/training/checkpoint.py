@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, TypeAlias
 import jax
 import numpy as np
 
-from jaxrank.training.state import EpochMetrics, Progress, TrainState
+from jaxrank.training.state import STOPPED, EpochMetrics, Progress, TrainState
 
 
 class Checkpoint(NamedTuple):
@@ -31,12 +31,13 @@ class ContinuedTrials(NamedTuple):
 
     Attributes:
       checkpoint: checkpoint of the ended cohort.
-      num_trials: number of trials in the ended cohort.
+      num_slots, num_trials: slots and trials of the ended cohort.
       places: indices of the continuing trials in the ended cohort.
       new_places: indices of the continuing trials in the other cohort.
     """
 
     checkpoint: Checkpoint
+    num_slots: int
     num_trials: int
     places: list[int]
     new_places: list[int]
@@ -80,15 +81,16 @@ def unpack(checkpoint: Checkpoint, shapes: TrainState) -> Progress | None:
 def join(parts: Sequence[ContinuedTrials], shapes: TrainState) -> Progress | None:
     """Joins the progress of trials that other cohorts have trained to one epoch, on the host.
 
-    Each trial adds its share of its cohort's seconds. Returns None if the bytes are not the state
-    of such trials.
+    Each trial adds its share of its cohort's seconds. Slots without a trial are zero and have
+    stopped. Returns None if the bytes are not the state of such trials.
     """
     epoch = parts[0].checkpoint.epoch
-    num_trials = shapes.status.shape[0]
-    state, history, _, _ = _layout(shapes, epoch)
+    num_slots = shapes.status.shape[0]
+    state, history, _, _ = jax.tree.map(np.zeros_like, _layout(shapes, epoch))
+    state.status[:] = STOPPED
     seconds = 0.0
     for part in parts:
-        layout = _layout(_of_trials(shapes, part.num_trials), part.checkpoint.epoch)
+        layout = _layout(_with_slots(shapes, part.num_slots), part.checkpoint.epoch)
         arrays = _read(part.checkpoint.packed, layout)
         if arrays is None or part.checkpoint.epoch != epoch:
             return None
@@ -97,7 +99,7 @@ def join(parts: Sequence[ContinuedTrials], shapes: TrainState) -> Progress | Non
         for whole, leaf in zip(history, arrays[1], strict=True):
             whole[:, part.new_places] = leaf[:, part.places]
         seconds += float(arrays[2][0]) * len(part.places) / part.num_trials
-    return Progress(state, np.arange(num_trials), None, _by_epoch(history), seconds)
+    return Progress(state, np.arange(num_slots), None, _by_epoch(history), seconds)
 
 
 _Arrays: TypeAlias = tuple[TrainState, EpochMetrics, np.ndarray, np.ndarray]
@@ -119,13 +121,13 @@ def _read(packed: np.ndarray, layout: _Arrays) -> _Arrays | None:
     return found
 
 
-def _of_trials(shapes: TrainState, number: int) -> TrainState:
-    """Shapes of the state of `number` trials."""
+def _with_slots(shapes: TrainState, number: int) -> TrainState:
+    """Shapes of the state of a cohort with `number` slots."""
 
-    def of_trials(leaf: Any) -> jax.ShapeDtypeStruct:
+    def with_slots(leaf: Any) -> jax.ShapeDtypeStruct:
         return jax.ShapeDtypeStruct((number, *leaf.shape[1:]), leaf.dtype)
 
-    found: TrainState = jax.tree.map(of_trials, shapes)
+    found: TrainState = jax.tree.map(with_slots, shapes)
     return found
 
 
@@ -138,10 +140,10 @@ def _layout(shapes: TrainState, epochs: int) -> _Arrays:
 
     They are the state, the history, the seconds, and which trials are on the device.
     """
-    num_trials = shapes.status.shape[0]
+    num_slots = shapes.status.shape[0]
     history: Any = [
-        np.empty((epochs, num_trials), bool if name == "running" else np.float32)
+        np.empty((epochs, num_slots), bool if name == "running" else np.float32)
         for name in EpochMetrics._fields
     ]
     state = jax.tree.map(lambda leaf: np.empty(leaf.shape, leaf.dtype), shapes)
-    return state, EpochMetrics(*history), np.empty(1), np.empty(num_trials, bool)
+    return state, EpochMetrics(*history), np.empty(1), np.empty(num_slots, bool)

@@ -206,12 +206,20 @@ def cohort_epochs(
 
 @partial(jax.jit, static_argnums=0)
 def cohort_scores(
-    static: ProgramSpec, data: DeviceData, trial: TrialArrays, params: Params
+    static: ProgramSpec, data: DeviceData, trial: TrialArrays, params: Params, wanted_Q: Array
 ) -> Array:
-    """Scores [P, N] of all photos, one trial after the other: side by side, a chunk of photos would
-    take more memory than training.
+    """Scores [Q, N] of all photos, zero for slots that are not wanted.
+
+    One trial after the other: side by side, a chunk of photos would take more memory than training.
     """
-    return jax.lax.map(lambda own: trial_scores(static, data, *own), (trial, params))
+    nothing = jnp.zeros(len(data.features_ND), jnp.float32)
+
+    def scores_of(own: tuple[TrialArrays, Params, Array]) -> Array:
+        mine, parameters, wanted = own
+        scored = partial(trial_scores, static, data)
+        return jax.lax.cond(wanted, scored, lambda *_: nothing, mine, parameters)
+
+    return jax.lax.map(scores_of, (trial, params, wanted_Q))
 
 
 @partial(jax.jit, static_argnums=(0, 2))

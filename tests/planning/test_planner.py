@@ -143,27 +143,35 @@ def test_a_batch_is_never_wider_than_the_pairs_there_are(
 
 
 @pytest.mark.parametrize(
-    ("num_trials", "seconds", "sizes"),
+    ("num_trials", "seconds", "side_by_side", "sizes"),
     [
-        (10, 29.0, [10]),
-        (10, 60.0, [2, 2, 2, 2, 2]),  # not 4, 3, 3: equal sizes share a program
-        (7, 60.0, [3, 2, 2]),
-        (3, 1e6, [1, 1, 1]),
+        (10, 29.0, True, [10]),
+        (10, 60.0, True, [2, 2, 2, 2, 2]),  # not 4, 3, 3: equal sizes share a program
+        (10, 60.0, False, [4, 3, 3]),  # which share a program of four slots
+        (7, 60.0, True, [3, 2, 2]),
+        (3, 1e6, False, [1, 1, 1]),
     ],
 )
 def test_a_long_group_is_cut_into_cohorts_of_a_fixed_length(
-    dataset: Dataset, parts: np.ndarray, num_trials: int, seconds: float, sizes: list[int]
+    dataset: Dataset,
+    parts: np.ndarray,
+    num_trials: int,
+    seconds: float,
+    side_by_side: bool,
+    sizes: list[int],
 ) -> None:
     """Predicted, on one device; how much memory there is changes nothing where one cohort fits."""
     trials = make_trials(experiments("tiny_mlp"), [0], 0, num_trials)
     data = SplitDataset(dataset=dataset, splits_FM=parts)
-    any_speed = costs.DeviceProfile("test", 1e9, 1e9, 1e-6, 2.0, side_by_side=False)
+    any_speed = costs.DeviceProfile("test", 1e9, 1e9, 1e-6, 2.0, side_by_side=side_by_side)
     (whole,) = planner.make_cohorts(trials, data, 2**40, any_speed)
     slower = seconds / whole.training_seconds
     profile = costs.DeviceProfile(
-        "test", 1e9 / slower, 1e9 / slower, 1e-6 * slower, 2.0, side_by_side=False
+        "test", 1e9 / slower, 1e9 / slower, 1e-6 * slower, 2.0, side_by_side=side_by_side
     )
     for limit in (2**40, whole.memory_bytes):
         cohorts = planner.make_cohorts(trials, data, limit, profile)
         assert [len(cohort.trials) for cohort in cohorts] == sizes
         assert [trial for cohort in cohorts for trial in cohort.trials] == trials
+        slots = {cohort.num_slots for cohort in cohorts}
+        assert slots == (set(sizes) if side_by_side else {max(sizes)})

@@ -276,7 +276,11 @@ def test_photos_with_equal_features_tie(dataset: Dataset, parts: np.ndarray) -> 
         features_ND=jnp.tile(data.features_ND[:1], (3000, 1)),
         normal_scores=jnp.tile(data.normal_scores[:1], (3000, 1)),
     )
-    scores = np.asarray(train.cohort_scores(static, data, trial_arrays, state.params))
+    scores = np.asarray(
+        train.cohort_scores(
+            static, data, trial_arrays, state.params, np.ones(len(state.status), bool)
+        )
+    )
     assert scores.shape == (1, 3000)
     assert len(np.unique(scores)) == 1
 
