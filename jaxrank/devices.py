@@ -6,16 +6,18 @@ from typing import NamedTuple
 
 import jax
 
+from jaxrank import machine
+
 
 class DeviceSpec(NamedTuple):
     """The properties of the training devices that a plan depends on.
 
     Attributes:
-      kind: device kind that JAX reports, such as `cpu` or `NVIDIA H100`.
+      kind: see `kind`.
       platform: `cpu`, `gpu` or `tpu`.
-      memory: bytes of an accelerator (the limit of JAX's allocator), or of the machine, whose
-        memory all CPU devices share. The total, never the free memory: a plan must not depend on
-        the time of the launch.
+      memory: bytes of an accelerator (the limit of JAX's allocator), or those that this process
+        may use of the machine's memory, which all CPU devices share. Never the free memory: a
+        plan must not depend on the time of the launch.
     """
 
     kind: str
@@ -26,7 +28,7 @@ class DeviceSpec(NamedTuple):
 def spec() -> DeviceSpec:
     """The properties of this process's training devices."""
     stats = device().memory_stats() or {}
-    total = stats.get("bytes_limit") or os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    total = stats.get("bytes_limit") or int(machine.memory_bytes())
     return DeviceSpec(kind(), platform(), total)
 
 
@@ -42,14 +44,8 @@ def device() -> jax.Device:
 
 def workers(most: int | None = None) -> list[jax.Device]:
     """The training devices: local devices of the same kind as the first one, at most `most`."""
-    return [one for one in jax.local_devices() if one.device_kind == kind()][:most]
-
-
-def usable_cores() -> int:
-    """The number of cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):  # not on macOS and Windows
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+    same = device().device_kind
+    return [one for one in jax.local_devices() if one.device_kind == same][:most]
 
 
 def split_cpu_into_devices(number: int | None = None) -> None:
@@ -63,7 +59,7 @@ def split_cpu_into_devices(number: int | None = None) -> None:
     if jax.config.values["jax_num_cpu_devices"] > 0:
         return
     with suppress(RuntimeError):  # JAX is already initialised
-        jax.config.update("jax_num_cpu_devices", number or usable_cores())
+        jax.config.update("jax_num_cpu_devices", number or machine.usable_cores())
 
 
 def is_jax_initialised() -> bool:
@@ -79,8 +75,17 @@ def is_jax_initialised() -> bool:
 
 
 def kind() -> str:
-    """The kind of the training devices, such as `cpu` or `NVIDIA H100`."""
-    return device().device_kind
+    """The kind of the training devices, which decides the bits of results.
+
+    Such as `NVIDIA H100`, or `cpu: ` and the model: code for one model may give other bits than
+    code for another one.
+    """
+    return f"cpu: {machine.cpu_model()}" if platform() == "cpu" else device().device_kind
+
+
+def is_kind(here: str, recorded: str) -> bool:
+    """Whether a file's kind of device is `here`; older files record any CPU as `cpu`."""
+    return recorded == here or (recorded == "cpu" and here.startswith("cpu: "))
 
 
 def platform() -> str:

@@ -124,7 +124,8 @@ def test_too_many_columns_have_no_ridge_and_that_is_said(
     assert baselines.RIDGE not in baselines.fit_baselines(data, [0])
     assert baselines.RIDGE not in baselines.saved_names(data.dataset)
     (note,) = baselines.missing_notes(data.dataset)
-    assert f"no baseline 'ridge': {columns} columns" in note
+    photos = len(data.dataset.features_ND)
+    assert f"no baseline 'ridge': {columns} columns and {photos:,} photos are both more" in note
     few_photos = data.dataset._replace(features_ND=data.dataset.features_ND[: columns - 1])
     assert not baselines.missing_notes(few_photos)
 

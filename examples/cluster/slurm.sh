@@ -1,6 +1,7 @@
 #!/bin/bash
 # One search on several Slurm nodes: sbatch examples/cluster/slurm.sh
-# Needs jaxrank[cuda12,ray] in one virtual environment that all nodes see; see docs/clusters.md.
+# Needs jaxrank with the extras cuda12 and ray, in one virtual environment that all nodes see; see
+# docs/clusters.md.
 #SBATCH --job-name=jaxrank
 #SBATCH --nodes=2
 #SBATCH --ntasks-per-node=1

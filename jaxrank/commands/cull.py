@@ -12,6 +12,7 @@ from absl import flags
 from jaxrank.commands.flags import (
     DECODERS,
     MODEL_HELP,
+    about_weights,
     define_strings,
     define_workers,
     refuse_empty,
@@ -118,6 +119,7 @@ def run(values: flags.FlagValues, config: None) -> int:
             num_workers=values.workers,
             console=log_console(values),
             on_groups=lambda groups: announce(console, *_about_groups(groups)),
+            on_weights=lambda names: announce(console, about_weights(names)),
         )
     except KeyboardInterrupt:
         warn("jaxrank: stopped; the same command resumes from here")

@@ -1,11 +1,10 @@
 """`extract`: a feature store from photos."""
 
-import os
 from typing import TYPE_CHECKING
 
 from absl import flags
 
-from jaxrank.commands.flags import DECODERS, define_workers, refuse_empty
+from jaxrank.commands.flags import DECODERS, about_weights, define_workers, refuse_empty
 from jaxrank.commands.streams import announce, printing, warn
 from jaxrank.commands.terminal import log_console, make_console
 from jaxrank.errors import UserError, did_you_mean
@@ -93,14 +92,8 @@ def run(values: flags.FlagValues, config: None) -> int:
         grouping = Grouping(values.series, values.gap_seconds, values.min_similarity)
     console = make_console(values)
     announce(console, f"{len(listing.photos):,} photos in {values.photos or values.photos_csv}")
-    wanted = [options.value(o.name) for o in chosen if o.names_weights]
-    if any(name != "none" and not os.path.isfile(name) for name in wanted):
-        names = ", ".join(name for name in wanted if name != "none" and not os.path.isfile(name))
-        announce(
-            console,
-            f"weights {names}: those that are not on this machine are fetched, which may take a "
-            "minute; --blocks=iqa needs none",
-        )
+    if names := options.weights_to_fetch():
+        announce(console, f"{about_weights(names)}; --blocks=iqa needs none")
     try:
         found = pipeline.extract(
             listing,

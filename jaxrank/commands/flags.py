@@ -1,7 +1,7 @@
 """Flags that several commands share, and their checks."""
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -79,6 +79,14 @@ DECODERS = "processes that decode photos (default: one per core, fewer where mem
 TRAINERS = "devices that train at the same time (default: all; of a CPU, each core is a device)"
 # Flags that need --engine=ray.
 OF_RAY = ("ray_address", "gpus_per_worker")
+
+
+def about_weights(names: Sequence[str]) -> str:
+    """A line on weights that may be downloaded, before they are."""
+    return (
+        f"weights {', '.join(names)}: those that are not on this machine are fetched, which may "
+        "take a minute"
+    )
 
 
 def define_workers(values: flags.FlagValues, meaning: str) -> None:

@@ -71,8 +71,8 @@ def define(values: flags.FlagValues, words: list[str]) -> Config:
         "mode": ("quick", "a list of experiments: quick, full, regularization, features, "
                  "learning_rate"),
         "experiments": (None, "names from the catalogue, comma separated, instead of a mode"),
-        "experiments_csv": (None, "a catalogue of your own: columns experiment_name, "
-                            "mlp_hidden_dims, batch_size, learning_rate, max_epochs, and others"),
+        "experiments_csv": (None, "a catalogue of your own: a column experiment_name, "
+                            "and any hyperparameters such as mlp_hidden_dims, learning_rate"),
     }  # fmt: skip
     for name, (start, meaning) in text.items():
         flags.DEFINE_string(name, start, meaning, flag_values=values)

@@ -74,6 +74,7 @@ def cull(
     num_workers: int | None = None,
     console: Console | None = None,
     on_groups: Callable[[Sequence[Group]], None] = lambda groups: None,
+    on_weights: Callable[[Sequence[str]], None] = lambda names: None,
 ) -> Culled:
     """Decides on the photos of each burst of a folder; no photo is changed.
 
@@ -95,6 +96,8 @@ def cull(
       num_workers: number of processes that decode photos.
       console: console that shows progress.
       on_groups: function that receives the groups before the ranking.
+      on_weights: function that receives the names of the weights that the model's features need,
+        before those that are not on this machine are downloaded.
 
     Raises:
       UserError: there is no usable photo, or the model can't be used for these photos.
@@ -113,7 +116,10 @@ def cull(
     write_groups(workdir / GROUPS_CSV, groups)
     on_groups(groups)
     listing = Listing(folder, [Photo(r.name, folder / r.name) for r in found.records], [])
-    for options in _recipes(scorer, weights or {}):
+    recipes = _recipes(scorer, weights or {})
+    if names := [name for options in recipes for name in options.weights_to_fetch()]:
+        on_weights(names)
+    for options in recipes:
         pipeline.extract(listing, workdir / STORE, options, is_cache=True,
                          num_workers=num_workers, console=console)  # fmt: skip
     least = _confidence(scorer, confidence)

@@ -91,7 +91,8 @@ def described(entry: dict[str, Any]) -> Block:
 def upgraded(files: StoreFiles, name: str, entry: dict[str, Any]) -> dict[str, Any]:
     """Converts an entry to the current format.
 
-    The array file gets a hard link and is not copied, unless it has to be cut into shards.
+    The array file gets a hard link. It is copied if the disk has no hard links or if it has to be
+    cut into shards.
     """
     block = open_entry(files.store, name, entry)
     if len(block.photos) > shards.MOST_ROWS:

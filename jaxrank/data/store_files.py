@@ -11,6 +11,7 @@ A file that was changed or copied since is checked again.
 import hashlib
 import json
 import os
+import shutil
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -157,11 +158,16 @@ class StoreFiles:
             return self._keep(kind, path)
 
     def adopt(self, kind: str, path: Path) -> str:
-        """Makes a hard link to a valid file of an older format; returns the file's SHA-256."""
+        """Links or copies a valid file of an older format; returns the file's SHA-256."""
         sha256 = _digest(path)
         target = self.store / file_name(kind, sha256)
         if not target.exists():
-            os.link(path, target)
+            try:
+                os.link(path, target)
+            except OSError:  # no hard links, such as on exFAT
+                with atomic.partial_file(self.store / f".{kind}.new") as copy:
+                    shutil.copyfile(path, copy)
+                    return self._keep(kind, copy)
         self._note(target, sha256)
         return sha256
 

@@ -106,6 +106,20 @@ class Options(NamedTuple):
         defaults = {o.name: o.default for kind in EXTRACTORS.values() for o in kind.options}
         return self.values.get(name, defaults[name])
 
+    def weights_to_fetch(self) -> list[str]:
+        """Weights that are neither a file nor random, each with its model."""
+        named = [
+            (block, self.value(option.name))
+            for block in self.blocks
+            for option in EXTRACTORS[block].options
+            if option.names_weights
+        ]
+        return [
+            f"{weights} of {self.value(f'{block}_model')}"
+            for block, weights in named
+            if weights != "none" and not os.path.isfile(weights)
+        ]
+
     def of_block(self, block: str) -> dict[str, str]:
         """Options of one block, by flag; a file of weights is given by name, without its folder."""
         found = {} if self.device == "cpu" else {"device": self.device}

@@ -209,7 +209,7 @@ class _Pass:
         ]
         photos = [p for p, same in zip(self._listing.photos, unchanged, strict=True) if not same]
         views = {block: extractor.view for block, extractor in self._makers.items()}
-        known = {b: frozenset(self._kept[b].keys() | self._new[b].rows) for b in self._makers}
+        known = {b: frozenset(self._kept[b].keys() | self._new[b].keys()) for b in self._makers}
         coming = workers.process_all(photos, self._listing.root, views, known, num_workers)
         try:
             shown_results = iter(_with_progress(coming, len(photos), console))
@@ -237,7 +237,7 @@ class _Pass:
         if row is None or not all(identity) or tuple(row[-len(IDENTITY) :]) != identity:
             return False
         sha256 = row[COLUMNS.index("sha256")]
-        known = (sha256 in self._kept[b] or sha256 in self._new[b].rows for b in self._makers)
+        known = (sha256 in self._kept[b] or sha256 in self._new[b] for b in self._makers)
         return row[COLUMNS.index("status")] == "good" and all(known)
 
     def _take_again(self, name: str) -> None:
@@ -257,7 +257,7 @@ class _Pass:
         self.taken.append(CaptureTime(name, result.info.camera, result.info.taken))
         self.good[name] = result.sha256
         for block, view in result.inputs.items():
-            if result.sha256 not in self._new[block].rows:  # else a copy of another photo
+            if result.sha256 not in self._new[block]:  # else a copy of another photo
                 self._waiting[block][result.sha256] = view
                 if len(self._waiting[block]) == self._makers[block].batch:
                     self._encode(block)
@@ -331,7 +331,7 @@ class _Pass:
     def _made(self, block: str, contents: Mapping[str, str]) -> Block:
         """Block of these photos, whose rows are read only when they are written."""
         extractor, old = self._makers[block], self._old[block]
-        kept, new, sha256 = self._kept[block], self._new[block].rows, list(contents.values())
+        kept, new, sha256 = self._kept[block], self._new[block], list(contents.values())
 
         def row(place: int) -> np.ndarray:
             found = new.get(sha256[place])

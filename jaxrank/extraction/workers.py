@@ -34,6 +34,7 @@ from jaxrank.extraction.decoding import (
 )
 from jaxrank.extraction.photos import Photo, read_photo
 from jaxrank.io.memory import available_bytes
+from jaxrank.machine import usable_cores
 
 # Seconds after which a photo's decoder is stopped.
 TIMEOUT_SECONDS = 120.0
@@ -148,7 +149,7 @@ def default_workers() -> int:
 
     Memory must suffice if each process decodes a photo of the largest size.
     """
-    return max(1, int(min(os.cpu_count() or 1, available_bytes() // MOST_BYTES)))
+    return max(1, int(min(usable_cores(), available_bytes() // MOST_BYTES)))
 
 
 def process_all(

@@ -1,20 +1,43 @@
 """The memory available to this process, and the allocation of large arrays."""
 
 import math
-import os
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import DTypeLike
 
+from jaxrank import machine
+
 _ALIGNMENT = 64
 _MEMINFO, _STATM = Path("/proc/meminfo"), Path("/proc/self/statm")
-# A container's memory limit and usage: of control groups version 2, then version 1.
-_CONTAINER = (
-    (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory.current")),
-    (
-        Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"),
-        Path("/sys/fs/cgroup/memory/memory.usage_in_bytes"),
+
+
+class _Container(NamedTuple):
+    """Files of a container's memory, and the names of its cached files in `statistics`.
+
+    Usage includes cached files, which the kernel drops when memory is short.
+    """
+
+    limit: Path
+    usage: Path
+    statistics: Path
+    cached: tuple[str, str]
+
+
+_V2, _V1 = machine.MEMORY_LIMITS
+_CONTAINERS = (
+    _Container(
+        _V2,
+        _V2.with_name("memory.current"),
+        _V2.with_name("memory.stat"),
+        ("inactive_file", "active_file"),
+    ),
+    _Container(
+        _V1,
+        _V1.with_name("memory.usage_in_bytes"),
+        _V1.with_name("memory.stat"),
+        ("total_inactive_file", "total_active_file"),
     ),
 )
 
@@ -24,8 +47,7 @@ def available_bytes() -> float:
 
     Respects the limits of containers and of `ulimit -v`.
     """
-    containers = (_of_container(*files) for files in _CONTAINER)
-    return max(0.0, min([_of_machine(), _of_process(), *containers]))
+    return max(0.0, min([_of_machine(), _of_process(), *map(_of_container, _CONTAINERS)]))
 
 
 def empty_rows(num_rows: int, num_columns: int, dtype: DTypeLike) -> np.ndarray:
@@ -39,11 +61,6 @@ def empty_rows(num_rows: int, num_columns: int, dtype: DTypeLike) -> np.ndarray:
     return memory[start : start + size].view(dtype).reshape(num_rows, num_columns)
 
 
-def machine_bytes() -> float:
-    """Total bytes of memory of this machine, not the free bytes; infinite if unknown."""
-    return _built_in()
-
-
 def _of_machine() -> float:
     try:
         for line in _MEMINFO.read_text().splitlines():
@@ -51,29 +68,29 @@ def _of_machine() -> float:
                 return 1024.0 * int(line.split()[1])
         return math.inf
     except (OSError, ValueError):  # not Linux
-        return _built_in()
+        return machine.physical_bytes()
 
 
 def _of_process() -> float:
     try:
-        import resource  # not on Windows
-
-        limit = resource.getrlimit(resource.RLIMIT_AS)[0]
-        taken = int(_STATM.read_text().split()[0]) * resource.getpagesize()
-    except (ImportError, OSError, ValueError):
+        taken = int(_STATM.read_text().split()[0]) * machine.PAGE_BYTES
+    except (OSError, ValueError):  # not Linux
         return math.inf
-    return math.inf if limit == resource.RLIM_INFINITY else float(limit - taken)
+    return machine.address_space_bytes() - taken
 
 
-def _built_in() -> float:
+def _of_container(container: _Container) -> float:
+    limit = machine.limit_bytes(container.limit)
     try:
-        return float(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
-    except (AttributeError, OSError, ValueError):
+        return limit - float(container.usage.read_text()) + _cached(container)
+    except (OSError, ValueError):  # no such container
         return math.inf
 
 
-def _of_container(limit: Path, taken: Path) -> float:
+def _cached(container: _Container) -> float:
+    """Bytes of cached files; 0 if unknown."""
     try:
-        return float(limit.read_text()) - float(taken.read_text())
-    except (OSError, ValueError):  # no such container, or no limit ("max")
-        return math.inf
+        entries = (line.split() for line in container.statistics.read_text().splitlines())
+        return float(sum(int(size) for name, size in entries if name in container.cached))
+    except (OSError, ValueError):
+        return 0.0

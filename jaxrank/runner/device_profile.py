@@ -170,7 +170,7 @@ def read_device_profile(path: Path | str, kind: str | None = None) -> dict[str, 
             f"--device_profile={path}: not a file of '{program()} profile'; make a new one"
         )
     here = kind or devices.kind()
-    if content["device"] != here:
+    if not devices.is_kind(here, content["device"]):
         raise UserError(
             f"--device_profile={path}: measured on '{content['device']}', and this is '{here}': "
             f"run '{program()} profile' here"

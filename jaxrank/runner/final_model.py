@@ -3,8 +3,8 @@
 Each model of a search's folds has seen only a part of the series, and which model is the best is a
 matter of chance. So the selected configuration is trained once more, with all seeds, on every
 usable series. No pairs are left for early stopping or for measuring the final model. It trains for
-the median of the folds' best epochs. Its accuracy and calibration are those of the folds' models on
-held-out pairs, with scores made in the same way.
+the median of the folds' best epochs. Its accuracy is that of the folds' models on held-out pairs.
+Its calibration uses these pairs, too; see `selected_without_fold`.
 """
 
 from collections.abc import Mapping, Sequence

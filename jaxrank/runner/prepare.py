@@ -29,8 +29,8 @@ from jaxrank.experiments.hyperparameters import (
 )
 from jaxrank.experiments.rungs import check_rungs, read_rungs, without_references
 from jaxrank.inference.saved_model import Model
-from jaxrank.io.memory import machine_bytes
 from jaxrank.io.remote import is_url
+from jaxrank.machine import memory_bytes
 from jaxrank.planning import costs, host_memory, planner
 from jaxrank.planning.cohort import Cohort
 from jaxrank.planning.trials import Trial
@@ -179,7 +179,7 @@ def prepare(
         check_rungs(rungs, planned.experiments)
     cohorts = _first_cohorts(planned.trials, data, limit, profile, rungs)
     host_memory.refuse_too_much(
-        host_memory.predict(dataset, cohorts), dataset, chosen.memory_fraction * machine_bytes()
+        host_memory.predict(dataset, cohorts), dataset, chosen.memory_fraction * memory_bytes()
     )
     best = inputs.best_score
     return Prepared(

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from jaxrank import devices
 from jaxrank.data.inputs import EMBEDDED, IN_MEMORY
 from jaxrank.errors import UserError
 from jaxrank.experiments.config_files import check_config, make_config
@@ -118,5 +119,5 @@ def _other_machine(record: Manifest, now: Manifest) -> Iterator[str]:
                 f"it was begun with {package} {version}, and this is {now.versions[package]}: "
                 f"install {package}=={version}"
             )
-    if now.device != record.device:
+    if not devices.is_kind(now.device, record.device):
         yield f"it was begun on '{record.device}', and this is '{now.device}'"

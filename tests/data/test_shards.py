@@ -1,5 +1,6 @@
 """Stores of many photos: shards, what they share, what is appended; and stores of before."""
 
+import errno
 import hashlib
 import json
 import os
@@ -208,6 +209,19 @@ def test_a_store_of_before_is_read_and_becomes_one_of_today(
     assert same(opened["cnn"], block(0, 8))
     assert same(opened["iqa"], plain)
     assert same(opened["clip"], block(0, 2))
+
+
+def test_a_store_of_before_is_upgraded_on_a_disk_without_hard_links(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_links(*_: Any, **__: Any) -> None:
+        raise OSError(errno.EPERM, os.strerror(errno.EPERM))
+
+    monkeypatch.setattr(os, "link", no_links)
+    old_store(tmp_path, "cnn", block(0, 3))
+    feature_store.write_block(tmp_path, "iqa", block(0, 3))
+    assert same(feature_store.open_feature_store(tmp_path)["cnn"], block(0, 3))
+    assert not list(tmp_path.glob(".*.new"))
 
 
 def test_a_damaged_block_of_before_stays_as_it_is(tmp_path: Path) -> None:

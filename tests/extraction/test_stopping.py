@@ -1,5 +1,6 @@
 """Extractions that are killed, interrupted, or meet a decoder that crashes."""
 
+import errno
 import multiprocessing
 import os
 import shutil
@@ -142,7 +143,7 @@ def test_damaged_partial_rows_are_made_again(tmp_path: Path) -> None:
         (path,) = (tmp_path / "store").glob(".partial/iqa-*/*.npy")
         saved = np.load(path)
         if damage is None:
-            assert len(partial_rows().rows) == 1
+            assert len(partial_rows()) == 1
             continue
         if damage == "cut":
             path.write_bytes(path.read_bytes()[:-30])
@@ -162,6 +163,64 @@ def test_damaged_partial_rows_are_made_again(tmp_path: Path) -> None:
         extract(list_folder(folder), tmp_path / "store", IQA)
         for photo, row in rows(tmp_path / "whole", "iqa").items():
             assert np.array_equal(rows(tmp_path / "store", "iqa")[photo], row), damage
+
+
+FEW_DESCRIPTORS = """
+import resource, sys
+from jaxrank.extraction import extractors, partial_rows, pipeline
+from jaxrank.extraction.photos import list_folder
+from photo_stores import IQA
+
+def one_by_one(options):
+    made = extractors.make_extractors(options)
+    return {block: extractor._replace(batch=1) for block, extractor in made.items()}
+
+def killed(this_pass):
+    raise SystemExit(9)
+
+if __name__ == "__main__":
+    partial_rows._EVERY = 0.0
+    pipeline.make_extractors = one_by_one
+    if sys.argv[3] == "killed":
+        pipeline._Pass.write_blocks = killed
+    resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
+    pipeline.extract(list_folder(sys.argv[1]), sys.argv[2], IQA, num_workers=1)
+"""
+
+
+def test_saved_rows_take_no_file_descriptors(tmp_path: Path) -> None:
+    folder = fill(tmp_path / "photos", 70)
+    script = tmp_path / "few.py"
+    script.write_text(FEW_DESCRIPTORS)
+    path = os.pathsep.join(filter(None, [str(Path(__file__).parents[1]), *sys.path]))
+    for end, status in (("killed", 9), ("whole", 0)):
+        command = [sys.executable, str(script), str(folder), str(tmp_path / "store"), end]
+        done = subprocess.run(
+            command, env=os.environ | {"PYTHONPATH": path}, capture_output=True, text=True
+        )
+        assert done.returncode == status, done.stderr
+        if end == "killed":
+            assert len(list((tmp_path / "store").glob(".partial/iqa-*/*.npy"))) == 70
+    extract(list_folder(folder), tmp_path / "expected", IQA)
+    expected = rows(tmp_path / "expected", "iqa")
+    found = rows(tmp_path / "store", "iqa")
+    assert found.keys() == expected.keys()
+    assert all(np.array_equal(found[photo], row) for photo, row in expected.items())
+
+
+def test_rows_do_not_count_as_missing_without_a_file_descriptor(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    saved = pipeline.PartialRows(tmp_path, "iqa", {}, 4)
+    saved.add(["0" * 64], np.ones((1, 4), np.float32))
+    saved.save()
+
+    def too_many(*_: Any, **__: Any) -> np.ndarray:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    monkeypatch.setattr(np.lib.format, "open_memmap", too_many)
+    with pytest.raises(UserError, match=r"000000.npy: can't be read \(Too many open files\)"):
+        pipeline.PartialRows(tmp_path, "iqa", {}, 4)
 
 
 def crash(image: Image.Image) -> np.ndarray:

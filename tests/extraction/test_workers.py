@@ -1,7 +1,5 @@
 """How many photos are decoded at once."""
 
-import os
-
 import pytest
 
 from jaxrank.extraction import workers
@@ -13,6 +11,6 @@ from jaxrank.extraction import workers
 def test_fewer_processes_decode_where_memory_is_short(
     monkeypatch: pytest.MonkeyPatch, gigabytes: float, expected: int
 ) -> None:
-    monkeypatch.setattr(os, "cpu_count", lambda: 8)
+    monkeypatch.setattr(workers, "usable_cores", lambda: 8)
     monkeypatch.setattr(workers, "available_bytes", lambda: gigabytes * 1e9)
     assert workers.default_workers() == expected

@@ -22,6 +22,7 @@ from jaxrank.data.feature_store import (
 from jaxrank.data.merge import merge_stores
 from jaxrank.errors import UserError
 from jaxrank.evaluation.ensembles import SINGLE
+from jaxrank.extraction import pipeline
 from jaxrank.extraction.extractors import Options
 from jaxrank.extraction.photos import list_folder
 from jaxrank.extraction.pipeline import extract
@@ -91,6 +92,33 @@ def test_another_recipe_of_the_same_columns_is_told_with_flags(
         model.score({"cnn": block._replace(extraction=other)})
     with pytest.raises(UserError, match=r"block 'cnn', which the features lack; make it by: "):
         model.score({"iqa": block})
+
+
+def test_cull_names_the_weights_before_they_are_fetched(
+    photos: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    extract(list_folder(photos), tmp_path / "a", SMALL)
+    block = open_feature_store(tmp_path / "a")["cnn"]
+    assert block.extraction is not None
+    options = dict(block.extraction.options) | {"cnn_weights": "pretrained"}
+    published = block._replace(extraction=block.extraction._replace(options=options))
+    words = ["jaxrank", "cull", str(photos), f"--workdir={tmp_path / 'w'}"]
+    lines = []
+
+    def extracted(*_: object, **__: object) -> None:
+        lines.append(capsys.readouterr().out)
+        raise UserError("no network here")
+
+    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setattr(pipeline, "extract", extracted)
+    for made in (published, block):
+        model = save_reader_of(made, tmp_path / f"m{len(lines)}", "cnn")
+        assert main([*words, f"--model={model}"]) == 2
+    assert "weights pretrained of test_resnet: those that are not on this machine" in lines[0]
+    assert "weights" not in lines[1]  # random ones
 
 
 def test_stores_of_before_there_were_options_are_told_without_flags(

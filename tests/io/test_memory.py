@@ -8,10 +8,11 @@ from jaxrank.io import memory
 
 
 def test_the_tighter_limit_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    machine, limit, taken = (tmp_path / name for name in ("meminfo", "max", "current"))
-    machine.write_text("MemTotal:  9000 kB\nMemAvailable:  5000 kB\n")
-    monkeypatch.setattr(memory, "_MEMINFO", machine)
-    monkeypatch.setattr(memory, "_CONTAINER", ((limit, taken),))
+    info, limit, taken = (tmp_path / name for name in ("meminfo", "max", "current"))
+    container = memory._Container(limit, taken, tmp_path / "stat", ("inactive_file", "active_file"))
+    info.write_text("MemTotal:  9000 kB\nMemAvailable:  5000 kB\n")
+    monkeypatch.setattr(memory, "_MEMINFO", info)
+    monkeypatch.setattr(memory, "_CONTAINERS", (container,))
     assert memory.available_bytes() == 5000 * 1024  # in no container
     taken.write_text("1000000\n")
     limit.write_text("max\n")
@@ -22,9 +23,28 @@ def test_the_tighter_limit_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert memory.available_bytes() == 0
 
 
+@pytest.mark.parametrize(("version", "prefix"), [(0, ""), (1, "total_")])
+def test_cached_files_of_a_container_are_free(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, version: int, prefix: str
+) -> None:
+    known = memory._CONTAINERS[version]
+    container = known._replace(
+        limit=tmp_path / "limit", usage=tmp_path / "usage", statistics=tmp_path / "stat"
+    )
+    container.limit.write_text("900000\n")
+    container.usage.write_text("800000\n")
+    container.statistics.write_text(
+        f"anon 100000\n{prefix}inactive_file 400000\n{prefix}active_file 200000\nother 5\n"
+    )
+    monkeypatch.setattr(memory, "_CONTAINERS", (container,))
+    assert memory.available_bytes() == 700_000
+    container.statistics.write_text("damaged")
+    assert memory.available_bytes() == 100_000
+
+
 def test_without_such_files_the_built_in_memory_counts(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(memory, "_MEMINFO", tmp_path / "none")
-    monkeypatch.setattr(memory, "_CONTAINER", ())
+    monkeypatch.setattr(memory, "_CONTAINERS", ())
     assert memory.available_bytes() > 10**6

@@ -62,9 +62,13 @@ def test_a_profile_comes_back_and_belongs_to_its_kind_of_device(tmp_path: Path) 
     device_profile.write_device_profile(path, RATES)
     assert device_profile.read_device_profile(path) == vars(RATES)
     content = json.loads(path.read_text())
-    path.write_text(json.dumps(content | {"device": "TPU v9"}))
-    with pytest.raises(UserError, match="measured on 'TPU v9'"):
-        device_profile.read_device_profile(path)
+    assert content["device"].startswith("cpu: ")
+    path.write_text(json.dumps(content | {"device": "cpu"}))  # an older file
+    assert device_profile.read_device_profile(path) == vars(RATES)
+    for other in ("TPU v9", "cpu: another"):
+        path.write_text(json.dumps(content | {"device": other}))
+        with pytest.raises(UserError, match=f"measured on '{other}'"):
+            device_profile.read_device_profile(path)
     content["profile"]["step_seconds"] = -1.0
     path.write_text(json.dumps(content))
     with pytest.raises(UserError, match="not a file of"):

@@ -697,7 +697,8 @@ def test_other_data_are_refused(whole: Path, small_data: SmallData) -> None:
     ("field", "value", "message"),
     [
         ("versions", {"jax": "0.9.0"}, r"begun with jax 0.9.0, and this is .*install jax==0.9.0"),
-        ("device", "TPU v9", "begun on 'TPU v9', and this is 'cpu'"),
+        ("device", "TPU v9", "begun on 'TPU v9', and this is 'cpu: "),
+        ("device", "cpu: another", "begun on 'cpu: another', and this is 'cpu: "),
         ("cohorts", None, "cohort 1 is planned differently"),
     ],
 )
@@ -718,6 +719,17 @@ def test_another_version_device_or_plan_is_refused(
     manifest.write_manifest(workdir, mine._replace(**{field: value}))
     with pytest.raises(UserError, match=message):
         jaxrank.search(*small_data, workdir=workdir, resume=True)
+
+
+def test_a_search_of_before_cpus_had_models_is_resumed(
+    killed_at_first: Path, small_data: SmallData, tmp_path: Path
+) -> None:
+    workdir = shutil.copytree(killed_at_first, tmp_path / "w")
+    mine = manifest.read_manifest(workdir)
+    assert mine is not None
+    assert mine.device.startswith("cpu: ")
+    manifest.write_manifest(workdir, mine._replace(device="cpu"))
+    assert not jaxrank.search(*small_data, workdir=workdir, resume=True).nothing_to_do
 
 
 def test_a_record_changed_by_hand_is_refused(whole: Path, tmp_path: Path) -> None:

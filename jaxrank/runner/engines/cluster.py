@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from jaxrank import devices
+from jaxrank import devices, machine
 from jaxrank.errors import UserError
 
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ def _start(address: str | None, num_workers: int | None) -> bool:
     with _own_signal_handlers():
         try:
             if address is None:
-                cores = None if num_workers is None else max(num_workers, devices.usable_cores())
+                cores = None if num_workers is None else max(num_workers, machine.usable_cores())
                 ray.init("local", num_cpus=cores, include_dashboard=False, **quiet)
             else:
                 ray.init(address, **quiet)

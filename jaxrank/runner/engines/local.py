@@ -11,7 +11,7 @@ from typing import TypeVar
 
 import jax
 
-from jaxrank import devices, train
+from jaxrank import devices, machine, train
 from jaxrank.planning.cohort import Cohort
 from jaxrank.runner.engines.interface import (
     Claim,
@@ -66,9 +66,9 @@ class LocalEngine:
         # XLA compiles a program mostly on one core; the cores of workers are for training.
         spare = 0
         if not devices.shares_memory() or len(using) == 1:
-            spare = max(1, devices.usable_cores() // 2)
-        elif devices.usable_cores() > len(using):
-            spare = devices.usable_cores() - len(using)
+            spare = max(1, machine.usable_cores() // 2)
+        elif machine.usable_cores() > len(using):
+            spare = machine.usable_cores() - len(using)
         self.compiles_ahead = -(-spare // len(using))
         self._ahead = ThreadPoolExecutor(spare, "compile") if spare else None
         self._loads: dict[tuple[int, int], Future[train.CompiledCohort]] = {}  # by worker, number
