@@ -40,11 +40,25 @@ def on_one(tmp_path_factory: pytest.TempPathFactory, small_data: SmallData) -> P
     return search_on_one(tmp_path_factory.mktemp("one") / "w", small_data)
 
 
-@pytest.mark.parametrize(("first", "then"), [(2, 1), pytest.param(4, 2, marks=pytest.mark.long)])
+@pytest.mark.parametrize(
+    ("first", "then", "by"),
+    [
+        (2, 1, signal.SIGTERM),
+        pytest.param(4, 2, signal.SIGTERM, marks=pytest.mark.long),
+        pytest.param(8, 1, signal.SIGKILL, marks=pytest.mark.long),
+        pytest.param(1, 4, signal.SIGKILL, marks=pytest.mark.long),
+        pytest.param(2, 8, signal.SIGKILL, marks=pytest.mark.long),
+    ],
+)
 def test_a_search_on_any_number_of_workers_has_the_same_bits(
-    on_one: Path, small_files: tuple[Path, Path], tmp_path: Path, first: int, then: int
+    on_one: Path,
+    small_files: tuple[Path, Path],
+    tmp_path: Path,
+    first: int,
+    then: int,
+    by: signal.Signals,
 ) -> None:
-    """Begun on some devices, stopped in the middle, and resumed on others."""
+    """Begun on some devices, stopped or killed in the middle, and resumed on others."""
     pairs, store = small_files
     workdir = tmp_path / "w"
     words = words_of_search(pairs, store, tmp_path)
@@ -55,7 +69,7 @@ def test_a_search_on_any_number_of_workers_has_the_same_bits(
         "save = Finisher._save\n"
         "def stopping(self, number, *arguments):\n"
         "    save(self, number, *arguments)\n"
-        "    os.kill(os.getpid(), signal.SIGTERM)\n"
+        f"    os.kill(os.getpid(), {int(by)})\n"
         "Finisher._save = stopping\n"
         "from jaxrank.cli import main\n"
         "sys.exit(main(['jaxrank', 'search', *sys.argv[1:]]))\n"
@@ -68,8 +82,11 @@ def test_a_search_on_any_number_of_workers_has_the_same_bits(
         text=True,
         check=False,
     )
-    assert begun.returncode == 128 + signal.SIGTERM, begun.stdout + begun.stderr
-    assert f"{first} workers" in begun.stdout
+    if by == signal.SIGKILL:
+        assert begun.returncode == -signal.SIGKILL, begun.stdout + begun.stderr
+    else:
+        assert begun.returncode == 128 + signal.SIGTERM, begun.stdout + begun.stderr
+        assert f"{first} workers" in begun.stdout
     num_done = len(list((workdir / "checkpoints").glob("*.npz")))
     assert 0 < num_done < NUM_TRIALS
     resumed = subprocess.run(
