@@ -21,6 +21,7 @@ from jaxrank.experiments.hyperparameters import (
 from jaxrank.inference.saved_model import Model
 from jaxrank.planning.trials import Trial, make_trials
 from jaxrank.runner.options import SearchOptions
+from jaxrank.runner.splitting import aside_pairs
 from jaxrank.runner.warm_start import begin_from
 
 MOST_TRIALS = 100_000
@@ -61,7 +62,9 @@ def plan_trials(
     start = None
     if not set(names) <= set(skipped):
         of_trained = dataclasses.replace(data, splits_FM=data.splits_FM[trained_folds])
-        start, resolved = begin_from(options.init_from, resolved, skipped, of_trained)
+        # With split=pretrain, pairs that no fold uses are not set aside for confirmation.
+        aside = aside_pairs(data) if options.confirm_share else np.empty(0, int)
+        start, resolved = begin_from(options.init_from, resolved, skipped, of_trained, aside)
     trained = [e for e in resolved if e.name not in skipped]
     trials = _make_trials(trained, trained_folds, options)
     return PlannedTrials(resolved, skipped, trials, start, notes)
