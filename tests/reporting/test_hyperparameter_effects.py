@@ -14,7 +14,7 @@ import jaxrank
 from jaxrank.errors import UserError
 from jaxrank.experiments.config_files import load_config
 from jaxrank.reporting.best_config import BEST_CONFIG_JSON, BEST_CONFIG_PY
-from jaxrank.reporting.hyperparameter_effects import differing, level_names
+from jaxrank.reporting.hyperparameter_effects import differing, followed, level_names
 from jaxrank.reporting.summary import SUMMARY_COLUMNS
 from jaxrank.runner.prepare import prepare
 
@@ -94,6 +94,27 @@ def test_numbers_of_many_values_are_grouped() -> None:
     assert level_names([1, 2, None, 1]) == ["1", "2", None, "1"]
     assert level_names([True, False]) == ["yes", "no"]
     assert level_names(["", "8,4"]) == ["-", "8,4"]
+
+
+def test_what_varies_with_another_hyperparameter_is_not_estimated(tmp_path: Path) -> None:
+    """With few pairs, patience follows from the batch size."""
+    space = SPACE | {"batch_size": [8, 256]}
+    del space["schedule"]
+    result = jaxrank.search(*DATA, space=space, audit="off", workdir=tmp_path / "w", **SMALL)
+    assert len({e["patience"] for e in result.experiments if e["name"].startswith("e0")}) == 2
+    effects = pd.read_csv(tmp_path / "w" / "effects.csv")
+    assert set(effects["key"]) == {"learning_rate", "weight_decay", "batch_size"}
+    assert "Not estimated: patience, which varies with batch_size." in result.notes
+
+
+def test_what_can_not_be_told_apart_varies_with_the_first() -> None:
+    values: dict[str, list[Any]] = {
+        "batch_size": [8, 8, 16, 32, 64], "learning_rate": [0.1, 0.1, 0.2, 0.3, 0.4],
+        "max_epochs": [40, 40, 30, 30, 30], "patience": [6, 7, 7, 7, 7],
+    }  # fmt: skip
+    assert followed(values) == {"learning_rate": "batch_size", "max_epochs": "batch_size"}
+    alone = {key: values[key] for key in ("learning_rate", "max_epochs")}
+    assert followed(alone) == {}
 
 
 def test_what_means_nothing_is_not_compared() -> None:
