@@ -94,6 +94,14 @@ def make_study(
         return study
 
 
+def check_journal(path: Path) -> None:
+    """Raises a UserError if Optuna or the folder of a journal is missing."""
+    with quiet_optuna():
+        pass
+    if path.is_dir() or not path.parent.is_dir():
+        raise UserError(f"--optuna_journal={path}: not a file in an existing folder")
+
+
 def write_journal(path: Path, space: SearchSpace, history: Sequence[Observation]) -> None:
     """Writes the experiments so far as a study that optuna-dashboard shows.
 

@@ -34,7 +34,10 @@ from jaxrank.training.checkpointing import FOLDER
 OUTPUTS = Path("outputs/hyperparameter_search")
 TRAINING_LOG = "training.log"
 # Options that change what is written, but not what is trained.
-_WRITTEN = ("final", "final_on", "predictions", "curves", "track", "null_search")
+_WRITTEN = (
+    "final", "final_on", "predictions", "curves", "track", "null_search", "confirm",
+    "optuna_journal",
+)  # fmt: skip
 
 
 class Workspace(NamedTuple):

@@ -20,7 +20,7 @@ from jaxrank.experiments.config_files import check_config, key_parts, make_confi
 from jaxrank.experiments.rungs import read_rungs
 from jaxrank.experiments.search_space import SearchSpace, parse_space
 from jaxrank.planning.trials import TrialKey
-from jaxrank.runner import rungs
+from jaxrank.runner import optuna_study, rungs
 from jaxrank.runner.manifest import Manifest, Round, extended_manifest
 from jaxrank.runner.options import (
     NUM_EXPERIMENTS,
@@ -63,6 +63,8 @@ def begin(given: Mapping[str, Any]) -> tuple[dict[str, Any], list[Round]]:
     )
     space = parse_space(options.space, config)
     _check_numbers(options)
+    if options.optuna_journal is not None:
+        optuna_study.check_journal(Path(options.optuna_journal))
     chosen = dataclasses.replace(options, strategy=choose_strategy(options.strategy, space))
     first = _propose(space, chosen, [])
     catalogue = config.to_dict()["experiments"]
@@ -103,10 +105,13 @@ def following(
       results: results of all trials.
       seconds: duration of the last round.
     """
-    if not record.rounds or record.rounds[-1].ended:
+    if not record.rounds:
         return record, prepared
     space, options = _space_and_options(record)
     done = list(record.rounds)
+    if done[-1].ended:
+        _write_journal(prepared, space, done)
+        return record, prepared
     if done[-1].accuracies is None:
         by_name: dict[str, list[TrialResult]] = {}
         for result in results.values():
@@ -115,10 +120,7 @@ def following(
         ended_at = {name: ending.epoch for name, ending in rungs.endings(record).items()}
         dropped_at = [ended_at.get(name) for name in done[-1].names]
         done[-1] = done[-1]._replace(accuracies=accuracies, dropped_at=dropped_at, seconds=seconds)
-    if options.optuna_journal is not None:
-        from jaxrank.runner import optuna_study
-
-        optuna_study.write_journal(Path(options.optuna_journal), space, history_of(done))
+    _write_journal(prepared, space, done)
     ended, proposed = _next(space, options, done)
     if ended:
         done[-1] = done[-1]._replace(ended=ended)
@@ -132,6 +134,17 @@ def following(
     return grown._replace(rounds=[*done, proposed]), wider
 
 
+def _write_journal(prepared: Prepared, space: SearchSpace, done: Sequence[Round]) -> None:
+    """Mirrors the rounds for optuna-dashboard, if asked for; a failure is logged as a warning."""
+    path = prepared.launch["optuna_journal"]
+    if path is None:
+        return
+    try:
+        optuna_study.write_journal(Path(path), space, history_of(done))
+    except (OSError, UserError) as error:  # the search itself is recorded
+        log.warning("--optuna_journal=%s: not written (%s)", path, error)
+
+
 def check_same(record: Manifest, given: Mapping[str, Any], *, extend: bool) -> None:
     """Raises an error if a resumed search gets another space, space options or rungs.
 
@@ -140,6 +153,10 @@ def check_same(record: Manifest, given: Mapping[str, Any], *, extend: bool) -> N
     """
     if "rungs" in given and read_rungs(given["rungs"]) != (record.launch.get("rungs") or []):
         raise UserError("can't resume this search with other --rungs")
+    if given.get("optuna_journal") is not None:
+        if not record.rounds:
+            raise UserError("--optuna_journal needs a --space")
+        optuna_study.check_journal(Path(given["optuna_journal"]))
     for name in ("space", *SPACE_OPTIONS):
         if name not in given or name == "optuna_journal":
             continue

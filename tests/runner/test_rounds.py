@@ -1,6 +1,7 @@
 """A search with a space: rounds that a kill does not change, extended, and ended by the clock."""
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from jaxrank.cli import main
 from jaxrank.data.feature_store import Block
 from jaxrank.data.preferences import Preferences
 from jaxrank.errors import UserError
-from jaxrank.runner import rounds, search
+from jaxrank.runner import optuna_study, rounds, search
 
 SmallData = tuple[Preferences, dict[str, Block]]
 # Hyperparameters that are not compiled in: all rounds share a program.
@@ -156,6 +157,10 @@ def test_the_clock_ends_a_search_between_rounds(
         ({"space": TRACED, "time_budget": 0.0}, "--time_budget=0 is not above 0"),
         ({"space": TRACED, "num_experiments": 0}, "--num_experiments=0: give a number from 1"),
         ({"space": {}}, "--space has no hyperparameter"),
+        (
+            {"space": TRACED, "optuna_journal": "nowhere/optuna.log"},
+            "--optuna_journal=nowhere/optuna.log: not a file in an existing folder",
+        ),
         ({"space": {"max_epochs": "1..9"}, "strategy": "grid"}, "--space.max_epochs is a range"),
     ],
 )
@@ -165,6 +170,38 @@ def test_what_does_not_go_together_is_refused(
     with pytest.raises(UserError, match=message):
         jaxrank.search(*small_data, workdir=tmp_path / "w", **options)
     assert not (tmp_path / "w").exists()
+
+
+def test_a_journal_needs_optuna(
+    small_data: SmallData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "optuna", None)
+    with pytest.raises(UserError, match="Optuna is not installed: pip install"):
+        jaxrank.search(*small_data, workdir=tmp_path / "w", **SMALL, optuna_journal=tmp_path / "j")
+    assert not (tmp_path / "w").exists()
+
+
+def test_a_journal_that_can_not_be_written_ends_no_search(
+    small_data: SmallData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, journal = tmp_path / "w", tmp_path / "optuna.log"
+
+    def full(*args: Any) -> None:
+        raise OSError("the disk is full")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(optuna_study, "write_journal", full)
+        options = SMALL | {"num_experiments": 2, "optuna_journal": journal}
+        jaxrank.search(*small_data, workdir=folder, **options)
+    line = f"--optuna_journal={journal}: not written (the disk is full)"
+    assert line in (folder / "training.log").read_text()
+    # A finished search writes another one.
+    other = tmp_path / "other.log"
+    jaxrank.search(*small_data, workdir=folder, resume=True, optuna_journal=other)
+    assert other.exists()
+    assert not journal.exists()
+    assert plan_of(folder)["launch"]["optuna_journal"] == str(other)
+    assert jaxrank.search(*small_data, workdir=folder, resume=True).nothing_to_do
 
 
 def test_flags_and_a_file_make_a_space(
