@@ -83,7 +83,7 @@ def _other_search(record: Manifest, prepared: Prepared, extend: bool) -> Iterato
     if now.data != record.data:
         yield "the pairs or features are not the same as when it was begun"
     if now.folds != record.folds:
-        yield "it has another split (--split, --folds, --split_seed)"
+        yield "it has another split (--split, --folds, --split_seed, --confirm_share)"
     known = {experiment["name"]: experiment for experiment in record.experiments}
     asked = {experiment["name"]: experiment for experiment in now.experiments}
     for name, old in known.items():
