@@ -69,7 +69,7 @@ def test_proposals_are_new_and_share_programs(name: str) -> None:
     assert len({seen.values["learning_rate"] for seen in history}) == 20
 
 
-@pytest.mark.parametrize("name", ["grid", "random", "sobol"])
+@pytest.mark.parametrize("name", ["grid", "random", "sobol", "tpe"])
 def test_a_small_space_is_tried_as_a_whole(name: str) -> None:
     history = searched(name, LISTS, [4, 4, 4])
     assert len(history) == 9
@@ -98,6 +98,21 @@ def test_tpe_goes_where_accuracies_are_high() -> None:
         for name in ("tpe", "random")
     )
     assert found > blind + 0.02
+
+
+def test_compiled_in_values_change_where_all_of_their_experiments_are_tried() -> None:
+    assert len(searched("tpe", {"batch_size": "16,32,64,128", "dropout": "0,0.1"}, [8])) == 8
+
+
+@pytest.mark.parametrize("entries", [{"margin": "1..40:40"}, {"max_epochs": "1..40"}])
+def test_the_last_experiment_of_a_space_is_found(entries: dict[str, str]) -> None:
+    """Optuna alone repeats what has been tried."""
+    (key,) = entries
+    space = space_of(entries)
+    values = [{key: space.parameters[0].values.at((place + 0.5) / 40)} for place in range(40)]
+    history = [Observation(one, None) for one in values[:-1]]
+    assert STRATEGIES["tpe"].propose(space, 1, history, 0) == values[-1:]
+    assert STRATEGIES["tpe"].propose(space, 1, [*history, Observation(values[-1], None)], 0) == []
 
 
 def test_a_gaussian_process_proposes() -> None:
