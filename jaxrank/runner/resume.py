@@ -178,11 +178,12 @@ def plan_search(
         if retry_failed:
             raise UserError("--retry_failed: a search with --rungs has been decided without them")
         reached = rungs.open_rung(record, prepared.experiments)
-        for number in damaged_sources(
-            folder, record, finished, None if reached is None else reached.epoch
-        ):
-            del finished[number]
-            damaged.append(f"the state of cohort {number} can't be read: it is trained again")
+        epoch = None if reached is None else reached.epoch
+        # A cohort that is trained again needs states of earlier cohorts in turn.
+        while numbers := damaged_sources(folder, record, finished, epoch):
+            for number in numbers:
+                del finished[number]
+                damaged.append(f"the state of cohort {number} can't be read: it is trained again")
     ready = Workspace(record, prepared, finished, damaged, missing_files(folder, record))
     known = set(record.trials)
     results = ready.results if retry_failed else {}

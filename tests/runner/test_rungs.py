@@ -2,6 +2,7 @@
 
 import json
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -151,6 +152,20 @@ def test_a_kill_between_rungs_changes_nothing(
     )
     assert len(plan_of(folder)["rungs"]) == 1
     jaxrank.search(*small_data, workdir=folder, resume=True, **SMALL | RUNGS)
+    assert_same(folder, cut)
+
+
+def test_a_damaged_last_stage_is_trained_again_from_the_first(
+    cut: Path, tmp_path: Path, small_data: SmallData
+) -> None:
+    """The states that it would begin from were removed when its round had ended."""
+    folder = tmp_path / "damaged"
+    shutil.copytree(cut, folder)
+    for cohort in plan_of(folder)["cohorts"]:
+        if cohort["begins"] == 3:
+            (folder / "checkpoints" / f"{cohort['number']}.npz").write_bytes(b"")
+    (folder / "summary.csv").unlink()
+    jaxrank.search(*small_data, workdir=folder, resume=True)
     assert_same(folder, cut)
 
 
