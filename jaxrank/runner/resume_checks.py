@@ -29,6 +29,8 @@ def resumed_options(record: Manifest, given: Mapping[str, Any], *, extend: bool)
     options["config"] = check_config(
         given.get("config", make_config(record.launch["config"])), "config"
     )
+    if record.rounds:  # the order of its entries is that of the proposals
+        options["space"] = record.launch["space"]
     if extend or record.rounds:  # another catalogue may lack experiments of the search
         for name in record.launch["experiments"]:
             if name not in options["config"].experiments:

@@ -21,7 +21,7 @@ from jaxrank.experiments.rungs import read_rungs
 from jaxrank.experiments.search_space import SearchSpace, parse_space
 from jaxrank.planning.trials import TrialKey
 from jaxrank.runner import optuna_study, rungs
-from jaxrank.runner.manifest import Manifest, Round, extended_manifest
+from jaxrank.runner.manifest import Manifest, Round, as_json, extended_manifest
 from jaxrank.runner.options import (
     NUM_EXPERIMENTS,
     ROUND_SIZE,
@@ -160,7 +160,7 @@ def check_same(record: Manifest, given: Mapping[str, Any], *, extend: bool) -> N
     for name in ("space", *SPACE_OPTIONS):
         if name not in given or name == "optuna_journal":
             continue
-        here, there = given[name], record.launch.get(name)
+        here, there = as_json(given[name]), record.launch.get(name)
         if here == there or (extend and name in _EXTENDED and record.rounds):
             continue
         more = " (--extend changes it)" if name in _EXTENDED and record.rounds else ""

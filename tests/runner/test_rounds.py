@@ -128,6 +128,19 @@ def test_a_search_is_extended_by_further_rounds(tmp_path: Path, small_data: Smal
     assert {"e0001", "e0002", "e0003"} <= set(result.summary["experiment_name"])
 
 
+def test_a_space_may_be_given_again_as_tuples_and_in_another_order(
+    tmp_path: Path, small_data: SmallData
+) -> None:
+    folder = tmp_path / "w"
+    space = {"learning_rate": (1e-3, 1e-2), "weight_decay": (0.0, 0.1)}
+    jaxrank.search(*small_data, workdir=folder, **SMALL | {"space": space, "num_experiments": 1})
+    turned = {"space": dict(reversed(space.items())), "num_experiments": 2}
+    jaxrank.search(*small_data, workdir=folder, extend=True, **turned)
+    first, second = rounds_of(folder)
+    assert first["values"] == [{"learning_rate": 1e-3, "weight_decay": 0.0}]
+    assert second["values"] == [{"learning_rate": 1e-3, "weight_decay": 0.1}]
+
+
 def test_the_clock_ends_a_search_between_rounds(
     tmp_path: Path, small_data: SmallData, monkeypatch: pytest.MonkeyPatch
 ) -> None:
