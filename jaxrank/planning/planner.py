@@ -183,10 +183,12 @@ def make_cohorts(
         room = memory_limit - whole.shared_bytes
         if whole.trial_bytes > room:
             needed = whole.shared_bytes + whole.trial_bytes
+            e = whole.trials[0].experiment
             raise UserError(
-                f"experiment '{whole.trials[0].experiment.name}': one trial needs "
-                f"{needed / 2**30:,.1f} GiB, but {memory_limit / 2**30:,.1f} GiB may be used; make "
-                "mlp_hidden_dims or batch_size smaller, or --memory_fraction larger"
+                f"experiment '{e.name}': one trial needs {needed / 2**30:,.1f} GiB "
+                f"(mlp_hidden_dims={e.hidden_dims_text}, batch_size={e.batch_size}), but "
+                f"{memory_limit / 2**30:,.1f} GiB may be used; make mlp_hidden_dims or batch_size "
+                "smaller, or --memory_fraction larger"
             )
         cohorts += _cut(whole, memory_limit)
     return _longest_first(cohorts)

@@ -167,7 +167,10 @@ def plan_search(
             raise UserError(f"--workdir={folder}: there is no search to resume")
         given, first = rounds.begin(given)
         prepared = prepare(**given, device=device)
-        return Workspace(new_manifest(prepared)._replace(rounds=first), prepared, {}, [], [])
+        record = new_manifest(prepared)._replace(rounds=first)
+        if first:
+            rounds.check_rest(record, prepared)
+        return Workspace(record, prepared, {}, [], [])
     rounds.check_same(record, given, extend=extend)
     prepared = prepare(**resumed_options(record, given, extend=extend), device=device)
     check_same(folder, record, prepared, extend=extend)
@@ -209,7 +212,7 @@ def plan_search(
         )
         record = extended_manifest(record, prepared, cohorts)
     if extend and record.rounds:
-        record = rounds.reopened(record, prepared.launch)
+        record = rounds.reopened(record, prepared)
     written = {key: prepared.launch[key] for key in _WRITTEN}
     others = any(record.launch.get(key, value) != value for key, value in written.items())
     if ready.missing or others or (ready.waiting and (extend or retry_failed)):

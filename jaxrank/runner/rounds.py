@@ -6,6 +6,7 @@ a killed search proposes it again, bit for bit.
 
 import dataclasses
 import importlib.metadata
+import itertools
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,12 +14,12 @@ from typing import Any
 
 import numpy as np
 
-from jaxrank.configs import default
+from jaxrank.configs import REFERENCES, default
 from jaxrank.errors import UserError
 from jaxrank.evaluation.trial_results import TrialResult
 from jaxrank.experiments.config_files import check_config, key_parts, make_config
 from jaxrank.experiments.rungs import read_rungs
-from jaxrank.experiments.search_space import SearchSpace, parse_space
+from jaxrank.experiments.search_space import Choice, SearchSpace, parse_space
 from jaxrank.planning.trials import TrialKey
 from jaxrank.runner import optuna_study, rungs
 from jaxrank.runner.manifest import Manifest, Round, as_json, extended_manifest
@@ -31,7 +32,7 @@ from jaxrank.runner.options import (
 )
 from jaxrank.runner.prepare import Prepared, with_experiments
 from jaxrank.runner.strategies import GRID, STRATEGIES, Observation, choose_strategy
-from jaxrank.runner.trial_plan import MOST_TRIALS
+from jaxrank.runner.trial_plan import MOST_TRIALS, refuse_many_trials
 
 # Reasons why no round follows.
 ALL_TRIED, ENOUGH, OUT_OF_TIME = "the space has no more", "num_experiments", "time_budget"
@@ -66,6 +67,7 @@ def begin(given: Mapping[str, Any]) -> tuple[dict[str, Any], list[Round]]:
     if options.optuna_journal is not None:
         optuna_study.check_journal(Path(options.optuna_journal))
     chosen = dataclasses.replace(options, strategy=choose_strategy(options.strategy, space))
+    _check_grid(space, chosen)
     first = _propose(space, chosen, [])
     catalogue = config.to_dict()["experiments"]
     for name in first.names:
@@ -90,6 +92,57 @@ def _check_numbers(options: SearchOptions) -> None:
         value = getattr(options, name)
         if value is not None and not 1 <= value <= MOST_TRIALS:
             raise UserError(f"--{name}={value}: give a number from 1 to {MOST_TRIALS:,}")
+
+
+def _check_grid(space: SearchSpace, options: SearchOptions) -> None:
+    limited = options.num_experiments is not None or options.time_budget is not None
+    if options.strategy == GRID and not limited and _num_points(space) > MOST_TRIALS:
+        raise UserError(
+            f"--space has more than {MOST_TRIALS:,} combinations; give its lists fewer values, or "
+            "--num_experiments"
+        )
+
+
+def _num_points(space: SearchSpace) -> int:
+    """Number of combinations of a space of lists; at most one above MOST_TRIALS."""
+    return sum(1 for _ in itertools.islice(space.grid(), MOST_TRIALS + 1))
+
+
+def check_rest(record: Manifest, prepared: Prepared) -> None:
+    """Checks that later rounds can be trained, before the first one is.
+
+    Args:
+      record, prepared: a search with a space and its rounds so far.
+
+    Raises:
+      UserError: the search would have too many trials, or the largest experiment of the space does
+        not fit in memory.
+    """
+    space, options = _space_and_options(record)
+    done = sum(len(planned.names) for planned in record.rounds)
+    total = done + _num_left(options, record.rounds)
+    if space.is_grid:
+        total = min(total, _num_points(space))
+    if options.num_experiments is not None or options.time_budget is None:
+        per_experiment = len(prepared.trained_folds) * options.num_seeds
+        refuse_many_trials((total + len(REFERENCES)) * per_experiment, options)
+    if total > done and (largest := _largest(space)):
+        with_experiments(prepared, largest)
+
+
+def _largest(space: SearchSpace) -> dict[str, dict[str, Any]]:
+    """Experiments, by name, with all layers of a space and its largest batch."""
+    sizes: dict[str, Sequence[Any]] = {}
+    for key, values, _ in space.parameters:
+        if key == "mlp_hidden_dims" and isinstance(values, Choice):
+            sizes[key] = values.values
+        if key == "batch_size":
+            sizes[key] = [max(values.values) if isinstance(values, Choice) else values.high]
+    combinations = [*itertools.product(*sizes.values())] if sizes else []
+    return {
+        f"largest_of_space_{place}": dict(zip(sizes, values, strict=True))
+        for place, values in enumerate(combinations, 1)
+    }
 
 
 def following(
@@ -175,14 +228,20 @@ def check_same(record: Manifest, given: Mapping[str, Any], *, extend: bool) -> N
             )
 
 
-def reopened(record: Manifest, launch: Mapping[str, Any]) -> Manifest:
-    """Reopens a finished search if its `num_experiments` or `time_budget` has changed."""
-    changed = {name: launch[name] for name in _EXTENDED}
+def reopened(record: Manifest, prepared: Prepared) -> Manifest:
+    """Reopens a finished search if its `num_experiments` or `time_budget` has changed.
+
+    Raises:
+      UserError: see `check_rest`.
+    """
+    changed = {name: prepared.launch[name] for name in _EXTENDED}
     if all(record.launch.get(name) == value for name, value in changed.items()):
         return record
     last = record.rounds[-1]._replace(ended="")
     rounds = [*record.rounds[:-1], last]
-    return record._replace(rounds=rounds, launch=record.launch | changed, finished=False)
+    longer = record._replace(rounds=rounds, launch=record.launch | changed, finished=False)
+    check_rest(longer, prepared)
+    return longer
 
 
 def history_of(rounds: Sequence[Round]) -> list[Observation]:

@@ -108,13 +108,22 @@ def _trained_folds(only_folds: Sequence[int], num_folds: int) -> list[int]:
 def _make_trials(
     trained: Sequence[Experiment], folds: Sequence[int], options: SearchOptions
 ) -> list[Trial]:
-    num_trials = len(trained) * len(folds) * options.num_seeds
-    if num_trials > MOST_TRIALS:
-        raise UserError(
-            f"--num_seeds={options.num_seeds}: {num_trials:,} trials are more than one search may "
-            f"have ({MOST_TRIALS:,})"
-        )
+    refuse_many_trials(len(trained) * len(folds) * options.num_seeds, options)
     return make_trials(trained, folds, options.seed, options.num_seeds)
+
+
+def refuse_many_trials(num_trials: int, options: SearchOptions) -> None:
+    """Raises a UserError for more trials than one search may have."""
+    if num_trials <= MOST_TRIALS:
+        return
+    where, advice = f"--num_seeds={options.num_seeds}", ""
+    if options.space is not None:
+        where = f"--space with {where}"
+        advice = "; give its lists fewer values, or a smaller --num_experiments"
+    raise UserError(
+        f"{where}: {num_trials:,} trials are more than one search may have ({MOST_TRIALS:,})"
+        + advice
+    )
 
 
 def _skipped(

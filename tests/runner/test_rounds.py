@@ -134,7 +134,7 @@ def test_a_space_may_be_given_again_as_tuples_and_in_another_order(
     folder = tmp_path / "w"
     space = {"learning_rate": (1e-3, 1e-2), "weight_decay": (0.0, 0.1)}
     jaxrank.search(*small_data, workdir=folder, **SMALL | {"space": space, "num_experiments": 1})
-    turned = {"space": dict(reversed(space.items())), "num_experiments": 2}
+    turned: dict[str, Any] = {"space": dict(reversed(space.items())), "num_experiments": 2}
     jaxrank.search(*small_data, workdir=folder, extend=True, **turned)
     first, second = rounds_of(folder)
     assert first["values"] == [{"learning_rate": 1e-3, "weight_decay": 0.0}]
@@ -175,6 +175,18 @@ def test_the_clock_ends_a_search_between_rounds(
             "--optuna_journal=nowhere/optuna.log: not a file in an existing folder",
         ),
         ({"space": {"max_epochs": "1..9"}, "strategy": "grid"}, "--space.max_epochs is a range"),
+        (
+            {"space": {"dropout": "0..0.5:500", "margin": "1..2:500"}},
+            "--space has more than 100,000 combinations; give its lists fewer values",
+        ),
+        (
+            {"space": TRACED, "num_experiments": 60_000, "round_size": 2, "num_seeds": 2},
+            "--space with --num_seeds=2: 120,004 trials .* a smaller --num_experiments",
+        ),
+        (
+            {"space": {"mlp_hidden_dims": "8|99999,99999"}, "round_size": 1},
+            r"'largest_of_space_2': one trial needs .* GiB \(mlp_hidden_dims=99999,99999, batch",
+        ),
     ],
 )
 def test_what_does_not_go_together_is_refused(
