@@ -83,6 +83,25 @@ def test_each_rung_keeps_what_its_budget_allows(cut: Path) -> None:
     assert (epochs[[*second["survivors"], "linear", "shuffled"]] > 3).all()
 
 
+def test_what_needs_no_further_epochs_is_not_dropped_by_budget(
+    tmp_path: Path, small_data: SmallData
+) -> None:
+    folder = tmp_path / "w"
+    overrides = {key: value for key, value in SMALL["overrides"].items() if key != "max_epochs"}
+    space = {"learning_rate": [1e-2, 2e-2, 3e-2], "max_epochs": [3, 8]}
+    options = SMALL | {"space": space, "overrides": overrides, "rungs": [3]}
+    jaxrank.search(*small_data, workdir=folder, **options)
+    (rung,) = plan_of(folder)["rungs"]
+    assert {"e0001", "e0003", "e0005"} <= set(rung["finished"])
+    assert not set(rung["finished"]) & set(rung["by_budget"])
+    running = {"e0002", "e0004", "e0006"} - set(rung["finished"])
+    assert len(running & set(rung["survivors"])) <= -(-3 * len(running) // 8)
+    summary = pd.read_csv(folder / "summary.csv").set_index("experiment_name")
+    alive = [name for name in rung["finished"] if name in rung["survivors"]]
+    assert alive
+    assert summary.loc[alive, DROPPED_AT].isna().all()
+
+
 def test_the_table_says_why_each_one_ended(cut: Path) -> None:
     summary = pd.read_csv(cut / "summary.csv").set_index("experiment_name")
     for one in plan_of(cut)["rungs"]:
