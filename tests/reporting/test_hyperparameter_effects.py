@@ -16,12 +16,15 @@ from jaxrank.experiments.config_files import load_config
 from jaxrank.reporting.best_config import BEST_CONFIG_JSON, BEST_CONFIG_PY
 from jaxrank.reporting.hyperparameter_effects import differing, followed, level_names
 from jaxrank.reporting.summary import SUMMARY_COLUMNS
+from jaxrank.runner import rounds
 from jaxrank.runner.prepare import prepare
 
 SPACE = {"learning_rate": [3e-4, 3e-2], "weight_decay": [0.0, 0.1], "schedule": "constant,cosine"}
 DATA = make_data(100)
 # Few pairs: what follows from steps must follow again from the configuration.
-SMALL: dict[str, Any] = {"overrides": {"max_epochs": 3, "mlp_hidden_dims": "8", "blocks": "clip"}}
+SMALL: dict[str, Any] = {
+    "overrides": {"max_epochs": 3, "mlp_hidden_dims": "8", "activation": "tanh"}
+}
 
 
 @pytest.fixture(scope="module")
@@ -34,12 +37,24 @@ def searched(tmp_path_factory: pytest.TempPathFactory) -> Any:
 def test_the_configuration_trains_what_was_selected(searched: Any, name: str) -> None:
     selected = searched.summary.set_index("experiment_name")["outcome"]
     (name_there,) = selected[selected == "selected"].index
+    assert name_there.startswith("e0")
     (there,) = (e for e in searched.experiments if e["name"] == name_there)
     config = load_config(str(searched.workdir / name))
-    here = prepare(*DATA, config=config).experiments[0]
-    assert here.name == (f"best_{name_there}" if name_there == "linear" else name_there)
+    here, *references = prepare(*DATA, config=config).experiments
+    assert here.name == f"best_{name_there}"
     assert dataclasses.asdict(here) | {"name": name_there} == there
-    assert len(prepare(*DATA, config=config).experiments) == 3  # and the references
+    # The references do not take the values of the experiment.
+    assert [dataclasses.asdict(e) for e in references] == searched.experiments[-2:]
+
+
+@pytest.mark.parametrize("name", [BEST_CONFIG_PY, BEST_CONFIG_JSON])
+def test_another_search_has_a_space_around_the_configuration(searched: Any, name: str) -> None:
+    config = load_config(str(searched.workdir / name))
+    given, _ = rounds.begin({"config": config, "space": {"dropout": [0.0, 0.5]}})
+    first, second, *references = prepare(*DATA, **given).experiments
+    assert (first.name, first.dropout, second.dropout) == ("e0001", 0.0, 0.5)
+    assert first.activation == second.activation == "tanh"
+    assert [dataclasses.asdict(e) for e in references] == searched.experiments[-2:]
 
 
 def test_the_summary_has_what_differs_and_why_each_ended(searched: Any) -> None:
