@@ -23,6 +23,7 @@ from jaxrank.data.preferences import Preferences
 from jaxrank.errors import UserError
 from jaxrank.reporting.summary import DROPPED_AT
 from jaxrank.runner import null_search, rungs, search
+from jaxrank.runner.prepare import prepare
 
 SmallData = tuple[Preferences, dict[str, Block]]
 SMALL: dict[str, Any] = {
@@ -220,6 +221,13 @@ def test_a_null_search_is_beside_the_search(tmp_path: Path, small_data: SmallDat
     # It is not part of what is missed.
     assert not any(null_search.FOLDER in name for name in one["files"])
     assert jaxrank.search(*small_data, workdir=folder, resume=True).nothing_to_do
+
+
+@pytest.mark.parametrize("split", ["random", "pretrain"])
+def test_a_null_search_needs_whole_series(split: str, small_data: SmallData) -> None:
+    message = f"--null_search needs whole series, and --split={split} cuts them"
+    with pytest.raises(UserError, match=message):
+        prepare(*small_data, null_search=True, split=split)
 
 
 @pytest.mark.long
