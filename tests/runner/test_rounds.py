@@ -248,3 +248,6 @@ def test_flags_and_a_file_make_a_space(
     assert "--space and --mode are both given" in capsys.readouterr().err
     assert main(["jaxrank", *words, "--config.dropout=0.1"]) == 2
     assert "--space.dropout and --config.dropout are both given" in capsys.readouterr().err
+    file.write_text("def get_space():\n    return {}\n")
+    assert main(["jaxrank", *words[:-2], "--dry_run"]) == 2
+    assert "--space has no hyperparameter" in capsys.readouterr().err
