@@ -49,6 +49,8 @@ def propose(
     """
     if sampler == "gp":
         _import_torch()
+        # Optuna's ignores pruned trials. What rungs have dropped counts with its accuracy there.
+        history = [seen._replace(epoch=None) for seen in history]
     with quiet_optuna() as optuna:
         own = _sampler(sampler, _seed(seed, len(history)))
         study = make_study(space, history)

@@ -122,6 +122,9 @@ def test_a_gaussian_process_proposes() -> None:
     proposed = STRATEGIES["gp"].propose(space_of(entries), 1, history, 0)
     assert proposed == STRATEGIES["gp"].propose(space_of(entries), 1, history, 0)
     assert accuracy(proposed[0]) > 0.65
+    # Rungs have dropped most experiments of a search: it learns from them too.
+    dropped = [seen._replace(epoch=1) for seen in history]
+    assert proposed == STRATEGIES["gp"].propose(space_of(entries), 1, dropped, 0)
 
 
 def test_only_what_is_compiled_in_is_shared() -> None:
