@@ -62,7 +62,7 @@ def begin(given: Mapping[str, Any]) -> tuple[dict[str, Any], list[Round]]:
     config = (
         default.get_config() if options.config is None else check_config(options.config, "config")
     )
-    space = parse_space(options.space, config)
+    space = parse_space(options.space, config, options.overrides)
     _check_numbers(options)
     if options.optuna_journal is not None:
         optuna_study.check_journal(Path(options.optuna_journal))

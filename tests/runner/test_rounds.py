@@ -167,6 +167,14 @@ def test_the_clock_ends_a_search_between_rounds(
         ({"space": TRACED, "experiments": ["tiny_mlp"]}, "--space and --experiments are both"),
         ({"space": TRACED, "mode": "full"}, "--space and --mode are both given"),
         ({"space": TRACED, "overrides": {"weight_decay": 0.1}}, "--space.weight_decay and --conf"),
+        (
+            {"space": {"sampler": "random,distinct"}, "overrides": {"use_series_sampler": True}},
+            "--space.sampler=random,distinct: use_series_sampler=true means sampler=balanced",
+        ),
+        (
+            {"space": {"blocks": "all|clip,iqa"}, "overrides": {"use_clip": False}},
+            "--space.blocks=.*use_clip=false takes a block out",
+        ),
         ({"space": TRACED, "time_budget": 0.0}, "--time_budget=0 is not above 0"),
         ({"space": TRACED, "num_experiments": 0}, "--num_experiments=0: give a number from 1"),
         ({"space": {}}, "--space has no hyperparameter"),
