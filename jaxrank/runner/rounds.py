@@ -151,7 +151,9 @@ def following(
     results: Mapping[TrialKey, TrialResult],
     seconds: float,
 ) -> tuple[Manifest, Prepared]:
-    """Records the results of a search's last round and adds the next round, if any.
+    """Records the results of a search's rounds and adds the next round, if any.
+
+    Results of earlier rounds may have changed: trials that had failed, or more seeds.
 
     Args:
       record, prepared: the search, with all of its trials trained.
@@ -161,19 +163,12 @@ def following(
     if not record.rounds:
         return record, prepared
     space, options = _space_and_options(record)
-    done = list(record.rounds)
-    if done[-1].ended:
-        _write_journal(prepared, space, done)
-        return record, prepared
-    if done[-1].accuracies is None:
-        by_name: dict[str, list[TrialResult]] = {}
-        for result in results.values():
-            by_name.setdefault(result.trial.experiment.name, []).append(result)
-        accuracies = [_accuracy(by_name.get(name, [])) for name in done[-1].names]
-        ended_at = {name: ending.epoch for name, ending in rungs.endings(record).items()}
-        dropped_at = [ended_at.get(name) for name in done[-1].names]
-        done[-1] = done[-1]._replace(accuracies=accuracies, dropped_at=dropped_at, seconds=seconds)
+    done = _with_results(record, results)
     _write_journal(prepared, space, done)
+    if done[-1].ended:
+        return record, prepared
+    if record.rounds[-1].accuracies is None:
+        done[-1] = done[-1]._replace(seconds=seconds)
     ended, proposed = _next(space, options, done)
     if ended:
         done[-1] = done[-1]._replace(ended=ended)
@@ -185,6 +180,21 @@ def following(
     wider = with_experiments(prepared, dict(zip(proposed.names, proposed.values, strict=True)))
     grown = extended_manifest(record, wider, wider.cohorts[before:])
     return grown._replace(rounds=[*done, proposed]), wider
+
+
+def _with_results(record: Manifest, results: Mapping[TrialKey, TrialResult]) -> list[Round]:
+    """The rounds of a search with the accuracies and rungs of their experiments."""
+    by_name: dict[str, list[TrialResult]] = {}
+    for result in results.values():
+        by_name.setdefault(result.trial.experiment.name, []).append(result)
+    ended_at = {name: ending.epoch for name, ending in rungs.endings(record).items()}
+    return [
+        planned._replace(
+            accuracies=[_accuracy(by_name.get(name, [])) for name in planned.names],
+            dropped_at=[ended_at.get(name) for name in planned.names],
+        )
+        for planned in record.rounds
+    ]
 
 
 def _write_journal(prepared: Prepared, space: SearchSpace, done: Sequence[Round]) -> None:

@@ -141,6 +141,20 @@ def test_a_space_may_be_given_again_as_tuples_and_in_another_order(
     assert second["values"] == [{"learning_rate": 1e-3, "weight_decay": 0.1}]
 
 
+def test_a_further_round_follows_from_all_results_so_far(
+    tmp_path: Path, small_data: SmallData
+) -> None:
+    folder = tmp_path / "w"
+    jaxrank.search(*small_data, workdir=folder, **SMALL, num_experiments=2)
+    jaxrank.search(*small_data, workdir=folder, extend=True, num_seeds=2)
+    jaxrank.search(*small_data, workdir=folder, extend=True, num_experiments=3)
+    trials = pd.read_csv(folder / "trials.csv")
+    assert len(trials) == 2 * 5
+    means = trials.groupby("experiment_name")["val_accuracy"].mean()
+    first, _ = rounds_of(folder)
+    assert first["accuracies"] == pytest.approx(means[first["names"]].tolist(), abs=1e-6)
+
+
 def test_the_clock_ends_a_search_between_rounds(
     tmp_path: Path, small_data: SmallData, monkeypatch: pytest.MonkeyPatch
 ) -> None:
