@@ -173,6 +173,26 @@ def test_the_clock_ends_a_search_between_rounds(
     assert jaxrank.search(*small_data, workdir=folder, resume=True).nothing_to_do
 
 
+def test_a_round_of_skipped_experiments_takes_no_time(
+    tmp_path: Path, small_data: SmallData
+) -> None:
+    options = SMALL | {"space": {"blocks": ["clip", "none"]}, "round_size": 1}
+    jaxrank.search(*small_data, workdir=tmp_path / "w", **options)
+    first, second = plan_of(tmp_path / "w")["rounds"]
+    assert second["accuracies"] == [None]
+    assert first["seconds"] > second["seconds"] == 0
+
+
+def test_without_trackers_no_runs_are_made(
+    tmp_path: Path, small_data: SmallData, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def made(*args: Any) -> None:
+        raise AssertionError("runs of no tracker")
+
+    monkeypatch.setattr(search, "make_runs", made)
+    jaxrank.search(*small_data, workdir=tmp_path / "w", **SMALL, num_experiments=1)
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
