@@ -104,12 +104,12 @@ def test_compiled_in_values_change_where_all_of_their_experiments_are_tried() ->
     assert len(searched("tpe", {"batch_size": "16,32,64,128", "dropout": "0,0.1"}, [8])) == 8
 
 
-@pytest.mark.parametrize("entries", [{"margin": "1..40:40"}, {"max_epochs": "1..40"}])
+@pytest.mark.parametrize("entries", [{"margin": "1..200:200"}, {"max_epochs": "1..200"}])
 def test_the_last_experiment_of_a_space_is_found(entries: dict[str, str]) -> None:
     """Optuna alone repeats what has been tried."""
     (key,) = entries
     space = space_of(entries)
-    values = [{key: space.parameters[0].values.at((place + 0.5) / 40)} for place in range(40)]
+    values = [{key: space.parameters[0].values.at((place + 0.5) / 200)} for place in range(200)]
     history = [Observation(one, None) for one in values[:-1]]
     assert STRATEGIES["tpe"].propose(space, 1, history, 0) == values[-1:]
     assert STRATEGIES["tpe"].propose(space, 1, [*history, Observation(values[-1], None)], 0) == []
