@@ -116,7 +116,7 @@ def level_names(column: Sequence[Any]) -> list[str | None]:
 
 
 def followed(values: Mapping[str, Sequence[Any]]) -> dict[str, str]:
-    """Finds hyperparameters whose effects can't be told apart from those of another one.
+    """Finds hyperparameters whose effects are confounded with those of another one.
 
     Args:
       values: value of each experiment, by hyperparameter.

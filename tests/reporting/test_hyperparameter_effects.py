@@ -122,7 +122,7 @@ def test_what_varies_with_another_hyperparameter_is_not_estimated(tmp_path: Path
     assert "Not estimated: patience, which varies with batch_size." in result.notes
 
 
-def test_what_can_not_be_told_apart_varies_with_the_first() -> None:
+def test_what_is_confounded_varies_with_the_first() -> None:
     values: dict[str, list[Any]] = {
         "batch_size": [8, 8, 16, 32, 64], "learning_rate": [0.1, 0.1, 0.2, 0.3, 0.4],
         "max_epochs": [40, 40, 30, 30, 30], "patience": [6, 7, 7, 7, 7],
