@@ -155,16 +155,16 @@ def _define_space(values: flags.FlagValues, words: list[str]) -> None:
             define_strings(values, {typed[1]: "see --space"})
 
 
-def _space_given(values: flags.FlagValues) -> dict[str, Any]:
-    """Returns the entries of --space and --space.KEY."""
+def _space_given(values: flags.FlagValues) -> dict[str, Any] | None:
+    """Returns the entries of --space and --space.KEY; None without any of these flags."""
     from jaxrank.experiments.search_space import read_space_file
 
     refuse_empty(values, ("space",))
-    entries = {} if values.space is None else read_space_file(values.space)
     prefix = "space."
-    return entries | {
+    typed = {
         name.removeprefix(prefix): values[name].value for name in values if name.startswith(prefix)
     }
+    return typed or None if values.space is None else read_space_file(values.space) | typed
 
 
 def _read_catalogue(config: ConfigDict, path: str | None) -> ConfigDict:
@@ -248,7 +248,7 @@ def run(values: flags.FlagValues, config: Config) -> int:
 
         # A ConfigDict sorts the keys of its experiments; the mode keeps the order of the table.
         given.setdefault("experiments", list(config.values.modes[MODE]))
-    if space := _space_given(values):
+    if (space := _space_given(values)) is not None:
         for name in ("mode", "experiments", "experiments_csv"):
             if values[name].present:
                 raise UserError(f"--space and --{name} are both given: a space proposes all")

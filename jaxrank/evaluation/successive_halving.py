@@ -24,9 +24,10 @@ class RungHits(NamedTuple):
       hits: hits of the pairs on which the rung compares the experiments.
       round: round of the rung; experiments of one round compete for its budget.
       epoch: epoch of the rung; experiments of all rounds that have reached it are compared.
-      share: largest share of the entrants that continue; their number is rounded up.
+      share: largest share of the running entrants that continue; their number is rounded up.
       entrants_X: experiments that have reached the rung in this round.
       survivors_X: experiments that have continued.
+      finished_X: experiments that need no further epochs, and so nothing of the budget.
     """
 
     hits: Hits
@@ -35,6 +36,7 @@ class RungHits(NamedTuple):
     share: float
     entrants_X: np.ndarray
     survivors_X: np.ndarray
+    finished_X: np.ndarray
 
 
 class Ending(NamedTuple):
@@ -67,7 +69,7 @@ def decide(rung: RungHits) -> Decision:
     An experiment is worse if it is separated from the experiment of highest accuracy among those
     that have reached this epoch in any round. Separated means that their difference is outside the
     simultaneous interval of the differences to all others (Hsu 1984, clustered by series). Of the
-    other experiments, the most accurate continue, up to the budget.
+    other experiments, the most accurate continue, up to the budget, and all that have finished.
     """
     draws = resampling.resample(rung.hits)
     mean_X = np.where(draws.complete_X, draws.mean_X, np.nan)
@@ -75,6 +77,7 @@ def decide(rung: RungHits) -> Decision:
         mean_X[None],
         rung.entrants_X[None],
         np.ones((1, len(mean_X)), bool),
+        rung.finished_X,
         comparison.half_widths(draws),
         rung.share,
     )
@@ -112,7 +115,12 @@ def replay(
             reached[stage.epoch] = reached_BX
             accuracy_BX = np.where(stage.complete_X, stage.accuracy(counts_BS), np.nan)
             survives_BX, _ = _at_rung(
-                accuracy_BX, entrants_BX, reached_BX, stage.half_width, stage.share
+                accuracy_BX,
+                entrants_BX,
+                reached_BX,
+                stage.finished_X,
+                stage.half_width,
+                stage.share,
             )
             alive_BX = np.where(stage.in_round_X, survives_BX, alive_BX)
         return alive_BX
@@ -131,6 +139,7 @@ class _Stage(NamedTuple):
     """Rung prepared for replay; X are the requested entries."""
 
     in_round_X: np.ndarray
+    finished_X: np.ndarray
     complete_X: np.ndarray
     accuracy: Callable[[np.ndarray], np.ndarray]
     half_width: Callable[[int], np.ndarray]
@@ -153,6 +162,7 @@ class _Stage(NamedTuple):
         sums: Pooled = pooled(chosen).take(slice(None), used_S)
         return _Stage(
             in_round_X[entries],
+            rung.finished_X[entries],
             draws.complete_X,
             sums.accuracy_where(),
             comparison.half_widths(draws),
@@ -165,6 +175,7 @@ def _at_rung(
     accuracy_BX: np.ndarray,
     entrants_BX: np.ndarray,
     reached_BX: np.ndarray,
+    finished_X: np.ndarray,
     half_width: Callable[[int], np.ndarray],
     share: float,
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -180,7 +191,9 @@ def _at_rung(
         below_BX = accuracy_BX[rows, best][:, None] - accuracy_BX[rows]
         worse_BX[rows] = entrants_BX[rows] & (below_BX > half_width(int(best)))
     open_BX = entrants_BX & ~worse_BX & ~np.isnan(accuracy_BX)
-    quota_B = np.ceil(share * entrants_BX.sum(axis=1) - _ROUNDING)
-    order_BX = np.argsort(-np.where(open_BX, known_BX, -1.0), axis=1, kind="stable")
+    quota_B = np.ceil(share * (entrants_BX & ~finished_X).sum(axis=1) - _ROUNDING)
+    running_BX = open_BX & ~finished_X
+    order_BX = np.argsort(-np.where(running_BX, known_BX, -1.0), axis=1, kind="stable")
     place_BX = np.argsort(order_BX, axis=1, kind="stable")
-    return open_BX & (place_BX < quota_B[:, None]), worse_BX
+    continues_BX = running_BX & (place_BX < quota_B[:, None])
+    return continues_BX | (open_BX & finished_X), worse_BX

@@ -141,12 +141,15 @@ def read_space_file(path: str) -> dict[str, Any]:
     return dict(entries)
 
 
-def parse_space(entries: Mapping[str, Any], config: ConfigDict) -> SearchSpace:
+def parse_space(
+    entries: Mapping[str, Any], config: ConfigDict, overrides: Mapping[str, Any] | None = None
+) -> SearchSpace:
     """Parses the entries of a search space.
 
     Args:
       entries: a list of values or text by hyperparameter; see the docstring of this module.
       config: a checked config; every value must be valid with its other hyperparameters.
+      overrides: see `hyperparameters.read_experiments`; every value must be valid with them.
 
     Raises:
       UserError: an entry is invalid; the message names the entry and the word.
@@ -159,7 +162,10 @@ def parse_space(entries: Mapping[str, Any], config: ConfigDict) -> SearchSpace:
             raise UserError(
                 f"--space.{key}: not a hyperparameter of a space.{did_you_mean(key, SEARCHABLE)}"
             )
-    parsed = {key: _parameter(key, entry, entries, defaults) for key, entry in entries.items()}
+    forced = {key: value for key, value in (overrides or {}).items() if key in defaults}
+    parsed = {
+        key: _parameter(key, entry, entries, defaults, forced) for key, entry in entries.items()
+    }
     ordered: dict[str, Parameter] = {}
     while len(ordered) < len(parsed):
         ready = [
@@ -177,7 +183,11 @@ def parse_space(entries: Mapping[str, Any], config: ConfigDict) -> SearchSpace:
 
 
 def _parameter(
-    key: str, entry: Any, entries: Mapping[str, Any], defaults: Mapping[str, Any]
+    key: str,
+    entry: Any,
+    entries: Mapping[str, Any],
+    defaults: Mapping[str, Any],
+    forced: Mapping[str, Any],
 ) -> Parameter:
     where = f"--space.{key}={_shown(entry)}"
     condition = None
@@ -191,7 +201,7 @@ def _parameter(
     else:
         raise UserError(f"{where}: give a list of values, or text such as '0,0.3' or '0.1..0.5'")
     ends = values.values if isinstance(values, Choice) else (values.low, values.high)
-    checked = [_checked(key, value, where, defaults) for value in ends]
+    checked = [_checked(key, value, where, defaults, forced) for value in ends]
     return Parameter(key, Choice(tuple(checked)) if isinstance(values, Choice) else values,
                      condition)  # fmt: skip
 
@@ -263,13 +273,18 @@ def _scalar(word: str, where: str, default: Any) -> Any:
         raise UserError(f"{where}: '{word}' is not {need}") from None
 
 
-def _checked(key: str, value: Any, where: str, defaults: Mapping[str, Any]) -> Any:
+def _checked(
+    key: str, value: Any, where: str, defaults: Mapping[str, Any], forced: Mapping[str, Any]
+) -> Any:
     """Checks that an experiment can have a value; returns it in the type of its default."""
     if isinstance(value, np.generic):
         value = value.item()
+    given = {**forced, key: value}
     try:
-        make_experiment("space", {key: value}, defaults, {key: value})
+        make_experiment("space", given, defaults, given)
     except HyperparameterError as error:
+        if error.key != key:  # a value of another key is wrong
+            raise
         raise UserError(f"{where}: '{_shown(value)}' {error.need}") from None
     except UserError as error:
         raise UserError(f"{where}: {error}") from None

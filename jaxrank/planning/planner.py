@@ -213,10 +213,12 @@ def _too_large(whole: Cohort, needed: int, resident: int, memory_limit: int) -> 
             f"trial {needed / 2**30:,.1f} GiB, but {allowed}; store the features as float16, leave "
             "blocks or photos out, or make --memory_fraction larger"
         )
+    e = whole.trials[0].experiment
     return UserError(
-        f"experiment '{whole.trials[0].experiment.name}': one trial needs "
-        f"{needed / 2**30:,.1f} GiB beside {resident / 2**30:,.1f} GiB of features, but {allowed}; "
-        "make mlp_hidden_dims or batch_size smaller, or --memory_fraction larger"
+        f"experiment '{e.name}': one trial needs {needed / 2**30:,.1f} GiB "
+        f"(mlp_hidden_dims={e.hidden_dims_text}, batch_size={e.batch_size}) beside "
+        f"{resident / 2**30:,.1f} GiB of features, but {allowed}; make mlp_hidden_dims or "
+        "batch_size smaller, or --memory_fraction larger"
     )
 
 

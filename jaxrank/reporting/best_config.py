@@ -1,5 +1,6 @@
 """Section: the selected experiment as a configuration, `best_config.py` and `best_config.json`."""
 
+import re
 from pprint import pformat
 from typing import Any
 
@@ -11,6 +12,8 @@ from jaxrank.reporting.report import Report, Section
 from jaxrank.reporting.summary import percent
 
 BEST_CONFIG_PY, BEST_CONFIG_JSON = "best_config.py", "best_config.json"
+# Names that a space gives to its experiments.
+_OF_SPACE = re.compile(r"e\d{4,}")
 # Note in the configuration of an experiment that began from a saved model.
 _BEGAN_FROM_MODEL = "selected in a search with --init_from: give that model again"
 _PYTHON = '''"""The experiment that a search selected: {name}, {accuracy}.
@@ -23,11 +26,14 @@ from ml_collections import ConfigDict
 from jaxrank.configs import default
 
 VALUES = {values}
+# As in the search: the values above are not theirs.
+REFERENCES = {references}
 
 
 def get_config() -> ConfigDict:
     only = {{"experiments": {{{key!r}: VALUES}}, "modes": {{"quick": ({key!r},)}}}}
-    return ConfigDict(default.get_config().to_dict() | VALUES | only, allow_dotted_keys=True)
+    values = default.get_config().to_dict() | VALUES | REFERENCES | only
+    return ConfigDict(values, allow_dotted_keys=True)
 '''
 
 
@@ -40,7 +46,10 @@ def section(report: Report) -> Section:
         return Section()
     experiment = report.chosen_results[0].trial.experiment
     values = config_values(experiment)
-    key = f"best_{experiment.name}" if experiment.name in REFERENCES else experiment.name
+    taken = experiment.name in REFERENCES or _OF_SPACE.fullmatch(experiment.name)
+    key = f"best_{experiment.name}" if taken else experiment.name
+    trained = {result.trial.experiment.name: result.trial.experiment for result in report.results}
+    references = {name: config_values(trained[name]) for name in REFERENCES if name in trained}
     accuracy = percent(chosen.accuracy)
     atomic.write_text(
         paths[0],
@@ -51,11 +60,12 @@ def section(report: Report) -> Section:
             file=BEST_CONFIG_PY,
             start=" --init_from=MODEL" if experiment.init_from else "",
             values=pformat(values, sort_dicts=False),
+            references=pformat(references, sort_dicts=False),
             key=key,
         ),
     )
     only = {"experiments": {key: values}, "modes": {"quick": [key]}}
-    documents.write_json(paths[1], values | only)
+    documents.write_json(paths[1], values | references | only)
     start = ", with --init_from of this search" if experiment.init_from else ""
     return Section(
         notes=[f"{experiment.name} as a configuration, for --config{start}: {paths[0].name}"]

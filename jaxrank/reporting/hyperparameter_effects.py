@@ -22,6 +22,8 @@ _MOST_VALUES, _GROUPS = 6, 4
 _NOT_COMPARED = ("name", "notes", "init_from", "seed")
 # Hyperparameters with an effect only where another hyperparameter has the given value.
 _CONDITIONS = {"momentum": ("optimizer", "sgd"), "margin": ("loss", "margin_ranking")}
+# Hyperparameters that follow from another one where pairs are few; see experiments/few_pairs.py.
+_DERIVED_FROM = {"max_epochs": "batch_size", "patience": "batch_size"}
 _TITLE = (
     "What each hyperparameter does: accuracy with this value, averaged over the others, and its "
     "difference to all values, in percent and points; 95% intervals, each by itself"
@@ -41,6 +43,8 @@ def section(report: Report) -> Section:
     values = differing(experiments)
     if not values:
         return Section(notes=notes)
+    leaders = followed(values)
+    values = {key: column for key, column in values.items() if key not in leaders}
     found = main_effects(
         {key: level_names(column) for key, column in values.items()},
         ranking.at_first_rung.hits_XS[chosen],
@@ -59,6 +63,7 @@ def section(report: Report) -> Section:
         + _explained_text(found)
         + _importances(importance),
         _clearest(found.effects),
+        *_following_notes(leaders),
     ]
     facts: dict[str, Any] = {
         "main_effects": [effect._asdict() for effect in found.effects],
@@ -108,6 +113,40 @@ def level_names(column: Sequence[Any]) -> list[str | None]:
         mine = [v for v, g in zip(column, groups, strict=True) if g == group]
         names[group] = f"{_text(min(mine))} to {_text(max(mine))}"
     return [None if group is None else names[group] for group in groups]
+
+
+def followed(values: Mapping[str, Sequence[Any]]) -> dict[str, str]:
+    """Finds hyperparameters whose effects are confounded with those of another one.
+
+    Args:
+      values: value of each experiment, by hyperparameter.
+
+    Returns:
+      The other hyperparameter, by hyperparameter. Either both divide the experiments into the same
+      groups, or the value of one follows from the value of the other.
+    """
+    found: dict[str, str] = {}
+    kept: dict[tuple[int, ...], str] = {}
+    for key in sorted(values, key=_DERIVED_FROM.__contains__):  # stable: derived ones come last
+        levels = level_names(values[key])
+        groups = tuple(map(levels.index, levels))
+        source = _DERIVED_FROM.get(key, "")
+        if source in values and _is_function(values[source], values[key]):
+            found[key] = found.get(source, source)
+        elif groups in kept:
+            found[key] = kept[groups]
+        else:
+            kept[groups] = key
+    return found
+
+
+def _is_function(source: Sequence[Any], column: Sequence[Any]) -> bool:
+    """Whether equal values of the source, of which there are some, have equal values."""
+    return len({*zip(source, column, strict=True)}) == len({*source}) < len(source)
+
+
+def _following_notes(leaders: Mapping[str, str]) -> list[str]:
+    return [f"Not estimated: {key}, which varies with {leader}." for key, leader in leaders.items()]
 
 
 def _text(value: Any) -> str:

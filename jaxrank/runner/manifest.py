@@ -92,6 +92,7 @@ class Rung(NamedTuple):
       worse: names of the experiments that were separated from the best.
       by_budget: names of the experiments that the budget has dropped.
       failed: names of the experiments without a completed trial in some fold.
+      finished: names of the entrants that need no further epochs.
     """
 
     round: int
@@ -101,6 +102,7 @@ class Rung(NamedTuple):
     worse: list[str]
     by_budget: list[str]
     failed: list[str]
+    finished: Sequence[str] = ()
 
     @property
     def entrants(self) -> list[str]:

@@ -1,8 +1,9 @@
 """Null search: a search repeated on permuted preferences, to measure what it finds by chance.
 
-The photos of each series are permuted, so there is nothing to learn. All else is the same: series,
-splits, seeds, space, rungs. Whatever the repeated search reports about its selected experiment is
-chance.
+The photos of each series are permuted, so with a split by whole series there is nothing to learn.
+Seeds, space and rungs are the same, and so are the series and their splits unless pairs lack
+features: the repeated search reads only the others, so series near a cut may move. Whatever it
+reports about its selected experiment is chance.
 """
 
 import dataclasses

@@ -37,10 +37,9 @@ def _check_numbers(options: SearchOptions) -> None:
         raise UserError(
             f"--confirm_share={options.confirm_share:g} is not a share from 0 to {_MOST_ASIDE}"
         )
-    if options.confirm_share and options.split not in (splits.SERIES, splits.OFFICIAL):
-        raise UserError(
-            f"--confirm_share needs whole series, and --split={options.split} cuts them"
-        )
+    for name in ("confirm_share", "null_search"):
+        if getattr(options, name) and options.split not in (splits.SERIES, splits.OFFICIAL):
+            raise UserError(f"--{name} needs whole series, and --split={options.split} cuts them")
     if not 0 < options.memory_fraction <= 1:
         raise UserError(
             f"--memory_fraction={options.memory_fraction:g} is not a share above 0, up to 1"

@@ -13,7 +13,14 @@ from jaxrank.errors import UserError
 from jaxrank.evaluation.importances import quiet_optuna
 from jaxrank.experiments.search_space import Choice, Parameter, SearchSpace
 from jaxrank.io import atomic
-from jaxrank.runner.strategies import SHARE_A_PROGRAM, Observation, fingerprint
+from jaxrank.runner.strategies import (
+    GRID,
+    RANDOM,
+    SHARE_A_PROGRAM,
+    STRATEGIES,
+    Observation,
+    fingerprint,
+)
 
 if TYPE_CHECKING:
     import optuna
@@ -21,6 +28,8 @@ if TYPE_CHECKING:
 STUDY_NAME = "jaxrank"
 # Trials asked of Optuna for each experiment wanted: trials of a small space repeat.
 _MOST_ASKED = 10
+# Consecutive trials that repeat an experiment before compiled-in values change.
+_MOST_REPEATS = 3
 
 
 def propose(
@@ -29,6 +38,7 @@ def propose(
     """Proposes the values of at most n further experiments as one batch.
 
     Each trial of the batch counts as a bad trial for the next (constant liar), so that they differ.
+    Where Optuna repeats itself, a grid or random points supply the rest.
 
     Args:
       space, history: see `strategies`.
@@ -39,29 +49,36 @@ def propose(
     """
     if sampler == "gp":
         _import_torch()
+        # Optuna's ignores pruned trials. What rungs have dropped counts with its accuracy there.
+        history = [seen._replace(epoch=None) for seen in history]
     with quiet_optuna() as optuna:
         own = _sampler(sampler, _seed(seed, len(history)))
         study = make_study(space, history)
         seen = {fingerprint(observation.values) for observation in history}
         proposals: list[dict[str, Any]] = []
+        sharing = not all(p.is_static for p in space.parameters)
+        first = repeats = 0  # `first` of the experiments that share their compiled-in values
         for _ in range(_MOST_ASKED * n):
             if len(proposals) == n:
                 break
-            leader = proposals[-1 - (len(proposals) - 1) % SHARE_A_PROGRAM] if proposals else {}
-            shares = len(proposals) % SHARE_A_PROGRAM and not all(
-                p.is_static for p in space.parameters
-            )
+            shares = sharing and 0 < len(proposals) - first < SHARE_A_PROGRAM
+            shares = shares and repeats < _MOST_REPEATS
+            leader = proposals[first] if shares else {}
             fixed = {
                 p.key: leader[p.key] for p in space.parameters if p.is_static and p.key in leader
             }
-            study.sampler = (
-                optuna.samplers.PartialFixedSampler(fixed, own) if shares and fixed else own
-            )
+            study.sampler = optuna.samplers.PartialFixedSampler(fixed, own) if fixed else own
             values = _suggested(space, study.ask())
-            if (mark := fingerprint(values)) not in seen:
-                seen.add(mark)
-                proposals.append(values)
-        return proposals
+            if (mark := fingerprint(values)) in seen:
+                repeats += 1
+                continue
+            seen.add(mark)
+            first = first if shares else len(proposals)
+            repeats = 0
+            proposals.append(values)
+    known = [*history, *(Observation(values, None) for values in proposals)]
+    rest = STRATEGIES[GRID if space.is_grid else RANDOM]
+    return proposals + rest.propose(space, n - len(proposals), known, seed)
 
 
 def make_study(
@@ -92,6 +109,14 @@ def make_study(
             ]
         )
         return study
+
+
+def check_journal(path: Path) -> None:
+    """Raises a UserError if Optuna or the folder of a journal is missing."""
+    with quiet_optuna():
+        pass
+    if path.is_dir() or not path.parent.is_dir():
+        raise UserError(f"--optuna_journal={path}: not a file in an existing folder")
 
 
 def write_journal(path: Path, space: SearchSpace, history: Sequence[Observation]) -> None:

@@ -34,7 +34,10 @@ from jaxrank.training.checkpointing import FOLDER
 OUTPUTS = Path("outputs/hyperparameter_search")
 TRAINING_LOG = "training.log"
 # Options that change what is written, but not what is trained.
-_WRITTEN = ("final", "final_on", "predictions", "curves", "track", "null_search")
+_WRITTEN = (
+    "final", "final_on", "predictions", "curves", "track", "null_search", "confirm",
+    "optuna_journal",
+)  # fmt: skip
 
 
 class Workspace(NamedTuple):
@@ -164,7 +167,10 @@ def plan_search(
             raise UserError(f"--workdir={folder}: there is no search to resume")
         given, first = rounds.begin(given)
         prepared = prepare(**given, device=device)
-        return Workspace(new_manifest(prepared)._replace(rounds=first), prepared, {}, [], [])
+        record = new_manifest(prepared)._replace(rounds=first)
+        if first:
+            rounds.check_rest(record, prepared)
+        return Workspace(record, prepared, {}, [], [])
     rounds.check_same(record, given, extend=extend)
     prepared = prepare(**resumed_options(record, given, extend=extend), device=device)
     check_same(folder, record, prepared, extend=extend)
@@ -175,11 +181,12 @@ def plan_search(
         if retry_failed:
             raise UserError("--retry_failed: a search with --rungs has been decided without them")
         reached = rungs.open_rung(record, prepared.experiments)
-        for number in damaged_sources(
-            folder, record, finished, None if reached is None else reached.epoch
-        ):
-            del finished[number]
-            damaged.append(f"the state of cohort {number} can't be read: it is trained again")
+        epoch = None if reached is None else reached.epoch
+        # A cohort that is trained again needs states of earlier cohorts in turn.
+        while numbers := damaged_sources(folder, record, finished, epoch):
+            for number in numbers:
+                del finished[number]
+                damaged.append(f"the state of cohort {number} can't be read: it is trained again")
     ready = Workspace(record, prepared, finished, damaged, missing_files(folder, record))
     known = set(record.trials)
     results = ready.results if retry_failed else {}
@@ -205,7 +212,7 @@ def plan_search(
         )
         record = extended_manifest(record, prepared, cohorts)
     if extend and record.rounds:
-        record = rounds.reopened(record, prepared.launch)
+        record = rounds.reopened(record, prepared)
     written = {key: prepared.launch[key] for key in _WRITTEN}
     others = any(record.launch.get(key, value) != value for key, value in written.items())
     if ready.missing or others or (ready.waiting and (extend or retry_failed)):

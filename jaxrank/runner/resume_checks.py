@@ -30,6 +30,8 @@ def resumed_options(record: Manifest, given: Mapping[str, Any], *, extend: bool)
     options["config"] = check_config(
         given.get("config", make_config(record.launch["config"])), "config"
     )
+    if record.rounds:  # the order of its entries is that of the proposals
+        options["space"] = record.launch["space"]
     if extend or record.rounds:  # another catalogue may lack experiments of the search
         for name in record.launch["experiments"]:
             if name not in options["config"].experiments:
@@ -84,7 +86,7 @@ def _other_search(record: Manifest, prepared: Prepared, extend: bool) -> Iterato
     if now.data != record.data:
         yield "the pairs or features are not the same as when it was begun"
     if now.folds != record.folds:
-        yield "it has another split (--split, --folds, --split_seed)"
+        yield "it has another split (--split, --folds, --split_seed, --confirm_share)"
     known = {experiment["name"]: experiment for experiment in record.experiments}
     asked = {experiment["name"]: experiment for experiment in now.experiments}
     for name, old in known.items():

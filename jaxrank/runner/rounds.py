@@ -6,6 +6,7 @@ a killed search proposes it again, bit for bit.
 
 import dataclasses
 import importlib.metadata
+import itertools
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,15 +14,15 @@ from typing import Any
 
 import numpy as np
 
-from jaxrank.configs import default
+from jaxrank.configs import REFERENCES, default
 from jaxrank.errors import UserError
 from jaxrank.evaluation.trial_results import TrialResult
 from jaxrank.experiments.config_files import check_config, key_parts, make_config
 from jaxrank.experiments.rungs import read_rungs
-from jaxrank.experiments.search_space import SearchSpace, parse_space
+from jaxrank.experiments.search_space import Choice, SearchSpace, parse_space
 from jaxrank.planning.trials import TrialKey
-from jaxrank.runner import rungs
-from jaxrank.runner.manifest import Manifest, Round, extended_manifest
+from jaxrank.runner import optuna_study, rungs
+from jaxrank.runner.manifest import Manifest, Round, as_json, extended_manifest
 from jaxrank.runner.options import (
     NUM_EXPERIMENTS,
     ROUND_SIZE,
@@ -31,7 +32,7 @@ from jaxrank.runner.options import (
 )
 from jaxrank.runner.prepare import Prepared, with_experiments
 from jaxrank.runner.strategies import GRID, STRATEGIES, Observation, choose_strategy
-from jaxrank.runner.trial_plan import MOST_TRIALS
+from jaxrank.runner.trial_plan import MOST_TRIALS, refuse_many_trials
 
 # Reasons why no round follows.
 ALL_TRIED, ENOUGH, OUT_OF_TIME = "the space has no more", "num_experiments", "time_budget"
@@ -61,9 +62,12 @@ def begin(given: Mapping[str, Any]) -> tuple[dict[str, Any], list[Round]]:
     config = (
         default.get_config() if options.config is None else check_config(options.config, "config")
     )
-    space = parse_space(options.space, config)
+    space = parse_space(options.space, config, options.overrides)
     _check_numbers(options)
+    if options.optuna_journal is not None:
+        optuna_study.check_journal(Path(options.optuna_journal))
     chosen = dataclasses.replace(options, strategy=choose_strategy(options.strategy, space))
+    _check_grid(space, chosen)
     first = _propose(space, chosen, [])
     catalogue = config.to_dict()["experiments"]
     for name in first.names:
@@ -90,35 +94,81 @@ def _check_numbers(options: SearchOptions) -> None:
             raise UserError(f"--{name}={value}: give a number from 1 to {MOST_TRIALS:,}")
 
 
+def _check_grid(space: SearchSpace, options: SearchOptions) -> None:
+    limited = options.num_experiments is not None or options.time_budget is not None
+    if options.strategy == GRID and not limited and _num_points(space) > MOST_TRIALS:
+        raise UserError(
+            f"--space has more than {MOST_TRIALS:,} combinations; give its lists fewer values, or "
+            "--num_experiments"
+        )
+
+
+def _num_points(space: SearchSpace) -> int:
+    """Number of combinations of a space of lists; at most one above MOST_TRIALS."""
+    return sum(1 for _ in itertools.islice(space.grid(), MOST_TRIALS + 1))
+
+
+def check_rest(record: Manifest, prepared: Prepared) -> None:
+    """Checks that later rounds can be trained, before the first one is.
+
+    Args:
+      record, prepared: a search with a space and its rounds so far.
+
+    Raises:
+      UserError: the search would have too many trials, or the largest experiment of the space does
+        not fit in memory.
+    """
+    space, options = _space_and_options(record)
+    done = sum(len(planned.names) for planned in record.rounds)
+    total = done + _num_left(options, record.rounds)
+    if space.is_grid:
+        total = min(total, _num_points(space))
+    if options.num_experiments is not None or options.time_budget is None:
+        per_experiment = len(prepared.trained_folds) * options.num_seeds
+        refuse_many_trials((total + len(REFERENCES)) * per_experiment, options)
+    if total > done and (largest := _largest(space)):
+        with_experiments(prepared, largest)
+
+
+def _largest(space: SearchSpace) -> dict[str, dict[str, Any]]:
+    """Experiments, by name, with all layers of a space and its largest batch."""
+    sizes: dict[str, Sequence[Any]] = {}
+    for key, values, _ in space.parameters:
+        if key == "mlp_hidden_dims" and isinstance(values, Choice):
+            sizes[key] = values.values
+        if key == "batch_size":
+            sizes[key] = [max(values.values) if isinstance(values, Choice) else values.high]
+    combinations = [*itertools.product(*sizes.values())] if sizes else []
+    return {
+        f"largest_of_space_{place}": dict(zip(sizes, values, strict=True))
+        for place, values in enumerate(combinations, 1)
+    }
+
+
 def following(
     record: Manifest,
     prepared: Prepared,
     results: Mapping[TrialKey, TrialResult],
     seconds: float,
 ) -> tuple[Manifest, Prepared]:
-    """Records the results of a search's last round and adds the next round, if any.
+    """Records the results of a search's rounds and adds the next round, if any.
+
+    Results of earlier rounds may have changed: trials that had failed, or more seeds.
 
     Args:
       record, prepared: the search, with all of its trials trained.
       results: results of all trials.
       seconds: duration of the last round.
     """
-    if not record.rounds or record.rounds[-1].ended:
+    if not record.rounds:
         return record, prepared
     space, options = _space_and_options(record)
-    done = list(record.rounds)
-    if done[-1].accuracies is None:
-        by_name: dict[str, list[TrialResult]] = {}
-        for result in results.values():
-            by_name.setdefault(result.trial.experiment.name, []).append(result)
-        accuracies = [_accuracy(by_name.get(name, [])) for name in done[-1].names]
-        ended_at = {name: ending.epoch for name, ending in rungs.endings(record).items()}
-        dropped_at = [ended_at.get(name) for name in done[-1].names]
-        done[-1] = done[-1]._replace(accuracies=accuracies, dropped_at=dropped_at, seconds=seconds)
-    if options.optuna_journal is not None:
-        from jaxrank.runner import optuna_study
-
-        optuna_study.write_journal(Path(options.optuna_journal), space, history_of(done))
+    done = _with_results(record, results)
+    _write_journal(prepared, space, done)
+    if done[-1].ended:
+        return record, prepared
+    if record.rounds[-1].accuracies is None:
+        done[-1] = done[-1]._replace(seconds=seconds)
     ended, proposed = _next(space, options, done)
     if ended:
         done[-1] = done[-1]._replace(ended=ended)
@@ -132,6 +182,32 @@ def following(
     return grown._replace(rounds=[*done, proposed]), wider
 
 
+def _with_results(record: Manifest, results: Mapping[TrialKey, TrialResult]) -> list[Round]:
+    """The rounds of a search with the accuracies and rungs of their experiments."""
+    by_name: dict[str, list[TrialResult]] = {}
+    for result in results.values():
+        by_name.setdefault(result.trial.experiment.name, []).append(result)
+    ended_at = {name: ending.epoch for name, ending in rungs.endings(record).items()}
+    return [
+        planned._replace(
+            accuracies=[_accuracy(by_name.get(name, [])) for name in planned.names],
+            dropped_at=[ended_at.get(name) for name in planned.names],
+        )
+        for planned in record.rounds
+    ]
+
+
+def _write_journal(prepared: Prepared, space: SearchSpace, done: Sequence[Round]) -> None:
+    """Mirrors the rounds for optuna-dashboard, if asked for; a failure is logged as a warning."""
+    path = prepared.launch["optuna_journal"]
+    if path is None:
+        return
+    try:
+        optuna_study.write_journal(Path(path), space, history_of(done))
+    except (OSError, UserError) as error:  # the search itself is recorded
+        log.warning("--optuna_journal=%s: not written (%s)", path, error)
+
+
 def check_same(record: Manifest, given: Mapping[str, Any], *, extend: bool) -> None:
     """Raises an error if a resumed search gets another space, space options or rungs.
 
@@ -140,10 +216,14 @@ def check_same(record: Manifest, given: Mapping[str, Any], *, extend: bool) -> N
     """
     if "rungs" in given and read_rungs(given["rungs"]) != (record.launch.get("rungs") or []):
         raise UserError("can't resume this search with other --rungs")
+    if given.get("optuna_journal") is not None:
+        if not record.rounds:
+            raise UserError("--optuna_journal needs a --space")
+        optuna_study.check_journal(Path(given["optuna_journal"]))
     for name in ("space", *SPACE_OPTIONS):
         if name not in given or name == "optuna_journal":
             continue
-        here, there = given[name], record.launch.get(name)
+        here, there = as_json(given[name]), record.launch.get(name)
         if here == there or (extend and name in _EXTENDED and record.rounds):
             continue
         more = " (--extend changes it)" if name in _EXTENDED and record.rounds else ""
@@ -158,14 +238,20 @@ def check_same(record: Manifest, given: Mapping[str, Any], *, extend: bool) -> N
             )
 
 
-def reopened(record: Manifest, launch: Mapping[str, Any]) -> Manifest:
-    """Reopens a finished search if its `num_experiments` or `time_budget` has changed."""
-    changed = {name: launch[name] for name in _EXTENDED}
+def reopened(record: Manifest, prepared: Prepared) -> Manifest:
+    """Reopens a finished search if its `num_experiments` or `time_budget` has changed.
+
+    Raises:
+      UserError: see `check_rest`.
+    """
+    changed = {name: prepared.launch[name] for name in _EXTENDED}
     if all(record.launch.get(name) == value for name, value in changed.items()):
         return record
     last = record.rounds[-1]._replace(ended="")
     rounds = [*record.rounds[:-1], last]
-    return record._replace(rounds=rounds, launch=record.launch | changed, finished=False)
+    longer = record._replace(rounds=rounds, launch=record.launch | changed, finished=False)
+    check_rest(longer, prepared)
+    return longer
 
 
 def history_of(rounds: Sequence[Round]) -> list[Observation]:

@@ -47,7 +47,9 @@ class OpenRung(NamedTuple):
 
 def open_rung(record: Manifest, experiments: Sequence[Experiment]) -> OpenRung | None:
     """The rung that the last round is trained to; None if it is trained to the end."""
-    rungs = record.launch.get("rungs") or ()
+    rungs = record.launch.get("rungs")
+    if not rungs:
+        return None
     in_round = max(len(record.rounds) - 1, 0)
     done = [rung for rung in record.rungs if rung.round == in_round]
     trained = {name for name, _, _ in record.trials}
@@ -88,14 +90,18 @@ def following(
     before = [rung.entrants for rung in record.rungs if rung.epoch == reached.epoch]
     names = [name for entrants in (*before, reached.names) for name in entrants]
     in_round = max(len(record.rounds) - 1, 0)
+    running = _running(folder, record, prepared, reached)
+    still = {trial.experiment.name for _, trial in running}
+    done = [name for name in reached.names if name not in still]
     decision = successive_halving.decide(
         RungHits(
-            _hits_at(record, prepared, finished, evaluator, reached.epoch, names),
-            in_round,
-            reached.epoch,
-            reached.epoch / reached.next_epoch,
-            np.isin(names, reached.names),
-            np.zeros(len(names), bool),
+            hits=_hits_at(record, prepared, finished, evaluator, reached.epoch, names),
+            round=in_round,
+            epoch=reached.epoch,
+            share=reached.epoch / reached.next_epoch,
+            entrants_X=np.isin(names, reached.names),
+            survivors_X=np.zeros(len(names), bool),
+            finished_X=np.isin(names, done),
         )
     )
 
@@ -106,12 +112,14 @@ def following(
         round=in_round, epoch=reached.epoch, next_epoch=reached.next_epoch,
         survivors=names_where(decision.survives_X), worse=names_where(decision.worse_X),
         by_budget=names_where(decision.by_budget_X), failed=names_where(decision.failed_X),
+        finished=done,
     )  # fmt: skip
     log.info("%s", _describe(decided))
     record = record._replace(rungs=[*record.rungs, decided])
     after = open_rung(record, prepared.experiments)
     ends = None if after is None else after.epoch
-    sources = _running(folder, record, prepared, decided)
+    survivors = set(decided.survivors)
+    sources = [one for one in running if one[1].experiment.name in survivors]
     return record.with_cohorts(planner.continued_cohorts(sources, ends, prepared.cohort_limit))
 
 
@@ -123,17 +131,22 @@ def rung_hits(
     names: Sequence[str],
 ) -> list[RungHits]:
     """Hits that each rung of a finished search compared, for the entries with these names."""
-    return [
-        RungHits(
-            _hits_at(record, prepared, finished, evaluator, rung.epoch, names),
-            rung.round,
-            rung.epoch,
-            rung.epoch / rung.next_epoch,
-            np.isin(names, rung.entrants),
-            np.isin(names, rung.survivors),
+    found = []
+    done: set[str] = set()
+    for rung in record.rungs:
+        done |= {*rung.finished}  # also at later rungs, which a replay may let it reach
+        found.append(
+            RungHits(
+                hits=_hits_at(record, prepared, finished, evaluator, rung.epoch, names),
+                round=rung.round,
+                epoch=rung.epoch,
+                share=rung.epoch / rung.next_epoch,
+                entrants_X=np.isin(names, rung.entrants),
+                survivors_X=np.isin(names, rung.survivors),
+                finished_X=np.isin(names, [*done]),
+            )
         )
-        for rung in record.rungs
-    ]
+    return found
 
 
 def endings(record: Manifest) -> dict[str, Ending]:
@@ -171,25 +184,25 @@ def _hits_at(
 
 
 def _running(
-    folder: Path, record: Manifest, prepared: Prepared, rung: Rung
+    folder: Path, record: Manifest, prepared: Prepared, reached: OpenRung
 ) -> list[tuple[Cohort, Trial]]:
-    """Trials of the surviving experiments that have not stopped early, in the order of the tables.
+    """Trials at a rung that need further epochs, in the order of the tables.
 
     Each trial comes with the cohort that trained it to the rung.
     """
-    planned = [one for one in record.cohorts if one.ends == rung.epoch]
+    planned = [one for one in record.cohorts if one.ends == reached.epoch]
     cohorts = cohorts_of(planned, prepared)
-    survivors = set(rung.survivors)
+    entrants = set(reached.names)
     source_of: dict[Trial, Cohort] = {}
     for one in planned:
         cohort = cohorts[one.number]
-        if not any(trial.experiment.name in survivors for trial in cohort.trials):
+        if not any(trial.experiment.name in entrants for trial in cohort.trials):
             continue
         state = read_state(folder, one, record.data_and_splits)
         if state is None:  # none of its trials could be trained
             continue
         for trial, running in zip(cohort.trials, state[1], strict=True):
-            if running and trial.experiment.name in survivors:
+            if running and trial.experiment.name in entrants:
                 source_of[trial] = cohort
     return [(source_of[trial], trial) for trial in prepared.trials if trial in source_of]
 

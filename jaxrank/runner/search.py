@@ -292,9 +292,9 @@ def _train(
             ready = ready._replace(record=record)
         states.remove_states(folder)
         seconds = time.perf_counter() - start
-        names = chosen_trackers(ready.prepared.launch["track"])
-        runs = make_runs([*ready.results.values()], ready.record.data_and_splits, folder.name)
-        record_runs(folder, names, runs, stop_signal)
+        if names := chosen_trackers(ready.prepared.launch["track"]):
+            runs = make_runs([*ready.results.values()], ready.record.data_and_splits, folder.name)
+            record_runs(folder, names, runs, stop_signal)
         return ready, seconds
 
     ready, seconds = trained(ready)
@@ -304,8 +304,7 @@ def _train(
             break
         write_manifest(folder, record)
         ready = ready._replace(record=record, prepared=prepared)
-        if ready.waiting:
-            ready, seconds = trained(ready)
+        ready, seconds = trained(ready) if ready.waiting else (ready, 0.0)
     return ready
 
 

@@ -21,6 +21,7 @@ from jaxrank.experiments.hyperparameters import (
 from jaxrank.inference.saved_model import Model
 from jaxrank.planning.trials import Trial, make_trials
 from jaxrank.runner.options import SearchOptions
+from jaxrank.runner.splitting import aside_pairs
 from jaxrank.runner.warm_start import begin_from
 
 MOST_TRIALS = 100_000
@@ -61,7 +62,9 @@ def plan_trials(
     start = None
     if not set(names) <= set(skipped):
         of_trained = dataclasses.replace(data, splits_FM=data.splits_FM[trained_folds])
-        start, resolved = begin_from(options.init_from, resolved, skipped, of_trained)
+        # With split=pretrain, pairs that no fold uses are not set aside for confirmation.
+        aside = aside_pairs(data) if options.confirm_share else np.empty(0, int)
+        start, resolved = begin_from(options.init_from, resolved, skipped, of_trained, aside)
     trained = [e for e in resolved if e.name not in skipped]
     trials = _make_trials(trained, trained_folds, options)
     return PlannedTrials(resolved, skipped, trials, start, notes)
@@ -105,13 +108,22 @@ def _trained_folds(only_folds: Sequence[int], num_folds: int) -> list[int]:
 def _make_trials(
     trained: Sequence[Experiment], folds: Sequence[int], options: SearchOptions
 ) -> list[Trial]:
-    num_trials = len(trained) * len(folds) * options.num_seeds
-    if num_trials > MOST_TRIALS:
-        raise UserError(
-            f"--num_seeds={options.num_seeds}: {num_trials:,} trials are more than one search may "
-            f"have ({MOST_TRIALS:,})"
-        )
+    refuse_many_trials(len(trained) * len(folds) * options.num_seeds, options)
     return make_trials(trained, folds, options.seed, options.num_seeds)
+
+
+def refuse_many_trials(num_trials: int, options: SearchOptions) -> None:
+    """Raises a UserError for more trials than one search may have."""
+    if num_trials <= MOST_TRIALS:
+        return
+    where, advice = f"--num_seeds={options.num_seeds}", ""
+    if options.space is not None:
+        where = f"--space with {where}"
+        advice = "; give its lists fewer values, or a smaller --num_experiments"
+    raise UserError(
+        f"{where}: {num_trials:,} trials are more than one search may have ({MOST_TRIALS:,})"
+        + advice
+    )
 
 
 def _skipped(

@@ -23,6 +23,7 @@ def begin_from(
     experiments: Sequence[Experiment],
     skipped: Container[str],
     data: SplitDataset,
+    aside: np.ndarray,
 ) -> tuple[Model | None, list[Experiment]]:
     """Loads the model that training begins from.
 
@@ -31,18 +32,19 @@ def begin_from(
       experiments: all experiments; the references begin at random.
       skipped: names of the experiments that are not trained, and need not fit the model.
       data: the pairs and their splits in the trained folds.
+      aside: rows of the pairs that are set aside for confirmation.
 
     Returns:
       The model, and the experiments with its digest in `init_from`. Without a folder, None and the
       unchanged experiments.
 
     Raises:
-      UserError: the model is an ensemble, has another shape, or has seen validation or test photos.
+      UserError: the model is an ensemble, has another shape, or has seen photos that measure it.
     """
     if folder is None:
         return None, list(experiments)
     start = load_model(folder)
-    check_start(start, folder, [e for e in experiments if e.name not in skipped], data)
+    check_start(start, folder, [e for e in experiments if e.name not in skipped], data, aside)
     return start, [
         e if e.name in REFERENCES else dataclasses.replace(e, init_from=start.digest)
         for e in experiments
@@ -54,11 +56,12 @@ def check_start(
     folder: Path | str,
     experiments: Sequence[Experiment],
     data: SplitDataset,
+    aside: np.ndarray,
 ) -> None:
     """Raises a UserError if training can't or must not begin from a model.
 
-    The model must be a single network of the experiments' shape. It must not have seen test photos,
-    nor have been trained on validation photos.
+    The model must be a single network of the experiments' shape. It must not have seen test photos
+    or photos set aside, nor have been trained on validation photos.
     """
     try:
         scaling = start.weights.scaling
@@ -93,17 +96,20 @@ def check_start(
                     f"was trained on ({recipes[name].source})"
                 )
     train, val = (start.seen[how] for how in SEEN)
-    for split, known in ((splits.TEST, train | val), (splits.VALIDATION, train)):
-        photos = data.dataset.photos[
-            np.unique(data.dataset.pair_rows_M2[(data.splits_FM == split).any(axis=0)])
-        ]
+    folds = ", with --only_folds=K in both" if data.num_folds > 1 else ""
+    same_split = f"pretrain with --split=pretrain and the same --split_seed and --folds{folds}"
+    same_series = "train it with the same --split, --split_seed, --folds and --confirm_share"
+    for name, pairs, known, advice in (
+        ("test", (data.splits_FM == splits.TEST).any(axis=0), train | val, same_split),
+        ("val", (data.splits_FM == splits.VALIDATION).any(axis=0), train, same_split),
+        ("set-aside", aside, train | val, same_series),
+    ):
+        photos = data.dataset.photos[np.unique(data.dataset.pair_rows_M2[pairs])]
         leaked = [photo for photo in photos if photo in known]
         if leaked:
             raise UserError(
                 f"--init_from={folder}: the model has seen {len(leaked):,} of the "
-                f"{len(photos):,} {splits.SPLIT_NAMES[split]} photos, such as '{leaked[0]}'; "
-                "pretrain with --split=pretrain and the same --split_seed and --folds"
-                + (", with --only_folds=K in both" if data.num_folds > 1 else "")
+                f"{len(photos):,} {name} photos, such as '{leaked[0]}'; {advice}"
             )
 
 

@@ -32,7 +32,10 @@ def hits_of(right_XS: np.ndarray, folds: int = 1) -> Hits:
 
 def rung_of(right_XS: np.ndarray, share: float, **changes: Any) -> RungHits:
     everyone = np.ones(len(right_XS), bool)
-    return RungHits(hits_of(right_XS), 0, 1, share, everyone, everyone)._replace(**changes)
+    return RungHits(
+        hits=hits_of(right_XS), round=0, epoch=1, share=share, entrants_X=everyone,
+        survivors_X=everyone, finished_X=~everyone,
+    )._replace(**changes)  # fmt: skip
 
 
 def drawn(accuracies: list[float], seed: int = 0) -> np.ndarray:
@@ -71,6 +74,21 @@ def test_the_budget_is_rounded_up_and_equal_ones_keep_their_order() -> None:
     assert decision.survives_X.tolist() == [True, True, False, False]
     assert decision.by_budget_X.tolist() == [False, False, True, True]
     assert decide(rung_of(right_XS, 0.5)).survives_X.sum() == 2  # not three, by rounding
+
+
+def test_finished_experiments_survive_outside_the_budget() -> None:
+    right_XS = drawn([0.8, 0.8, 0.8, 0.8, 0.5, 0.8, 0.8])
+    finished = np.array([True] * 5 + [False] * 2)
+    rung = rung_of(right_XS, 0.5, finished_X=finished)
+    decision = decide(rung)
+    assert decision.worse_X.tolist() == [False] * 4 + [True] + [False] * 2
+    assert decision.survives_X[:4].all()
+    # Half of the two that still run.
+    assert (decision.survives_X[5:].sum(), decision.by_budget_X.sum()) == (1, 1)
+    rung = rung._replace(survivors_X=decision.survives_X)
+    survivors = replay([rung], np.arange(7), np.ones(NUM_SERIES, bool))
+    (alive_X,) = survivors(np.ones((1, NUM_SERIES)))
+    np.testing.assert_array_equal(alive_X, decision.survives_X)
 
 
 def test_experiments_of_an_earlier_round_are_compared_but_do_not_count() -> None:

@@ -14,14 +14,17 @@ import jaxrank
 from jaxrank.errors import UserError
 from jaxrank.experiments.config_files import load_config
 from jaxrank.reporting.best_config import BEST_CONFIG_JSON, BEST_CONFIG_PY
-from jaxrank.reporting.hyperparameter_effects import differing, level_names
+from jaxrank.reporting.hyperparameter_effects import differing, followed, level_names
 from jaxrank.reporting.summary import SUMMARY_COLUMNS
+from jaxrank.runner import rounds
 from jaxrank.runner.prepare import prepare
 
 SPACE = {"learning_rate": [3e-4, 3e-2], "weight_decay": [0.0, 0.1], "schedule": "constant,cosine"}
 DATA = make_data(100)
 # Few pairs: what follows from steps must follow again from the configuration.
-SMALL: dict[str, Any] = {"overrides": {"max_epochs": 3, "mlp_hidden_dims": "8", "blocks": "clip"}}
+SMALL: dict[str, Any] = {
+    "overrides": {"max_epochs": 3, "mlp_hidden_dims": "8", "activation": "tanh"}
+}
 
 
 @pytest.fixture(scope="module")
@@ -34,12 +37,24 @@ def searched(tmp_path_factory: pytest.TempPathFactory) -> Any:
 def test_the_configuration_trains_what_was_selected(searched: Any, name: str) -> None:
     selected = searched.summary.set_index("experiment_name")["outcome"]
     (name_there,) = selected[selected == "selected"].index
+    assert name_there.startswith("e0")
     (there,) = (e for e in searched.experiments if e["name"] == name_there)
     config = load_config(str(searched.workdir / name))
-    here = prepare(*DATA, config=config).experiments[0]
-    assert here.name == (f"best_{name_there}" if name_there == "linear" else name_there)
+    here, *references = prepare(*DATA, config=config).experiments
+    assert here.name == f"best_{name_there}"
     assert dataclasses.asdict(here) | {"name": name_there} == there
-    assert len(prepare(*DATA, config=config).experiments) == 3  # and the references
+    # The references do not take the values of the experiment.
+    assert [dataclasses.asdict(e) for e in references] == searched.experiments[-2:]
+
+
+@pytest.mark.parametrize("name", [BEST_CONFIG_PY, BEST_CONFIG_JSON])
+def test_another_search_has_a_space_around_the_configuration(searched: Any, name: str) -> None:
+    config = load_config(str(searched.workdir / name))
+    given, _ = rounds.begin({"config": config, "space": {"dropout": [0.0, 0.5]}})
+    first, second, *references = prepare(*DATA, **given).experiments
+    assert (first.name, first.dropout, second.dropout) == ("e0001", 0.0, 0.5)
+    assert first.activation == second.activation == "tanh"
+    assert [dataclasses.asdict(e) for e in references] == searched.experiments[-2:]
 
 
 def test_the_summary_has_what_differs_and_why_each_ended(searched: Any) -> None:
@@ -94,6 +109,27 @@ def test_numbers_of_many_values_are_grouped() -> None:
     assert level_names([1, 2, None, 1]) == ["1", "2", None, "1"]
     assert level_names([True, False]) == ["yes", "no"]
     assert level_names(["", "8,4"]) == ["-", "8,4"]
+
+
+def test_what_varies_with_another_hyperparameter_is_not_estimated(tmp_path: Path) -> None:
+    """With few pairs, patience follows from the batch size."""
+    space = SPACE | {"batch_size": [8, 256]}
+    del space["schedule"]
+    result = jaxrank.search(*DATA, space=space, audit="off", workdir=tmp_path / "w", **SMALL)
+    assert len({e["patience"] for e in result.experiments if e["name"].startswith("e0")}) == 2
+    effects = pd.read_csv(tmp_path / "w" / "effects.csv")
+    assert set(effects["key"]) == {"learning_rate", "weight_decay", "batch_size"}
+    assert "Not estimated: patience, which varies with batch_size." in result.notes
+
+
+def test_what_is_confounded_varies_with_the_first() -> None:
+    values: dict[str, list[Any]] = {
+        "batch_size": [8, 8, 16, 32, 64], "learning_rate": [0.1, 0.1, 0.2, 0.3, 0.4],
+        "max_epochs": [40, 40, 30, 30, 30], "patience": [6, 7, 7, 7, 7],
+    }  # fmt: skip
+    assert followed(values) == {"learning_rate": "batch_size", "max_epochs": "batch_size"}
+    alone = {key: values[key] for key in ("learning_rate", "max_epochs")}
+    assert followed(alone) == {}
 
 
 def test_what_means_nothing_is_not_compared() -> None:

@@ -126,6 +126,14 @@ def test_its_saver_is_closed(searched: Any, monkeypatch: pytest.MonkeyPatch) -> 
     assert all(saver in closed for saver in opened)
 
 
+def test_another_number_is_confirmed_afterwards(searched: Any) -> None:
+    again = jaxrank.search(*DATA, workdir=searched.workdir, resume=True, confirm=1)
+    assert not again.nothing_to_do
+    assert len(pd.read_csv(searched.workdir / CONFIRMATION_CSV)) == 1
+    with pytest.raises(UserError, match=r"another split \(.*, --confirm_share\)"):
+        jaxrank.search(*DATA, workdir=searched.workdir, resume=True, confirm_share=0.3)
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

@@ -1,6 +1,7 @@
 """A search with a space: rounds that a kill does not change, extended, and ended by the clock."""
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from jaxrank.cli import main
 from jaxrank.data.feature_store import Block
 from jaxrank.data.preferences import Preferences
 from jaxrank.errors import UserError
-from jaxrank.runner import rounds, search
+from jaxrank.runner import optuna_study, rounds, search
 
 SmallData = tuple[Preferences, dict[str, Block]]
 # Hyperparameters that are not compiled in: all rounds share a program.
@@ -127,6 +128,33 @@ def test_a_search_is_extended_by_further_rounds(tmp_path: Path, small_data: Smal
     assert {"e0001", "e0002", "e0003"} <= set(result.summary["experiment_name"])
 
 
+def test_a_space_may_be_given_again_as_tuples_and_in_another_order(
+    tmp_path: Path, small_data: SmallData
+) -> None:
+    folder = tmp_path / "w"
+    space = {"learning_rate": (1e-3, 1e-2), "weight_decay": (0.0, 0.1)}
+    jaxrank.search(*small_data, workdir=folder, **SMALL | {"space": space, "num_experiments": 1})
+    turned: dict[str, Any] = {"space": dict(reversed(space.items())), "num_experiments": 2}
+    jaxrank.search(*small_data, workdir=folder, extend=True, **turned)
+    first, second = rounds_of(folder)
+    assert first["values"] == [{"learning_rate": 1e-3, "weight_decay": 0.0}]
+    assert second["values"] == [{"learning_rate": 1e-3, "weight_decay": 0.1}]
+
+
+def test_a_further_round_follows_from_all_results_so_far(
+    tmp_path: Path, small_data: SmallData
+) -> None:
+    folder = tmp_path / "w"
+    jaxrank.search(*small_data, workdir=folder, **SMALL, num_experiments=2)
+    jaxrank.search(*small_data, workdir=folder, extend=True, num_seeds=2)
+    jaxrank.search(*small_data, workdir=folder, extend=True, num_experiments=3)
+    trials = pd.read_csv(folder / "trials.csv")
+    assert len(trials) == 2 * 5
+    means = trials.groupby("experiment_name")["val_accuracy"].mean()
+    first, _ = rounds_of(folder)
+    assert first["accuracies"] == pytest.approx(means[first["names"]].tolist(), abs=1e-6)
+
+
 def test_the_clock_ends_a_search_between_rounds(
     tmp_path: Path, small_data: SmallData, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -145,6 +173,26 @@ def test_the_clock_ends_a_search_between_rounds(
     assert jaxrank.search(*small_data, workdir=folder, resume=True).nothing_to_do
 
 
+def test_a_round_of_skipped_experiments_takes_no_time(
+    tmp_path: Path, small_data: SmallData
+) -> None:
+    options = SMALL | {"space": {"blocks": ["clip", "none"]}, "round_size": 1}
+    jaxrank.search(*small_data, workdir=tmp_path / "w", **options)
+    first, second = plan_of(tmp_path / "w")["rounds"]
+    assert second["accuracies"] == [None]
+    assert first["seconds"] > second["seconds"] == 0
+
+
+def test_without_trackers_no_runs_are_made(
+    tmp_path: Path, small_data: SmallData, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def made(*args: Any) -> None:
+        raise AssertionError("runs of no tracker")
+
+    monkeypatch.setattr(search, "make_runs", made)
+    jaxrank.search(*small_data, workdir=tmp_path / "w", **SMALL, num_experiments=1)
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -153,10 +201,34 @@ def test_the_clock_ends_a_search_between_rounds(
         ({"space": TRACED, "experiments": ["tiny_mlp"]}, "--space and --experiments are both"),
         ({"space": TRACED, "mode": "full"}, "--space and --mode are both given"),
         ({"space": TRACED, "overrides": {"weight_decay": 0.1}}, "--space.weight_decay and --conf"),
+        (
+            {"space": {"sampler": "random,distinct"}, "overrides": {"use_series_sampler": True}},
+            "--space.sampler=random,distinct: use_series_sampler=true means sampler=balanced",
+        ),
+        (
+            {"space": {"blocks": "all|clip,iqa"}, "overrides": {"use_clip": False}},
+            "--space.blocks=.*use_clip=false takes a block out",
+        ),
         ({"space": TRACED, "time_budget": 0.0}, "--time_budget=0 is not above 0"),
         ({"space": TRACED, "num_experiments": 0}, "--num_experiments=0: give a number from 1"),
         ({"space": {}}, "--space has no hyperparameter"),
+        (
+            {"space": TRACED, "optuna_journal": "nowhere/optuna.log"},
+            "--optuna_journal=nowhere/optuna.log: not a file in an existing folder",
+        ),
         ({"space": {"max_epochs": "1..9"}, "strategy": "grid"}, "--space.max_epochs is a range"),
+        (
+            {"space": {"dropout": "0..0.5:500", "margin": "1..2:500"}},
+            "--space has more than 100,000 combinations; give its lists fewer values",
+        ),
+        (
+            {"space": TRACED, "num_experiments": 60_000, "round_size": 2, "num_seeds": 2},
+            "--space with --num_seeds=2: 120,004 trials .* a smaller --num_experiments",
+        ),
+        (
+            {"space": {"mlp_hidden_dims": "8|99999,99999"}, "round_size": 1},
+            r"'largest_of_space_2': one trial needs .* GiB \(mlp_hidden_dims=99999,99999, batch",
+        ),
     ],
 )
 def test_what_does_not_go_together_is_refused(
@@ -165,6 +237,38 @@ def test_what_does_not_go_together_is_refused(
     with pytest.raises(UserError, match=message):
         jaxrank.search(*small_data, workdir=tmp_path / "w", **options)
     assert not (tmp_path / "w").exists()
+
+
+def test_a_journal_needs_optuna(
+    small_data: SmallData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "optuna", None)
+    with pytest.raises(UserError, match="Optuna is not installed: pip install"):
+        jaxrank.search(*small_data, workdir=tmp_path / "w", **SMALL, optuna_journal=tmp_path / "j")
+    assert not (tmp_path / "w").exists()
+
+
+def test_a_journal_that_can_not_be_written_ends_no_search(
+    small_data: SmallData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, journal = tmp_path / "w", tmp_path / "optuna.log"
+
+    def full(*args: Any) -> None:
+        raise OSError("the disk is full")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(optuna_study, "write_journal", full)
+        options = SMALL | {"num_experiments": 2, "optuna_journal": journal}
+        jaxrank.search(*small_data, workdir=folder, **options)
+    line = f"--optuna_journal={journal}: not written (the disk is full)"
+    assert line in (folder / "training.log").read_text()
+    # A finished search writes another one.
+    other = tmp_path / "other.log"
+    jaxrank.search(*small_data, workdir=folder, resume=True, optuna_journal=other)
+    assert other.exists()
+    assert not journal.exists()
+    assert plan_of(folder)["launch"]["optuna_journal"] == str(other)
+    assert jaxrank.search(*small_data, workdir=folder, resume=True).nothing_to_do
 
 
 def test_flags_and_a_file_make_a_space(
@@ -186,3 +290,6 @@ def test_flags_and_a_file_make_a_space(
     assert "--space and --mode are both given" in capsys.readouterr().err
     assert main(["jaxrank", *words, "--config.dropout=0.1"]) == 2
     assert "--space.dropout and --config.dropout are both given" in capsys.readouterr().err
+    file.write_text("def get_space():\n    return {}\n")
+    assert main(["jaxrank", *words[:-2], "--dry_run"]) == 2
+    assert "--space has no hyperparameter" in capsys.readouterr().err

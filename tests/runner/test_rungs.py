@@ -2,6 +2,7 @@
 
 import json
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -22,6 +23,7 @@ from jaxrank.data.preferences import Preferences
 from jaxrank.errors import UserError
 from jaxrank.reporting.summary import DROPPED_AT
 from jaxrank.runner import null_search, rungs, search
+from jaxrank.runner.prepare import prepare
 
 SmallData = tuple[Preferences, dict[str, Block]]
 SMALL: dict[str, Any] = {
@@ -80,6 +82,25 @@ def test_each_rung_keeps_what_its_budget_allows(cut: Path) -> None:
     assert (epochs[first["worse"] + first["by_budget"]] == 1).all()
     assert (epochs[second["worse"] + second["by_budget"]] <= 3).all()
     assert (epochs[[*second["survivors"], "linear", "shuffled"]] > 3).all()
+
+
+def test_what_needs_no_further_epochs_is_not_dropped_by_budget(
+    tmp_path: Path, small_data: SmallData
+) -> None:
+    folder = tmp_path / "w"
+    overrides = {key: value for key, value in SMALL["overrides"].items() if key != "max_epochs"}
+    space = {"learning_rate": [1e-2, 2e-2, 3e-2], "max_epochs": [3, 8]}
+    options = SMALL | {"space": space, "overrides": overrides, "rungs": [3]}
+    jaxrank.search(*small_data, workdir=folder, **options)
+    (rung,) = plan_of(folder)["rungs"]
+    assert {"e0001", "e0003", "e0005"} <= set(rung["finished"])
+    assert not set(rung["finished"]) & set(rung["by_budget"])
+    running = {"e0002", "e0004", "e0006"} - set(rung["finished"])
+    assert len(running & set(rung["survivors"])) <= -(-3 * len(running) // 8)
+    summary = pd.read_csv(folder / "summary.csv").set_index("experiment_name")
+    alive = [name for name in rung["finished"] if name in rung["survivors"]]
+    assert alive
+    assert summary.loc[alive, DROPPED_AT].isna().all()
 
 
 def test_the_table_says_why_each_one_ended(cut: Path) -> None:
@@ -154,6 +175,20 @@ def test_a_kill_between_rungs_changes_nothing(
     assert_same(folder, cut)
 
 
+def test_a_damaged_last_stage_is_trained_again_from_the_first(
+    cut: Path, tmp_path: Path, small_data: SmallData
+) -> None:
+    """The states that it would begin from were removed when its round had ended."""
+    folder = tmp_path / "damaged"
+    shutil.copytree(cut, folder)
+    for cohort in plan_of(folder)["cohorts"]:
+        if cohort["begins"] == 3:
+            (folder / "checkpoints" / f"{cohort['number']}.npz").write_bytes(b"")
+    (folder / "summary.csv").unlink()
+    jaxrank.search(*small_data, workdir=folder, resume=True)
+    assert_same(folder, cut)
+
+
 def test_a_search_keeps_its_rungs(cut: Path, small_data: SmallData) -> None:
     assert jaxrank.search(*small_data, workdir=cut, resume=True, rungs="1,3").nothing_to_do
     for options, message in (
@@ -186,6 +221,13 @@ def test_a_null_search_is_beside_the_search(tmp_path: Path, small_data: SmallDat
     # It is not part of what is missed.
     assert not any(null_search.FOLDER in name for name in one["files"])
     assert jaxrank.search(*small_data, workdir=folder, resume=True).nothing_to_do
+
+
+@pytest.mark.parametrize("split", ["random", "pretrain"])
+def test_a_null_search_needs_whole_series(split: str, small_data: SmallData) -> None:
+    message = f"--null_search needs whole series, and --split={split} cuts them"
+    with pytest.raises(UserError, match=message):
+        prepare(*small_data, null_search=True, split=split)
 
 
 @pytest.mark.long

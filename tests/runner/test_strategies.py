@@ -69,7 +69,7 @@ def test_proposals_are_new_and_share_programs(name: str) -> None:
     assert len({seen.values["learning_rate"] for seen in history}) == 20
 
 
-@pytest.mark.parametrize("name", ["grid", "random", "sobol"])
+@pytest.mark.parametrize("name", ["grid", "random", "sobol", "tpe"])
 def test_a_small_space_is_tried_as_a_whole(name: str) -> None:
     history = searched(name, LISTS, [4, 4, 4])
     assert len(history) == 9
@@ -100,6 +100,21 @@ def test_tpe_goes_where_accuracies_are_high() -> None:
     assert found > blind + 0.02
 
 
+def test_compiled_in_values_change_where_all_of_their_experiments_are_tried() -> None:
+    assert len(searched("tpe", {"batch_size": "16,32,64,128", "dropout": "0,0.1"}, [8])) == 8
+
+
+@pytest.mark.parametrize("entries", [{"margin": "1..200:200"}, {"max_epochs": "1..200"}])
+def test_the_last_experiment_of_a_space_is_found(entries: dict[str, str]) -> None:
+    """Optuna alone repeats what has been tried."""
+    (key,) = entries
+    space = space_of(entries)
+    values = [{key: space.parameters[0].values.at((place + 0.5) / 200)} for place in range(200)]
+    history = [Observation(one, None) for one in values[:-1]]
+    assert STRATEGIES["tpe"].propose(space, 1, history, 0) == values[-1:]
+    assert STRATEGIES["tpe"].propose(space, 1, [*history, Observation(values[-1], None)], 0) == []
+
+
 def test_a_gaussian_process_proposes() -> None:
     pytest.importorskip("torch", reason="the sampler gp needs PyTorch")
     entries = {"learning_rate": "1e-6..1:log"}
@@ -107,6 +122,9 @@ def test_a_gaussian_process_proposes() -> None:
     proposed = STRATEGIES["gp"].propose(space_of(entries), 1, history, 0)
     assert proposed == STRATEGIES["gp"].propose(space_of(entries), 1, history, 0)
     assert accuracy(proposed[0]) > 0.65
+    # Rungs have dropped most experiments of a search: it learns from them too.
+    dropped = [seen._replace(epoch=1) for seen in history]
+    assert proposed == STRATEGIES["gp"].propose(space_of(entries), 1, dropped, 0)
 
 
 def test_only_what_is_compiled_in_is_shared() -> None:

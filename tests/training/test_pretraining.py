@@ -147,6 +147,16 @@ def test_a_model_that_knows_the_answers_is_refused(
         prepare.prepare(*small_data, init_from=tmp_path / "w" / "tiny_mlp" / "model", **TINY)
 
 
+def test_a_model_that_knows_series_set_aside_is_refused(
+    pretrained: Path, small_data: SmallData, tmp_path: Path
+) -> None:
+    options = TINY | {"confirm_share": 0.2}
+    with pytest.raises(UserError, match=r"has seen .* set-aside photos, .* and --confirm_share"):
+        prepare.prepare(*small_data, init_from=pretrained, **options)
+    jaxrank.search(*small_data, workdir=tmp_path / "w", **options)
+    prepare.prepare(*small_data, init_from=tmp_path / "w" / "tiny_mlp" / "model", **options)
+
+
 def test_a_model_of_another_shape_is_refused(pretrained: Path, small_data: SmallData) -> None:
     pairs, store = small_data
 
