@@ -92,6 +92,8 @@ def _caption(measured: Reliability) -> str:
     )
 
 
+# Intervals between ticks of a learning curve's axis: half of the time of drawing goes into ticks.
+_MOST_TICKS = 6
 # Maximum number of rows in the figure; more would be illegible.
 _MOST_DRAWN = 80
 
@@ -165,7 +167,10 @@ def draw_curves(path: Path, title: str, history: pd.DataFrame) -> None:
     height = figure.get_figheight()
     figure.subplots_adjust(0.07, 0.5 / height, 0.985, 1 - (0.2 + 0.2 * lines) / height, 0.17)
     _set_title(figure, title)
-    trials = [trial for _, trial in history.groupby(["fold", "seed"])]
+    trials = [
+        {name: trial[name].to_numpy() for name in trial}
+        for _, trial in history.groupby(["fold", "seed"])
+    ]
     last = min(trial["epoch"].max() for trial in trials) if trials else 0
     shared = history[history["epoch"] <= last].groupby("epoch").mean()
     for axes, metric in zip(figure.subplots(1, 2), ("loss", "accuracy"), strict=True):
@@ -174,7 +179,7 @@ def draw_curves(path: Path, title: str, history: pd.DataFrame) -> None:
             ("val", "tab:orange", "validation"),
         ):
             column = f"{split}_{metric}"
-            thin = [trial[["epoch", column]].to_numpy() for trial in trials]
+            thin = [np.column_stack([trial["epoch"], trial[column]]) for trial in trials]
             axes.add_collection(LineCollection(thin, colors=colour, alpha=0.3, linewidths=0.8))
             axes.plot(
                 shared.index, shared[column], color=colour, linewidth=2, marker=".", label=label
@@ -182,10 +187,12 @@ def draw_curves(path: Path, title: str, history: pd.DataFrame) -> None:
         axes.set_xlabel("epoch")
         axes.set_ylabel(metric)
         axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.locator_params(nbins=_MOST_TICKS)
         axes.grid(alpha=0.3)
         if metric == "accuracy":
             axes.axhline(0.5, color="grey", linestyle=":", label="chance")
         axes.autoscale_view()
         axes.legend(loc="upper right" if metric == "loss" else "lower right")
     with atomic.atomic_file(path, "wb") as file:
-        figure.savefig(file, dpi=110, format="png")
+        # Little compression: the file is a tenth larger and takes a tenth less time.
+        figure.savefig(file, dpi=110, format="png", pil_kwargs={"compress_level": 1})
