@@ -127,19 +127,22 @@ def combine(scores_KN: np.ndarray, photos: np.ndarray) -> tuple[np.ndarray, Comb
     Returns:
       The combined scores [N], and their combination.
     """
-    chosen_KN = scores_KN[:, photos].astype(np.float64)
-    members = SINGLE._replace(
-        member_mean_K=chosen_KN.mean(axis=1), member_deviation_K=_deviations(chosen_KN)
-    )
-    mean_N = members.mean_of_members(chosen_KN)
-    combination = members._replace(
-        mean=float(mean_N.mean()), deviation=float(_deviations(mean_N[None])[0])
-    )
+    mean_K, deviation_K, standard_KN = _standardised(scores_KN[:, photos].astype(np.float64))
+    mean, deviation, _ = _standardised(standard_KN.mean(axis=0)[None])
+    combination = Combination(mean_K, deviation_K, float(mean[0]), float(deviation[0]))
     return combination.apply(scores_KN), combination
 
 
-def _deviations(values_KN: np.ndarray) -> np.ndarray:
-    """Standard deviations [K]; huge for equal values, so that these become zero."""
-    deviation_K = values_KN.std(axis=1)
-    rounding_K = 1e-7 * np.abs(values_KN).max(axis=1, initial=0.0)
-    return np.where(deviation_K > rounding_K, deviation_K, np.finfo(np.float32).max)
+def _standardised(values_KN: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Means [K], standard deviations [K] and the standardised values, for which it takes the memory
+    of the values. The deviation of equal values is huge, so that they become zero.
+    """
+    largest_K, least_K = values_KN.max(axis=1, initial=0.0), values_KN.min(axis=1, initial=0.0)
+    rounding_K = 1e-7 * np.maximum(largest_K, -least_K)
+    mean_K = values_KN.mean(axis=1)
+    values_KN -= mean_K[:, None]
+    # As NumPy's std, which would compute the means and differences once more.
+    deviation_K = np.sqrt(np.square(values_KN).mean(axis=1))
+    deviation_K = np.where(deviation_K > rounding_K, deviation_K, np.finfo(np.float32).max)
+    values_KN /= deviation_K[:, None]
+    return mean_K, deviation_K, values_KN
