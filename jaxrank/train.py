@@ -171,7 +171,7 @@ def _begun(compiled: CompiledCohort, num_trials: int) -> Progress:
     status_Q: Any = np.array(state.status)
     status_Q[num_trials:] = STOPPED
     state = jax.device_put(state._replace(status=status_Q), compiled.device)
-    return Progress(state, np.arange(len(status_Q)), None, [], 0.0)
+    return Progress(state, np.arange(len(status_Q)), None, [], 0.0, num_trials)
 
 
 def _dispatches(

@@ -73,8 +73,7 @@ def parts_of(folder: Path, number: int, record: Manifest) -> list[ContinuedTrial
         state = read_state(folder, source, record.data_and_splits)
         assert state is not None, f"the state of cohort {source.number} was there a moment ago"
         places = [there[planned.trials[place]] for place in here]
-        size = len(source.trials)
-        parts.append(ContinuedTrials(state[0], source.num_slots, size, places, here))
+        parts.append(ContinuedTrials(state[0], len(source.trials), places, here))
     return parts
 
 

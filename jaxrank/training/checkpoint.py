@@ -31,13 +31,12 @@ class ContinuedTrials(NamedTuple):
 
     Attributes:
       checkpoint: checkpoint of the ended cohort.
-      num_slots, num_trials: slots and trials of the ended cohort.
+      num_trials: number of trials in the ended cohort.
       places: indices of the continuing trials in the ended cohort.
       new_places: indices of the continuing trials in the other cohort.
     """
 
     checkpoint: Checkpoint
-    num_slots: int
     num_trials: int
     places: list[int]
     new_places: list[int]
@@ -46,51 +45,66 @@ class ContinuedTrials(NamedTuple):
 def num_bytes(progress: Progress) -> int:
     """Size in bytes of the state that a checkpoint holds."""
     state = progress.state if progress.left is None else progress.left
-    return sum(leaf.nbytes for leaf in jax.tree.leaves(state))
+    return sum(leaf.nbytes // len(leaf) for leaf in jax.tree.leaves(state)) * progress.num_trials
 
 
 def pack(progress: Progress) -> Checkpoint:
-    """Packs a copy of the progress, since the next dispatch reuses the state's memory."""
-    history = jax.tree.map(lambda *leaves: np.stack(leaves), *progress.history)
-    on_device = np.zeros(len(history.running[0]), bool)
+    """Packs a copy of the trials' progress, since the next dispatch reuses the state's memory."""
+    trials = slice(progress.num_trials)
+    on_device = np.zeros(len(progress.history[0].running), bool)
     on_device[progress.places_Q] = True
-    seconds = np.array([progress.seconds])
-    tree = (progress.whole_state(), history, seconds, on_device)
+    history = jax.tree.map(lambda *leaves: np.stack(leaves)[:, trials], *progress.history)
+    state = jax.tree.map(lambda leaf: np.asarray(leaf)[trials], progress.whole_state())
+    tree = (state, history, np.array([progress.seconds]), on_device[trials])
     leaves = [np.ascontiguousarray(leaf) for leaf in jax.tree.leaves(tree)]
     packed = np.concatenate([leaf.reshape(-1).view(np.uint8) for leaf in leaves])
     return Checkpoint(len(progress.history), packed)
 
 
-def unpack(checkpoint: Checkpoint, shapes: TrainState) -> Progress | None:
-    """Unpacks the progress on the host; None if the bytes are not a state of these shapes."""
-    arrays = _read(checkpoint.packed, _layout(shapes, checkpoint.epoch))
+def unpack(
+    checkpoint: Checkpoint, shapes: TrainState, num_trials: int | None = None
+) -> Progress | None:
+    """Unpacks the progress of a cohort's trials on the host.
+
+    Args:
+      checkpoint: checkpoint of the trials.
+      shapes: shapes of the state of all slots.
+      num_trials: number of trials; by default that of the slots.
+
+    Returns:
+      The progress; None if the bytes are not the state of such trials.
+    """
+    num_trials = shapes.status.shape[0] if num_trials is None else num_trials
+    layout = _layout(_with_slots(shapes, num_trials), checkpoint.epoch)
+    arrays = _read(checkpoint.packed, layout)
     if arrays is None:
         return None
     state, history, seconds, on_device = arrays
+    if on_device.all():
+        return _all_there(state, history, float(seconds[0]), shapes)
     places_Q = np.flatnonzero(on_device)
-    all_there = len(places_Q) == len(on_device)
     return Progress(
-        state if all_there else jax.tree.map(lambda leaf: leaf[places_Q], state),
+        jax.tree.map(lambda leaf: leaf[places_Q], state),
         places_Q,
-        None if all_there else jax.tree.map(np.array, state),
+        jax.tree.map(np.array, state),
         _by_epoch(history),
         float(seconds[0]),
+        num_trials,
     )
 
 
 def join(parts: Sequence[ContinuedTrials], shapes: TrainState) -> Progress | None:
     """Joins the progress of trials that other cohorts have trained to one epoch, on the host.
 
-    Each trial adds its share of its cohort's seconds. Slots without a trial are zero and have
-    stopped. Returns None if the bytes are not the state of such trials.
+    Each trial adds its share of its cohort's seconds. Returns None if the bytes are not the state
+    of such trials.
     """
     epoch = parts[0].checkpoint.epoch
-    num_slots = shapes.status.shape[0]
-    state, history, _, _ = jax.tree.map(np.zeros_like, _layout(shapes, epoch))
-    state.status[:] = STOPPED
+    num_trials = sum(len(part.places) for part in parts)
+    state, history, _, _ = _layout(_with_slots(shapes, num_trials), epoch)
     seconds = 0.0
     for part in parts:
-        layout = _layout(_with_slots(shapes, part.num_slots), part.checkpoint.epoch)
+        layout = _layout(_with_slots(shapes, part.num_trials), part.checkpoint.epoch)
         arrays = _read(part.checkpoint.packed, layout)
         if arrays is None or part.checkpoint.epoch != epoch:
             return None
@@ -99,7 +113,26 @@ def join(parts: Sequence[ContinuedTrials], shapes: TrainState) -> Progress | Non
         for whole, leaf in zip(history, arrays[1], strict=True):
             whole[:, part.new_places] = leaf[:, part.places]
         seconds += float(arrays[2][0]) * len(part.places) / part.num_trials
-    return Progress(state, np.arange(num_slots), None, _by_epoch(history), seconds)
+    return _all_there(state, history, seconds, shapes)
+
+
+def _all_there(
+    state: TrainState, history: EpochMetrics, seconds: float, shapes: TrainState
+) -> Progress:
+    """Progress with all trials on the device; free slots are zero and have stopped."""
+    num_trials, num_slots = len(state.status), shapes.status.shape[0]
+    if num_trials < num_slots:
+        free = num_slots - num_trials
+        state = jax.tree.map(lambda leaf: np.pad(leaf, _behind(free, axis=0, leaf=leaf)), state)
+        np.asarray(state.status)[num_trials:] = STOPPED
+        history = jax.tree.map(lambda leaf: np.pad(leaf, _behind(free, 1, leaf)), history)
+    places_Q = np.arange(num_slots)
+    return Progress(state, places_Q, None, _by_epoch(history), seconds, num_trials)
+
+
+def _behind(free: int, axis: int, leaf: np.ndarray) -> list[tuple[int, int]]:
+    """Widths for `np.pad` that add free slots behind the others."""
+    return [(0, free * (place == axis)) for place in range(leaf.ndim)]
 
 
 _Arrays: TypeAlias = tuple[TrainState, EpochMetrics, np.ndarray, np.ndarray]

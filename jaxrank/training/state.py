@@ -58,16 +58,17 @@ class InitialWeights(NamedTuple):
 
 
 class Progress(NamedTuple):
-    """Progress of a cohort in training: all that is needed to resume; P trials, E epochs done.
+    """Progress of a cohort in training: all that is needed to resume; P slots, E epochs done.
 
     Attributes:
-      state: state of the trials on the device; every leaf has a leading axis Q. The next dispatch
+      state: state of the slots on the device; every leaf has a leading axis Q. The next dispatch
         reuses its memory.
-      places_Q: indices of the trials on the device among the P trials.
-      left: states of all P trials on the host, each as of when the trial left the device; None if
+      places_Q: indices of the slots on the device among the P slots.
+      left: states of all P slots on the host, each as of when its trial left the device; None if
         no trial has left.
       history: EpochMetrics of arrays [P] for each epoch, on the host.
       seconds: wall time so far, compilation included.
+      num_trials: number of trials; the slots after them are free and have stopped.
     """
 
     state: TrainState
@@ -75,6 +76,7 @@ class Progress(NamedTuple):
     left: TrainState | None
     history: list[EpochMetrics]
     seconds: float
+    num_trials: int
 
     @property
     def num_running(self) -> int:
@@ -82,7 +84,7 @@ class Progress(NamedTuple):
         return int((np.asarray(self.state.status) == RUNNING).sum())
 
     def whole_state(self) -> TrainState:
-        """Returns the state of all P trials; updates `left` if trials have left the device."""
+        """Returns the state of all P slots; updates `left` if trials have left the device."""
         if self.left is None:
             return self.state
 

@@ -101,8 +101,7 @@ def parts_of(
             assert fitted.packed is not None
             there = [source.trials.index(cohort.trials[place]) for place in here]
             packed = Checkpoint(RUNG, fitted.packed)
-            size = len(source.trials)
-            found.append(ContinuedTrials(packed, source.num_slots, size, there, here))
+            found.append(ContinuedTrials(packed, len(source.trials), there, here))
     return found
 
 
@@ -117,6 +116,21 @@ def test_free_slots_change_no_bit(dataset: Dataset, parts: np.ndarray) -> None:
         if np.ndim(mine):  # all but the seconds
             np.testing.assert_array_equal(mine, theirs)
     assert np.isfinite(found.scores_PN).all()
+    # Nor do they take room in a checkpoint.
+    saved: dict[int, list[Checkpoint]] = {2: [], 5: []}
+    for cohort in (whole, wider):
+
+        def save(progress: Progress, cohort: Cohort = cohort) -> None:
+            saved[cohort.num_slots].append(checkpoint.pack(progress))
+
+        train.fit(cohort._replace(epochs_per_dispatch=1), data, on_dispatch=save)
+    assert saved[5][0].epoch == 1
+    assert saved[5][0].packed.nbytes == saved[2][0].packed.nbytes
+    resumed = train.fit(
+        wider, data, restore=lambda shapes: checkpoint.unpack(saved[5][0], shapes, 2)
+    )
+    np.testing.assert_array_equal(resumed.scores_PN, expected.scores_PN)
+    np.testing.assert_array_equal(resumed.history.val_loss, expected.history.val_loss)
 
 
 def test_a_later_round_shares_the_programs_of_an_earlier_one(
@@ -144,7 +158,7 @@ def test_a_later_round_shares_the_programs_of_an_earlier_one(
 def test_states_of_another_program_are_refused() -> None:
     params, counts = {"w": np.zeros((3, 2), np.float32)}, jax.numpy.zeros(3, np.int32)
     shapes = TrainState(params, params, counts, params, counts, counts, counts, counts)
-    part = ContinuedTrials(Checkpoint(1, np.zeros(7, np.uint8)), 3, 3, [0], [0])
+    part = ContinuedTrials(Checkpoint(1, np.zeros(7, np.uint8)), 3, [0], [0])
     assert checkpoint.join([part], shapes) is None
 
 

@@ -134,7 +134,7 @@ class LocalEngine:
     def _train(self, worker: int, job: Job) -> Event:
         def restore(shapes: TrainState) -> Progress | None:
             if job.checkpoint is not None:
-                progress = unpack(job.checkpoint, shapes)
+                progress = unpack(job.checkpoint, shapes, len(job.cohort.trials))
                 if progress is not None:
                     return progress
                 log.warning("cohort %d: its checkpoint does not fit; it begins anew", job.number)
