@@ -1,7 +1,7 @@
 """Trains a cohort: compiles it, runs it a dispatch at a time, compacts it as its trials stop.
 
-Axis letters: P trials of the cohort, Q slots of its program on the device, E epochs of a dispatch,
-N photos. Free slots hold copies of the last trial that never run.
+Axis letters: P slots of the cohort's program, Q of them on the device, E epochs of a dispatch, N
+photos. Free slots hold copies of the last trial that never run.
 """
 
 import time
@@ -227,9 +227,9 @@ def _finished(
 ) -> FitResult:
     """Scores all photos with the best parameters, and fetches the result from the device."""
     state = progress.whole_state()
-    wanted_Q = np.arange(len(cohort.trials)) < num_trials
+    wanted_P = np.arange(len(cohort.trials)) < num_trials
     scores = cohort_scores(
-        compiled.static, compiled.inputs.data, compiled.arrays, state.best_params, wanted_Q
+        compiled.static, compiled.inputs.data, compiled.arrays, state.best_params, wanted_P
     )
     scores_PN = np.array(scores[:num_trials])
     status_P = np.asarray(state.status)[:num_trials]

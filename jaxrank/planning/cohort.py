@@ -44,7 +44,7 @@ class Cohort(NamedTuple):
     """Trials that share every static shape.
 
     Attributes:
-      trials: the P trials.
+      trials: the trials.
       program_key: key of every trial, except that `mlp_hidden_dims` may be wider than a trial's.
       num_batches: S, the steps of an epoch.
       batch_size: B, the pairs of the largest batch.
@@ -56,8 +56,8 @@ class Cohort(NamedTuple):
       profile: device profile that the costs are predicted with.
       column_runs: runs of adjacent columns, from left to right: whether they have normal scores,
         and their number; empty if no column has normal scores.
-      num_slots: Q, the trials that the compiled program has room for, at least P. Where trials run
-        one after the other, free slots cost next to nothing, and cohorts of fewer trials share
+      num_slots: P, the trials that the compiled program has room for. Where trials run one after
+        the other, free slots cost next to nothing, and cohorts of fewer trials share
         the program.
       begins: epochs that the trials have done in earlier cohorts.
       ends: rung, the epoch after which the cohort ends; None if it trains until all trials have

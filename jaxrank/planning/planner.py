@@ -2,7 +2,8 @@
 
 A plan is a pure function of the experiments, the data's shape and the profile of one device
 (costs.py), which is built in or read from a file. It never depends on the time or on the number of
-devices. The memory of a machine matters only if a cohort would not fit alone.
+devices. The memory of a machine matters only if a cohort would not fit beside the columns that the
+search reads.
 """
 
 import dataclasses
@@ -235,7 +236,10 @@ def continued_cohorts(
     """
     groups: dict[Cohort, list[Trial]] = {}
     for source, trial in sources:
-        groups.setdefault(source._replace(trials=(), data_bytes=0), []).append(trial)
+        program = source._replace(trials=(), data_bytes=0)
+        if program.profile.side_by_side:  # of any size: the numbers of trials change anyway
+            program = program._replace(num_slots=0, epochs_per_dispatch=1)
+        groups.setdefault(program, []).append(trial)
     data_bytes = {source.columns: source.data_bytes for source, _ in sources}
     room = memory_limit - sum(data_bytes.values())
     cohorts = []
@@ -264,16 +268,25 @@ def _known_program(whole: Cohort, known: Iterable[Cohort]) -> Cohort | None:
     """A cohort whose program a new one can share.
 
     This is the one with the fewest slots of those with room for all trials, or else with the most
-    slots.
+    slots. Programs that would need many more cohorts than one of its own are not shared.
     """
+    stage = 0 if whole.ends is None else whole.ends - whole.begins
 
     def program(cohort: Cohort) -> Cohort:
         return cohort._replace(
             trials=(), data_bytes=0, begins=0, ends=None, epochs_per_dispatch=0, num_slots=0
         )
 
-    same = [cohort for cohort in known if program(cohort) == program(whole)]
-    with_room = [cohort for cohort in same if cohort.num_slots >= len(whole.trials)]
+    num_trials = len(whole.trials)
+    most_cohorts = 2 * _num_cohorts(whole, num_trials)
+    same = [
+        cohort
+        for cohort in known
+        if program(cohort) == program(whole)
+        and stage % cohort.epochs_per_dispatch == 0
+        and most_cohorts * cohort.num_slots >= num_trials
+    ]
+    with_room = [cohort for cohort in same if cohort.num_slots >= num_trials]
     if with_room:
         return min(with_room, key=lambda cohort: cohort.num_slots)
     return max(same, key=lambda cohort: cohort.num_slots, default=None)

@@ -134,7 +134,7 @@ def _train(
     for place, cohort in enumerate(cohorts):
         number = _NUMBER - place
 
-        save, restore = checkpoints_of(saver, number)
+        save, restore = checkpoints_of(saver, number, len(cohort.trials))
         fitted = train.fit(
             cohort, data, start=prepared.initial_weights, restore=restore, on_dispatch=save
         )

@@ -1,11 +1,10 @@
 """Describes a prepared search in sentences, for the log and the screen."""
 
-import os
-
 from jaxrank import devices
 from jaxrank.data import splits
 from jaxrank.data.inputs import SIMULATED
 from jaxrank.data.preference_tables import counted
+from jaxrank.machine import usable_cores
 from jaxrank.planning import host_memory
 from jaxrank.runner.prepare import Prepared
 
@@ -37,7 +36,7 @@ def describe(prepared: Prepared) -> list[str]:
         *(f"skipped {name}: {reason}" for name, reason in prepared.skipped.items()),
         f"{counted(trials, 'trial')} in {counted(len(prepared.cohorts), 'cohort')} on "
         f"{prepared.device.kind}, "
-        f"{os.cpu_count()} cores; {host_memory.describe(prepared.host_memory)}",
+        f"{usable_cores()} cores; {host_memory.describe(prepared.host_memory)}",
     ]
 
 

@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from concurrent.futures import Executor, ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -112,6 +112,7 @@ def _report(
     writing = begin_best(pool.submit, folder, ready, evaluator, best)
     section = write_sections(Report(folder, results, evaluator, ranking, summary, caveats, ceiling))
     summary = with_probability_note(summary, section.facts)
+    _raise_errors(writing)
     final_notes = write_final(
         folder,
         prepared,
@@ -123,6 +124,7 @@ def _report(
         ready.record.data_and_splits,
         saver,
     )
+    _raise_errors(writing)
     confirmed = None
     if prepared.launch["confirm_share"]:
         confirmed = confirm(
@@ -160,6 +162,13 @@ def _report(
         },
     )
     return SearchResult(folder, summary, trials, notes, data_notes, caveats, experiments)
+
+
+def _raise_errors(begun: Sequence[Future[None]]) -> None:
+    """Raises the error of work that has failed, such as on a full disk, before more is begun."""
+    for one in begun:
+        if one.done():
+            one.result()
 
 
 def _by_validation(summary: pd.DataFrame, prepared: Prepared, ranking: Ranking) -> list[str]:

@@ -190,7 +190,7 @@ def _train(
         )
         number = _NUMBER - place
 
-        save, restore = checkpoints_of(saver, number)
+        save, restore = checkpoints_of(saver, number, len(cohort.trials))
         fitted = train.fit(
             cohort,
             usable,
@@ -207,7 +207,7 @@ def _train(
 
 
 def checkpoints_of(
-    saver: Saver, number: int
+    saver: Saver, number: int, num_trials: int
 ) -> tuple[Callable[[state.Progress], None], Callable[[train.TrainState], state.Progress | None]]:
     """Functions that save and restore a cohort which is trained without the scheduler."""
 
@@ -218,7 +218,7 @@ def checkpoints_of(
 
     def restore(shapes: train.TrainState) -> state.Progress | None:
         checkpoint = saver.restore(number)
-        return None if checkpoint is None else unpack(checkpoint, shapes)
+        return None if checkpoint is None else unpack(checkpoint, shapes, num_trials)
 
     return save, restore
 

@@ -3,7 +3,6 @@
 import dataclasses
 import datetime
 import importlib.metadata
-import os
 import platform
 from pathlib import Path
 
@@ -12,6 +11,7 @@ import jax
 import jaxrank
 from jaxrank.data import splits
 from jaxrank.io import documents, tables
+from jaxrank.machine import usable_cores
 from jaxrank.runner.resume import Workspace
 
 ENVIRONMENT_JSON = "environment.json"
@@ -44,7 +44,7 @@ def write_records(folder: Path, ready: Workspace, workers: str) -> None:
             "time": datetime.datetime.now().astimezone().isoformat(timespec="seconds"),
             "python": platform.python_version(),
             "platform": platform.platform(),
-            "cores": os.cpu_count(),
+            "cores": usable_cores(),
             "devices": [f"{d.platform}: {d.device_kind}" for d in jax.local_devices()],
             "workers": workers,
             "packages": {name: importlib.metadata.version(name) for name in _PACKAGES},

@@ -163,11 +163,15 @@ class Manifest(NamedTuple):
         return self._replace(cohorts=self.cohorts + self._planned(cohorts), finished=False)
 
     def with_halves(self, number: int, cohort: Cohort) -> "Manifest":
-        """Returns the record with a cohort, which did not fit in memory, cut in two."""
+        """Returns the record with a cohort, which did not fit in memory, cut in two.
+
+        No half has free slots. Of a single trial, only those are taken away.
+        """
         middle = len(cohort.trials) // 2
         halves = [
             cohort.with_trials(trials)
             for trials in (cohort.trials[:middle], cohort.trials[middle:])
+            if trials
         ]
         place = [planned.number for planned in self.cohorts].index(number)
         planned = self._planned(halves)

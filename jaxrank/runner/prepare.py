@@ -1,6 +1,7 @@
 """Prepares a search: reads, checks and splits the data, and plans the training."""
 
 import dataclasses
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Unpack
@@ -138,6 +139,7 @@ def prepare(
     features: FeaturesInput = None,
     *,
     device: DeviceSpec | None = None,
+    has_plan: bool = False,
     **options: Unpack[SearchKeywords],
 ) -> Prepared:
     """Reads and checks the inputs of a search, and plans it; writes no file.
@@ -145,6 +147,8 @@ def prepare(
     Args:
       pairs, features: see `runner.search.search`.
       device: kind and memory of the devices that train; by default those of this process.
+      has_plan: whether the search has been planned before, so that the memory was checked. The
+        trials of all its rounds together may need more than each round.
       **options: see `SearchOptions`.
     """
     require_usable_jax()
@@ -174,13 +178,14 @@ def prepare(
         costs.built_in_profile(device.platform) if given is None else costs.DeviceProfile(**given)
     )
     limit = _cohort_limit(device, dataset, chosen.memory_fraction)
+    if has_plan:
+        limit = sys.maxsize
     rungs = read_rungs(chosen.rungs)
     if rungs:
         check_rungs(rungs, planned.experiments)
     cohorts = _first_cohorts(planned.trials, data, limit, profile, rungs)
-    host_memory.refuse_too_much(
-        host_memory.predict(dataset, cohorts), dataset, chosen.memory_fraction * memory_bytes()
-    )
+    if not has_plan:
+        refuse_too_much(dataset, cohorts, chosen.memory_fraction)
     best = inputs.best_score
     return Prepared(
         split_data=data,
@@ -197,14 +202,22 @@ def prepare(
     )
 
 
-def with_experiments(prepared: Prepared, added: Mapping[str, Mapping[str, Any]]) -> Prepared:
+def refuse_too_much(dataset: Dataset, cohorts: Sequence[Cohort], memory_fraction: float) -> None:
+    """Raises a UserError if cohorts need more host memory than a search may use."""
+    needed = host_memory.predict(dataset, cohorts)
+    host_memory.refuse_too_much(needed, dataset, memory_fraction * memory_bytes())
+
+
+def with_experiments(
+    prepared: Prepared, added: Mapping[str, Mapping[str, Any]], known: Sequence[Cohort]
+) -> Prepared:
     """Adds experiments, by name, to a search's catalogue, and their cohorts after the others.
 
-    The data stay the same.
+    The data stay the same. The new cohorts share the programs of known ones where possible.
     """
-    known = prepared.launch["config"]
-    catalogue = known["experiments"] | {name: dict(values) for name, values in added.items()}
-    config = check_config(make_config(known | {"experiments": catalogue}), "config")
+    config = prepared.launch["config"]
+    catalogue = config["experiments"] | {name: dict(values) for name, values in added.items()}
+    config = check_config(make_config(config | {"experiments": catalogue}), "config")
     names = [*prepared.launch["experiments"], *added]
     launch = prepared.launch | {"config": config.to_dict(), "experiments": names}
     fields = {field.name for field in dataclasses.fields(SearchOptions)}
@@ -217,7 +230,7 @@ def with_experiments(prepared: Prepared, added: Mapping[str, Mapping[str, Any]])
     more = [trial for trial in planned.trials if trial.key not in before]
     rungs = read_rungs(chosen.rungs)
     cohorts = _first_cohorts(
-        more, prepared.split_data, prepared.cohort_limit, prepared.profile, rungs, prepared.cohorts
+        more, prepared.split_data, prepared.cohort_limit, prepared.profile, rungs, known
     )
     return prepared._replace(
         experiments=planned.experiments,

@@ -25,7 +25,7 @@ from jaxrank.runner.manifest import (
     new_manifest,
     read_manifest,
 )
-from jaxrank.runner.prepare import Prepared, prepare
+from jaxrank.runner.prepare import Prepared, prepare, refuse_too_much
 from jaxrank.runner.resume_checks import check_machine, check_same, resumed_options
 from jaxrank.runner.states import damaged_sources
 from jaxrank.runner.trial_archive import read_results
@@ -172,7 +172,8 @@ def plan_search(
             rounds.check_rest(record, prepared)
         return Workspace(record, prepared, {}, [], [])
     rounds.check_same(record, given, extend=extend)
-    prepared = prepare(**resumed_options(record, given, extend=extend), device=device)
+    options = resumed_options(record, given, extend=extend)
+    prepared = prepare(**options, device=device, has_plan=True)
     check_same(folder, record, prepared, extend=extend)
     trials = {trial.key: trial for trial in prepared.trials}
     planned = {c.number: [trials[key] for key in c.trials] for c in record.cohorts}
@@ -206,6 +207,8 @@ def plan_search(
         )
     if more or ready.waiting:
         check_machine(folder, record, prepared)
+        waiting = [*cohorts_of(ready.waiting, prepared).values()]
+        refuse_too_much(prepared.dataset, waiting, prepared.launch["memory_fraction"])
     if more:
         cohorts = planner.make_cohorts(
             more, prepared.split_data, prepared.cohort_limit, prepared.profile

@@ -22,7 +22,7 @@ from jaxrank.experiments.rungs import read_rungs
 from jaxrank.experiments.search_space import Choice, SearchSpace, parse_space
 from jaxrank.planning.trials import TrialKey
 from jaxrank.runner import optuna_study, rungs
-from jaxrank.runner.manifest import Manifest, Round, as_json, extended_manifest
+from jaxrank.runner.manifest import Manifest, Round, as_json, cohorts_of, extended_manifest
 from jaxrank.runner.options import (
     NUM_EXPERIMENTS,
     ROUND_SIZE,
@@ -127,7 +127,7 @@ def check_rest(record: Manifest, prepared: Prepared) -> None:
         per_experiment = len(prepared.trained_folds) * options.num_seeds
         refuse_many_trials((total + len(REFERENCES)) * per_experiment, options)
     if total > done and (largest := _largest(space)):
-        with_experiments(prepared, largest)
+        with_experiments(prepared, largest, ())
 
 
 def _largest(space: SearchSpace) -> dict[str, dict[str, Any]]:
@@ -177,7 +177,10 @@ def following(
     assert proposed is not None
     log.info("round %d: %d experiments", len(done) + 1, len(proposed.names))
     before = len(prepared.cohorts)
-    wider = with_experiments(prepared, dict(zip(proposed.names, proposed.values, strict=True)))
+    added = dict(zip(proposed.names, proposed.values, strict=True))
+    # Not the cohorts that `prepare` has planned: a resumed search plans all rounds at once.
+    known = [*cohorts_of(record.cohorts, prepared).values()]
+    wider = with_experiments(prepared, added, known)
     grown = extended_manifest(record, wider, wider.cohorts[before:])
     return grown._replace(rounds=[*done, proposed]), wider
 

@@ -237,11 +237,14 @@ class _Scheduler:
         )
 
     def _after_memory(self, number: int, cohort: Cohort, reason: str) -> None:
-        """Halves a cohort that ran out of memory, also in plan.json; a single trial has failed."""
-        if len(cohort.trials) == 1:
+        """Halves a cohort that ran out of memory, also in plan.json; a single trial has failed.
+
+        A single trial in a program of several slots gets a program of its own.
+        """
+        if cohort.num_slots == 1:
             self._finish(number, cohort, trial_results.NO_MEMORY.format(reason))
             return
-        log.warning("cohort %d does not fit in memory and is halved: %s", number, reason)
+        log.warning("cohort %d does not fit in memory and is made smaller: %s", number, reason)
         self.saver.drop(number)
         record = self.ready.record.with_halves(number, cohort)
         write_manifest(self.folder, record)

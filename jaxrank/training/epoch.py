@@ -1,6 +1,6 @@
 """Compiled programs of a cohort: initial weights, epochs, scores.
 
-Axis letters: P trials of the cohort, E epochs, S steps of an epoch, B pairs of a batch,
+Axis letters: P slots of the cohort's program, E epochs, S steps of an epoch, B pairs of a batch,
 D features, N photos, M pairs, C validation chunks.
 
 Everything up to `trial_scores` is written for one trial; `vmap` then adds the population axis. A
@@ -206,9 +206,9 @@ def cohort_epochs(
 
 @partial(jax.jit, static_argnums=0)
 def cohort_scores(
-    static: ProgramSpec, data: DeviceData, trial: TrialArrays, params: Params, wanted_Q: Array
+    static: ProgramSpec, data: DeviceData, trial: TrialArrays, params: Params, wanted_P: Array
 ) -> Array:
-    """Scores [Q, N] of all photos, zero for slots that are not wanted.
+    """Scores [P, N] of all photos, zero for slots that are not wanted.
 
     One trial after the other: side by side, a chunk of photos would take more memory than training.
     """
@@ -219,7 +219,7 @@ def cohort_scores(
         scored = partial(trial_scores, static, data)
         return jax.lax.cond(wanted, scored, lambda *_: nothing, mine, parameters)
 
-    return jax.lax.map(scores_of, (trial, params, wanted_Q))
+    return jax.lax.map(scores_of, (trial, params, wanted_P))
 
 
 @partial(jax.jit, static_argnums=(0, 2))

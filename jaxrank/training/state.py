@@ -1,6 +1,7 @@
 """State and results of training: train state, metrics, progress, fit result.
 
-Axis letters: P trials of the cohort, Q of them on the device, E epochs, N photos.
+Axis letters: P trials of the cohort, or slots of its program, Q of them on the device, E epochs, N
+photos.
 """
 
 from typing import Any, NamedTuple

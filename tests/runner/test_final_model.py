@@ -5,6 +5,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import jax
 import numpy as np
 import pandas as pd
 import pytest
@@ -18,6 +19,7 @@ from jaxrank.evaluation.hits import Pooled
 from jaxrank.evaluation.selection import Chosen
 from jaxrank.inference.saved_model import Model
 from jaxrank.runner import final_model, final_training
+from jaxrank.runner.prepare import prepare
 from jaxrank.runner.search_result import SearchResult
 from jaxrank.training.checkpoint import Checkpoint
 from jaxrank.training.checkpointing import Saver
@@ -289,3 +291,20 @@ def test_without_a_fold_what_it_alone_speaks_for_is_not_selected() -> None:
     found = final_model.selected_without_fold(ranking, prepared)
     # Of the third one chance is the strongest baseline, which is no model.
     assert found == ["mlp", "ridge", "mlp"]
+
+
+def test_a_checkpoint_of_a_cohort_with_a_free_slot_is_restored(
+    small_data: Data, tmp_path: Path
+) -> None:
+    """As of two cohorts of a confirmation that share a program, the smaller one."""
+    ready = prepare(*small_data, **OPTIONS)
+    cohort = ready.cohorts[0]._replace(num_slots=len(ready.cohorts[0].trials) + 1)
+    saver = Saver(tmp_path, 1.0)
+    save, restore = final_training.checkpoints_of(saver, 1, len(cohort.trials))
+    whole = train.fit(cohort, ready.split_data, on_dispatch=save)
+    saver.wait()
+    found = restore(jax.eval_shape(train.compile_cohort(cohort, ready.split_data).init))
+    assert found is not None
+    assert (len(found.state.status), found.num_trials) == (cohort.num_slots, len(cohort.trials))
+    again = train.fit(cohort, ready.split_data, restore=restore)
+    np.testing.assert_array_equal(again.scores_PN, whole.scores_PN)

@@ -102,8 +102,32 @@ def test_a_killed_search_proposes_the_same(
     # What was typed before may be typed again.
     jaxrank.search(*small_data, workdir=folder, resume=True, **ROUNDS)
     assert rounds_of(folder) == rounds_of(whole)
+    assert plan_of(folder)["cohorts"] == plan_of(whole)["cohorts"]
     for one, other in zip(tables_of(folder), tables_of(whole), strict=True):
         pd.testing.assert_frame_equal(one, other, check_exact=True)
+
+
+def test_a_search_killed_in_its_second_round_plans_the_third_as_if_it_had_not_been(
+    tmp_path: Path, small_data: SmallData, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A resumed search reads the plan of all rounds at once, and must not plan them together."""
+    options = SMALL | {"strategy": "random", "round_size": 2, "num_experiments": 6}
+    whole, folder = tmp_path / "whole", tmp_path / "killed"
+    jaxrank.search(*small_data, workdir=whole, **options)
+    train_all, calls = search.train_all, []
+
+    def trains(*args: Any) -> Any:
+        calls.append("train")
+        if len(calls) == 2:
+            raise Killed
+        return train_all(*args)
+
+    monkeypatch.setattr(search, "train_all", trains)
+    with pytest.raises(Killed):
+        jaxrank.search(*small_data, workdir=folder, **options)
+    jaxrank.search(*small_data, workdir=folder, resume=True)
+    assert len(plan_of(whole)["rounds"]) == 3
+    assert plan_of(folder)["cohorts"] == plan_of(whole)["cohorts"]
 
 
 def test_a_search_is_extended_by_further_rounds(tmp_path: Path, small_data: SmallData) -> None:

@@ -149,10 +149,34 @@ def test_a_later_round_shares_the_programs_of_an_earlier_one(
     room = alone.data_bytes + alone.shared_bytes + 2 * alone.trial_bytes
     short = planner.make_cohorts(one_kind[3:], data, room, PROFILES[0], known=[first])
     assert [(len(one.trials), one.num_slots) for one in short] == [(2, 2), (2, 2), (1, 2)]
+    # A program for one trial is not worth five cohorts.
+    (single,) = planner.make_cohorts(one_kind[:1], data, 2**40, PROFILES[0])
+    (own,) = planner.make_cohorts(one_kind[3:], data, 2**40, PROFILES[0], known=[single])
+    assert (len(own.trials), own.num_slots) == (5, 5)
+    # Nor can a program be shared whose dispatches do not end at the rung.
+    long = first._replace(epochs_per_dispatch=2)
+    (early,) = planner.make_cohorts(
+        one_kind[3:5], data, 2**40, PROFILES[0], ends=1, known=[long, first]
+    )
+    assert (early.num_slots, early.epochs_per_dispatch) == (2, 1)
     # Side by side, another number of trials is another program anyway.
     (beside,) = planner.make_cohorts(one_kind[:3], data, 2**40, PROFILES[1])
     (wide,) = planner.make_cohorts(one_kind[3:], data, 2**40, PROFILES[1], known=[beside])
     assert wide.num_slots == len(wide.trials) == 5
+
+
+def test_side_by_side_survivors_of_all_sizes_continue_together(
+    dataset: Dataset, parts: np.ndarray
+) -> None:
+    data = SplitDataset(dataset=dataset, splits_FM=parts)
+    trials = [Trial(experiment(f"e{n}", learning_rate=1e-3 * n), 0, 0) for n in range(1, 6)]
+    sources = [
+        (planner.make_cohorts(mine, data, 2**40, PROFILES[1], RUNG)[0], mine[0])
+        for mine in (trials[:3], trials[3:])
+    ]
+    assert [source.num_slots for source, _ in sources] == [3, 2]
+    (rest,) = planner.continued_cohorts(sources, None, 2**40)
+    assert (len(rest.trials), rest.num_slots) == (2, 2)
 
 
 def test_states_of_another_program_are_refused() -> None:
