@@ -244,7 +244,8 @@ class _Scheduler:
         if cohort.num_slots == 1:
             self._finish(number, cohort, trial_results.NO_MEMORY.format(reason))
             return
-        log.warning("cohort %d does not fit in memory and is made smaller: %s", number, reason)
+        change = "is halved" if len(cohort.trials) > 1 else "loses its free slots"
+        log.warning("cohort %d does not fit in memory and %s: %s", number, change, reason)
         self.saver.drop(number)
         record = self.ready.record.with_halves(number, cohort)
         write_manifest(self.folder, record)
