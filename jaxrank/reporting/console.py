@@ -1,5 +1,6 @@
 """Terminal tables: the plan, the summary, metrics and rankings."""
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -30,6 +31,8 @@ _PLAN_COLUMNS = ("learning_rate", "dropout", "weight_decay", "margin", "max_epoc
 _PLAN_ELSEWHERE = "name,blocks,mlp_hidden_dims,batch_size,loss,sampler,notes,init_from".split(",")
 # Hyperparameters that have a column of their own in a summary, or that are not tuned.
 _NOT_COMPARED = ("name", "notes", "blocks", "seed", "init_from")
+# End of the name of an ensemble, see `ensembles.ensemble_results`.
+_OF_SEEDS = re.compile(r" \(mean of \d+ seeds\)$")
 _BASELINE_NOTE = "baseline; described in summary.csv"
 _SHOWN_METRICS = [metric for metric in METRICS if metric.title]
 
@@ -41,10 +44,11 @@ def print_summary(
     caveats: Sequence[str],
     top: int,
 ) -> None:
-    """Prints the best experiments and all baselines.
+    """Prints the best experiments with their ensembles, and all baselines.
 
     Columns that do not fit are omitted in this order: blocks, train accuracy, epoch, parameters,
-    trials, the metrics of whole series from last to first, the hyperparameters from last to first.
+    trials, the metrics of whole series from last to first, the hyperparameters, of which those with
+    most values stay longest.
 
     Args:
       console: console to print to.
@@ -54,8 +58,9 @@ def print_summary(
       top: number of experiments to print.
     """
     is_experiment = ~summary["status"].isin((BASELINE, ENSEMBLE))
-    beyond = (summary["status"] != BASELINE) & (is_experiment.cumsum() > top)
-    hidden = summary[beyond & (summary["outcome"] != SELECTED)]
+    names = summary["experiment_name"].map(_without_seeds)
+    stays = is_experiment & ((is_experiment.cumsum() <= top) | (summary["outcome"] == SELECTED))
+    hidden = summary[(summary["status"] != BASELINE) & ~names.isin(set(names[stays]))]
     shown = summary.drop(index=hidden.index)
     rows = shown.astype(object).where(shown.notna(), None).to_dict("records")
     footnotes: dict[str, int] = {}
@@ -100,16 +105,24 @@ def _summary_columns(
 def _differing(
     rows: Sequence[Mapping[str, Any]], experiments: Sequence[Mapping[str, Any]]
 ) -> dict[str, list[str]]:
-    """Returns each hyperparameter in which the rows' experiments differ, with its value by row."""
+    """Returns each hyperparameter in which the rows' experiments differ, with its value by row.
+
+    Those with most values come first, of equally many the narrowest.
+    """
     by_name = {e["name"]: e for e in experiments if e["name"] not in REFERENCES}
-    chosen = [by_name.get(row["experiment_name"]) for row in rows]
-    differing = {}
+    chosen = [by_name.get(_without_seeds(row["experiment_name"])) for row in rows]
+    differing, order = {}, {}
     for key in HYPERPARAMETERS:
         texts = ["" if e is None else _value(e.get(key)) for e in chosen]
         known = {text for text, e in zip(texts, chosen, strict=True) if e is not None}
         if key not in _NOT_COMPARED and len(known) > 1:
-            differing[key] = texts
-    return differing
+            differing[key], order[key] = texts, (-len(known), max(map(len, [key, *known])))
+    return {key: differing[key] for key in sorted(differing, key=order.__getitem__)}
+
+
+def _without_seeds(name: str) -> str:
+    """The name of an ensemble's experiment; any other name unchanged."""
+    return _OF_SEEDS.sub("", name)
 
 
 def _value(value: Any) -> str:

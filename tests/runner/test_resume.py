@@ -915,6 +915,18 @@ def test_a_cohort_that_does_not_fit_is_halved_until_it_does(
         pd.testing.assert_frame_equal(first, second, rtol=1e-4)
 
 
+def test_halves_have_no_free_slots_and_a_single_trial_loses_its_own(small_data: SmallData) -> None:
+    ready = prepare.prepare(*small_data, **SMALL)
+    record, cohort = manifest.new_manifest(ready), ready.cohorts[0]
+    known = {planned.number for planned in record.cohorts}
+    for trials, sizes in ((cohort.trials[:3], [1, 2]), (cohort.trials[:1], [1])):
+        full = cohort.with_trials(trials)._replace(num_slots=7)
+        changed = record.with_halves(record.cohorts[0].number, full)
+        added = [planned for planned in changed.cohorts if planned.number not in known]
+        assert [len(planned.trials) for planned in added] == sizes
+        assert [planned.num_slots for planned in added] == sizes
+
+
 def test_a_full_host_is_told_at_once_and_halves_nothing(
     small_data: SmallData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
