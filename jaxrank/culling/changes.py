@@ -107,10 +107,17 @@ def read_changes(path: Path | str) -> dict[str, dict[str, Any]]:
     """Reads the `decision` and `rating` that a person changed, by photo.
 
     Raises:
-      UserError: the table has another form; see `read_rows`.
+      UserError: the table has another form (see `read_rows`), or nothing in it is marked as
+        changed.
     """
     found = {}
-    for row in read_rows(path):
+    rows = read_rows(path)
+    if rows and not any(row.changed for row in rows):
+        raise UserError(
+            f"{path}: no row is marked as changed; write decision or rating into the column "
+            "'changed' of your changes, or remove that column if all rows are yours"
+        )
+    for row in rows:
         values = {"decision": row.decision or None, "rating": row.rating}
         mine = {name: values[name] for name in row.changed if values[name] is not None}
         if mine:

@@ -222,7 +222,9 @@ def _separated(key: str, text: str) -> list[str]:
 
 def _choice(values: list[Any], where: str) -> Choice:
     if len(values) < 2:
-        hint = "; texts are separated by |" if "," in str(values) else ""
+        hint = ""
+        if "," in str(values):
+            hint = "; commas belong to one text here, and | separates texts: '32|64|128,64'"
         raise UserError(f"{where}: give at least two values{hint}; --config.KEY=VALUE sets one")
     for place, value in enumerate(values):
         if any(type(value) is type(other) and value == other for other in values[:place]):

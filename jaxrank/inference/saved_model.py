@@ -193,8 +193,8 @@ def save_model(folder: Path, model: Model, raw_ND: np.ndarray) -> None:
     Args:
       folder: folder to write.
       model: model whose members all have normal scores for the same columns.
-      raw_ND: float32 rows of training photos, as in `Model.score_rows`. Some rows are saved with
-        their scores to test other implementations.
+      raw_ND: float32 rows of training photos, as in `Model.score_rows`; those at `chosen_rows` are
+        enough. They are saved with their scores to test other implementations.
     """
     columns_J = model.members[0].scaling.columns_J
     assert all(np.array_equal(m.scaling.columns_J, columns_J) for m in model.members)
@@ -230,10 +230,14 @@ def _recipe_document(card: ModelCard, name: str) -> dict[str, Any] | None:
     return card.recipes[name]._asdict() if name in card.recipes else None
 
 
+def chosen_rows(rows: np.ndarray) -> np.ndarray:
+    """Evenly spaced rows of the given ones, as many as a model's test vectors."""
+    return rows[np.unique(np.linspace(0, len(rows) - 1, _MOST_TEST_VECTORS).astype(int))]
+
+
 def _test_vectors(model: Model, raw_ND: np.ndarray) -> bytes:
     """Returns a .npz archive of `inputs` [N, D], evenly spaced rows, and their `scores` [N]."""
-    chosen = np.unique(np.linspace(0, len(raw_ND) - 1, _MOST_TEST_VECTORS).astype(int))
-    inputs_ND = np.asarray(raw_ND[chosen], np.float32)
+    inputs_ND = np.asarray(chosen_rows(raw_ND), np.float32)
     file = io.BytesIO()
     np.savez(file, inputs=inputs_ND, scores=model.score_rows(inputs_ND))
     return file.getvalue()

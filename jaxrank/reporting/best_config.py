@@ -19,6 +19,8 @@ _BEGAN_FROM_MODEL = "selected in a search with --init_from: give that model agai
 _PYTHON = '''"""The experiment that a search selected: {name}, {accuracy}.
 
     {program} search --config={file} --pairs=pairs.csv --features=store{start}
+
+A search on the same pairs reports an accuracy without the correction for this selection.
 """
 
 from ml_collections import ConfigDict

@@ -115,7 +115,9 @@ def _about_yardstick(
     else:
         lines = [f"No experiment is shown to be better than {against}, {share}."]
     if not better_X[selected]:
-        lines.append(f"The difference of {names[selected]} to it: {_points(to, selected)}.")
+        worse = ": it is worse" if worse_X[selected] else ""
+        difference = f"{_points(to, selected)}{worse}"
+        lines.append(f"The difference of {names[selected]} to it: {difference}.")
     worse_X[selected] = False
     if worse_X.any():
         order = _by_mean(worse_X, test)
@@ -148,7 +150,9 @@ def _about_best(names: Sequence[str], test: Standings) -> list[str]:
     lines = []
     if tied_X.any():
         listed = _listed(
-            f"{names[x]} (down to {100 * test.best_ci_low[x]:.1f} points)"
+            names[x]
+            # A bound of 100 points is none: too few series or seeds.
+            + f" (down to {100 * test.best_ci_low[x]:.1f} points)" * bool(test.best_ci_low[x] > -1)
             for x in _by_mean(tied_X, test)
         )
         lines.append(f"Statistically tied with {names[best]}: {listed}.")

@@ -16,7 +16,7 @@ from jaxrank.evaluation.hits import pooled_accuracy
 from jaxrank.evaluation.predictions import mean_table, schema, trial_tables
 from jaxrank.evaluation.trial_results import KEYS, TrialResult, best_trial, history_frame
 from jaxrank.inference.model_card import Evidence, ModelCard
-from jaxrank.inference.saved_model import SEEN, Model, save_model
+from jaxrank.inference.saved_model import SEEN, Model, chosen_rows, save_model
 from jaxrank.io import atomic, columns, documents
 from jaxrank.io.tables import write_frame
 from jaxrank.metrics import pair_differences
@@ -144,7 +144,7 @@ def _save_best(
     block_columns = {name: dataset.block_columns[name] for name in experiment.blocks}
     seen = photos_seen(dataset, split_M, seen_before)
     model = Model(card, block_columns, (best.weights,), SINGLE, seen)
-    save_model(folder, model, dataset.inputs(experiment.blocks, photos))
+    save_model(folder, model, dataset.inputs(experiment.blocks, chosen_rows(photos)))
 
 
 def _calibrated(best: TrialResult, evaluator: Evaluator) -> Calibration:

@@ -87,7 +87,7 @@ def final_notes(name: str, trained: Trained, card: ModelCard, series: str) -> li
         seeds = f", {len(trained.seeds)} seeds" if len(trained.seeds) > 1 else ""
         how = f"{name}, trained on {series} for {counted(trained.epochs[0], 'epoch')}{seeds}"
     else:
-        how = f"the baseline {name}, fitted on {series}"
+        how = f"the baseline {name}, fitted on {series} (--final=EXPERIMENT saves an experiment)"
     lines = [f"Final model: {how}; {FINAL}/ has it and its card."]
     if trained.fold is None and np.isfinite(evidence.accuracy):
         lines[0] += (

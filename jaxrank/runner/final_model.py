@@ -20,7 +20,7 @@ from jaxrank.evaluation.calibration import Part
 from jaxrank.evaluation.evaluator import ORDERED_SPLITS, Evaluator
 from jaxrank.evaluation.leaderboard import Ranking
 from jaxrank.evaluation.trial_results import TrialResult
-from jaxrank.inference.saved_model import FINAL, SEEN, Model, save_model
+from jaxrank.inference.saved_model import FINAL, SEEN, Model, chosen_rows, save_model
 from jaxrank.metrics import pair_differences
 from jaxrank.runner.final_card import final_card, final_notes
 from jaxrank.runner.final_training import fit_baseline, train_experiment, which_series
@@ -133,7 +133,7 @@ def write_final(
     # A lookup for each name: np.isin would sort the names, which takes a second for 10,000 photos.
     seen = trained.seen[SEEN[0]]
     photos = np.flatnonzero([name in seen for name in dataset.photos.tolist()])
-    save_model(folder / FINAL, model, dataset.inputs(blocks, photos))
+    save_model(folder / FINAL, model, dataset.inputs(blocks, chosen_rows(photos)))
     return final_notes(name, trained, card, which_series(prepared))
 
 

@@ -172,7 +172,7 @@ def following(
     ended, proposed = _next(space, options, done)
     if ended:
         done[-1] = done[-1]._replace(ended=ended)
-        log.info("no further round: %s", ended)
+        log.info("no further round: %s%s", ended, _untried(space, done))
         return record._replace(rounds=done), prepared
     assert proposed is not None
     log.info("round %d: %d experiments", len(done) + 1, len(proposed.names))
@@ -294,6 +294,22 @@ def _next(
         return ENOUGH, None
     proposed = _propose(space, options, done)
     return ("", proposed) if proposed.names else (ALL_TRIED, None)
+
+
+def _untried(space: SearchSpace, done: Sequence[Round]) -> str:
+    """Names the compiled-in values that no experiment has; empty if there are none.
+
+    Consecutive experiments share them (`strategies.SHARE_A_PROGRAM`), so a few have few of them.
+    """
+    tried = [values for planned in done for values in planned.values]
+    left = [
+        f"{p.key}={value or 'none'}"
+        for p in space.parameters
+        if p.is_static and isinstance(p.values, Choice)
+        for value in p.values.values
+        if all(values.get(p.key) != value for values in tried)
+    ]
+    return f"; not tried: {', '.join(left)}" if left else ""
 
 
 def _num_left(options: SearchOptions, done: Sequence[Round]) -> int:

@@ -123,6 +123,7 @@ def test_what_a_person_decided_stays_and_is_a_preference(folder: Path, tmp_path:
     ("text", "message"),
     [
         ("photo,decision\na,pick\n", "give the columns path and decision, or rating"),
+        ("path,decision,changed\na,pick,False\n", "no row is marked as changed"),
         ("path,decision\na,picks\n", "column 'decision': 'picks' is none of.*Did you mean 'pick'"),
         ("path,rating\na,6\n", "column 'rating': '6' is not empty, nor -1 to 5"),
         ("path,rating\na,1\na,2\n", "photo 'a' appears twice"),

@@ -186,7 +186,7 @@ rng = random.Random(0)
 # A worker is killed where another event was read, so that all kills come before the end.
 def killing(self, job, read=engine.RayEngine._event_of):
     seen = read(self, job)
-    if isinstance(seen, Reported) and len(happened) < 10 and rng.random() < 0.4:
+    if isinstance(seen, Reported) and len(happened) < 10 and rng.random() < 0.7:
         worker = rng.choice([worker for worker in self.workers if worker])
         pid = int(re.search(r"process (\\d+)", worker.name)[1])
         try:

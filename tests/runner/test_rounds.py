@@ -130,6 +130,21 @@ def test_a_search_killed_in_its_second_round_plans_the_third_as_if_it_had_not_be
     assert plan_of(folder)["cohorts"] == plan_of(whole)["cohorts"]
 
 
+def test_values_that_no_experiment_has_are_named(tmp_path: Path, small_data: SmallData) -> None:
+    options = SMALL | {
+        "space": {"mlp_hidden_dims": "4|8|", "dropout": "0,0.1"},
+        "overrides": {"max_epochs": 1, "batch_size": 32},
+        "strategy": "random",
+        "num_experiments": 2,
+    }
+    jaxrank.search(*small_data, workdir=tmp_path, **options)
+    ((values, _),) = [one["values"] for one in rounds_of(tmp_path)]
+    widths = [f"mlp_hidden_dims={v or 'none'}" for v in ("4", "8", "")
+              if v != values["mlp_hidden_dims"]]  # fmt: skip
+    ended = f"no further round: num_experiments; not tried: {', '.join(widths)}"
+    assert ended in (tmp_path / "training.log").read_text()
+
+
 def test_a_search_is_extended_by_further_rounds(tmp_path: Path, small_data: SmallData) -> None:
     folder = tmp_path / "w"
     options = SMALL | {"strategy": "random"}
