@@ -106,7 +106,7 @@ def test_a_grid_has_each_combination_once() -> None:
         ({"learning_rate": "0..1e-2:log"}, "a :log range begins above 0, not at '0'"),
         ({"learning_rate": "1e-2..1e-5"}, "'1e-2..1e-5' is not a range"),
         ({"optimizer": "adamw,sdg"}, "'sdg' unknown. Did you mean 'sgd'?"),
-        ({"mlp_hidden_dims": "256,512"}, "give at least two values; commas belong to one text here, and |"),
+        ({"mlp_hidden_dims": "256,512"}, "give at least two values; commas belong to one text"),
         ({"dropout": "0.3"}, "give at least two values; --config.KEY=VALUE sets one"),
         ({"dropout": "0,0.3,0.0"}, "'0.0' appears twice"),
         ({"use_layernorm": "true,yes"}, "'yes' is neither true nor false"),
