@@ -609,7 +609,7 @@ def test_sentences_where_nothing_is_better() -> None:
     )
     expected = "No experiment is shown to be better than the strongest baseline (rule), 100.0%."
     assert expected in lines
-    assert "The difference of a to it: -100.0 points (-100.0 to -100.0)." in lines
+    assert "The difference of a to it: -100.0 points (-100.0 to -100.0): it is worse." in lines
     assert "Worse than it: b by 100.0 points (100.0 to 100.0)." in lines
     assert "No other entry is tied with rule." in lines
 
