@@ -103,7 +103,7 @@ class Cohort(NamedTuple):
     @property
     def compiled_as(self) -> tuple:
         """Key that is equal for cohorts that share their compiled programs."""
-        return tuple(self._replace(trials=(), data_bytes=0, begins=0, ends=None))
+        return self._replace(trials=(), data_bytes=0, begins=0, ends=None)
 
     @property
     def _state_bytes(self) -> int:

@@ -2,6 +2,7 @@
 
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,20 @@ ROUNDS: dict[str, Any] = SMALL | {"strategy": "tpe", "num_experiments": 13, "rou
 
 class Killed(Exception):
     pass
+
+
+def killed_at(
+    number: int, function: Callable[..., Any], calls: list[str], name: str
+) -> Callable[..., Any]:
+    """A function that notes its calls, and is killed where it makes the call of this number."""
+
+    def call(*arguments: Any) -> Any:
+        calls.append(name)
+        if len(calls) == number:
+            raise Killed
+        return function(*arguments)
+
+    return call
 
 
 def plan_of(folder: Path) -> dict[str, Any]:
@@ -75,23 +90,9 @@ def test_a_killed_search_proposes_the_same(
     """Killed when a round was trained and the next one not planned, and when that was planned and
     not trained."""
     folder = tmp_path / "killed"
-    train_all, following = search.train_all, rounds.following
-    calls = []
-
-    def trains(*args: Any) -> Any:
-        calls.append("train")
-        if len(calls) == 5:
-            raise Killed
-        return train_all(*args)
-
-    def follows(*args: Any) -> Any:
-        calls.append("follow")
-        if len(calls) == 2:
-            raise Killed
-        return following(*args)
-
-    monkeypatch.setattr(search, "train_all", trains)
-    monkeypatch.setattr(rounds, "following", follows)
+    calls: list[str] = []
+    monkeypatch.setattr(search, "train_all", killed_at(5, search.train_all, calls, "train"))
+    monkeypatch.setattr(rounds, "following", killed_at(2, rounds.following, calls, "follow"))
     with pytest.raises(Killed):
         jaxrank.search(*small_data, workdir=folder, **ROUNDS)
     assert [one["accuracies"] is None for one in plan_of(folder)["rounds"]] == [True]
@@ -114,15 +115,7 @@ def test_a_search_killed_in_its_second_round_plans_the_third_as_if_it_had_not_be
     options = SMALL | {"strategy": "random", "round_size": 2, "num_experiments": 6}
     whole, folder = tmp_path / "whole", tmp_path / "killed"
     jaxrank.search(*small_data, workdir=whole, **options)
-    train_all, calls = search.train_all, []
-
-    def trains(*args: Any) -> Any:
-        calls.append("train")
-        if len(calls) == 2:
-            raise Killed
-        return train_all(*args)
-
-    monkeypatch.setattr(search, "train_all", trains)
+    monkeypatch.setattr(search, "train_all", killed_at(2, search.train_all, [], "train"))
     with pytest.raises(Killed):
         jaxrank.search(*small_data, workdir=folder, **options)
     jaxrank.search(*small_data, workdir=folder, resume=True)
