@@ -150,7 +150,8 @@ def fit(
     begun = time.perf_counter()
     if compiled is None:
         compiled = compile_cohort(cohort, data, start=start)
-    num_trials, cohort = len(cohort.trials), cohort.filled()
+    num_trials = len(cohort.trials)
+    cohort = cohort.filled()
     progress = restore(jax.eval_shape(compiled.init))
     if progress is None:
         progress = _begun(compiled, num_trials)
@@ -162,7 +163,7 @@ def fit(
     for after in _dispatches(cohort, data, compiled, progress, begun, num_epochs):
         progress = after
         on_dispatch(progress)
-    return _finished(cohort, num_trials, compiled, progress, begun)
+    return _finished(cohort, compiled, progress, begun)
 
 
 def _begun(compiled: CompiledCohort, num_trials: int) -> Progress:
@@ -219,14 +220,10 @@ def _dispatches(
 
 
 def _finished(
-    cohort: Cohort,
-    num_trials: int,
-    compiled: CompiledCohort,
-    progress: Progress,
-    begun: float,
+    cohort: Cohort, compiled: CompiledCohort, progress: Progress, begun: float
 ) -> FitResult:
     """Scores all photos with the best parameters, and fetches the result from the device."""
-    state = progress.whole_state()
+    state, num_trials = progress.whole_state(), progress.num_trials
     wanted_P = np.arange(len(cohort.trials)) < num_trials
     scores = cohort_scores(
         compiled.static, compiled.inputs.data, compiled.arrays, state.best_params, wanted_P
