@@ -23,8 +23,8 @@ NUM_FOLDS = 5
 FACTORS = (1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0, 3000.0)
 # Factor with one series, where none can be chosen: a share of 5%, usual in this field.
 _UNCHOSEN = 19.0
-# Photos scored at a time, as 64-bit numbers.
-_PHOTOS_AT_ONCE = 1 << 16
+# Photos, or pairs, scored at a time.
+_ROWS_AT_ONCE = 1 << 13
 
 
 class Rows(Protocol):
@@ -83,17 +83,30 @@ def fit_ridge(
     # used a core, two threads took 25 times as long as one to solve 1,540 columns. And the sums of
     # one thread are the same on any number of cores.
     with threadpool_limits(limits=1, user_api="blas"):
-        reduced, basis = _reduced(inputs_ND[used])
+        reduced, basis = _reduced(_Chosen(inputs_ND, used))
         weights, held_out_M = _fit(reduced, rows_M2.reshape(-1, 2), target_M, series_M)
     weights = weights if basis is None else basis @ weights
     scores_N = np.empty(len(inputs_ND), np.float32)
-    for start in range(0, len(inputs_ND), _PHOTOS_AT_ONCE):
-        rows = slice(start, start + _PHOTOS_AT_ONCE)
+    for start in range(0, len(inputs_ND), _ROWS_AT_ONCE):
+        rows = slice(start, start + _ROWS_AT_ONCE)
         scores_N[rows] = inputs_ND[rows].astype(np.float64) @ weights
     return Fitted(weights, scores_N, held_out_M)
 
 
-def _reduced(inputs_ND: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+class _Chosen(NamedTuple):
+    """Some rows of inputs. They are copied on access: all of them may be gigabytes."""
+
+    inputs_ND: Rows
+    chosen: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.chosen)
+
+    def __getitem__(self, rows: Any) -> Any:
+        return self.inputs_ND[self.chosen[rows]]
+
+
+def _reduced(inputs_ND: Rows) -> tuple[Rows, np.ndarray | None]:
     """Reduces inputs with fewer rows than columns to the space that they span.
 
     A ridge's weights are always in that space.
@@ -101,14 +114,14 @@ def _reduced(inputs_ND: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
     Returns:
       The inputs, and the basis [D, N] of the space; None where the inputs are unchanged.
     """
-    if len(inputs_ND) >= inputs_ND.shape[1]:
+    if len(inputs_ND) >= inputs_ND[:1].shape[1]:
         return inputs_ND, None
-    basis, triangle = np.linalg.qr(inputs_ND.T)
+    basis, triangle = np.linalg.qr(inputs_ND[:].T)
     return triangle.T, basis
 
 
 def _fit(
-    inputs_ND: np.ndarray, rows_M2: np.ndarray, target_M: np.ndarray, series_M: np.ndarray
+    inputs_ND: Rows, rows_M2: np.ndarray, target_M: np.ndarray, series_M: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """Returns the weights [D], and the score differences of `Fitted.held_out_M`."""
     parts = inner_folds(series_M) or [np.arange(len(target_M))]
@@ -137,8 +150,10 @@ def _fit(
         return _solve(gram_DD, moment_D, _UNCHOSEN * unit), held_out_M
     best = _lowest(error, len(FACTORS))
     for part, weights in zip(parts, inner_weights(best), strict=True):
-        rows_a, rows_b = rows_M2[part].T
-        held_out_M[part] = (inputs_ND[rows_a] - inputs_ND[rows_b]) @ weights
+        for start in range(0, len(part), _ROWS_AT_ONCE):
+            some = part[start : start + _ROWS_AT_ONCE]
+            rows_a, rows_b = rows_M2[some].T
+            held_out_M[some] = (inputs_ND[rows_a] - inputs_ND[rows_b]) @ weights
     return _solve(gram_DD, moment_D, FACTORS[best] * unit), held_out_M
 
 

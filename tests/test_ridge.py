@@ -1,5 +1,7 @@
 """The ridge that stands beside trained experiments."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 from sklearn.linear_model import Ridge
@@ -44,6 +46,28 @@ def test_it_is_scikit_learns_of_the_penalty_that_predicts_other_series(
     for kept, out in folds:
         unseen = x[out] @ fitted(ridge.FACTORS[best], kept)
         np.testing.assert_allclose(found.held_out_M[out], unseen, rtol=1e-3, atol=1e-5)
+
+
+def test_it_never_holds_all_photos() -> None:
+    inputs, rows, target, series = make_pairs(100, 5, 0.3)
+    asked = []
+
+    class Watched:
+        """Inputs that record how many rows are asked for at once."""
+
+        def __len__(self) -> int:
+            return len(inputs)
+
+        def __getitem__(self, some: Any) -> Any:
+            asked.append(len(inputs[some]))
+            return inputs[some]
+
+    found = ridge.fit_ridge(Watched(), rows, target, series)
+    np.testing.assert_array_equal(
+        found.scores_N, ridge.fit_ridge(inputs, rows, target, series).scores_N
+    )
+    assert max(asked[:-1]) <= len(inputs) // ridge.NUM_FOLDS
+    assert asked[-1] == len(inputs)  # few enough to be scored at once
 
 
 def test_inputs_that_never_differ_and_a_single_series_are_no_error() -> None:
