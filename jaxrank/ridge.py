@@ -172,7 +172,7 @@ def _lowest(error: Callable[[int], float], number: int) -> int:
 
 
 def _products(
-    inputs_ND: np.ndarray, rows_M2: np.ndarray, target_M: np.ndarray
+    inputs_ND: Rows, rows_M2: np.ndarray, target_M: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """Computes X'X [D, D] and X'y [D] of the pairs' differences X, without storing X.
 

@@ -4,6 +4,7 @@ import dataclasses
 import hashlib
 import itertools
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -20,6 +21,7 @@ RANK_COLUMNS = ("rank_a", "rank_b")
 # Column of a vote table: the number of votes of a pair.
 VOTES_COLUMN = "votes"
 _ROWS_AT_ONCE = 1 << 14
+_FEW_PHOTOS = 1 << 10
 
 
 class Dataset(NamedTuple):
@@ -267,7 +269,11 @@ def _missing_notes(
 
 def _constant_notes(features: Features, features_ND: np.ndarray) -> list[str]:
     """A note on columns that never vary, if there are any."""
-    constant = np.flatnonzero(features_ND.min(axis=0) == features_ND.max(axis=0))
+    constant = np.arange(features_ND.shape[1])
+    # Few photos show of nearly every column that it varies.
+    for num_photos in (_FEW_PHOTOS, len(features_ND)):
+        values = features_ND[:num_photos, constant]
+        constant = constant[values.min(axis=0) == values.max(axis=0)]
     if not len(constant):
         return []
     columns = [f"'{c}' of block '{name}'" for name, b in features.items() for c in b.columns]
@@ -311,8 +317,13 @@ def content_hash(dataset: Dataset) -> str:
     digest = hashlib.sha256(repr(dataset.block_columns).encode())
     for names in (dataset.series_ids, dataset.photos):
         digest.update("\n".join(names).encode())
-    for rows in _row_slices(len(dataset.photos)):  # float16 is hashed as float32
-        digest.update(np.ascontiguousarray(dataset.features_ND[rows], np.float32).data)
+    with ThreadPoolExecutor(1, "hash") as thread:  # which hashes while this one converts
+        hashing = thread.submit(digest.update, b"")
+        for rows in _row_slices(len(dataset.photos)):  # float16 is hashed as float32
+            values = np.ascontiguousarray(dataset.features_ND[rows], np.float32)
+            hashing.result()
+            hashing = thread.submit(digest.update, values.data)
+        hashing.result()
     for array in (dataset.pair_rows_M2, dataset.preference_M, dataset.series_M):
         digest.update(np.ascontiguousarray(array).data)
     for column in RANK_COLUMNS:  # metrics depend on the ranks

@@ -269,6 +269,17 @@ def test_a_column_with_a_large_offset_is_kept_and_a_constant_one_is_told() -> No
     )
 
 
+def test_a_column_that_varies_late_is_not_constant() -> None:
+    names = [f"{number}" for number in range(4000)]
+    values = np.ones((len(names), 2), np.float16)
+    values[-1, 1] = 2
+    store = {"iqa": IQA._replace(photos=names, values=values)}
+    pairs = make_pairs(*(("1", a, b, 1.0) for a, b in zip(names, names[1:], strict=False)))
+    (note,) = align(pairs, store).notes
+    assert "1 of 2 columns never vary" in note
+    assert f"'{IQA.columns[0]}'" in note
+
+
 def test_the_content_hash_sees_every_part_of_the_data() -> None:
     pairs = make_pairs(("1", "a", "b", 1.0), ("1", "b", "c", 0.25))
     dataset = align(pairs, {"iqa": IQA})
