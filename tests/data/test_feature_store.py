@@ -1,3 +1,4 @@
+import itertools
 import json
 from pathlib import Path
 
@@ -274,7 +275,7 @@ def test_a_column_that_varies_late_is_not_constant() -> None:
     values = np.ones((len(names), 2), np.float16)
     values[-1, 1] = 2
     store = {"iqa": IQA._replace(photos=names, values=values)}
-    pairs = make_pairs(*(("1", a, b, 1.0) for a, b in zip(names, names[1:], strict=False)))
+    pairs = make_pairs(*(("1", a, b, 1.0) for a, b in itertools.pairwise(names)))
     (note,) = align(pairs, store).notes
     assert "1 of 2 columns never vary" in note
     assert f"'{IQA.columns[0]}'" in note
