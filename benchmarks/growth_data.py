@@ -22,7 +22,8 @@ from typing import Any
 
 import numpy as np
 
-PARTS = ("tables", "open", "prepare", "inputs", "audit", "append", "search")
+PARTS = ("tables", "open", "prepare", "inputs", "audit", "append", "merge", "search")
+_OF_STORES = {"open", "append", "merge"}  # parts that need no pairs
 _BLOCKS = {"clip": 0.7, "cnn": 0.3}
 
 
@@ -41,8 +42,10 @@ def main() -> None:
     print(f"{'photos':>9} {'part':8} {'wall s':>8} {'CPU s':>8} {'anonymous':>18} {'peak':>18}")
     for num_photos in map(int, given.photos.split(",")):
         with tempfile.TemporaryDirectory(dir=given.scratch) as folder:
-            make_data(Path(folder), num_photos, given.columns, given.dtype)
-            for part in given.parts.split(","):
+            parts = given.parts.split(",")
+            with_pairs = not _OF_STORES.issuperset(parts)
+            make_data(Path(folder), num_photos, given.columns, given.dtype, with_pairs)
+            for part in parts:
                 found = _in_child(part, folder, given.columns)
                 size = 4.0 * num_photos * given.columns
                 cells = [
@@ -65,7 +68,9 @@ def _in_child(part: str, folder: str, columns: int) -> dict[str, Any]:
     return found
 
 
-def make_data(folder: Path, num_photos: int, num_columns: int, dtype: str) -> None:
+def make_data(
+    folder: Path, num_photos: int, num_columns: int, dtype: str, with_pairs: bool = True
+) -> None:
     """Writes a table of pairs, a store of three blocks, and a store of a tenth more photos."""
     from jaxrank.data.feature_store import Block, Extraction, write_block
 
@@ -73,7 +78,7 @@ def make_data(folder: Path, num_photos: int, num_columns: int, dtype: str) -> No
     names = [f"album-{i // 1000:05d}/IMG_{i:08d}.JPG" for i in range(num_photos * 11 // 10)]
     with open(folder / "pairs.csv", "w") as file:
         file.write("series_id,image_a,image_b,preference\n")
-        for first in range(0, num_photos - 3, 4):
+        for first in range(0, num_photos - 3 if with_pairs else 0, 4):
             for a, b in ((0, 1), (1, 2), (2, 3), (3, 0)):
                 share = rng.integers(11) / 10
                 file.write(f"{first // 4},{names[first + a]},{names[first + b]},{share}\n")
@@ -165,6 +170,13 @@ def _append(folder: Path) -> Callable[[], str]:
     return lambda: f"{merge_stores(folder / 'more', folder / 'store')['clip']:,} new"
 
 
+def _merge(folder: Path) -> Callable[[], str]:
+    """Adds the whole store to a new one."""
+    from jaxrank.data.merge import merge_stores
+
+    return lambda: f"{merge_stores(folder / 'store', folder / 'merged')['clip']:,} new"
+
+
 def _prepare(folder: Path) -> Callable[[], str]:
     prepared = _prepared(folder)
     return lambda: prepared().data.sha256[:12]
@@ -224,6 +236,7 @@ _PARTS: dict[str, Callable[[Path], Callable[[], str]]] = {
     "tables": _tables,
     "open": _open,
     "append": _append,
+    "merge": _merge,
     "prepare": _prepare,
     "inputs": _inputs,
     "audit": _audit,
