@@ -171,10 +171,10 @@ def true_accuracy(folder: Path, seed: int) -> float:
     return float(right_M.mean())
 
 
-def compare_rungs(num_sets: int) -> None:
+def compare_rungs(first: int, num_sets: int) -> None:
     logging.getLogger("jaxrank").setLevel(logging.ERROR)
     rows: dict[str, list[dict[str, float]]] = {"": [], "1,3,9,27": []}
-    for seed in range(num_sets):
+    for seed in range(first, first + num_sets):
         for rungs, mine in rows.items():
             with tempfile.TemporaryDirectory() as folder:
                 mine.append(examine_rungs(seed, rungs, Path(folder) / "w"))
@@ -198,9 +198,10 @@ def main() -> None:
     parser.add_argument("--searches", type=int, default=400)
     parser.add_argument("--experiments", type=int, default=200)
     parser.add_argument("--sets", type=int, default=20)
+    parser.add_argument("--first", type=int, default=0, help="number of the first set")
     flags = parser.parse_args()
     if flags.part == "rungs":
-        compare_rungs(flags.sets)
+        compare_rungs(flags.first, flags.sets)
         return
     for folds, num_pairs in ((5, 1000), (1, 4000)):
         start = time.perf_counter()

@@ -70,6 +70,7 @@ def decide(rung: RungHits) -> Decision:
     that have reached this epoch in any round. Separated means that their difference is outside the
     simultaneous interval of the differences to all others (Hsu 1984, clustered by series). Of the
     other experiments, the most accurate continue, up to the budget, and all that have finished.
+    Of experiments with the same hits, the first comes before all others, and the rest after them.
     """
     draws = resampling.resample(rung.hits)
     mean_X = np.where(draws.complete_X, draws.mean_X, np.nan)
@@ -78,6 +79,7 @@ def decide(rung: RungHits) -> Decision:
         rung.entrants_X[None],
         np.ones((1, len(mean_X)), bool),
         rung.finished_X,
+        _twins(rung.hits),
         comparison.half_widths(draws),
         rung.share,
     )
@@ -119,6 +121,7 @@ def replay(
                 entrants_BX,
                 reached_BX,
                 stage.finished_X,
+                stage.twins_X,
                 stage.half_width,
                 stage.share,
             )
@@ -140,6 +143,7 @@ class _Stage(NamedTuple):
 
     in_round_X: np.ndarray
     finished_X: np.ndarray
+    twins_X: np.ndarray
     complete_X: np.ndarray
     accuracy: Callable[[np.ndarray], np.ndarray]
     half_width: Callable[[int], np.ndarray]
@@ -163,6 +167,7 @@ class _Stage(NamedTuple):
         return _Stage(
             in_round_X[entries],
             rung.finished_X[entries],
+            _twins(chosen),
             draws.complete_X,
             sums.accuracy_where(),
             comparison.half_widths(draws),
@@ -171,11 +176,22 @@ class _Stage(NamedTuple):
         )
 
 
+def _twins(hits: Hits) -> np.ndarray:
+    """The first entry, int [X], with the same hits in every fold and seed; often the entry itself.
+
+    A hyperparameter without effect makes such entries, such as dropout without hidden layers.
+    """
+    rows_XN = hits.hits_XFKS.reshape(len(hits.names), -1)
+    first: dict[bytes, int] = {}
+    return np.array([first.setdefault(row.tobytes(), x) for x, row in enumerate(rows_XN)])
+
+
 def _at_rung(
     accuracy_BX: np.ndarray,
     entrants_BX: np.ndarray,
     reached_BX: np.ndarray,
     finished_X: np.ndarray,
+    twins_X: np.ndarray,
     half_width: Callable[[int], np.ndarray],
     share: float,
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -193,7 +209,19 @@ def _at_rung(
     open_BX = entrants_BX & ~worse_BX & ~np.isnan(accuracy_BX)
     quota_B = np.ceil(share * (entrants_BX & ~finished_X).sum(axis=1) - _ROUNDING)
     running_BX = open_BX & ~finished_X
-    order_BX = np.argsort(-np.where(running_BX, known_BX, -1.0), axis=1, kind="stable")
+    repeats_BX = _repeats(running_BX, twins_X)
+    rank_BX = np.where(running_BX, known_BX - repeats_BX, -2.0)  # an accuracy is at most 1
+    order_BX = np.argsort(-rank_BX, axis=1, kind="stable")
     place_BX = np.argsort(order_BX, axis=1, kind="stable")
     continues_BX = running_BX & (place_BX < quota_B[:, None])
     return continues_BX | (open_BX & finished_X), worse_BX
+
+
+def _repeats(running_BX: np.ndarray, twins_X: np.ndarray) -> np.ndarray:
+    """Whether an entry runs beside an earlier twin, bool [B, X]."""
+    repeats_BX = np.zeros(running_BX.shape, bool)
+    for first in np.flatnonzero(np.bincount(twins_X) > 1):
+        twins = np.flatnonzero(twins_X == first)
+        running = running_BX[:, twins]
+        repeats_BX[:, twins] = running & (np.cumsum(running, axis=1) > 1)
+    return repeats_BX

@@ -76,6 +76,32 @@ def test_the_budget_is_rounded_up_and_equal_ones_keep_their_order() -> None:
     assert decide(rung_of(right_XS, 0.5)).survives_X.sum() == 2  # not three, by rounding
 
 
+def test_the_budget_goes_to_different_experiments_first() -> None:
+    """Three twins lead; two of them would take the places of others, and tell nothing new."""
+    right_XS = drawn([0.85, 0.85, 0.82, 0.78, 0.85, 0.74], 6)
+    right_XS[[1, 4]] = right_XS[0]
+    assert (np.diff(right_XS.mean(axis=1)[[0, 2, 3, 5]]) <= 0).all()
+    decision = decide(rung_of(right_XS, 1 / 2))
+    assert decision.survives_X.tolist() == [True, False, True, True, False, False]
+    assert decision.by_budget_X.tolist() == [False, True, False, False, True, True]
+    # The twins come before nothing else: the budget has room for one of them.
+    assert decide(rung_of(right_XS[:5], 4 / 5)).survives_X.tolist() == [True] * 4 + [False]
+    # A twin that does not enter takes no place of another.
+    others = np.array([False, True, True, True, True, True])
+    decision = decide(rung_of(right_XS, 2 / 5, entrants_X=others))
+    assert np.flatnonzero(decision.survives_X).tolist() == [1, 2]
+    # In a replay, too, where the series of each twin are drawn alike.
+    rung = rung_of(right_XS, 1 / 2)
+    rung = rung._replace(survivors_X=decide(rung).survives_X)
+    order = np.array([4, 3, 2, 1, 0, 5])
+    survivors = replay([rung], order, np.ones(NUM_SERIES, bool))
+    counts_BS = np.random.default_rng(1).multinomial(NUM_SERIES, [1 / NUM_SERIES] * NUM_SERIES, 50)
+    alive_BX = survivors(counts_BS.astype(float))
+    # In a few resamples the twins are worse than another, or others are worse than they.
+    assert (alive_BX[:, [0, 3, 4]].sum(axis=1) == 1).mean() > 0.9
+    assert (alive_BX.sum(axis=1) <= 3).all()
+
+
 def test_finished_experiments_survive_outside_the_budget() -> None:
     right_XS = drawn([0.8, 0.8, 0.8, 0.8, 0.5, 0.8, 0.8])
     finished = np.array([True] * 5 + [False] * 2)
