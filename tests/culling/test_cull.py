@@ -232,9 +232,9 @@ def test_a_mistake_is_one_line_and_status_2(
         Path("p").mkdir(exist_ok=True)
         Path(f"p/{place}.jpg").write_bytes(jpeg(scene(0, 192, 128), exif=taken))
     assert cli.main(["launch.py", "cull", *words]) == 2
-    told = capsys.readouterr().err
-    assert message in told
-    assert told.count("\n") == 1
+    messages = capsys.readouterr().err
+    assert message in messages
+    assert messages.count("\n") == 1
 
 
 def test_json_has_every_photo(

@@ -22,7 +22,7 @@ def get_config():
 
 
 @pytest.mark.parametrize(
-    ("line", "told"),
+    ("line", "pattern"),
     [
         ("c.dropout = config_dict.placeholder(float)", "'dropout' is 'None' of type NoneType"),
         ("c.dropout = config_dict.required_placeholder(float)", "'dropout' has no usable value"),
@@ -49,10 +49,10 @@ def get_config():
         ("raise type('E', (Exception,), {'__str__': lambda self: 1 / 0})", "failed: .*E"),
     ],
 )
-def test_a_wrong_config_file_is_one_line(tmp_path: Path, line: str, told: str) -> None:
+def test_a_wrong_config_file_is_one_line(tmp_path: Path, line: str, pattern: str) -> None:
     path = tmp_path / "config.py"
     path.write_text(FILE.format(line=line))
-    with pytest.raises(UserError, match=f"^--config={path}: .*{told}") as raised:
+    with pytest.raises(UserError, match=f"^--config={path}: .*{pattern}") as raised:
         config_files.load_config(str(path))
     assert "\n" not in str(raised.value)
 
