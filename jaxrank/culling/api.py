@@ -268,7 +268,7 @@ def _notes(scorer: Model | str, confidence: float, table: pd.DataFrame) -> list[
         photos = counted(marked, "photo")
         lines.append(f"{photos} of bursts with a person's stars or flags, which stay")
     if isinstance(scorer, str):
-        own = int((~picks["marked"] & ~picks["changed"]).sum())
+        own = int((~picks["marked"] & picks["changed"].eq("")).sum())
         lines.append(
             f"{counted(own, 'pick')} by the baseline {scorer}: without preferences nothing says "
             "how sure a pick is, or which other photos to keep"
