@@ -159,7 +159,8 @@ def _about_best(names: Sequence[str], test: Standings) -> list[str]:
         lines.append(f"Statistically tied with {names[best]}: {listed}.")
     else:
         lines.append(f"No other entry is tied with {names[best]}.")
-    if lower_X.any():
+    # Where the strongest baseline is the best, its own comparison has listed what is worse.
+    if lower_X.any() and best != test.to[YARDSTICK].reference:
         first, *more = _by_mean(lower_X, test)
         low, high = abs(100 * test.best_ci_high[first]), abs(100 * test.best_ci_low[first])
         also = f", and {len(more)} more" if more else ""

@@ -612,6 +612,8 @@ def test_sentences_where_nothing_is_better() -> None:
     assert "The difference of a to it: -100.0 points (-100.0 to -100.0): it is worse." in lines
     assert "Worse than the strongest baseline (rule): b by 100.0 points (100.0 to 100.0)." in lines
     assert "No other entry is tied with rule." in lines
+    # One list of what is worse than the rule, not a second one under the name of the best.
+    assert sum(line.startswith("Worse than") for line in lines) == 1
 
 
 def test_where_no_baseline_beats_chance_the_yardstick_is_chance() -> None:
