@@ -21,6 +21,7 @@ from small_data import ROOT
 from jaxrank import cli
 from jaxrank.culling import api, sidecars
 from jaxrank.culling.api import cull
+from jaxrank.culling.changes import read_rows
 from jaxrank.culling.marked_pairs import read_sheet
 from jaxrank.culling.marks import marks_in_folder
 from jaxrank.data.feature_store import open_feature_store
@@ -147,6 +148,19 @@ def test_a_table_that_was_edited_is_not_overwritten(
     }
     assert rows["b0_0.jpg"]["decision"] == "pick"
     assert rows["b0_1.jpg"]["decision"] == "alternate"  # the program's own pick
+
+
+@pytest.mark.parametrize(
+    "record", ["", "[]", "{}", '{"decisions": 1}', '{"decisions": {"b0_0.jpg": [1], "a": null}}']
+)
+def test_a_damaged_record_of_the_table_is_no_record(
+    folder: Path, tmp_path: Path, record: str
+) -> None:
+    words = ["launch.py", "cull", str(folder), f"--workdir={tmp_path / 'w'}"]
+    assert cli.main(words) == 0
+    (tmp_path / "w" / "written.json").write_text(record)
+    table = tmp_path / "w" / "cull.csv"
+    assert not any(row.changed for row in read_rows(table))
 
 
 @pytest.mark.parametrize(
