@@ -57,6 +57,8 @@ def get_config() -> ConfigDict:
     config.label_smoothing = 0.0  # share of labels taken as unknown
 
     config.notes = ""
+    # Hash of the data on which a search selected these values; best_config.py sets it.
+    config.selected_on = ""
 
     # The catalogue: the keys that each experiment changes. A name is also the name of a folder, and
     # may contain dots.

@@ -111,10 +111,12 @@ def _judge(found: PhotoOrder) -> CheckResult:
         return CheckResult(
             verdict=WARN,
             label="the photos' order predicts the preferences",
-            headline=f"By the {most.order} the {which} photo of a pair wins "
-            f"{100 * share:.1f}% of the time (z = {abs(most.z):.1f}).",
-            advice="See whether the preferences are votes, and whether photos were numbered by "
-            "them.",
+            headline=f"By the {most.order} the {which} photo of a pair wins {100 * share:.1f}% ± "
+            f"{196 * most.standard_error:.1f} of the pairs, where 50% is expected "
+            f"(z = {abs(most.z):.1f}).",
+            advice="It is a fault if the preferences were made from the order, or the photos "
+            "numbered by them. If they are votes, nothing is wrong: the "
+            f"{which} photos of these series are better.",
         )
     least_seen = (LEAST_Z + _POWER_Z) * max(
         (order.standard_error for order in found.orders), default=np.inf

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from jaxrank.culling.grouping import Group
 
 EXAMPLE = "bursts --model=outputs/search --write=xmp"
-CULL_CSV, CULL_HTML = "cull.csv", "cull.html"
+CULL_HTML = "cull.html"
 # Maximum number of unreadable photos listed on the screen.
 _NAMED = 5
 
@@ -43,8 +43,8 @@ def define(values: flags.FlagValues, words: list[str]) -> None:
             "series": "table with series_id,image, in place of grouping by time and likeness",
             "workdir": "folder for cull.csv, cull.html and what was read (default: one for these "
             "photos, in outputs/cull/)",
-            "changes": "table of decisions and ratings, as the contact sheet exports it; those "
-            "stay",
+            "changes": "table of path and decision or rating (docs/results.md), as the contact "
+            "sheet exports it, or the edited cull.csv; those stay",
             "out": "--write=copies, links: new folder for the picks",
         },
     )
@@ -55,7 +55,9 @@ def define(values: flags.FlagValues, words: list[str]) -> None:
         "write",
         None,
         ["xmp", "copies", "links"],
-        "also writes: XMP sidecars beside the photos, or a folder of picks (--out)",
+        "also writes: XMP sidecars beside the photos, or a folder of picks (--out). Lightroom and "
+        "Bridge read sidecars of RAW photos only, not of JPEG, HEIC or DNG; darktable may ignore "
+        "sidecars of photos that it knows (docs/sidecars.md)",
         flag_values=values,
     )
     flags.DEFINE_enum(
@@ -98,13 +100,15 @@ def run(values: flags.FlagValues, config: None) -> int:
     from jaxrank.culling.api import check_folders, cull
     from jaxrank.culling.contact_sheet import write_sheet
     from jaxrank.culling.kept_thumbnails import kept_thumbnail
-    from jaxrank.io import atomic, tables
+    from jaxrank.culling.written_table import CULL_CSV, refuse_edited, write_table
+    from jaxrank.io import atomic
     from jaxrank.reporting.fitted_table import show_lines
 
     console = make_console(values)
     with atomic.written_to(workdir):
         check_folders(folder, workdir)  # before there is a new folder
         workdir.mkdir(parents=True, exist_ok=True)
+        refuse_edited(workdir / CULL_CSV, values.changes)
     try:
         found = cull(
             folder,
@@ -125,7 +129,7 @@ def run(values: flags.FlagValues, config: None) -> int:
         warn("jaxrank: stopped; the same command resumes from here")
         return 130
     with atomic.written_to(workdir):
-        tables.write_frame(workdir / CULL_CSV, found.table)
+        write_table(workdir / CULL_CSV, found.table)
         write_sheet(
             workdir / CULL_HTML,
             found.table,

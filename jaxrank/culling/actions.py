@@ -88,7 +88,7 @@ def _wanted_marks(table: pd.DataFrame, rejects: bool) -> dict[str, tuple[int, st
     """Rating and label of the photos that get any, by path; see `write_sidecars`."""
     stars = {decision: STARS[decision] for decision in STARS if rejects or decision != REJECT}
     is_pick = table["decision"] == PICK
-    by_person = table["marked"] | table["changed"]
+    by_person = table["marked"] | table["changed"].ne("")
     liked = by_person & (is_pick | (table["rating"].fillna(0) > 0))
     touched = liked.groupby(table["series"]).transform("any")
     wanted: dict[str, tuple[int, str]] = {}

@@ -22,7 +22,7 @@ from jaxrank.culling.grouping_table import read_groups, write_groups
 from jaxrank.culling.human_decisions import with_changes, with_marks
 from jaxrank.culling.marks import marks_in_folder
 from jaxrank.culling.records import Records, read_records
-from jaxrank.data import feature_store
+from jaxrank.data import blocks, feature_store
 from jaxrank.data.preference_tables import counted
 from jaxrank.errors import UserError
 from jaxrank.extraction import pipeline
@@ -250,7 +250,9 @@ def _ranked(
     numbers = [name for name in baselines.KNOWN_DIRECTIONS if name in values]
     for name in numbers:
         ranked[name] = values[name].reindex(ranked["image"]).to_numpy()
-    ranked["reasons"] = reasons(ranked, numbers)
+    recipe = blocks.recipe_of(iqa)
+    is_classic = recipe is not None and recipe.recipe.get("numbers") == "classic"
+    ranked["reasons"] = reasons(ranked, numbers, is_classic=is_classic)
     repeated = (NO_SERIES, NO_PROBABILITIES)
     return ranked, [note for note in found.notes if not note.endswith(repeated)]
 
@@ -266,7 +268,7 @@ def _notes(scorer: Model | str, confidence: float, table: pd.DataFrame) -> list[
         photos = counted(marked, "photo")
         lines.append(f"{photos} of bursts with a person's stars or flags, which stay")
     if isinstance(scorer, str):
-        own = int((~picks["marked"] & ~picks["changed"]).sum())
+        own = int((~picks["marked"] & picks["changed"].eq("")).sum())
         lines.append(
             f"{counted(own, 'pick')} by the baseline {scorer}: without preferences nothing says "
             "how sure a pick is, or which other photos to keep"

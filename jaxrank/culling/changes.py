@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from jaxrank.culling.decisions import DECISIONS
+from jaxrank.culling.written_table import written_decisions
 from jaxrank.errors import UserError, did_you_mean
 from jaxrank.io import documents, tables
 
@@ -19,8 +20,9 @@ class SheetRow(NamedTuple):
       series: ID of the photo's series; empty in a table without the column.
       decision: decision on the photo; empty for a photo that is not culled.
       rating: rating of the photo, or None.
-      changed: columns of CHANGEABLE that a person changed; all of them in a table without the
-        column `changed`.
+      changed: columns of CHANGEABLE that a person changed: those that the column `changed` names,
+        and in the `cull.csv` of a working folder those that differ from what `cull` wrote. All of
+        them in a table without the column `changed`.
     """
 
     path: str
@@ -40,7 +42,7 @@ def read_rows(path: Path | str) -> list[SheetRow]:
     if "path" not in table.columns or not {*CHANGEABLE} & {*table.columns}:
         raise UserError(f"{path}: give the columns path and decision, or rating")
     place = {column: table.columns.index(column) for column in table.columns}
-    rows = []
+    rows, written = [], written_decisions(Path(path))
     for number, photo in enumerate(table.distinct_photos("path")):
         cells = {column: table.rows[number][at].strip() for column, at in place.items()}
         decision = cells.get("decision", "")
@@ -54,20 +56,16 @@ def read_rows(path: Path | str) -> list[SheetRow]:
             raise UserError(
                 f"{table.where(number, 'rating')}: {rating[:40]!r} is not empty, nor -1 to 5"
             )
-        rows.append(
-            SheetRow(
-                photo,
-                cells.get("series", ""),
-                decision,
-                int(rating) if rating else None,
-                _changed(cells.get("changed", "true")),
-            )
-        )
+        values = (decision, int(rating) if rating else None)
+        before = written.get(photo, values)
+        edited = {name for name, a, b in zip(CHANGEABLE, before, values, strict=True) if a != b}
+        changed = _changed(cells.get("changed", "true")) | edited
+        rows.append(SheetRow(photo, cells.get("series", ""), *values, changed))
     return rows
 
 
 def _changed(cell: str) -> frozenset[str]:
-    """Parses a cell of `changed`: column names of a contact sheet, or True or False of `cull`."""
+    """Parses a cell of `changed`: names of columns; True of an older version means all."""
     if cell.lower() == "true":
         return frozenset(CHANGEABLE)
     return frozenset(cell.split()) & frozenset(CHANGEABLE)

@@ -68,7 +68,8 @@ def write_sheet(
       rows: table with one row per photo. Its columns are `path`; `series`; `kind` (burst, single,
         bracket, focus_stack or panorama); `rank`, `score`, `p_best` and `rating`, NaN if missing;
         `decision` (pick, alternate, reject, undecided, or empty where nothing was culled);
-        `reasons`, a text; `changed` and `marked`, whether a person decided. Series are shown in
+        `reasons`, a text; `changed`, the columns that a person changed; `marked`, whether the photo
+        has a person's stars or flags. Series are shown in
         the order of their first rows, photos by rank.
       thumbnail: function from `path` to a JPEG without metadata, or to None without a preview. It
         is called once per photo, in the order of the page. No thumbnail is kept in memory.
@@ -130,5 +131,5 @@ def _photos_as_json(rows: pd.DataFrame) -> str:
         name: ["" if pd.isna(text) else str(text) for text in rows[name]] for name in _TEXTS
     }
     columns |= {name: rows[name].tolist() for name in _NUMBERS}
-    columns["yours"] = rows[_BY_A_PERSON].any(axis=1).tolist()
+    columns["yours"] = rows[_BY_A_PERSON].astype(bool).any(axis=1).tolist()
     return documents.strict_json(columns).translate(_IN_SCRIPT)

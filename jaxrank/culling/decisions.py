@@ -1,5 +1,6 @@
 """Decision on each photo of a burst, and its reasons, from ranks and image-quality numbers."""
 
+import math
 from collections.abc import Iterable, Sequence
 
 import numpy as np
@@ -78,13 +79,17 @@ def is_ours(rating: int | None, label: str) -> bool:
     return label.startswith(_LABEL) and decision in STARS and STARS[decision] == rating
 
 
-def reasons(ranked: pd.DataFrame, columns: Sequence[str]) -> pd.Series:
+def reasons(ranked: pd.DataFrame, columns: Sequence[str], *, is_classic: bool = False) -> pd.Series:
     """Describes how photos differ from the first of their series, and the first from the second.
+
+    Sharpness differs by a factor of the variance of the Laplacian, exposure by points of 100, and
+    colorfulness by points of Hasler and Suesstrunk's scale.
 
     Args:
       ranked: table as in `decide`, with the first photo of a series first, and with the
         image-quality numbers; NaN where a photo has none.
       columns: names of the image-quality numbers.
+      is_classic: whether the numbers are those of `--iqa=classic`, which are all from 0 to 1.
     """
     values = ranked[list(columns)].astype(float)
     by_series = values.groupby(ranked["series_id"])
@@ -97,7 +102,7 @@ def reasons(ranked: pd.DataFrame, columns: Sequence[str]) -> pd.Series:
     for row, is_pick in zip(difference.to_numpy(), is_first[:, 0], strict=True):
         sizes = np.nan_to_num(np.abs(row) / deviation.where(deviation > 0, np.inf).to_numpy())
         named = [
-            f"{_words(columns[j], row[j])} by {abs(row[j]):.2g}"
+            f"{_words(columns[j], row[j])} by {_amount(columns[j], abs(row[j]), is_classic)}"
             for j in np.argsort(-sizes, kind="stable")[:_MOST_REASONS]
             if sizes[j] >= _LEAST_DEVIATIONS
         ]
@@ -109,3 +114,17 @@ def reasons(ranked: pd.DataFrame, columns: Sequence[str]) -> pd.Series:
 def _words(column: str, difference: float) -> str:
     more, less = _WORDS.get(column, (f"more {column}", f"less {column}"))
     return more if difference > 0 else less
+
+
+def _amount(column: str, size: float, is_classic: bool) -> str:
+    """A difference with its unit."""
+    if is_classic or column == "exposure":
+        return f"{_digits(100 * size, 2)} points of 100"
+    if column == "sharpness":  # ln(1 + variance of the Laplacian)
+        return f"a factor of {_digits(math.exp(size), 3)}"
+    return f"{_digits(size, 2)} points"
+
+
+def _digits(value: float, number: int) -> str:
+    """Rounds to so many digits, without an exponent."""
+    return f"{float(f'{value:.{number}g}'):,g}" if value < 1e5 else f"{value:,.0f}"

@@ -64,7 +64,7 @@ def _is_rejected(marks: Marks | None) -> bool:
 
 
 def with_changes(table: pd.DataFrame, decisions: Mapping[str, Mapping[str, Any]]) -> pd.DataFrame:
-    """Applies a person's decisions in a contact sheet, and adds `changed`.
+    """Applies a person's decisions in a contact sheet, and adds `changed`: the columns changed.
 
     Where a person picks a photo in the sheet, the program's own pick becomes an alternate.
 
@@ -72,12 +72,16 @@ def with_changes(table: pd.DataFrame, decisions: Mapping[str, Mapping[str, Any]]
       table: table with `path`, `series`, `decision`, `rating` and `marked`.
       decisions: the person's decisions and ratings, by path; see `changes.read_changes`.
     """
-    table = table.assign(changed=table["path"].isin(list(decisions)))
+    changed = [
+        " ".join(name for name in CHANGEABLE if name in decisions.get(path, {}))
+        for path in table["path"]
+    ]
+    table = table.assign(changed=pd.Series(changed, table.index, dtype=object))
     for column in CHANGEABLE:
         own = table["path"].map({path: row.get(column) for path, row in decisions.items()})
         table[column] = own.where(own.notna(), table[column])
     picked = table["path"].map(lambda path: decisions.get(path, {}).get("decision") == PICK)
     in_picked = picked.astype(bool).groupby(table["series"]).transform("any")
-    by_program = ~table["changed"] & ~table["marked"] & table["decision"].eq(PICK)
+    by_program = table["changed"].eq("") & ~table["marked"] & table["decision"].eq(PICK)
     table["decision"] = table["decision"].mask(in_picked & by_program, ALTERNATE)
     return table.astype({"rating": "Int64"})

@@ -101,6 +101,11 @@ def is_strong(preference_M: np.ndarray) -> np.ndarray:
     return majority(preference_M) >= STRONG - _ROUNDING
 
 
+def without_shares(preference_M: np.ndarray) -> bool:
+    """Whether no preference is a share of votes: all are 0, 1 or 0.5, a tie."""
+    return bool(np.isin(preference_M, (0, 0.5, 1)).all())
+
+
 def strength_bin(preference_M: np.ndarray) -> np.ndarray:
     """Index of the bin of STRENGTHS that contains a pair's m, from 0."""
     return np.digitize(majority(preference_M) + _ROUNDING, STRENGTHS[1:])

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from ml_collections import ConfigDict
 
-from jaxrank.configs import CATALOGUE_KEYS, REFERENCES, default
+from jaxrank.configs import CATALOGUE_KEYS, REFERENCES, SELECTED_ON, default
 from jaxrank.errors import UserError, did_you_mean
 
 # Error for several values, such as 1e-3,3e-3.
@@ -80,7 +80,8 @@ def check_config(config: Any, where: str) -> ConfigDict:
     """Checks a config: it has the keys of configs/default.py and no others, with valid types."""
     if not isinstance(config, ConfigDict):
         raise UserError(f"{where}: not a ConfigDict, but {type(config).__name__}")
-    values = _read_values(config, where)
+    # A search that was begun by an older version has no such key.
+    values = {SELECTED_ON: ""} | _read_values(config, where)
     known = default.get_config()
     for key in known:
         if key not in values:
@@ -97,6 +98,7 @@ def check_config(config: Any, where: str) -> ConfigDict:
     for name in REFERENCES:
         if not isinstance(values[name], dict):
             raise UserError(f"{where}: '{name}' must be a dict")
+    values[SELECTED_ON] = _as_type_of("", values[SELECTED_ON], f"{where}: the key '{SELECTED_ON}'")
     modes = values["modes"]
     if not isinstance(modes, dict) or not all(_is_names(names) for names in modes.values()):
         raise UserError(f"{where}: 'modes' must hold one tuple of experiment names a mode")

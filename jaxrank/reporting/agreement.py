@@ -12,6 +12,9 @@ from jaxrank.reporting import figures
 from jaxrank.reporting.report import Report, Section
 
 RELIABILITY_PNG = "reliability.png"
+_NO_SHARES = (
+    "No ceiling: every preference is 0, 1 or a tie, so it is not known how often people disagree."
+)
 
 
 def section(report: Report) -> Section:
@@ -34,6 +37,8 @@ def section(report: Report) -> Section:
         "reliability": _lists(measured._asdict()),
         "ndcg": gain._asdict(),
     }
+    if noise_ceiling.without_shares(preference_M):
+        return Section(notes=_notes(name, None, measured), facts=facts)
     tables = {f"{name} on test pairs by strength of preference": strengths}
     return Section(notes=_notes(name, strengths, measured), tables=tables, facts=facts)
 
@@ -72,33 +77,42 @@ def _lists(values: Mapping[str, Any]) -> dict[str, Any]:
     return {k: v.tolist() if isinstance(v, np.ndarray) else v for k, v in values.items()}
 
 
-def _notes(name: str, strengths: pd.DataFrame, measured: reliability.Reliability) -> list[str]:
+def _notes(
+    name: str, strengths: pd.DataFrame | None, measured: reliability.Reliability
+) -> list[str]:
+    """Notes on agreement and probabilities; `strengths` is None if preferences have no shares."""
     if not measured.num_pairs:
         return []
-    rows = strengths.set_index("strength")
-    everything = rows.loc[noise_ceiling.ALL]
-    way = everything["way_to_ceiling"]  # NaN where the ceiling is chance
-    lines = [
-        f"{name} agrees with {100 * everything['agreement']:.1f}% of single votes, where "
-        f"{100 * everything['agreement_ceiling']:.1f}% is possible"
-        + ("." if np.isnan(way) else f": {100 * way:.0f}% of the way from chance.")
-    ]
-    strong = None
-    if noise_ceiling.STRONG_PAIRS in rows.index:
-        strong = rows.loc[noise_ceiling.STRONG_PAIRS]
-    if strong is not None and np.isfinite(strong["accuracy"]):
-        lines[0] += (
-            f" On pairs with a majority of 70% and more it is right on "
-            f"{100 * strong['accuracy']:.1f}%."
-        )
+    lines = [_NO_SHARES] if strengths is None else [_about_agreement(name, strengths)]
     if not np.isfinite([measured.log_loss, measured.entropy, measured.calibration_error]).all():
         return lines
     by_chance = measured.calibration_error_by_chance
     worse = "worse than " if measured.log_loss > calibration.CHANCE_LOG_LOSS else ""
+    floor = "" if strengths is None else f", floor {measured.entropy:.3f}"
     lines.append(
         f"As probabilities: log loss {measured.log_loss:.3f} ({worse}chance "
-        f"{calibration.CHANCE_LOG_LOSS:.3f}, floor {measured.entropy:.3f}), calibration error "
+        f"{calibration.CHANCE_LOG_LOSS:.3f}{floor}), calibration error "
         f"{100 * measured.calibration_error:.1f} points"
         + ("." if np.isnan(by_chance) else f" ({100 * by_chance:.1f} by chance).")
     )
     return lines
+
+
+def _about_agreement(name: str, strengths: pd.DataFrame) -> str:
+    rows = strengths.set_index("strength")
+    everything = rows.loc[noise_ceiling.ALL]
+    way = everything["way_to_ceiling"]  # NaN where the ceiling is chance
+    line = (
+        f"{name} agrees with {100 * everything['agreement']:.1f}% of single votes, where "
+        f"{100 * everything['agreement_ceiling']:.1f}% is possible"
+        + ("." if np.isnan(way) else f": {100 * way:.0f}% of the way from chance.")
+    )
+    if noise_ceiling.STRONG_PAIRS not in rows.index:
+        return line
+    strong = rows.loc[noise_ceiling.STRONG_PAIRS]
+    if not np.isfinite(strong["accuracy"]):
+        return line
+    return (
+        f"{line} On pairs with a majority of 70% and more it is right on "
+        f"{100 * strong['accuracy']:.1f}%."
+    )

@@ -4,7 +4,7 @@ import re
 from pprint import pformat
 from typing import Any
 
-from jaxrank.configs import REFERENCES
+from jaxrank.configs import REFERENCES, SELECTED_ON
 from jaxrank.errors import program
 from jaxrank.experiments.hyperparameters import HYPERPARAMETERS, Experiment
 from jaxrank.io import atomic, documents
@@ -18,9 +18,10 @@ _OF_SPACE = re.compile(r"e\d{4,}")
 _BEGAN_FROM_MODEL = "selected in a search with --init_from: give that model again"
 _PYTHON = '''"""The experiment that a search selected: {name}, {accuracy}.
 
-    {program} search --config={file} --pairs=pairs.csv --features=store{start}
+    {program} search --config={file} --pairs=pairs.csv --features=store{options}
 
-A search on the same pairs reports an accuracy without the correction for this selection.
+On the data of that search (`selected_on` is their hash), `search` and `train` do not correct the
+accuracy for this selection, and warn in every table: quote the accuracy above.{split}
 """
 
 from ml_collections import ConfigDict
@@ -30,11 +31,13 @@ from jaxrank.configs import default
 VALUES = {values}
 # As in the search: the values above are not theirs.
 REFERENCES = {references}
+# Hash of the pairs and features that selected the experiment.
+SELECTED_ON = {{{selected_on!r}: {data!r}}}
 
 
 def get_config() -> ConfigDict:
     only = {{"experiments": {{{key!r}: VALUES}}, "modes": {{"quick": ({key!r},)}}}}
-    values = default.get_config().to_dict() | VALUES | REFERENCES | only
+    values = default.get_config().to_dict() | VALUES | REFERENCES | SELECTED_ON | only
     return ConfigDict(values, allow_dotted_keys=True)
 '''
 
@@ -53,6 +56,10 @@ def section(report: Report) -> Section:
     trained = {result.trial.experiment.name: result.trial.experiment for result in report.results}
     references = {name: config_values(trained[name]) for name in REFERENCES if name in trained}
     accuracy = percent(chosen.accuracy)
+    num_folds = len(report.evaluator.splits_FM)
+    options = f" --folds={num_folds}" if num_folds > 1 else ""
+    options += " --init_from=MODEL" if experiment.init_from else ""
+    split = f"\nWithout --folds={num_folds} both train on one split." if num_folds > 1 else ""
     atomic.write_text(
         paths[0],
         _PYTHON.format(
@@ -60,14 +67,17 @@ def section(report: Report) -> Section:
             accuracy=f"{accuracy} of pairs of new series" if accuracy else "in too few series",
             program=program(),
             file=BEST_CONFIG_PY,
-            start=" --init_from=MODEL" if experiment.init_from else "",
+            options=options,
+            split=split,
             values=pformat(values, sort_dicts=False),
             references=pformat(references, sort_dicts=False),
+            selected_on=SELECTED_ON,
+            data=report.data,
             key=key,
         ),
     )
     only = {"experiments": {key: values}, "modes": {"quick": [key]}}
-    documents.write_json(paths[1], values | references | only)
+    documents.write_json(paths[1], values | references | {SELECTED_ON: report.data} | only)
     start = ", with --init_from of this search" if experiment.init_from else ""
     return Section(
         notes=[f"{experiment.name} as a configuration, for --config{start}: {paths[0].name}"]

@@ -20,6 +20,7 @@ class Report(NamedTuple):
       evaluator: evaluator that measured the results.
       ranking: comparison of experiments and baselines.
       summary: the table `summary.csv`.
+      data: hash of the data, see `dataset.content_hash`.
       caveats: warnings that apply to every result.
       ceiling: metrics of the best possible scorer; None unless the data are simulated.
     """
@@ -29,6 +30,7 @@ class Report(NamedTuple):
     evaluator: Evaluator
     ranking: Ranking
     summary: pd.DataFrame
+    data: str
     caveats: list[str]
     ceiling: dict[str, float] | None
 

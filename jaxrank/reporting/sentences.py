@@ -18,6 +18,8 @@ from jaxrank.experiments.hyperparameters import SHUFFLED
 from jaxrank.reporting.summary import PARTIAL, percent
 from jaxrank.statistics import FEWEST_SERIES
 
+# Standard errors from one half at which the effect of a photo's position is not chance.
+_CLEAR_Z = 4
 # Larger numbers of seeds are impractical and are not suggested.
 _MOST_SEEDS = 20
 
@@ -121,9 +123,8 @@ def _about_yardstick(
     worse_X[selected] = False
     if worse_X.any():
         order = _by_mean(worse_X, test)
-        lines.append(
-            f"Worse than it: {_listed(f'{names[x]} by {_points(to, x, -1)}' for x in order)}."
-        )
+        listed = _listed(f"{names[x]} by {_points(to, x, -1)}" for x in order)
+        lines.append(f"Worse than {CHANCE if is_chance else against}: {listed}.")
     if better_X[selected]:
         return lines
     # Even by itself, without the allowance for several experiments and for seeds.
@@ -158,13 +159,14 @@ def _about_best(names: Sequence[str], test: Standings) -> list[str]:
         lines.append(f"Statistically tied with {names[best]}: {listed}.")
     else:
         lines.append(f"No other entry is tied with {names[best]}.")
-    if lower_X.any():
+    # Where the strongest baseline is the best, its own comparison has listed what is worse.
+    if lower_X.any() and best != test.to[YARDSTICK].reference:
         first, *more = _by_mean(lower_X, test)
         low, high = abs(100 * test.best_ci_high[first]), abs(100 * test.best_ci_low[first])
         also = f", and {len(more)} more" if more else ""
         lines.append(
-            f"Below the best: {names[first]} by {-100 * test.to_best.difference[first]:.1f} points "
-            f"({low:.1f} to {high:.1f}){also}."
+            f"Worse than the best entry ({names[best]}): {names[first]} by "
+            f"{-100 * test.to_best.difference[first]:.1f} points ({low:.1f} to {high:.1f}){also}."
         )
     return lines
 
@@ -221,17 +223,25 @@ def _ways(need: Needed, test: Standings) -> str:
 
 
 def position_notes(accuracy: float, low: float, high: float) -> list[str]:
-    """Returns a warning where the position of a photo in its pair predicts the preference.
+    """Returns a note where the position of a photo in its pair predicts the preference.
 
     Args:
       accuracy, low, high: test accuracy of the rule "the first photo wins", and its interval.
     """
     if not (low > 0.5 or high < 0.5):
         return []
+    side = "first" if accuracy > 0.5 else "second"
+    why = f"people favour the {side} place, or the table lists winners {side} more often"
+    is_clear = 2 * 1.96 * abs(accuracy - 0.5) > _CLEAR_Z * (high - low)
     return [
-        f"Position predicts: the first photo of a pair wins {percent(accuracy)} of the test pairs"
-        f"{_bracket(low, high, '%')}. No score of photos can use that, but the table is not in "
-        "random order: check how its pairs were made."
+        f"Position: the first photo of a pair wins {percent(accuracy)} of the test pairs"
+        f"{_bracket(low, high, '%')}; 50% is expected. "
+        + (
+            f"This is not chance: {why}. See how the pairs were made."
+            if is_clear
+            else f"By chance, 1 table in 20 is as far from 50%. If it is real, {why}."
+        )
+        + " No score of photos can use the position: accuracies of this table are not inflated."
     ]
 
 

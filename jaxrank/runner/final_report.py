@@ -110,7 +110,18 @@ def _report(
     caveats = prepared.data.caveats
     best = _by_validation(summary, prepared, ranking)
     writing = begin_best(pool.submit, folder, ready, evaluator, best)
-    section = write_sections(Report(folder, results, evaluator, ranking, summary, caveats, ceiling))
+    section = write_sections(
+        Report(
+            folder=folder,
+            results=results,
+            evaluator=evaluator,
+            ranking=ranking,
+            summary=summary,
+            data=prepared.data.sha256,
+            caveats=caveats,
+            ceiling=ceiling,
+        )
+    )
     summary = with_probability_note(summary, section.facts)
     _raise_errors(writing)
     final_notes = write_final(

@@ -10,7 +10,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from jaxrank import baselines, devices
-from jaxrank.configs import default
+from jaxrank.configs import SELECTED_ON, default
 from jaxrank.data import splits
 from jaxrank.data.dataset import Dataset, SplitDataset, align, content_hash
 from jaxrank.data.inputs import (
@@ -46,6 +46,11 @@ from jaxrank.runner.splitting import aside_pairs, set_aside, split_data
 from jaxrank.runner.trial_plan import plan_trials, read_catalogue
 from jaxrank.training.jax_settings import require_usable_jax
 from jaxrank.training.state import InitialWeights
+
+SELECTED_HERE = (
+    "the configuration was selected on these data by an earlier search: its accuracy here may be "
+    "too high"
+)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -189,7 +194,9 @@ def prepare(
     best = inputs.best_score
     return Prepared(
         split_data=data,
-        data=_summarise(inputs, dataset, chosen.split, [*split_notes, *planned.notes]),
+        data=_summarise(
+            inputs, dataset, chosen.split, [*split_notes, *planned.notes], config[SELECTED_ON]
+        ),
         experiments=planned.experiments,
         skipped=planned.skipped,
         trials=planned.trials,
@@ -273,15 +280,22 @@ def _cohort_limit(device: DeviceSpec, dataset: Dataset, memory_fraction: float) 
     return limit - dataset.features_ND.nbytes if device.platform == "cpu" else limit
 
 
-def _summarise(inputs: Inputs, dataset: Dataset, split: str, notes: Sequence[str]) -> DataSummary:
-    simulated = inputs.best_score is not None
-    caveats = [SIMULATED] * simulated + [splits.CAVEATS[split], *block_caveats(inputs.features)]
+def _summarise(
+    inputs: Inputs, dataset: Dataset, split: str, notes: Sequence[str], selected_on: str
+) -> DataSummary:
+    simulated, sha256 = inputs.best_score is not None, content_hash(dataset)
+    caveats = [
+        *[SIMULATED] * simulated,
+        splits.CAVEATS[split],
+        *[SELECTED_HERE] * (selected_on == sha256),
+        *block_caveats(inputs.features),
+    ]
     return DataSummary(
         pairs=inputs.pairs_source,
         features=inputs.features_source,
         simulated=simulated,
         caveats=list(filter(None, caveats)),
-        sha256=content_hash(dataset),
+        sha256=sha256,
         pairs_used=len(dataset.table),
         pairs_with_direction=int((dataset.preference_M != 0.5).sum()),
         series=len(dataset.series_ids),

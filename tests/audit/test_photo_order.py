@@ -45,6 +45,8 @@ def test_a_rule_in_half_of_the_pairs_warns(later: bool) -> None:
     result = checked(series_of_two(wins))
     assert result.verdict == WARN
     assert ("the later photo" if later else "the earlier photo") in result.headline
+    assert "± 4.9 of the pairs, where 50% is expected" in result.headline
+    assert "If they are votes, nothing is wrong" in result.advice
     order = result.facts.orders[0]
     assert order.order == photo_order.BY_NUMBER
     # Independent pairs: the standard error of a fair coin.

@@ -34,7 +34,7 @@ FULL = "can't be printed (No space left on device)\n"
 
 
 @pytest.mark.parametrize(
-    ("streams", "status", "told"),
+    ("streams", "status", "error"),
     [
         (">&- 2>&- <&-", 0, ""),
         (">/dev/full", 2, f"jaxrank: the results are in STORE, but {FULL}"),
@@ -42,18 +42,18 @@ FULL = "can't be printed (No space left on device)\n"
     ],
 )
 def test_results_are_written_whatever_becomes_of_the_output(
-    block: list[str], tmp_path: Path, streams: str, status: int, told: str
+    block: list[str], tmp_path: Path, streams: str, status: int, error: str
 ) -> None:
     done = launched(block, streams)
     assert (done.returncode, done.stderr) == (
-        status, told.replace("STORE", str(tmp_path / "store"))
+        status, error.replace("STORE", str(tmp_path / "store"))
     )  # fmt: skip
     assert (tmp_path / "store" / "manifest.json").is_file()
     assert (tmp_path / "store" / ".lock").read_bytes() == b""
 
 
 @pytest.mark.parametrize(
-    ("words", "streams", "status", "told"),
+    ("words", "streams", "status", "error"),
     [
         (["search", "--help"], ">/dev/full", 2, f"jaxrank: the output {FULL}"),
         (["--help"], ">&-", 0, ""),
@@ -62,10 +62,10 @@ def test_results_are_written_whatever_becomes_of_the_output(
     ],
 )
 def test_a_stream_that_can_not_be_written_is_one_line(
-    words: list[str], streams: str, status: int, told: str
+    words: list[str], streams: str, status: int, error: str
 ) -> None:
     done = launched(words, streams)
-    assert (done.returncode, done.stderr) == (status, told)
+    assert (done.returncode, done.stderr) == (status, error)
 
 
 @pytest.mark.parametrize("stream", ["stdout", "stderr"])

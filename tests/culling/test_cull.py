@@ -21,6 +21,7 @@ from small_data import ROOT
 from jaxrank import cli
 from jaxrank.culling import api, sidecars
 from jaxrank.culling.api import cull
+from jaxrank.culling.changes import read_rows
 from jaxrank.culling.marked_pairs import read_sheet
 from jaxrank.culling.marks import marks_in_folder
 from jaxrank.data.feature_store import open_feature_store
@@ -106,9 +107,8 @@ def test_what_a_person_decided_stays_and_is_a_preference(folder: Path, tmp_path:
     assert (rows["b0_0.jpg"]["decision"], rows["b0_0.jpg"]["rating"]) == ("pick", "4")
     assert rows["b0_1.jpg"]["decision"] == "reject"
     assert (rows["b1_0.jpg"]["decision"], rows["b1_0.jpg"]["rating"]) == ("undecided", "3")
-    assert {path for path, row in rows.items() if row["changed"] == "True"} == {
-        "b0_0.jpg", "b0_1.jpg", "b1_0.jpg",
-    }  # fmt: skip
+    changed = {path: row["changed"] for path, row in rows.items() if row["changed"]}
+    assert changed == {"b0_0.jpg": "decision rating", "b0_1.jpg": "decision", "b1_0.jpg": "rating"}
     # Once more, from the table that was written; then from nothing but what is kept.
     assert cli.main([*words, f"--changes={written}"]) == 0
     assert cli.main(words) == 0
@@ -117,6 +117,50 @@ def test_what_a_person_decided_stays_and_is_a_preference(folder: Path, tmp_path:
     # Only what the person touched teaches anything.
     sheet = read_sheet(changes)
     assert set(sheet.source.strength) == {"b0_0.jpg", "b0_1.jpg", "b0_2.jpg", "b1_0.jpg"}
+
+
+def test_a_table_that_was_edited_is_not_overwritten(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["launch.py", "cull", str(folder), f"--workdir={tmp_path / 'w'}"]
+    assert cli.main(words) == cli.main(words) == 0
+    table = tmp_path / "w" / "cull.csv"
+    lines = table.read_text().splitlines()
+    at = next(n for n, line in enumerate(lines) if line.startswith("b0_0.jpg"))
+    lines[at] = lines[at].replace("undecided", "pick")
+    edited = "\n".join(lines) + "\n"
+    table.write_text(edited)
+    other = tmp_path / "other.csv"
+    other.write_text("path,decision\nb1_0.jpg,reject\n")
+    for more in ([], [f"--changes={other}"]):
+        capsys.readouterr()
+        assert cli.main([*words, *more]) == 2
+        message = capsys.readouterr().err
+        assert f"{table}: was edited after cull wrote it" in message
+        assert message.count("\n") == 1
+        assert table.read_text() == edited
+    # The table itself gives what differs, and only that.
+    assert cli.main([*words, f"--changes={table}"]) == 0
+    assert cli.main(words) == 0
+    rows = {row["path"]: row for row in rows_of(table)}
+    assert {path: row["changed"] for path, row in rows.items() if row["changed"]} == {
+        "b0_0.jpg": "decision"
+    }
+    assert rows["b0_0.jpg"]["decision"] == "pick"
+    assert rows["b0_1.jpg"]["decision"] == "alternate"  # the program's own pick
+
+
+@pytest.mark.parametrize(
+    "record", ["", "[]", "{}", '{"decisions": 1}', '{"decisions": {"b0_0.jpg": [1], "a": null}}']
+)
+def test_a_damaged_record_of_the_table_is_no_record(
+    folder: Path, tmp_path: Path, record: str
+) -> None:
+    words = ["launch.py", "cull", str(folder), f"--workdir={tmp_path / 'w'}"]
+    assert cli.main(words) == 0
+    (tmp_path / "w" / "written.json").write_text(record)
+    table = tmp_path / "w" / "cull.csv"
+    assert not any(row.changed for row in read_rows(table))
 
 
 @pytest.mark.parametrize(
@@ -232,9 +276,9 @@ def test_a_mistake_is_one_line_and_status_2(
         Path("p").mkdir(exist_ok=True)
         Path(f"p/{place}.jpg").write_bytes(jpeg(scene(0, 192, 128), exif=taken))
     assert cli.main(["launch.py", "cull", *words]) == 2
-    told = capsys.readouterr().err
-    assert message in told
-    assert told.count("\n") == 1
+    messages = capsys.readouterr().err
+    assert message in messages
+    assert messages.count("\n") == 1
 
 
 def test_json_has_every_photo(

@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 import pandas as pd
+import pytest
 
 from jaxrank.culling.decisions import (
     ALTERNATE,
@@ -66,9 +67,27 @@ def test_reasons_are_the_largest_differences_to_the_first() -> None:
         noise=[1.0, 1.0, math.nan, 1.0],
     )
     first, second, *same = reasons(table, ["sharpness", "exposure", "noise"])
-    assert first == "worse exposed by 0.1, sharper by 0.4 than the next"
-    assert second == "better exposed by 0.1, less sharp by 0.4 than the first"
+    assert first == "worse exposed by 10 points of 100, sharper by a factor of 1.49 than the next"
+    assert second == (
+        "better exposed by 10 points of 100, less sharp by a factor of 1.49 than the first"
+    )
     assert same == ["", ""]
     alone = reasons(table.iloc[:1], ["sharpness"])
     assert alone.tolist() == [""]
     assert not np.isnan(table["sharpness"]).any()
+
+
+@pytest.mark.parametrize(
+    ("column", "difference", "is_classic", "reason"),
+    [
+        ("sharpness", np.log(110), False, "sharper by a factor of 110 than the next"),
+        ("sharpness", 20.0, False, "sharper by a factor of 485,165,195 than the next"),
+        ("sharpness", 0.0412, True, "sharper by 4.1 points of 100 than the next"),
+        ("exposure", 1.0, False, "better exposed by 100 points of 100 than the next"),
+        ("colorfulness", 21.6, False, "more colourful by 22 points than the next"),
+    ],
+)
+def test_reasons_have_units(column: str, difference: float, is_classic: bool, reason: str) -> None:
+    table = ranked(("1", True, 0.8, True), ("1", False, 0.2, True), **{column: [difference, 0.0]})
+    first, _ = reasons(table, [column], is_classic=is_classic)
+    assert first == reason

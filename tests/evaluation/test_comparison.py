@@ -551,7 +551,7 @@ def test_sentences_say_what_is_best_how_sure_and_what_next() -> None:
     leader, other = ("good", "fine") if table.mean[0] > table.mean[1] else ("fine", "good")
     assert tied.startswith(f"Statistically tied with {leader}: ")
     assert re.search(rf": {other} \(down to -\d+\.\d points\)", tied)
-    assert below.startswith("Below the best: ")
+    assert below.startswith(f"Worse than the best entry ({leader}): ")
     assert below.endswith(", and 2 more.")
     assert brackets.startswith("In brackets: 95% confidence intervals")
     assert power.startswith(
@@ -610,8 +610,10 @@ def test_sentences_where_nothing_is_better() -> None:
     expected = "No experiment is shown to be better than the strongest baseline (rule), 100.0%."
     assert expected in lines
     assert "The difference of a to it: -100.0 points (-100.0 to -100.0): it is worse." in lines
-    assert "Worse than it: b by 100.0 points (100.0 to 100.0)." in lines
+    assert "Worse than the strongest baseline (rule): b by 100.0 points (100.0 to 100.0)." in lines
     assert "No other entry is tied with rule." in lines
+    # One list of what is worse than the rule, not a second one under the name of the best.
+    assert sum(line.startswith("Worse than") for line in lines) == 1
 
 
 def test_where_no_baseline_beats_chance_the_yardstick_is_chance() -> None:
@@ -650,8 +652,8 @@ def test_position_is_named_where_it_predicts() -> None:
     assert sentences.position_notes(0.5, 0.48, 0.52) == []
     assert sentences.position_notes(0.5, NAN, NAN) == []
     (line,) = sentences.position_notes(0.451, 0.43, 0.47)
-    assert line.startswith("Position predicts: the first photo of a pair wins 45.1% of the test "
-                           "pairs (43.0 to 47.0%).")  # fmt: skip
+    assert line.startswith("Position: the first photo of a pair wins 45.1% of the test pairs "
+                           "(43.0 to 47.0%); 50% is expected. This is not chance: ")  # fmt: skip
 
 
 def test_long_lists_are_cut() -> None:

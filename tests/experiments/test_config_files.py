@@ -22,7 +22,7 @@ def get_config():
 
 
 @pytest.mark.parametrize(
-    ("line", "told"),
+    ("line", "pattern"),
     [
         ("c.dropout = config_dict.placeholder(float)", "'dropout' is 'None' of type NoneType"),
         ("c.dropout = config_dict.required_placeholder(float)", "'dropout' has no usable value"),
@@ -31,6 +31,7 @@ def get_config():
         ("c.dropout = len", "'dropout' is '<built-in function len>' of type builtin_function"),
         ("c.dropout = {'a': 1}", "'dropout' is .* of type dict"),
         ("c.loss = 1", "'loss' is '1' of type int; it must be of type str"),
+        ("c.selected_on = 1", "'selected_on' is '1' of type int; it must be of type str"),
         ("c[1] = 2", "a key is not text"),
         ("c.experiments = {1: {}}", "in 'experiments': the key 1 is not text"),
         ("c.experiments = {'x': {1: 0.1}}", "in 'x': the key 1 is not text"),
@@ -49,10 +50,10 @@ def get_config():
         ("raise type('E', (Exception,), {'__str__': lambda self: 1 / 0})", "failed: .*E"),
     ],
 )
-def test_a_wrong_config_file_is_one_line(tmp_path: Path, line: str, told: str) -> None:
+def test_a_wrong_config_file_is_one_line(tmp_path: Path, line: str, pattern: str) -> None:
     path = tmp_path / "config.py"
     path.write_text(FILE.format(line=line))
-    with pytest.raises(UserError, match=f"^--config={path}: .*{told}") as raised:
+    with pytest.raises(UserError, match=f"^--config={path}: .*{pattern}") as raised:
         config_files.load_config(str(path))
     assert "\n" not in str(raised.value)
 
@@ -63,3 +64,11 @@ def test_numbers_get_the_types_of_the_default() -> None:
         config.learning_rate, config.batch_size = 1, np.int64(32)
     checked = config_files.check_config(config, "config")
     assert [type(checked.learning_rate), type(checked.batch_size)] == [float, int]
+
+
+def test_a_plan_without_the_hash_of_a_selection_is_read() -> None:
+    """Searches that were begun by an older version resume."""
+    values = default.get_config().to_dict()
+    del values["selected_on"]
+    config = config_files.check_config(config_files.make_config(values), "config")
+    assert config.selected_on == ""

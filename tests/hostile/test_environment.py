@@ -75,11 +75,11 @@ def no_cache_chosen(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, objec
     """What JAX is told, where nobody has told it of a cache before."""
     before = jax.config.values["jax_compilation_cache_dir"]
     jax.config.update("jax_compilation_cache_dir", None)
-    told: dict[str, object] = {}
+    settings: dict[str, object] = {}
     with monkeypatch.context() as patched:
         patched.setattr(sys, "platform", "linux")
-        patched.setattr(jax.config, "update", told.__setitem__)
-        yield told
+        patched.setattr(jax.config, "update", settings.__setitem__)
+        yield settings
     jax.config.update("jax_compilation_cache_dir", before)
 
 

@@ -17,7 +17,7 @@ from jaxrank.reporting.best_config import BEST_CONFIG_JSON, BEST_CONFIG_PY
 from jaxrank.reporting.hyperparameter_effects import differing, followed, level_names
 from jaxrank.reporting.summary import SUMMARY_COLUMNS
 from jaxrank.runner import rounds
-from jaxrank.runner.prepare import prepare
+from jaxrank.runner.prepare import SELECTED_HERE, prepare
 
 SPACE = {"learning_rate": [3e-4, 3e-2], "weight_decay": [0.0, 0.1], "schedule": "constant,cosine"}
 DATA = make_data(100)
@@ -45,6 +45,22 @@ def test_the_configuration_trains_what_was_selected(searched: Any, name: str) ->
     assert dataclasses.asdict(here) | {"name": name_there} == there
     # The references do not take the values of the experiment.
     assert [dataclasses.asdict(e) for e in references] == searched.experiments[-2:]
+
+
+@pytest.mark.parametrize("name", [BEST_CONFIG_PY, BEST_CONFIG_JSON])
+def test_the_data_that_selected_a_configuration_are_recognised(searched: Any, name: str) -> None:
+    config = load_config(str(searched.workdir / name))
+    assert SELECTED_HERE in prepare(*DATA, config=config).data.caveats
+    assert SELECTED_HERE in prepare(*DATA, config=config, folds=3).data.caveats
+    assert SELECTED_HERE not in prepare(*make_data(99), config=config).data.caveats
+    assert SELECTED_HERE not in searched.caveats
+
+
+def test_a_search_by_the_configuration_warns_in_its_tables(searched: Any, tmp_path: Path) -> None:
+    config = load_config(str(searched.workdir / BEST_CONFIG_PY))
+    again = jaxrank.search(*DATA, config=config, audit="off", workdir=tmp_path / "w")
+    assert SELECTED_HERE in (tmp_path / "w" / "leaderboard.txt").read_text()
+    assert again.summary["notes"].str.contains(SELECTED_HERE, regex=False).all()
 
 
 @pytest.mark.parametrize("name", [BEST_CONFIG_PY, BEST_CONFIG_JSON])

@@ -13,6 +13,7 @@ from jaxrank.audit.leakage import Leaks, PermutedAccuracy, SharedSeries
 from jaxrank.audit.permutation_test import OUT_OF_TIME, Link
 from jaxrank.audit.transitivity import Triads
 from jaxrank.evaluation import noise_ceiling
+from jaxrank.evaluation.noise_ceiling import without_shares
 from jaxrank.evaluation.reliability import Reliability
 from jaxrank.reporting import agreement, sentences
 from jaxrank.reporting.summary import percent
@@ -70,7 +71,7 @@ def without_direction() -> list[str]:
 
 
 @pytest.mark.parametrize(
-    ("lines", "told"),
+    ("lines", "pattern"),
     [
         (lambda _: agreed({"way_to_ceiling": NAN}, {}), "80.0% is possible. On pairs"),
         (lambda _: agreed({"accuracy": NAN}, {}), "30% of the way from chance.$"),
@@ -88,10 +89,10 @@ def without_direction() -> list[str]:
     ],
 )
 def test_what_is_not_known_is_left_out(
-    lines: Callable[[pytest.MonkeyPatch], list[str]], told: str, monkeypatch: pytest.MonkeyPatch
+    lines: Callable[[pytest.MonkeyPatch], list[str]], pattern: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     said = lines(monkeypatch)
-    assert any(re.search(told, line) for line in said), said
+    assert any(re.search(pattern, line) for line in said), said
     assert not re.search(r"\b(nan|inf)", " ".join(said))
 
 
@@ -116,6 +117,23 @@ def test_position_is_reported_where_its_interval_leaves_chance_out(
     assert words in "".join(notes)
 
 
+@pytest.mark.parametrize(
+    ("mean", "low", "high", "words"),
+    [
+        (0.55, 0.51, 0.59, "By chance, 1 table in 20 .* If it is real, people favour the first"),
+        (0.45, 0.41, 0.49, "By chance, .* lists winners second"),
+        (0.60, 0.57, 0.63, "This is not chance: people favour the first place"),
+        (1.00, 1.00, 1.00, "This is not chance: .* winners first more often. See how the pairs"),
+    ],
+)
+def test_the_note_on_position_is_as_strong_as_its_evidence(
+    mean: float, low: float, high: float, words: str
+) -> None:
+    (note,) = sentences.position_notes(mean, low, high)
+    assert re.search(words, note)
+    assert note.endswith("accuracies of this table are not inflated.")
+
+
 @pytest.mark.parametrize("votes", [["many", ""], ["3", "4"]])
 def test_a_column_of_text_called_votes_is_no_number_of_votes(votes: list[str]) -> None:
     names = {"series_id": ["1", "1"], "image_a": ["a", "b"], "image_b": ["b", "c"]}
@@ -123,3 +141,12 @@ def test_a_column_of_text_called_votes_is_no_number_of_votes(votes: list[str]) -
     assert "few_votes" not in agreement._ceilings(table)
     counted = agreement._ceilings(table.assign(votes=[4, 8]))
     assert "few_votes" in counted
+
+
+def test_preferences_without_shares_have_no_ceiling_and_no_floor() -> None:
+    assert without_shares(np.array([0.0, 1.0, 0.5]))
+    assert not without_shares(np.array([0.0, 1.0, 0.75]))
+    first, second = agreement._notes("e", None, reliability())
+    assert first.startswith("No ceiling: every preference is 0, 1 or a tie")
+    assert "floor" not in second
+    assert "floor" in agreed({}, {})[1]

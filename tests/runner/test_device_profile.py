@@ -80,10 +80,10 @@ def test_profile_overwrites_nothing(tmp_path: Path, capsys: pytest.CaptureFixtur
     for path in ("c.json", "no/folder.json"):
         assert main(["launch.py", "profile", f"--device_profile={tmp_path / path}"]) == 2
     assert main(["launch.py", "profile"]) == 2
-    told = capsys.readouterr().err
-    assert "is there already; name a new file" in told
-    assert "its folder does not exist" in told
-    assert "--device_profile is missing" in told
+    messages = capsys.readouterr().err
+    assert "is there already; name a new file" in messages
+    assert "its folder does not exist" in messages
+    assert "--device_profile is missing" in messages
 
 
 def test_a_search_is_not_gone_on_with_at_other_rates(

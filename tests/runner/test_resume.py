@@ -1068,13 +1068,13 @@ def test_a_disk_that_refuses_large_files_loses_nothing(
 ) -> None:
     """Works everywhere: the system refuses files above a size, in the middle of writing them."""
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    told = search_on_a_full_disk(
+    messages = search_on_a_full_disk(
         tmp_path,
         small_data,
         lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, limits[1])),
         lambda: resource.setrlimit(resource.RLIMIT_FSIZE, limits),
     )
-    assert "File too large" in told
+    assert "File too large" in messages
 
 
 def test_a_disk_too_full_for_a_model_loses_nothing(

@@ -27,10 +27,10 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 @pytest.fixture
 def chosen(monkeypatch: pytest.MonkeyPatch) -> dict[str, object]:
-    """What JAX is told."""
-    told: dict[str, object] = {}
-    monkeypatch.setattr(compilation_cache.jax.config, "update", told.__setitem__)
-    return told
+    """Settings that JAX gets, by name."""
+    settings: dict[str, object] = {}
+    monkeypatch.setattr(compilation_cache.jax.config, "update", settings.__setitem__)
+    return settings
 
 
 @pytest.mark.parametrize("is_there", [False, True])
@@ -75,11 +75,11 @@ def test_what_somebody_else_may_have_put_there_is_not_used(
 
 
 @pytest.mark.parametrize(
-    ("setting", "told"),
+    ("setting", "pattern"),
     [("JAX_PLATFORMS=nope", "JAX can't start .*'nope'"), ("JAX_ENABLE_X64=1", "32 bits")],
 )
 def test_settings_with_which_jax_can_not_compute_are_one_line(
-    tmp_path: Path, setting: str, told: str
+    tmp_path: Path, setting: str, pattern: str
 ) -> None:
     """In every command that uses JAX."""
     commands = [["search"], ["rank", "--model=m"], ["evaluate", "--model=m"],
@@ -99,7 +99,7 @@ def test_settings_with_which_jax_can_not_compute_are_one_line(
     assert done.stdout.split() == ["2"] * len(commands), done.stderr
     lines = [line for line in done.stderr.splitlines() if line.startswith("jaxrank: ")]
     assert len(lines) == len(commands)
-    assert all(re.search(told, line) for line in lines), lines
+    assert all(re.search(pattern, line) for line in lines), lines
     assert "Traceback" not in done.stderr
 
 

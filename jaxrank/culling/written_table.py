@@ -1,0 +1,56 @@
+"""The table `cull.csv`, and a record beside it that shows whether a person has edited it since."""
+
+import hashlib
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+import pandas as pd
+
+from jaxrank.errors import UserError
+from jaxrank.io import documents, tables
+
+CULL_CSV, RECORD = "cull.csv", "written.json"
+
+
+def write_table(path: Path, table: pd.DataFrame) -> None:
+    """Writes the table of `Culled`, and the record of its bytes and of its decisions."""
+    record = path.with_name(RECORD)
+    record.unlink(missing_ok=True)  # a kill in between must not make this table look edited
+    tables.write_frame(path, table)
+    values = table[["decision", "rating"]].astype(object).where(table.notna(), None)
+    decisions = dict(zip(table["path"], values.itertuples(index=False, name=None), strict=True))
+    documents.write_json(record, {"sha256": _sha256(path), "decisions": decisions})
+
+
+def refuse_edited(path: Path, changes: Path | str | None) -> None:
+    """Raises UserError if the table was edited since it was written and is not given as changes."""
+    record = _record_of(path)
+    if not path.exists() or not record or _sha256(path) == record.get("sha256"):
+        return
+    if changes is None or not os.path.exists(changes) or not os.path.samefile(changes, path):
+        raise UserError(
+            f"{path}: was edited after cull wrote it, and this run would overwrite it; keep your "
+            f"decisions and ratings by --changes={path}, or remove the file"
+        )
+
+
+def written_decisions(path: Path) -> Mapping[str, tuple[str, int | None]]:
+    """Decision and rating of each photo as `cull` wrote them; empty for any other table."""
+    decisions = _record_of(path).get("decisions") if path.name == CULL_CSV else None
+    if not isinstance(decisions, dict):
+        return {}
+    pairs = {photo: one for photo, one in decisions.items() if isinstance(one, list)}
+    return {photo: (one[0] or "", one[1]) for photo, one in pairs.items() if len(one) == 2}
+
+
+def _record_of(path: Path) -> dict:
+    try:
+        record = documents.read_json(path.with_name(RECORD))
+    except (OSError, ValueError):  # of an older version, or damaged
+        return {}
+    return record if isinstance(record, dict) else {}
+
+
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
