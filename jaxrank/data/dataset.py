@@ -21,7 +21,7 @@ RANK_COLUMNS = ("rank_a", "rank_b")
 # Column of a vote table: the number of votes of a pair.
 VOTES_COLUMN = "votes"
 _ROWS_AT_ONCE = 1 << 14
-_FEW_PHOTOS = 1 << 10
+_FEW_PHOTOS = 1 << 8
 
 
 class Dataset(NamedTuple):
@@ -72,16 +72,23 @@ class Dataset(NamedTuple):
         pieces = [self.features_ND[rows, start:end].astype(np.float32) for start, end, _ in runs]
         return pieces[0] if len(pieces) == 1 else np.concatenate(pieces, axis=1)
 
+    def are_stored(self, blocks: Sequence[str], l2_blocks: Sequence[str] = ()) -> bool:
+        """Whether the columns of these blocks are `features_ND`."""
+        return not l2_blocks and set(blocks) == set(self.block_columns)
+
     def stored_inputs(self, blocks: Sequence[str], l2_blocks: Sequence[str] = ()) -> np.ndarray:
-        """Copies the columns of some blocks into an array that is aligned for JAX.
+        """The columns of some blocks, aligned for JAX.
 
         Args:
-          blocks: names of the blocks to copy.
+          blocks: names of the blocks.
           l2_blocks: blocks whose vectors are scaled to length 1.
 
         Returns:
-          float32 [N, D]; float16 if the features are float16 and `l2_blocks` is empty.
+          float32 [N, D]; float16 if the features are float16 and `l2_blocks` is empty. All columns
+          as they are stored are `features_ND` itself, others a copy.
         """
+        if self.are_stored(blocks, l2_blocks):
+            return self.features_ND
         runs = self._runs(blocks)
         num_columns = sum(end - start for start, end, _ in runs)
         dtype = np.float32 if l2_blocks else self.features_ND.dtype

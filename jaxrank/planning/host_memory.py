@@ -14,8 +14,8 @@ class HostMemory(NamedTuple):
 
     Attributes:
       features: size of `Dataset.features_ND`.
-      inputs: size of the arrays that cohorts read, which are kept as long as a waiting cohort
-        needs them. A CPU device reads them in place.
+      inputs: size of the further arrays that cohorts read, which are kept as long as a waiting
+        cohort needs them. A CPU device reads them, and the features, in place.
       scaling: size of the columns that are fitted at a time.
       scores: size of the scores of all trials.
     """
@@ -34,13 +34,21 @@ def predict(dataset: Dataset, cohorts: Sequence[Cohort]) -> HostMemory:
     """Predicts the memory that a search needs besides its pairs and the Python process itself."""
     num_photos = len(dataset.photos)
     widest = max((cohort.input_dim for cohort in cohorts), default=0)
+    in_place = {cohort.columns for cohort in cohorts if _reads_in_place(cohort, dataset)}
     return HostMemory(
         features=dataset.features_ND.nbytes,
-        inputs=resident_bytes(cohorts),
+        inputs=resident_bytes(cohorts) - len(in_place) * dataset.features_ND.nbytes,
         # Columns in 64 bits, besides the stored columns that they are computed from.
         scaling=num_photos * columns_at_once(widest) * (8 + dataset.features_ND.itemsize),
         scores=4 * num_photos * sum(len(cohort.trials) for cohort in cohorts),
     )
+
+
+def _reads_in_place(cohort: Cohort, dataset: Dataset) -> bool:
+    """Whether a cohort reads the features themselves, and not only normal scores."""
+    only_scores = bool(cohort.column_runs) and all(has for has, _ in cohort.column_runs)
+    key = cohort.program_key
+    return dataset.are_stored(key.blocks, key.l2_blocks) and not only_scores
 
 
 def refuse_too_much(needed: HostMemory, dataset: Dataset, limit: float) -> None:

@@ -36,8 +36,8 @@ class DeviceData(NamedTuple):
     """Arrays that all trials share.
 
     Attributes:
-      features_ND: raw features, float32, or float16 from a float16 store. Zero in columns that
-        have normal scores; no columns if all have normal scores.
+      features_ND: raw features, float32, or float16 from a float16 store. Columns that have normal
+        scores are not read; no columns if all have normal scores.
       normal_scores: float32 [folds * N, J], one fold after the other: a fold is a row offset.
     """
 
@@ -153,8 +153,6 @@ def make_inputs(
     pairs = np.concatenate([dataset.pair_rows_M2, permutation_control(dataset).pair_rows_M2])
     if len(columns_J) == inputs_ND.shape[1]:
         inputs_ND = np.empty((num_photos, 0), inputs_ND.dtype)  # not a view of the columns
-    else:
-        inputs_ND[:, columns_J] = 0
     on_host: Any = map(_aligned, (inputs_ND, pairs, np.tile(dataset.preference_M, 2), scores))
     return CohortInputs(DeviceData(*on_host), scaling)
 

@@ -64,13 +64,20 @@ def test_a_search_on_any_number_of_workers_has_the_same_bits(
     words = words_of_search(pairs, store, tmp_path)
     command = [sys.executable, str(ROOT / "launch.py"), "search", f"--workdir={workdir}"]
     stop = (
-        "import os, signal, sys\n"
+        "import itertools, os, sys, threading\n"
+        "from jaxrank import train\n"
         "from jaxrank.runner.finishing import Finisher\n"
-        "save = Finisher._save\n"
+        "save, fit = Finisher._save, train.fit\n"
+        "saved, calls = threading.Event(), itertools.count()\n"
         "def stopping(self, number, *arguments):\n"
         "    save(self, number, *arguments)\n"
         f"    os.kill(os.getpid(), {int(by)})\n"
-        "Finisher._save = stopping\n"
+        "    saved.set()\n"
+        "def waiting(*arguments, **keywords):\n"  # a busy machine may save after all are trained
+        f"    if next(calls) >= {first}:\n"
+        "        saved.wait()\n"
+        "    return fit(*arguments, **keywords)\n"
+        "Finisher._save, train.fit = stopping, waiting\n"
         "from jaxrank.cli import main\n"
         "sys.exit(main(['jaxrank', 'search', *sys.argv[1:]]))\n"
     )
