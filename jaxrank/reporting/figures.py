@@ -123,15 +123,18 @@ def draw_leaderboard(
     figure = _figure(9, 1.8 + 0.32 * len(order), layout="constrained")
     _set_title(figure, "Accuracy on new series, with 95% intervals", *caveats)
     axes = figure.subplots()
+    is_tied = test.tied_for_best[order]
     for split, colour, label, offset in (
         (validation, "tab:orange", "validation", 0.14),
         (Interval(test.mean, test.ci_low, test.ci_high), "tab:blue", "test", -0.14),
     ):
-        for row, x in enumerate(order):
-            mean, low, high = (100 * values[x] for values in split)
-            filled = colour if test.tied_for_best[x] else "white"
-            axes.plot([low, high], [row + offset] * 2, color=colour, linewidth=1.5)
-            axes.plot(mean, row + offset, "o", color=colour, markerfacecolor=filled, markersize=5)
+        mean, low, high = (100 * values[order] for values in split)
+        rows = np.arange(len(order)) + offset
+        axes.hlines(rows, low, high, color=colour, linewidth=1.5)
+        for filled, chosen in ((colour, is_tied), ("white", ~is_tied)):
+            axes.plot(
+                mean[chosen], rows[chosen], "o", color=colour, markerfacecolor=filled, markersize=5
+            )
         axes.plot([], [], "o-", color=colour, label=label)
     axes.plot([], [], "o", color="grey", label="filled: tied for best (test)")
     if baseline is not None and np.isfinite(test.mean[baseline]):
