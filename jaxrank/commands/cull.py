@@ -36,20 +36,20 @@ def define(values: flags.FlagValues, words: list[str]) -> None:
     define_strings(
         values,
         {
-            "photos": "folder of photos, with sub-folders; may be positional",
+            "photos": "folder of photos, with sub-folders; --photos= may be left out",
             "model": MODEL_HELP,
             "baseline": "in place of a model (default without one: signed_sum); it gives no "
             "probabilities",
-            "series": "table with series_id,image, in place of grouping by time and likeness",
+            "series": "table with series_id,image, instead of grouping by time and similarity",
             "workdir": "folder for cull.csv, cull.html and what was read (default: one for these "
             "photos, in outputs/cull/)",
-            "changes": "table of decisions and ratings, as the contact sheet exports it; those "
-            "stay",
+            "changes": "table of decisions and ratings, as the contact sheet exports it; later "
+            "runs keep them",
             "out": "--write=copies, links: new folder for the picks",
         },
     )
     for option in _weights():
-        meaning = "where the file of weights lies that made the model's features, if it is a file"
+        meaning = "local weights file, if the model's features were made with one"
         flags.DEFINE_string(option, None, meaning, flag_values=values)
     flags.DEFINE_enum(
         "write",
@@ -70,8 +70,8 @@ def define(values: flags.FlagValues, words: list[str]) -> None:
     flags.DEFINE_float(
         "confidence",
         None,
-        "how probable a pick must be (default: so that four of five were right on series that the "
-        "model had not seen)",
+        "smallest probability of a pick (default: four of five such picks were right on series "
+        "that the model was not trained on)",
         flag_values=values,
     )
     flags.DEFINE_float("gap_seconds", 10.0, "the longest pause inside a burst", flag_values=values)

@@ -70,7 +70,7 @@ class Standings(NamedTuple):
       best_ci_low, best_ci_high: [X], simultaneous bounds of the differences to the truly best
         entry; never above 0.
       tied_for_best: bool [X], whether the entry may be the best (Hsu 1984).
-      bootstrap_rank1: [X], share of resamples in which the entry ranks first; not a probability of
+      share_first: [X], share of resamples in which the entry ranks first; not a probability of
         being the best.
       variance_X: seed variances of the means.
       spread_X: part of a mean's variance that more seeds reduce; NaN with one seed.
@@ -88,7 +88,7 @@ class Standings(NamedTuple):
     best_ci_low: np.ndarray
     best_ci_high: np.ndarray
     tied_for_best: np.ndarray
-    bootstrap_rank1: np.ndarray
+    share_first: np.ndarray
     variance_X: np.ndarray
     spread_X: np.ndarray
     seed_source: str
@@ -123,7 +123,7 @@ def standings(draws: Draws, references: Mapping[str, int], apart: Sequence[int] 
         best_ci_low=best_low_X,
         best_ci_high=best_high_X,
         tied_for_best=tied_X,
-        bootstrap_rank1=_rank1(contenders),
+        share_first=_rank1(contenders),
         variance_X=draws.variance_X,
         spread_X=draws.per_model_X
         * (draws.seeds.measured_X if draws.seeds.source == seed_variance.SEEDS else np.nan),

@@ -18,7 +18,7 @@ from jaxrank.evaluation.trial_results import TrialResult
 from jaxrank.evaluation.yardstick import Competitor
 
 # Roles of the references that experiments are compared with.
-YARDSTICK, SHARPNESS = "yardstick", "sharpness"
+YARDSTICK, SHARPNESS = "baseline", "sharpness"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -14,7 +14,7 @@ from jaxrank.evaluation.seed_variance import UNKNOWN
 from jaxrank.evaluation.selection import POWER, Chosen, Needed, needed
 from jaxrank.evaluation.trial_results import COMPLETED, FAILED, TrialResult
 from jaxrank.experiments.few_pairs import FEWEST_STEPS
-from jaxrank.experiments.hyperparameters import SHUFFLED
+from jaxrank.experiments.hyperparameters import LINEAR, SHUFFLED
 from jaxrank.reporting.summary import PARTIAL, percent
 from jaxrank.statistics import FEWEST_SERIES
 
@@ -63,9 +63,12 @@ def _about_selected(names: Sequence[str], test: Standings, chosen: Chosen) -> li
         f"{_bracket(test.ci_low[x], test.ci_high[x], '%')} on {test.num_pairs:,} pairs"
     )
     if chosen.num_candidates == 1:
-        return [f"The only experiment: {right}."]
+        return [f"The only candidate: {right}."]
+    candidates = f"{chosen.num_candidates} candidates"
+    if LINEAR in (names[candidate] for candidate in chosen.candidates):
+        candidates += f" (the reference {LINEAR} is one)"
     if not chosen.out_of_fold:
-        lines = [f"Selected on validation from {chosen.num_candidates} experiments: {right}."]
+        lines = [f"Selected on validation from {candidates}: {right}."]
         best = int(np.nanargmax(test.mean))
         if test.mean[best] > test.mean[x]:
             lines.append(
@@ -73,7 +76,7 @@ def _about_selected(names: Sequence[str], test: Standings, chosen: Chosen) -> li
                 "split only measure; with --folds=5 all pairs take part in the selection."
             )
         return lines
-    line = f"Best of {chosen.num_candidates} experiments: {right}."
+    line = f"Best of {candidates}: {right}."
     if np.isnan(chosen.accuracy):
         line += " The selection biases this upwards; there are too few series to correct it."
     elif percent(chosen.accuracy) != percent(chosen.raw):

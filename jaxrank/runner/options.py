@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 Function = TypeVar("Function", bound=Callable[..., Any])
-# The share of a device's memory that a cohort may take. The rest is for other programs, and for
+# The share of memory that training may use. The rest is for other programs, and for
 # what the prediction of memory leaves out.
 MEMORY_FRACTION = 0.5
 SPLIT_SEED = 42
@@ -68,7 +68,8 @@ class SearchOptions:
       split_seed: seed of the split only.
       photo_name, min_agreement, min_reviewers, series: see `preferences.read_preferences`.
       init_from: folder of a saved model; every experiment but the references begins from it.
-      memory_fraction: share of the device's memory that one cohort may take.
+      memory_fraction: share of memory that training may use. It limits one cohort, and all cohorts
+        that train in one memory: a device's own, on a CPU the host's with the features.
       final: entry of the table that becomes the final model, an experiment or a baseline; by
         default the selected experiment, or the strongest baseline if that is as good.
       final_on: series that train the final model. USABLE leaves out the test series of a search
@@ -104,14 +105,13 @@ class SearchOptions:
     overrides: Mapping[str, Any] | None = None
     split: str = _option(
         "series",
-        "series; official: the val list tests; random: by pair, which leaks; pretrain: the "
-        "training series by pair",
+        "series: whole series; official: the series of official_split 'val' are tested; random: by "
+        "pair, which leaks; pretrain: only the training series, by pair",
     )
     folds: int | str = _option(
         0,
-        "cross-validation by series: so many folds, each tested once, the next one validating; "
-        "series: a fold for each series; 0, the default, is one 80/10/10 split, or folds where "
-        "series are too few for it",
+        "number of cross-validation folds, split by series; 'series' for leave-one-series-out; 0 "
+        "for one 80/10/10 split, or for folds below 50 series (default: 0)",
         least=0,
         word=EACH_SERIES,
     )
@@ -140,7 +140,8 @@ class SearchOptions:
         None, "folder of a saved model that training begins from"
     )
     memory_fraction: float = _option(
-        MEMORY_FRACTION, "share of the device's memory that a cohort may take"
+        MEMORY_FRACTION,
+        "share of memory that training may use: of each device's own, on a CPU of the host's",
     )
     final: str = _option(
         "",
@@ -149,8 +150,8 @@ class SearchOptions:
     )
     final_on: str = _option(
         USABLE,
-        "series that train the final model: usable, all but the test series of a search without "
-        "folds and those of --confirm_share; all",
+        "series that train the final model: usable (without the test series of one split and the "
+        "series of --confirm_share) or all",
     )
     predictions: str = _option(
         ALL,
@@ -158,41 +159,41 @@ class SearchOptions:
     )
     curves: str = _option(
         BEST,
-        "experiments with learning curves, and of more than 50 experiments those with a folder: "
-        "best, the 20 that validate best; all; none",
+        "experiments that get learning curves (above 50 experiments: and a folder): best, the 20 "
+        "with the highest validation accuracy; all; none",
     )
     rungs: Sequence[int] | str = _option(
         "",
-        "epochs, such as 1,3,9, at which experiments are compared on the pairs that select: what "
-        "is separated from the best is dropped, and what is beyond the budget (1/3 continue from "
-        "1 to 3 epochs)",
+        "epochs, such as 1,3,9, after which the search drops experiments that are significantly "
+        "worse than the best or beyond the budget (a third continues from 1 to 3 epochs) "
+        "(default: none)",
     )
     null_search: bool = _option(
         False, "repeat the search on permuted preferences, to report what it finds by chance"
     )
     confirm_share: float = _option(
         0.0,
-        "share of the series that is set aside before the search, to confirm what is tied for best "
-        "(default: 0)",
+        "share of the series that is set aside before the search, to confirm the experiments that "
+        "are tied for best (default: 0)",
     )
-    confirm: int = _option(5, "experiments that are confirmed, at most", least=1)
+    confirm: int = _option(5, "maximum number of experiments to confirm", least=1)
     device_profile: Mapping[str, Any] | None = None
     space: Mapping[str, Any] | None = None
     strategy: str = _option(
         "",
-        "with --space: grid, random, sobol, tpe or gp (default: grid where the space has lists "
-        "only, else sobol)",
+        "with --space: how experiments are proposed: grid, random, sobol, tpe or gp (default: grid "
+        "if the space has only lists, else sobol)",
     )
     num_experiments: int | None = _option(
         None,
-        "with --space: experiments at most (default: all of a grid, else 64, or any number within "
-        "--time_budget)",
+        "with --space: maximum number of experiments (default: the whole grid; no maximum with "
+        "--time_budget; else 64)",
         least=1,
     )
     round_size: int | None = _option(
         None,
-        "with --space: experiments that are proposed at a time (default: 16 where the strategy "
-        "learns or there is a --time_budget, else all)",
+        "with --space: number of experiments proposed at a time (default: 16 for tpe, gp and "
+        "--time_budget, else all)",
         least=1,
     )
     time_budget: float | None = _option(

@@ -198,7 +198,8 @@ def _audit_wanted(folder: Path, ready: Workspace, audit: str) -> bool:
         # Files that are written again get the same caveats as the existing files.
         return checks.AUDIT_JSON in ready.record.files
     # An earlier audit is reported even with OFF.
-    return audit != OFF or checks.read_audit(folder) is not None
+    earlier = checks.read_audit(folder)
+    return audit != OFF or (earlier is not None and earlier.finished)
 
 
 def _is_finished(folder: Path) -> bool:

@@ -21,6 +21,7 @@ from jaxrank.evaluation.hits import Hits
 from jaxrank.evaluation.leaderboard import YARDSTICK
 from jaxrank.evaluation.resampling import Draws, Interval
 from jaxrank.evaluation.trial_results import TrialResult
+from jaxrank.experiments.hyperparameters import LINEAR
 from jaxrank.planning.trials import Trial
 from jaxrank.reporting import sentences
 from jaxrank.reporting.figures import draw_leaderboard
@@ -95,7 +96,7 @@ def test_intervals_and_errors_of_differences_by_hand() -> None:
     # With one difference the maximum statistic is that difference's: two-sided 97.5%.
     assert to.factor[0] == pytest.approx(norm.ppf(1 - 0.0125), abs=0.08)
     assert to.high[0] == pytest.approx(to.factor[0] * to.error[0])
-    np.testing.assert_allclose(table.bootstrap_rank1, 0.5, atol=0.03)
+    np.testing.assert_allclose(table.share_first, 0.5, atol=0.03)
 
 
 def test_series_are_the_units_not_pairs() -> None:
@@ -116,7 +117,7 @@ def test_one_series_short_of_the_fewest() -> None:
     np.testing.assert_allclose(short.mean, [4 / 9, 5 / 9])
     to = short.to[YARDSTICK]
     for bounds in (short.ci_low, short.ci_high, to.low, to.factor, short.best_ci_high,
-                    short.bootstrap_rank1):  # fmt: skip
+                    short.share_first):  # fmt: skip
         assert np.isnan(bounds).all()
     assert not (to.better | to.worse).any()
     assert short.tied_for_best.all()
@@ -153,7 +154,7 @@ def test_what_is_clearly_better_is_separated() -> None:
     np.testing.assert_array_equal(to.worse, np.zeros(4, bool))
     np.testing.assert_allclose(to.difference, hits.mean(axis=1) - 0.5)
     np.testing.assert_array_equal(table.tied_for_best, [True, False, True, False])
-    np.testing.assert_allclose(table.bootstrap_rank1, [0.5, 0, 0.5, 0])
+    np.testing.assert_allclose(table.share_first, [0.5, 0, 0.5, 0])
     assert table.to_best.difference[0] == table.best_ci_low[0] == table.best_ci_high[2] == 0
     assert table.best_ci_low[1] < -0.4 < table.best_ci_high[1] < -0.25
     assert (table.ci_low[3], table.ci_high[3]) == (0.5, 0.5)
@@ -195,7 +196,7 @@ def test_a_failed_experiment_changes_nothing_for_the_others() -> None:
     table, without = (standings(h, weight, baseline=0) for h in (hits, hits[:2]))
     np.testing.assert_allclose(table.to_best.error[:2], without.to_best.error)
     np.testing.assert_array_equal(table.tied_for_best, [True, True, False])
-    assert np.isnan([table.mean[2], table.ci_low[2], table.bootstrap_rank1[2]]).all()
+    assert np.isnan([table.mean[2], table.ci_low[2], table.share_first[2]]).all()
     assert np.isnan(table.to[YARDSTICK].low[2])
     for nothing in (standings(hits[2:], weight), standings(hits, 0 * weight)):
         assert np.isnan(nothing.mean).all()
@@ -291,7 +292,7 @@ def test_few_seeds_widen_the_intervals_of_what_they_are_most_of() -> None:
 def test_the_same_seed_gives_the_same_standings() -> None:
     hits, weight = one_fold(np.random.default_rng(0).integers(0, 2, (4, 60)))
     first, again, other = (standings(hits, weight, seed=s) for s in (1, 1, 2))
-    for column in ("ci_low", "best_ci_low", "bootstrap_rank1"):
+    for column in ("ci_low", "best_ci_low", "share_first"):
         np.testing.assert_array_equal(getattr(first, column), getattr(again, column))
     assert not np.array_equal(first.best_ci_low, other.best_ci_low)
 
@@ -538,7 +539,7 @@ def test_sentences_say_what_is_best_how_sure_and_what_next() -> None:
         table._replace(seed_source="seeds"), candidates
     )
     assert re.fullmatch(
-        r"Best of 3 experiments: good, test accuracy 81.0% \([\d.]+ to [\d.]+%\) on 500 pairs. "
+        r"Best of 3 candidates: good, test accuracy 81.0% \([\d.]+ to [\d.]+%\) on 500 pairs. "
         r"Corrected for the selection: 79.0%.", best,
     )  # fmt: skip
     share = f"{100 * table.mean[3]:.1f}%"
@@ -573,7 +574,7 @@ def test_one_seed_and_one_fold_are_about_these_models() -> None:
 def test_the_selected_of_one_split_may_not_be_the_highest() -> None:
     table, candidates = simple_standings()
     lines = paragraph(table, candidates, entry=2, out_of_fold=False, raw=table.mean[2])
-    assert lines[0].startswith("Selected on validation from 3 experiments: poor, test accuracy ")
+    assert lines[0].startswith("Selected on validation from 3 candidates: poor, test accuracy ")
     assert lines[1].startswith("Best on test: fine, ")
     assert any(line.startswith("The difference of poor to it: ") for line in lines)
     (no_better,) = (line for line in lines if "poor is not shown to be better than chance" in line)
@@ -589,7 +590,15 @@ def test_nothing_is_said_of_a_correction_that_changes_nothing() -> None:
     table, candidates = simple_standings()
     assert "Corrected" not in paragraph(table, candidates, accuracy=0.81)[0]
     assert "too few series to correct it" in paragraph(table, candidates, accuracy=NAN)[0]
-    assert paragraph(table, candidates, candidates=(0,))[0].startswith("The only experiment: good")
+    assert paragraph(table, candidates, candidates=(0,))[0].startswith("The only candidate: good")
+
+
+def test_the_candidates_count_the_reference_linear() -> None:
+    table, candidates = simple_standings()
+    names = [LINEAR if name == "fine" else name for name in NAMES]
+    chosen = selection.Chosen(0, (0, 1, 2), True, 0.81, 0.79)
+    line = sentences.comparison_notes(names, table, candidates, "sharpness", chosen)[0]
+    assert line.startswith("Best of 3 candidates (the reference linear is one): good, ")
 
 
 def test_sentences_where_one_experiment_is_clearly_best() -> None:
@@ -630,7 +639,7 @@ def test_sentences_of_too_few_series_and_of_nothing() -> None:
     chosen = selection.Chosen(0, (0, 1), False, 4 / 9, 4 / 9)
     lines = sentences.comparison_notes(["a", "b"], few, np.ones(2, bool), "b", chosen)
     assert lines[0] == (
-        "Selected on validation from 2 experiments: a, test accuracy 44.4% on 9 pairs."
+        "Selected on validation from 2 candidates: a, test accuracy 44.4% on 9 pairs."
     )
     assert lines[-1].startswith("Only 9 series test: too few ")
     assert lines[-1].endswith("With --folds every series tests.")
@@ -743,7 +752,7 @@ def test_a_fold_needs_places_for_its_own_series_only() -> None:
     np.testing.assert_allclose(one.accuracy_X, other.accuracy_X)
     first, second = (comparison.standings(resampling.resample(h), {"a": 0}) for h in (few, many))
     assert np.isfinite(first.ci_low).all()
-    for name in ("mean", "ci_low", "ci_high", "best_ci_low", "bootstrap_rank1", "variance_X"):
+    for name in ("mean", "ci_low", "ci_high", "best_ci_low", "share_first", "variance_X"):
         np.testing.assert_allclose(getattr(first, name), getattr(second, name), err_msg=name)
     np.testing.assert_allclose(first.to["a"].low, second.to["a"].low)
     of_few, of_many = select(few, few, np.zeros(4)), select(many, many, np.zeros(4))
@@ -791,5 +800,5 @@ def test_an_entry_that_consists_of_others_is_not_the_best() -> None:
     table = comparison.standings(drawn(*one_fold(alternating(400))), {}, apart=[0])
     assert table.to_best.reference != 0
     assert not table.tied_for_best[0]
-    assert np.isnan(table.bootstrap_rank1[0])
-    assert np.isfinite(table.bootstrap_rank1[1:]).all()
+    assert np.isnan(table.share_first[0])
+    assert np.isfinite(table.share_first[1:]).all()
