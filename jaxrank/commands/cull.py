@@ -23,6 +23,8 @@ from jaxrank.errors import UserError
 from jaxrank.extraction.extractors import EXTRACTORS
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from jaxrank.culling.grouping import Group
 
 EXAMPLE = "bursts --model=outputs/search --write=xmp"
@@ -43,8 +45,8 @@ def define(values: flags.FlagValues, words: list[str]) -> None:
             "series": "table with series_id,image, instead of grouping by time and similarity",
             "workdir": "folder for cull.csv, cull.html and what was read (default: one for these "
             "photos, in outputs/cull/)",
-            "changes": "table of decisions and ratings, as the contact sheet exports it; later "
-            "runs keep them",
+            "changes": "table of decisions and ratings, as the contact sheet exports it; those "
+            "stay",
             "out": "--write=copies, links: new folder for the picks",
         },
     )
@@ -98,6 +100,7 @@ def run(values: flags.FlagValues, config: None) -> int:
     from jaxrank.culling.api import check_folders, cull
     from jaxrank.culling.contact_sheet import write_sheet
     from jaxrank.culling.kept_thumbnails import kept_thumbnail
+    from jaxrank.data.preference_tables import counted
     from jaxrank.io import atomic, tables
     from jaxrank.reporting.fitted_table import show_lines
 
@@ -146,11 +149,10 @@ def run(values: flags.FlagValues, config: None) -> int:
             document = {"workdir": str(workdir), "notes": lines}
             print_json(document | {"photos": found.table.to_dict("records")})
         else:
-            counts = Counter(found.table["decision"].dropna())
-            decided = ", ".join(f"{number:,} {name}" for name, number in counts.items() if name)
-            photos = f"{len(found.table):,} photos, {found.num_new:,} read now"
+            photos = f"{counted(len(found.table), 'photo')} ({found.num_new:,} read now)"
             results = f"Results: {workdir / CULL_CSV}, {workdir / CULL_HTML}"
-            show_lines(console, f"{photos}: {decided or 'nothing to decide'}", *lines, "", results)
+            decided = _about_decisions(found.table["decision"])
+            show_lines(console, f"{photos}: {decided}", *lines, "", results)
     return 0
 
 
@@ -178,6 +180,20 @@ def _default_workdir(folder: Path) -> Path:
     absolute = os.path.abspath(folder)
     short = hashlib.sha256(absolute.encode()).hexdigest()[:8]
     return Path("outputs/cull") / f"{os.path.basename(absolute)}_{short}"
+
+
+def _about_decisions(decisions: "pd.Series") -> str:
+    from jaxrank.culling.decisions import UNDECIDED
+    from jaxrank.data.preference_tables import counted
+
+    counts = Counter(decision for decision in decisions.fillna("") if decision)
+    parts = [
+        f"{number:,} {name}" if name == UNDECIDED else counted(number, name)
+        for name, number in counts.items()
+    ]
+    if others := len(decisions) - counts.total():
+        parts.append(f"{others:,} without a decision")
+    return ", ".join(parts)
 
 
 def _about_groups(groups: "Sequence[Group]") -> list[str]:

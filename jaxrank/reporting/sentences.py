@@ -50,8 +50,9 @@ def comparison_notes(
         *selected,
         *_about_yardstick(names, test, trained_X, yardstick_label, chosen.entry),
         *_about_best(names, test),
-        "In brackets: 95% confidence intervals of accuracies, each by itself and before selection; "
-        "intervals of differences hold for all experiments at once in 97.5% of searches.",
+        "In brackets: 95% confidence intervals of accuracies, not adjusted for multiple "
+        "comparisons or selection; intervals of differences hold for all experiments at once in "
+        "97.5% of searches.",
         *_about_next(names, test, trained_X, chosen.entry, difference),
     ]
 
@@ -85,7 +86,7 @@ def _about_selected(names: Sequence[str], test: Standings, chosen: Chosen) -> li
 
 
 def _too_few(test: Standings) -> str:
-    hint = " With --folds every series tests." if test.num_folds == 1 else ""
+    hint = " --folds=5 tests every series." if test.num_folds == 1 else ""
     return (
         f"Only {test.num_series} series test: too few for intervals or comparisons, so the order "
         f"may be chance. At least {FEWEST_SERIES} are needed, hundreds are useful.{hint}"
@@ -184,8 +185,8 @@ def _about_next(
     if test.seed_source == UNKNOWN:
         once = "One seed and one fold" if test.num_folds == 1 else "One seed"
         lines.append(
-            f"{once}: all of this is about these trained models; trained again, the "
-            "order may change. Next: --folds=5 --num_seeds=3."
+            f"{once}: all of this is about these trained models. Retraining with other seeds may "
+            "change the order. Next: --folds=5 --num_seeds=3."
         )
     to = test.to[YARDSTICK]
     rivals_X = trained_X & test.tied_for_best
@@ -213,14 +214,14 @@ def _ways(need: Needed, test: Standings) -> str:
     """Describes the series or seeds that detect the difference with probability POWER."""
     ways = []
     if need.num_series is not None:
-        hint = "; with --folds every series tests" if test.num_folds == 1 else ""
+        hint = "; --folds=5 tests every series" if test.num_folds == 1 else ""
         number = float(f"{need.num_series:.2g}")  # two digits, since it is an estimate
         ways.append(f"about {number:,.0f} test series (now {test.num_series:,}{hint})")
     if need.num_seeds is not None and need.num_seeds <= _MOST_SEEDS:
         ways.append(f"--num_seeds={need.num_seeds} (now {test.num_seeds:,})")
     if not ways:
         return "Next: more series and more seeds together."
-    return f"{100 * POWER:.0f}% needs {' or '.join(ways)}."
+    return f"A power of {100 * POWER:.0f}% needs {' or '.join(ways)}."
 
 
 def position_notes(accuracy: float, low: float, high: float) -> list[str]:

@@ -559,7 +559,8 @@ def test_sentences_say_what_is_best_how_sure_and_what_next() -> None:
         "Power: this search detects a true difference of 3 points between two experiments with "
         "probability "
     )
-    assert "test series (now 500; with --folds every series tests)" in power
+    assert "A power of 80% needs about " in power
+    assert "test series (now 500; --folds=5 tests every series)" in power
     assert all(len(line) < 240 for line in paragraph(table, candidates))
 
 
@@ -642,7 +643,7 @@ def test_sentences_of_too_few_series_and_of_nothing() -> None:
         "Selected on validation from 2 candidates: a, test accuracy 44.4% on 9 pairs."
     )
     assert lines[-1].startswith("Only 9 series test: too few ")
-    assert lines[-1].endswith("With --folds every series tests.")
+    assert lines[-1].endswith("--folds=5 tests every series.")
     failed = standings(*one_fold(np.full((2, 50), NAN)))
     assert sentences.comparison_notes(["a", "b"], failed, np.ones(2, bool), "b", None) == []
 

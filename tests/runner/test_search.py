@@ -436,3 +436,9 @@ def test_resume_says_that_there_was_nothing_to_go_on_with(
     jaxrank.search(*small_data, workdir=tmp_path / "w", resume=True, **options)
     assert "no search to resume" in (tmp_path / "w" / "training.log").read_text()
     assert "no search to resume" not in (searched.workdir / "training.log").read_text()
+
+
+def test_the_log_counts_in_the_singular(small_data: SmallData, tmp_path: Path) -> None:
+    options: dict[str, Any] = {"experiments": ["iqa_only"], "overrides": {"max_epochs": 1}}
+    jaxrank.search(*small_data, workdir=tmp_path / "w", **options)
+    assert " (iqa_only): 1 trial, 1 epoch of " in (tmp_path / "w" / "training.log").read_text()
