@@ -66,13 +66,13 @@ class Audit(NamedTuple):
     """Result of an audit.
 
     Attributes:
-      verdict: PASS, WARN or FAIL.
+      verdict: 'pass', 'warn' or 'fail'.
       label: finding in a few words, for a title; empty where nothing is wrong.
       headline: verdict in one sentence.
       advice: next step for the user; empty where there is nothing to do.
       evidence: sentences with the numbers, and the findings that are not in the headline.
       facts: the numbers, for `audit.json`.
-      verdicts: by check, except those without a verdict: PASS, UNVERIFIED, WARN or FAIL.
+      verdicts: by check, except those without a verdict: 'pass', 'unverified', 'warn' or 'fail'.
     """
 
     verdict: str

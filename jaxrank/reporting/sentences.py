@@ -11,7 +11,7 @@ from jaxrank.evaluation.comparison import Differences, Standings
 from jaxrank.evaluation.evaluator import Evaluator, control_z
 from jaxrank.evaluation.leaderboard import YARDSTICK
 from jaxrank.evaluation.seed_variance import UNKNOWN
-from jaxrank.evaluation.selection import POWER, Chosen, Needed, needed
+from jaxrank.evaluation.selection import POWER, Chosen, PowerAnalysis, power_analysis
 from jaxrank.evaluation.trial_results import COMPLETED, FAILED, TrialResult
 from jaxrank.experiments.few_pairs import FEWEST_STEPS
 from jaxrank.experiments.hyperparameters import LINEAR, SHUFFLED
@@ -37,7 +37,7 @@ def comparison_notes(
       test: standings of the entries on the test pairs.
       is_candidate_X: see `Hits`.
       yardstick_label: name of the strongest baseline in sentences.
-      chosen: from `selection.chosen_score`.
+      chosen: from `selection.select_experiment`.
       difference: smallest difference of accuracy that matters to a reader.
     """
     if chosen is None:
@@ -192,9 +192,12 @@ def _about_next(
     rivals_X = trained_X & test.tied_for_best
     rivals_X[selected] = False
     if not to.better[selected]:
-        need, whom = needed(test, to, trained_X, difference), "to the strongest baseline"
+        need, whom = power_analysis(test, to, trained_X, difference), "to the strongest baseline"
     elif rivals_X.any():
-        need, whom = needed(test, test.to_best, trained_X, difference), "between two experiments"
+        need, whom = (
+            power_analysis(test, test.to_best, trained_X, difference),
+            "between two experiments",
+        )
     else:
         return lines or [f"No further run is needed to prefer {names[selected]}."]
     if need is None:
@@ -210,7 +213,7 @@ def _about_next(
     return [*lines, f"{line}. {_ways(need, test)}"]
 
 
-def _ways(need: Needed, test: Standings) -> str:
+def _ways(need: PowerAnalysis, test: Standings) -> str:
     """Describes the series or seeds that detect the difference with probability POWER."""
     ways = []
     if need.num_series is not None:

@@ -58,45 +58,47 @@ class SearchOptions:
       mode: name of a list of experiments in the config.
       experiments: names of experiments from the catalogue, instead of a mode.
       config: configuration as configs/default.py returns it; by default that configuration.
-      overrides: hyperparameters of this search; see `hyperparameters.read_experiments`.
-      split: split strategy, see `splits.split_pairs`.
+      overrides: hyperparameters of this search by key, such as "dropout" for all experiments and
+        "experiments.tiny_mlp.dropout" for one.
+      split: split strategy: 'series', 'official', 'random' or 'pretrain'; see docs/configure.md.
       folds: 0 for one 80/10/10 split, or for folds if the series are too few for it; K >= 3; or
-        EACH_SERIES.
+        'series' for leave-one-series-out.
       only_folds: folds to train, counted from 0; by default all.
       num_seeds: trials of each experiment and fold; their seeds are seed, seed + 1, ...
       seed: first seed of training; the split does not depend on it.
       split_seed: seed of the split only.
-      photo_name, min_agreement, min_reviewers, series: see `preferences.read_preferences`.
+      photo_name, min_agreement, min_reviewers, series: see `jaxrank.read_preferences`.
       init_from: folder of a saved model; every experiment but the references begins from it.
       memory_fraction: share of memory that training may use. It limits one cohort, and all cohorts
         that train in one memory: a device's own, on a CPU the host's with the features.
       final: entry of the table that becomes the final model, an experiment or a baseline; by
         default the selected experiment, or the strongest baseline if that is as good.
-      final_on: series that train the final model. USABLE leaves out the test series of a search
-        without folds, and the series of `confirm_share`; ALL_SERIES uses all.
-      predictions: ALL writes the predictions of every trial and, for each pair, their means; MEAN
-        writes the means; NONE writes nothing.
-      curves: experiments whose learning curves are drawn: BEST, the 20 that validate best; ALL;
-        NONE. With more than 50 experiments, only these have a folder, with the saved model.
-      rungs: epochs at which experiments are compared and some of them dropped; see `rungs`.
+      final_on: series that train the final model. 'usable' leaves out the test series of a search
+        without folds, and the series of `confirm_share`; 'all' uses all.
+      predictions: 'all' writes the predictions of every trial and, for each pair, their means;
+        'mean' writes the means; 'none' writes nothing.
+      curves: experiments whose learning curves are drawn: 'best', the 20 with the highest
+        validation accuracy; 'all'; 'none'. With more than 50 experiments, only these have a folder,
+        with the saved model.
+      rungs: epochs at which experiments are compared and some of them dropped; see docs/sweeps.md.
       null_search: repeat the search on permuted preferences, to report what it finds by chance.
       confirm_share: share of the series that is set aside before the search. The experiments tied
         for best are trained again with new seeds and measured on these series.
       confirm: maximum number of experiments to confirm.
       device_profile: device profile as `read_device_profile` returns it; by default the built-in
         profile.
-      space: list of values, or text, for each hyperparameter; see `search_space`. The search then
+      space: list of values, or text, for each hyperparameter; see docs/sweeps.md. The search then
         proposes its experiments itself, in rounds.
-      strategy: name in `strategies.STRATEGIES`; by default a grid if the space has lists only, else
-        Sobol points. The strategy's seed is `seed`.
-      num_experiments: maximum number of experiments of the space; by default all of a grid, else
-        NUM_EXPERIMENTS, or any number within a time budget.
-      round_size: number of experiments proposed at a time; by default ROUND_SIZE if the strategy
-        learns or there is a time budget, else all.
+      strategy: 'grid', 'random', 'sobol', 'tpe' or 'gp'; by default a grid if the space has lists
+        only, else Sobol points. The strategy's seed is `seed`.
+      num_experiments: maximum number of experiments of the space; by default the whole grid; no
+        maximum with a time budget; else 64.
+      round_size: number of experiments proposed at a time; by default 16 for 'tpe', 'gp' and with a
+        time budget, else all.
       time_budget: seconds after which no further round begins. It counts the time that a process
         trains a round. Once the end of the search is recorded, it is not decided again.
       optuna_journal: file that mirrors the search for optuna-dashboard.
-      track: names in `trackers.TRACKERS`, comma separated; every trial is written for each tracker.
+      track: 'tensorboard', 'wandb' or both, comma separated; each gets every trial.
     """
 
     mode: str = "quick"

@@ -55,10 +55,23 @@ def train_all(
     make_engine: MakeEngine,
     programs: Programs,
 ) -> Workspace:
-    """Trains the waiting cohorts; returns the plan with their results.
+    """Trains the waiting cohorts of a launch.
 
-    Meanwhile the results of finished cohorts are written, and an experiment's folder when its last
-    trial is done.
+    Writes the results of each finished cohort, and an experiment's folder after its last trial.
+
+    Args:
+      folder: folder of the search.
+      ready: the prepared launch and its waiting cohorts.
+      evaluator: evaluator of the trials.
+      auditor: audit of the data, begun once training has begun.
+      saver: writes checkpoints.
+      console: where a progress bar is shown.
+      stop_signal: returns the number of a signal that came, or None.
+      make_engine: makes the engine, whose workers train.
+      programs: compiled programs that cohorts share.
+
+    Returns:
+      `ready` with the results of the cohorts.
 
     Raises:
       Stopped: a signal came; all work done so far is saved.
