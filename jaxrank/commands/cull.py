@@ -100,7 +100,6 @@ def run(values: flags.FlagValues, config: None) -> int:
     from jaxrank.culling.api import check_folders, cull
     from jaxrank.culling.contact_sheet import write_sheet
     from jaxrank.culling.kept_thumbnails import kept_thumbnail
-    from jaxrank.data.preference_tables import counted
     from jaxrank.io import atomic, tables
     from jaxrank.reporting.fitted_table import show_lines
 
@@ -149,10 +148,9 @@ def run(values: flags.FlagValues, config: None) -> int:
             document = {"workdir": str(workdir), "notes": lines}
             print_json(document | {"photos": found.table.to_dict("records")})
         else:
-            photos = f"{counted(len(found.table), 'photo')} ({found.num_new:,} read now)"
+            counts = _about_decisions(found.table["decision"], found.num_new)
             results = f"Results: {workdir / CULL_CSV}, {workdir / CULL_HTML}"
-            decided = _about_decisions(found.table["decision"])
-            show_lines(console, f"{photos}: {decided}", *lines, "", results)
+            show_lines(console, counts, *lines, "", results)
     return 0
 
 
@@ -182,7 +180,7 @@ def _default_workdir(folder: Path) -> Path:
     return Path("outputs/cull") / f"{os.path.basename(absolute)}_{short}"
 
 
-def _about_decisions(decisions: "pd.Series") -> str:
+def _about_decisions(decisions: "pd.Series", num_new: int) -> str:
     from jaxrank.culling.decisions import UNDECIDED
     from jaxrank.data.preference_tables import counted
 
@@ -193,7 +191,7 @@ def _about_decisions(decisions: "pd.Series") -> str:
     ]
     if others := len(decisions) - counts.total():
         parts.append(f"{others:,} without a decision")
-    return ", ".join(parts)
+    return f"{counted(len(decisions), 'photo')} ({num_new:,} read now): {', '.join(parts)}"
 
 
 def _about_groups(groups: "Sequence[Group]") -> list[str]:
