@@ -259,7 +259,7 @@ def examine(seed: int, design: Design, seeds: str, better: float) -> dict[str, f
     for role, reference in (("baseline", BASELINE), ("chance", CHANCE)):
         to = table.to[role]
         found[f"{role}: an interval misses"] = misses(to.low, to.high, true_X - true_X[reference])
-        found[f"{role}: factor"] = np.median(to.factor[mine])
+        found[f"{role}: factor"] = np.median(to.critical_value[mine])
     to = table.to["baseline"]
     found["baseline: any claim"] = (to.better | to.worse)[mine].any()
     found["best: an interval misses"] = misses(

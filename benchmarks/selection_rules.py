@@ -75,7 +75,7 @@ def examine(seed: int, design: Design, seeds: str, deviation: float) -> dict[str
         found[f"{rule}: regret"] = true_X.max() - true_X[x]
         found[f"{rule}: best"] = x == true_X.argmax()
         found[f"{rule}: bias"] = tested_X[x] - models_X[x]
-    printed = selection.chosen_score(validation, test, np.arange(len(test.names)))
+    printed = selection.select_experiment(validation, test, np.arange(len(test.names)))
     assert printed is not None
     found["printed: bias"] = printed.accuracy - models_X[printed.entry]
     return {key: float(value) for key, value in found.items()}

@@ -98,7 +98,7 @@ def examine(seed: int, num_experiments: int, num_pairs: int, folds: int) -> dict
         validates_M, tests_M = part_S[series_M] == 0, part_S[series_M] == 1
     validation = hits_of(right_XM, series_M, validates_M, folds)
     test = hits_of(right_XM, series_M, tests_M, folds)
-    chosen = selection.chosen_score(
+    chosen = selection.select_experiment(
         validation, test, np.zeros(num_experiments + 1), num_draws=NUM_DRAWS, seed=seed
     )
     assert chosen is not None

@@ -282,7 +282,7 @@ def of_whole_series(pairs: pd.DataFrame) -> str:
     """Report on whole held-out series, with 95% confidence intervals clustered by photograph.
 
     It has the share of scenes whose first photo is the original or as good, by scorer. For the
-    model it also has the share of scenes that `cull` decides at its own confidence.
+    model it also has the share of scenes that `cull` decides at its default limit.
     """
     what = {name: kind for _, rows in pairs.groupby("series_id")
             for name, kind in _what_was_done(rows).items()}  # fmt: skip
@@ -314,15 +314,17 @@ def of_whole_series(pairs: pd.DataFrame) -> str:
     for name in ("sharpness", "signed_sum"):
         both = mine.merge(table[table["scorer"] == name], on="series", suffixes=("", "_theirs"))
         more = _share(both["right"] - both["right_theirs"], both["photograph"], least=-1.0)
-        lines.append(f"  {f'model less {name}':24}{more:>10}")
+        lines.append(f"  {f'model minus {name}':24}{more:>10}")
     decided = mine[mine["decided"]]
     lines.append(
-        f"decided by the model, at its own confidence: {len(decided) / len(mine):.0%} of "
-        f"{len(mine)} scenes"
+        "decided by the model (its default limit of --confidence): "
+        f"{len(decided) / len(mine):.0%} of {len(mine)} scenes"
     )
     if len(decided):
-        lines.append(f"  of these right {_share(decided['right'], decided['photograph']):>19}")
-    lines.append("decided by a baseline, which has no confidence: 100%, right as above")
+        lines.append(
+            f"  right, of these scenes {_share(decided['right'], decided['photograph']):>11}"
+        )
+    lines.append("decided by a baseline, which has no limit: all scenes, right as above")
     return "\n".join(lines)
 
 

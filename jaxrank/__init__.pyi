@@ -13,6 +13,7 @@ from .data.importers import read_block_safetensors as read_block_safetensors
 from .data.importers import read_blocks_npz as read_blocks_npz
 from .data.preferences import Preferences as Preferences
 from .data.preferences import read_preferences as read_preferences
+from .data.synthetic import Simulated as Simulated
 from .data.synthetic import simulate as simulate
 from .errors import UserError as UserError
 from .experiments.catalogue import read_catalogue as read_catalogue
@@ -24,6 +25,7 @@ from .inference.saved_model import Model as Model
 from .inference.saved_model import load_model as load_model
 from .runner.device_profile import read_device_profile as read_device_profile
 from .runner.engines.cluster import ray_cluster as ray_cluster
+from .runner.options import SearchOptions as SearchOptions
 from .runner.search import search as search
 from .runner.search_result import SearchResult as SearchResult
 from .sampling import BalancedSeriesBatchSampler as BalancedSeriesBatchSampler

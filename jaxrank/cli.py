@@ -17,17 +17,17 @@ from jaxrank.errors import AuditFailed, Stopped, UserError, did_you_mean, progra
 
 # To add a command, add a module to commands/ and its description in one line here.
 COMMANDS = {
-    "search": "train a catalogue of experiments side by side and compare them",
+    "search": "train a catalogue of experiments and compare them with baselines",
     "train": "train one configuration",
     "audit": "check whether preferences and photos belong together",
-    "evaluate": "measure a saved model on any pairs",
-    "rank": "order the photos of each series by a saved model, and pick the best",
+    "evaluate": "evaluate a saved model on any pairs",
+    "rank": "rank the photos of each series with a saved model, and pick the best",
     "export": "write a saved model's scorer as one file that needs NumPy alone",
-    "cull": "pick the best photos of a folder's bursts, and write them where you work",
-    "extract": "make a feature store of photos: CLIP, a CNN, image-quality numbers",
+    "cull": "pick the best photo of each burst of a folder; write XMP sidecars or copies",
+    "extract": "make a feature store from photos: CLIP, a CNN, image-quality numbers",
     "features": "make or extend a feature store, from files of features or another store",
-    "preferences": "make pairs of the stars and flags of photos, or of another tool's comparisons",
-    "profile": "measure this machine, so that plans predict its times",
+    "preferences": "make pairs from photos' stars and flags, or from another tool's comparisons",
+    "profile": "measure the speed of this machine, for the plans of searches",
 }
 # Commands whose result can be printed as JSON.
 _WITH_JSON = ("search", "train", "audit", "evaluate", "rank", "cull")

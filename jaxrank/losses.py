@@ -5,7 +5,8 @@
 `difference` is score_a - score_b, `preference` the share that prefers photo a; both have any equal
 shape. Only `margin_ranking` uses `margin`, a hyperparameter; only `davidson` uses `log_ties`, which
 is learned. `value` is the loss of each pair. `weight` is 0 for a pair that the loss can't use, else
-1. The loss of a batch is the weighted mean of the values.
+1. The loss of a batch is the weighted mean of the values. In formulas d is `difference` and p is
+`preference`.
 """
 
 from collections.abc import Callable

@@ -34,8 +34,8 @@ def vote_weights(preference: np.ndarray) -> np.ndarray:
 def weighted_accuracy(difference_XM: np.ndarray, preference_M: np.ndarray) -> np.ndarray:
     """Accuracy of pairs weighted by |2 preference - 1|, for each scorer; float64.
 
-    It is the agreement with the votes, rescaled so that the majority's direction is 1. NaN where no
-    pair has a weight.
+    With w the mean weight of the pairs, w times the weighted accuracy plus (1 - w) / 2 is the
+    agreement with single votes. NaN where no pair has a weight.
     """
     hit_XM, directed_M = pair_hits(difference_XM, preference_M)
     weight_M = vote_weights(preference_M) * directed_M
@@ -51,12 +51,12 @@ def accuracy(difference_XM: np.ndarray, preference_M: np.ndarray) -> np.ndarray:
     return masked_mean(*pair_hits(difference_XM, preference_M))
 
 
-def masked_mean(value_XM: np.ndarray, weight_M: np.ndarray) -> np.ndarray:
-    """Mean of each row's values with positive weight; NaN without such values.
+def masked_mean(value_XM: np.ndarray, counts_M: np.ndarray) -> np.ndarray:
+    """Unweighted mean of each row's values where `counts_M` is positive; NaN without such values.
 
     It is computed in the values' type and returned in 64 bits.
     """
-    counted_M = weight_M > 0
+    counted_M = counts_M > 0
     if not counted_M.any():
         return np.full(value_XM.shape[:-1], np.nan)[()]
     if not counted_M.all():

@@ -69,7 +69,7 @@ def compile_cohort(
     inputs: CohortInputs | None = None,
     device: jax.Device | None = None,
 ) -> CompiledCohort:
-    """Puts a cohort on the device and compiles its programs, ideally while another cohort trains.
+    """Puts a cohort on the device and compiles its programs.
 
     Args:
       cohort: cohort from `planner.make_cohorts`.
@@ -77,6 +77,9 @@ def compile_cohort(
       start: initial weights of trials whose experiment has `init_from`.
       inputs: inputs of the cohort's columns on the device, from `make_inputs`; made by default.
       device: device that trains the cohort; by default JAX's own choice.
+
+    Returns:
+      The argument `compiled` of `fit`.
     """
     cohort = cohort.filled()
     static = make_program_spec(cohort)
@@ -146,6 +149,9 @@ def fit(
       on_dispatch: called after every dispatch; an exception that it raises ends the training.
       num_epochs: largest number of epochs, a multiple of the cohort's epochs of a dispatch; by
         default the cohort's rung. Learning rates follow the schedule to `max_epochs` regardless.
+
+    Returns:
+      The result on the host. A trial whose numbers are not finite has the status FAILED.
     """
     begun = time.perf_counter()
     if compiled is None:

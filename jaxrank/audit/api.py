@@ -31,14 +31,21 @@ def audit_data(
     reading: Mapping[str, Any] | None = None,
     max_seconds: float = SECONDS,
 ) -> Audit:
-    """Audits pairs, features and a split by series.
+    """Audits whether preferences and photos belong together.
 
     Args:
-      pairs, features: see `jaxrank.search`.
-      reference: pair or vote table of the same photos. All votes of both tables count, including
-        those of pairs that are left out of training.
-      reading: options of `preferences.read_preferences`.
-      max_seconds: see `checks.audit`.
+      pairs, features: as in `jaxrank.search`; with `reference`, `pairs` must be a file.
+      reference: file of pairs or votes of the same photos, known to be right. All votes of both
+        files count, including those of pairs that are left out of training.
+      reading: keyword arguments of `jaxrank.read_preferences`, such as {"min_agreement": 0.6}.
+      max_seconds: seconds after which no further check begins.
+
+    Returns:
+      An `Audit`: verdict, headline, advice and evidence.
+
+    Raises:
+      UserError: pairs, features or the reference can't be read, or `pairs` is no file where there
+        is a reference.
     """
     reading = reading or {}
     pairs, features = local_table(pairs), local_features(features)

@@ -89,7 +89,7 @@ def out_of_time(subject: str) -> CheckResult:
         verdict=UNVERIFIED,
         label=NOT_FINISHED,
         headline=f"{subject}: not checked, out of time.",
-        advice="Give more --audit_seconds.",
+        advice="Raise --audit_seconds.",
     )
 
 

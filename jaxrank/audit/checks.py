@@ -24,6 +24,7 @@ from jaxrank.audit import (
 from jaxrank.audit.case import (
     FAIL,
     NO_VERDICT,
+    NOT_FINISHED,
     PASS,
     SEVERITY,
     UNVERIFIED,
@@ -41,6 +42,8 @@ from jaxrank.io.documents import read_json
 from jaxrank.io.printable import printable
 
 AUDIT_JSON, AUDIT_TXT = "audit.json", "audit.txt"
+# Begins the headline that names all checks that ran out of time.
+_NOT_FINISHED = "Not finished"
 
 # The facts in `audit.json` are keyed by these names. The headline is that of the worst result, and
 # of the first of equally bad results. Evidence is in this order.
@@ -63,13 +66,13 @@ class Audit(NamedTuple):
     """Result of an audit.
 
     Attributes:
-      verdict: PASS, WARN or FAIL.
+      verdict: 'pass', 'warn' or 'fail'.
       label: finding in a few words, for a title; empty where nothing is wrong.
       headline: verdict in one sentence.
       advice: next step for the user; empty where there is nothing to do.
       evidence: sentences with the numbers, and the findings that are not in the headline.
       facts: the numbers, for `audit.json`.
-      verdicts: by check, except those without a verdict: PASS, UNVERIFIED, WARN or FAIL.
+      verdicts: by check, except those without a verdict: 'pass', 'unverified', 'warn' or 'fail'.
     """
 
     verdict: str
@@ -112,6 +115,13 @@ class Audit(NamedTuple):
         return self.verdict == FAIL
 
     @property
+    def finished(self) -> bool:
+        """Whether no check ran out of time; the reference is optional."""
+        if self.facts["permutation_test"]["verdict"] == OUT_OF_TIME:
+            return False
+        return all(self.facts[name] is not None for name in CHECKS if name != "reference")
+
+    @property
     def caveat(self) -> str:
         """Caveat to print beside every result; empty where nothing is wrong."""
         return f"AUDIT: {self.label}" if self.label else ""
@@ -141,6 +151,8 @@ def audit(
         check_cancelled()
         results[name] = check(case, results)
     found = worst(list(results.values()))
+    if found.label == NOT_FINISHED:
+        found = _not_finished(results, max_seconds)
     if found.verdict == PASS:
         headline = "These labels belong to these photos, as far as can be seen."
         found = CheckResult(headline=headline)
@@ -158,9 +170,23 @@ def audit(
     )
 
 
+def _not_finished(results: dict[str, CheckResult], max_seconds: float) -> CheckResult:
+    """Names all checks that ran out of time."""
+    late = [name.replace("_", " ") for name, r in results.items() if r.label == NOT_FINISHED]
+    judged = sum(result.verdict != NO_VERDICT for result in results.values())
+    count = f"{len(late)} of {judged} checks ran out of time"
+    return CheckResult(
+        verdict=UNVERIFIED,
+        label=count,
+        headline=f"{_NOT_FINISHED}: {count} ({', '.join(late)}).",
+        advice=f"Raise --audit_seconds (now {max_seconds:g}).",
+    )
+
+
 def _lines(result: CheckResult, headed: CheckResult) -> list[str]:
     """Evidence of a check, preceded by its headline and advice where these are not the audit's."""
-    if result.headline in ("", headed.headline):
+    is_named = result.label == NOT_FINISHED and headed.headline.startswith(_NOT_FINISHED)
+    if is_named or result.headline in ("", headed.headline):
         return list(result.evidence)
     return [f"{result.headline} {result.advice}", *result.evidence]
 
@@ -181,7 +207,7 @@ def write_audit(folder: Path, found: Audit) -> None:
 
 
 def read_audit(folder: Path) -> Audit | None:
-    """Reads an earlier audit; None without one, or where it is damaged or unfinished."""
+    """Reads an earlier audit; None without one, or where it is damaged."""
     try:
         content = read_json(folder / AUDIT_JSON)
         names = ("verdict", "label", "headline", "advice")
@@ -190,11 +216,8 @@ def read_audit(folder: Path) -> Audit | None:
         texts += verdicts.values()
         sound = all(isinstance(text, str) for text in texts) and content["verdict"] in VERDICTS
         sound &= verdicts.keys() <= CHECKS.keys() and set(verdicts.values()) <= set(SEVERITY)
-        # An audit that ran out of time is run again; the reference is optional.
-        finished = content["facts"]["permutation_test"]["verdict"] != OUT_OF_TIME
-        finished &= all(
-            content["facts"][name] is not None for name in CHECKS if name != "reference"
-        )
-        return Audit(**content) if sound and finished else None
+        sound &= content["facts"].keys() >= CHECKS.keys()
+        sound &= "verdict" in content["facts"]["permutation_test"]
+        return Audit(**content) if sound else None
     except (OSError, ValueError, TypeError, KeyError, AttributeError):
         return None

@@ -88,7 +88,7 @@ def check(case: AuditCase, earlier: Mapping[str, CheckResult]) -> CheckResult:
     """Reports constant and clipped columns, as evidence without a verdict."""
     del earlier
     if not case.seconds_left:
-        return out_of_time("Features")
+        return out_of_time("Feature quality")
     found = inspect_features(case.data.dataset)
     return CheckResult(verdict=NO_VERDICT, evidence=tuple(_evidence(found)), facts=found)
 

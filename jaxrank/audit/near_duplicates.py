@@ -241,5 +241,5 @@ def _evidence(found: NearDuplicates) -> str:
     return (
         f"Near duplicates: {found.num_near:,} of {found.num_photos:,} photos are less than "
         f"{found.largest_ratio:.2g} times as far from a photo of another series as from all "
-        f"further series{such_as} ({found.num_inputs} numbers a photo are compared)."
+        f"further series{such_as} (by {found.num_inputs} columns or principal components)."
     )

@@ -354,7 +354,7 @@ def _judge(found: Link, earlier: Mapping[str, CheckResult]) -> CheckResult:
         verdict=UNVERIFIED,
         label=NOT_FINISHED,
         headline="Out of time: it is not known whether these labels belong to these photos.",
-        advice="Give more --audit_seconds.",
+        advice="Raise --audit_seconds.",
     )
 
 

@@ -140,7 +140,7 @@ def check(case: AuditCase, earlier: Mapping[str, CheckResult]) -> CheckResult:
     """Checks for a column that orders the pairs too well to be a measurement."""
     del earlier
     if not case.seconds_left:
-        return out_of_time("Single columns")
+        return out_of_time("Target leakage")
     found = measure_columns(case.data.dataset)
     return dataclasses.replace(_judge(found), evidence=(_evidence(found),), facts=found)
 

@@ -23,6 +23,8 @@ from jaxrank.errors import UserError
 from jaxrank.extraction.extractors import EXTRACTORS
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from jaxrank.culling.grouping import Group
 
 EXAMPLE = "bursts --model=outputs/search --write=xmp"
@@ -36,11 +38,11 @@ def define(values: flags.FlagValues, words: list[str]) -> None:
     define_strings(
         values,
         {
-            "photos": "folder of photos, with sub-folders; may be positional",
+            "photos": "folder of photos, with sub-folders; --photos= may be left out",
             "model": MODEL_HELP,
             "baseline": "in place of a model (default without one: signed_sum); it gives no "
             "probabilities",
-            "series": "table with series_id,image, in place of grouping by time and likeness",
+            "series": "table with series_id,image, instead of grouping by time and similarity",
             "workdir": "folder for cull.csv, cull.html and what was read (default: one for these "
             "photos, in outputs/cull/)",
             "changes": "table of path and decision or rating (docs/results.md), as the contact "
@@ -49,7 +51,7 @@ def define(values: flags.FlagValues, words: list[str]) -> None:
         },
     )
     for option in _weights():
-        meaning = "where the file of weights lies that made the model's features, if it is a file"
+        meaning = "local weights file, if the model's features were made with one"
         flags.DEFINE_string(option, None, meaning, flag_values=values)
     flags.DEFINE_enum(
         "write",
@@ -72,8 +74,8 @@ def define(values: flags.FlagValues, words: list[str]) -> None:
     flags.DEFINE_float(
         "confidence",
         None,
-        "how probable a pick must be (default: so that four of five were right on series that the "
-        "model had not seen)",
+        "smallest probability of a pick (default: four of five such picks were right on series "
+        "that the model was not trained on)",
         flag_values=values,
     )
     flags.DEFINE_float("gap_seconds", 10.0, "the longest pause inside a burst", flag_values=values)
@@ -150,11 +152,9 @@ def run(values: flags.FlagValues, config: None) -> int:
             document = {"workdir": str(workdir), "notes": lines}
             print_json(document | {"photos": found.table.to_dict("records")})
         else:
-            counts = Counter(found.table["decision"].dropna())
-            decided = ", ".join(f"{number:,} {name}" for name, number in counts.items() if name)
-            photos = f"{len(found.table):,} photos, {found.num_new:,} read now"
+            counts = _about_decisions(found.table["decision"], found.num_new)
             results = f"Results: {workdir / CULL_CSV}, {workdir / CULL_HTML}"
-            show_lines(console, f"{photos}: {decided or 'nothing to decide'}", *lines, "", results)
+            show_lines(console, counts, *lines, "", results)
     return 0
 
 
@@ -182,6 +182,20 @@ def _default_workdir(folder: Path) -> Path:
     absolute = os.path.abspath(folder)
     short = hashlib.sha256(absolute.encode()).hexdigest()[:8]
     return Path("outputs/cull") / f"{os.path.basename(absolute)}_{short}"
+
+
+def _about_decisions(decisions: "pd.Series", num_new: int) -> str:
+    from jaxrank.culling.decisions import UNDECIDED
+    from jaxrank.data.preference_tables import counted
+
+    counts = Counter(decision for decision in decisions.fillna("") if decision)
+    parts = [
+        f"{number:,} {name}" if name == UNDECIDED else counted(number, name)
+        for name, number in counts.items()
+    ]
+    if others := len(decisions) - counts.total():
+        parts.append(f"{others:,} without a decision")
+    return f"{counted(len(decisions), 'photo')} ({num_new:,} read now): {', '.join(parts)}"
 
 
 def _about_groups(groups: "Sequence[Group]") -> list[str]:

@@ -21,8 +21,8 @@ def define(values: flags.FlagValues, words: list[str]) -> None:
 
 
 def run(values: flags.FlagValues, config: None) -> int:
-    """Measures a saved model on any pairs, apart for photos that it has seen, with the baselines
-    beside it; writes predictions.csv and metrics.json."""
+    """Evaluates a saved model and baselines on any pairs. Pairs with photos that the model has seen
+    are reported separately. Writes predictions.csv and metrics.json."""
     del config
     folder = model_workdir(values, "evaluate")
 

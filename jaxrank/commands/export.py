@@ -19,7 +19,7 @@ def define(values: flags.FlagValues, words: list[str]) -> None:
             "out": "new file (default: MODEL_scorer.py here, named by the model's folder)",
         },
     )
-    flags.DEFINE_enum("format", "numpy", ["numpy"], "of the file", flag_values=values)
+    flags.DEFINE_enum("format", "numpy", ["numpy"], "file format", flag_values=values)
 
 
 def run(values: flags.FlagValues, config: None) -> int:

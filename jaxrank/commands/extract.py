@@ -40,13 +40,15 @@ def define(values: flags.FlagValues, words: list[str]) -> None:
                 flags.DEFINE_enum(o.name, o.default, list(o.choices), o.help, flag_values=values)
             else:
                 flags.DEFINE_string(o.name, o.default, o.help, flag_values=values)
-    flags.DEFINE_enum("device", "cpu", ["cpu", "cuda"], "of the networks", flag_values=values)
+    flags.DEFINE_enum(
+        "device", "cpu", ["cpu", "cuda"], "device of the networks", flag_values=values
+    )
     define_workers(values, DECODERS)
     flags.DEFINE_boolean("strict", False, "an unreadable photo is an error", flag_values=values)
     flags.DEFINE_boolean(
         "verify",
         False,
-        "read all photos, also those whose size and time of change are as before",
+        "read all photos again, also unchanged ones (same size and time of change)",
         flag_values=values,
     )
     flags.DEFINE_float(

@@ -92,8 +92,10 @@ def grouped(values: flags.FlagValues) -> dict[str, list[str]]:
 def flag_text(flag: flags.Flag) -> str:
     """Returns a flag's help text with its default."""
     text = str(flag.help)
-    if flag.default not in (None, False) and flag.name != "config" and "default" not in text:
-        text += f" (default: {flag.default_unparsed})"
+    known = flag.default not in (None, False, "") and flag.name != "config"
+    if known and "default" not in text:
+        default = flag.default_unparsed
+        text += f" (default: {','.join(default) if isinstance(default, list) else default})"
     return text
 
 

@@ -22,9 +22,9 @@ def define(values: flags.FlagValues, words: list[str]) -> None:
 
 
 def run(values: flags.FlagValues, config: None) -> int:
-    """Measures what each device of this machine does while all are busy, in half a minute, and
-    writes it to a file with which 'search --device_profile=FILE' plans. Nothing else should run
-    meanwhile."""
+    """Measures the speed of a device (the median over all devices) while all devices are busy, in
+    half a minute, and writes it to a file with which 'search --device_profile=FILE' plans. Nothing
+    else should run meanwhile."""
     del config
     if not values.device_profile:
         raise UserError("--device_profile is missing: name the file to write")

@@ -85,7 +85,7 @@ def define(values: flags.FlagValues, words: list[str]) -> Config:
     }  # fmt: skip
     for name, meaning in switches.items():
         flags.DEFINE_boolean(name, False, meaning, flag_values=values)
-    define_training(values)
+    define_training(values, "new folder for the results, or that of the search to resume")
     define_options(values, (*MANY_OPTIONS, *SPACE_OPTIONS))
     _define_space(values, words)
     path = _read_flag(words, "experiments_csv")
@@ -94,16 +94,20 @@ def define(values: flags.FlagValues, words: list[str]) -> Config:
     return define_config(values, words, lambda config: _read_catalogue(config, path))
 
 
-def define_training(values: flags.FlagValues) -> None:
-    """Defines the flags of every command that trains."""
+def define_training(values: flags.FlagValues, workdir: str) -> None:
+    """Defines the flags of every command that trains.
+
+    Args:
+      values: flags to which the flags are added.
+      workdir: help text of --workdir.
+    """
     text = {
         "pairs": "pairs, votes, ratings, picks or winners, known by their columns: CSV, JSON "
                  "lines, parquet, a six-column pair list, or a folder with train_pairlist.txt and "
                  "val_pairlist.txt; without it the embedded simulated data",
         "features": "folder of a feature store, see the command 'features', or a file: .parquet, "
                     ".npz or .csv",
-        "workdir": "new folder for the results, or that of the search to resume (default: one "
-                   "named by the time, in outputs/)",
+        "workdir": workdir + " (default: one named by the time, in outputs/)",
         "device_profile": "file of the command 'profile', to plan with (default: built-in rates)",
     }  # fmt: skip
     define_strings(values, text)
@@ -120,8 +124,8 @@ def define_training(values: flags.FlagValues) -> None:
         "audit",
         WARN,
         AUDITS,
-        "check whether preferences and photos belong together: warn with every result, refuse to "
-        "train if they seem not to, or skip the check",
+        "check whether preferences and photos belong together: warn prints the finding with every "
+        "result, refuse does not train if the audit fails, off skips the audit",
         flag_values=values,
     )
     define_audit_seconds(values)
@@ -135,7 +139,7 @@ def define_training(values: flags.FlagValues) -> None:
     flags.DEFINE_integer(
         "top",
         TOP,
-        "experiments that are shown, the best by validation",
+        "number of experiments shown, those with the highest validation accuracy",
         lower_bound=1,
         flag_values=values,
     )
@@ -229,8 +233,7 @@ def refuse_several(words: list[str], name: str, default: Any) -> None:
 
 
 def run(values: flags.FlagValues, config: Config) -> int:
-    """Trains a catalogue of experiments side by side, each on the same pairs, and compares them
-    with baselines."""
+    """Trains a catalogue of experiments on the same pairs, and compares them with baselines."""
     if values["mode"].present:
         for name in ("experiments", "experiments_csv"):
             if values[name].value is not None:

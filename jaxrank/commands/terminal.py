@@ -29,12 +29,12 @@ def define_output(values: flags.FlagValues, *, json: bool) -> None:
             flag_values=values,
         )
     flags.DEFINE_boolean(
-        "quiet", False, "print errors only, and what --json asks for", flag_values=values
+        "quiet", False, "print only errors, and the document of --json", flag_values=values
     )
     flags.DEFINE_integer(
         "verbosity",
         0,
-        "-1: results only; 0: progress and log; 1: the log lines of libraries, too",
+        "-1: results only; 0: progress and log; 1: also the log lines of libraries (default: 0)",
         lower_bound=-1,
         upper_bound=1,
         flag_values=values,

@@ -32,9 +32,9 @@ def define(values: flags.FlagValues, words: list[str]) -> Config:
     meanings = {
         "mlp_hidden_dims": "widths of the hidden layers, comma separated; empty is linear",
         "batch_size": "pairs in a batch",
-        "learning_rate": "of the optimiser",
+        "learning_rate": "learning rate of the optimiser",
         "dropout": "share of units that are dropped",
-        "max_epochs": "at most so many epochs",
+        "max_epochs": "maximum number of epochs",
     }
     for name, meaning in meanings.items():
         define_value(values, name, defaults[name], meaning)
@@ -53,7 +53,11 @@ def define(values: flags.FlagValues, words: list[str]) -> Config:
             case_sensitive=False,
             flag_values=values,
         )
-    define_training(values)
+    define_training(
+        values,
+        "new folder for the results; 'search --resume --workdir=FOLDER' resumes a training that "
+        "was interrupted",
+    )
     for name in CONFIGURATION:
         refuse_several(words, name, defaults[name])
     return define_config(values, words, _only_trained)

@@ -134,7 +134,7 @@ def cull(
         found.unread,
         found.num_new,
         least,
-        [*notes, *rank_notes, *marks.notes, *_notes(scorer, least, table)],
+        [*notes, *rank_notes, *marks.notes, *_notes(scorer, least, table, confidence is None)],
     )
 
 
@@ -257,7 +257,10 @@ def _ranked(
     return ranked, [note for note in found.notes if not note.endswith(repeated)]
 
 
-def _notes(scorer: Model | str, confidence: float, table: pd.DataFrame) -> list[str]:
+def _notes(
+    scorer: Model | str, confidence: float, table: pd.DataFrame, is_default: bool
+) -> list[str]:
+    """Describes the picks; `is_default` means that `confidence` is the model's."""
     in_bursts = table[table["kind"] == BURST]
     if not len(in_bursts):
         return ["there is no burst: nothing to decide"]
@@ -280,9 +283,10 @@ def _notes(scorer: Model | str, confidence: float, table: pd.DataFrame) -> list[
         )
     elif math.isinf(confidence):
         lines.append(
-            "no pick reaches the confidence limit: on held-out series, no threshold gave 80% "
-            "correct picks; --confidence sets another limit"
+            "no picks: on held-out series, no confidence limit gave 80% correct picks; give a "
+            "limit with --confidence=0.5"
         )
     else:
-        lines.append(f"a pick is sure where it is the best with at least {100 * confidence:.0f}%")
+        held_out = "; on held-out series, 80% of the picks above it were right" * is_default
+        lines.append(f"limit of --confidence: {confidence:.2f}{held_out}")
     return lines

@@ -84,6 +84,9 @@ class Block(NamedTuple):
     """One kind of feature: `values[i, j]` is column `columns[j]` of photo `photos[i]`.
 
     Attributes:
+      photos: unique names of the N photos.
+      columns: unique names of the D columns.
+      values: float16 or float32 [N, D], finite.
       source: short description of the block's origin.
       sha256: SHA-256 of the block's content, if the block is from a store.
       caveat: warning for readers of any result, or empty.

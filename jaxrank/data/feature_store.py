@@ -58,8 +58,16 @@ _FORMAT = 2
 def write_block(store: Path | str, name: str, block: Block) -> bool:
     """Adds a block to a store or replaces it; creates the folder if it is missing.
 
+    Args:
+      store: folder of the store.
+      name: name of the block: lower-case letters, digits and _, at most 32, first a letter.
+      block: photos, columns and finite values.
+
     Returns:
       Whether a block of that name was replaced.
+
+    Raises:
+      UserError: the name or the block is invalid, or the store can't be written.
     """
     check_block_name(f"--block={name}", name)
     return name in write_blocks(store, {name: block})
@@ -143,10 +151,20 @@ def writing_errors(store: Path) -> Iterator[None]:
 
 
 def open_feature_store(store: Path | str, only: Sequence[str] | None = None) -> dict[str, Block]:
-    """Opens all blocks of a store, or those named in `only`; missing blocks are ignored.
+    """Opens the blocks of a feature store.
 
     Arrays are memory-mapped. They are checked against the manifest's hashes, unless this was done
     since they were last written or copied.
+
+    Args:
+      store: folder of the store.
+      only: names of the blocks to open; names that the store lacks are left out. By default all.
+
+    Returns:
+      Blocks by name: clip, cnn and iqa first, then the others.
+
+    Raises:
+      UserError: the folder is not a feature store, or one of its files is damaged.
     """
     store = Path(store)
     if not os.path.isfile(store / MANIFEST):  # Path.is_file raises for some names

@@ -95,7 +95,7 @@ def read_block_parquet(path: Path | str, *, block: str, dtype: Dtype | None = No
 def read_blocks_npz(path: Path | str, *, dtype: Dtype | None = None) -> dict[str, Block]:
     """Reads blocks from an .npz file; nothing is unpickled.
 
-    The file has the array NAMES, text [photos], and for each block an array of numbers
+    The file has the array `names`, text [photos], and for each block an array of numbers
     [photos, columns] under the block's name.
 
     Raises:

@@ -81,17 +81,18 @@ def read_preferences(
     min_reviewers: int | None = None,
     series: SeriesInput = None,
 ) -> Preferences:
-    """Reads a table of any of `preference_tables.KINDS`, a pair list, or a folder of pair lists.
+    """Reads a table of pairs, votes, ratings, picks or winners, or the pair lists of Photo Triage.
 
     Args:
       path: a .jsonl, .ndjson or .parquet file; any other file is CSV or a pair list, recognised by
-        its first line. A folder holds the files of PAIR_LISTS; a further column `official_split`
-        then names the list of each row.
-      photo_name: for votes and pair lists, the pattern of photo names; by default PHOTO_NAME.
+        its first line. A folder holds train_pairlist.txt and val_pairlist.txt; a further column
+        `official_split` then names the list of each row.
+      photo_name: for votes and pair lists, the pattern of photo names; by default
+        '{series:06d}-{number:02d}.JPG'.
       min_agreement: for votes, the minimum share of a pair's votes for the majority's photo; by
-        default MIN_AGREEMENT, and 0 for vote counts.
-      min_reviewers: for votes, the minimum number of votes for a pair; by default MIN_REVIEWERS,
-        and 1 for vote counts.
+        default 0.7, and 0 for vote counts.
+      min_reviewers: for votes, the minimum number of votes for a pair; by default 2, and 1 for
+        vote counts.
       series: for tables without `series_id`: a table with `series_id,image`, its file, or the
         folder of a feature store that has a series.csv.
 

@@ -46,7 +46,8 @@ class Simulated(NamedTuple):
     """Simulated data and its ground truth.
 
     Attributes:
-      pairs, features: pairs and features in the form that files are read to.
+      pairs: a `Preferences`.
+      features: a `Block` by name.
       best_score: expected appeal given the features, by photo name, up to a constant for each
         series. This is the ceiling: no scorer of the features orders new series better on average.
       appeal: true appeal by photo name, which the features show in part.
@@ -67,6 +68,9 @@ def simulate(
       seed: seed of all random numbers.
       num_series: number of series.
       num_photos: photos of every series; by default 2 to 8, in the shares of Photo Triage.
+
+    Returns:
+      A `Simulated`: pairs, features, and the true appeal of each photo.
     """
     rng = np.random.default_rng(seed)
     sizes = rng.choice(np.arange(2, 9), size=num_series, p=_SIZE_SHARES)

@@ -39,7 +39,7 @@ class Differences(NamedTuple):
       difference: differences of accuracy; NaN for an entry without a completed trial.
       low, high: bounds of the intervals, simultaneous for all experiments of the family.
       error: standard errors, seed variance included.
-      factor: half width of each interval, in standard errors.
+      critical_value: half width of each interval, in standard errors.
     """
 
     reference: int
@@ -47,7 +47,7 @@ class Differences(NamedTuple):
     low: np.ndarray
     high: np.ndarray
     error: np.ndarray
-    factor: np.ndarray
+    critical_value: np.ndarray
 
     @property
     def better(self) -> np.ndarray:
@@ -70,7 +70,7 @@ class Standings(NamedTuple):
       best_ci_low, best_ci_high: [X], simultaneous bounds of the differences to the truly best
         entry; never above 0.
       tied_for_best: bool [X], whether the entry may be the best (Hsu 1984).
-      bootstrap_rank1: [X], share of resamples in which the entry ranks first; not a probability of
+      share_first: [X], share of resamples in which the entry ranks first; not a probability of
         being the best.
       variance_X: seed variances of the means.
       spread_X: part of a mean's variance that more seeds reduce; NaN with one seed.
@@ -88,7 +88,7 @@ class Standings(NamedTuple):
     best_ci_low: np.ndarray
     best_ci_high: np.ndarray
     tied_for_best: np.ndarray
-    bootstrap_rank1: np.ndarray
+    share_first: np.ndarray
     variance_X: np.ndarray
     spread_X: np.ndarray
     seed_source: str
@@ -98,17 +98,20 @@ class Standings(NamedTuple):
     num_seeds: int
 
 
-def standings(draws: Draws, references: Mapping[str, int], apart: Sequence[int] = ()) -> Standings:
+def standings(
+    draws: Draws, references: Mapping[str, int], excluded: Sequence[int] = ()
+) -> Standings:
     """Computes accuracies, intervals and comparisons of all entries in one split.
 
     Args:
       draws: from `resample`.
       references: by role, the entry that all others are compared with.
-      apart: entries that cannot be the best: entries composed of others, and dropped experiments.
+      excluded: entries that cannot be the best: entries composed of others, and dropped
+        experiments.
     """
     mean, low, high = draws.accuracy
-    apart_X = np.isin(np.arange(len(mean)), apart)
-    contenders = draws._replace(complete_X=draws.complete_X & ~apart_X)
+    excluded_X = np.isin(np.arange(len(mean)), excluded)
+    contenders = draws._replace(complete_X=draws.complete_X & ~excluded_X)
     comparable_X = contenders.complete_X if contenders.complete_X.any() else np.isfinite(mean)
     best = int(np.argmax(np.where(comparable_X, mean, -1.0)))
     factors_X = _factors_of_references(contenders)
@@ -123,7 +126,7 @@ def standings(draws: Draws, references: Mapping[str, int], apart: Sequence[int] 
         best_ci_low=best_low_X,
         best_ci_high=best_high_X,
         tied_for_best=tied_X,
-        bootstrap_rank1=_rank1(contenders),
+        share_first=_rank1(contenders),
         variance_X=draws.variance_X,
         spread_X=draws.per_model_X
         * (draws.seeds.measured_X if draws.seeds.source == seed_variance.SEEDS else np.nan),
@@ -141,17 +144,18 @@ def against(draws: Draws, reference: int) -> Differences:
     The intervals of all trained entries hold simultaneously; those of baselines use the same
     critical value.
     """
-    trained = [x for x in draws.alive if not draws.is_baseline_X[x] and x != reference]
+    trained = [x for x in draws.complete_entries if not draws.is_baseline_X[x] and x != reference]
     return _with_intervals(draws, reference, _normal_factor(draws, reference, trained))
 
 
 def half_widths(draws: Draws) -> Callable[[int], np.ndarray]:
     """Returns a function from a reference to the half widths [X] of all differences to it.
 
-    Each half width comes from the family of the other entry, as its own reference (Hsu 1984). An
-    entry further than that below the reference is not the best. NaN where there are no intervals.
+    The half width of entry x against a reference is that of the many-to-one family whose reference
+    is x (Hsu 1984). An entry that is further below the reference than its half width is not the
+    best. NaN where there are no intervals.
     """
-    factors_X, alive = _factors_of_references(draws), draws.alive
+    factors_X, alive = _factors_of_references(draws), draws.complete_entries
 
     @functools.cache
     def of(reference: int) -> np.ndarray:
@@ -174,9 +178,9 @@ class _Errors(NamedTuple):
 
 def _errors(draws: Draws, reference: int, entries: Sequence[int] | np.ndarray) -> _Errors:
     """Combines the errors over series and over independent seeds (Satterthwaite 1946)."""
-    own_X = np.diag(draws.series_XX)
+    own_X = np.diag(draws.covariance_XX)
     total_Y = own_X[entries] + own_X[reference]
-    over_series_Y = total_Y - 2 * draws.series_XX[entries, reference]
+    over_series_Y = total_Y - 2 * draws.covariance_XX[entries, reference]
     over_series_Y[over_series_Y < _ROUNDING * total_Y] = 0.0  # equal entries
     other_Y = np.asarray(entries) != reference
     seeds = draws.variance_X
@@ -225,7 +229,7 @@ def _students_factor(factor: float | np.ndarray, freedom_Y: np.ndarray) -> np.nd
 def _with_intervals(draws: Draws, reference: int, normal_factor: float) -> Differences:
     difference_X = draws.mean_X - draws.mean_X[reference]
     error_X, factor_X = np.full((2, len(difference_X)), np.nan)
-    alive = draws.alive
+    alive = draws.complete_entries
     if reference in alive:
         error_X[alive], freedom_Y = _errors(draws, reference, alive)
         factor_X[alive] = _students_factor(normal_factor, freedom_Y)
@@ -243,11 +247,11 @@ def _with_intervals(draws: Draws, reference: int, normal_factor: float) -> Diffe
 def _factors_of_references(draws: Draws) -> np.ndarray:
     """Critical value of each entry's family, the differences of all others to it [X]."""
     factor_X = np.full(len(draws.mean_X), np.nan)
-    others = max(len(draws.alive) - 1, 1)
-    for x in draws.alive:
+    others = max(len(draws.complete_entries) - 1, 1)
+    for x in draws.complete_entries:
         factor_X[x] = (
-            _normal_factor(draws, x, draws.alive[draws.alive != x])
-            if len(draws.alive) <= MOST_RESAMPLED
+            _normal_factor(draws, x, draws.complete_entries[draws.complete_entries != x])
+            if len(draws.complete_entries) <= MOST_RESAMPLED
             else -ndtri((1 - FAMILY_LEVEL) / (2 * others))
         )
     return factor_X
@@ -266,10 +270,10 @@ def _truly_best(draws: Draws, factors_X: np.ndarray) -> tuple[np.ndarray, np.nda
     """
     tied_X = np.isfinite(draws.mean_X)
     low_X, high_X = np.full((2, len(tied_X)), np.nan)
-    if not len(draws.alive):
+    if not len(draws.complete_entries):
         return tied_X, low_X, high_X
     tied_X = draws.complete_X.copy()
-    for x in draws.alive:
+    for x in draws.complete_entries:
         to_x = _with_intervals(draws, x, factors_X[x])
         tied_X[x] = not to_x.better.any()
         if tied_X[x]:
@@ -280,7 +284,7 @@ def _truly_best(draws: Draws, factors_X: np.ndarray) -> tuple[np.ndarray, np.nda
 
 def _rank1(draws: Draws) -> np.ndarray:
     rank1_X = np.full(len(draws.mean_X), np.nan)
-    alive = draws.alive
+    alive = draws.complete_entries
     if len(alive):
         seeds_BY = (draws.seeds_BX * np.sqrt(draws.variance_X))[:, alive]
         drawn_BY = draws.mean_X[alive] + draws.deviation_BX[:, alive] + seeds_BY
@@ -295,7 +299,7 @@ def all_pairs(draws: Draws, entries: Sequence[int]) -> list[tuple[int, int, floa
     Returns:
       For each pair of entries: both entries, their difference, and its lower and upper bound.
     """
-    entries = [x for x in entries if x in draws.alive]
+    entries = [x for x in entries if x in draws.complete_entries]
     largest_B = np.zeros(len(draws.deviation_BX))
     for place, x in enumerate(entries[:-1]):
         off_BY = np.abs(_standardised(draws, x, entries[place + 1 :]))

@@ -18,7 +18,7 @@ from jaxrank.evaluation.trial_results import TrialResult
 from jaxrank.evaluation.yardstick import Competitor
 
 # Roles of the references that experiments are compared with.
-YARDSTICK, SHARPNESS = "yardstick", "sharpness"
+YARDSTICK, SHARPNESS = "baseline", "sharpness"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -54,7 +54,7 @@ class Ranking:
       strongest_without_F: for each trained fold, the label of the strongest baseline of the other
         folds, chosen without this fold's test pairs.
       chosen: selected experiment.
-      selecting: hits of the pairs that the selection used; see `selection.chosen_score`.
+      selecting: hits of the pairs that the selection used; see `selection.select_experiment`.
       at_first_rung: hits at the last epoch to which all experiments were trained; equal to
         `selecting` without rungs.
       first_rung_epoch: epoch of the first rung; None without rungs.
@@ -140,7 +140,7 @@ def rank(
         yardstick=reference,
         yardstick_label=label,
         strongest_without_F=_strongest_without(baselines, evaluator, folds),
-        chosen=selection.chosen_score(validation, test, sizes_X, rungs=rungs),
+        chosen=selection.select_experiment(validation, test, sizes_X, rungs=rungs),
         selecting=selecting,
         at_first_rung=hits.pooled(rungs[0].hits) if rungs else selecting,
         first_rung_epoch=rungs[0].epoch if rungs else None,

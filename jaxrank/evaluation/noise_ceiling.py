@@ -257,9 +257,9 @@ def by_strength(
 
     Returns:
       One row per group of pairs that is not empty. `strength` names the group; `pairs` and `series`
-      count what is judged. `accuracy` is against the direction of the majority, with its standard
-      error clustered by series. `agreement` is with one vote, followed by its ceiling and the share
-      of the way there from chance.
+      count what is judged. `accuracy` is over `pairs_with_direction`, against the direction of the
+      majority, with its standard error clustered by series. `agreement` is over all pairs, with one
+      vote, followed by its ceiling and the share of the way there from chance.
     """
     num_pairs = len(preference_M)
     hit_R, directed_R = pair_hits(difference_R, preference_M[pair_R])
@@ -287,6 +287,7 @@ def by_strength(
             {
                 "strength": name,
                 "pairs": int(mine.sum()),
+                "pairs_with_direction": int((mine & (directed_M > 0)).sum()),
                 "series": len(np.unique(series_M[mine])),
                 "accuracy": hits_M[mine].sum() / directed if directed else float("nan"),
                 "accuracy_error": error,

@@ -38,24 +38,25 @@ class Draws(NamedTuple):
 
     Attributes:
       accuracy: accuracies of the entries.
-      is_baseline_X: see `Hits`.
+      is_baseline_X: whether the entry is a baseline.
       trained_as_X: see `Hits`.
       deviation_BX: accuracies over resampled series minus those over all series; no rows with too
         few series.
-      series_XX: covariance of `deviation_BX`.
+      covariance_XX: covariance of `deviation_BX`.
       complete_X: whether the entry has a completed trial in every tested fold. Other entries are
         not compared, because folds differ in difficulty.
       seeds_BX: standard normal variables for the seeds.
       seeds: seed variance of one training of each entry; zero for baselines.
       per_model_X: see `hits.Pooled`.
       num_series, num_pairs, num_folds, num_seeds: see `Standings`.
+      variance_X: seed variance of each entry's mean.
     """
 
     accuracy: Interval
     is_baseline_X: np.ndarray
     trained_as_X: np.ndarray
     deviation_BX: np.ndarray
-    series_XX: np.ndarray
+    covariance_XX: np.ndarray
     complete_X: np.ndarray
     seeds_BX: np.ndarray
     seeds: SeedVariance
@@ -70,7 +71,7 @@ class Draws(NamedTuple):
         return self.accuracy.mean
 
     @property
-    def alive(self) -> np.ndarray:
+    def complete_entries(self) -> np.ndarray:
         """Indices of the complete entries, if there are intervals."""
         return np.flatnonzero(self.complete_X & (len(self.deviation_BX) > 0))
 

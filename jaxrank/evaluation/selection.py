@@ -14,6 +14,7 @@ from jaxrank.evaluation.hits import Hits, Pooled, pooled
 from jaxrank.evaluation.successive_halving import RungHits, dropped, replay
 from jaxrank.statistics import FEWEST_SERIES, resamples
 
+# Power that a search should have.
 POWER = 0.8
 
 
@@ -44,7 +45,7 @@ class Chosen(NamedTuple):
         return len(self.candidates) + self.num_dropped
 
 
-def chosen_score(
+def select_experiment(
     validation: Hits,
     test: Hits,
     parameters_X: np.ndarray,
@@ -65,8 +66,8 @@ def chosen_score(
     corrected accuracy is the mean over the resamples. Where no series is used both to select and to
     measure, no correction is needed.
 
-    An experiment that a rung has dropped is not selected. But the rungs are replayed in each
-    resample, so an experiment may survive there, and be selected, that was dropped here: see
+    An experiment that a rung has dropped is not selected. In each resample the rungs are replayed,
+    so an experiment that was dropped here may survive and be selected there: see
     `successive_halving.replay`.
 
     Args:
@@ -157,7 +158,7 @@ def _bootstrap_bias_corrected(
     return float(np.nanmean(np.concatenate(scores)))
 
 
-class Needed(NamedTuple):
+class PowerAnalysis(NamedTuple):
     """Power to detect a stated difference between a typical candidate and a reference.
 
     Attributes:
@@ -176,10 +177,10 @@ class Needed(NamedTuple):
     num_seeds: int | None
 
 
-def needed(
-    table: Standings, to: Differences, is_candidate_X: np.ndarray, difference: float = 0.03
-) -> Needed | None:
-    """Computes how many series, or seeds, would detect a stated difference.
+def power_analysis(
+    table: Standings, differences: Differences, is_candidate_X: np.ndarray, difference: float = 0.03
+) -> PowerAnalysis | None:
+    """Computes the series, or the seeds, that detect a stated difference with a power of POWER.
 
     A typical candidate has the medians, over candidates, of the difference's variance and of its
     parts. More series reduce all parts but the seed variance; more seeds reduce the part that
@@ -187,31 +188,33 @@ def needed(
 
     Args:
       table: standings in the split.
-      to: differences to the reference.
+      differences: differences to the reference.
       is_candidate_X: see `Hits`.
       difference: stated difference between a candidate and the reference.
 
     Returns:
       The power and the numbers; None where no candidate's difference has an interval.
     """
-    alive = np.flatnonzero(is_candidate_X & (to.error > 0))
+    alive = np.flatnonzero(is_candidate_X & (differences.error > 0))
     if not len(alive):
         return None
-    variance, factor = (float(np.median(v[alive])) for v in (to.error**2, to.factor))
+    variance, critical_value = (
+        float(np.median(v[alive])) for v in (differences.error**2, differences.critical_value)
+    )
     seed_variance, spread = (
-        float(np.median(part_X[alive])) + float(part_X[to.reference])
+        float(np.median(part_X[alive])) + float(part_X[differences.reference])
         for part_X in (table.variance_X, table.spread_X)
     )
-    limit = (difference / (factor + ndtri(POWER))) ** 2
+    limit = (difference / (critical_value + ndtri(POWER))) ** 2
     series = (
         max(variance - seed_variance, 0.0) / (limit - seed_variance)
         if limit > seed_variance
         else np.inf
     )
     kept = 1.0 - (variance - limit) / spread if spread > 0 else np.nan
-    return Needed(
+    return PowerAnalysis(
         difference,
-        power(difference, variance**0.5, factor),
+        power(difference, variance**0.5, critical_value),
         _at_least(series * table.num_series),
         _at_least(table.num_seeds / kept if kept > 0 else np.inf),
     )

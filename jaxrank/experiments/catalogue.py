@@ -32,14 +32,17 @@ _SWITCHES = {"true": True, "false": False}
 
 
 def read_catalogue(path: Path | str, config: ConfigDict | None = None) -> ConfigDict:
-    """Replaces the experiments of a config with the experiments of a table.
+    """Reads a table of experiments into a config for `search(config=...)`.
 
     Args:
-      path: path of the table, which has `experiment_name` and any of COLUMNS. A missing column or
-        an empty cell means the config's value; an empty cell of `mlp_hidden_dims` means a linear
-        scorer.
+      path: path of the table, which has `experiment_name` and any hyperparameters. A missing
+        column or an empty cell means the config's value; an empty cell of `mlp_hidden_dims` means a
+        linear scorer.
       config: a config like the one of configs/default.py, which is the default. Its
         hyperparameters replace empty cells.
+
+    Returns:
+      A new config with the experiments of the table; `config` is unchanged.
 
     Raises:
       UserError: the table is not a valid catalogue; the message names row and column.

@@ -64,7 +64,7 @@ EXTRACTORS: dict[str, BlockKind] = {
             BlockOption(
                 "cnn_layer",
                 None,
-                "its layer, as timm calls it (default: the last one of stride 16)",
+                "name of the layer in timm (default: the last one of stride 16)",
             ),
             BlockOption(
                 "cnn_weights",

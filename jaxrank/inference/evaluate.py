@@ -34,7 +34,7 @@ class Evaluation(NamedTuple):
     """Result of an evaluation.
 
     Attributes:
-      metrics: table with a row for each scorer and split; the split (NEW, VALIDATION or TRAIN) is
+      metrics: table with a row for each scorer and split; the split ('new', 'val' or 'train') is
         how the model has seen the photos.
       predictions: table with a row per pair.
       notes: caveats, notes on the data, and how to read the numbers.

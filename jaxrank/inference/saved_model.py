@@ -132,7 +132,15 @@ class Model(NamedTuple):
         return pd.Series(self.score_rows(raw_ND), index=common, name="score")
 
     def score_rows(self, raw_ND: np.ndarray) -> np.ndarray:
-        """Returns float32 scores [N] of raw rows [N, D], the blocks' columns side by side."""
+        """Scores rows of unscaled features.
+
+        Args:
+          raw_ND: unscaled features, float [N, D]: the columns of the blocks side by side, in the
+            order of `block_columns`. They are not checked.
+
+        Returns:
+          Scores, float32 [N].
+        """
         inputs_ND = l2_normalised(raw_ND, self.block_columns, self.card.experiment.l2_blocks)
         scorer = self.card.scorer
         scores = [_apply(scorer, m.params, m.scaling.apply(inputs_ND)) for m in self.members]

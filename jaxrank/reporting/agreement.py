@@ -105,7 +105,7 @@ def _about_agreement(name: str, strengths: pd.DataFrame) -> str:
     line = (
         f"{name} agrees with {100 * everything['agreement']:.1f}% of single votes, where "
         f"{100 * everything['agreement_ceiling']:.1f}% is possible"
-        + ("." if np.isnan(way) else f": {100 * way:.0f}% of the way from chance.")
+        + ("." if np.isnan(way) else f": {100 * way:.0f}% of the possible improvement over chance.")
     )
     if noise_ceiling.STRONG_PAIRS not in rows.index:
         return line

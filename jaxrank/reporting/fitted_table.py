@@ -57,7 +57,8 @@ def print_fitted(console: Console, columns: Sequence[Column], where: str) -> Non
     table.width = _width(console, table)
     console.print(table, crop=False)
     if left_out:
-        show_lines(console, f"Not in {console.width} columns: {', '.join(left_out)} (see {where})")
+        names = ", ".join(left_out)
+        show_lines(console, f"Columns left out (width {console.width}): {names} (see {where})")
 
 
 def _table(columns: Sequence[Column]) -> Table:

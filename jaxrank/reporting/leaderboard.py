@@ -17,9 +17,15 @@ from jaxrank.reporting.summary import DROPPED_AT, INTERVAL_COLUMNS, SELECTED, TI
 LEADERBOARD_PNG, COMPARISONS_CSV = "leaderboard.png", "comparisons.csv"
 # All pairwise comparisons are written for this many entries, the best by validation accuracy.
 _MOST_IN_PAIRS = 100
-_TITLE = (
-    "Accuracy on new series in percent, with 95% intervals, of these trained models. Differences "
-    "in points; their intervals hold for all experiments at once, in 97.5% of searches"
+_ACCURACIES = "Accuracy on new series in percent, with 95% intervals, of these trained models"
+_WEIGHTED = "Test accuracy with pairs weighted by abs(2 preference - 1), in percent"
+_DIFFERENCES = (
+    "Differences of test accuracy to the strongest baseline and to chance, in points; their "
+    "intervals (in brackets) hold for all experiments at once, in 97.5% of searches"
+)
+_TO_BEST = (
+    "Differences to the highest test accuracy, in points; the interval is of the difference to the "
+    "truly best entry; share_first in percent"
 )
 
 
@@ -45,7 +51,7 @@ def section(report: Report) -> Section:
         place = ranking.not_compared.names.index(POSITION)
         notes += sentences.position_notes(*(bound[place] for bound in ranking.not_compared.test))
     facts = {"yardstick": ranking.yardstick_label, "selected": _selected(ranking)}
-    return Section(notes=notes, tables={_TITLE: _table(ranking)}, facts=facts)
+    return Section(notes=notes, tables=_tables(ranking), facts=facts)
 
 
 def _selected(ranking: Ranking) -> dict[str, Any] | None:
@@ -71,17 +77,16 @@ def with_intervals(summary: pd.DataFrame, ranking: Ranking) -> pd.DataFrame:
     test = ranking.by_test
     entries, not_compared = _accuracies(ranking.entries), _accuracies(ranking.not_compared)
     for name, column, to in (
-        (SHARPNESS, "", test.to.get(SHARPNESS)),
-        (YARDSTICK, "yardstick_", test.to[YARDSTICK]),
-        (CHANCE, "chance_", test.to[CHANCE]),
+        (SHARPNESS, "diff", test.to.get(SHARPNESS)),
+        (YARDSTICK, YARDSTICK, test.to[YARDSTICK]),
+        (CHANCE, CHANCE, test.to[CHANCE]),
     ):
         if to is not None:
             entries[f"diff_to_{name}"] = to.difference
-            entries[f"{column or 'diff_'}ci_low"] = to.low
-            entries[f"{column or 'diff_'}ci_high"] = to.high
+            entries[f"{column}_ci_low"], entries[f"{column}_ci_high"] = to.low, to.high
     entries["diff_to_best"] = test.to_best.difference
     entries["best_ci_low"], entries["best_ci_high"] = test.best_ci_low, test.best_ci_high
-    entries["share_first"] = test.bootstrap_rank1
+    entries["share_first"] = test.share_first
     entries[TIED] = pd.array(test.tied_for_best, dtype="boolean")
     known = (
         pd.concat([entries, not_compared])
@@ -163,35 +168,49 @@ def comparisons(ranking: Ranking) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=columns)
 
 
-def _table(ranking: Ranking) -> pd.DataFrame:
-    """Returns the entries by validation accuracy, as text in percent and points."""
+def _tables(ranking: Ranking) -> dict[str, pd.DataFrame]:
+    """Returns tables of the entries by validation accuracy, as text in percent and points."""
     validation, test = ranking.entries.validation, ranking.by_test
 
     def differences(title: str, to: Differences) -> dict[str, list[str]]:
         return {
             f"to {title}": _rounded(to.difference),
-            f"to {title}, interval": _intervals(to.low, to.high),
+            f"({title})": _intervals(to.low, to.high),
         }
 
     weighted = ranking.entries.weighted_test
-    columns: dict[str, Any] = {
-        "name": ranking.names,
+    accuracies = {
         "val": _rounded(validation.mean),
         "val 95%": _intervals(validation.low, validation.high),
         "test": _rounded(test.mean),
         "test 95%": _intervals(test.ci_low, test.ci_high),
+    }
+    by_votes = {
         "weighted": _rounded(weighted.mean),
         "weighted 95%": _intervals(weighted.low, weighted.high),
-        **differences("strongest baseline", test.to[YARDSTICK]),
+    }
+    to_references = {
+        **differences(YARDSTICK, test.to[YARDSTICK]),
         **differences(CHANCE, test.to[CHANCE]),
+    }
+    to_best = {
         "to best": _rounded(test.to_best.difference),
-        "to best, interval": _intervals(test.best_ci_low, test.best_ci_high),
-        "ranked first": _rounded(test.bootstrap_rank1),
+        "(best)": _intervals(test.best_ci_low, test.best_ci_high),
+        "share_first": _rounded(test.share_first),
         "tied": np.where(test.tied_for_best, "tied", ""),
     }
     order = np.argsort(-np.nan_to_num(validation.mean), kind="stable")
-    table = pd.DataFrame(columns).iloc[order]
-    return table[np.isfinite(validation.mean[order])].reset_index(drop=True)
+    order = order[np.isfinite(validation.mean[order])]
+    names = {"name": ranking.names}
+    return {
+        title: pd.DataFrame(names | columns).iloc[order]
+        for title, columns in (
+            (_ACCURACIES, accuracies),
+            (_WEIGHTED, by_votes),
+            (_DIFFERENCES, to_references),
+            (_TO_BEST, to_best),
+        )
+    }
 
 
 def _intervals(low_X: np.ndarray, high_X: np.ndarray) -> list[str]:

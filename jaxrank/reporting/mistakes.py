@@ -14,7 +14,11 @@ def section(report: Report) -> Section:
     honest = [result for result in report.results if not result.trial.experiment.is_control]
     found = error_analysis.mistake_tables(name, honest, report.evaluator)
     write_frame(report.folder / ERRORS_CSV, found.errors)
-    tables = {f"accuracy of single blocks and heuristics, compared with {name}": found.blocks}
+    title = (
+        f"Single blocks and heuristics beside the selected {name}: share of its wrong pairs that "
+        "they get right (rescued), and of its right pairs that they get wrong (spoilt)"
+    )
+    tables = {title: found.blocks}
     if len(found.categories):
         tables[f"{name} by category"] = found.categories
     facts = {

@@ -11,6 +11,7 @@ from typing import NamedTuple
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from jaxrank.data.preference_tables import counted
 from jaxrank.io import atomic, notebook
 from jaxrank.io.printable import printable
 from jaxrank.planning.cohort import Cohort
@@ -138,7 +139,8 @@ def _description(running: Sequence[_Shown]) -> str:
     """Describes the running cohorts: one cohort in detail, several by name and epoch."""
     if len(running) == 1:
         (one,) = running
-        return f"{one.cohort.label}: epoch {one.epochs}, {one.num_running} trials running"
+        trials = counted(one.num_running, "trial")
+        return f"{one.cohort.label}: epoch {one.epochs}, {trials} running"
     names = [f"{one.cohort.trials[0].experiment.name} {one.epochs}" for one in running[:_NAMED]]
     more = len(running) - _NAMED
     return ", ".join(names) + (f" and {more} more" if more > 0 else "")

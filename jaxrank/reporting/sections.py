@@ -15,6 +15,18 @@ from jaxrank.reporting import (
 from jaxrank.reporting.report import Report, Section
 
 LEADERBOARD_TXT = "leaderboard.txt"
+# Headers of the page for columns of the facts; shares are shown in percent. See docs/results.md.
+_HEADERS = {
+    "pairs_with_direction": "directed",
+    "accuracy": "acc %",
+    "accuracy_error": "s.e.",
+    "agreement": "agree %",
+    "agreement_ceiling": "ceiling %",
+    "way_to_ceiling": "possible %",
+    "accuracy_of_experiment": "selected %",
+    "right_where_wrong": "rescued %",
+    "wrong_where_right": "spoilt %",
+}
 
 
 def _reading_notes(report: Report) -> Section:
@@ -47,7 +59,9 @@ def write_sections(report: Report) -> Section:
         )
     lines = [*report.caveats, *([""] if report.caveats else []), *whole.notes]
     for title, table in whole.tables.items():
-        shown = table.to_string(index=False, na_rep="", float_format=lambda value: f"{value:.3f}")
+        shown = table.rename(columns=_HEADERS).to_string(
+            index=False, na_rep="", float_format=lambda share: f"{100 * share:.1f}"
+        )
         lines += ["", title, "", shown]
     atomic.write_text(report.folder / LEADERBOARD_TXT, printable("\n".join(lines) + "\n"))
     return whole

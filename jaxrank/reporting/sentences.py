@@ -11,10 +11,10 @@ from jaxrank.evaluation.comparison import Differences, Standings
 from jaxrank.evaluation.evaluator import Evaluator, control_z
 from jaxrank.evaluation.leaderboard import YARDSTICK
 from jaxrank.evaluation.seed_variance import UNKNOWN
-from jaxrank.evaluation.selection import POWER, Chosen, Needed, needed
+from jaxrank.evaluation.selection import POWER, Chosen, PowerAnalysis, power_analysis
 from jaxrank.evaluation.trial_results import COMPLETED, FAILED, TrialResult
 from jaxrank.experiments.few_pairs import FEWEST_STEPS
-from jaxrank.experiments.hyperparameters import SHUFFLED
+from jaxrank.experiments.hyperparameters import LINEAR, SHUFFLED
 from jaxrank.reporting.summary import PARTIAL, percent
 from jaxrank.statistics import FEWEST_SERIES
 
@@ -39,7 +39,7 @@ def comparison_notes(
       test: standings of the entries on the test pairs.
       is_candidate_X: see `Hits`.
       yardstick_label: name of the strongest baseline in sentences.
-      chosen: from `selection.chosen_score`.
+      chosen: from `selection.select_experiment`.
       difference: smallest difference of accuracy that matters to a reader.
     """
     if chosen is None:
@@ -52,8 +52,9 @@ def comparison_notes(
         *selected,
         *_about_yardstick(names, test, trained_X, yardstick_label, chosen.entry),
         *_about_best(names, test),
-        "In brackets: 95% confidence intervals of accuracies, each by itself and before selection; "
-        "intervals of differences hold for all experiments at once in 97.5% of searches.",
+        "In brackets: 95% confidence intervals of accuracies, not adjusted for multiple "
+        "comparisons or selection; intervals of differences hold for all experiments at once in "
+        "97.5% of searches.",
         *_about_next(names, test, trained_X, chosen.entry, difference),
     ]
 
@@ -65,9 +66,12 @@ def _about_selected(names: Sequence[str], test: Standings, chosen: Chosen) -> li
         f"{_bracket(test.ci_low[x], test.ci_high[x], '%')} on {test.num_pairs:,} pairs"
     )
     if chosen.num_candidates == 1:
-        return [f"The only experiment: {right}."]
+        return [f"The only candidate: {right}."]
+    candidates = f"{chosen.num_candidates} candidates"
+    if LINEAR in (names[candidate] for candidate in chosen.candidates):
+        candidates += f" (the reference {LINEAR} is one)"
     if not chosen.out_of_fold:
-        lines = [f"Selected on validation from {chosen.num_candidates} experiments: {right}."]
+        lines = [f"Selected on validation from {candidates}: {right}."]
         best = int(np.nanargmax(test.mean))
         if test.mean[best] > test.mean[x]:
             lines.append(
@@ -75,7 +79,7 @@ def _about_selected(names: Sequence[str], test: Standings, chosen: Chosen) -> li
                 "split only measure; with --folds=5 all pairs take part in the selection."
             )
         return lines
-    line = f"Best of {chosen.num_candidates} experiments: {right}."
+    line = f"Best of {candidates}: {right}."
     if np.isnan(chosen.accuracy):
         line += " The selection biases this upwards; there are too few series to correct it."
     elif percent(chosen.accuracy) != percent(chosen.raw):
@@ -84,7 +88,7 @@ def _about_selected(names: Sequence[str], test: Standings, chosen: Chosen) -> li
 
 
 def _too_few(test: Standings) -> str:
-    hint = " With --folds every series tests." if test.num_folds == 1 else ""
+    hint = " --folds=5 tests every series." if test.num_folds == 1 else ""
     return (
         f"Only {test.num_series} series test: too few for intervals or comparisons, so the order "
         f"may be chance. At least {FEWEST_SERIES} are needed, hundreds are useful.{hint}"
@@ -183,16 +187,19 @@ def _about_next(
     if test.seed_source == UNKNOWN:
         once = "One seed and one fold" if test.num_folds == 1 else "One seed"
         lines.append(
-            f"{once}: all of this is about these trained models; trained again, the "
-            "order may change. Next: --folds=5 --num_seeds=3."
+            f"{once}: all of this is about these trained models. Retraining with other seeds may "
+            "change the order. Next: --folds=5 --num_seeds=3."
         )
     to = test.to[YARDSTICK]
     rivals_X = trained_X & test.tied_for_best
     rivals_X[selected] = False
     if not to.better[selected]:
-        need, whom = needed(test, to, trained_X, difference), "to the strongest baseline"
+        need, whom = power_analysis(test, to, trained_X, difference), "to the strongest baseline"
     elif rivals_X.any():
-        need, whom = needed(test, test.to_best, trained_X, difference), "between two experiments"
+        need, whom = (
+            power_analysis(test, test.to_best, trained_X, difference),
+            "between two experiments",
+        )
     else:
         return lines or [f"No further run is needed to prefer {names[selected]}."]
     if need is None:
@@ -208,18 +215,18 @@ def _about_next(
     return [*lines, f"{line}. {_ways(need, test)}"]
 
 
-def _ways(need: Needed, test: Standings) -> str:
+def _ways(need: PowerAnalysis, test: Standings) -> str:
     """Describes the series or seeds that detect the difference with probability POWER."""
     ways = []
     if need.num_series is not None:
-        hint = "; with --folds every series tests" if test.num_folds == 1 else ""
+        hint = "; --folds=5 tests every series" if test.num_folds == 1 else ""
         number = float(f"{need.num_series:.2g}")  # two digits, since it is an estimate
         ways.append(f"about {number:,.0f} test series (now {test.num_series:,}{hint})")
     if need.num_seeds is not None and need.num_seeds <= _MOST_SEEDS:
         ways.append(f"--num_seeds={need.num_seeds} (now {test.num_seeds:,})")
     if not ways:
         return "Next: more series and more seeds together."
-    return f"{100 * POWER:.0f}% needs {' or '.join(ways)}."
+    return f"A power of {100 * POWER:.0f}% needs {' or '.join(ways)}."
 
 
 def position_notes(accuracy: float, low: float, high: float) -> list[str]:

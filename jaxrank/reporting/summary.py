@@ -17,8 +17,8 @@ from jaxrank.io.documents import read_json
 # Columns added by `leaderboard.with_intervals`: shares and differences, then the tie for best.
 INTERVAL_COLUMNS = (
     "val_ci_low,val_ci_high,test_ci_low,test_ci_high,diff_to_sharpness,diff_ci_low,diff_ci_high,"
-    "share_first,test_weighted_ci_low,test_weighted_ci_high,diff_to_yardstick,yardstick_ci_low,"
-    "yardstick_ci_high,diff_to_chance,chance_ci_low,chance_ci_high,diff_to_best,best_ci_low,"
+    "share_first,test_weighted_ci_low,test_weighted_ci_high,diff_to_baseline,baseline_ci_low,"
+    "baseline_ci_high,diff_to_chance,chance_ci_low,chance_ci_high,diff_to_best,best_ci_low,"
     "best_ci_high"
 ).split(",")
 TIED = "tied_for_best"

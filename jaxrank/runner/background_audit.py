@@ -28,9 +28,9 @@ def audit_of(
     max_seconds: float,
     check_cancelled: Callable[[], None] = lambda: None,
 ) -> checks.Audit:
-    """Reads the audit in the folder of a search, or makes a new audit."""
+    """Reads the audit in the folder of a search, or makes a new one if it is not finished."""
     found = checks.read_audit(folder)
-    if found is None:
+    if found is None or not found.finished:
         found = checks.audit(
             prepared.dataset.table,
             prepared.split_data,

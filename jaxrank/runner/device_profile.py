@@ -143,11 +143,15 @@ def write_device_profile(path: Path, profile: DeviceProfile) -> None:
 
 
 def read_device_profile(path: Path | str, kind: str | None = None) -> dict[str, Any]:
-    """Reads a device profile from a file, in the form that `search` takes.
+    """Reads a device profile that the command `profile` wrote.
 
     Args:
       path: path of the file.
-      kind: kind of the devices that train; by default the kind of this process's devices.
+      kind: kind of the devices that train, as `jaxrank search --dry_run` prints it; by default the
+        kind of this process's devices.
+
+    Returns:
+      The argument `device_profile` of `search`.
 
     Raises:
       UserError: the file was not written by the command `profile`, or not on this kind of device.

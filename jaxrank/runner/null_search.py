@@ -72,7 +72,7 @@ def notes_of(result: "SearchResult") -> tuple[list[str], dict[str, Any]]:
     facts = read_json(result.workdir / RESULTS_JSON)["conclusions"].get("selected")
     if facts is None:
         return [f"Null search ({FOLDER}/): no experiment could be selected."], {}
-    better = int((result.summary["yardstick_ci_low"] > 0).sum())
+    better = int((result.summary["baseline_ci_low"] > 0).sum())
     reported = f" ({percent(facts['expected'])} as reported)" if facts["expected"] else ""
     line = (
         f"Null search: of {counted(facts['num_candidates'], 'experiment')} on permuted "

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 Function = TypeVar("Function", bound=Callable[..., Any])
-# The share of a device's memory that a cohort may take. The rest is for other programs, and for
+# The share of memory that training may use. The rest is for other programs, and for
 # what the prediction of memory leaves out.
 MEMORY_FRACTION = 0.5
 SPLIT_SEED = 42
@@ -58,44 +58,47 @@ class SearchOptions:
       mode: name of a list of experiments in the config.
       experiments: names of experiments from the catalogue, instead of a mode.
       config: configuration as configs/default.py returns it; by default that configuration.
-      overrides: hyperparameters of this search; see `hyperparameters.read_experiments`.
-      split: split strategy, see `splits.split_pairs`.
+      overrides: hyperparameters of this search by key, such as "dropout" for all experiments and
+        "experiments.tiny_mlp.dropout" for one.
+      split: split strategy: 'series', 'official', 'random' or 'pretrain'; see docs/configure.md.
       folds: 0 for one 80/10/10 split, or for folds if the series are too few for it; K >= 3; or
-        EACH_SERIES.
+        'series' for leave-one-series-out.
       only_folds: folds to train, counted from 0; by default all.
       num_seeds: trials of each experiment and fold; their seeds are seed, seed + 1, ...
       seed: first seed of training; the split does not depend on it.
       split_seed: seed of the split only.
-      photo_name, min_agreement, min_reviewers, series: see `preferences.read_preferences`.
+      photo_name, min_agreement, min_reviewers, series: see `jaxrank.read_preferences`.
       init_from: folder of a saved model; every experiment but the references begins from it.
-      memory_fraction: share of the device's memory that one cohort may take.
+      memory_fraction: share of memory that training may use. It limits one cohort, and all cohorts
+        that train in one memory: a device's own, on a CPU the host's with the features.
       final: entry of the table that becomes the final model, an experiment or a baseline; by
         default the selected experiment, or the strongest baseline if that is as good.
-      final_on: series that train the final model. USABLE leaves out the test series of a search
-        without folds, and the series of `confirm_share`; ALL_SERIES uses all.
-      predictions: ALL writes the predictions of every trial and, for each pair, their means; MEAN
-        writes the means; NONE writes nothing.
-      curves: experiments whose learning curves are drawn: BEST, the 20 that validate best; ALL;
-        NONE. With more than 50 experiments, only these have a folder, with the saved model.
-      rungs: epochs at which experiments are compared and some of them dropped; see `rungs`.
+      final_on: series that train the final model. 'usable' leaves out the test series of a search
+        without folds, and the series of `confirm_share`; 'all' uses all.
+      predictions: 'all' writes the predictions of every trial and, for each pair, their means;
+        'mean' writes the means; 'none' writes nothing.
+      curves: experiments whose learning curves are drawn: 'best', the 20 with the highest
+        validation accuracy; 'all'; 'none'. With more than 50 experiments, only these have a folder,
+        with the saved model.
+      rungs: epochs at which experiments are compared and some of them dropped; see docs/sweeps.md.
       null_search: repeat the search on permuted preferences, to report what it finds by chance.
       confirm_share: share of the series that is set aside before the search. The experiments tied
         for best are trained again with new seeds and measured on these series.
       confirm: maximum number of experiments to confirm.
       device_profile: device profile as `read_device_profile` returns it; by default the built-in
         profile.
-      space: list of values, or text, for each hyperparameter; see `search_space`. The search then
+      space: list of values, or text, for each hyperparameter; see docs/sweeps.md. The search then
         proposes its experiments itself, in rounds.
-      strategy: name in `strategies.STRATEGIES`; by default a grid if the space has lists only, else
-        Sobol points. The strategy's seed is `seed`.
-      num_experiments: maximum number of experiments of the space; by default all of a grid, else
-        NUM_EXPERIMENTS, or any number within a time budget.
-      round_size: number of experiments proposed at a time; by default ROUND_SIZE if the strategy
-        learns or there is a time budget, else all.
+      strategy: 'grid', 'random', 'sobol', 'tpe' or 'gp'; by default a grid if the space has lists
+        only, else Sobol points. The strategy's seed is `seed`.
+      num_experiments: maximum number of experiments of the space; by default the whole grid; no
+        maximum with a time budget; else 64.
+      round_size: number of experiments proposed at a time; by default 16 for 'tpe', 'gp' and with a
+        time budget, else all.
       time_budget: seconds after which no further round begins. It counts the time that a process
         trains a round. Once the end of the search is recorded, it is not decided again.
       optuna_journal: file that mirrors the search for optuna-dashboard.
-      track: names in `trackers.TRACKERS`, comma separated; every trial is written for each tracker.
+      track: 'tensorboard', 'wandb' or both, comma separated; each gets every trial.
     """
 
     mode: str = "quick"
@@ -104,14 +107,13 @@ class SearchOptions:
     overrides: Mapping[str, Any] | None = None
     split: str = _option(
         "series",
-        "series; official: the val list tests; random: by pair, which leaks; pretrain: the "
-        "training series by pair",
+        "series: whole series; official: the series of official_split 'val' are tested; random: by "
+        "pair, which leaks; pretrain: only the training series, by pair",
     )
     folds: int | str = _option(
         0,
-        "cross-validation by series: so many folds, each tested once, the next one validating; "
-        "series: a fold for each series; 0, the default, is one 80/10/10 split, or folds where "
-        "series are too few for it",
+        "number of cross-validation folds, split by series; 'series' for leave-one-series-out; 0 "
+        "for one 80/10/10 split, or for folds below 50 series (default: 0)",
         least=0,
         word=EACH_SERIES,
     )
@@ -140,7 +142,8 @@ class SearchOptions:
         None, "folder of a saved model that training begins from"
     )
     memory_fraction: float = _option(
-        MEMORY_FRACTION, "share of the device's memory that a cohort may take"
+        MEMORY_FRACTION,
+        "share of memory that training may use: of each device's own, on a CPU of the host's",
     )
     final: str = _option(
         "",
@@ -149,8 +152,8 @@ class SearchOptions:
     )
     final_on: str = _option(
         USABLE,
-        "series that train the final model: usable, all but the test series of a search without "
-        "folds and those of --confirm_share; all",
+        "series that train the final model: usable (without the test series of one split and the "
+        "series of --confirm_share) or all",
     )
     predictions: str = _option(
         ALL,
@@ -158,41 +161,41 @@ class SearchOptions:
     )
     curves: str = _option(
         BEST,
-        "experiments with learning curves, and of more than 50 experiments those with a folder: "
-        "best, the 20 that validate best; all; none",
+        "experiments that get learning curves (above 50 experiments: and a folder): best, the 20 "
+        "with the highest validation accuracy; all; none",
     )
     rungs: Sequence[int] | str = _option(
         "",
-        "epochs, such as 1,3,9, at which experiments are compared on the pairs that select: what "
-        "is separated from the best is dropped, and what is beyond the budget (1/3 continue from "
-        "1 to 3 epochs)",
+        "epochs, such as 1,3,9, after which the search drops experiments that are significantly "
+        "worse than the best or beyond the budget (a third continues from 1 to 3 epochs) "
+        "(default: none)",
     )
     null_search: bool = _option(
         False, "repeat the search on permuted preferences, to report what it finds by chance"
     )
     confirm_share: float = _option(
         0.0,
-        "share of the series that is set aside before the search, to confirm what is tied for best "
-        "(default: 0)",
+        "share of the series that is set aside before the search, to confirm the experiments that "
+        "are tied for best (default: 0)",
     )
-    confirm: int = _option(5, "experiments that are confirmed, at most", least=1)
+    confirm: int = _option(5, "maximum number of experiments to confirm", least=1)
     device_profile: Mapping[str, Any] | None = None
     space: Mapping[str, Any] | None = None
     strategy: str = _option(
         "",
-        "with --space: grid, random, sobol, tpe or gp (default: grid where the space has lists "
-        "only, else sobol)",
+        "with --space: how experiments are proposed: grid, random, sobol, tpe or gp (default: grid "
+        "if the space has only lists, else sobol)",
     )
     num_experiments: int | None = _option(
         None,
-        "with --space: experiments at most (default: all of a grid, else 64, or any number within "
-        "--time_budget)",
+        "with --space: maximum number of experiments (default: the whole grid; no maximum with "
+        "--time_budget; else 64)",
         least=1,
     )
     round_size: int | None = _option(
         None,
-        "with --space: experiments that are proposed at a time (default: 16 where the strategy "
-        "learns or there is a --time_budget, else all)",
+        "with --space: number of experiments proposed at a time (default: 16 for tpe, gp and "
+        "--time_budget, else all)",
         least=1,
     )
     time_budget: float | None = _option(

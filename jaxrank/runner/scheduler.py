@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 from rich.console import Console
 
+from jaxrank.data.preference_tables import counted
 from jaxrank.errors import Stopped, UserError
 from jaxrank.evaluation import trial_results
 from jaxrank.evaluation.evaluator import Evaluator
@@ -54,10 +55,23 @@ def train_all(
     make_engine: MakeEngine,
     programs: Programs,
 ) -> Workspace:
-    """Trains the waiting cohorts; returns the plan with their results.
+    """Trains the waiting cohorts of a launch.
 
-    Meanwhile the results of finished cohorts are written, and an experiment's folder when its last
-    trial is done.
+    Writes the results of each finished cohort, and an experiment's folder after its last trial.
+
+    Args:
+      folder: folder of the search.
+      ready: the prepared launch and its waiting cohorts.
+      evaluator: evaluator of the trials.
+      auditor: audit of the data, begun once training has begun.
+      saver: writes checkpoints.
+      console: where a progress bar is shown.
+      stop_signal: returns the number of a signal that came, or None.
+      make_engine: makes the engine, whose workers train.
+      programs: compiled programs that cohorts share.
+
+    Returns:
+      `ready` with the results of the cohorts.
 
     Raises:
       Stopped: a signal came; all work done so far is saved.
@@ -299,15 +313,14 @@ def _log_cohort(number: int, last: int, cohort: Cohort, fitted: FitResult) -> No
     # One after the other, a trial that has stopped takes no time.
     epochs = len(running_EP) if cohort.profile.side_by_side else running_EP.mean(axis=1).sum()
     log.info(
-        "cohort %d of %d (%s): %d trials, %d epochs of %d steps of up to %d pairs, %.1f s "
-        "(predicted %.1f s)",
+        "cohort %d of %d (%s): %s, %s of %s of up to %s, %.1f s (predicted %.1f s)",
         number,
         last,
         cohort.label,
-        len(cohort.trials),
-        len(running_EP) - cohort.begins,
-        cohort.num_batches,
-        cohort.batch_size,
+        counted(len(cohort.trials), "trial"),
+        counted(len(running_EP) - cohort.begins, "epoch"),
+        counted(cohort.num_batches, "step"),
+        counted(cohort.batch_size, "pair"),
         fitted.seconds,
         epochs * cohort.epoch_seconds,
     )

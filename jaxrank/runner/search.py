@@ -81,23 +81,25 @@ def search(
     console: Console | None = None,
     **options: Unpack[SearchKeywords],
 ) -> SearchResult:
-    """Trains all experiments of a search side by side and compares them.
+    """Trains the experiments of a search and compares them with baselines.
 
     Args:
-      pairs: a file or data frame of any of `preference_tables.KINDS`, or the result of
-        `read_preferences`. With both pairs and features None, the embedded simulated data.
+      pairs: a file or data frame with pairs, votes, ratings, picks or winners
+        (docs/data_formats.md), or the result of `read_preferences`. With both pairs and features
+        None, the embedded simulated data.
       features: a feature store's folder, a file (.npz, .parquet, .csv), a data frame, a tuple
         (array, names), or a dict from block name to a frame, such a tuple or a `Block`; see
         `importers` and `memory_blocks`. A single block without a name is called 'features'.
-      workdir: a new or empty folder; by default one named by the time below OUTPUTS. When
-        resuming, the folder of a search; by default the newest below OUTPUTS.
+      workdir: a new or empty folder; by default one named by the time, below
+        outputs/hyperparameter_search. When resuming, the folder of a search; by default the newest
+        there.
       resume: resume the search in `workdir`, with its options unless given here; if there is no
         search, begin one.
       extend: resume a finished search and add the experiments and trials that it lacks.
       retry_failed: resume, and train failed trials again.
       save_budget: share of the time that checkpoints may take.
-      audit: check whether preferences and photos belong together. WARN reports the result in every
-        file, REFUSE raises an error if they seem not to, OFF skips the check.
+      audit: check whether preferences and photos belong together. 'warn' reports the result in
+        every file, 'refuse' raises an error if they seem not to, 'off' skips the check.
       audit_seconds: seconds that the audit may take.
       workers: number of devices that train at the same time; by default all that JAX has. A CPU is
         one device unless `jax_num_cpu_devices` was set before JAX began to run; see
@@ -107,11 +109,15 @@ def search(
         raise `Stopped`. After training everything is saved, and signals have their usual action.
       console: where log lines and a progress bar are shown. Without it a notebook shows the bar,
         and any other program nothing.
-      **options: see `SearchOptions`.
+      **options: the attributes of `jaxrank.SearchOptions`.
+
+    Returns:
+      A `SearchResult`; all files are in its `workdir`.
 
     Raises:
       UserError: the input is invalid or an option is unknown; the message has one line.
-      AuditFailed: the audit failed, with REFUSE.
+      AuditFailed: the audit failed, with 'refuse'.
+      Stopped: Ctrl-C or SIGTERM came, with `catch_signals`.
     """
     check_keywords("search", options, inspect.signature(search).parameters)
     if audit not in AUDITS:
@@ -198,7 +204,8 @@ def _audit_wanted(folder: Path, ready: Workspace, audit: str) -> bool:
         # Files that are written again get the same caveats as the existing files.
         return checks.AUDIT_JSON in ready.record.files
     # An earlier audit is reported even with OFF.
-    return audit != OFF or checks.read_audit(folder) is not None
+    earlier = checks.read_audit(folder)
+    return audit != OFF or (earlier is not None and earlier.finished)
 
 
 def _is_finished(folder: Path) -> bool:

@@ -87,6 +87,9 @@ def trial_epoch(
       state: state of the trial before the epoch.
       rows_SB: int32 [S, B], rows of `data.pairs_M2`; EMPTY (-1) in unused places.
 
+    Returns:
+      The state after the epoch, and the epoch's metrics.
+
     A trial that has stopped or failed keeps training, which costs less than a branch; only its
     `best_*`, `epoch` and `status` are guarded.
     """

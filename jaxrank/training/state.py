@@ -104,7 +104,8 @@ class FitResult(NamedTuple):
       scaling_P: scaling of each trial.
       scores_PN: scores of all photos with `best_params`; NaN for a failed trial.
       status_P: STOPPED or FAILED; RUNNING for a trial that may continue beyond a rung.
-      epochs_run_P, best_epoch_P: int; epochs count from 0.
+      epochs_run_P: int, number of epochs.
+      best_epoch_P: int, index of the best epoch, from 0 (files count from 1).
       history: EpochMetrics of arrays [E, P].
       seconds: wall time, compilation included.
       packed: packed state of a cohort that ends at a rung, see `checkpoint.Checkpoint`; else None.

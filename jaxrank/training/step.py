@@ -39,7 +39,7 @@ def _key(trial: TrialArrays, purpose: int, moment: Moment) -> Array:
 def make_optimizer(
     static: ProgramSpec, trial: TrialArrays, factor: Array
 ) -> optax.GradientTransformation:
-    """Makes the optimiser of a step; `factor` is the schedule's factor of the learning rate."""
+    """Returns the optimiser of a step; `factor` is the schedule's factor of the learning rate."""
     learning_rate = trial.hyperparameters["learning_rate"] * factor
     optimizer = optax.adamw(learning_rate, weight_decay=trial.hyperparameters["weight_decay"])
     if static.key.optimizer == "sgd":  # weight decay is part of the gradient, as in PyTorch's
@@ -99,10 +99,18 @@ def log_ties(params: Params) -> Array:
 
 
 class Mix(NamedTuple):
-    """Mixup of a batch: each pair has the weight `share`, and another pair 1 - `share`."""
+    """Mixup of a batch.
+
+    The scaled inputs of a pair become `share` times its own plus 1 - `share` times those of another
+    pair. The losses with both pairs' preferences are mixed in the same way.
+
+    Attributes:
+      share: float scalar.
+      other_B: int [B], place of the other pair in the batch.
+    """
 
     share: Array
-    other_B: Array  # places in the batch
+    other_B: Array
 
 
 def draw_mix(trial: TrialArrays, rows_B: Array, moment: Moment) -> Mix:

@@ -343,13 +343,28 @@ def test_an_audit_out_of_time_begins_no_further_check_and_is_done_again(tmp_path
     data = SplitDataset(dataset=dataset, splits_FM=splits.split_pairs(checked.table))
     found = checks.audit(checked.table, data, max_seconds=1e-9)
     assert found.verdict == case.WARN
-    assert found.label == "unverified (audit not finished)"
     late = ["reference", *list(checks.CHECKS)[3:]]
     assert [name for name, facts in found.facts.items() if facts is None] == late
-    assert sum("not checked, out of time" in line for line in found.evidence) == len(late) - 1
     assert set(found.verdicts.values()) == {case.UNVERIFIED}
+    assert found.label == "unverified (9 of 9 checks ran out of time)"
+    assert found.headline.startswith(
+        "Not finished: 9 of 9 checks ran out of time (permutation test, leakage, duplicates, "
+    )
+    assert found.headline.endswith(", mixed scales, feature quality).")
+    assert found.advice == "Raise --audit_seconds (now 1e-09)."
+    assert not any("out of time" in line for line in found.evidence if "Link" not in line)
     checks.write_audit(tmp_path, found)
-    assert checks.read_audit(tmp_path) is None
+    again = checks.read_audit(tmp_path)
+    assert again is not None
+    assert not again.finished
+
+
+def test_the_model_card_names_an_audit_that_is_not_finished(tmp_path: Path) -> None:
+    data, workdir = large_data(linked=True), tmp_path / "w"
+    jaxrank.search(*data, workdir=workdir, audit_seconds=1e-9, **QUICK)
+    card = (workdir / "final" / "README.md").read_text()
+    assert "## Audit\n\nwarn: Not finished: 9 of 9 checks ran out of time (" in card
+    assert "- AUDIT: unverified (9 of 9 checks ran out of time)" in card
 
 
 def test_the_audit_counts_pairs_without_features_and_those_of_an_official_split() -> None:

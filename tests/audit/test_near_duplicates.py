@@ -73,7 +73,9 @@ def test_series_by_twos_have_the_ratio_of_their_distances() -> None:
 
 def test_the_dimension_is_that_of_the_photos() -> None:
     flat = np.random.default_rng(3).random((3000, 2)) @ np.array([[1, 0, 1, 2], [0, 1, 1, 0.5]])
-    found = checked(paired(flat)).facts
+    result = checked(paired(flat))
+    assert result.evidence[0].endswith("(by 4 columns or principal components).")
+    found = result.facts
     assert found.num_inputs == 4
     assert found.dimension == pytest.approx(2, rel=0.15)
     assert found.largest_ratio == pytest.approx(1e-3 ** (1 / found.dimension))

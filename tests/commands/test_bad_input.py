@@ -358,7 +358,7 @@ def test_what_a_user_would_expect_to_work_does_and_is_counted(
     assert "1 of " in out
     assert "pairs left out: a photo without features" in out
     assert "columns never vary and are ignored, the first is 'exposure' of block 'iqa'" in out
-    assert "1 steps of up to" in out
+    assert "of 1 step of up to" in out
     for path in (folder / "w").rglob("*.csv"):
         with open(path, encoding="utf-8", newline="") as file:
             cells = [text for row in csv.reader(file) for text in row]

@@ -20,6 +20,18 @@ def test_every_flag_has_a_purpose(command: str) -> None:
 
 
 @pytest.mark.parametrize("command", COMMANDS)
+def test_defaults_of_the_help_are_values_that_the_flag_takes(command: str) -> None:
+    texts = [help_pages.flag_text(flag) for flag in command_flags(command)._flags().values()]
+    assert not [text for text in texts if "(default: )" in text or "['" in text]
+
+
+def test_train_does_not_resume(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["jaxrank", "train", "--help"]) == 0
+    words = " ".join(capsys.readouterr().out.split())
+    assert "'search --resume --workdir=FOLDER' resumes a training" in words
+
+
+@pytest.mark.parametrize("command", COMMANDS)
 @pytest.mark.parametrize("width", [60, 80])
 def test_help_fits_the_terminal(
     command: str, width: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

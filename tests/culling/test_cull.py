@@ -10,6 +10,8 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -207,6 +209,8 @@ def test_the_command_writes_table_sheet_and_sidecars_once(
     assert cli.main(words) == 0
     out = capsys.readouterr().out
     assert "13 photos: 4 bursts, 1 photo alone" in out.splitlines()
+    counts = "4 picks, 7 undecided, 1 alternate, 1 without a decision"
+    assert f"13 photos (13 read now): {counts}" in out.splitlines()
     assert "4 of 4 bursts have a pick" in out
     assert "2 photos of bursts with a person's stars or flags, which stay" in out
     rows = rows_of(tmp_path / "w" / "cull.csv")
@@ -334,6 +338,24 @@ def test_a_folder_without_a_readable_photo_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "photos" / "a.jpg").write_bytes(b"none")
     with pytest.raises(UserError, match=r"no photo can be used; a\.jpg: "):
         cull(tmp_path / "photos", tmp_path / "w")
+
+
+@pytest.mark.parametrize(
+    ("limit", "is_default", "line"),
+    [
+        (0.34, True, "limit of --confidence: 0.34; on held-out series, 80% of the picks above it "
+         "were right"),
+        (0.5, False, "limit of --confidence: 0.50"),
+        (float("inf"), True, "no picks: on held-out series, no confidence limit gave 80% correct "
+         "picks; give a limit with --confidence=0.5"),
+    ],
+)  # fmt: skip
+def test_the_confidence_limit_is_explained(limit: float, is_default: bool, line: str) -> None:
+    calibration = SimpleNamespace(beats_chance=True)
+    model: Any = SimpleNamespace(card=SimpleNamespace(calibration=calibration))
+    row = {"kind": "burst", "decision": "pick", "series": "a", "marked": False}
+    notes = api._notes(model, limit, pd.DataFrame([row]), is_default)
+    assert notes == ["1 of 1 bursts have a pick", line]
 
 
 def test_photos_without_a_burst_have_nothing_to_decide(folder: Path, tmp_path: Path) -> None:

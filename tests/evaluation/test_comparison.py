@@ -21,6 +21,7 @@ from jaxrank.evaluation.hits import Hits
 from jaxrank.evaluation.leaderboard import YARDSTICK
 from jaxrank.evaluation.resampling import Draws, Interval
 from jaxrank.evaluation.trial_results import TrialResult
+from jaxrank.experiments.hyperparameters import LINEAR
 from jaxrank.planning.trials import Trial
 from jaxrank.reporting import sentences
 from jaxrank.reporting.figures import draw_leaderboard
@@ -93,9 +94,9 @@ def test_intervals_and_errors_of_differences_by_hand() -> None:
     assert to.error[0] == pytest.approx(0.05, rel=0.04)
     assert to.error[1] == to.low[1] == to.high[1] == 0
     # With one difference the maximum statistic is that difference's: two-sided 97.5%.
-    assert to.factor[0] == pytest.approx(norm.ppf(1 - 0.0125), abs=0.08)
-    assert to.high[0] == pytest.approx(to.factor[0] * to.error[0])
-    np.testing.assert_allclose(table.bootstrap_rank1, 0.5, atol=0.03)
+    assert to.critical_value[0] == pytest.approx(norm.ppf(1 - 0.0125), abs=0.08)
+    assert to.high[0] == pytest.approx(to.critical_value[0] * to.error[0])
+    np.testing.assert_allclose(table.share_first, 0.5, atol=0.03)
 
 
 def test_series_are_the_units_not_pairs() -> None:
@@ -115,8 +116,8 @@ def test_one_series_short_of_the_fewest() -> None:
     assert not np.isnan(enough.to[YARDSTICK].low).any()
     np.testing.assert_allclose(short.mean, [4 / 9, 5 / 9])
     to = short.to[YARDSTICK]
-    for bounds in (short.ci_low, short.ci_high, to.low, to.factor, short.best_ci_high,
-                    short.bootstrap_rank1):  # fmt: skip
+    for bounds in (short.ci_low, short.ci_high, to.low, to.critical_value, short.best_ci_high,
+                    short.share_first):  # fmt: skip
         assert np.isnan(bounds).all()
     assert not (to.better | to.worse).any()
     assert short.tied_for_best.all()
@@ -129,7 +130,7 @@ def test_a_family_asks_as_many_questions_as_it_has_experiments() -> None:
     part = np.vstack([rng.integers(0, 2, (12, 300)), np.full(300, 0.5)]).astype(float)
     draws = drawn(*one_fold(part), heuristics=1, num_draws=8000)
     # The reference is constant, so twelve independent questions: (1 - p)^12 = 97.5%, two-sided.
-    factors = comparison.against(draws, 12).factor[:12]
+    factors = comparison.against(draws, 12).critical_value[:12]
     np.testing.assert_allclose(factors, norm.ppf(1 - (1 - 0.975 ** (1 / 12)) / 2), atol=0.12)
     rows = comparison.all_pairs(draws, range(12))
     assert len(rows) == 66
@@ -139,7 +140,7 @@ def test_a_family_asks_as_many_questions_as_it_has_experiments() -> None:
     assert difference == pytest.approx(part[x].mean() - part[y].mean())
     assert (high - low) / 2 / error == pytest.approx(4.91 / np.sqrt(2), abs=0.2)
     few = comparison.against(drawn(*one_fold(part[[0, 12]]), heuristics=1), 1)
-    assert few.factor[0] < factors[0] - 0.5
+    assert few.critical_value[0] < factors[0] - 0.5
 
 
 def test_what_is_clearly_better_is_separated() -> None:
@@ -153,7 +154,7 @@ def test_what_is_clearly_better_is_separated() -> None:
     np.testing.assert_array_equal(to.worse, np.zeros(4, bool))
     np.testing.assert_allclose(to.difference, hits.mean(axis=1) - 0.5)
     np.testing.assert_array_equal(table.tied_for_best, [True, False, True, False])
-    np.testing.assert_allclose(table.bootstrap_rank1, [0.5, 0, 0.5, 0])
+    np.testing.assert_allclose(table.share_first, [0.5, 0, 0.5, 0])
     assert table.to_best.difference[0] == table.best_ci_low[0] == table.best_ci_high[2] == 0
     assert table.best_ci_low[1] < -0.4 < table.best_ci_high[1] < -0.25
     assert (table.ci_low[3], table.ci_high[3]) == (0.5, 0.5)
@@ -177,7 +178,7 @@ def test_many_entries_are_compared_with_bonferronis_factor() -> None:
     rng = np.random.default_rng(0)
     part = rng.integers(0, 2, (comparison.MOST_RESAMPLED + 1, 100)).astype(float)
     many = standings(*one_fold(part), num_draws=200)
-    factor = np.nanmedian(many.to_best.factor)
+    factor = np.nanmedian(many.to_best.critical_value)
     assert factor > norm.ppf(1 - 0.0125 / comparison.MOST_RESAMPLED)
     assert factor == pytest.approx(norm.ppf(1 - 0.0125 / comparison.MOST_RESAMPLED), abs=0.4)
     assert many.tied_for_best[many.mean.argmax()]
@@ -195,7 +196,7 @@ def test_a_failed_experiment_changes_nothing_for_the_others() -> None:
     table, without = (standings(h, weight, baseline=0) for h in (hits, hits[:2]))
     np.testing.assert_allclose(table.to_best.error[:2], without.to_best.error)
     np.testing.assert_array_equal(table.tied_for_best, [True, True, False])
-    assert np.isnan([table.mean[2], table.ci_low[2], table.bootstrap_rank1[2]]).all()
+    assert np.isnan([table.mean[2], table.ci_low[2], table.share_first[2]]).all()
     assert np.isnan(table.to[YARDSTICK].low[2])
     for nothing in (standings(hits[2:], weight), standings(hits, 0 * weight)):
         assert np.isnan(nothing.mean).all()
@@ -285,13 +286,13 @@ def test_few_seeds_widen_the_intervals_of_what_they_are_most_of() -> None:
     part = np.stack([np.stack([right, 0 * right]), np.stack([0.5 * right] * 2)])[:, None]
     to = comparison.against(drawn(part, np.ones((1, 200)), heuristics=1), 1)
     # Two-sided 97.5% with one degree of freedom: 25.5 (tables).
-    assert to.factor[0] == pytest.approx(25.5, rel=0.15)
+    assert to.critical_value[0] == pytest.approx(25.5, rel=0.15)
 
 
 def test_the_same_seed_gives_the_same_standings() -> None:
     hits, weight = one_fold(np.random.default_rng(0).integers(0, 2, (4, 60)))
     first, again, other = (standings(hits, weight, seed=s) for s in (1, 1, 2))
-    for column in ("ci_low", "best_ci_low", "bootstrap_rank1"):
+    for column in ("ci_low", "best_ci_low", "share_first"):
         np.testing.assert_array_equal(getattr(first, column), getattr(again, column))
     assert not np.array_equal(first.best_ci_low, other.best_ci_low)
 
@@ -324,7 +325,7 @@ def test_a_small_simulation_keeps_its_word() -> None:
 
 def select(validation: Hits, test: Hits, sizes: Any = None, **options: Any) -> selection.Chosen:
     parameters = np.ones(len(test.names)) if sizes is None else np.array(sizes)
-    chosen = selection.chosen_score(validation, test, parameters, **options)
+    chosen = selection.select_experiment(validation, test, parameters, **options)
     assert chosen is not None
     return chosen
 
@@ -391,7 +392,7 @@ def test_rules_controls_and_failed_experiments_are_not_selected() -> None:
     mine = hits_of(part, weight, candidates=2)
     assert select(mine, mine)[:5] == (0, (0,), True, 0.5, 0.5)
     failed = hits_of(part[1:], weight, candidates=1)
-    assert selection.chosen_score(failed, failed, np.ones(2)) is None
+    assert selection.select_experiment(failed, failed, np.ones(2)) is None
     few = hits_of(*in_folds(np.stack([bad, good])[:, :9]))
     assert np.isnan(select(few, few).accuracy)
 
@@ -406,7 +407,7 @@ def test_power_by_hand() -> None:
 def test_series_and_seeds_that_a_difference_needs_by_hand() -> None:
     hits, weight = one_fold(alternating(20))
     table = standings(hits, weight, baseline=1)
-    to = table.to[YARDSTICK]._replace(error=np.array([0.02, 0.0]), factor=np.full(2, 3.0))
+    to = table.to[YARDSTICK]._replace(error=np.array([0.02, 0.0]), critical_value=np.full(2, 3.0))
     table = table._replace(
         variance_X=np.array([4e-5, 0.0]),
         spread_X=np.array([50e-5, 0.0]),
@@ -414,20 +415,20 @@ def test_series_and_seeds_that_a_difference_needs_by_hand() -> None:
         num_seeds=2,
     )
     everyone = np.array([True, True])
-    need = selection.needed(table, to, everyone)
+    need = selection.power_analysis(table, to, everyone)
     assert need is not None
     assert need.power == pytest.approx(norm.cdf(1.5 - 3), abs=1e-4)
     # The variance may be (0.03 / 3.8416)^2 = 6.098e-5, seeds 4e-5 of it: 36e-5 / 2.098e-5 * 400.
     assert need.num_series == pytest.approx(6862, abs=3)
     # 33.9e-5 of the seeds' 50e-5 must go: 2 / (1 - 0.678).
     assert need.num_seeds == 7
-    noisy = selection.needed(table._replace(variance_X=np.array([8e-5, 0])), to, everyone)
+    noisy = selection.power_analysis(table._replace(variance_X=np.array([8e-5, 0])), to, everyone)
     assert noisy is not None
     assert noisy.num_series is None
-    hopeless = selection.needed(table._replace(spread_X=np.array([2e-4, 0])), to, everyone)
+    hopeless = selection.power_analysis(table._replace(spread_X=np.array([2e-4, 0])), to, everyone)
     assert hopeless is not None
     assert hopeless.num_seeds is None
-    assert selection.needed(table, to, np.array([False, True])) is None
+    assert selection.power_analysis(table, to, np.array([False, True])) is None
 
 
 def test_enough_series_are_enough() -> None:
@@ -436,11 +437,11 @@ def test_enough_series_are_enough() -> None:
     hits = rng.random((4, 1, 1, 400)) < 0.6
     table = standings(hits.astype(float), np.ones((1, 400)), baseline=3)
     to = table.to[YARDSTICK]
-    need = selection.needed(table, to, np.ones(4, bool), difference=0.05)
+    need = selection.power_analysis(table, to, np.ones(4, bool), difference=0.05)
     assert need is not None
     assert need.num_series is not None
     error = np.median(to.error[:3]) * np.sqrt(400 / need.num_series)
-    power = selection.power(0.05, float(error), float(np.median(to.factor[:3])))
+    power = selection.power(0.05, float(error), float(np.median(to.critical_value[:3])))
     assert power == pytest.approx(0.8, abs=0.01)
 
 
@@ -538,7 +539,7 @@ def test_sentences_say_what_is_best_how_sure_and_what_next() -> None:
         table._replace(seed_source="seeds"), candidates
     )
     assert re.fullmatch(
-        r"Best of 3 experiments: good, test accuracy 81.0% \([\d.]+ to [\d.]+%\) on 500 pairs. "
+        r"Best of 3 candidates: good, test accuracy 81.0% \([\d.]+ to [\d.]+%\) on 500 pairs. "
         r"Corrected for the selection: 79.0%.", best,
     )  # fmt: skip
     share = f"{100 * table.mean[3]:.1f}%"
@@ -558,7 +559,8 @@ def test_sentences_say_what_is_best_how_sure_and_what_next() -> None:
         "Power: this search detects a true difference of 3 points between two experiments with "
         "probability "
     )
-    assert "test series (now 500; with --folds every series tests)" in power
+    assert "A power of 80% needs about " in power
+    assert "test series (now 500; --folds=5 tests every series)" in power
     assert all(len(line) < 240 for line in paragraph(table, candidates))
 
 
@@ -573,7 +575,7 @@ def test_one_seed_and_one_fold_are_about_these_models() -> None:
 def test_the_selected_of_one_split_may_not_be_the_highest() -> None:
     table, candidates = simple_standings()
     lines = paragraph(table, candidates, entry=2, out_of_fold=False, raw=table.mean[2])
-    assert lines[0].startswith("Selected on validation from 3 experiments: poor, test accuracy ")
+    assert lines[0].startswith("Selected on validation from 3 candidates: poor, test accuracy ")
     assert lines[1].startswith("Best on test: fine, ")
     assert any(line.startswith("The difference of poor to it: ") for line in lines)
     (no_better,) = (line for line in lines if "poor is not shown to be better than chance" in line)
@@ -589,7 +591,15 @@ def test_nothing_is_said_of_a_correction_that_changes_nothing() -> None:
     table, candidates = simple_standings()
     assert "Corrected" not in paragraph(table, candidates, accuracy=0.81)[0]
     assert "too few series to correct it" in paragraph(table, candidates, accuracy=NAN)[0]
-    assert paragraph(table, candidates, candidates=(0,))[0].startswith("The only experiment: good")
+    assert paragraph(table, candidates, candidates=(0,))[0].startswith("The only candidate: good")
+
+
+def test_the_candidates_count_the_reference_linear() -> None:
+    table, candidates = simple_standings()
+    names = [LINEAR if name == "fine" else name for name in NAMES]
+    chosen = selection.Chosen(0, (0, 1, 2), True, 0.81, 0.79)
+    line = sentences.comparison_notes(names, table, candidates, "sharpness", chosen)[0]
+    assert line.startswith("Best of 3 candidates (the reference linear is one): good, ")
 
 
 def test_sentences_where_one_experiment_is_clearly_best() -> None:
@@ -632,10 +642,10 @@ def test_sentences_of_too_few_series_and_of_nothing() -> None:
     chosen = selection.Chosen(0, (0, 1), False, 4 / 9, 4 / 9)
     lines = sentences.comparison_notes(["a", "b"], few, np.ones(2, bool), "b", chosen)
     assert lines[0] == (
-        "Selected on validation from 2 experiments: a, test accuracy 44.4% on 9 pairs."
+        "Selected on validation from 2 candidates: a, test accuracy 44.4% on 9 pairs."
     )
     assert lines[-1].startswith("Only 9 series test: too few ")
-    assert lines[-1].endswith("With --folds every series tests.")
+    assert lines[-1].endswith("--folds=5 tests every series.")
     failed = standings(*one_fold(np.full((2, 50), NAN)))
     assert sentences.comparison_notes(["a", "b"], failed, np.ones(2, bool), "b", None) == []
 
@@ -643,9 +653,9 @@ def test_sentences_of_too_few_series_and_of_nothing() -> None:
 def test_no_interval_of_a_difference_is_wider_than_differences_can_be() -> None:
     right_S = np.random.default_rng(0).random((2, 10)).round()[0]
     to = standings(*one_fold([right_S, 1 - right_S]), baseline=1).to[YARDSTICK]
-    assert to.difference[0] + to.factor[0] * to.error[0] > 1.1
+    assert to.difference[0] + to.critical_value[0] * to.error[0] > 1.1
     assert to.high[0] == 1
-    assert to.low[0] == to.difference[0] - to.factor[0] * to.error[0]
+    assert to.low[0] == to.difference[0] - to.critical_value[0] * to.error[0]
 
 
 def test_position_is_named_where_it_predicts() -> None:
@@ -745,7 +755,7 @@ def test_a_fold_needs_places_for_its_own_series_only() -> None:
     np.testing.assert_allclose(one.accuracy_X, other.accuracy_X)
     first, second = (comparison.standings(resampling.resample(h), {"a": 0}) for h in (few, many))
     assert np.isfinite(first.ci_low).all()
-    for name in ("mean", "ci_low", "ci_high", "best_ci_low", "bootstrap_rank1", "variance_X"):
+    for name in ("mean", "ci_low", "ci_high", "best_ci_low", "share_first", "variance_X"):
         np.testing.assert_allclose(getattr(first, name), getattr(second, name), err_msg=name)
     np.testing.assert_allclose(first.to["a"].low, second.to["a"].low)
     of_few, of_many = select(few, few, np.zeros(4)), select(many, many, np.zeros(4))
@@ -784,14 +794,14 @@ def test_an_experiment_that_failed_in_some_folds_is_not_compared() -> None:
     assert table.to_best.reference == 0
     assert table.tied_for_best.tolist() == [True, False]
     assert np.isnan(table.to_best.low[1])
-    chosen = selection.chosen_score(both, both, np.zeros(2))
+    chosen = selection.select_experiment(both, both, np.zeros(2))
     assert chosen is not None
     assert chosen.entry == 0
 
 
 def test_an_entry_that_consists_of_others_is_not_the_best() -> None:
-    table = comparison.standings(drawn(*one_fold(alternating(400))), {}, apart=[0])
+    table = comparison.standings(drawn(*one_fold(alternating(400))), {}, excluded=[0])
     assert table.to_best.reference != 0
     assert not table.tied_for_best[0]
-    assert np.isnan(table.bootstrap_rank1[0])
-    assert np.isfinite(table.bootstrap_rank1[1:]).all()
+    assert np.isnan(table.share_first[0])
+    assert np.isfinite(table.share_first[1:]).all()

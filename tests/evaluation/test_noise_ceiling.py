@@ -198,6 +198,7 @@ def test_agreement_by_strength_by_hand() -> None:
     frame = by_strength(difference, pair, preference, series).set_index("strength")
     assert list(frame.index) == ["all", "strong", "0.5-0.6", "0.8-0.9", "0.9-1"]
     assert frame["pairs"].tolist() == [4, 2, 2, 1, 1]
+    assert frame["pairs_with_direction"].tolist() == [3, 2, 1, 1, 1]
     assert frame["series"].tolist() == [2, 1, 1, 1, 1]
     # Right: pair 0 twice, pair 1 once, pair 2 a half. Pair 3 has no direction.
     np.testing.assert_allclose(frame["accuracy"], [3.5 / 6, 3 / 4, 0.25, 0.5, 1])

@@ -184,11 +184,11 @@ def test_what_was_dropped_is_not_selected_but_counts_in_the_correction(seed: int
     (lucky,) = np.flatnonzero(rung.survivors_X)
     test = hits_of(right_XS, 3)
     sizes_X = np.zeros(27)
-    chosen = selection.chosen_score(test, test, sizes_X, rungs=[rung])
+    chosen = selection.select_experiment(test, test, sizes_X, rungs=[rung])
     assert chosen is not None
     assert (chosen.entry, chosen.num_candidates) == (lucky, 27)
     alone = test._replace(is_candidate_X=rung.survivors_X)
-    forgetful = selection.chosen_score(alone, alone, sizes_X)
+    forgetful = selection.select_experiment(alone, alone, sizes_X)
     assert forgetful is not None
     assert forgetful.accuracy == forgetful.raw == chosen.raw  # the only candidate
     assert chosen.accuracy < chosen.raw - 0.02

@@ -103,4 +103,4 @@ def test_a_yardstick_that_tests_below_chance_is_replaced_by_chance(evaluator: Ev
     found = ranked(evaluator, rule)
     assert found.by_test.mean[found.names.index("rule")] == 0
     assert found.yardstick_label == found.names[found.yardstick] == "chance"
-    assert found.by_test.to["yardstick"].reference == found.by_test.to["chance"].reference
+    assert found.by_test.to["baseline"].reference == found.by_test.to["chance"].reference

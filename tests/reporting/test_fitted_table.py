@@ -26,7 +26,7 @@ def test_a_wide_terminal_shows_every_column_with_text() -> None:
     out = printed(100)
     assert "second" in out
     assert "empty" not in out
-    assert "Not in" not in out
+    assert "left out" not in out
 
 
 @pytest.mark.parametrize(
@@ -34,7 +34,7 @@ def test_a_wide_terminal_shows_every_column_with_text() -> None:
 )
 def test_columns_are_left_out_in_order_and_cells_never_cut(width: int, left_out: str) -> None:
     out = printed(width)
-    assert f"Not in {width} columns: {left_out} (see all.csv)" in " ".join(out.split())
+    assert f"Columns left out (width {width}): {left_out} (see all.csv)" in " ".join(out.split())
     assert "long_name_of_an_experiment" in out
     assert "61.0%" in out
     assert "…" not in out

@@ -1,5 +1,6 @@
 """What a search concludes agrees with its tables."""
 
+import itertools
 import json
 import re
 from typing import Any
@@ -51,14 +52,30 @@ def test_the_table_ends_in_a_paragraph_to_act_on(searched: Any) -> None:
     results = json.loads((searched.workdir / "results.json").read_text())
     chosen = results["conclusions"]["chosen"]
     against = ("Better than the strongest", "Better than chance (", "No experiment is shown")
-    for beginning in (against, f"Best of 3 experiments: {chosen}", "Statistically tied with ",
-                      "In brackets", "Power: ", f"{chosen} agrees with",
-                      "As probabilities"):  # fmt: skip
+    best = f"Best of 3 candidates (the reference linear is one): {chosen}"
+    for beginning in (against, best, "Statistically tied with ", "In brackets", "Power: ",
+                      f"{chosen} agrees with", "As probabilities"):  # fmt: skip
         (line,) = (line for line in searched.notes if line.startswith(beginning))
         assert line in text
     assert searched.caveats == []  # the labels are linked, few as they are
     for name in ("leaderboard.png", "reliability.png"):
         assert (searched.workdir / name).read_bytes().startswith(b"\x89PNG")
+
+
+def test_tables_of_the_page_are_in_percent_and_at_most_80_columns_wide(searched: Any) -> None:
+    page = (searched.workdir / "leaderboard.txt").read_text()
+    titled = page.split("\n\n")
+    tables = [block for _, block in itertools.pairwise(titled) if "\n" in block]
+    names = [table.split()[0] for table in tables]
+    assert names == ["name", "name", "name", "name", "strength", "alone", "column"]
+    assert all(len(line) <= 80 for table in tables for line in table.splitlines())
+    facts = json.loads((searched.workdir / "results.json").read_text())["conclusions"]
+    row = facts["by_strength"][0]
+    assert row["pairs_with_direction"] <= row["pairs"]
+    shares = ("accuracy", "accuracy_error", "agreement", "agreement_ceiling", "way_to_ceiling")
+    cells = [str(row["pairs"]), str(row["pairs_with_direction"]), str(row["series"])]
+    cells += [f"{100 * row[name]:.1f}" for name in shares]
+    assert tables[4].splitlines()[1].split() == ["all", *cells]
 
 
 def test_the_chosen_experiment_has_its_mistakes_and_categories(searched: Any) -> None:
@@ -107,7 +124,7 @@ def test_one_accuracy_to_the_digit_in_every_file(searched: Any) -> None:
 def test_the_file_of_comparisons_has_every_family(searched: Any) -> None:
     rows = pd.read_csv(searched.workdir / "comparisons.csv")
     summary = searched.summary.set_index("experiment_name")
-    assert set(rows["family"]) == {"yardstick", "chance", "sharpness", "best", "all pairs"}
+    assert set(rows["family"]) == {"baseline", "chance", "sharpness", "best", "all pairs"}
     to_chance = rows[rows["family"] == "chance"].set_index("name")
     for name in ("tiny_mlp", "linear"):
         assert to_chance.loc[name, "ci_low"] == summary.loc[name, "chance_ci_low"]

@@ -60,7 +60,7 @@ def test_a_search_shows_its_progress_without_being_asked(executed: list[list[Any
     ("cell", "texts"),
     [
         (2, ["Search in &lt;w&gt;", ">iqa_only</td>", ">sharpness</td>", ">val acc</th>", "%</td>",
-             "<li>Best of 2 experiments: "]),
+             "<li>Best of 2 candidates (the reference linear is one): "]),
         (3, ["Evaluation", ">model</td>", ">new</td>", ">top-1</th>", "<li>the model has seen "]),
         (4, ["Ranking", ">s0-0.jpg</td>", ">yes</td>", "The first 20 of ", " are in .table."]),
     ],

@@ -64,7 +64,8 @@ def files_of(workdir: Path) -> dict[str, bytes]:
 
 
 def test_many_experiments_share_their_files(many: Any) -> None:
-    (chosen,) = (n for n in NAMES if any(line.startswith(f"Best of 4 experiments: {n},")
+    best = "Best of 4 candidates (the reference linear is one): "
+    (chosen,) = (n for n in NAMES if any(line.startswith(f"{best}{n},")
                                          for line in many.notes))  # fmt: skip
     folders = {path.name for path in many.workdir.iterdir() if path.is_dir()}
     assert folders == {"checkpoints", "final", "predictions", chosen}

@@ -82,8 +82,8 @@ def test_every_file_is_there_with_its_columns(searched: Any) -> None:
         "val_weighted_accuracy,test_weighted_accuracy,train_val_gap,parameters,duration_seconds,"
         "val_ci_low,val_ci_high,test_ci_low,test_ci_high,"
         "diff_to_sharpness,diff_ci_low,diff_ci_high,share_first,"
-        "test_weighted_ci_low,test_weighted_ci_high,diff_to_yardstick,yardstick_ci_low,"
-        "yardstick_ci_high,diff_to_chance,chance_ci_low,chance_ci_high,diff_to_best,best_ci_low,"
+        "test_weighted_ci_low,test_weighted_ci_high,diff_to_baseline,baseline_ci_low,"
+        "baseline_ci_high,diff_to_chance,chance_ci_low,chance_ci_high,diff_to_best,best_ci_low,"
         "best_ci_high,tied_for_best,notes,outcome,dropped_at_epoch"
     )
     header = (workdir / "tiny_mlp" / "predictions.csv").read_text().splitlines()[0]
@@ -333,7 +333,7 @@ def test_the_command_line_gives_what_python_gives(
 ) -> None:
     workdir, out = launched
     assert str(workdir) in out
-    assert "Best of 4 experiments: " in out
+    assert "Best of 4 candidates (the reference linear is one): " in out
     pd.testing.assert_frame_equal(
         without_times(workdir / "summary.csv"), without_times(searched.workdir / "summary.csv")
     )
@@ -436,3 +436,9 @@ def test_resume_says_that_there_was_nothing_to_go_on_with(
     jaxrank.search(*small_data, workdir=tmp_path / "w", resume=True, **options)
     assert "no search to resume" in (tmp_path / "w" / "training.log").read_text()
     assert "no search to resume" not in (searched.workdir / "training.log").read_text()
+
+
+def test_the_log_counts_in_the_singular(small_data: SmallData, tmp_path: Path) -> None:
+    options: dict[str, Any] = {"experiments": ["iqa_only"], "overrides": {"max_epochs": 1}}
+    jaxrank.search(*small_data, workdir=tmp_path / "w", **options)
+    assert " (iqa_only): 1 trial, 1 epoch of " in (tmp_path / "w" / "training.log").read_text()
