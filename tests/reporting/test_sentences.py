@@ -75,7 +75,7 @@ def without_direction() -> list[str]:
     [
         (lambda _: agreed({"way_to_ceiling": NAN}, {}), "80.0% is possible. On pairs"),
         (lambda _: agreed({"accuracy": NAN}, {}), "30% of the possible improvement over chance.$"),
-        (lambda _: agreed({}, {"log_loss": NAN}), "30% of the way"),
+        (lambda _: agreed({}, {"log_loss": NAN}), "30% of the possible"),
         (lambda _: agreed({}, {"calibration_error_by_chance": NAN}), "10.0 points.$"),
         (lambda m: control(INF, m), "test accuracy of 100.0% .z beyond any limit"),
         (lambda m: control(-INF, m), "z beyond any limit"),
