@@ -52,7 +52,8 @@ class Cohort(NamedTuple):
       skip_empty: whether some fold may have fewer training pairs or batches than there are steps.
       input_dim: D, the number of features.
       epochs_per_dispatch: E, the epochs that the device runs before the host reads metrics.
-      data_bytes: memory of the arrays that all trials read.
+      stored_bytes: size of `Dataset.features_ND` if the cohort reads it as it is stored, else 0.
+      made_bytes: memory of the other arrays that all trials read.
       profile: device profile that the costs are predicted with.
       column_runs: runs of adjacent columns, from left to right: whether they have normal scores,
         and their number; empty if no column has normal scores.
@@ -72,7 +73,8 @@ class Cohort(NamedTuple):
     skip_empty: bool
     input_dim: int
     epochs_per_dispatch: int
-    data_bytes: int
+    stored_bytes: int
+    made_bytes: int
     profile: DeviceProfile
     num_slots: int
     column_runs: tuple[tuple[bool, int], ...] = ()
@@ -89,7 +91,7 @@ class Cohort(NamedTuple):
     @property
     def program(self) -> dict[str, Any]:
         """Fields that the compiled program depends on, besides the number of trials."""
-        apart = ("trials", "program_key", "data_bytes", "profile", "begins", "ends")
+        apart = ("trials", "program_key", "stored_bytes", "made_bytes", "profile", "begins", "ends")
         shapes = {key: value for key, value in self._asdict().items() if key not in apart}
         names = with_effect(PROGRAM, COHORT, SWITCH)
         return {"program_key": {name: getattr(self.program_key, name) for name in names}} | shapes
@@ -103,7 +105,7 @@ class Cohort(NamedTuple):
     @property
     def compiled_as(self) -> tuple:
         """Key that is equal for cohorts that share their compiled programs."""
-        return self._replace(trials=(), data_bytes=0, begins=0, ends=None)
+        return self._replace(trials=(), stored_bytes=0, made_bytes=0, begins=0, ends=None)
 
     @property
     def _state_bytes(self) -> int:
@@ -127,6 +129,14 @@ class Cohort(NamedTuple):
         )
 
     @property
+    def data_bytes(self) -> int:
+        """Memory that the arrays which all trials read take on the device.
+
+        A CPU reads the stored features in place; the host holds them anyway.
+        """
+        return self.made_bytes + self.profile.side_by_side * self.stored_bytes
+
+    @property
     def shared_bytes(self) -> int:
         """Predicted memory that does not grow with the number of trials, besides the data."""
         if self.profile.side_by_side:
@@ -142,7 +152,7 @@ class Cohort(NamedTuple):
 
     @property
     def memory_bytes(self) -> int:
-        """Predicted memory of the cohort, with the data that it reads."""
+        """Predicted memory of the cohort on its device, with the data that it reads."""
         return self.data_bytes + self.shared_bytes + self.num_slots * self.trial_bytes
 
     @property
@@ -226,7 +236,7 @@ class Cohort(NamedTuple):
 
 
 def resident_bytes(cohorts: Iterable[Cohort]) -> int:
-    """Predicted memory of all arrays that cohorts read.
+    """Predicted memory of all arrays that cohorts read on a device.
 
     Cohorts of the same columns share them, and they are kept as long as such a cohort waits.
     """

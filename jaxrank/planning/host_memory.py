@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from jaxrank.data.dataset import Dataset
 from jaxrank.errors import UserError
-from jaxrank.planning.cohort import Cohort, resident_bytes
+from jaxrank.planning.cohort import Cohort
 from jaxrank.scaling import columns_at_once
 
 
@@ -34,21 +34,14 @@ def predict(dataset: Dataset, cohorts: Sequence[Cohort]) -> HostMemory:
     """Predicts the memory that a search needs besides its pairs and the Python process itself."""
     num_photos = len(dataset.photos)
     widest = max((cohort.input_dim for cohort in cohorts), default=0)
-    in_place = {cohort.columns for cohort in cohorts if _reads_in_place(cohort, dataset)}
+    made = {cohort.columns: cohort.made_bytes for cohort in cohorts}
     return HostMemory(
         features=dataset.features_ND.nbytes,
-        inputs=resident_bytes(cohorts) - len(in_place) * dataset.features_ND.nbytes,
+        inputs=sum(made.values()),
         # Columns in 64 bits, besides the stored columns that they are computed from.
         scaling=num_photos * columns_at_once(widest) * (8 + dataset.features_ND.itemsize),
         scores=4 * num_photos * sum(len(cohort.trials) for cohort in cohorts),
     )
-
-
-def _reads_in_place(cohort: Cohort, dataset: Dataset) -> bool:
-    """Whether a cohort reads the features themselves, and not only normal scores."""
-    only_scores = bool(cohort.column_runs) and all(has for has, _ in cohort.column_runs)
-    key = cohort.program_key
-    return dataset.are_stored(key.blocks, key.l2_blocks) and not only_scores
 
 
 def refuse_too_much(needed: HostMemory, dataset: Dataset, limit: float) -> None:

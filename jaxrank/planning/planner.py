@@ -105,9 +105,11 @@ def make_cohort(
     columns_J = normal_score_columns(dataset.block_columns, common.blocks, common.input_scaling)
     raw_bytes = 0
     if len(columns_J) < input_dim:
-        raw_bytes = input_dim * (4 if common.l2_blocks else dataset.features_ND.itemsize)
+        itemsize = 4 if common.l2_blocks else dataset.features_ND.itemsize
+        raw_bytes = len(dataset.photos) * input_dim * itemsize
+    are_stored = dataset.are_stored(common.blocks, common.l2_blocks)
     score_columns = len(folds.train_series) * len(columns_J)  # each fold has its own
-    photo_bytes = raw_bytes + 4 * score_columns
+    other_bytes = 4 * len(dataset.photos) * score_columns + 24 * len(dataset.preference_M)
     cohort = Cohort(
         trials=tuple(trials),
         program_key=common,
@@ -118,7 +120,8 @@ def make_cohort(
         or min(map(len, folds.train_series)) < num_batches,
         input_dim=input_dim,
         epochs_per_dispatch=1,
-        data_bytes=len(dataset.photos) * photo_bytes + 24 * len(dataset.preference_M),
+        stored_bytes=raw_bytes if are_stored else 0,
+        made_bytes=other_bytes + (0 if are_stored else raw_bytes),
         profile=profile,
         num_slots=len(trials) if num_slots is None else num_slots,
         column_runs=_runs(columns_J, input_dim),
@@ -236,17 +239,20 @@ def continued_cohorts(
     """
     groups: dict[Cohort, list[Trial]] = {}
     for source, trial in sources:
-        program = source._replace(trials=(), data_bytes=0)
+        program = source._replace(trials=(), stored_bytes=0, made_bytes=0)
         if program.profile.side_by_side:  # of any size: the numbers of trials change anyway
             program = program._replace(num_slots=0, epochs_per_dispatch=1)
         groups.setdefault(program, []).append(trial)
-    data_bytes = {source.columns: source.data_bytes for source, _ in sources}
-    room = memory_limit - sum(data_bytes.values())
+    read = {source.columns: source for source, _ in sources}
+    room = memory_limit - resident_bytes(read.values())
     cohorts = []
     for program, trials in groups.items():
         assert program.ends is not None, "a trial that was trained to the end does not continue"
         whole = program.with_trials(trials)._replace(
-            data_bytes=data_bytes[program.columns], begins=program.ends, ends=ends
+            stored_bytes=read[program.columns].stored_bytes,
+            made_bytes=read[program.columns].made_bytes,
+            begins=program.ends,
+            ends=ends,
         )
         cohorts += _cut(_shared(whole, program), room, program.num_slots)
     return _longest_first(cohorts)
@@ -274,7 +280,13 @@ def _known_program(whole: Cohort, known: Iterable[Cohort]) -> Cohort | None:
 
     def program(cohort: Cohort) -> Cohort:
         return cohort._replace(
-            trials=(), data_bytes=0, begins=0, ends=None, epochs_per_dispatch=0, num_slots=0
+            trials=(),
+            stored_bytes=0,
+            made_bytes=0,
+            begins=0,
+            ends=None,
+            epochs_per_dispatch=0,
+            num_slots=0,
         )
 
     num_trials = len(whole.trials)

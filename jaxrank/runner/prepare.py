@@ -274,7 +274,7 @@ def _first_cohorts(
 def _cohort_limit(device: DeviceSpec, dataset: Dataset, memory_fraction: float) -> int:
     """Bytes of the device's memory that one cohort may take.
 
-    On a CPU this is the host's memory, which also holds the features.
+    On a CPU this is the host's memory, which also holds the features; cohorts read them there.
     """
     limit = int(device.memory * memory_fraction)
     return limit - dataset.features_ND.nbytes if device.platform == "cpu" else limit

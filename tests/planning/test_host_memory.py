@@ -15,9 +15,11 @@ from jaxrank.data import splits
 from jaxrank.data.dataset import SplitDataset, align
 from jaxrank.data.feature_store import Block
 from jaxrank.data.preferences import Preferences
+from jaxrank.devices import DeviceSpec
 from jaxrank.errors import UserError
 from jaxrank.planning import host_memory
 from jaxrank.planning.trials import Trial
+from jaxrank.runner.prepare import prepare
 from jaxrank.training import arrays
 
 
@@ -75,7 +77,25 @@ def test_what_cohorts_read_is_predicted_to_the_byte(
     held: Any = arrays.make_inputs(cohort, data, range(3)).data
     assert held.features_ND.shape[1] == num_raw
     assert held.features_ND.base is None or num_raw or held.features_ND.base.nbytes < 100
-    assert cohort.data_bytes == sum(array.nbytes for array in held)
+    assert cohort.stored_bytes + cohort.made_bytes == sum(array.nbytes for array in held)
+
+
+def test_features_that_are_read_in_place_count_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A search of predicted size is planned; it was refused, as if features were held twice."""
+    data = wide_data("float32")
+    options: dict[str, Any] = {"experiments": ["tiny_mlp"], "memory_fraction": 1.0}
+    free = prepare(*data, device=DeviceSpec("cpu", "cpu", 1 << 40), **options)
+    features = free.dataset.features_ND.nbytes
+    needed = free.host_memory.total
+    trial = max(cohort.memory_bytes - cohort.data_bytes for cohort in free.cohorts)
+    assert needed + trial < 1.7 * features
+    enough = needed + trial
+    monkeypatch.setattr("jaxrank.runner.prepare.memory_bytes", lambda: enough)
+    small = prepare(*data, device=DeviceSpec("cpu", "cpu", enough), **options)
+    assert [c.trials for c in small.cohorts] == [c.trials for c in free.cohorts]
+    # A device with memory of its own holds a copy.
+    with pytest.raises(UserError, match="the features that the experiments read need"):
+        prepare(*data, device=DeviceSpec("gpu", "gpu", features), **options)
 
 
 def test_cohorts_that_read_the_same_share_it() -> None:
