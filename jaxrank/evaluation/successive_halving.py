@@ -22,6 +22,8 @@ class RungHits(NamedTuple):
 
     Attributes:
       hits: hits of the pairs on which the rung compares the experiments.
+      twins_X: numbers that are equal for experiments with the same scores of all photos. A
+        hyperparameter without effect makes such experiments, as dropout without hidden layers.
       round: round of the rung; experiments of one round compete for its budget.
       epoch: epoch of the rung; experiments of all rounds that have reached it are compared.
       share: largest share of the running entrants that continue; their number is rounded up.
@@ -31,6 +33,7 @@ class RungHits(NamedTuple):
     """
 
     hits: Hits
+    twins_X: np.ndarray
     round: int
     epoch: int
     share: float
@@ -70,7 +73,7 @@ def decide(rung: RungHits) -> Decision:
     that have reached this epoch in any round. Separated means that their difference is outside the
     simultaneous interval of the differences to all others (Hsu 1984, clustered by series). Of the
     other experiments, the most accurate continue, up to the budget, and all that have finished.
-    Of experiments with the same hits, the first comes before all others, and the rest after them.
+    Of twins, the first comes before all others, and the rest after them.
     """
     draws = resampling.resample(rung.hits)
     mean_X = np.where(draws.complete_X, draws.mean_X, np.nan)
@@ -79,7 +82,7 @@ def decide(rung: RungHits) -> Decision:
         rung.entrants_X[None],
         np.ones((1, len(mean_X)), bool),
         rung.finished_X,
-        _twins(rung.hits),
+        rung.twins_X,
         comparison.half_widths(draws),
         rung.share,
     )
@@ -167,23 +170,13 @@ class _Stage(NamedTuple):
         return _Stage(
             in_round_X[entries],
             rung.finished_X[entries],
-            _twins(chosen),
+            rung.twins_X[entries],
             draws.complete_X,
             sums.accuracy_where(),
             comparison.half_widths(draws),
             rung.epoch,
             rung.share,
         )
-
-
-def _twins(hits: Hits) -> np.ndarray:
-    """The first entry, int [X], with the same hits in every fold and seed; often the entry itself.
-
-    A hyperparameter without effect makes such entries, such as dropout without hidden layers.
-    """
-    rows_XN = hits.hits_XFKS.reshape(len(hits.names), -1)
-    first: dict[bytes, int] = {}
-    return np.array([first.setdefault(row.tobytes(), x) for x, row in enumerate(rows_XN)])
 
 
 def _at_rung(
@@ -220,8 +213,8 @@ def _at_rung(
 def _repeats(running_BX: np.ndarray, twins_X: np.ndarray) -> np.ndarray:
     """Whether an entry runs beside an earlier twin, bool [B, X]."""
     repeats_BX = np.zeros(running_BX.shape, bool)
-    for first in np.flatnonzero(np.bincount(twins_X) > 1):
-        twins = np.flatnonzero(twins_X == first)
+    for number in np.flatnonzero(np.bincount(twins_X) > 1):
+        twins = np.flatnonzero(twins_X == number)
         running = running_BX[:, twins]
         repeats_BX[:, twins] = running & (np.cumsum(running, axis=1) > 1)
     return repeats_BX

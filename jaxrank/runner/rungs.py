@@ -6,6 +6,7 @@ no more expensive than the one before; the rest are "dropped by budget". plan.js
 of each rung.
 """
 
+import hashlib
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -93,9 +94,11 @@ def following(
     running = _running(folder, record, prepared, reached)
     still = {trial.experiment.name for _, trial in running}
     done = [name for name in reached.names if name not in still]
+    results = _results_at(record, finished, reached.epoch, names)
     decision = successive_halving.decide(
         RungHits(
-            hits=_hits_at(record, prepared, finished, evaluator, reached.epoch, names),
+            hits=_hits(results, prepared, evaluator, names),
+            twins_X=_twins(results, names),
             round=in_round,
             epoch=reached.epoch,
             share=reached.epoch / reached.next_epoch,
@@ -135,9 +138,11 @@ def rung_hits(
     done: set[str] = set()
     for rung in record.rungs:
         done |= {*rung.finished}  # also at later rungs, which a replay may let it reach
+        results = _results_at(record, finished, rung.epoch, names)
         found.append(
             RungHits(
-                hits=_hits_at(record, prepared, finished, evaluator, rung.epoch, names),
+                hits=_hits(results, prepared, evaluator, names),
+                twins_X=_twins(results, names),
                 round=rung.round,
                 epoch=rung.epoch,
                 share=rung.epoch / rung.next_epoch,
@@ -158,19 +163,13 @@ def endings(record: Manifest) -> dict[str, Ending]:
     return found
 
 
-def _hits_at(
+def _results_at(
     record: Manifest,
-    prepared: Prepared,
     finished: Mapping[int, Sequence[TrialResult]],
-    evaluator: Evaluator,
     epoch: int,
     names: Sequence[str],
-) -> Hits:
-    """Hits of the experiments at a rung, from the last result of each trial up to its epoch.
-
-    With folds, the test pairs of all folds count, by which the search also selects later. Without
-    folds, the validation pairs count.
-    """
+) -> list[TrialResult]:
+    """Results of the experiments at a rung: the last of each trial up to its epoch."""
     results = {
         result.trial.key: result
         for planned in record.cohorts
@@ -178,9 +177,33 @@ def _hits_at(
         for result in finished.get(planned.number, ())
     }
     wanted = set(names)
-    mine = [r for r in results.values() if r.trial.experiment.name in wanted]
+    return [r for r in results.values() if r.trial.experiment.name in wanted]
+
+
+def _hits(
+    results: Sequence[TrialResult],
+    prepared: Prepared,
+    evaluator: Evaluator,
+    names: Sequence[str],
+) -> Hits:
+    """Hits of the experiments at a rung.
+
+    With folds, the test pairs of all folds count, by which the search also selects later. Without
+    folds, the validation pairs count.
+    """
     split = splits.TEST if len(prepared.trained_folds) > 1 else splits.VALIDATION
-    return hits.from_results(mine, {}, evaluator, split, names)
+    return hits.from_results(results, {}, evaluator, split, names)
+
+
+def _twins(results: Sequence[TrialResult], names: Sequence[str]) -> np.ndarray:
+    """See `RungHits.twins_X`; equal hits would not do, for of few pairs they are often chance."""
+    scores: dict[str, dict[tuple[int, int], bytes]] = {name: {} for name in names}
+    for result in results:
+        digest = hashlib.sha256(result.scores_N.tobytes()).digest()
+        trial = result.trial
+        scores[trial.experiment.name][trial.fold, trial.seed] = digest
+    numbers: dict[frozenset, int] = {}
+    return np.array([numbers.setdefault(frozenset(scores[n].items()), len(numbers)) for n in names])
 
 
 def _running(

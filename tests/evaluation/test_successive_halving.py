@@ -33,8 +33,8 @@ def hits_of(right_XS: np.ndarray, folds: int = 1) -> Hits:
 def rung_of(right_XS: np.ndarray, share: float, **changes: Any) -> RungHits:
     everyone = np.ones(len(right_XS), bool)
     return RungHits(
-        hits=hits_of(right_XS), round=0, epoch=1, share=share, entrants_X=everyone,
-        survivors_X=everyone, finished_X=~everyone,
+        hits=hits_of(right_XS), twins_X=np.arange(len(right_XS)), round=0, epoch=1, share=share,
+        entrants_X=everyone, survivors_X=everyone, finished_X=~everyone,
     )._replace(**changes)  # fmt: skip
 
 
@@ -80,18 +80,23 @@ def test_the_budget_goes_to_different_experiments_first() -> None:
     """Three twins lead; two of them would take the places of others, and tell nothing new."""
     right_XS = drawn([0.85, 0.85, 0.82, 0.78, 0.85, 0.74], 6)
     right_XS[[1, 4]] = right_XS[0]
+    twins = {"twins_X": np.array([0, 0, 1, 2, 0, 3])}
     assert (np.diff(right_XS.mean(axis=1)[[0, 2, 3, 5]]) <= 0).all()
-    decision = decide(rung_of(right_XS, 1 / 2))
+    decision = decide(rung_of(right_XS, 1 / 2, **twins))
     assert decision.survives_X.tolist() == [True, False, True, True, False, False]
     assert decision.by_budget_X.tolist() == [False, True, False, False, True, True]
     # The twins come before nothing else: the budget has room for one of them.
-    assert decide(rung_of(right_XS[:5], 4 / 5)).survives_X.tolist() == [True] * 4 + [False]
+    fewer = rung_of(right_XS[:5], 4 / 5, twins_X=twins["twins_X"][:5])
+    assert decide(fewer).survives_X.tolist() == [True] * 4 + [False]
+    # Those that are right on the same pairs by chance are no twins.
+    decision = decide(rung_of(right_XS, 1 / 2))
+    assert decision.survives_X.tolist() == [True, True, False, False, True, False]
     # A twin that does not enter takes no place of another.
     others = np.array([False, True, True, True, True, True])
-    decision = decide(rung_of(right_XS, 2 / 5, entrants_X=others))
+    decision = decide(rung_of(right_XS, 2 / 5, entrants_X=others, **twins))
     assert np.flatnonzero(decision.survives_X).tolist() == [1, 2]
     # In a replay, too, where the series of each twin are drawn alike.
-    rung = rung_of(right_XS, 1 / 2)
+    rung = rung_of(right_XS, 1 / 2, **twins)
     rung = rung._replace(survivors_X=decide(rung).survives_X)
     order = np.array([4, 3, 2, 1, 0, 5])
     survivors = replay([rung], order, np.ones(NUM_SERIES, bool))

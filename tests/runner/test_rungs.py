@@ -21,6 +21,7 @@ from jaxrank.data import feature_store
 from jaxrank.data.feature_store import Block
 from jaxrank.data.preferences import Preferences
 from jaxrank.errors import UserError
+from jaxrank.evaluation import successive_halving
 from jaxrank.reporting.summary import DROPPED_AT
 from jaxrank.runner import null_search, rungs, search
 from jaxrank.runner.prepare import prepare
@@ -101,6 +102,31 @@ def test_what_needs_no_further_epochs_is_not_dropped_by_budget(
     alive = [name for name in rung["finished"] if name in rung["survivors"]]
     assert alive
     assert summary.loc[alive, DROPPED_AT].isna().all()
+
+
+def test_twins_have_the_same_scores_and_not_only_the_same_hits(
+    tmp_path: Path, small_data: SmallData, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Dropout does nothing without hidden layers; the lowest rates order all pairs alike."""
+    seen: list[successive_halving.RungHits] = []
+    decide = successive_halving.decide
+
+    def note(rung: successive_halving.RungHits) -> successive_halving.Decision:
+        seen.append(rung)
+        return decide(rung)
+
+    monkeypatch.setattr(successive_halving, "decide", note)
+    space = {"learning_rate": [1e-7, 2e-7, 0.1], "dropout": [0.1, 0.4]}
+    options = SMALL | {"space": space, "rungs": [1]}
+    options["overrides"] = SMALL["overrides"] | {"mlp_hidden_dims": "", "max_epochs": 2}
+    jaxrank.search(*small_data, workdir=tmp_path / "w", **options)
+    (rung,) = seen
+    summary = pd.read_csv(tmp_path / "w" / "summary.csv").set_index("experiment_name")
+    rates = summary.loc[[*rung.hits.names], "learning_rate"].to_numpy()
+    alike_XX = rung.twins_X[:, None] == rung.twins_X
+    np.testing.assert_array_equal(alike_XX, rates[:, None] == rates)
+    lowest = rung.hits.hits_XFKS[rates < 1e-3]
+    np.testing.assert_array_equal(lowest, np.broadcast_to(lowest[0], lowest.shape))
 
 
 def test_the_table_says_why_each_one_ended(cut: Path) -> None:
