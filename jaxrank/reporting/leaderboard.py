@@ -10,9 +10,11 @@ from jaxrank.evaluation import comparison
 from jaxrank.evaluation.comparison import Differences
 from jaxrank.evaluation.leaderboard import SHARPNESS, YARDSTICK, Measured, Ranking
 from jaxrank.io.tables import write_frame
-from jaxrank.reporting import figures, sentences
+from jaxrank.reporting import figures
+from jaxrank.reporting.comparison_notes import comparison_notes
 from jaxrank.reporting.report import Report, Section
 from jaxrank.reporting.summary import DROPPED_AT, INTERVAL_COLUMNS, SELECTED, TIED, by_validation
+from jaxrank.reporting.table_notes import position_notes
 
 LEADERBOARD_PNG, COMPARISONS_CSV = "leaderboard.png", "comparisons.csv"
 # All pairwise comparisons are written for this many entries, the best by validation accuracy.
@@ -40,7 +42,7 @@ def section(report: Report) -> Section:
         report.caveats,
     )
     write_frame(report.folder / COMPARISONS_CSV, comparisons(ranking))
-    notes = sentences.comparison_notes(
+    notes = comparison_notes(
         ranking.names,
         ranking.by_test,
         ranking.is_candidate_X,
@@ -49,7 +51,7 @@ def section(report: Report) -> Section:
     )
     if POSITION in ranking.not_compared.names:
         place = ranking.not_compared.names.index(POSITION)
-        notes += sentences.position_notes(*(bound[place] for bound in ranking.not_compared.test))
+        notes += position_notes(*(bound[place] for bound in ranking.not_compared.test))
     facts = {"yardstick": ranking.yardstick_label, "selected": _selected(ranking)}
     return Section(notes=notes, tables=_tables(ranking), facts=facts)
 

@@ -10,9 +10,9 @@ from jaxrank.reporting import (
     hyperparameter_effects,
     leaderboard,
     mistakes,
-    sentences,
 )
 from jaxrank.reporting.report import Report, Section
+from jaxrank.reporting.table_notes import table_notes
 
 LEADERBOARD_TXT = "leaderboard.txt"
 # Headers of the page for columns of the facts; shares are shown in percent. See docs/results.md.
@@ -32,7 +32,7 @@ _HEADERS = {
 def _reading_notes(report: Report) -> Section:
     dropped = report.ranking.endings
     results = [r for r in report.results if r.trial.experiment.name not in dropped]
-    notes = sentences.table_notes(report.summary, results, report.evaluator, report.ceiling)
+    notes = table_notes(report.summary, results, report.evaluator, report.ceiling)
     return Section(notes=notes)
 
 

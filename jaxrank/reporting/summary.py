@@ -1,10 +1,11 @@
 """Tables of a search: the summary, with a row per experiment and baseline, and the trials."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from jaxrank.configs import REFERENCES
@@ -223,3 +224,17 @@ def no_experiment_completed(summary: pd.DataFrame) -> bool:
 def percent(share: float | None) -> str:
     """Formats a share in percent; None and NaN become an empty string."""
     return "" if share is None or math.isnan(share) else f"{100 * share:.1f}%"
+
+
+def bracket(low: float, high: float, unit: str = "") -> str:
+    """Formats an interval in percent, in brackets; an unknown one becomes an empty string."""
+    if not np.isfinite([low, high]).all():
+        return ""
+    return f" ({100 * low:.1f} to {100 * high:.1f}{unit})"
+
+
+def listed(words: Iterable[str], most: int = 8) -> str:
+    """Joins at most `most` words, and appends the number of omitted words."""
+    everything = list(words)
+    more = len(everything) - most
+    return ", ".join(everything[:most]) + (f" and {more} more" if more > 0 else "")

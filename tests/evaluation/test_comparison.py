@@ -23,8 +23,9 @@ from jaxrank.evaluation.resampling import Draws, Interval
 from jaxrank.evaluation.trial_results import TrialResult
 from jaxrank.experiments.hyperparameters import LINEAR
 from jaxrank.planning.trials import Trial
-from jaxrank.reporting import sentences
+from jaxrank.reporting.comparison_notes import comparison_notes
 from jaxrank.reporting.figures import draw_leaderboard
+from jaxrank.reporting.table_notes import position_notes
 
 NAN = float("nan")
 
@@ -530,7 +531,7 @@ def simple_standings(fine: float = 0.78, folds: int = 1) -> tuple[Standings, np.
 def paragraph(table: Standings, is_candidate_X: np.ndarray, **chosen: Any) -> list[str]:
     usual = selection.Chosen(0, (0, 1, 2), True, 0.81, 0.79)
     selected = usual._replace(**chosen)
-    return sentences.comparison_notes(NAMES, table, is_candidate_X, "sharpness", selected)
+    return comparison_notes(NAMES, table, is_candidate_X, "sharpness", selected)
 
 
 def test_sentences_say_what_is_best_how_sure_and_what_next() -> None:
@@ -562,6 +563,22 @@ def test_sentences_say_what_is_best_how_sure_and_what_next() -> None:
     assert "A power of 80% needs about " in power
     assert "test series (now 500; --folds=5 tests every series)" in power
     assert all(len(line) < 240 for line in paragraph(table, candidates))
+
+
+def test_what_is_worse_than_a_best_baseline_is_named_once() -> None:
+    """The comparison with the strongest baseline names experiments; other baselines follow."""
+    rng = np.random.default_rng(3)
+    accuracies = np.array([0.6, 0.5, 0.8, 0.65, 0.5])
+    right_XS = (rng.random((5, 500)) < accuracies[:, None]).astype(float)
+    draws = drawn(*one_fold(right_XS), heuristics=3)
+    table = comparison.standings(draws, {YARDSTICK: 2, "chance": 4})
+    names = ["good", "poor", "sharpness", "size", "chance"]
+    chosen = selection.Chosen(0, (0, 1), True, 0.6, 0.6)
+    lines = comparison_notes(names, table, np.arange(5) < 2, "sharpness", chosen)
+    (among_trained,) = [line for line in lines if line.startswith("Worse than the strongest")]
+    assert "poor by" in among_trained
+    (others,) = [line for line in lines if line.startswith("Worse than the best entry")]
+    assert re.match(r"Worse than the best entry \(sharpness\): size by .*, and 1 more", others)
 
 
 def test_one_seed_and_one_fold_are_about_these_models() -> None:
@@ -598,7 +615,7 @@ def test_the_candidates_count_the_reference_linear() -> None:
     table, candidates = simple_standings()
     names = [LINEAR if name == "fine" else name for name in NAMES]
     chosen = selection.Chosen(0, (0, 1, 2), True, 0.81, 0.79)
-    line = sentences.comparison_notes(names, table, candidates, "sharpness", chosen)[0]
+    line = comparison_notes(names, table, candidates, "sharpness", chosen)[0]
     assert line.startswith("Best of 3 candidates (the reference linear is one): good, ")
 
 
@@ -614,16 +631,15 @@ def test_sentences_where_nothing_is_better() -> None:
     draws = drawn(part, weight, heuristics=2)
     table = comparison.standings(draws, {YARDSTICK: 2, "chance": 3})
     chosen = selection.Chosen(0, (0, 1), False, 0.0, 0.0)
-    lines = sentences.comparison_notes(
-        ["a", "b", "rule", "chance"], table, np.arange(4) < 2, "rule", chosen
-    )
+    lines = comparison_notes(["a", "b", "rule", "chance"], table, np.arange(4) < 2, "rule", chosen)
     expected = "No experiment is shown to be better than the strongest baseline (rule), 100.0%."
     assert expected in lines
     assert "The difference of a to it: -100.0 points (-100.0 to -100.0): it is worse." in lines
     assert "Worse than the strongest baseline (rule): b by 100.0 points (100.0 to 100.0)." in lines
     assert "No other entry is tied with rule." in lines
-    # One list of what is worse than the rule, not a second one under the name of the best.
-    assert sum(line.startswith("Worse than") for line in lines) == 1
+    # Only the other baselines are in the list of what is worse than the best.
+    (others,) = [line for line in lines if line.startswith("Worse than the best entry")]
+    assert others == "Worse than the best entry (rule): chance by 50.0 points (50.0 to 50.0)."
 
 
 def test_where_no_baseline_beats_chance_the_yardstick_is_chance() -> None:
@@ -640,14 +656,14 @@ def test_where_no_baseline_beats_chance_the_yardstick_is_chance() -> None:
 def test_sentences_of_too_few_series_and_of_nothing() -> None:
     few = standings(*one_fold(alternating(9)), baseline=1)
     chosen = selection.Chosen(0, (0, 1), False, 4 / 9, 4 / 9)
-    lines = sentences.comparison_notes(["a", "b"], few, np.ones(2, bool), "b", chosen)
+    lines = comparison_notes(["a", "b"], few, np.ones(2, bool), "b", chosen)
     assert lines[0] == (
         "Selected on validation from 2 candidates: a, test accuracy 44.4% on 9 pairs."
     )
     assert lines[-1].startswith("Only 9 series test: too few ")
     assert lines[-1].endswith("--folds=5 tests every series.")
     failed = standings(*one_fold(np.full((2, 50), NAN)))
-    assert sentences.comparison_notes(["a", "b"], failed, np.ones(2, bool), "b", None) == []
+    assert comparison_notes(["a", "b"], failed, np.ones(2, bool), "b", None) == []
 
 
 def test_no_interval_of_a_difference_is_wider_than_differences_can_be() -> None:
@@ -659,9 +675,9 @@ def test_no_interval_of_a_difference_is_wider_than_differences_can_be() -> None:
 
 
 def test_position_is_named_where_it_predicts() -> None:
-    assert sentences.position_notes(0.5, 0.48, 0.52) == []
-    assert sentences.position_notes(0.5, NAN, NAN) == []
-    (line,) = sentences.position_notes(0.451, 0.43, 0.47)
+    assert position_notes(0.5, 0.48, 0.52) == []
+    assert position_notes(0.5, NAN, NAN) == []
+    (line,) = position_notes(0.451, 0.43, 0.47)
     assert line.startswith("Position: the first photo of a pair wins 45.1% of the test pairs "
                            "(43.0 to 47.0%); 50% is expected. This is not chance: ")  # fmt: skip
 
@@ -672,7 +688,7 @@ def test_long_lists_are_cut() -> None:
     table = comparison.standings(draws, {YARDSTICK: 12, "chance": 13})
     names = [*(f"e{x}" for x in range(12)), "baseline", "chance"]
     chosen = selection.Chosen(0, tuple(range(12)), True, 1.0, 1.0)
-    lines = sentences.comparison_notes(names, table, np.arange(14) < 12, "baseline", chosen)
+    lines = comparison_notes(names, table, np.arange(14) < 12, "baseline", chosen)
     assert any(re.search(r"e7 by 100.0 points \([^)]*\) and 4 more\.$", line) for line in lines)
 
 

@@ -19,7 +19,7 @@ from jaxrank.evaluation.evaluator import make_evaluator, position_metrics
 from jaxrank.experiments.hyperparameters import Experiment
 from jaxrank.planning import planner
 from jaxrank.planning.trials import Trial
-from jaxrank.reporting.sentences import LEAKING
+from jaxrank.reporting.table_notes import LEAKING
 from jaxrank.training import arrays
 
 SmallData = tuple[Preferences, dict[str, Block]]

@@ -15,7 +15,7 @@ from jaxrank.audit.transitivity import Triads
 from jaxrank.evaluation import noise_ceiling
 from jaxrank.evaluation.noise_ceiling import without_shares
 from jaxrank.evaluation.reliability import Reliability
-from jaxrank.reporting import agreement, sentences
+from jaxrank.reporting import agreement, table_notes
 from jaxrank.reporting.summary import percent
 
 NAN, INF = float("nan"), float("inf")
@@ -47,8 +47,8 @@ def agreed(table: dict[str, float], measured: dict[str, float]) -> list[str]:
 
 
 def control(z: float, monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    monkeypatch.setattr(sentences, "control_z", lambda *_: (1.0, z))
-    return sentences._control([], None)  # type: ignore[arg-type]
+    monkeypatch.setattr(table_notes, "control_z", lambda *_: (1.0, z))
+    return table_notes._control([], None)  # type: ignore[arg-type]
 
 
 def out_of_time() -> list[str]:
@@ -112,7 +112,7 @@ def test_no_share_is_no_percentage() -> None:
 def test_position_is_reported_where_its_interval_leaves_chance_out(
     mean: float, low: float, high: float, words: str
 ) -> None:
-    notes = sentences.position_notes(mean, low, high)
+    notes = table_notes.position_notes(mean, low, high)
     assert len(notes) == bool(words)
     assert words in "".join(notes)
 
@@ -120,8 +120,10 @@ def test_position_is_reported_where_its_interval_leaves_chance_out(
 @pytest.mark.parametrize(
     ("mean", "low", "high", "words"),
     [
-        (0.55, 0.51, 0.59, "By chance, 1 table in 20 .* If it is real, people favour the first"),
-        (0.45, 0.41, 0.49, "By chance, .* lists winners second"),
+        (0.55, 0.51, 0.59, r"If this is not chance \(p = 0.01\), people favour the first"),
+        (0.45, 0.41, 0.49, r"If this is not chance \(p = 0.01\), .* lists winners second"),
+        (0.53, 0.501, 0.559, r"\(p = 0.04\)"),
+        (0.579, 0.54, 0.618, r"\(p = 7e-05\)"),
         (0.60, 0.57, 0.63, "This is not chance: people favour the first place"),
         (1.00, 1.00, 1.00, "This is not chance: .* winners first more often. See how the pairs"),
     ],
@@ -129,9 +131,9 @@ def test_position_is_reported_where_its_interval_leaves_chance_out(
 def test_the_note_on_position_is_as_strong_as_its_evidence(
     mean: float, low: float, high: float, words: str
 ) -> None:
-    (note,) = sentences.position_notes(mean, low, high)
+    (note,) = table_notes.position_notes(mean, low, high)
     assert re.search(words, note)
-    assert note.endswith("accuracies of this table are not inflated.")
+    assert note.endswith("if the first photo is always the earlier one.")
 
 
 @pytest.mark.parametrize("votes", [["many", ""], ["3", "4"]])

@@ -1,25 +1,18 @@
-"""Sentences that interpret the summary table and the comparisons."""
+"""Notes on the comparisons of the table's entries."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
-import pandas as pd
 
 from jaxrank.baselines import CHANCE
-from jaxrank.data import splits
 from jaxrank.evaluation.comparison import Differences, Standings
-from jaxrank.evaluation.evaluator import Evaluator, control_z
 from jaxrank.evaluation.leaderboard import YARDSTICK
 from jaxrank.evaluation.seed_variance import UNKNOWN
 from jaxrank.evaluation.selection import POWER, Chosen, PowerAnalysis, power_analysis
-from jaxrank.evaluation.trial_results import COMPLETED, FAILED, TrialResult
-from jaxrank.experiments.few_pairs import FEWEST_STEPS
-from jaxrank.experiments.hyperparameters import LINEAR, SHUFFLED
-from jaxrank.reporting.summary import PARTIAL, percent
+from jaxrank.experiments.hyperparameters import LINEAR
+from jaxrank.reporting.summary import bracket, listed, percent
 from jaxrank.statistics import FEWEST_SERIES
 
-# Standard errors from one half at which the effect of a photo's position is not chance.
-_CLEAR_Z = 4
 # Larger numbers of seeds are impractical and are not suggested.
 _MOST_SEEDS = 20
 
@@ -51,7 +44,7 @@ def comparison_notes(
     return [
         *selected,
         *_about_yardstick(names, test, trained_X, yardstick_label, chosen.entry),
-        *_about_best(names, test),
+        *_about_best(names, test, trained_X),
         "In brackets: 95% confidence intervals of accuracies, not adjusted for multiple "
         "comparisons or selection; intervals of differences hold for all experiments at once in "
         "97.5% of searches.",
@@ -63,7 +56,7 @@ def _about_selected(names: Sequence[str], test: Standings, chosen: Chosen) -> li
     x = chosen.entry
     right = (
         f"{names[x]}, test accuracy {percent(chosen.raw)}"
-        f"{_bracket(test.ci_low[x], test.ci_high[x], '%')} on {test.num_pairs:,} pairs"
+        f"{bracket(test.ci_low[x], test.ci_high[x], '%')} on {test.num_pairs:,} pairs"
     )
     if chosen.num_candidates == 1:
         return [f"The only candidate: {right}."]
@@ -116,8 +109,8 @@ def _about_yardstick(
     better_X, worse_X = trained_X & to.better, trained_X & to.worse
     if better_X.any():
         order = _by_mean(better_X, test)
-        listed = _listed(f"{names[x]} by {_points(to, x)}" for x in order)
-        lines = [f"Better than {against}, {share}: {listed}."]
+        named = listed(f"{names[x]} by {_points(to, x)}" for x in order)
+        lines = [f"Better than {against}, {share}: {named}."]
     else:
         lines = [f"No experiment is shown to be better than {against}, {share}."]
     if not better_X[selected]:
@@ -127,8 +120,8 @@ def _about_yardstick(
     worse_X[selected] = False
     if worse_X.any():
         order = _by_mean(worse_X, test)
-        listed = _listed(f"{names[x]} by {_points(to, x, -1)}" for x in order)
-        lines.append(f"Worse than {CHANCE if is_chance else against}: {listed}.")
+        named = listed(f"{names[x]} by {_points(to, x, -1)}" for x in order)
+        lines.append(f"Worse than {CHANCE if is_chance else against}: {named}.")
     if better_X[selected]:
         return lines
     # Even by itself, without the allowance for several experiments and for seeds.
@@ -145,7 +138,7 @@ def _about_yardstick(
     return lines
 
 
-def _about_best(names: Sequence[str], test: Standings) -> list[str]:
+def _about_best(names: Sequence[str], test: Standings, trained_X: np.ndarray) -> list[str]:
     """Lists entries that may be the best on new series, and how far the others are below."""
     best = test.to_best.reference
     others_X = np.isfinite(test.mean) & (np.arange(len(names)) != best)
@@ -154,17 +147,19 @@ def _about_best(names: Sequence[str], test: Standings) -> list[str]:
     tied_X, lower_X = others_X & test.tied_for_best, others_X & ~test.tied_for_best
     lines = []
     if tied_X.any():
-        listed = _listed(
+        named = listed(
             names[x]
             # A bound of 100 points is none: too few series or seeds.
             + f" (down to {100 * test.best_ci_low[x]:.1f} points)" * bool(test.best_ci_low[x] > -1)
             for x in _by_mean(tied_X, test)
         )
-        lines.append(f"Statistically tied with {names[best]}: {listed}.")
+        lines.append(f"Statistically tied with {names[best]}: {named}.")
     else:
         lines.append(f"No other entry is tied with {names[best]}.")
-    # Where the strongest baseline is the best, its own comparison has listed what is worse.
-    if lower_X.any() and best != test.to[YARDSTICK].reference:
+    to = test.to[YARDSTICK]
+    if best == to.reference:  # compared with the trained entries already
+        lower_X &= ~(trained_X & to.worse)
+    if lower_X.any():
         first, *more = _by_mean(lower_X, test)
         low, high = abs(100 * test.best_ci_high[first]), abs(100 * test.best_ci_low[first])
         also = f", and {len(more)} more" if more else ""
@@ -229,138 +224,12 @@ def _ways(need: PowerAnalysis, test: Standings) -> str:
     return f"A power of {100 * POWER:.0f}% needs {' or '.join(ways)}."
 
 
-def position_notes(accuracy: float, low: float, high: float) -> list[str]:
-    """Returns a note where the position of a photo in its pair predicts the preference.
-
-    Args:
-      accuracy, low, high: test accuracy of the rule "the first photo wins", and its interval.
-    """
-    if not (low > 0.5 or high < 0.5):
-        return []
-    side = "first" if accuracy > 0.5 else "second"
-    why = f"people favour the {side} place, or the table lists winners {side} more often"
-    is_clear = 2 * 1.96 * abs(accuracy - 0.5) > _CLEAR_Z * (high - low)
-    return [
-        f"Position: the first photo of a pair wins {percent(accuracy)} of the test pairs"
-        f"{_bracket(low, high, '%')}; 50% is expected. "
-        + (
-            f"This is not chance: {why}. See how the pairs were made."
-            if is_clear
-            else f"By chance, 1 table in 20 is as far from 50%. If it is real, {why}."
-        )
-        + " No score of photos can use the position: accuracies of this table are not inflated."
-    ]
-
-
-def _bracket(low: float, high: float, unit: str = "") -> str:
-    if not np.isfinite([low, high]).all():
-        return ""
-    return f" ({100 * low:.1f} to {100 * high:.1f}{unit})"
-
-
 def _points(to: Differences, x: int, sign: int = 1) -> str:
     """Formats a difference with its interval; sign -1 reverses it."""
     low, high = sorted((sign * to.low[x], sign * to.high[x]))
-    return f"{100 * sign * to.difference[x]:.1f} points{_bracket(low, high)}"
+    return f"{100 * sign * to.difference[x]:.1f} points{bracket(low, high)}"
 
 
 def _by_mean(chosen_X: np.ndarray, table: Standings) -> list[int]:
     """Sorts entries from the highest mean to the lowest."""
     return sorted(np.flatnonzero(chosen_X).tolist(), key=lambda x: -table.mean[x])
-
-
-def _listed(words: Iterable[str], most: int = 8) -> str:
-    """Joins at most `most` words, and appends the number of omitted words."""
-    everything = list(words)
-    more = len(everything) - most
-    return ", ".join(everything[:most]) + (f" and {more} more" if more > 0 else "")
-
-
-# Standard errors by which the permutation control may differ from one half. The limit is wide,
-# because folds that share training series are dependent: a nominal 95% interval then misses in more
-# than 5% of cases (Bates et al. 2023).
-CONTROL_LIMIT = 4
-LEAKING = "WARNING: something leaks"
-
-
-def table_notes(
-    summary: pd.DataFrame,
-    results: Sequence[TrialResult],
-    evaluator: Evaluator,
-    ceiling: Mapping[str, float] | None,
-) -> list[str]:
-    """Returns the notes on the summary table.
-
-    Args:
-      summary: the rows of `summary.csv`.
-      results: results of all trials, without experiments dropped by a rung.
-      evaluator: evaluator that measured the results.
-      ceiling: accuracies of the best possible scorer; None unless the data are simulated.
-    """
-    lines = []
-    trained = summary[(summary["status"] == COMPLETED) & (summary["experiment_name"] != SHUFFLED)]
-    if not len(trained) and not (summary["status"] == PARTIAL).any():
-        lines.append("Every trial failed: see the column 'error' of summary.csv.")
-    partial = summary.loc[summary["status"] == PARTIAL, "experiment_name"]
-    failed = summary.loc[summary["status"] == FAILED, "experiment_name"]
-    if len(partial):
-        lines.append(
-            f"Some trials failed: {_listed(partial)}. Their figures are of the other trials; "
-            "--retry_failed trains these again."
-        )
-    if len(failed) and len(trained):
-        lines.append(
-            f"All trials failed: {_listed(failed)}. See the column 'error' of summary.csv."
-        )
-    if (
-        ceiling is not None
-        and np.isfinite([ceiling["val_accuracy"], ceiling["test_accuracy"]]).all()
-    ):
-        lines.append(
-            "The data are SIMULATED, so the ceiling is known: the best possible scorer of these "
-            f"features orders {percent(ceiling['val_accuracy'])} of the validation and "
-            f"{percent(ceiling['test_accuracy'])} of the test pairs."
-        )
-    lines += _control(results, evaluator)
-    few = _few_steps(results, evaluator)
-    if few:
-        lines.append(
-            f"Hardly trained, with fewer than {FEWEST_STEPS} steps a trial: {_listed(few)}. With "
-            "so few pairs make batch_size smaller, and learning_rate and patience larger."
-        )
-    lines.append(
-        "Top-1 and tau (of test series) measure the order of each series' photos, by "
-        f"{evaluator.strength_source}."
-    )
-    return lines
-
-
-def _control(results: Sequence[TrialResult], evaluator: Evaluator) -> list[str]:
-    """Reports the permutation control, and warns if its accuracy indicates a leak."""
-    accuracy, z = control_z([r for r in results if r.trial.experiment.is_control], evaluator)
-    if np.isnan(z):
-        return []
-    found = (
-        f"the permutation control '{SHUFFLED}' has a test accuracy of {percent(accuracy)} "
-        f"({_in_words(z)}; flagged beyond {CONTROL_LIMIT})"
-    )
-    if abs(z) <= CONTROL_LIMIT:
-        return [f"No leak found: {found}."]
-    return [f"{LEAKING}: {found}. The test pairs are known from training, or depend on more than "
-            "preferences: accuracies of this table are not valid."]  # fmt: skip
-
-
-def _in_words(z: float) -> str:
-    return f"z = {z:+.1f}" if np.isfinite(z) else "z beyond any limit, all series equal"
-
-
-def _few_steps(results: Sequence[TrialResult], evaluator: Evaluator) -> list[str]:
-    """Lists experiments whose trials all stopped after fewer than FEWEST_STEPS steps."""
-    most: dict[str, int] = {}
-    for result in results:
-        if result.metrics.completed and not result.trial.experiment.is_control:
-            e = result.trial.experiment
-            num_pairs = int((evaluator.splits_FM[result.trial.fold] == splits.TRAIN).sum())
-            steps = result.metrics.epochs_run * -(-num_pairs // e.batch_size)
-            most[e.name] = max(most.get(e.name, 0), steps)
-    return [f"{name} ({steps})" for name, steps in most.items() if steps < FEWEST_STEPS]
