@@ -276,11 +276,13 @@ def _missing_notes(
 
 def _constant_notes(features: Features, features_ND: np.ndarray) -> list[str]:
     """A note on columns that never vary, if there are any."""
+    first_D = features_ND[0]
     constant = np.arange(features_ND.shape[1])
-    # Few photos show of nearly every column that it varies.
-    for num_photos in (_FEW_PHOTOS, len(features_ND)):
-        values = features_ND[:num_photos, constant]
-        constant = constant[values.min(axis=0) == values.max(axis=0)]
+    # Few photos show of nearly every column that it varies; slices bound the copies.
+    for rows in (slice(_FEW_PHOTOS), *_row_slices(len(features_ND))):
+        if len(constant):
+            values, first = features_ND[rows, constant], first_D[constant]
+            constant = constant[(values.min(axis=0) == first) & (values.max(axis=0) == first)]
     if not len(constant):
         return []
     columns = [f"'{c}' of block '{name}'" for name, b in features.items() for c in b.columns]

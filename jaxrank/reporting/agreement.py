@@ -15,6 +15,10 @@ RELIABILITY_PNG = "reliability.png"
 _NO_SHARES = (
     "No ceiling: every preference is 0, 1 or a tie, so it is not known how often people disagree."
 )
+_UNANIMOUS = (
+    "No ceiling: the votes of each pair all agree, or are tied. Pairs on which people disagree may "
+    "have been left out of the table."
+)
 
 
 def section(report: Report) -> Section:
@@ -38,7 +42,10 @@ def section(report: Report) -> Section:
         "ndcg": gain._asdict(),
     }
     if noise_ceiling.without_shares(preference_M):
-        return Section(notes=_notes(name, None, measured), facts=facts)
+        votes_M = vote_numbers(dataset.table)
+        several = votes_M is not None and bool((votes_M > 1).any())
+        notes = _notes(name, None, measured, _UNANIMOUS if several else _NO_SHARES)
+        return Section(notes=notes, facts=facts)
     tables = {f"{name} on test pairs by strength of preference": strengths}
     return Section(notes=_notes(name, strengths, measured), tables=tables, facts=facts)
 
@@ -78,12 +85,18 @@ def _lists(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _notes(
-    name: str, strengths: pd.DataFrame | None, measured: reliability.Reliability
+    name: str,
+    strengths: pd.DataFrame | None,
+    measured: reliability.Reliability,
+    without_shares: str = _NO_SHARES,
 ) -> list[str]:
-    """Notes on agreement and probabilities; `strengths` is None if preferences have no shares."""
+    """Notes on agreement and probabilities; `strengths` is None if preferences have no shares.
+
+    Then `without_shares` says why there is no ceiling.
+    """
     if not measured.num_pairs:
         return []
-    lines = [_NO_SHARES] if strengths is None else [_about_agreement(name, strengths)]
+    lines = [without_shares] if strengths is None else [_about_agreement(name, strengths)]
     if not np.isfinite([measured.log_loss, measured.entropy, measured.calibration_error]).all():
         return lines
     by_chance = measured.calibration_error_by_chance

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from jaxrank import devices
+from jaxrank.configs import SELECTED_ON
 from jaxrank.data.inputs import EMBEDDED, IN_MEMORY
 from jaxrank.errors import UserError
 from jaxrank.experiments.config_files import check_config, make_config
@@ -30,6 +31,9 @@ def resumed_options(record: Manifest, given: Mapping[str, Any], *, extend: bool)
     options["config"] = check_config(
         given.get("config", make_config(record.launch["config"])), "config"
     )
+    # What was selected on these data stays so, also if the rest comes from another configuration.
+    if record.launch["config"].get(SELECTED_ON) == record.data:
+        options["config"][SELECTED_ON] = record.data
     if record.rounds:  # the order of its entries is that of the proposals
         options["space"] = record.launch["space"]
     if extend or record.rounds:  # another catalogue may lack experiments of the search

@@ -1,6 +1,7 @@
 """Host memory: predicted, measured, refused; and numbers of 16 bits."""
 
 import dataclasses
+import gc
 import tracemalloc
 from typing import Any
 
@@ -53,6 +54,7 @@ def test_arrays_take_the_memory_that_is_predicted(
         ]
         cohorts = cohorts_of(trials, dataset, data.splits_FM)
         inputs = arrays.make_inputs(cohorts[0], data, [0])
+        gc.collect()
         _, measured = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
@@ -125,6 +127,28 @@ def test_features_that_do_not_fit_are_refused_before_they_are_read(
     monkeypatch.setattr("jaxrank.io.memory.available_bytes", lambda: 1e3)
     with pytest.raises(UserError, match=r"photos x 15 columns take .* GiB are free"):
         align(*make_data())
+
+
+def test_columns_that_seem_constant_at_first_are_not_copied_together(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Rows are often sorted: the first photos then have zeros where later ones do not."""
+    monkeypatch.setattr(datasets, "_ROWS_AT_ONCE", 256)
+    values = np.zeros((10_000, 200), np.float32)
+    values[300:, :100] = 1
+    values[-1, 100:199] = np.arange(1, 100)
+    columns = [f"c{i}" for i in range(200)]
+    block = Block([f"{i}" for i in range(10_000)], columns, values)
+    tracemalloc.start()
+    try:
+        notes = datasets._constant_notes({"sorted": block}, values)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    (note,) = notes
+    assert note.startswith("1 of 200 columns never vary")
+    assert note.endswith("'c199' of block 'sorted'")
+    assert peak < values.nbytes / 4
 
 
 @pytest.mark.parametrize("scaling", ["auto", "standard"])

@@ -11,6 +11,7 @@ import pytest
 from small_data import experiment, make_data
 
 import jaxrank
+from jaxrank.configs import default
 from jaxrank.errors import UserError
 from jaxrank.experiments.config_files import load_config
 from jaxrank.reporting.best_config import BEST_CONFIG_JSON, BEST_CONFIG_PY
@@ -61,6 +62,12 @@ def test_a_search_by_the_configuration_warns_in_its_tables(searched: Any, tmp_pa
     again = jaxrank.search(*DATA, config=config, audit="off", workdir=tmp_path / "w")
     assert SELECTED_HERE in (tmp_path / "w" / "leaderboard.txt").read_text()
     assert again.summary["notes"].str.contains(SELECTED_HERE, regex=False).all()
+    # Also after other experiments were added, from a configuration that knows nothing of it.
+    wider = jaxrank.search(
+        *DATA, config=default.get_config(), overrides=SMALL["overrides"], experiments=["tiny_mlp"],
+        audit="off", workdir=tmp_path / "w", resume=True, extend=True,
+    )  # fmt: skip
+    assert SELECTED_HERE in wider.caveats
 
 
 @pytest.mark.parametrize("name", [BEST_CONFIG_PY, BEST_CONFIG_JSON])

@@ -75,7 +75,7 @@ def test_a_search_on_any_number_of_workers_has_the_same_bits(
         "    saved.set()\n"
         "def waiting(*arguments, **keywords):\n"  # a busy machine may save after all are trained
         f"    if next(calls) >= {first}:\n"
-        "        saved.wait()\n"
+        "        assert saved.wait(600)\n"
         "    return fit(*arguments, **keywords)\n"
         "Finisher._save, train.fit = stopping, waiting\n"
         "from jaxrank.cli import main\n"
@@ -88,6 +88,7 @@ def test_a_search_on_any_number_of_workers_has_the_same_bits(
         capture_output=True,
         text=True,
         check=False,
+        timeout=900,
     )
     if by == signal.SIGKILL:
         assert begun.returncode == -signal.SIGKILL, begun.stdout + begun.stderr
@@ -102,6 +103,7 @@ def test_a_search_on_any_number_of_workers_has_the_same_bits(
         capture_output=True,
         text=True,
         check=False,
+        timeout=900,
     )
     assert resumed.returncode == 0, resumed.stdout + resumed.stderr
     assert f"{then} worker" in resumed.stdout
@@ -128,7 +130,10 @@ for device in jax.local_devices():
 def test_the_devices_of_a_cpu_share_one_copy_of_the_features() -> None:
     path = os.pathsep.join([str(ROOT / "tests"), str(ROOT)])
     subprocess.run(
-        [sys.executable, "-c", SHARED], env={**os.environ, "PYTHONPATH": path}, check=True
+        [sys.executable, "-c", SHARED],
+        env={**os.environ, "PYTHONPATH": path},
+        check=True,
+        timeout=600,
     )
 
 
