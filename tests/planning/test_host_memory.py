@@ -41,7 +41,8 @@ def test_arrays_take_the_memory_that_is_predicted(
     dtype: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """All columns are read in place, so the features are held once."""
-    monkeypatch.setattr(datasets, "_ROWS_AT_ONCE", 256)  # few beside all, as in large data
+    for name in ("_ROWS_AT_ONCE", "_FEW_PHOTOS"):
+        monkeypatch.setattr(datasets, name, 64)  # few beside all, as in large data
     pairs, store = wide_data(dtype)
     size = 4 * len(store["clip"].photos) * 904
     tracemalloc.start()
