@@ -42,7 +42,7 @@ def read_rows(path: Path | str) -> list[SheetRow]:
     if "path" not in table.columns or not {*CHANGEABLE} & {*table.columns}:
         raise UserError(f"{path}: give the columns path and decision, or rating")
     place = {column: table.columns.index(column) for column in table.columns}
-    rows, written = [], written_decisions(Path(path))
+    rows, written = [], written_decisions(Path(path), table.columns)
     for number, photo in enumerate(table.distinct_photos("path")):
         cells = {column: table.rows[number][at].strip() for column, at in place.items()}
         decision = cells.get("decision", "")

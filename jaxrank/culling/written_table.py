@@ -2,7 +2,7 @@
 
 import hashlib
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -11,6 +11,8 @@ from jaxrank.errors import UserError
 from jaxrank.io import documents, tables
 
 CULL_CSV, RECORD = "cull.csv", "written.json"
+# A column of CULL_CSV that the table of a contact sheet lacks.
+_NOT_IN_SHEETS = "marked"
 
 
 def write_table(path: Path, table: pd.DataFrame) -> None:
@@ -35,9 +37,14 @@ def refuse_edited(path: Path, changes: Path | str | None) -> None:
         )
 
 
-def written_decisions(path: Path) -> Mapping[str, tuple[str, int | None]]:
-    """Decision and rating of each photo as `cull` wrote them; empty for any other table."""
-    decisions = _record_of(path).get("decisions") if path.name == CULL_CSV else None
+def written_decisions(path: Path, columns: Sequence[str]) -> Mapping[str, tuple[str, int | None]]:
+    """Decision and rating of each photo as `cull` wrote them; empty for any other table.
+
+    A contact sheet's table that is saved as CULL_CSV is another table: it may be of an earlier run,
+    whose decisions differ, and it names its changes itself.
+    """
+    is_own = path.name == CULL_CSV and _NOT_IN_SHEETS in columns
+    decisions = _record_of(path).get("decisions") if is_own else None
     if not isinstance(decisions, dict):
         return {}
     pairs = {photo: one for photo, one in decisions.items() if isinstance(one, list)}

@@ -81,7 +81,7 @@ class Browser:
 
     def saved(self) -> Path:
         """The file that the button saves."""
-        path = self.downloads / "cull.csv"
+        path = self.downloads / "cull_changes.csv"
         path.unlink(missing_ok=True)
         self.one("#export").click()
         return wait_for(lambda: path if path.exists() else None)
@@ -214,6 +214,7 @@ def test_the_saved_table_has_all_photos_and_names_what_changed(
     assert cells["changed"].tolist()[:4] == ["decision", "decision", "decision rating", ""]
     assert cells["rank"].tolist() == list("123456789")
     assert cells["reasons"].tolist()[:2] == ['sharper by 0.21, "better"', "'=1+1"]
+    assert "Saved as cull_changes.csv" in browser.one("#status").text
     changed = [row.changed for row in read_rows(table.path)]
     assert changed[:4] == [{"decision"}, {"decision"}, {"decision", "rating"}, set()]
 

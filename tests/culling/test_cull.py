@@ -152,6 +152,27 @@ def test_a_table_that_was_edited_is_not_overwritten(
     assert rows["b0_1.jpg"]["decision"] == "alternate"  # the program's own pick
 
 
+def test_an_older_sheet_saved_as_the_table_gives_its_own_changes_only(
+    folder: Path, tmp_path: Path
+) -> None:
+    """Its other decisions are those of an earlier run, not of a person."""
+    words = ["launch.py", "cull", str(folder), f"--workdir={tmp_path / 'w'}"]
+    assert cli.main(words) == 0
+    table = tmp_path / "w" / "cull.csv"
+    table.write_text(
+        "path,series,rank,score,p_best,decision,rating,reasons,changed\n"
+        "b0_0.jpg,b0_0.jpg,1,0.5,,pick,,,decision\nb0_1.jpg,b0_0.jpg,2,0.1,,reject,,,\n"
+        "b1_0.jpg,b1_0.jpg,1,0.5,,pick,2,,\n"
+    )
+    assert {row.path: row.changed for row in read_rows(table) if row.changed} == {
+        "b0_0.jpg": {"decision"}
+    }
+    assert cli.main(words) == 2  # the table is no longer the one that was written
+    assert cli.main([*words, f"--changes={table}"]) == 0
+    changed = {row["path"]: row["changed"] for row in rows_of(table) if row["changed"]}
+    assert changed == {"b0_0.jpg": "decision"}
+
+
 @pytest.mark.parametrize(
     "record", ["", "[]", "{}", '{"decisions": 1}', '{"decisions": {"b0_0.jpg": [1], "a": null}}']
 )
