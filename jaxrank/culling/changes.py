@@ -20,9 +20,9 @@ class SheetRow(NamedTuple):
       series: ID of the photo's series; empty in a table without the column.
       decision: decision on the photo; empty for a photo that is not culled.
       rating: rating of the photo, or None.
-      changed: columns of CHANGEABLE that a person changed: those that the column `changed` names,
-        and in the `cull.csv` of a working folder those that differ from what `cull` wrote. All of
-        them in a table without the column `changed`.
+      changed: columns of CHANGEABLE that have a value and that a person changed: those that the
+        column `changed` names, and in the `cull.csv` of a working folder those that differ from
+        what `cull` wrote. All that have a value in a table without the column `changed`.
     """
 
     path: str
@@ -58,8 +58,14 @@ def read_rows(path: Path | str) -> list[SheetRow]:
             )
         values = (decision, int(rating) if rating else None)
         before = written.get(photo, values)
-        edited = {name for name, a, b in zip(CHANGEABLE, before, values, strict=True) if a != b}
-        changed = _changed(cells.get("changed", "true")) | edited
+        # No rating and a rating of 0 are one.
+        edited = {
+            name
+            for name, a, b in zip(CHANGEABLE, before, values, strict=True)
+            if (a or "") != (b or "")
+        }
+        given = {name for name, cell in zip(CHANGEABLE, (decision, rating), strict=True) if cell}
+        changed = (_changed(cells.get("changed", "true")) | edited) & given
         rows.append(SheetRow(photo, cells.get("series", ""), *values, changed))
     return rows
 
@@ -116,8 +122,7 @@ def read_changes(path: Path | str) -> dict[str, dict[str, Any]]:
             "'changed' of your changes, or remove that column if all rows are yours"
         )
     for row in rows:
-        values = {"decision": row.decision or None, "rating": row.rating}
-        mine = {name: values[name] for name in row.changed if values[name] is not None}
-        if mine:
-            found[row.path] = mine
+        if row.changed:
+            values = {"decision": row.decision, "rating": row.rating}
+            found[row.path] = {name: values[name] for name in row.changed}
     return found

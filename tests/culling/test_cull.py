@@ -118,7 +118,7 @@ def test_what_a_person_decided_stays_and_is_a_preference(folder: Path, tmp_path:
     assert again["b0_0.jpg"] == rows["b0_0.jpg"]
     # Only what the person touched teaches anything.
     sheet = read_sheet(changes)
-    assert set(sheet.source.strength) == {"b0_0.jpg", "b0_1.jpg", "b0_2.jpg", "b1_0.jpg"}
+    assert set(sheet.series_of) == {"b0_0.jpg", "b0_1.jpg", "b0_2.jpg", "b1_0.jpg"}
 
 
 def test_a_table_that_was_edited_is_not_overwritten(
