@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from jaxrank.culling.decisions import DECISIONS
-from jaxrank.culling.written_table import written_decisions
+from jaxrank.culling.written_table import has_record, written_decisions
 from jaxrank.errors import UserError, did_you_mean
 from jaxrank.io import documents, tables
 
@@ -110,13 +110,15 @@ def kept_changes(file: Path, given: Path | str | None) -> dict[str, dict[str, An
 def read_changes(path: Path | str) -> dict[str, dict[str, Any]]:
     """Reads the `decision` and `rating` that a person changed, by photo.
 
+    A `cull.csv` that nobody has edited has no changes.
+
     Raises:
-      UserError: the table has another form (see `read_rows`), or nothing in it is marked as
-        changed.
+      UserError: the table has another form (see `read_rows`), or nothing in another table is marked
+        as changed.
     """
     found = {}
     rows = read_rows(path)
-    if rows and not any(row.changed for row in rows):
+    if not any(row.changed for row in rows) and not has_record(Path(path)):
         raise UserError(
             f"{path}: no row is marked as changed; write decision or rating into the column "
             "'changed' of your changes, or remove that column if all rows are yours"

@@ -152,6 +152,19 @@ def test_a_table_that_was_edited_is_not_overwritten(
     assert rows["b0_1.jpg"]["decision"] == "alternate"  # the program's own pick
 
 
+def test_a_table_that_was_saved_again_without_an_edit_is_not_edited(
+    folder: Path, tmp_path: Path
+) -> None:
+    words = ["launch.py", "cull", str(folder), f"--workdir={tmp_path / 'w'}"]
+    assert cli.main(words) == 0
+    table = tmp_path / "w" / "cull.csv"
+    written = table.read_bytes()
+    for more in ([], [f"--changes={table}"]):
+        table.write_bytes(b"\xef\xbb\xbf" + written.replace(b"\n", b"\r\n"))
+        assert cli.main([*words, *more]) == 0
+        assert table.read_bytes() == written
+
+
 def test_an_older_sheet_saved_as_the_table_gives_its_own_changes_only(
     folder: Path, tmp_path: Path
 ) -> None:
