@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from jaxrank.culling.decisions import DECISIONS
-from jaxrank.culling.written_table import has_record, written_decisions
+from jaxrank.culling.written_table import has_record, plain_rating, written_decisions
 from jaxrank.errors import UserError, did_you_mean
 from jaxrank.io import documents, tables
 
@@ -56,17 +56,13 @@ def read_rows(path: Path | str) -> list[SheetRow]:
             raise UserError(
                 f"{table.where(number, 'rating')}: {rating[:40]!r} is not empty, nor -1 to 5"
             )
-        values = (decision, int(rating) if rating else None)
-        before = written.get(photo, values)
-        # No rating and a rating of 0 are one.
-        edited = {
-            name
-            for name, a, b in zip(CHANGEABLE, before, values, strict=True)
-            if (a or "") != (b or "")
-        }
-        given = {name for name, cell in zip(CHANGEABLE, (decision, rating), strict=True) if cell}
-        changed = (_changed(cells.get("changed", "true")) | edited) & given
-        rows.append(SheetRow(photo, cells.get("series", ""), *values, changed))
+        now = {"decision": decision, "rating": plain_rating(rating)}
+        edited = {name for name, texts in written.get(photo, {}).items() if now[name] not in texts}
+        named = _changed(cells.get("changed", "true"))
+        given = {name for name, cell in (("decision", decision), ("rating", rating)) if cell}
+        changed = (named | edited) & given
+        stars = int(rating) if rating else None
+        rows.append(SheetRow(photo, cells.get("series", ""), decision, stars, changed))
     return rows
 
 

@@ -3,8 +3,9 @@
 import hashlib
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
+from typing import Any, TypedDict
 
 import pandas as pd
 
@@ -19,20 +20,38 @@ _NOT_IN_SHEETS = "marked"
 _COMPUTED = {"rank", "score", "p_best", "keep", "marked"}
 
 
+class _Content(TypedDict):
+    """What the record keeps of a table: a hash, and each photo's decision and rating as text."""
+
+    sha256: str
+    decisions: dict[str, list[str]]
+
+
 def write_table(path: Path, table: pd.DataFrame) -> None:
-    """Writes the table of `Culled`, and the record of its content and of its decisions."""
+    """Writes the table of `Culled`, and the record of its content.
+
+    While the table is replaced, the record has both tables: a kill must neither make the program's
+    table look edited nor hide an edit.
+    """
+    new = _content(tables.frame_as_table(str(path), table))
     record = path.with_name(RECORD)
-    record.unlink(missing_ok=True)  # a kill in between must not make this table look edited
+    documents.write_json(record, {path.name: [*_replaced(path), new]})
     tables.write_frame(path, table)
-    values = table[["decision", "rating"]].astype(object).where(table.notna(), None)
-    decisions = dict(zip(table["path"], values.itertuples(index=False, name=None), strict=True))
-    documents.write_json(record, {"sha256": _fingerprint(path), "decisions": decisions})
+    documents.write_json(record, {path.name: [new]})
+
+
+def _replaced(path: Path) -> list[_Content]:
+    """The tables that the table in a file may be or, if a person edited it, have been."""
+    if not path.exists():
+        return []
+    known, now = _written(path), _content_of(path)
+    return [one for one in known if one["sha256"] == now["sha256"]] or known or [now]
 
 
 def refuse_edited(path: Path, changes: Path | str | None) -> None:
     """Raises UserError if the table was edited since it was written and is not given as changes."""
-    record = _record_of(path)
-    if not path.exists() or not record or _fingerprint(path) == record.get("sha256"):
+    known = [one["sha256"] for one in _written(path)]
+    if not path.exists() or not known or _content_of(path)["sha256"] in known:
         return
     if changes is None or not os.path.exists(changes) or not os.path.samefile(changes, path):
         raise UserError(
@@ -43,46 +62,77 @@ def refuse_edited(path: Path, changes: Path | str | None) -> None:
 
 def has_record(path: Path) -> bool:
     """Whether a table is CULL_CSV with the record of what `cull` wrote beside it."""
-    return path.name == CULL_CSV and bool(_record_of(path))
+    return path.name == CULL_CSV and bool(_written(path))
 
 
-def written_decisions(path: Path, columns: Sequence[str]) -> Mapping[str, tuple[str, int | None]]:
-    """Decision and rating of each photo as `cull` wrote them; empty for any other table.
+def written_decisions(
+    path: Path, columns: Sequence[str]
+) -> Mapping[str, Mapping[str, Collection[str]]]:
+    """Texts that `cull` wrote as each photo's `decision` and `rating`; empty for any other table.
+
+    After a kill, a photo has the texts of two tables, of which the file is one.
 
     A contact sheet's table that is saved as CULL_CSV is another table: it may be of an earlier run,
     whose decisions differ, and it names its changes itself.
     """
-    is_own = path.name == CULL_CSV and _NOT_IN_SHEETS in columns
-    decisions = _record_of(path).get("decisions") if is_own else None
-    if not isinstance(decisions, dict):
+    if path.name != CULL_CSV or _NOT_IN_SHEETS not in columns:
         return {}
-    pairs = {photo: one for photo, one in decisions.items() if isinstance(one, list)}
-    return {photo: (one[0] or "", one[1]) for photo, one in pairs.items() if len(one) == 2}
+    found: dict[str, dict[str, list[str]]] = {}
+    for content in _written(path):
+        for photo, (decision, rating) in content["decisions"].items():
+            texts = found.setdefault(photo, {"decision": [], "rating": []})
+            texts["decision"].append(decision)
+            texts["rating"].append(rating)
+    return found
 
 
-def _record_of(path: Path) -> dict:
+def plain_rating(cell: str) -> str:
+    """A rating without the forms that programs give it; no rating and a rating of 0 are one."""
+    text = _plain(cell)
+    return "" if text == "0" else text
+
+
+def _written(path: Path) -> list[_Content]:
+    """The tables in the record; none if it is of an older version, damaged or missing."""
     try:
         record = documents.read_json(path.with_name(RECORD))
-    except (OSError, ValueError):  # of an older version, or damaged
-        return {}
-    return record if isinstance(record, dict) else {}
+    except (OSError, ValueError):
+        return []
+    found = record.get(path.name) if isinstance(record, dict) else None
+    return found if isinstance(found, list) and all(map(_is_content, found)) else []
 
 
-def _fingerprint(path: Path) -> str:
-    """Hash of the cells that a person may edit; of the bytes if the file is no readable table.
+def _is_content(value: Any) -> bool:
+    if not isinstance(value, dict) or not isinstance(value.get("sha256"), str):
+        return False
+    decisions = value.get("decisions")
+    return isinstance(decisions, dict) and all(
+        isinstance(cells, list) and len(cells) == 2 for cells in decisions.values()
+    )
 
-    The same for each way to write the cells: quotes, line ends, a byte order mark, another order of
-    rows or columns.
-    """
+
+def _content_of(path: Path) -> _Content:
+    """The content of a file, which may be no readable table."""
     try:
-        table = tables.read_csv(path)
+        return _content(tables.read_csv(path))
     except UserError:
-        return hashlib.sha256(path.read_bytes()).hexdigest()
-    columns = sorted({*table.columns} - _COMPUTED)
-    rows = sorted(zip(*(map(_plain, table.cells(name)) for name in columns), strict=True))
-    return hashlib.sha256(json.dumps([columns, rows]).encode()).hexdigest()
+        return _Content(sha256=hashlib.sha256(path.read_bytes()).hexdigest(), decisions={})
+
+
+def _content(table: tables.Table) -> _Content:
+    """The same for each way to write the cells and for another order of rows or columns."""
+    cells = {name: list(map(_plain, table.cells(name))) for name in table.columns}
+    columns = sorted({*cells} - _COMPUTED)
+    rows = sorted(zip(*(cells[name] for name in columns), strict=True))
+    sha256 = hashlib.sha256(json.dumps([columns, rows]).encode()).hexdigest()
+    decisions: dict[str, list[str]] = {}
+    if {"path", "decision", "rating"} <= {*cells}:
+        ratings = map(plain_rating, cells["rating"])
+        pairs = map(list, zip(cells["decision"], ratings, strict=True))
+        decisions = dict(zip(cells["path"], pairs, strict=True))
+    return _Content(sha256=sha256, decisions=decisions)
 
 
 def _plain(cell: str) -> str:
     """A cell's text; spreadsheet programs may write a rating as 4.0."""
-    return tables.unquoted(cell.strip()).removesuffix(".0")
+    return tables.unquoted(cell.strip()).strip().removesuffix(".0")

@@ -187,7 +187,16 @@ def test_an_older_sheet_saved_as_the_table_gives_its_own_changes_only(
 
 
 @pytest.mark.parametrize(
-    "record", ["", "[]", "{}", '{"decisions": 1}', '{"decisions": {"b0_0.jpg": [1], "a": null}}']
+    "record",
+    [
+        "",
+        "[]",
+        "{}",
+        '{"cull.csv": 1}',
+        '{"cull.csv": [1]}',
+        '{"cull.csv": [{"sha256": "1"}]}',
+        '{"cull.csv": [{"sha256": "1", "decisions": {"b0_0.jpg": ["pick"], "a": null}}]}',
+    ],
 )
 def test_a_damaged_record_of_the_table_is_no_record(
     folder: Path, tmp_path: Path, record: str

@@ -6,11 +6,13 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from contact_sheets import HOSTILE
 
 from jaxrank.culling import api
 from jaxrank.culling.changes import read_changes
-from jaxrank.culling.written_table import CULL_CSV, refuse_edited, write_table
+from jaxrank.culling.written_table import CULL_CSV, RECORD, refuse_edited, write_table
 from jaxrank.errors import UserError
+from jaxrank.io import atomic, tables
 
 
 def culled(decisions: tuple[str, ...] = ("pick", "undecided", "reject")) -> pd.DataFrame:
@@ -108,3 +110,79 @@ def test_a_column_of_notes_is_an_edit(path: Path) -> None:
     save(path, [[*header, "notes"], *([*row, "mine"] for row in rows)])
     with pytest.raises(UserError, match="was edited after cull wrote it"):
         refuse_edited(path, None)
+
+
+@pytest.mark.parametrize("has_table", [True, False])
+@pytest.mark.parametrize("writes", [0, 1, 2])
+def test_a_kill_neither_hides_an_edit_nor_makes_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, writes: int, has_table: bool
+) -> None:
+    """Killed after so many of its writes: the record, the table, and the record again."""
+    path = tmp_path / CULL_CSV
+    if has_table:
+        write_table(path, culled())
+    done = 0
+    write_text = atomic.write_text
+
+    def write_or_stop(file: Path, text: str) -> None:
+        nonlocal done
+        if done == writes:
+            raise KeyboardInterrupt
+        write_text(file, text)
+        done += 1
+
+    for _ in range(2):  # a second kill, too
+        done = 0
+        with monkeypatch.context() as patched:
+            patched.setattr(atomic, "write_text", write_or_stop)
+            with pytest.raises(KeyboardInterrupt):
+                write_table(path, culled(("undecided", "pick", "alternate")))
+        refuse_edited(path, None)
+    if path.exists():
+        assert read_changes(path) == {}
+        header, *rows = rows_of(path)
+        rows[2][header.index("rating")] = "4"
+        save(path, [header, *rows])
+        with pytest.raises(UserError, match="was edited after cull wrote it"):
+            refuse_edited(path, None)
+        assert read_changes(path) == {"d.jpg": {"rating": 4}}
+    write_table(path, culled())
+    refuse_edited(path, None)
+
+
+def test_a_kill_while_an_edited_table_is_replaced_leaves_its_changes(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    header, *rows = rows_of(path)
+    rows[1][header.index("decision")] = "alternate"
+    save(path, [header, *rows])
+    with monkeypatch.context() as patched:
+        patched.setattr(tables, "write_csv", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            write_table(path, culled(("undecided", "undecided", "alternate")))
+    with pytest.raises(UserError, match="was edited after cull wrote it"):
+        refuse_edited(path, None)
+    # The pick and the reject are the program's, although its new ones differ.
+    assert read_changes(path) == {"b, c.jpg": {"decision": "alternate"}}
+
+
+def test_a_table_without_a_record_is_replaced_as_one_that_was_not_edited(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The record of an older version has another form."""
+    path.with_name(RECORD).write_text('{"sha256": "0", "decisions": {}}')
+    refuse_edited(path, None)
+    with monkeypatch.context() as patched:
+        patched.setattr(tables, "write_csv", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            write_table(path, culled(("undecided", "pick", "alternate")))
+    refuse_edited(path, None)
+    assert read_changes(path) == {}
+
+
+def test_names_of_photos_read_back_as_they_were_written(tmp_path: Path) -> None:
+    names = [*(name for name in HOSTILE if name.isprintable()), "\tx.jpg", " y.jpg", "'=z.jpg"]
+    table = pd.concat([culled().iloc[:1]] * len(names)).assign(path=names, series=names)
+    write_table(tmp_path / CULL_CSV, table)
+    refuse_edited(tmp_path / CULL_CSV, None)
+    assert read_changes(tmp_path / CULL_CSV) == {}
