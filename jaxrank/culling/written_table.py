@@ -27,36 +27,54 @@ class _Content(TypedDict):
     decisions: dict[str, list[str]]
 
 
-def write_table(path: Path, table: pd.DataFrame) -> None:
-    """Writes the table of `Culled`, and the record of its content.
+class WrittenTable:
+    """The table of `Culled` in a working folder, which a person may edit between and during runs.
 
-    While the table is replaced, the record has both tables: a kill must neither make the program's
-    table look edited nor hide an edit.
+    Its record has both tables while one is replaced: a kill must neither make the program's table
+    look edited nor hide an edit.
     """
-    new = _content(tables.frame_as_table(str(path), table))
-    record = path.with_name(RECORD)
-    documents.write_json(record, {path.name: [*_replaced(path), new]})
-    tables.write_frame(path, table)
-    documents.write_json(record, {path.name: [new]})
 
+    def __init__(self, path: Path, changes: Path | str | None):
+        """Args:
+          path: path of the table.
+          changes: table that the run takes as changes; that one may be edited.
 
-def _replaced(path: Path) -> list[_Content]:
-    """The tables that the table in a file may be or, if a person edited it, have been."""
-    if not path.exists():
-        return []
-    known, now = _written(path), _content_of(path)
-    return [one for one in known if one["sha256"] == now["sha256"]] or known or [now]
+        Raises:
+          UserError: the table was edited since it was written, and is not given as changes.
+        """
+        self._path = path
+        self._before = _content_of(path)
+        known = _written(path)
+        is_edited = self._before is not None and known and self._before not in known
+        if is_edited and not (changes and os.path.exists(changes) and path.samefile(changes)):
+            raise self._refusal("was edited after cull wrote it, and this run would overwrite it")
 
+    def write(self, table: pd.DataFrame) -> None:
+        """Writes the table and its record.
 
-def refuse_edited(path: Path, changes: Path | str | None) -> None:
-    """Raises UserError if the table was edited since it was written and is not given as changes."""
-    known = [one["sha256"] for one in _written(path)]
-    if not path.exists() or not known or _content_of(path)["sha256"] in known:
-        return
-    if changes is None or not os.path.exists(changes) or not os.path.samefile(changes, path):
-        raise UserError(
-            f"{path}: was edited after cull wrote it, and this run would overwrite it; keep your "
-            f"decisions and ratings by --changes={path}, or remove the file"
+        Raises:
+          UserError: the table in the file is no longer the one that the run started with.
+        """
+        if _content_of(self._path) != self._before:
+            raise self._refusal("was edited while cull ran")
+        old = self._replaced()
+        new = _content(tables.frame_as_table(str(self._path), table))
+        record = self._path.with_name(RECORD)
+        documents.write_json(record, {self._path.name: [*old, new]})
+        tables.write_frame(self._path, table)
+        documents.write_json(record, {self._path.name: [new]})
+
+    def _replaced(self) -> list[_Content]:
+        """The table in the file; if a person edited it, the tables that it may have been."""
+        known = _written(self._path)
+        if self._before is None:
+            return []
+        return known if known and self._before not in known else [self._before]
+
+    def _refusal(self, what: str) -> UserError:
+        return UserError(
+            f"{self._path}: {what}; keep your decisions and ratings by --changes={self._path}, or "
+            "remove the file"
         )
 
 
@@ -111,8 +129,10 @@ def _is_content(value: Any) -> bool:
     )
 
 
-def _content_of(path: Path) -> _Content:
-    """The content of a file, which may be no readable table."""
+def _content_of(path: Path) -> _Content | None:
+    """The content of a file, which may be no readable table; None if there is no file."""
+    if not path.exists():
+        return None
     try:
         return _content(tables.read_csv(path))
     except UserError:

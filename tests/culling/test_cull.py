@@ -152,6 +152,36 @@ def test_a_table_that_was_edited_is_not_overwritten(
     assert rows["b0_1.jpg"]["decision"] == "alternate"  # the program's own pick
 
 
+@pytest.mark.parametrize("is_given", [False, True])
+def test_a_table_that_is_edited_during_a_run_is_not_overwritten(
+    folder: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    is_given: bool,
+) -> None:
+    table = tmp_path / "w" / "cull.csv"
+    words = ["launch.py", "cull", str(folder), f"--workdir={tmp_path / 'w'}"]
+    assert cli.main(words) == 0
+    more = [f"--changes={table}"] if is_given else []
+
+    def edited_meanwhile(*args: Any) -> Any:
+        table.write_text(table.read_text().replace("undecided", "reject"))
+        return marks_in_folder(*args)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(api, "marks_in_folder", edited_meanwhile)
+        capsys.readouterr()
+        assert cli.main([*words, *more, "--write=xmp"]) == 2
+    message = capsys.readouterr().err
+    assert f"{table}: was edited while cull ran; keep your decisions" in message
+    assert message.count("\n") == 1
+    assert "undecided" not in table.read_text()
+    assert not list(folder.glob("*.xmp"))
+    assert cli.main([*words, f"--changes={table}"]) == 0
+    assert {row["changed"] for row in rows_of(table) if row["decision"] == "reject"} == {"decision"}
+
+
 def test_a_table_that_was_saved_again_without_an_edit_is_not_edited(
     folder: Path, tmp_path: Path
 ) -> None:
