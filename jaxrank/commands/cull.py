@@ -42,7 +42,8 @@ def define(values: flags.FlagValues, words: list[str]) -> None:
             "model": MODEL_HELP,
             "baseline": "in place of a model (default without one: signed_sum); it gives no "
             "probabilities",
-            "series": "table with series_id,image, instead of grouping by time and similarity",
+            "series": "table with series_id,image, instead of grouping by time and similarity; may "
+            "be the edited groups.csv, which stays",
             "workdir": "folder for cull.csv, cull.html and what was read (default: one for these "
             "photos, in outputs/cull/)",
             "changes": "table of path and decision or rating (docs/results.md), as the contact "
@@ -110,7 +111,8 @@ def run(values: flags.FlagValues, config: None) -> int:
     with atomic.written_to(workdir):
         check_folders(folder, workdir)  # before there is a new folder
         workdir.mkdir(parents=True, exist_ok=True)
-        cull_csv = WrittenTable(workdir / CULL_CSV, values.changes)
+        keep = "your decisions and ratings by --changes"
+        cull_csv = WrittenTable(workdir / CULL_CSV, values.changes, keep)
     try:
         found = cull(
             folder,

@@ -1,4 +1,4 @@
-"""The table `cull.csv`, and a record beside it that shows whether a person has edited it since."""
+"""Tables that `cull` writes, and a record that shows whether a person has edited them since."""
 
 import hashlib
 import json
@@ -28,25 +28,26 @@ class _Content(TypedDict):
 
 
 class WrittenTable:
-    """The table of `Culled` in a working folder, which a person may edit between and during runs.
+    """Table in a working folder, which a person may edit between and during runs.
 
     Its record has both tables while one is replaced: a kill must neither make the program's table
     look edited nor hide an edit.
     """
 
-    def __init__(self, path: Path, changes: Path | str | None):
+    def __init__(self, path: Path, given: Path | str | None, keep: str):
         """Args:
           path: path of the table.
-          changes: table that the run takes as changes; that one may be edited.
+          given: table that the run reads, or None; that one may be edited.
+          keep: how a person keeps the edits, up to the option that takes the table.
 
         Raises:
-          UserError: the table was edited since it was written, and is not given as changes.
+          UserError: the table was edited since it was written, and is not given.
         """
-        self._path = path
+        self._path, self._keep = path, keep
         self._before = _content_of(path)
+        self.is_given = given is not None and _is_one_file(path, given)
         known = _written(path)
-        is_edited = self._before is not None and known and self._before not in known
-        if is_edited and not (changes and os.path.exists(changes) and path.samefile(changes)):
+        if self._before and known and self._before not in known and not self.is_given:
             raise self._refusal("was edited after cull wrote it, and this run would overwrite it")
 
     def write(self, table: pd.DataFrame) -> None:
@@ -57,12 +58,14 @@ class WrittenTable:
         """
         if _content_of(self._path) != self._before:
             raise self._refusal("was edited while cull ran")
-        old = self._replaced()
         new = _content(tables.frame_as_table(str(self._path), table))
-        record = self._path.with_name(RECORD)
-        documents.write_json(record, {self._path.name: [*old, new]})
+        self._record([*self._replaced(), new])
         tables.write_frame(self._path, table)
-        documents.write_json(record, {self._path.name: [new]})
+        self._record([new])
+
+    def _record(self, contents: list[_Content]) -> None:
+        record = _record_beside(self._path) | {self._path.name: contents}
+        documents.write_json(self._path.with_name(RECORD), record)
 
     def _replaced(self) -> list[_Content]:
         """The table in the file; if a person edited it, the tables that it may have been."""
@@ -73,9 +76,12 @@ class WrittenTable:
 
     def _refusal(self, what: str) -> UserError:
         return UserError(
-            f"{self._path}: {what}; keep your decisions and ratings by --changes={self._path}, or "
-            "remove the file"
+            f"{self._path}: {what}; keep {self._keep}={self._path}, or remove the file"
         )
+
+
+def _is_one_file(a: Path, b: Path | str) -> bool:
+    return os.path.exists(a) and os.path.exists(b) and os.path.samefile(a, b)
 
 
 def has_record(path: Path) -> bool:
@@ -112,12 +118,16 @@ def plain_rating(cell: str) -> str:
 
 def _written(path: Path) -> list[_Content]:
     """The tables in the record; none if it is of an older version, damaged or missing."""
+    found = _record_beside(path).get(path.name)
+    return found if isinstance(found, list) and all(map(_is_content, found)) else []
+
+
+def _record_beside(path: Path) -> dict[str, Any]:
     try:
         record = documents.read_json(path.with_name(RECORD))
     except (OSError, ValueError):
-        return []
-    found = record.get(path.name) if isinstance(record, dict) else None
-    return found if isinstance(found, list) and all(map(_is_content, found)) else []
+        return {}
+    return record if isinstance(record, dict) else {}
 
 
 def _is_content(value: Any) -> bool:

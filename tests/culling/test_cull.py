@@ -24,6 +24,7 @@ from jaxrank import cli
 from jaxrank.culling import api, sidecars
 from jaxrank.culling.api import cull
 from jaxrank.culling.changes import read_rows
+from jaxrank.culling.grouping import group_photos
 from jaxrank.culling.marked_pairs import read_sheet
 from jaxrank.culling.marks import marks_in_folder
 from jaxrank.data.feature_store import open_feature_store
@@ -266,6 +267,47 @@ def test_the_groups_that_were_found_can_be_corrected(folder: Path, tmp_path: Pat
     assert set(mine["kind"]) == {"bracket"}
     assert mine["decision"].isna().all()  # a bracket is never culled
     assert (table["decision"] == "pick").sum() == BURSTS - 1
+
+
+def test_groups_that_were_edited_are_not_overwritten(
+    folder: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    words = ["launch.py", "cull", str(folder), f"--workdir={tmp_path / 'w'}"]
+    groups, table = tmp_path / "w" / "groups.csv", tmp_path / "w" / "cull.csv"
+    assert cli.main(words) == cli.main(words) == 0
+    edited = groups.read_text().replace("b0_2.jpg,burst", "b0_2.jpg,single")
+    edited = edited.replace("b0_0.jpg,b0_2.jpg", "mine,b0_2.jpg").replace("\n", "\r\n")
+    groups.write_bytes(edited.encode())
+    other = tmp_path / "other.csv"
+    other.write_text("series_id,image\n1,b0_0.jpg\n1,b0_1.jpg\n")
+    for more in ([], [f"--series={other}"]):
+        capsys.readouterr()
+        assert cli.main([*words, *more]) == 2
+        message = capsys.readouterr().err
+        assert f"{groups}: was edited after cull wrote it" in message
+        assert f"keep your groups by --series={groups}, or remove the file" in message
+        assert message.count("\n") == 1
+    # Given, the groups count and stay, also for the run after.
+    assert cli.main([*words, f"--series={groups}"]) == 0
+    assert groups.read_bytes() == edited.encode()
+    (row,) = (row for row in rows_of(table) if row["path"] == "b0_2.jpg")
+    assert (row["series"], row["kind"], row["decision"]) == ("b0_2.jpg", "single", "")
+    assert cli.main(words) == 2
+    groups.unlink()
+    assert cli.main(words) == 0
+
+    def edited_meanwhile(*args: Any, **options: Any) -> Any:
+        groups.write_bytes(edited.encode())
+        return group_photos(*args, **options)
+
+    monkeypatch.setattr(api, "group_photos", edited_meanwhile)
+    capsys.readouterr()
+    assert cli.main(words) == 2
+    assert f"{groups}: was edited while cull ran; keep your groups" in capsys.readouterr().err
+    assert groups.read_bytes() == edited.encode()
 
 
 def test_the_command_writes_table_sheet_and_sidecars_once(

@@ -28,9 +28,13 @@ def culled(decisions: tuple[str, ...] = ("pick", "undecided", "reject")) -> pd.D
     return table[list(api.COLUMNS)]
 
 
+def cull_csv(path: Path, changes: Path | None) -> WrittenTable:
+    return WrittenTable(path, changes, "your decisions and ratings by --changes")
+
+
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    WrittenTable(tmp_path / CULL_CSV, tmp_path / CULL_CSV).write(culled())
+    cull_csv(tmp_path / CULL_CSV, tmp_path / CULL_CSV).write(culled())
     return tmp_path / CULL_CSV
 
 
@@ -61,11 +65,11 @@ def saved_by_a_spreadsheet_program(path: Path) -> None:
 
 def test_a_table_that_was_saved_again_is_not_edited_and_has_no_changes(path: Path) -> None:
     before = path.read_bytes()
-    WrittenTable(path, None)
+    cull_csv(path, None)
     assert read_changes(path) == {}
     saved_by_a_spreadsheet_program(path)
     assert path.read_bytes() != before
-    WrittenTable(path, None)
+    cull_csv(path, None)
     assert read_changes(path) == {}
 
 
@@ -93,8 +97,8 @@ def test_an_edited_cell_is_an_edit_and_a_new_value_a_change(
         if is_saved_again:
             saved_by_a_spreadsheet_program(path)
         with pytest.raises(UserError, match="was edited after cull wrote it"):
-            WrittenTable(path, None)
-        WrittenTable(path, path)
+            cull_csv(path, None)
+        cull_csv(path, path)
         assert read_changes(path) == ({"b, c.jpg": changes} if changes else {})
 
 
@@ -102,14 +106,14 @@ def test_an_edited_cell_is_an_edit_and_a_new_value_a_change(
 def test_a_file_of_another_form_is_an_edit(path: Path, content: str) -> None:
     path.write_text(content)
     with pytest.raises(UserError, match="was edited after cull wrote it"):
-        WrittenTable(path, None)
+        cull_csv(path, None)
 
 
 def test_a_column_of_notes_is_an_edit(path: Path) -> None:
     header, *rows = rows_of(path)
     save(path, [[*header, "notes"], *([*row, "mine"] for row in rows)])
     with pytest.raises(UserError, match="was edited after cull wrote it"):
-        WrittenTable(path, None)
+        cull_csv(path, None)
 
 
 @pytest.mark.parametrize("has_table", [True, False])
@@ -120,7 +124,7 @@ def test_a_kill_neither_hides_an_edit_nor_makes_one(
     """Killed after so many of its writes: the record, the table, and the record again."""
     path = tmp_path / CULL_CSV
     if has_table:
-        WrittenTable(path, path).write(culled())
+        cull_csv(path, path).write(culled())
     done = 0
     write_text = atomic.write_text
 
@@ -136,18 +140,18 @@ def test_a_kill_neither_hides_an_edit_nor_makes_one(
         with monkeypatch.context() as patched:
             patched.setattr(atomic, "write_text", write_or_stop)
             with pytest.raises(KeyboardInterrupt):
-                WrittenTable(path, path).write(culled(("undecided", "pick", "alternate")))
-        WrittenTable(path, None)
+                cull_csv(path, path).write(culled(("undecided", "pick", "alternate")))
+        cull_csv(path, None)
     if path.exists():
         assert read_changes(path) == {}
         header, *rows = rows_of(path)
         rows[2][header.index("rating")] = "4"
         save(path, [header, *rows])
         with pytest.raises(UserError, match="was edited after cull wrote it"):
-            WrittenTable(path, None)
+            cull_csv(path, None)
         assert read_changes(path) == {"d.jpg": {"rating": 4}}
-    WrittenTable(path, path).write(culled())
-    WrittenTable(path, None)
+    cull_csv(path, path).write(culled())
+    cull_csv(path, None)
 
 
 def test_a_kill_while_an_edited_table_is_replaced_leaves_its_changes(
@@ -159,9 +163,9 @@ def test_a_kill_while_an_edited_table_is_replaced_leaves_its_changes(
     with monkeypatch.context() as patched:
         patched.setattr(tables, "write_csv", lambda *_: 1 / 0)
         with pytest.raises(ZeroDivisionError):
-            WrittenTable(path, path).write(culled(("undecided", "undecided", "alternate")))
+            cull_csv(path, path).write(culled(("undecided", "undecided", "alternate")))
     with pytest.raises(UserError, match="was edited after cull wrote it"):
-        WrittenTable(path, None)
+        cull_csv(path, None)
     # The pick and the reject are the program's, although its new ones differ.
     assert read_changes(path) == {"b, c.jpg": {"decision": "alternate"}}
 
@@ -171,20 +175,20 @@ def test_a_table_without_a_record_is_replaced_as_one_that_was_not_edited(
 ) -> None:
     """The record of an older version has another form."""
     path.with_name(RECORD).write_text('{"sha256": "0", "decisions": {}}')
-    WrittenTable(path, None)
+    cull_csv(path, None)
     with monkeypatch.context() as patched:
         patched.setattr(tables, "write_csv", lambda *_: 1 / 0)
         with pytest.raises(ZeroDivisionError):
-            WrittenTable(path, path).write(culled(("undecided", "pick", "alternate")))
-    WrittenTable(path, None)
+            cull_csv(path, path).write(culled(("undecided", "pick", "alternate")))
+    cull_csv(path, None)
     assert read_changes(path) == {}
 
 
 def test_names_of_photos_read_back_as_they_were_written(tmp_path: Path) -> None:
     names = [*(name for name in HOSTILE if name.isprintable()), "\tx.jpg", " y.jpg", "'=z.jpg"]
     table = pd.concat([culled().iloc[:1]] * len(names)).assign(path=names, series=names)
-    WrittenTable(tmp_path / CULL_CSV, tmp_path / CULL_CSV).write(table)
-    WrittenTable(tmp_path / CULL_CSV, None)
+    cull_csv(tmp_path / CULL_CSV, tmp_path / CULL_CSV).write(table)
+    cull_csv(tmp_path / CULL_CSV, None)
     assert read_changes(tmp_path / CULL_CSV) == {}
 
 
@@ -194,12 +198,23 @@ def test_a_table_that_was_edited_meanwhile_is_not_overwritten(
 ) -> None:
     path = tmp_path / CULL_CSV
     if has_table:
-        WrittenTable(path, None).write(culled())
+        cull_csv(path, None).write(culled())
     for changes in (None, path):
-        table = WrittenTable(path, changes)
+        table = cull_csv(path, changes)
         path.write_text(f"path,decision\na.jpg,pick\n{changes},pick\n")
         edited = path.read_bytes()
         with pytest.raises(UserError, match=r"was edited while cull ran; keep .* by --changes="):
             table.write(culled())
         assert path.read_bytes() == edited
         path.unlink()
+
+
+def test_two_tables_have_their_own_records(path: Path) -> None:
+    other = path.with_name("groups.csv")
+    WrittenTable(other, None, "your groups by --series").write(pd.DataFrame({"image": ["a"]}))
+    cull_csv(path, None)
+    other.write_text("image\nb\n")
+    cull_csv(path, None).write(culled())
+    with pytest.raises(UserError, match=r"keep your groups by --series=.*groups.csv, or remove"):
+        WrittenTable(other, path, "your groups by --series")
+    assert WrittenTable(other, other, "").is_given
