@@ -69,7 +69,7 @@ def make_rows(count: int) -> pd.DataFrame:
     return pd.DataFrame({
         "path": number.astype(str), "series": (number // A_SERIES).astype(str), "kind": "burst",
         "rank": place + 1, "score": -0.3 * place, "p_best": 0.5 / (place + 1), "rating": np.nan,
-        "changed": False, "marked": False,
+        "changed": "", "marked": False,
         "decision": np.select([place == 0, place < 3], ["pick", "alternate"], "reject"),
         "reasons": "less sharp by 0.21, worse exposed by 0.08 than the first",
     })  # fmt: skip

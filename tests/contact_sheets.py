@@ -44,7 +44,7 @@ def burst(
         "rank": range(1, count + 1),
         "score": -0.1 * np.arange(count), "p_best": p_best / p_best.sum(), "decision": decided,
         "keep": True, "reasons": "sharper by 0.21", "rating": np.nan,
-        "changed": False, "marked": False,
+        "changed": "", "marked": False,
     })  # fmt: skip
 
 

@@ -42,7 +42,8 @@ def define(values: flags.FlagValues, words: list[str]) -> None:
             "model": MODEL_HELP,
             "baseline": "in place of a model (default without one: signed_sum); it gives no "
             "probabilities",
-            "series": "table with series_id,image, instead of grouping by time and similarity",
+            "series": "table with series_id,image, instead of grouping by time and similarity; may "
+            "be the edited groups.csv, which stays",
             "workdir": "folder for cull.csv, cull.html and what was read (default: one for these "
             "photos, in outputs/cull/)",
             "changes": "table of path and decision or rating (docs/results.md), as the contact "
@@ -102,7 +103,7 @@ def run(values: flags.FlagValues, config: None) -> int:
     from jaxrank.culling.api import check_folders, cull
     from jaxrank.culling.contact_sheet import write_sheet
     from jaxrank.culling.kept_thumbnails import kept_thumbnail
-    from jaxrank.culling.written_table import CULL_CSV, refuse_edited, write_table
+    from jaxrank.culling.written_table import CULL_CSV, WrittenTable
     from jaxrank.io import atomic
     from jaxrank.reporting.fitted_table import show_lines
 
@@ -110,7 +111,8 @@ def run(values: flags.FlagValues, config: None) -> int:
     with atomic.written_to(workdir):
         check_folders(folder, workdir)  # before there is a new folder
         workdir.mkdir(parents=True, exist_ok=True)
-        refuse_edited(workdir / CULL_CSV, values.changes)
+        keep = "your decisions and ratings by --changes"
+        cull_csv = WrittenTable(workdir / CULL_CSV, values.changes, keep)
     try:
         found = cull(
             folder,
@@ -131,7 +133,7 @@ def run(values: flags.FlagValues, config: None) -> int:
         warn("jaxrank: stopped; the same command resumes from here")
         return 130
     with atomic.written_to(workdir):
-        write_table(workdir / CULL_CSV, found.table)
+        cull_csv.write(found.table)
         write_sheet(
             workdir / CULL_HTML,
             found.table,

@@ -87,7 +87,7 @@ def _pairs_of_marks(values: flags.FlagValues) -> "tuple[pd.DataFrame, list[str]]
         sources += sources_of_marks(found.marks)
         notes += found.notes
     if sheet is not None:
-        sources.append(sheet.source)
+        sources += sheet.sources
         without = [photo for photo in sheet.series_of if photo not in series_of]
         if without:
             notes.append(

@@ -18,10 +18,11 @@ from jaxrank import baselines
 from jaxrank.culling.changes import kept_changes, read_changes
 from jaxrank.culling.decisions import BURST, PICK, decide, reasons
 from jaxrank.culling.grouping import Group, group_photos
-from jaxrank.culling.grouping_table import read_groups, write_groups
+from jaxrank.culling.grouping_table import groups_table, read_groups
 from jaxrank.culling.human_decisions import with_changes, with_marks
 from jaxrank.culling.marks import marks_in_folder
 from jaxrank.culling.records import Records, read_records
+from jaxrank.culling.written_table import WrittenTable
 from jaxrank.data import blocks, feature_store
 from jaxrank.data.preference_tables import counted
 from jaxrank.errors import UserError
@@ -84,7 +85,7 @@ def cull(
       model: model as `rank_photos` takes it; without a model, the baseline ranks.
       baseline: name of the baseline that ranks without a model; by default 'signed_sum'.
       series: table of groups that replaces the grouping by time and likeness; see `read_groups`.
-        The groups are written to GROUPS_CSV in either case.
+        The groups are written to GROUPS_CSV unless that is the table.
       confidence: least probability of a pick. By default, the model's: four of five picks were
         right on series that the model had not seen.
       changes: table with `path` and `decision` or `rating`, as the contact sheet exports it. A
@@ -100,12 +101,14 @@ def cull(
         before those that are not on this machine are downloaded.
 
     Raises:
-      UserError: there is no usable photo, or the model can't be used for these photos.
+      UserError: there is no usable photo, the model can't be used for these photos, or a person
+        has edited GROUPS_CSV, which is not given as `series`.
     """
     folder, workdir = Path(folder), Path(workdir)
     check_folders(folder, workdir)
     scorer = _open(model, baseline, confidence)
     with atomic.written_to(workdir):
+        groups_csv = WrittenTable(workdir / GROUPS_CSV, series, "your groups by --series")
         decisions = kept_changes(workdir / CHANGES, changes)
     found = _read(folder, workdir, num_workers)
     notes: list[str] = []
@@ -113,7 +116,9 @@ def cull(
         groups = group_photos(found.records, gap_seconds=gap_seconds)
     else:
         groups, notes = read_groups(Path(series), found.records)
-    write_groups(workdir / GROUPS_CSV, groups)
+    if not groups_csv.is_given:  # a person's own groups stay
+        with atomic.written_to(workdir):
+            groups_csv.write(groups_table(groups))
     on_groups(groups)
     listing = Listing(folder, [Photo(r.name, folder / r.name) for r in found.records], [])
     recipes = _recipes(scorer, weights or {})

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from jaxrank.culling.decisions import DECISIONS
-from jaxrank.culling.written_table import written_decisions
+from jaxrank.culling.written_table import has_record, plain_rating, written_decisions
 from jaxrank.errors import UserError, did_you_mean
 from jaxrank.io import documents, tables
 
@@ -20,9 +20,9 @@ class SheetRow(NamedTuple):
       series: ID of the photo's series; empty in a table without the column.
       decision: decision on the photo; empty for a photo that is not culled.
       rating: rating of the photo, or None.
-      changed: columns of CHANGEABLE that a person changed: those that the column `changed` names,
-        and in the `cull.csv` of a working folder those that differ from what `cull` wrote. All of
-        them in a table without the column `changed`.
+      changed: columns of CHANGEABLE that have a value and that a person changed: those that the
+        column `changed` names, and in the `cull.csv` of a working folder those that differ from
+        what `cull` wrote. All that have a value in a table without the column `changed`.
     """
 
     path: str
@@ -42,7 +42,7 @@ def read_rows(path: Path | str) -> list[SheetRow]:
     if "path" not in table.columns or not {*CHANGEABLE} & {*table.columns}:
         raise UserError(f"{path}: give the columns path and decision, or rating")
     place = {column: table.columns.index(column) for column in table.columns}
-    rows, written = [], written_decisions(Path(path))
+    rows, written = [], written_decisions(Path(path), table.columns)
     for number, photo in enumerate(table.distinct_photos("path")):
         cells = {column: table.rows[number][at].strip() for column, at in place.items()}
         decision = cells.get("decision", "")
@@ -56,11 +56,13 @@ def read_rows(path: Path | str) -> list[SheetRow]:
             raise UserError(
                 f"{table.where(number, 'rating')}: {rating[:40]!r} is not empty, nor -1 to 5"
             )
-        values = (decision, int(rating) if rating else None)
-        before = written.get(photo, values)
-        edited = {name for name, a, b in zip(CHANGEABLE, before, values, strict=True) if a != b}
-        changed = _changed(cells.get("changed", "true")) | edited
-        rows.append(SheetRow(photo, cells.get("series", ""), *values, changed))
+        now = {"decision": decision, "rating": plain_rating(rating)}
+        edited = {name for name, texts in written.get(photo, {}).items() if now[name] not in texts}
+        named = _changed(cells.get("changed", "true"))
+        given = {name for name, cell in (("decision", decision), ("rating", rating)) if cell}
+        changed = (named | edited) & given
+        stars = int(rating) if rating else None
+        rows.append(SheetRow(photo, cells.get("series", ""), decision, stars, changed))
     return rows
 
 
@@ -104,20 +106,21 @@ def kept_changes(file: Path, given: Path | str | None) -> dict[str, dict[str, An
 def read_changes(path: Path | str) -> dict[str, dict[str, Any]]:
     """Reads the `decision` and `rating` that a person changed, by photo.
 
+    A `cull.csv` that nobody has edited has no changes.
+
     Raises:
-      UserError: the table has another form (see `read_rows`), or nothing in it is marked as
-        changed.
+      UserError: the table has another form (see `read_rows`), or nothing in another table is marked
+        as changed.
     """
     found = {}
     rows = read_rows(path)
-    if rows and not any(row.changed for row in rows):
+    if not any(row.changed for row in rows) and not has_record(Path(path)):
         raise UserError(
             f"{path}: no row is marked as changed; write decision or rating into the column "
             "'changed' of your changes, or remove that column if all rows are yours"
         )
     for row in rows:
-        values = {"decision": row.decision or None, "rating": row.rating}
-        mine = {name: values[name] for name in row.changed if values[name] is not None}
-        if mine:
-            found[row.path] = mine
+        if row.changed:
+            values = {"decision": row.decision, "rating": row.rating}
+            found[row.path] = {name: values[name] for name in row.changed}
     return found

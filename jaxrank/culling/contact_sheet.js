@@ -13,6 +13,9 @@ const KINDS = {
   panorama: (count) => `panorama of ${count} photos`,
 };
 const COLUMNS = "path series rank score p_best decision rating reasons changed".split(" ");
+// Not cull.csv: saved over that file in the working folder, the table of an older sheet would pass
+// for an edited one.
+const DOWNLOAD = "cull_changes.csv";
 // What a spreadsheet program would run as a formula gets an apostrophe, as in cull.csv.
 const FORMULA = /^[=+\-@\t\r]/;
 
@@ -403,11 +406,11 @@ function saveCsv() {
   const lines = [COLUMNS.join(","), ...photos.map(csvRow), ""];
   const link = made("a");
   link.href = URL.createObjectURL(new Blob([lines.join("\n")], { type: "text/csv" }));
-  link.download = "cull.csv";
+  link.download = DOWNLOAD;
   link.click();
   setTimeout(() => URL.revokeObjectURL(link.href), 60000);
   isSaved = true;
-  element("status").textContent = "Saved as cull.csv, where this browser puts downloads.";
+  element("status").textContent = `Saved as ${DOWNLOAD}, where this browser puts downloads.`;
 }
 
 function discard() {

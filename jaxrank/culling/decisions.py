@@ -82,8 +82,8 @@ def is_ours(rating: int | None, label: str) -> bool:
 def reasons(ranked: pd.DataFrame, columns: Sequence[str], *, is_classic: bool = False) -> pd.Series:
     """Describes how photos differ from the first of their series, and the first from the second.
 
-    Sharpness differs by a factor of the variance of the Laplacian, exposure by points of 100, and
-    colorfulness by points of Hasler and Suesstrunk's scale.
+    Sharpness differs by a factor of 1 + the variance of the Laplacian, exposure by points of 100,
+    and colorfulness by points of Hasler and Suesstrunk's scale.
 
     Args:
       ranked: table as in `decide`, with the first photo of a series first, and with the

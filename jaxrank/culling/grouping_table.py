@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import get_args
 
+import pandas as pd
+
 from jaxrank.culling.grouping import Group, Kind
 from jaxrank.culling.records import PhotoRecord
 from jaxrank.data.series_ids import SERIES_COLUMNS, canonical_series_id
@@ -13,10 +15,10 @@ from jaxrank.io import tables
 COLUMNS = (*SERIES_COLUMNS, "kind", "reason")
 
 
-def write_groups(path: Path, groups: Sequence[Group]) -> None:
-    """Writes a row for each photo; a series is named after its first photo."""
+def groups_table(groups: Sequence[Group]) -> pd.DataFrame:
+    """The table with a row for each photo; a series is named after its first photo."""
     rows = [(g.photos[0], photo, g.kind, g.reason) for g in groups for photo in g.photos]
-    tables.write_csv(path, COLUMNS, rows)
+    return pd.DataFrame(rows, columns=list(COLUMNS))
 
 
 def read_groups(path: Path, records: Sequence[PhotoRecord]) -> tuple[list[Group], list[str]]:

@@ -5,7 +5,8 @@ Each source orders the photos of a series on its own:
 - ratings: 5 > 4 > ... > 1 > -1 (rejected). No rating is above -1, and below `least_stars` or
   more;
 - flags, of Lightroom and of digiKam: pick > none > reject;
-- the contact sheet: pick > alternate > undecided > reject, then its ratings.
+- the contact sheet: pick > alternate > undecided > reject, then its ratings. Only decisions and
+  ratings that a person changed count; see `read_sheet`.
 
 Equal marks make no pair, and labels have no order. A photo with one or two stars and a photo
 without any make no pair either: few stars may be a bad mark, and the other photo may be unseen. A
@@ -13,7 +14,7 @@ series without any mark makes no pair.
 """
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -44,14 +45,13 @@ class Source(NamedTuple):
       strength: strength of each photo, by name; 0 for a photo without a mark. The photo of higher
         strength is preferred.
       least: a positive strength below this is not compared with 0.
-      by_person: photos that a person marked, if the program marked others; pairs of two others are
-        left out.
+      compares: whether the marks of two photos compare the photos; by default all marks do.
     """
 
     name: str
     strength: Mapping[str, float]
     least: float = 0.0
-    by_person: frozenset[str] | None = None
+    compares: Callable[[str, str], bool] | None = None
 
 
 class SourcePairs(NamedTuple):
@@ -92,11 +92,11 @@ class Sheet(NamedTuple):
     """A contact sheet with a person's decisions.
 
     Attributes:
-      source: strength of each photo of the sheet.
+      sources: strengths of the photos by decisions, and by ratings alone. No pair is in both.
       series_of: series of each photo of the sheet.
     """
 
-    source: Source
+    sources: list[Source]
     series_of: dict[str, str]
 
 
@@ -116,8 +116,15 @@ def sources_of_marks(marks: Mapping[str, Marks]) -> list[Source]:
 def read_sheet(path: Path | str) -> Sheet:
     """Reads the decisions of a contact sheet: a table with `path,series,decision,rating`.
 
-    Only pairs with a photo that a person changed count: all else is the program's own. Few stars
-    count as none, as in `sources_of_marks`.
+    Only what a person changed counts:
+
+    - Two photos whose decisions are the person's are compared by decisions, then by ratings.
+    - If one of the two decisions is the person's, a pick is better than a photo that is not a pick,
+      and a reject is worse than a photo that is not a reject. Other decisions don't compare.
+    - If neither decision is the person's, two photos are compared by their ratings, of which the
+      person changed at least one.
+
+    Few stars count as none, as in `sources_of_marks`.
 
     Raises:
       UserError: the table has another form; the message names line and column.
@@ -130,17 +137,35 @@ def read_sheet(path: Path | str) -> Sheet:
     table.texts("series")  # none is empty
     rows = [row for row in read_rows(path) if row.decision]
     touched = {row.series for row in rows if row.changed}
-    mine = [row for row in rows if row.series in touched]
-    least = least_stars(row.rating for row in mine)
+    mine = {row.path: row for row in rows if row.series in touched}
+    least = least_stars(row.rating for row in mine.values())
+    stars = {photo: row.rating or 0 for photo, row in mine.items()}
 
-    def strength(row: SheetRow) -> float:
-        stars = row.rating or 0
-        return 10.0 * _DECISIONS[row.decision] + (0 if 0 < stars < least else stars)
+    def strength(photo: str) -> float:
+        few = 0 < stars[photo] < least
+        return 10.0 * _DECISIONS[mine[photo].decision] + (0 if few else stars[photo])
 
-    changed = frozenset(row.path for row in mine if row.changed)
-    series_of = {row.path: canonical_series_id(row.series) for row in mine}
-    source = Source(SHEET, {row.path: strength(row) for row in mine}, by_person=changed)
-    return Sheet(source, series_of)
+    decisions = Source(
+        SHEET,
+        {photo: strength(photo) for photo in mine},
+        compares=lambda a, b: _compares_decisions(mine[a], mine[b]),
+    )
+    ratings = Source(SHEET, stars, least, lambda a, b: _compares_ratings(mine[a], mine[b]))
+    series_of = {photo: canonical_series_id(row.series) for photo, row in mine.items()}
+    return Sheet([decisions, ratings], series_of)
+
+
+def _compares_decisions(a: SheetRow, b: SheetRow) -> bool:
+    own = [row.decision for row in (a, b) if "decision" in row.changed]
+    if len(own) == 1:
+        return own[0] in (PICK, REJECT) and a.decision != b.decision
+    return len(own) == 2
+
+
+def _compares_ratings(a: SheetRow, b: SheetRow) -> bool:
+    if "decision" in a.changed | b.changed:
+        return False
+    return any("rating" in row.changed and row.rating for row in (a, b))
 
 
 def pairs_of_sources(
@@ -154,18 +179,20 @@ def pairs_of_sources(
     Args:
       path: file or folder that the marks come from, for errors.
       series_of: series of each photo; photos without a series make no pair.
-      sources: sources of preferences.
+      sources: sources of preferences; neighbours of one name count as one source.
 
     Raises:
       UserError: no source has a pair, or there are too many pairs.
     """
     frames, counts = {}, []
-    for source in sources:
-        frame, one_marked = _pairs_of_source(path, series_of, source)
-        if len(frame):
-            frames[source.name] = frame
+    for name, parts in itertools.groupby(sources, key=lambda source: source.name):
+        found = [_pairs_of_source(path, series_of, part) for part in parts]
+        pairs = [frame for frame, _ in found if len(frame)]
+        if pairs:
+            frames[name] = frame = pd.concat(pairs, ignore_index=True)
+            one_marked = sum(number for _, number in found)
             num_series = frame["series_id"].nunique()
-            counts.append(SourcePairs(source.name, len(frame), one_marked, num_series))
+            counts.append(SourcePairs(name, len(frame), one_marked, num_series))
     if not frames:
         raise UserError(
             f"{path}: no series has two photos with different marks (of {len(series_of):,} photos "
@@ -215,9 +242,9 @@ def _pairs_of_source(
     one_marked_M = (strength_M2 == 0).any(axis=1)
     other_M = strength_M2.sum(axis=1)
     unclear_M = one_marked_M & (other_M > 0) & (other_M < source.least)
-    if source.by_person is not None:
-        sides = [pairs[side].isin(source.by_person) for side in ("image_a", "image_b")]
-        unclear_M |= ~np.any(sides, axis=0)
+    if source.compares is not None:
+        names = zip(pairs["image_a"], pairs["image_b"], strict=True)
+        unclear_M |= ~np.array([source.compares(a, b) for a, b in names], bool)
     pairs = pairs[~unclear_M].reset_index(drop=True)
     return pairs, int((one_marked_M & ~unclear_M).sum())
 

@@ -1,9 +1,11 @@
-"""The table `cull.csv`, and a record beside it that shows whether a person has edited it since."""
+"""Tables that `cull` writes, and a record that shows whether a person has edited them since."""
 
 import hashlib
+import json
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
+from typing import Any, TypedDict
 
 import pandas as pd
 
@@ -11,46 +13,156 @@ from jaxrank.errors import UserError
 from jaxrank.io import documents, tables
 
 CULL_CSV, RECORD = "cull.csv", "written.json"
+# A column of CULL_CSV that the table of a contact sheet lacks.
+_NOT_IN_SHEETS = "marked"
+# Columns that a person has no reason to edit. A spreadsheet program writes their values in another
+# form, such as TRUE, or numbers with fewer digits.
+_COMPUTED = {"rank", "score", "p_best", "keep", "marked"}
 
 
-def write_table(path: Path, table: pd.DataFrame) -> None:
-    """Writes the table of `Culled`, and the record of its bytes and of its decisions."""
-    record = path.with_name(RECORD)
-    record.unlink(missing_ok=True)  # a kill in between must not make this table look edited
-    tables.write_frame(path, table)
-    values = table[["decision", "rating"]].astype(object).where(table.notna(), None)
-    decisions = dict(zip(table["path"], values.itertuples(index=False, name=None), strict=True))
-    documents.write_json(record, {"sha256": _sha256(path), "decisions": decisions})
+class _Content(TypedDict):
+    """What the record keeps of a table: a hash, and each photo's decision and rating as text."""
+
+    sha256: str
+    decisions: dict[str, list[str]]
 
 
-def refuse_edited(path: Path, changes: Path | str | None) -> None:
-    """Raises UserError if the table was edited since it was written and is not given as changes."""
-    record = _record_of(path)
-    if not path.exists() or not record or _sha256(path) == record.get("sha256"):
-        return
-    if changes is None or not os.path.exists(changes) or not os.path.samefile(changes, path):
-        raise UserError(
-            f"{path}: was edited after cull wrote it, and this run would overwrite it; keep your "
-            f"decisions and ratings by --changes={path}, or remove the file"
+class WrittenTable:
+    """Table in a working folder, which a person may edit between and during runs.
+
+    Its record has both tables while one is replaced: a kill must neither make the program's table
+    look edited nor hide an edit.
+    """
+
+    def __init__(self, path: Path, given: Path | str | None, keep: str):
+        """Args:
+          path: path of the table.
+          given: table that the run reads, or None; that one may be edited.
+          keep: how a person keeps the edits, up to the option that takes the table.
+
+        Raises:
+          UserError: the table was edited since it was written, and is not given.
+        """
+        self._path, self._keep = path, keep
+        self._before = _content_of(path)
+        self.is_given = given is not None and _is_one_file(path, given)
+        known = _written(path)
+        if self._before and known and self._before not in known and not self.is_given:
+            raise self._refusal("was edited after cull wrote it, and this run would overwrite it")
+
+    def write(self, table: pd.DataFrame) -> None:
+        """Writes the table and its record.
+
+        Raises:
+          UserError: the table in the file is no longer the one that the run started with.
+        """
+        if _content_of(self._path) != self._before:
+            raise self._refusal("was edited while cull ran")
+        new = _content(tables.frame_as_table(str(self._path), table))
+        self._record([*self._replaced(), new])
+        tables.write_frame(self._path, table)
+        self._record([new])
+
+    def _record(self, contents: list[_Content]) -> None:
+        record = _record_beside(self._path) | {self._path.name: contents}
+        documents.write_json(self._path.with_name(RECORD), record)
+
+    def _replaced(self) -> list[_Content]:
+        """The table in the file; if a person edited it, the tables that it may have been."""
+        known = _written(self._path)
+        if self._before is None:
+            return []
+        return known if known and self._before not in known else [self._before]
+
+    def _refusal(self, what: str) -> UserError:
+        return UserError(
+            f"{self._path}: {what}; keep {self._keep}={self._path}, or remove the file"
         )
 
 
-def written_decisions(path: Path) -> Mapping[str, tuple[str, int | None]]:
-    """Decision and rating of each photo as `cull` wrote them; empty for any other table."""
-    decisions = _record_of(path).get("decisions") if path.name == CULL_CSV else None
-    if not isinstance(decisions, dict):
+def _is_one_file(a: Path, b: Path | str) -> bool:
+    return os.path.exists(a) and os.path.exists(b) and os.path.samefile(a, b)
+
+
+def has_record(path: Path) -> bool:
+    """Whether a table is CULL_CSV with the record of what `cull` wrote beside it."""
+    return path.name == CULL_CSV and bool(_written(path))
+
+
+def written_decisions(
+    path: Path, columns: Sequence[str]
+) -> Mapping[str, Mapping[str, Collection[str]]]:
+    """Texts that `cull` wrote as each photo's `decision` and `rating`; empty for any other table.
+
+    After a kill, a photo has the texts of two tables, of which the file is one.
+
+    A contact sheet's table that is saved as CULL_CSV is another table: it may be of an earlier run,
+    whose decisions differ, and it names its changes itself.
+    """
+    if path.name != CULL_CSV or _NOT_IN_SHEETS not in columns:
         return {}
-    pairs = {photo: one for photo, one in decisions.items() if isinstance(one, list)}
-    return {photo: (one[0] or "", one[1]) for photo, one in pairs.items() if len(one) == 2}
+    found: dict[str, dict[str, list[str]]] = {}
+    for content in _written(path):
+        for photo, (decision, rating) in content["decisions"].items():
+            texts = found.setdefault(photo, {"decision": [], "rating": []})
+            texts["decision"].append(decision)
+            texts["rating"].append(rating)
+    return found
 
 
-def _record_of(path: Path) -> dict:
+def plain_rating(cell: str) -> str:
+    """A rating without the forms that programs give it; no rating and a rating of 0 are one."""
+    text = _plain(cell)
+    return "" if text == "0" else text
+
+
+def _written(path: Path) -> list[_Content]:
+    """The tables in the record; none if it is of an older version, damaged or missing."""
+    found = _record_beside(path).get(path.name)
+    return found if isinstance(found, list) and all(map(_is_content, found)) else []
+
+
+def _record_beside(path: Path) -> dict[str, Any]:
     try:
         record = documents.read_json(path.with_name(RECORD))
-    except (OSError, ValueError):  # of an older version, or damaged
+    except (OSError, ValueError):
         return {}
     return record if isinstance(record, dict) else {}
 
 
-def _sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+def _is_content(value: Any) -> bool:
+    if not isinstance(value, dict) or not isinstance(value.get("sha256"), str):
+        return False
+    decisions = value.get("decisions")
+    return isinstance(decisions, dict) and all(
+        isinstance(cells, list) and len(cells) == 2 for cells in decisions.values()
+    )
+
+
+def _content_of(path: Path) -> _Content | None:
+    """The content of a file, which may be no readable table; None if there is no file."""
+    if not path.exists():
+        return None
+    try:
+        return _content(tables.read_csv(path))
+    except UserError:
+        return _Content(sha256=hashlib.sha256(path.read_bytes()).hexdigest(), decisions={})
+
+
+def _content(table: tables.Table) -> _Content:
+    """The same for each way to write the cells and for another order of rows or columns."""
+    cells = {name: list(map(_plain, table.cells(name))) for name in table.columns}
+    columns = sorted({*cells} - _COMPUTED)
+    rows = sorted(zip(*(cells[name] for name in columns), strict=True))
+    sha256 = hashlib.sha256(json.dumps([columns, rows]).encode()).hexdigest()
+    decisions: dict[str, list[str]] = {}
+    if {"path", "decision", "rating"} <= {*cells}:
+        ratings = map(plain_rating, cells["rating"])
+        pairs = map(list, zip(cells["decision"], ratings, strict=True))
+        decisions = dict(zip(cells["path"], pairs, strict=True))
+    return _Content(sha256=sha256, decisions=decisions)
+
+
+def _plain(cell: str) -> str:
+    """A cell's text; spreadsheet programs may write a rating as 4.0."""
+    return tables.unquoted(cell.strip()).strip().removesuffix(".0")

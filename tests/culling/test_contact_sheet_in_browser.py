@@ -13,6 +13,7 @@ import pandas as pd
 import pytest
 from contact_sheets import HOSTILE, burst, sheet, thumbnail
 
+from jaxrank.culling.changes import read_rows
 from jaxrank.culling.contact_sheet import write_sheet
 from jaxrank.io import tables
 
@@ -80,7 +81,7 @@ class Browser:
 
     def saved(self) -> Path:
         """The file that the button saves."""
-        path = self.downloads / "cull.csv"
+        path = self.downloads / "cull_changes.csv"
         path.unlink(missing_ok=True)
         self.one("#export").click()
         return wait_for(lambda: path if path.exists() else None)
@@ -156,7 +157,7 @@ def test_a_pick_replaces_the_programs_pick_of_its_series_only(
 
 def test_a_persons_earlier_picks_are_theirs_and_stay(browser: Browser, tmp_path: Path) -> None:
     rows = burst(["a1.jpg", "a2.jpg", "a3.jpg"], decisions=["pick", "pick", "alternate"])
-    rows["marked"], rows["changed"] = [True, False, False], [False, True, False]
+    rows["marked"], rows["changed"] = [True, False, False], ["", "decision rating", ""]
     browser.open(sheet(tmp_path / "cull.html", rows))
     texts = [browser.one(f"#p{number}").text for number in range(3)]
     assert ["yours" in text for text in texts] == [True, True, False]
@@ -213,6 +214,9 @@ def test_the_saved_table_has_all_photos_and_names_what_changed(
     assert cells["changed"].tolist()[:4] == ["decision", "decision", "decision rating", ""]
     assert cells["rank"].tolist() == list("123456789")
     assert cells["reasons"].tolist()[:2] == ['sharper by 0.21, "better"', "'=1+1"]
+    assert "Saved as cull_changes.csv" in browser.one("#status").text
+    changed = [row.changed for row in read_rows(table.path)]
+    assert changed[:4] == [{"decision"}, {"decision"}, {"decision", "rating"}, set()]
 
 
 def test_an_unchanged_sheet_saves_the_table_as_write_csv_does(

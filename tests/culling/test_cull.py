@@ -24,6 +24,7 @@ from jaxrank import cli
 from jaxrank.culling import api, sidecars
 from jaxrank.culling.api import cull
 from jaxrank.culling.changes import read_rows
+from jaxrank.culling.grouping import group_photos
 from jaxrank.culling.marked_pairs import read_sheet
 from jaxrank.culling.marks import marks_in_folder
 from jaxrank.data.feature_store import open_feature_store
@@ -118,7 +119,7 @@ def test_what_a_person_decided_stays_and_is_a_preference(folder: Path, tmp_path:
     assert again["b0_0.jpg"] == rows["b0_0.jpg"]
     # Only what the person touched teaches anything.
     sheet = read_sheet(changes)
-    assert set(sheet.source.strength) == {"b0_0.jpg", "b0_1.jpg", "b0_2.jpg", "b1_0.jpg"}
+    assert set(sheet.series_of) == {"b0_0.jpg", "b0_1.jpg", "b0_2.jpg", "b1_0.jpg"}
 
 
 def test_a_table_that_was_edited_is_not_overwritten(
@@ -152,8 +153,81 @@ def test_a_table_that_was_edited_is_not_overwritten(
     assert rows["b0_1.jpg"]["decision"] == "alternate"  # the program's own pick
 
 
+@pytest.mark.parametrize("is_given", [False, True])
+def test_a_table_that_is_edited_during_a_run_is_not_overwritten(
+    folder: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    is_given: bool,
+) -> None:
+    table = tmp_path / "w" / "cull.csv"
+    words = ["launch.py", "cull", str(folder), f"--workdir={tmp_path / 'w'}"]
+    assert cli.main(words) == 0
+    more = [f"--changes={table}"] if is_given else []
+
+    def edited_meanwhile(*args: Any) -> Any:
+        table.write_text(table.read_text().replace("undecided", "reject"))
+        return marks_in_folder(*args)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(api, "marks_in_folder", edited_meanwhile)
+        capsys.readouterr()
+        assert cli.main([*words, *more, "--write=xmp"]) == 2
+    message = capsys.readouterr().err
+    assert f"{table}: was edited while cull ran; keep your decisions" in message
+    assert message.count("\n") == 1
+    assert "undecided" not in table.read_text()
+    assert not list(folder.glob("*.xmp"))
+    assert cli.main([*words, f"--changes={table}"]) == 0
+    assert {row["changed"] for row in rows_of(table) if row["decision"] == "reject"} == {"decision"}
+
+
+def test_a_table_that_was_saved_again_without_an_edit_is_not_edited(
+    folder: Path, tmp_path: Path
+) -> None:
+    words = ["launch.py", "cull", str(folder), f"--workdir={tmp_path / 'w'}"]
+    assert cli.main(words) == 0
+    table = tmp_path / "w" / "cull.csv"
+    written = table.read_bytes()
+    for more in ([], [f"--changes={table}"]):
+        table.write_bytes(b"\xef\xbb\xbf" + written.replace(b"\n", b"\r\n"))
+        assert cli.main([*words, *more]) == 0
+        assert table.read_bytes() == written
+
+
+def test_an_older_sheet_saved_as_the_table_gives_its_own_changes_only(
+    folder: Path, tmp_path: Path
+) -> None:
+    """Its other decisions are those of an earlier run, not of a person."""
+    words = ["launch.py", "cull", str(folder), f"--workdir={tmp_path / 'w'}"]
+    assert cli.main(words) == 0
+    table = tmp_path / "w" / "cull.csv"
+    table.write_text(
+        "path,series,rank,score,p_best,decision,rating,reasons,changed\n"
+        "b0_0.jpg,b0_0.jpg,1,0.5,,pick,,,decision\nb0_1.jpg,b0_0.jpg,2,0.1,,reject,,,\n"
+        "b1_0.jpg,b1_0.jpg,1,0.5,,pick,2,,\n"
+    )
+    assert {row.path: row.changed for row in read_rows(table) if row.changed} == {
+        "b0_0.jpg": {"decision"}
+    }
+    assert cli.main(words) == 2  # the table is no longer the one that was written
+    assert cli.main([*words, f"--changes={table}"]) == 0
+    changed = {row["path"]: row["changed"] for row in rows_of(table) if row["changed"]}
+    assert changed == {"b0_0.jpg": "decision"}
+
+
 @pytest.mark.parametrize(
-    "record", ["", "[]", "{}", '{"decisions": 1}', '{"decisions": {"b0_0.jpg": [1], "a": null}}']
+    "record",
+    [
+        "",
+        "[]",
+        "{}",
+        '{"cull.csv": 1}',
+        '{"cull.csv": [1]}',
+        '{"cull.csv": [{"sha256": "1"}]}',
+        '{"cull.csv": [{"sha256": "1", "decisions": {"b0_0.jpg": ["pick"], "a": null}}]}',
+    ],
 )
 def test_a_damaged_record_of_the_table_is_no_record(
     folder: Path, tmp_path: Path, record: str
@@ -193,6 +267,47 @@ def test_the_groups_that_were_found_can_be_corrected(folder: Path, tmp_path: Pat
     assert set(mine["kind"]) == {"bracket"}
     assert mine["decision"].isna().all()  # a bracket is never culled
     assert (table["decision"] == "pick").sum() == BURSTS - 1
+
+
+def test_groups_that_were_edited_are_not_overwritten(
+    folder: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    words = ["launch.py", "cull", str(folder), f"--workdir={tmp_path / 'w'}"]
+    groups, table = tmp_path / "w" / "groups.csv", tmp_path / "w" / "cull.csv"
+    assert cli.main(words) == cli.main(words) == 0
+    edited = groups.read_text().replace("b0_2.jpg,burst", "b0_2.jpg,single")
+    edited = edited.replace("b0_0.jpg,b0_2.jpg", "mine,b0_2.jpg").replace("\n", "\r\n")
+    groups.write_bytes(edited.encode())
+    other = tmp_path / "other.csv"
+    other.write_text("series_id,image\n1,b0_0.jpg\n1,b0_1.jpg\n")
+    for more in ([], [f"--series={other}"]):
+        capsys.readouterr()
+        assert cli.main([*words, *more]) == 2
+        message = capsys.readouterr().err
+        assert f"{groups}: was edited after cull wrote it" in message
+        assert f"keep your groups by --series={groups}, or remove the file" in message
+        assert message.count("\n") == 1
+    # Given, the groups count and stay, also for the run after.
+    assert cli.main([*words, f"--series={groups}"]) == 0
+    assert groups.read_bytes() == edited.encode()
+    (row,) = (row for row in rows_of(table) if row["path"] == "b0_2.jpg")
+    assert (row["series"], row["kind"], row["decision"]) == ("b0_2.jpg", "single", "")
+    assert cli.main(words) == 2
+    groups.unlink()
+    assert cli.main(words) == 0
+
+    def edited_meanwhile(*args: Any, **options: Any) -> Any:
+        groups.write_bytes(edited.encode())
+        return group_photos(*args, **options)
+
+    monkeypatch.setattr(api, "group_photos", edited_meanwhile)
+    capsys.readouterr()
+    assert cli.main(words) == 2
+    assert f"{groups}: was edited while cull ran; keep your groups" in capsys.readouterr().err
+    assert groups.read_bytes() == edited.encode()
 
 
 def test_the_command_writes_table_sheet_and_sidecars_once(

@@ -81,6 +81,8 @@ def test_reasons_are_the_largest_differences_to_the_first() -> None:
     ("column", "difference", "is_classic", "reason"),
     [
         ("sharpness", np.log(110), False, "sharper by a factor of 110 than the next"),
+        # Variances of 3 and 0: the factor is of 1 + the variance.
+        ("sharpness", np.log1p(3) - np.log1p(0), False, "sharper by a factor of 4 than the next"),
         ("sharpness", 20.0, False, "sharper by a factor of 485,165,195 than the next"),
         ("sharpness", 0.0412, True, "sharper by 4.1 points of 100 than the next"),
         ("exposure", 1.0, False, "better exposed by 100 points of 100 than the next"),

@@ -6,10 +6,11 @@ import pytest
 
 from jaxrank.culling.capture import Capture
 from jaxrank.culling.grouping import Group
-from jaxrank.culling.grouping_table import read_groups, write_groups
+from jaxrank.culling.grouping_table import groups_table, read_groups
 from jaxrank.culling.records import PhotoRecord
 from jaxrank.culling.thumbnails import Thumbnail
 from jaxrank.errors import UserError
+from jaxrank.io import tables
 
 
 def photos(*names: str) -> list[PhotoRecord]:
@@ -36,7 +37,7 @@ def test_what_is_written_reads_back(tmp_path: Path) -> None:
         Group("single", ("c.jpg",), "x"),
         Group("single", ("a.jpg",), "y"),
     ]
-    write_groups(tmp_path / "groups.csv", groups)
+    tables.write_frame(tmp_path / "groups.csv", groups_table(groups))
     found, notes = read_groups(tmp_path / "groups.csv", RECORDS)
     assert [group[:2] for group in found] == [group[:2] for group in groups]
     assert notes == []

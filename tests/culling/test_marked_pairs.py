@@ -1,5 +1,6 @@
 """Marks in a folder, and the pairs that they make."""
 
+import itertools
 import os
 from pathlib import Path
 
@@ -127,8 +128,8 @@ def test_a_sheets_decisions_come_before_its_ratings(tmp_path: Path) -> None:
     )
     sheet = read_sheet(path)
     assert set(sheet.series_of.values()) == {"1"}
-    assert sorted(sheet.source.strength, key=lambda n: -sheet.source.strength[n]) == list("abcde")
-    assert len(set(sheet.source.strength.values())) == 5
+    found = pairs_of_sources(HERE, sheet.series_of, sheet.sources)
+    assert beaten(found) == set(itertools.combinations("abcde", 2))
 
 
 @pytest.mark.parametrize(
@@ -246,16 +247,42 @@ def test_a_flag_beside_stars_of_cull_is_a_persons(tmp_path: Path) -> None:
     assert (marks.rating, marks.label, marks.pick) == (None, "", "reject")
 
 
-def test_a_sheet_teaches_only_what_a_person_changed(tmp_path: Path) -> None:
-    path = tmp_path / "cull.csv"
-    path.write_text(
-        "path,series,decision,rating,changed\n"
-        "a,1,pick,,\nb,1,undecided,5,rating\nc,1,undecided,1,rating\nd,1,undecided,,\n"
-    )
+def pairs_of_sheet(path: Path, rows: str) -> set[tuple[str, str]]:
+    path.write_text(f"path,series,decision,rating,changed\n{rows}")
     sheet = read_sheet(path)
-    found = pairs_of_sources(HERE, sheet.series_of, [sheet.source])
-    # Not a over d, which the program decided; not c over d, whose single star may be a bad mark.
-    assert beaten(found) == {("a", "b"), ("a", "c"), ("b", "c"), ("b", "d")}
+    return beaten(pairs_of_sources(HERE, sheet.series_of, sheet.sources))
+
+
+def test_a_photo_with_changed_stars_is_compared_by_stars_not_by_the_programs_decision(
+    tmp_path: Path,
+) -> None:
+    rows = "a,1,pick,,\nb,1,undecided,5,rating\nc,1,undecided,1,rating\nd,1,undecided,,\n"
+    # Not a over b or d, which the program decided; not c over d, whose single star may be a bad
+    # mark.
+    assert pairs_of_sheet(tmp_path / "s.csv", rows) == {("b", "a"), ("b", "c"), ("b", "d")}
+
+
+def test_a_persons_pick_or_reject_compares_with_photos_that_the_program_decided(
+    tmp_path: Path,
+) -> None:
+    rows = "a,1,pick,,decision\nb,1,pick,,\nc,1,alternate,5,rating\nd,1,reject,,\n"
+    assert pairs_of_sheet(tmp_path / "s.csv", rows) == {
+        ("a", "c"), ("a", "d"), ("c", "b"), ("c", "d"),
+    }  # fmt: skip
+    rows = "a,1,reject,,decision\nb,1,pick,,\nc,1,alternate,5,rating\nd,1,reject,,\n"
+    assert pairs_of_sheet(tmp_path / "s.csv", rows) == {
+        ("b", "a"), ("c", "a"), ("c", "b"), ("c", "d"),
+    }  # fmt: skip
+    # The person's alternate is above the person's reject, and not below the program's pick.
+    rows = "a,1,alternate,,decision\nb,1,pick,,\nc,1,reject,,decision\nd,1,reject,,\n"
+    assert pairs_of_sheet(tmp_path / "s.csv", rows) == {("a", "c"), ("b", "c")}
+
+
+@pytest.mark.parametrize("rating", ["", "0"])
+def test_stars_taken_away_make_no_pair(tmp_path: Path, rating: str) -> None:
+    rows = f"a,1,pick,,\nb,1,undecided,{rating},rating\nc,1,reject,,\n"
+    with pytest.raises(UserError, match="so there is no pair"):
+        pairs_of_sheet(tmp_path / "s.csv", rows)
 
 
 def test_marks_in_a_photo_are_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
