@@ -12,7 +12,7 @@ threads suffer most from other processes, which would favour jaxrank in the rati
            a series batch sampler (a) and with tensors in memory (b), jaxrank one trial at a
            time (d) and in cohorts (e); compared with the roofline of this machine.
   shapes   eight trials of equal shape: PyTorch with torch.func and vmap (c) and jaxrank.
-  start    from launch to the end of the first dispatch, with an empty and a full cache.
+  start    from launch to the first dispatch and its end, with an empty and a full cache.
   search   'search --mode=full' of 30 epochs without early stopping, to the last file, compared
            with as many epochs of (a) and (b).
 """
@@ -129,16 +129,22 @@ def shapes(folder: Path, rounds: int, options: Sequence[str] = ()) -> None:
 
 
 def start(folder: Path, rounds: int) -> None:
-    print("\nfrom launch to the end of the first dispatch of 'search --mode=full', seconds")
+    print("\nfrom launch to the first dispatch of 'search --mode=full', seconds")
     for cache in ("empty", "full"):
-        seconds = []
+        runs = []
         for number in range(rounds):
             cached = folder / f"cache{number}"
-            run = child(
-                "start", str(folder / f"start_{cache}{number}"), str(cached), str(time.time())
+            runs.append(
+                child(
+                    "start", str(folder / f"start_{cache}{number}"), str(cached), str(time.time())
+                )
             )
-            seconds.append(run["seconds"])
-        print(f"  cache {cache:5} {statistics.median(seconds):5.1f} s (up to {max(seconds):.1f})")
+        for end in ("begins", "ends"):
+            seconds = [run[end] for run in runs]
+            print(
+                f"  cache {cache:5} {end:6} {statistics.median(seconds):5.1f} s (up to "
+                f"{max(seconds):.1f})"
+            )
 
 
 def search(folder: Path, rounds: int) -> None:
@@ -346,23 +352,34 @@ def measure_peaks() -> None:
 def measure_start(workdir: str, cache: str, launched: str) -> None:
     """Ends a search after its first dispatch, and prints the seconds since its launch."""
     os.environ["XDG_CACHE_HOME"] = cache
-    from jaxrank import cli
+    from jaxrank import cli, train
     from jaxrank.training import checkpointing
 
     class Enough(Exception):
         pass
 
+    begun: list[float] = []
     ended: list[float] = []
+    begin = train._begun
+
+    def ready(*arguments: Any) -> Any:
+        progress = begin(*arguments)
+        begun.append(time.time())  # the dispatch follows
+        return progress
 
     def stop(*_: Any) -> None:
         ended.append(time.time())  # before the wait for background work
         raise Enough
 
     try:
-        with mock.patch.object(checkpointing.Saver, "claim", stop):
+        with (
+            mock.patch.object(train, "_begun", ready),
+            mock.patch.object(checkpointing.Saver, "claim", stop),
+        ):
             cli.main(["launch.py", "search", "--mode=full", f"--workdir={workdir}"])
     except Enough:
-        print(json.dumps({"seconds": ended[0] - float(launched)}), flush=True)
+        times = {"begins": begun[0] - float(launched), "ends": ended[0] - float(launched)}
+        print(json.dumps(times), flush=True)
 
 
 def measure_search(workdir: str, cache: str, patience: str, launched: str) -> None:
