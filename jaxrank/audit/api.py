@@ -44,8 +44,8 @@ def audit_data(
       An `Audit`: verdict, headline, advice and evidence.
 
     Raises:
-      UserError: pairs, features or the reference can't be read, or `pairs` is no file where there
-        is a reference.
+      UserError: pairs, features or the reference can't be read, or `reference` is given and `pairs`
+        is not a file.
     """
     reading = reading or {}
     pairs, features = local_table(pairs), local_features(features)

@@ -57,7 +57,8 @@ def define(values: flags.FlagValues, words: list[str]) -> None:
     flags.DEFINE_float(
         "min_similarity",
         None,
-        "--series=time: the least cosine of neighbours' vectors (default: 0.75 of learned CLIP)",
+        "--series=time: the least cosine of neighbours' vectors (default: 0.75 for CLIP with "
+        "trained weights, none for other blocks)",
         flag_values=values,
     )
     flags.mark_flags_as_mutual_exclusive(
@@ -75,9 +76,9 @@ def define(values: flags.FlagValues, words: list[str]) -> None:
 
 
 def run(values: flags.FlagValues, config: None) -> int:
-    """Makes the blocks clip, cnn and iqa of photos, in one pass; what is there already is kept, and
-    a run that was stopped resumes. Weights that are not on this machine are fetched. Writes
-    photos.csv, with the reason of every photo that can't be used, and on demand series.csv."""
+    """Extracts the blocks clip, cnn and iqa from photos in one pass. Keeps existing rows and
+    resumes a stopped run. Downloads missing weights. Writes photos.csv, with the reason for every
+    photo that can't be used, and, with --series, series.csv."""
     del config
     _check_flags(values)
 

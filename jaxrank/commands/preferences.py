@@ -42,9 +42,9 @@ def define(values: flags.FlagValues, words: list[str]) -> None:
 
 
 def run(values: flags.FlagValues, config: None) -> int:
-    """Makes a table of pairs for search: of ratings and pick flags that people gave the photos of a
-    series in Lightroom, darktable, digiKam and others, and of the decisions of a contact sheet; or
-    of comparisons that another tool has written. Photos and sidecars are only read."""
+    """Makes a pair table for search: from stars and flags that people gave the photos of a series
+    in Lightroom, darktable, digiKam and others, and from decisions in a contact sheet; or from
+    another tool's comparisons. Photos and sidecars are not changed."""
     del config
     source = _check_flags(values)
 

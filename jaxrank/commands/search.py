@@ -216,9 +216,10 @@ def define_config(
             refuse_several(words, typed[1], default)
             define_value(values, typed[1], default, "see --config")
     meaning = (
-        "Python file with a get_config() (default: configs/default.py). --config.KEY=VALUE holds "
-        "for every experiment, --config.experiments.NAME.KEY=VALUE for one, --config.linear.KEY="
-        "VALUE and --config.shuffled.KEY=VALUE for the references. KEY: "
+        "Python file with a get_config(), or JSON file such as a search's best_config.json "
+        "(default: configs/default.py). --config.KEY=VALUE holds for every experiment, "
+        "--config.experiments.NAME.KEY=VALUE for one, --config.linear.KEY=VALUE and "
+        "--config.shuffled.KEY=VALUE for the references. KEY: "
         + ", ".join(key for key in config if key not in CATALOGUE_KEYS)
     )
     flags.DEFINE_string("config", None, meaning, flag_values=values)

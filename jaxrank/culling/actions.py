@@ -37,12 +37,13 @@ def write_sidecars(
     full: bool = False,
     rejects: bool = False,
 ) -> WriteResult:
-    """Writes ratings of picks and alternates, and on demand of rejects, to XMP sidecars.
+    """Writes ratings of picks and alternates, optionally of rejects, to XMP sidecars.
 
     A person's rating from a contact sheet takes precedence over the decision, and gets no label.
     A photo with a person's stars or flag is skipped unless the contact sheet changed it. In a burst
-    in which a person likes a photo, no other photo gets stars either: three stars beside a person's
-    one would reverse the order. Stars of an earlier run that this run does not give are taken back.
+    in which a person has given stars or a pick, no other photo gets stars either: three stars
+    beside a person's one would reverse the order. Stars of an earlier run that this run does not
+    give are set to rating 0.
 
     Args:
       table: table of `Culled`.

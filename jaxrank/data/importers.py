@@ -66,7 +66,7 @@ def read_block_npy(
       names: a text file with one photo name per line, in the order of the rows.
       block: the block's name; its columns are BLOCK_0, BLOCK_1, ... unless `columns` names them.
       columns: names of the columns.
-      dtype: type of the stored numbers, see `check_block`.
+      dtype: type of the stored numbers; by default float32, and float16 stays float16.
     """
     values = map_npy(Path(path), "")
     refuse_other_shapes(str(path), values)
@@ -78,7 +78,7 @@ def read_block_parquet(path: Path | str, *, block: str, dtype: Dtype | None = No
     """Reads a block from a parquet file.
 
     The file has a column of photo names, and one column per feature or one column of lists; see
-    `memory_blocks.block_of_frame`.
+    docs/data_formats.md.
 
     Raises:
       UserError: a value is not a finite number, or a photo is repeated; the message names the

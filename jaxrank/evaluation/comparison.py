@@ -3,7 +3,7 @@
 Differences are between experiments: their standard errors include the seed variance, where several
 seeds or folds show it. With one seed and one fold, they are differences between the trained models.
 
-Differences come in families, whose intervals hold simultaneously in 97.5% of searches: all
+Differences come in families, whose intervals are simultaneous at a nominal level of 97.5%: all
 experiments against one reference (Dunnett 1955), all entries against the best (Hsu 1984), all
 pairs. The critical value of a family is a quantile of its largest standardised difference over
 resamples of series and seeds. Correlated differences therefore cost less than independent ones.

@@ -85,7 +85,7 @@ def evaluate_model(
       model: model from `load_model`, or its folder.
       pairs, features: as in `jaxrank.search`; without both, the embedded simulated data are used.
       baseline: name of a baseline instead of a model, see `rank_photos`.
-      photo_name, min_agreement, min_reviewers, series: see `preferences.read_preferences`.
+      photo_name, min_agreement, min_reviewers, series: see `jaxrank.read_preferences`.
 
     Raises:
       UserError: a block is missing, or its columns are not the model's.

@@ -66,10 +66,10 @@ def rank_photos(
     - `rank`: 1 for the highest score; equal for equal scores.
     - `pick`: true for one photo per series, the first of the highest scores.
     - `p_best`: probability that the photo is the best of its series by people's preferences. It is
-      proportional to exp(pick_slope * score), see `calibration.fit_pick_slope`. NaN for a baseline,
-      and where the model's probabilities were worse than chance.
-    - `keep`: true for the photos that include the best one in nine of ten series, see
-      `calibration.keep_set`. NA for a baseline.
+      proportional to exp(pick_slope * score); docs/results.md describes the slope. NaN for a
+      baseline, and where the model's probabilities were worse than chance.
+    - `keep`: true for the photos that include the best one in nine of ten series. NA for a
+      baseline.
 
     Args:
       model: model from `load_model`, or its folder.
@@ -77,7 +77,7 @@ def rank_photos(
       series: table with `series_id,image`, its file, or a pair table. Without it all photos are one
         series.
       baseline: name of a baseline that needs no preferences, instead of a model: 'signed_sum', or
-        an image-quality number of known direction (`baselines.KNOWN_DIRECTIONS`).
+        an image-quality number of known direction: 'sharpness', 'exposure' or 'colorfulness'.
 
     Raises:
       UserError: the features are not those that the model reads, the series table is invalid, or

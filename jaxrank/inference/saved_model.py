@@ -56,7 +56,7 @@ class Model(NamedTuple):
     Attributes:
       card: description of the model.
       block_columns: column names of the blocks that the model reads, in order, by block.
-      members: for each network, parameters of a `models.Scorer` and the scaling fitted on its
+      members: for each network, parameters of its layers and the scaling fitted on its
         training photos.
       combination: how the members' scores are combined to one score.
       seen: names of the photos that trained the model ("train") and of the photos that chose its

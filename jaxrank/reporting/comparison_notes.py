@@ -46,8 +46,8 @@ def comparison_notes(
         *_about_yardstick(names, test, trained_X, yardstick_label, chosen.entry),
         *_about_best(names, test, trained_X),
         "In brackets: 95% confidence intervals of accuracies, not adjusted for multiple "
-        "comparisons or selection; intervals of differences hold for all experiments at once in "
-        "97.5% of searches.",
+        "comparisons or selection; intervals of differences are simultaneous for all experiments, "
+        "with a nominal level of 97.5%.",
         *_about_next(names, test, trained_X, chosen.entry, difference),
     ]
 
@@ -202,12 +202,19 @@ def _about_next(
     points = f"{100 * need.difference:g} points"
     line = (
         f"Power: this search detects a true difference of {points} {whom} with probability "
-        f"{100 * need.power:.0f}%"
+        f"{_probability(need.power)}"
     )
     if need.power >= POWER:
         return [*lines, f"{line}; more series or seeds would add little. Next: other features or "
                 "experiments."]  # fmt: skip
     return [*lines, f"{line}. {_ways(need, test)}"]
+
+
+def _probability(share: float) -> str:
+    """Formats a probability; rounding must not make it impossible or certain."""
+    if share < 0.01:
+        return "less than 1%"
+    return "more than 99%" if share > 0.99 else f"{100 * share:.0f}%"
 
 
 def _ways(need: PowerAnalysis, test: Standings) -> str:

@@ -23,7 +23,7 @@ _ACCURACIES = "Accuracy on new series in percent, with 95% intervals, of these t
 _WEIGHTED = "Test accuracy with pairs weighted by abs(2 preference - 1), in percent"
 _DIFFERENCES = (
     "Differences of test accuracy to the strongest baseline and to chance, in points; their "
-    "intervals (in brackets) hold for all experiments at once, in 97.5% of searches"
+    "intervals (in brackets) are simultaneous for all experiments, with a nominal level of 97.5%"
 )
 _TO_BEST = (
     "Differences to the highest test accuracy, in points; the interval is of the difference to the "

@@ -64,7 +64,8 @@ class SearchOptions:
       folds: 0 for one 80/10/10 split, or for folds if the series are too few for it; K >= 3; or
         'series' for leave-one-series-out.
       only_folds: folds to train, counted from 0; by default all.
-      num_seeds: trials of each experiment and fold; their seeds are seed, seed + 1, ...
+      num_seeds: number of seeds: seed, seed + 1, ...; each experiment is trained once in each fold
+        with each seed.
       seed: first seed of training; the split does not depend on it.
       split_seed: seed of the split only.
       photo_name, min_agreement, min_reviewers, series: see `jaxrank.read_preferences`.
@@ -118,7 +119,11 @@ class SearchOptions:
         word=EACH_SERIES,
     )
     only_folds: Sequence[int] = ()
-    num_seeds: int = _option(1, "trials of each experiment and fold", least=1)
+    num_seeds: int = _option(
+        1,
+        "number of seeds; each experiment is trained once in each fold with each seed",
+        least=1,
+    )
     seed: int = _option(0, "first seed of training (default: 0)", least=0)
     split_seed: int = _option(SPLIT_SEED, "seed of the split", least=0)
     photo_name: str | None = _option(

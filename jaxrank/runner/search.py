@@ -89,7 +89,7 @@ def search(
         None, the embedded simulated data.
       features: a feature store's folder, a file (.npz, .parquet, .csv), a data frame, a tuple
         (array, names), or a dict from block name to a frame, such a tuple or a `Block`; see
-        `importers` and `memory_blocks`. A single block without a name is called 'features'.
+        docs/data_formats.md. A single block without a name is called 'features'.
       workdir: a new or empty folder; by default one named by the time, below
         outputs/hyperparameter_search. When resuming, the folder of a search; by default the newest
         there.

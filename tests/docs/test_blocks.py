@@ -4,6 +4,7 @@ A block that is not run says why in a comment above it: `<!-- not run: REASON --
 """
 
 import importlib
+import inspect
 import re
 import shlex
 from pathlib import Path
@@ -157,6 +158,17 @@ def test_every_public_name_is_in_the_reference() -> None:
     assert len(names) > 20
     missing = [name for name in names if f":: jaxrank.{name}\n" not in page]
     assert missing == []
+
+
+def test_public_docstrings_name_no_private_module() -> None:
+    """A reader of the reference has neither the module nor its functions."""
+    modules = {path.stem for path in (ROOT / "jaxrank").rglob("*.py")}
+    hits = []
+    for public in (name for name in dir(jaxrank) if not name.startswith("_")):
+        text = " ".join((inspect.getdoc(getattr(jaxrank, public)) or "").split())
+        named = re.findall(r"`(\w+)\.(?!json|csv|npz|py\b)\w+`|see `(\w+)`", text)
+        hits += [(public, a or b) for a, b in named if (a or b) in modules]
+    assert hits == []
 
 
 def test_every_flag_is_in_the_reference(monkeypatch: pytest.MonkeyPatch) -> None:

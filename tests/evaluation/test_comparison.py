@@ -565,6 +565,25 @@ def test_sentences_say_what_is_best_how_sure_and_what_next() -> None:
     assert all(len(line) < 240 for line in paragraph(table, candidates))
 
 
+def test_a_small_power_is_not_rounded_to_impossible() -> None:
+    """Nor is a large one rounded to certain."""
+    table, candidates = simple_standings()
+
+    def power_note(scale: float) -> str:
+        to = table.to_best._replace(error=scale * table.to_best.error)
+        rescaled = table._replace(seed_source="seeds", to_best=to)
+        return next(line for line in paragraph(rescaled, candidates) if "Power: " in line)
+
+    assert "between two experiments with probability less than 1%. A power of 80%" in power_note(4)
+    assert "between two experiments with probability more than 99%; more" in power_note(1 / 8)
+
+
+def test_the_level_of_simultaneous_intervals_is_nominal() -> None:
+    lines = paragraph(*simple_standings())
+    assert any(line.endswith("simultaneous for all experiments, with a nominal level of 97.5%.")
+               for line in lines)  # fmt: skip
+
+
 def test_what_is_worse_than_a_best_baseline_is_named_once() -> None:
     """The comparison with the strongest baseline names experiments; other baselines follow."""
     rng = np.random.default_rng(3)
