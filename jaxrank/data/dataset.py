@@ -278,7 +278,7 @@ def _constant_notes(features: Features, features_ND: np.ndarray) -> list[str]:
     """A note on columns that never vary, if there are any."""
     first_D = features_ND[0]
     constant = np.arange(features_ND.shape[1])
-    # Few photos show of nearly every column that it varies; slices bound the copies.
+    # Nearly every column varies among the first photos already; slices bound the copies.
     for rows in (slice(_FEW_PHOTOS), *_row_slices(len(features_ND))):
         if len(constant):
             values, first = features_ND[rows, constant], first_D[constant]

@@ -105,7 +105,7 @@ class Cohort(NamedTuple):
     @property
     def compiled_as(self) -> tuple:
         """Key that is equal for cohorts that share their compiled programs."""
-        return self._replace(trials=(), stored_bytes=0, made_bytes=0, begins=0, ends=None)
+        return self.without_trials(begins=0, ends=None)
 
     @property
     def _state_bytes(self) -> int:
@@ -130,9 +130,10 @@ class Cohort(NamedTuple):
 
     @property
     def data_bytes(self) -> int:
-        """Memory that the arrays which all trials read take on the device.
+        """Memory of the device that is taken by the arrays which all trials read.
 
-        A CPU reads the stored features in place; the host holds them anyway.
+        A CPU, where trials run one after the other, reads the stored features in place. They are
+        not counted: the host holds them anyway.
         """
         return self.made_bytes + self.profile.side_by_side * self.stored_bytes
 
@@ -152,7 +153,7 @@ class Cohort(NamedTuple):
 
     @property
     def memory_bytes(self) -> int:
-        """Predicted memory of the cohort on its device, with the data that it reads."""
+        """Predicted memory of the cohort and its data on the device; see `data_bytes`."""
         return self.data_bytes + self.shared_bytes + self.num_slots * self.trial_bytes
 
     @property
@@ -228,6 +229,10 @@ class Cohort(NamedTuple):
     def with_trials(self, trials: Sequence[Trial]) -> "Cohort":
         """The same cohort with other trials, and no free slot."""
         return self._replace(trials=tuple(trials), num_slots=len(trials))
+
+    def without_trials(self, **changes: Any) -> "Cohort":
+        """What cohorts of other trials may have in common with this one."""
+        return self._replace(trials=(), stored_bytes=0, made_bytes=0, **changes)
 
     def filled(self) -> "Cohort":
         """The same cohort with its free slots filled by copies of the last trial."""

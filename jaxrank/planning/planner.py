@@ -198,7 +198,9 @@ def make_cohorts(
     for whole in _padded_together(wholes, trials, memory_limit - resident):
         needed = whole.shared_bytes + whole.trial_bytes
         if needed > memory_limit - resident:
-            raise _too_large(whole, needed, resident, memory_limit)
+            # A CPU holds the features beside `memory_limit`, and reads them in place.
+            held = 0 if profile.side_by_side else data.dataset.features_ND.nbytes
+            raise _too_large(whole, needed, resident + held, memory_limit + held)
         program = _known_program(whole, known)
         if program is None:
             cohorts += _cut(whole, memory_limit - resident)
@@ -239,7 +241,7 @@ def continued_cohorts(
     """
     groups: dict[Cohort, list[Trial]] = {}
     for source, trial in sources:
-        program = source._replace(trials=(), stored_bytes=0, made_bytes=0)
+        program = source.without_trials()
         if program.profile.side_by_side:  # of any size: the numbers of trials change anyway
             program = program._replace(num_slots=0, epochs_per_dispatch=1)
         groups.setdefault(program, []).append(trial)
@@ -279,15 +281,7 @@ def _known_program(whole: Cohort, known: Iterable[Cohort]) -> Cohort | None:
     stage = 0 if whole.ends is None else whole.ends - whole.begins
 
     def program(cohort: Cohort) -> Cohort:
-        return cohort._replace(
-            trials=(),
-            stored_bytes=0,
-            made_bytes=0,
-            begins=0,
-            ends=None,
-            epochs_per_dispatch=0,
-            num_slots=0,
-        )
+        return cohort.without_trials(begins=0, ends=None, epochs_per_dispatch=0, num_slots=0)
 
     num_trials = len(whole.trials)
     most_cohorts = 2 * _num_cohorts(whole, num_trials)

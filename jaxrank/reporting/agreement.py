@@ -16,8 +16,8 @@ _NO_SHARES = (
     "No ceiling: every preference is 0, 1 or a tie, so it is not known how often people disagree."
 )
 _UNANIMOUS = (
-    "No ceiling: the votes of each pair all agree, or are tied. Pairs on which people disagree may "
-    "have been left out of the table."
+    "No ceiling: every preference is 0, 1 or a tie, although pairs have several votes. Either all "
+    "votes agreed, or shares were rounded, or pairs were left out."
 )
 
 

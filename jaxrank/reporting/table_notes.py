@@ -113,7 +113,9 @@ def position_notes(accuracy: float, low: float, high: float) -> list[str]:
         return []
     side = "first" if accuracy > 0.5 else "second"
     why = f"people favour the {side} place, or the table lists winners {side} more often"
-    error = (high - low) / (2 * ndtri(0.975))
+    # The other bound may be cut off at 0 or 1.
+    half_width = accuracy - low if accuracy > 0.5 else high - accuracy
+    error = half_width / ndtri(0.975)
     z = abs(accuracy - 0.5) / error if error else np.inf
     return [
         f"Position: the first photo of a pair wins {percent(accuracy)} of the test pairs"
@@ -123,6 +125,6 @@ def position_notes(accuracy: float, low: float, high: float) -> list[str]:
             if z > _CLEAR_Z
             else f"If this is not chance (p = {2 * ndtr(-z):.1g}), {why}."
         )
-        + " Scores of photos can't use the position, unless the features tell it: for example, if "
+        + " Scores of photos can't use the position, unless the features show it: for example, if "
         "the first photo is always the earlier one."
     ]

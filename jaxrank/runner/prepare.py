@@ -125,7 +125,9 @@ class Prepared(NamedTuple):
     @property
     def cohort_limit(self) -> int:
         """Bytes of the device's memory that one cohort may take."""
-        return _cohort_limit(self.device, self.dataset, self.launch["memory_fraction"])
+        return _cohort_limit(
+            self.device, self.dataset, self.launch["memory_fraction"], self.profile
+        )
 
     @property
     def initial_weights(self) -> InitialWeights | None:
@@ -182,7 +184,7 @@ def prepare(
     profile = (
         costs.built_in_profile(device.platform) if given is None else costs.DeviceProfile(**given)
     )
-    limit = _cohort_limit(device, dataset, chosen.memory_fraction)
+    limit = _cohort_limit(device, dataset, chosen.memory_fraction, profile)
     if has_plan:
         limit = sys.maxsize
     rungs = read_rungs(chosen.rungs)
@@ -271,13 +273,15 @@ def _first_cohorts(
     return cohorts
 
 
-def _cohort_limit(device: DeviceSpec, dataset: Dataset, memory_fraction: float) -> int:
+def _cohort_limit(
+    device: DeviceSpec, dataset: Dataset, memory_fraction: float, profile: costs.DeviceProfile
+) -> int:
     """Bytes of the device's memory that one cohort may take.
 
-    On a CPU this is the host's memory, which also holds the features; cohorts read them there.
+    On a CPU this is the host's memory, which also holds the features; see `Cohort.data_bytes`.
     """
     limit = int(device.memory * memory_fraction)
-    return limit - dataset.features_ND.nbytes if device.platform == "cpu" else limit
+    return limit if profile.side_by_side else limit - dataset.features_ND.nbytes
 
 
 def _summarise(

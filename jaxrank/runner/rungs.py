@@ -196,7 +196,7 @@ def _hits(
 
 
 def _twins(results: Sequence[TrialResult], names: Sequence[str]) -> np.ndarray:
-    """See `RungHits.twins_X`; equal hits would not do, for of few pairs they are often chance."""
+    """See `RungHits.twins_X`. Hits would not do: those of few pairs are often equal by chance."""
     scores: dict[str, dict[tuple[int, int], bytes]] = {name: {} for name in names}
     for result in results:
         digest = hashlib.sha256(result.scores_N.tobytes()).digest()

@@ -25,7 +25,6 @@ from jaxrank.experiments.hyperparameters import LINEAR
 from jaxrank.planning.trials import Trial
 from jaxrank.reporting.comparison_notes import comparison_notes
 from jaxrank.reporting.figures import draw_leaderboard
-from jaxrank.reporting.table_notes import position_notes
 
 NAN = float("nan")
 
@@ -691,14 +690,6 @@ def test_no_interval_of_a_difference_is_wider_than_differences_can_be() -> None:
     assert to.difference[0] + to.critical_value[0] * to.error[0] > 1.1
     assert to.high[0] == 1
     assert to.low[0] == to.difference[0] - to.critical_value[0] * to.error[0]
-
-
-def test_position_is_named_where_it_predicts() -> None:
-    assert position_notes(0.5, 0.48, 0.52) == []
-    assert position_notes(0.5, NAN, NAN) == []
-    (line,) = position_notes(0.451, 0.43, 0.47)
-    assert line.startswith("Position: the first photo of a pair wins 45.1% of the test pairs "
-                           "(43.0 to 47.0%); 50% is expected. This is not chance: ")  # fmt: skip
 
 
 def test_long_lists_are_cut() -> None:

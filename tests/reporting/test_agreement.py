@@ -39,7 +39,7 @@ def test_the_selected_row_says_where_its_log_loss_is_above_chance(
     [
         (None, "it is not known how often people disagree"),
         (1, "it is not known how often people disagree"),
-        (4, "the votes of each pair all agree, or are tied"),
+        (4, "every preference is 0, 1 or a tie, although pairs have several votes"),
     ],
 )
 def test_why_there_is_no_ceiling_depends_on_the_votes(

@@ -103,7 +103,7 @@ def test_no_share_is_no_percentage() -> None:
 @pytest.mark.parametrize(
     ("mean", "low", "high", "words"),
     [
-        (0.45, 0.43, 0.47, "wins 45.0% of the test pairs (43.0 to 47.0%)"),
+        (0.451, 0.43, 0.47, "wins 45.1% of the test pairs (43.0 to 47.0%); 50% is expected. "),
         (0.55, 0.51, 0.59, "wins 55.0% of the test pairs (51.0 to 59.0%)"),
         (0.52, 0.49, 0.55, ""),
         (0.60, NAN, NAN, ""),  # too few series for an interval
@@ -124,6 +124,8 @@ def test_position_is_reported_where_its_interval_leaves_chance_out(
         (0.45, 0.41, 0.49, r"If this is not chance \(p = 0.01\), .* lists winners second"),
         (0.53, 0.501, 0.559, r"\(p = 0.04\)"),
         (0.579, 0.54, 0.618, r"\(p = 7e-05\)"),
+        (0.90, 0.62, 1.00, r"If this is not chance \(p = 0.005\)"),  # few series: cut off at 1
+        (0.10, 0.00, 0.38, r"If this is not chance \(p = 0.005\)"),
         (0.60, 0.57, 0.63, "This is not chance: people favour the first place"),
         (1.00, 1.00, 1.00, "This is not chance: .* winners first more often. See how the pairs"),
     ],
