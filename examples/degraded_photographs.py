@@ -14,7 +14,7 @@ Every photograph is held out once. Models are trained on the other photographs, 
 version of a held-out scene is the original. The accuracies that the searches report are too high,
 since scenes of one photograph are on both sides of their splits.
 
-Takes a minute on two cores and writes `outputs/example/`: the photos, their features, a search
+Takes some minutes on two cores and writes `outputs/example/`: the photos, their features, a search
 for each group of held-out photographs, and `picks.png`.
 """
 

@@ -20,6 +20,7 @@ from jaxrank.reporting.summary import (
     PARTIAL,
     SELECTED,
     SUMMARY_CSV,
+    listed,
     percent,
 )
 
@@ -206,7 +207,7 @@ def _why(cohort: Cohort) -> str:
     if not cohort.padded:
         return ""
     widths = ",".join(map(str, cohort.program_key.mlp_hidden_dims))
-    return f"{', '.join(cohort.padded)} padded to {widths}: cheaper than compiling apart"
+    return f"{listed(cohort.padded)} padded to {widths}: cheaper than compiling apart"
 
 
 def _unusual(experiment: Experiment) -> str:

@@ -1,13 +1,14 @@
 """The plan of `--dry_run`."""
 
 import dataclasses
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from jaxrank.configs import default
 from jaxrank.experiments.hyperparameters import HYPERPARAMETERS, read_experiments
-from jaxrank.reporting.console import _PLAN_COLUMNS, _PLAN_ELSEWHERE, _unusual
+from jaxrank.reporting.console import _PLAN_COLUMNS, _PLAN_ELSEWHERE, _unusual, _why
 
 
 @pytest.mark.parametrize("key", [*HYPERPARAMETERS])
@@ -25,3 +26,14 @@ def test_every_hyperparameter_that_is_not_the_default_is_shown(key: str) -> None
     else:
         text = "clip,iqa" if isinstance(changed, tuple) else changed
         assert shown == f"{key}={text}"
+
+
+def test_a_note_names_the_first_of_many_padded_experiments() -> None:
+    names = [f"c{number:03}" for number in range(400)]
+    cohort: Any = SimpleNamespace(
+        padded=names, program_key=SimpleNamespace(mlp_hidden_dims=(512, 256))
+    )
+    note = _why(cohort)
+    assert note.startswith("c000, c001, ")
+    assert note.endswith(" and 392 more padded to 512,256: cheaper than compiling apart")
+    assert len(note) < 120
