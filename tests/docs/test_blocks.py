@@ -96,8 +96,9 @@ def small(words: list[str]) -> list[str]:
     if table is None:
         return [*words, *SMALL]
     rows = Path(table).read_text(encoding="utf-8").splitlines()
-    Path(table).write_text("\n".join(rows[: 1 + FEW_ROWS]), encoding="utf-8")
-    return words
+    first = Path(table).with_suffix(".first.csv")
+    first.write_text("\n".join(rows[: 1 + FEW_ROWS]), encoding="utf-8")
+    return [*words, f"--experiments_csv={first}"]
 
 
 @pytest.mark.parametrize(
@@ -133,7 +134,7 @@ def test_the_sweep_has_500_experiments(tmp_path: Path, monkeypatch: pytest.Monke
     """The test that runs the page trains few of them."""
     monkeypatch.chdir(tmp_path)
     page = ROOT / "docs" / "tutorials" / "sweep.md"
-    (code,) = (block.text for block in blocks(page) if block.kind == "python")
+    code = next(block.text for block in blocks(page) if block.kind == "python")
     exec(compile(code, name(page), "exec"), {"__name__": "page"})
     assert len(read_catalogue("mine.csv").experiments) == 500
 
