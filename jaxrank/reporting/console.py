@@ -204,10 +204,13 @@ def print_plan(
 
 
 def _why(cohort: Cohort) -> str:
-    if not cohort.padded:
-        return ""
-    widths = ",".join(map(str, cohort.program_key.mlp_hidden_dims))
-    return f"{listed(cohort.padded)} padded to {widths}: cheaper than compiling apart"
+    reasons = []
+    if cohort.padded:
+        widths = ",".join(map(str, cohort.program_key.mlp_hidden_dims))
+        reasons.append(f"{listed(cohort.padded)} padded to {widths}: cheaper than compiling apart")
+    if cohort.ends is not None:
+        reasons.append(f"up to the rung at epoch {cohort.ends}; further cohorts are planned there")
+    return "; ".join(reasons)
 
 
 def _unusual(experiment: Experiment) -> str:

@@ -31,9 +31,16 @@ def test_every_hyperparameter_that_is_not_the_default_is_shown(key: str) -> None
 def test_a_note_names_the_first_of_many_padded_experiments() -> None:
     names = [f"c{number:03}" for number in range(400)]
     cohort: Any = SimpleNamespace(
-        padded=names, program_key=SimpleNamespace(mlp_hidden_dims=(512, 256))
+        padded=names, program_key=SimpleNamespace(mlp_hidden_dims=(512, 256)), ends=None
     )
     note = _why(cohort)
     assert note.startswith("c000, c001, ")
     assert note.endswith(" and 392 more padded to 512,256: cheaper than compiling apart")
     assert len(note) < 120
+
+
+def test_a_note_says_that_a_cohort_is_planned_to_its_rung() -> None:
+    """Its time is that of the first rung, and not of the whole search."""
+    cohort: Any = SimpleNamespace(padded=[], ends=3)
+    assert _why(cohort) == "up to the rung at epoch 3; further cohorts are planned there"
+    assert _why(SimpleNamespace(padded=[], ends=None)) == ""  # type: ignore[arg-type]
