@@ -21,7 +21,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from jaxrank.culling.changes import SheetRow, read_rows
+from jaxrank.culling.changes import SheetRow, sheet_rows
 from jaxrank.culling.decisions import ALTERNATE, PICK, REJECT, UNDECIDED, least_stars
 from jaxrank.culling.xmp import FLAGS, Marks
 from jaxrank.data.pair_conversion import pairs_by_strength
@@ -135,7 +135,7 @@ def read_sheet(path: Path | str) -> Sheet:
             need = f"a contact sheet's table has {','.join(_SHEET_COLUMNS)}"
             raise tables.missing_column(path, column, need, table.columns)
     table.texts("series")  # none is empty
-    rows = [row for row in read_rows(path) if row.decision]
+    rows = [row for row in sheet_rows(table) if row.decision]
     touched = {row.series for row in rows if row.changed}
     mine = {row.path: row for row in rows if row.series in touched}
     least = least_stars(row.rating for row in mine.values())

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import os
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypedDict
 
@@ -13,8 +13,8 @@ from jaxrank.errors import UserError
 from jaxrank.io import documents, tables
 
 CULL_CSV, RECORD = "cull.csv", "written.json"
-# A column of CULL_CSV that the table of a contact sheet lacks.
-_NOT_IN_SHEETS = "marked"
+# Columns of CULL_CSV that the table of a contact sheet lacks.
+_NOT_IN_SHEETS = {"kind", "keep", "marked"}
 # Columns that a person has no reason to edit. A spreadsheet program writes their values in another
 # form, such as TRUE, or numbers with fewer digits.
 _COMPUTED = {"rank", "score", "p_best", "keep", "marked"}
@@ -28,7 +28,7 @@ class _Content(TypedDict):
 
 
 class WrittenTable:
-    """Table in a working folder, which a person may edit between and during runs.
+    """Table in a work folder, which a person may edit between and during runs.
 
     Its record has both tables while one is replaced: a kill must neither make the program's table
     look edited nor hide an edit.
@@ -84,30 +84,24 @@ def _is_one_file(a: Path, b: Path | str) -> bool:
     return os.path.exists(a) and os.path.exists(b) and os.path.samefile(a, b)
 
 
-def has_record(path: Path) -> bool:
-    """Whether a table is CULL_CSV with the record of what `cull` wrote beside it."""
-    return path.name == CULL_CSV and bool(_written(path))
-
-
-def written_decisions(
-    path: Path, columns: Sequence[str]
-) -> Mapping[str, Mapping[str, Collection[str]]]:
+def written_decisions(table: tables.Table) -> Mapping[str, Sequence[str]]:
     """Texts that `cull` wrote as each photo's `decision` and `rating`; empty for any other table.
 
-    After a kill, a photo has the texts of two tables, of which the file is one.
+    After a kill, the record has several tables. The file is taken for the one that agrees with it
+    on the most photos.
 
     A contact sheet's table that is saved as CULL_CSV is another table: it may be of an earlier run,
     whose decisions differ, and it names its changes itself.
     """
-    if path.name != CULL_CSV or _NOT_IN_SHEETS not in columns:
+    if table.path.name != CULL_CSV or _NOT_IN_SHEETS.isdisjoint(table.columns):
         return {}
-    found: dict[str, dict[str, list[str]]] = {}
-    for content in _written(path):
-        for photo, (decision, rating) in content["decisions"].items():
-            texts = found.setdefault(photo, {"decision": [], "rating": []})
-            texts["decision"].append(decision)
-            texts["rating"].append(rating)
-    return found
+    now = _content(table)["decisions"]
+    known = [content["decisions"] for content in _written(table.path)]
+    return max(
+        known,
+        key=lambda decisions: sum(decisions.get(photo) == cells for photo, cells in now.items()),
+        default={},
+    )
 
 
 def plain_rating(cell: str) -> str:

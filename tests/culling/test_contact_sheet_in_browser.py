@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 from contact_sheets import HOSTILE, burst, sheet, thumbnail
 
-from jaxrank.culling.changes import read_rows
+from jaxrank.culling.changes import sheet_rows
 from jaxrank.culling.contact_sheet import write_sheet
 from jaxrank.io import tables
 
@@ -215,7 +215,7 @@ def test_the_saved_table_has_all_photos_and_names_what_changed(
     assert cells["rank"].tolist() == list("123456789")
     assert cells["reasons"].tolist()[:2] == ['sharper by 0.21, "better"', "'=1+1"]
     assert "Saved as cull_changes.csv" in browser.one("#status").text
-    changed = [row.changed for row in read_rows(table.path)]
+    changed = [row.changed for row in sheet_rows(table)]
     assert changed[:4] == [{"decision"}, {"decision"}, {"decision", "rating"}, set()]
 
 

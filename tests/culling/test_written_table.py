@@ -2,6 +2,7 @@
 
 import csv
 import io
+import json
 from pathlib import Path
 
 import pandas as pd
@@ -102,6 +103,17 @@ def test_an_edited_cell_is_an_edit_and_a_new_value_a_change(
         assert read_changes(path) == ({"b, c.jpg": changes} if changes else {})
 
 
+def test_edits_are_not_lost_with_a_column_that_contact_sheets_lack(path: Path) -> None:
+    header, *rows = rows_of(path)
+    rows[1][header.index("decision")] = "pick"
+    columns = pd.DataFrame(rows, columns=header).drop(columns="marked")
+    columns.to_csv(path, index=False)
+    assert read_changes(path) == {"b, c.jpg": {"decision": "pick"}}
+    columns.drop(columns=["kind", "keep"]).to_csv(path, index=False)
+    with pytest.raises(UserError, match="no row is marked as changed"):
+        read_changes(path)
+
+
 @pytest.mark.parametrize("content", ["", "path;decision\na;pick\n", "\0", "path,note\na,mine\n"])
 def test_a_file_of_another_form_is_an_edit(path: Path, content: str) -> None:
     path.write_text(content)
@@ -168,6 +180,28 @@ def test_a_kill_while_an_edited_table_is_replaced_leaves_its_changes(
         cull_csv(path, None)
     # The pick and the reject are the program's, although its new ones differ.
     assert read_changes(path) == {"b, c.jpg": {"decision": "alternate"}}
+
+
+@pytest.mark.parametrize("is_replaced", [False, True])
+def test_after_a_kill_an_edit_may_be_the_value_of_the_other_table(
+    path: Path, is_replaced: bool
+) -> None:
+    record = path.with_name(RECORD)
+    (old,) = json.loads(record.read_text())[CULL_CSV]
+    before = path.read_bytes()
+    cull_csv(path, None).write(culled(("undecided", "pick", "alternate")))
+    (new,) = json.loads(record.read_text())[CULL_CSV]
+    record.write_text(json.dumps({CULL_CSV: [old, new]}))
+    if not is_replaced:
+        path.write_bytes(before)
+    header, *rows = rows_of(path)
+    row = rows[0 if is_replaced else 1]
+    assert row[header.index("decision")] == "undecided"
+    row[header.index("decision")] = "pick"
+    save(path, [header, *rows])
+    with pytest.raises(UserError, match="was edited after cull wrote it"):
+        cull_csv(path, None)
+    assert list(read_changes(path).values()) == [{"decision": "pick"}]
 
 
 def test_a_table_without_a_record_is_replaced_as_one_that_was_not_edited(
