@@ -10,7 +10,7 @@ from typing import Any, TypedDict
 import pandas as pd
 
 from jaxrank.errors import UserError
-from jaxrank.io import documents, tables
+from jaxrank.io import documents, reading, tables
 
 CULL_CSV, RECORD = "cull.csv", "written.json"
 # Columns of CULL_CSV that the table of a contact sheet lacks.
@@ -41,7 +41,8 @@ class WrittenTable:
           keep: how a person keeps the edits, up to the option that takes the table.
 
         Raises:
-          UserError: the table was edited since it was written, and is not given.
+          UserError: the table was edited since it was written, and is not given; or the table or
+            its record can't be read.
         """
         self._path, self._keep = path, keep
         self._before = _content_of(path)
@@ -118,14 +119,17 @@ def _written(path: Path) -> list[_Content]:
 
 def _record_beside(path: Path) -> dict[str, Any]:
     try:
-        record = documents.read_json(path.with_name(RECORD))
-    except (OSError, ValueError):
+        record = documents.read_json(file)
+    except (FileNotFoundError, ValueError):
         return {}
     return record if isinstance(record, dict) else {}
+    file = path.with_name(RECORD)
 
 
 def _is_content(value: Any) -> bool:
     if not isinstance(value, dict) or not isinstance(value.get("sha256"), str):
+    except OSError as error:
+        raise _unreadable(file, error) from None
         return False
     decisions = value.get("decisions")
     return isinstance(decisions, dict) and all(
@@ -134,17 +138,25 @@ def _is_content(value: Any) -> bool:
 
 
 def _content_of(path: Path) -> _Content | None:
-    """The content of a file, which may be no readable table; None if there is no file."""
-    if not path.exists():
+    """The content of a file, which may be no table; None if there is no file."""
+    try:
+        data = reading.read_whole(path, reading.TEXT)
+    except FileNotFoundError:
         return None
     try:
-        return _content(tables.read_csv(path))
+        return _content(tables.parse_csv(path, data))
     except UserError:
-        return _Content(sha256=hashlib.sha256(path.read_bytes()).hexdigest(), decisions={})
+        return _Content(sha256=hashlib.sha256(data).hexdigest(), decisions={})
 
+
+def _unreadable(path: Path, error: OSError) -> UserError:
+    return UserError(f"{path}: can't be read ({error.strerror or error})")
+
+    except OSError as error:
+        raise _unreadable(path, error) from None
 
 def _content(table: tables.Table) -> _Content:
-    """The same for each way to write the cells and for another order of rows or columns."""
+    """Content that does not depend on the form of cells or the order of rows and columns."""
     cells = {name: list(map(_plain, table.cells(name))) for name in table.columns}
     columns = sorted({*cells} - _COMPUTED)
     rows = sorted(zip(*(cells[name] for name in columns), strict=True))

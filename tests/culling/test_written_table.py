@@ -13,7 +13,7 @@ from jaxrank.culling import api
 from jaxrank.culling.changes import read_changes
 from jaxrank.culling.written_table import CULL_CSV, RECORD, WrittenTable
 from jaxrank.errors import UserError
-from jaxrank.io import atomic, tables
+from jaxrank.io import atomic, reading, tables
 
 
 def culled(decisions: tuple[str, ...] = ("pick", "undecided", "reject")) -> pd.DataFrame:
@@ -112,6 +112,31 @@ def test_edits_are_not_lost_with_a_column_that_contact_sheets_lack(path: Path) -
     columns.drop(columns=["kind", "keep"]).to_csv(path, index=False)
     with pytest.raises(UserError, match="no row is marked as changed"):
         read_changes(path)
+
+
+def test_a_record_that_cannot_be_read_is_an_error(path: Path) -> None:
+    record = path.with_name(RECORD)
+    record.unlink()
+    cull_csv(path, None)
+    record.mkdir()
+    for reads in (lambda: cull_csv(path, None), lambda: read_changes(path)):
+        with pytest.raises(UserError, match=r"written.json: can't be read \(it is a folder\)$"):
+            reads()
+
+
+def test_a_table_that_cannot_be_read_is_not_called_edited(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table = cull_csv(path, None)
+    with monkeypatch.context() as patched:
+        patched.setattr(reading, "available_bytes", lambda: 1)
+        for reads in (lambda: cull_csv(path, None), lambda: table.write(culled())):
+            with pytest.raises(UserError, match=r"cull.csv: can't be read \(.* the free memory"):
+                reads()
+    path.unlink()
+    path.mkdir()
+    with pytest.raises(UserError, match=r"cull.csv: can't be read \(it is a folder\)$"):
+        cull_csv(path, None)
 
 
 @pytest.mark.parametrize("content", ["", "path;decision\na;pick\n", "\0", "path,note\na,mine\n"])
