@@ -57,7 +57,12 @@ class WrittenTable:
         Raises:
           UserError: the table in the file is no longer the one that the run started with.
         """
-        if _content_of(self._path) != self._before:
+        now = _content_of(self._path)
+        if now is not None and now != self._before:
+            if now in _written(self._path):
+                raise UserError(
+                    f"{self._path}: another run of cull wrote it meanwhile; run cull again"
+                )
             raise self._refusal("was edited while cull ran")
         new = _content(tables.frame_as_table(str(self._path), table))
         self._record([*self._replaced(), new])
@@ -118,18 +123,18 @@ def _written(path: Path) -> list[_Content]:
 
 
 def _record_beside(path: Path) -> dict[str, Any]:
+    file = path.with_name(RECORD)
     try:
         record = documents.read_json(file)
     except (FileNotFoundError, ValueError):
         return {}
+    except OSError as error:
+        raise _unreadable(file, error) from None
     return record if isinstance(record, dict) else {}
-    file = path.with_name(RECORD)
 
 
 def _is_content(value: Any) -> bool:
     if not isinstance(value, dict) or not isinstance(value.get("sha256"), str):
-    except OSError as error:
-        raise _unreadable(file, error) from None
         return False
     decisions = value.get("decisions")
     return isinstance(decisions, dict) and all(
@@ -143,6 +148,8 @@ def _content_of(path: Path) -> _Content | None:
         data = reading.read_whole(path, reading.TEXT)
     except FileNotFoundError:
         return None
+    except OSError as error:
+        raise _unreadable(path, error) from None
     try:
         return _content(tables.parse_csv(path, data))
     except UserError:
@@ -152,8 +159,6 @@ def _content_of(path: Path) -> _Content | None:
 def _unreadable(path: Path, error: OSError) -> UserError:
     return UserError(f"{path}: can't be read ({error.strerror or error})")
 
-    except OSError as error:
-        raise _unreadable(path, error) from None
 
 def _content(table: tables.Table) -> _Content:
     """Content that does not depend on the form of cells or the order of rows and columns."""

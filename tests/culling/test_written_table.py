@@ -268,6 +268,26 @@ def test_a_table_that_was_edited_meanwhile_is_not_overwritten(
         path.unlink()
 
 
+def test_a_table_that_was_removed_meanwhile_is_written(path: Path) -> None:
+    table = cull_csv(path, None)
+    path.unlink()
+    table.write(culled())
+    assert read_changes(path) == {}
+
+
+@pytest.mark.parametrize("has_table", [True, False])
+def test_a_table_of_another_run_is_not_called_edited(tmp_path: Path, has_table: bool) -> None:
+    path = tmp_path / CULL_CSV
+    if has_table:
+        cull_csv(path, None).write(culled())
+    table = cull_csv(path, None)
+    cull_csv(path, None).write(culled(("undecided", "pick", "alternate")))
+    other = path.read_bytes()
+    with pytest.raises(UserError, match=r"cull.csv: another run of cull wrote it meanwhile"):
+        table.write(culled())
+    assert path.read_bytes() == other
+
+
 def test_two_tables_have_their_own_records(path: Path) -> None:
     other = path.with_name("groups.csv")
     WrittenTable(other, None, "your groups by --series").write(pd.DataFrame({"image": ["a"]}))
