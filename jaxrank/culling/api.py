@@ -19,7 +19,7 @@ from jaxrank.culling.changes import kept_changes, read_changes
 from jaxrank.culling.decisions import BURST, PICK, decide, reasons
 from jaxrank.culling.grouping import Group, group_photos
 from jaxrank.culling.grouping_table import groups_table, read_groups
-from jaxrank.culling.human_decisions import with_changes, with_marks
+from jaxrank.culling.human_decisions import decided_by_person, with_changes, with_marks
 from jaxrank.culling.marks import marks_in_folder
 from jaxrank.culling.records import Records, read_records
 from jaxrank.culling.written_table import WrittenTable
@@ -276,7 +276,7 @@ def _notes(
         photos = counted(marked, "photo")
         lines.append(f"{photos} of bursts with a person's stars or flags, which stay")
     if isinstance(scorer, str):
-        own = int((~picks["marked"] & picks["changed"].eq("")).sum())
+        own = int((~decided_by_person(picks)).sum())
         lines.append(
             f"{counted(own, 'pick')} by the baseline {scorer}: without preferences nothing says "
             "how sure a pick is, or which other photos to keep"

@@ -473,6 +473,15 @@ def test_the_confidence_limit_is_explained(limit: float, is_default: bool, line:
     assert notes == ["1 of 1 bursts have a pick", line]
 
 
+def test_a_pick_with_a_changed_rating_is_the_baselines() -> None:
+    rows = [
+        {"kind": "burst", "decision": "pick", "series": text, "marked": False, "changed": text}
+        for text in ("", "rating", "decision rating")
+    ]
+    _, line = api._notes("signed_sum", np.inf, pd.DataFrame(rows), True)
+    assert line.startswith("2 picks by the baseline signed_sum")
+
+
 def test_photos_without_a_burst_have_nothing_to_decide(folder: Path, tmp_path: Path) -> None:
     for path in folder.glob("b*"):
         path.unlink()

@@ -115,6 +115,14 @@ def test_a_pick_in_the_sheet_replaces_the_programs() -> None:
     assert table["decision"].tolist() == ["alternate", "alternate", "pick"]
 
 
+def test_a_changed_rating_makes_no_pick_of_the_program_a_persons() -> None:
+    changes: dict[str, dict[str, Any]] = {"a.jpg": {"rating": 2}, "b.jpg": {"decision": "pick"}}
+    table = with_changes(with_marks(burst(), {}), changes)
+    assert table["decision"].tolist() == ["alternate", "pick", "reject"]
+    alone = with_changes(with_marks(burst(), {}), {"a.jpg": {"rating": 2}})
+    assert alone["decision"].tolist() == PROGRAM
+
+
 def ratings_in(folder: Path) -> dict[str, int | None]:
     return {path.stem: sidecars.read_marks(path).rating for path in folder.glob("*.xmp")}
 
