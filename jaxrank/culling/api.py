@@ -1,7 +1,7 @@
 """Culls a folder of photos: groups them, ranks each burst and decides on its photos.
 
 Steps: read the photos, group them, extract the blocks that the model reads, rank, decide. The
-working folder caches what was read, so that a second run reads only new photos.
+work folder caches what was read, so that a second run reads only new photos.
 """
 
 import math
@@ -154,7 +154,7 @@ def _unknown(changes: Path | str | None, names: Sequence[str]) -> list[str]:
 
 
 def check_folders(folder: Path, workdir: Path) -> None:
-    """Raises UserError if there is no folder of photos, or the working folder is inside it."""
+    """Raises UserError if there is no folder of photos, or the work folder is inside it."""
     if not os.path.isdir(folder):
         raise UserError(f"{folder}: there is no such folder")
     if workdir.resolve().is_relative_to(folder.resolve()):

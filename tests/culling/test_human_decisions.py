@@ -127,7 +127,7 @@ def ratings_in(folder: Path) -> dict[str, int | None]:
     return {path.stem: sidecars.read_marks(path).rating for path in folder.glob("*.xmp")}
 
 
-def test_stars_of_an_earlier_run_are_taken_back(tmp_path: Path) -> None:
+def test_stars_of_an_earlier_run_are_set_to_0(tmp_path: Path) -> None:
     """Else a photo that a person rejects keeps five stars above the person's pick."""
     for name in PHOTOS:
         (tmp_path / name).write_bytes(b"")
