@@ -81,6 +81,10 @@ def _pairs_of_marks(values: flags.FlagValues) -> "tuple[pd.DataFrame, list[str]]
 
     sheet = None if values.changes is None else read_sheet(values.changes)
     series_of, notes = _series(values, None if sheet is None else sheet.series_of)
+    if sheet is not None and sheet.unused:
+        if values.from_ratings is None or not series_of:
+            raise UserError(sheet.unused)
+        notes.append(sheet.unused)
     sources = []
     if values.from_ratings is not None:
         found = marks_in_folder(Path(values.from_ratings), list(series_of))

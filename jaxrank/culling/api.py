@@ -1,7 +1,7 @@
 """Culls a folder of photos: groups them, ranks each burst and decides on its photos.
 
 Steps: read the photos, group them, extract the blocks that the model reads, rank, decide. The
-working folder caches what was read, so that a second run reads only new photos.
+work folder caches what was read, so that a second run reads only new photos.
 """
 
 import math
@@ -19,7 +19,7 @@ from jaxrank.culling.changes import kept_changes, read_changes
 from jaxrank.culling.decisions import BURST, PICK, decide, reasons
 from jaxrank.culling.grouping import Group, group_photos
 from jaxrank.culling.grouping_table import groups_table, read_groups
-from jaxrank.culling.human_decisions import with_changes, with_marks
+from jaxrank.culling.human_decisions import decided_by_person, with_changes, with_marks
 from jaxrank.culling.marks import marks_in_folder
 from jaxrank.culling.records import Records, read_records
 from jaxrank.culling.written_table import WrittenTable
@@ -154,7 +154,7 @@ def _unknown(changes: Path | str | None, names: Sequence[str]) -> list[str]:
 
 
 def check_folders(folder: Path, workdir: Path) -> None:
-    """Raises UserError if there is no folder of photos, or the working folder is inside it."""
+    """Raises UserError if there is no folder of photos, or the work folder is inside it."""
     if not os.path.isdir(folder):
         raise UserError(f"{folder}: there is no such folder")
     if workdir.resolve().is_relative_to(folder.resolve()):
@@ -276,7 +276,7 @@ def _notes(
         photos = counted(marked, "photo")
         lines.append(f"{photos} of bursts with a person's stars or flags, which stay")
     if isinstance(scorer, str):
-        own = int((~picks["marked"] & picks["changed"].eq("")).sum())
+        own = int((~decided_by_person(picks)).sum())
         lines.append(
             f"{counted(own, 'pick')} by the baseline {scorer}: without preferences nothing says "
             "how sure a pick is, or which other photos to keep"

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from jaxrank.culling.decisions import DECISIONS
-from jaxrank.culling.written_table import has_record, plain_rating, written_decisions
+from jaxrank.culling.written_table import plain_rating, written_decisions
 from jaxrank.errors import UserError, did_you_mean
 from jaxrank.io import documents, tables
 
@@ -21,7 +21,7 @@ class SheetRow(NamedTuple):
       decision: decision on the photo; empty for a photo that is not culled.
       rating: rating of the photo, or None.
       changed: columns of CHANGEABLE that have a value and that a person changed: those that the
-        column `changed` names, and in the `cull.csv` of a working folder those that differ from
+        column `changed` names, and in the `cull.csv` of a work folder those that differ from
         what `cull` wrote. All that have a value in a table without the column `changed`.
     """
 
@@ -32,17 +32,16 @@ class SheetRow(NamedTuple):
     changed: frozenset[str]
 
 
-def read_rows(path: Path | str) -> list[SheetRow]:
-    """Reads a table with `path` and `decision` or `rating`; `series` and `changed` are optional.
+def sheet_rows(table: tables.Table) -> list[SheetRow]:
+    """Parses a table with `path` and `decision` or `rating`; `series` and `changed` are optional.
 
     Raises:
       UserError: the table has another form; the message names line and column.
     """
-    table = tables.read_table(path)
     if "path" not in table.columns or not {*CHANGEABLE} & {*table.columns}:
-        raise UserError(f"{path}: give the columns path and decision, or rating")
+        raise UserError(f"{table.path}: give the columns path and decision, or rating")
     place = {column: table.columns.index(column) for column in table.columns}
-    rows, written = [], written_decisions(Path(path), table.columns)
+    rows, written = [], written_decisions(table)
     for number, photo in enumerate(table.distinct_photos("path")):
         cells = {column: table.rows[number][at].strip() for column, at in place.items()}
         decision = cells.get("decision", "")
@@ -56,8 +55,9 @@ def read_rows(path: Path | str) -> list[SheetRow]:
             raise UserError(
                 f"{table.where(number, 'rating')}: {rating[:40]!r} is not empty, nor -1 to 5"
             )
-        now = {"decision": decision, "rating": plain_rating(rating)}
-        edited = {name for name, texts in written.get(photo, {}).items() if now[name] not in texts}
+        now = (decision, plain_rating(rating))
+        pairs = zip(CHANGEABLE, now, written.get(photo, now), strict=True)
+        edited = {name for name, text, before in pairs if text != before}
         named = _changed(cells.get("changed", "true"))
         given = {name for name, cell in (("decision", decision), ("rating", rating)) if cell}
         changed = (named | edited) & given
@@ -83,7 +83,7 @@ def kept_changes(file: Path, given: Path | str | None) -> dict[str, dict[str, An
       given: table of new decisions, or None.
 
     Raises:
-      UserError: the table has another form (see `read_rows`), or the file is damaged.
+      UserError: the table has another form (see `sheet_rows`), or the file is damaged.
     """
     known: dict[str, dict[str, Any]] = {}
     try:
@@ -109,12 +109,13 @@ def read_changes(path: Path | str) -> dict[str, dict[str, Any]]:
     A `cull.csv` that nobody has edited has no changes.
 
     Raises:
-      UserError: the table has another form (see `read_rows`), or nothing in another table is marked
-        as changed.
+      UserError: the table has another form (see `sheet_rows`), or nothing in another table is
+        marked as changed.
     """
     found = {}
-    rows = read_rows(path)
-    if not any(row.changed for row in rows) and not has_record(Path(path)):
+    table = tables.read_table(path)
+    rows = sheet_rows(table)
+    if not any(row.changed for row in rows) and not written_decisions(table):
         raise UserError(
             f"{path}: no row is marked as changed; write decision or rating into the column "
             "'changed' of your changes, or remove that column if all rows are yours"

@@ -13,7 +13,7 @@ const KINDS = {
   panorama: (count) => `panorama of ${count} photos`,
 };
 const COLUMNS = "path series rank score p_best decision rating reasons changed".split(" ");
-// Not cull.csv: saved over that file in the working folder, the table of an older sheet would pass
+// Not cull.csv: saved over that file in the work folder, the table of an older sheet would pass
 // for an edited one.
 const DOWNLOAD = "cull_changes.csv";
 // What a spreadsheet program would run as a formula gets an apostrophe, as in cull.csv.
@@ -75,6 +75,8 @@ function groupPages() {
 // What is decided.
 
 const valueOf = (photo, column) => changes[photo.number]?.[column] ?? photo[column];
+// In an earlier session, and in this one.
+const wasChanged = (photo, column) => photo.changed.split(" ").includes(column);
 const isChanged = (photo, column) => changes[photo.number]?.[column] !== undefined;
 // No rating and a rating of 0 are one.
 const isSame = (a, b) => (a || 0) === (b || 0);
@@ -92,8 +94,8 @@ function decide(photo, decision) {
   if (decision === "pick") {
     for (let number = photo.of.start; number < photo.of.end; number++) {
       const other = photos[number];
-      const isOurs = other.decision === "pick" && !other.yours && !isChanged(other, "decision");
-      if (other !== photo && isOurs) {
+      const isOurs = !other.marked && !wasChanged(other, "decision") && !isChanged(other, "decision");
+      if (other !== photo && other.decision === "pick" && isOurs) {
         change(other, "decision", "alternate");
         touched.push(other);
       }
@@ -199,7 +201,7 @@ function seriesText(group) {
 const factTexts = (photo) =>
   [probabilityText(photo), rankText(photo), printable(photo.reasons)].filter(Boolean);
 
-const ownText = (photo) => (changes[photo.number] || photo.yours ? "yours" : "");
+const ownText = (photo) => (changes[photo.number] || photo.changed || photo.marked ? "yours" : "");
 
 // The page.
 

@@ -26,9 +26,8 @@ from jaxrank.io.printable import printable
 # The longer side of a thumbnail in pixels, and the quality of its JPEG.
 SIDE, QUALITY = 320, 70
 
-_TEXTS = ["path", "series", "kind", "decision", "reasons"]
+_TEXTS = ["path", "series", "kind", "decision", "reasons", "changed"]
 _NUMBERS = ["rank", "score", "p_best", "rating"]
-_BY_A_PERSON = ["changed", "marked"]
 # JSON escapes of the characters that could end a script element or hide its end. The JSON writer
 # escapes characters that are not ASCII.
 _IN_SCRIPT = str.maketrans({letter: f"\\u{ord(letter):04x}" for letter in "<>&"})
@@ -131,5 +130,5 @@ def _photos_as_json(rows: pd.DataFrame) -> str:
         name: ["" if pd.isna(text) else str(text) for text in rows[name]] for name in _TEXTS
     }
     columns |= {name: rows[name].tolist() for name in _NUMBERS}
-    columns["yours"] = rows[_BY_A_PERSON].astype(bool).any(axis=1).tolist()
+    columns["marked"] = rows["marked"].tolist()
     return documents.strict_json(columns).translate(_IN_SCRIPT)

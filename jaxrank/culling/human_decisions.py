@@ -82,6 +82,11 @@ def with_changes(table: pd.DataFrame, decisions: Mapping[str, Mapping[str, Any]]
         table[column] = own.where(own.notna(), table[column])
     picked = table["path"].map(lambda path: decisions.get(path, {}).get("decision") == PICK)
     in_picked = picked.astype(bool).groupby(table["series"]).transform("any")
-    by_program = table["changed"].eq("") & ~table["marked"] & table["decision"].eq(PICK)
+    by_program = table["decision"].eq(PICK) & ~decided_by_person(table)
     table["decision"] = table["decision"].mask(in_picked & by_program, ALTERNATE)
     return table.astype({"rating": "Int64"})
+
+
+def decided_by_person(table: pd.DataFrame) -> pd.Series:
+    """Whether a person's mark or change decides on each photo; a changed rating does not."""
+    return table["marked"] | table["changed"].str.contains("decision")

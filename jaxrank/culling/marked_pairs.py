@@ -21,7 +21,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from jaxrank.culling.changes import SheetRow, read_rows
+from jaxrank.culling.changes import SheetRow, sheet_rows
 from jaxrank.culling.decisions import ALTERNATE, PICK, REJECT, UNDECIDED, least_stars
 from jaxrank.culling.xmp import FLAGS, Marks
 from jaxrank.data.pair_conversion import pairs_by_strength
@@ -93,11 +93,13 @@ class Sheet(NamedTuple):
 
     Attributes:
       sources: strengths of the photos by decisions, and by ratings alone. No pair is in both.
-      series_of: series of each photo of the sheet.
+      series_of: series of each photo of the sheet that counts.
+      unused: reason why no photo counts; empty if there is such a photo.
     """
 
     sources: list[Source]
     series_of: dict[str, str]
+    unused: str
 
 
 def sources_of_marks(marks: Mapping[str, Marks]) -> list[Source]:
@@ -122,7 +124,9 @@ def read_sheet(path: Path | str) -> Sheet:
     - If one of the two decisions is the person's, a pick is better than a photo that is not a pick,
       and a reject is worse than a photo that is not a reject. Other decisions don't compare.
     - If neither decision is the person's, two photos are compared by their ratings, of which the
-      person changed at least one.
+      person gave at least one. A rating changed to 0 does not count.
+
+    Photos without a decision, such as those of a bracket, are not compared, whatever their ratings.
 
     Few stars count as none, as in `sources_of_marks`.
 
@@ -135,8 +139,21 @@ def read_sheet(path: Path | str) -> Sheet:
             need = f"a contact sheet's table has {','.join(_SHEET_COLUMNS)}"
             raise tables.missing_column(path, column, need, table.columns)
     table.texts("series")  # none is empty
-    rows = [row for row in read_rows(path) if row.decision]
+    rows = sheet_rows(table)
+    changed = [row.path for row in rows if row.changed]
+    rows = [row for row in rows if row.decision]
     touched = {row.series for row in rows if row.changed}
+    unused = ""
+    if not changed:
+        unused = (
+            f"{path}: the table has no change of a person, so it makes no pair; change a decision "
+            "or rating, and name it in the column 'changed'"
+        )
+    elif not touched:
+        unused = (
+            f"{path}: the changed photos, such as '{changed[0]}', have no decision, so they make "
+            "no pair; give them one: photos that are not culled are not compared by ratings"
+        )
     mine = {row.path: row for row in rows if row.series in touched}
     least = least_stars(row.rating for row in mine.values())
     stars = {photo: row.rating or 0 for photo, row in mine.items()}
@@ -152,7 +169,7 @@ def read_sheet(path: Path | str) -> Sheet:
     )
     ratings = Source(SHEET, stars, least, lambda a, b: _compares_ratings(mine[a], mine[b]))
     series_of = {photo: canonical_series_id(row.series) for photo, row in mine.items()}
-    return Sheet([decisions, ratings], series_of)
+    return Sheet([decisions, ratings], series_of, unused)
 
 
 def _compares_decisions(a: SheetRow, b: SheetRow) -> bool:

@@ -108,10 +108,10 @@ def write_marks(
     """Adds a rating and a label to a sidecar, or creates the sidecar.
 
     An existing rating other than 0 and an existing label are a person's and stay, unless `cull`
-    wrote them: these are replaced, or taken back if `rating` is 0. Only `xmp:Rating`, `xmp:Label`
-    and `xmp:MetadataDate` change; a second call changes no byte. The file is replaced atomically,
-    after it was copied to NAME.bak if there is no copy yet. A sidecar that can't be read is left as
-    it is, and so is a link.
+    wrote them: these are replaced, also by the rating 0 and an empty label. Only `xmp:Rating`,
+    `xmp:Label` and `xmp:MetadataDate` change; a second call changes no byte. The file is replaced
+    atomically, after it was copied to NAME.bak if there is no copy yet. A sidecar that can't be
+    read is left as it is, and so is a link.
 
     Args:
       path: path of the sidecar.

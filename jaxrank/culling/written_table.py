@@ -3,18 +3,18 @@
 import hashlib
 import json
 import os
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypedDict
 
 import pandas as pd
 
 from jaxrank.errors import UserError
-from jaxrank.io import documents, tables
+from jaxrank.io import documents, reading, tables
 
 CULL_CSV, RECORD = "cull.csv", "written.json"
-# A column of CULL_CSV that the table of a contact sheet lacks.
-_NOT_IN_SHEETS = "marked"
+# Columns of CULL_CSV that the table of a contact sheet lacks.
+_NOT_IN_SHEETS = {"kind", "keep", "marked"}
 # Columns that a person has no reason to edit. A spreadsheet program writes their values in another
 # form, such as TRUE, or numbers with fewer digits.
 _COMPUTED = {"rank", "score", "p_best", "keep", "marked"}
@@ -28,7 +28,7 @@ class _Content(TypedDict):
 
 
 class WrittenTable:
-    """Table in a working folder, which a person may edit between and during runs.
+    """Table in a work folder, which a person may edit between and during runs.
 
     Its record has both tables while one is replaced: a kill must neither make the program's table
     look edited nor hide an edit.
@@ -41,7 +41,8 @@ class WrittenTable:
           keep: how a person keeps the edits, up to the option that takes the table.
 
         Raises:
-          UserError: the table was edited since it was written, and is not given.
+          UserError: the table was edited since it was written, and is not given; or the table or
+            its record can't be read.
         """
         self._path, self._keep = path, keep
         self._before = _content_of(path)
@@ -56,7 +57,12 @@ class WrittenTable:
         Raises:
           UserError: the table in the file is no longer the one that the run started with.
         """
-        if _content_of(self._path) != self._before:
+        now = _content_of(self._path)
+        if now is not None and now != self._before:
+            if now in _written(self._path):
+                raise UserError(
+                    f"{self._path}: another run of cull wrote it meanwhile; run cull again"
+                )
             raise self._refusal("was edited while cull ran")
         new = _content(tables.frame_as_table(str(self._path), table))
         self._record([*self._replaced(), new])
@@ -84,30 +90,24 @@ def _is_one_file(a: Path, b: Path | str) -> bool:
     return os.path.exists(a) and os.path.exists(b) and os.path.samefile(a, b)
 
 
-def has_record(path: Path) -> bool:
-    """Whether a table is CULL_CSV with the record of what `cull` wrote beside it."""
-    return path.name == CULL_CSV and bool(_written(path))
-
-
-def written_decisions(
-    path: Path, columns: Sequence[str]
-) -> Mapping[str, Mapping[str, Collection[str]]]:
+def written_decisions(table: tables.Table) -> Mapping[str, Sequence[str]]:
     """Texts that `cull` wrote as each photo's `decision` and `rating`; empty for any other table.
 
-    After a kill, a photo has the texts of two tables, of which the file is one.
+    After a kill, the record has several tables. The file is taken for the one that agrees with it
+    on the most photos.
 
     A contact sheet's table that is saved as CULL_CSV is another table: it may be of an earlier run,
     whose decisions differ, and it names its changes itself.
     """
-    if path.name != CULL_CSV or _NOT_IN_SHEETS not in columns:
+    if table.path.name != CULL_CSV or _NOT_IN_SHEETS.isdisjoint(table.columns):
         return {}
-    found: dict[str, dict[str, list[str]]] = {}
-    for content in _written(path):
-        for photo, (decision, rating) in content["decisions"].items():
-            texts = found.setdefault(photo, {"decision": [], "rating": []})
-            texts["decision"].append(decision)
-            texts["rating"].append(rating)
-    return found
+    now = _content(table)["decisions"]
+    known = [content["decisions"] for content in _written(table.path)]
+    return max(
+        known,
+        key=lambda decisions: sum(decisions.get(photo) == cells for photo, cells in now.items()),
+        default={},
+    )
 
 
 def plain_rating(cell: str) -> str:
@@ -123,10 +123,13 @@ def _written(path: Path) -> list[_Content]:
 
 
 def _record_beside(path: Path) -> dict[str, Any]:
+    file = path.with_name(RECORD)
     try:
-        record = documents.read_json(path.with_name(RECORD))
-    except (OSError, ValueError):
+        record = documents.read_json(file)
+    except (FileNotFoundError, ValueError):
         return {}
+    except OSError as error:
+        raise _unreadable(file, error) from None
     return record if isinstance(record, dict) else {}
 
 
@@ -140,17 +143,25 @@ def _is_content(value: Any) -> bool:
 
 
 def _content_of(path: Path) -> _Content | None:
-    """The content of a file, which may be no readable table; None if there is no file."""
-    if not path.exists():
-        return None
+    """The content of a file, which may be no table; None if there is no file."""
     try:
-        return _content(tables.read_csv(path))
+        data = reading.read_whole(path, reading.TEXT)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise _unreadable(path, error) from None
+    try:
+        return _content(tables.parse_csv(path, data))
     except UserError:
-        return _Content(sha256=hashlib.sha256(path.read_bytes()).hexdigest(), decisions={})
+        return _Content(sha256=hashlib.sha256(data).hexdigest(), decisions={})
+
+
+def _unreadable(path: Path, error: OSError) -> UserError:
+    return UserError(f"{path}: can't be read ({error.strerror or error})")
 
 
 def _content(table: tables.Table) -> _Content:
-    """The same for each way to write the cells and for another order of rows or columns."""
+    """Content that does not depend on the form of cells or the order of rows and columns."""
     cells = {name: list(map(_plain, table.cells(name))) for name in table.columns}
     columns = sorted({*cells} - _COMPUTED)
     rows = sorted(zip(*(cells[name] for name in columns), strict=True))

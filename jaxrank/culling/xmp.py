@@ -156,9 +156,9 @@ def _packets(pieces: list[bytes]) -> Iterator[bytes]:
 def with_marks(data: bytes | None, rating: int, label: str, date: str) -> bytes | None:
     """Adds a rating, a label and the date of the change to a sidecar's bytes.
 
-    A person's marks stay: any rating but 0, and any label. Marks that `cull` wrote are replaced, or
-    taken back if there is no rating. Nothing but `xmp:Rating`, `xmp:Label` and `xmp:MetadataDate`
-    differs.
+    A person's marks stay: any rating but 0, and any label. Marks that `cull` wrote are replaced,
+    also by the rating 0 and an empty label. Nothing but `xmp:Rating`, `xmp:Label` and
+    `xmp:MetadataDate` differs.
 
     Args:
       data: bytes of the sidecar; None for a new one.

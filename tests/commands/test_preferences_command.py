@@ -123,6 +123,29 @@ def test_a_contact_sheet_alone_and_beside_marks(
     assert sorted(winners) == ["s0/b.jpg", "s0/b.jpg", "s0/c.jpg"]
 
 
+@pytest.mark.parametrize(
+    ("rows", "reason"),
+    [
+        ("s0/a.jpg,s0,pick,5,\ns0/b.jpg,s0,reject,,\n", "the table has no change of a person"),
+        (
+            "s0/a.jpg,s0,,5,rating\ns0/b.jpg,s0,,1,\n",
+            "the changed photos, such as 's0/a.jpg', have",
+        ),
+        ("s0/a.jpg,s0,,5,rating\ns1/b.jpg,s1,pick,,\n", "the changed photos, such as 's0/a.jpg',"),
+    ],
+)
+def test_the_reason_why_a_contact_sheet_makes_no_pair_is_named(
+    photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], rows: str, reason: str
+) -> None:
+    sheet, out = tmp_path / "cull.csv", f"--out={tmp_path / 'pairs.csv'}"
+    sheet.write_text(f"path,series,decision,rating,changed\n{rows}")
+    assert f"{sheet}: {reason}" in said(capsys, f"--changes={sheet}", out)
+    words = [f"--from_ratings={photos}", f"--changes={sheet}", out]
+    assert f"{sheet}: {reason}" in said(capsys, *words)
+    assert run(*words, "--series=folder") == 0
+    assert reason in " ".join(capsys.readouterr().out.split())
+
+
 def test_comparisons_of_other_tools_become_pairs(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

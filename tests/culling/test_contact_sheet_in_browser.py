@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 from contact_sheets import HOSTILE, burst, sheet, thumbnail
 
-from jaxrank.culling.changes import read_rows
+from jaxrank.culling.changes import sheet_rows
 from jaxrank.culling.contact_sheet import write_sheet
 from jaxrank.io import tables
 
@@ -165,6 +165,16 @@ def test_a_persons_earlier_picks_are_theirs_and_stay(browser: Browser, tmp_path:
     assert browser.decisions() == ["pick", "pick", "pick"]
 
 
+def test_stars_of_an_earlier_session_make_no_pick_of_the_program_a_persons(
+    browser: Browser, tmp_path: Path
+) -> None:
+    rows = burst(["a1.jpg", "a2.jpg"]).assign(changed=["rating", ""], rating=[2.0, float("nan")])
+    browser.open(sheet(tmp_path / "cull.html", rows))
+    assert "yours" in browser.one("#p0").text
+    browser.press(Keys.ARROW_RIGHT, "p")
+    assert browser.decisions() == ["alternate", "pick"]
+
+
 def test_undecided_is_empty_where_nothing_was_culled(browser: Browser, tmp_path: Path) -> None:
     bracket = burst(["1.jpg", "2.jpg"], decisions=[""], kind="bracket").assign(reasons="")
     browser.open(sheet(tmp_path / "cull.html", bracket))
@@ -215,7 +225,7 @@ def test_the_saved_table_has_all_photos_and_names_what_changed(
     assert cells["rank"].tolist() == list("123456789")
     assert cells["reasons"].tolist()[:2] == ['sharper by 0.21, "better"', "'=1+1"]
     assert "Saved as cull_changes.csv" in browser.one("#status").text
-    changed = [row.changed for row in read_rows(table.path)]
+    changed = [row.changed for row in sheet_rows(table)]
     assert changed[:4] == [{"decision"}, {"decision"}, {"decision", "rating"}, set()]
 
 

@@ -23,12 +23,13 @@ from small_data import ROOT
 from jaxrank import cli
 from jaxrank.culling import api, sidecars
 from jaxrank.culling.api import cull
-from jaxrank.culling.changes import read_rows
+from jaxrank.culling.changes import sheet_rows
 from jaxrank.culling.grouping import group_photos
 from jaxrank.culling.marked_pairs import read_sheet
 from jaxrank.culling.marks import marks_in_folder
 from jaxrank.data.feature_store import open_feature_store
 from jaxrank.errors import UserError
+from jaxrank.io.tables import read_csv
 
 BURSTS, SIZE = 4, 3
 
@@ -208,9 +209,8 @@ def test_an_older_sheet_saved_as_the_table_gives_its_own_changes_only(
         "b0_0.jpg,b0_0.jpg,1,0.5,,pick,,,decision\nb0_1.jpg,b0_0.jpg,2,0.1,,reject,,,\n"
         "b1_0.jpg,b1_0.jpg,1,0.5,,pick,2,,\n"
     )
-    assert {row.path: row.changed for row in read_rows(table) if row.changed} == {
-        "b0_0.jpg": {"decision"}
-    }
+    rows = sheet_rows(read_csv(table))
+    assert {row.path: row.changed for row in rows if row.changed} == {"b0_0.jpg": {"decision"}}
     assert cli.main(words) == 2  # the table is no longer the one that was written
     assert cli.main([*words, f"--changes={table}"]) == 0
     changed = {row["path"]: row["changed"] for row in rows_of(table) if row["changed"]}
@@ -236,7 +236,7 @@ def test_a_damaged_record_of_the_table_is_no_record(
     assert cli.main(words) == 0
     (tmp_path / "w" / "written.json").write_text(record)
     table = tmp_path / "w" / "cull.csv"
-    assert not any(row.changed for row in read_rows(table))
+    assert not any(row.changed for row in sheet_rows(read_csv(table)))
 
 
 @pytest.mark.parametrize(
@@ -471,6 +471,15 @@ def test_the_confidence_limit_is_explained(limit: float, is_default: bool, line:
     row = {"kind": "burst", "decision": "pick", "series": "a", "marked": False}
     notes = api._notes(model, limit, pd.DataFrame([row]), is_default)
     assert notes == ["1 of 1 bursts have a pick", line]
+
+
+def test_a_pick_with_a_changed_rating_is_the_baselines() -> None:
+    rows = [
+        {"kind": "burst", "decision": "pick", "series": text, "marked": False, "changed": text}
+        for text in ("", "rating", "decision rating")
+    ]
+    _, line = api._notes("signed_sum", np.inf, pd.DataFrame(rows), True)
+    assert line.startswith("2 picks by the baseline signed_sum")
 
 
 def test_photos_without_a_burst_have_nothing_to_decide(folder: Path, tmp_path: Path) -> None:

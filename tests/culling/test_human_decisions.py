@@ -115,11 +115,19 @@ def test_a_pick_in_the_sheet_replaces_the_programs() -> None:
     assert table["decision"].tolist() == ["alternate", "alternate", "pick"]
 
 
+def test_a_changed_rating_makes_no_pick_of_the_program_a_persons() -> None:
+    changes: dict[str, dict[str, Any]] = {"a.jpg": {"rating": 2}, "b.jpg": {"decision": "pick"}}
+    table = with_changes(with_marks(burst(), {}), changes)
+    assert table["decision"].tolist() == ["alternate", "pick", "reject"]
+    alone = with_changes(with_marks(burst(), {}), {"a.jpg": {"rating": 2}})
+    assert alone["decision"].tolist() == PROGRAM
+
+
 def ratings_in(folder: Path) -> dict[str, int | None]:
     return {path.stem: sidecars.read_marks(path).rating for path in folder.glob("*.xmp")}
 
 
-def test_stars_of_an_earlier_run_are_taken_back(tmp_path: Path) -> None:
+def test_stars_of_an_earlier_run_are_set_to_0(tmp_path: Path) -> None:
     """Else a photo that a person rejects keeps five stars above the person's pick."""
     for name in PHOTOS:
         (tmp_path / name).write_bytes(b"")

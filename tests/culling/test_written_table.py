@@ -2,6 +2,7 @@
 
 import csv
 import io
+import json
 from pathlib import Path
 
 import pandas as pd
@@ -12,7 +13,7 @@ from jaxrank.culling import api
 from jaxrank.culling.changes import read_changes
 from jaxrank.culling.written_table import CULL_CSV, RECORD, WrittenTable
 from jaxrank.errors import UserError
-from jaxrank.io import atomic, tables
+from jaxrank.io import atomic, reading, tables
 
 
 def culled(decisions: tuple[str, ...] = ("pick", "undecided", "reject")) -> pd.DataFrame:
@@ -102,6 +103,42 @@ def test_an_edited_cell_is_an_edit_and_a_new_value_a_change(
         assert read_changes(path) == ({"b, c.jpg": changes} if changes else {})
 
 
+def test_edits_are_not_lost_with_a_column_that_contact_sheets_lack(path: Path) -> None:
+    header, *rows = rows_of(path)
+    rows[1][header.index("decision")] = "pick"
+    columns = pd.DataFrame(rows, columns=header).drop(columns="marked")
+    columns.to_csv(path, index=False)
+    assert read_changes(path) == {"b, c.jpg": {"decision": "pick"}}
+    columns.drop(columns=["kind", "keep"]).to_csv(path, index=False)
+    with pytest.raises(UserError, match="no row is marked as changed"):
+        read_changes(path)
+
+
+def test_a_record_that_cannot_be_read_is_an_error(path: Path) -> None:
+    record = path.with_name(RECORD)
+    record.unlink()
+    cull_csv(path, None)
+    record.mkdir()
+    for reads in (lambda: cull_csv(path, None), lambda: read_changes(path)):
+        with pytest.raises(UserError, match=r"written.json: can't be read \(it is a folder\)$"):
+            reads()
+
+
+def test_a_table_that_cannot_be_read_is_not_called_edited(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table = cull_csv(path, None)
+    with monkeypatch.context() as patched:
+        patched.setattr(reading, "available_bytes", lambda: 1)
+        for reads in (lambda: cull_csv(path, None), lambda: table.write(culled())):
+            with pytest.raises(UserError, match=r"cull.csv: can't be read \(.* the free memory"):
+                reads()
+    path.unlink()
+    path.mkdir()
+    with pytest.raises(UserError, match=r"cull.csv: can't be read \(it is a folder\)$"):
+        cull_csv(path, None)
+
+
 @pytest.mark.parametrize("content", ["", "path;decision\na;pick\n", "\0", "path,note\na,mine\n"])
 def test_a_file_of_another_form_is_an_edit(path: Path, content: str) -> None:
     path.write_text(content)
@@ -170,6 +207,28 @@ def test_a_kill_while_an_edited_table_is_replaced_leaves_its_changes(
     assert read_changes(path) == {"b, c.jpg": {"decision": "alternate"}}
 
 
+@pytest.mark.parametrize("is_replaced", [False, True])
+def test_after_a_kill_an_edit_may_be_the_value_of_the_other_table(
+    path: Path, is_replaced: bool
+) -> None:
+    record = path.with_name(RECORD)
+    (old,) = json.loads(record.read_text())[CULL_CSV]
+    before = path.read_bytes()
+    cull_csv(path, None).write(culled(("undecided", "pick", "alternate")))
+    (new,) = json.loads(record.read_text())[CULL_CSV]
+    record.write_text(json.dumps({CULL_CSV: [old, new]}))
+    if not is_replaced:
+        path.write_bytes(before)
+    header, *rows = rows_of(path)
+    row = rows[0 if is_replaced else 1]
+    assert row[header.index("decision")] == "undecided"
+    row[header.index("decision")] = "pick"
+    save(path, [header, *rows])
+    with pytest.raises(UserError, match="was edited after cull wrote it"):
+        cull_csv(path, None)
+    assert list(read_changes(path).values()) == [{"decision": "pick"}]
+
+
 def test_a_table_without_a_record_is_replaced_as_one_that_was_not_edited(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -207,6 +266,26 @@ def test_a_table_that_was_edited_meanwhile_is_not_overwritten(
             table.write(culled())
         assert path.read_bytes() == edited
         path.unlink()
+
+
+def test_a_table_that_was_removed_meanwhile_is_written(path: Path) -> None:
+    table = cull_csv(path, None)
+    path.unlink()
+    table.write(culled())
+    assert read_changes(path) == {}
+
+
+@pytest.mark.parametrize("has_table", [True, False])
+def test_a_table_of_another_run_is_not_called_edited(tmp_path: Path, has_table: bool) -> None:
+    path = tmp_path / CULL_CSV
+    if has_table:
+        cull_csv(path, None).write(culled())
+    table = cull_csv(path, None)
+    cull_csv(path, None).write(culled(("undecided", "pick", "alternate")))
+    other = path.read_bytes()
+    with pytest.raises(UserError, match=r"cull.csv: another run of cull wrote it meanwhile"):
+        table.write(culled())
+    assert path.read_bytes() == other
 
 
 def test_two_tables_have_their_own_records(path: Path) -> None:
