@@ -10,6 +10,7 @@ import pandas as pd
 
 from jaxrank.culling import sidecars
 from jaxrank.culling.decisions import PICK, REJECT, STARS, label_of
+from jaxrank.culling.human_decisions import decided_by_person
 from jaxrank.data.preference_tables import counted
 from jaxrank.errors import UserError
 from jaxrank.io import atomic
@@ -89,8 +90,8 @@ def _wanted_marks(table: pd.DataFrame, rejects: bool) -> dict[str, tuple[int, st
     """Rating and label of the photos that get any, by path; see `write_sidecars`."""
     stars = {decision: STARS[decision] for decision in STARS if rejects or decision != REJECT}
     is_pick = table["decision"] == PICK
-    by_person = table["marked"] | table["changed"].ne("")
-    liked = by_person & (is_pick | (table["rating"].fillna(0) > 0))
+    has_stars = (table["marked"] | table["changed"].ne("")) & (table["rating"].fillna(0) > 0)
+    liked = (decided_by_person(table) & is_pick) | has_stars
     touched = liked.groupby(table["series"]).transform("any")
     wanted: dict[str, tuple[int, str]] = {}
     for row in table.assign(touched=touched).to_dict("records"):

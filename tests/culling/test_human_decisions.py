@@ -154,6 +154,16 @@ def test_stars_given_in_the_sheet_are_not_outranked_by_the_programs(tmp_path: Pa
     assert ratings_in(tmp_path) == {"b": 4}
 
 
+def test_stars_that_a_person_takes_from_the_programs_pick_leave_the_others_theirs(
+    tmp_path: Path,
+) -> None:
+    for name in PHOTOS:
+        (tmp_path / name).write_bytes(b"")
+    table = with_changes(with_marks(burst(), {}), {"a.jpg": {"rating": 0}})
+    actions.write_sidecars(table, {name: [name] for name in PHOTOS}, tmp_path)
+    assert ratings_in(tmp_path) == {"b": 3}
+
+
 def test_a_persons_stars_that_differ_from_the_sheets_are_reported(tmp_path: Path) -> None:
     (tmp_path / "b.jpg").write_bytes(b"")
     sidecars.write_marks(tmp_path / "b.xmp", rating=4)
