@@ -44,8 +44,8 @@ def audit_data(
       An `Audit`: verdict, headline, advice and evidence.
 
     Raises:
-      UserError: pairs, features or the reference can't be read, or `reference` is given and `pairs`
-        is not a file.
+      UserError: pairs, features or the reference can't be read, `reference` is given and `pairs`
+        is not a file, or the official split of the pairs is not valid.
     """
     reading = reading or {}
     pairs, features = local_table(pairs), local_features(features)
@@ -61,6 +61,7 @@ def audit_data(
         )
         compared = mine.table, theirs.table
     dataset = align(checked, store)
+    official = _official_notes(checked.table, dataset.kept_M)  # an invalid split is refused at once
     few = checked.table["series_id"].nunique() < splits.FEWEST_SERIES
     whole = np.full((1, len(checked.table)), splits.TRAIN, np.int8)
     if not few:
@@ -74,15 +75,14 @@ def audit_data(
     notes = [f"Pairs: {note}." for note in checked.notes]
     about_features = (n for n in dataset.notes if n not in checked.notes)
     notes += [f"Features: {note}." for note in (*about_features, *block_caveats(store))]
-    notes += _official_notes(checked.table, dataset.kept_M)
-    return found._replace(evidence=[*found.evidence, *notes])
+    return found._replace(evidence=[*found.evidence, *notes, *official])
 
 
 def _official_notes(table: pd.DataFrame, kept_M: np.ndarray) -> list[str]:
     """A note on how many test pairs of an official split have features, if there is one."""
     if splits.OFFICIAL_COLUMN not in table.columns:
         return []
-    tests_M = (table[splits.OFFICIAL_COLUMN] == "val").to_numpy()
+    tests_M = splits.official_tests(table)
     return [
         f"Official split: {int(tests_M[kept_M].sum()):,} of {int(tests_M.sum()):,} test pairs have "
         "features."

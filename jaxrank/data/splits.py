@@ -142,6 +142,33 @@ def _pair_names(table: pd.DataFrame) -> list[str]:
     return ["\n".join(sorted(pair)) for pair in images]
 
 
+def official_tests(table: pd.DataFrame) -> np.ndarray:
+    """Which pairs test in the official split, bool [M]: those of `val` in OFFICIAL_COLUMN.
+
+    Raises:
+      UserError: a value is not train or val, or a series has both.
+    """
+    series, index = np.unique(table["series_id"].to_numpy(object), return_inverse=True)
+    side_M = table[OFFICIAL_COLUMN].to_numpy(object)
+    odd = ~np.isin(side_M, ["train", "val"])
+    if odd.any():
+        place = int(np.argmax(odd))
+        raise UserError(
+            f"{OFFICIAL_COLUMN} of series {table['series_id'].iloc[place]} is "
+            f"{str(side_M[place])[:40]!r}, not train or val; write val for the pairs that test, "
+            "and train for all others"
+        )
+    tests_M = side_M == "val"
+    in_val = np.bincount(index, weights=tests_M)
+    both = (in_val > 0) & (in_val < np.bincount(index))
+    if both.any():
+        raise UserError(
+            f"{OFFICIAL_COLUMN}: series {series[np.argmax(both)]} has pairs in train and in val; "
+            "a series belongs to one"
+        )
+    return tests_M
+
+
 def _official(table: pd.DataFrame, split_seed: int) -> np.ndarray:
     if OFFICIAL_COLUMN not in table.columns:
         raise UserError(
@@ -149,23 +176,8 @@ def _official(table: pd.DataFrame, split_seed: int) -> np.ndarray:
             "each pair); a folder with train_pairlist.txt and val_pairlist.txt has it"
         )
     series, index = np.unique(table["series_id"].to_numpy(object), return_inverse=True)
-    side_M = table[OFFICIAL_COLUMN].to_numpy(object)
-    odd = ~np.isin(side_M, ["train", "val"])
-    if odd.any():
-        place = int(np.argmax(odd))
-        raise UserError(
-            f"--split=official: {OFFICIAL_COLUMN} of series {table['series_id'].iloc[place]} is "
-            f"{str(side_M[place])[:40]!r}, not train or val"
-        )
-    in_val = np.bincount(index, weights=side_M == "val")
-    both = (in_val > 0) & (in_val < np.bincount(index))
-    if both.any():
-        raise UserError(
-            f"--split=official: series {series[np.argmax(both)]} has pairs in train and in val; "
-            "a series belongs to one"
-        )
     parts = np.full(len(series), TEST, np.int8)
-    train = np.flatnonzero(in_val == 0)
+    train = np.flatnonzero(np.bincount(index, weights=official_tests(table)) == 0)
     parts[train] = TRAIN
     rank = _ranks(series[train], split_seed)
     parts[train[rank >= len(train) - int(0.1 * len(train))]] = VALIDATION

@@ -176,7 +176,7 @@ def make_cohorts(
       trials: trials whose blocks are all in the dataset.
       data: aligned pairs.
       memory_limit: bytes that one cohort may take, beside the data that the other cohorts read;
-        larger cohorts are cut smaller.
+        larger cohorts are cut smaller. On a CPU it does not count the dataset's features.
       profile: profile of one device; by default the built-in profile.
       ends: see `Cohort`.
       known: cohorts of the search so far, whose programs are shared where possible.

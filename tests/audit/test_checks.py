@@ -17,7 +17,7 @@ from jaxrank.data import feature_store, splits
 from jaxrank.data.dataset import SplitDataset, align
 from jaxrank.data.feature_store import Block
 from jaxrank.data.preferences import Preferences, read_all_votes
-from jaxrank.errors import AuditFailed
+from jaxrank.errors import AuditFailed, UserError
 
 SmallData = tuple[Preferences, dict[str, Block]]
 QUICK: dict[str, Any] = {"experiments": ["iqa_only"], "overrides": {"max_epochs": 1}}
@@ -380,3 +380,22 @@ def test_the_audit_counts_pairs_without_features_and_those_of_an_official_split(
     assert any(line.startswith(f"Features: {left_out}") for line in found.evidence)
     expected = f"Official split: {with_features} of {official} test pairs have features."
     assert expected in found.evidence
+
+
+@pytest.mark.parametrize(
+    ("sides", "message"),
+    [
+        (["train", "val", "test"], "'test', not train or val; write val for the pairs that test"),
+        (["train", "val"], "has pairs in train and in val"),
+    ],
+)
+def test_the_audit_refuses_an_official_split_that_a_search_refuses(
+    sides: list[str], message: str
+) -> None:
+    pairs, store = make_data(20)
+    number_M = pairs.table["series_id"].astype(int)
+    if len(sides) == 2:
+        number_M = pd.Series(np.arange(len(number_M)))
+    table = pairs.table.assign(official_split=np.array(sides)[number_M % len(sides)])
+    with pytest.raises(UserError, match=message):
+        jaxrank.audit_data(Preferences(table), store, max_seconds=1)
