@@ -4,6 +4,7 @@ Axis letters: P slots of the cohort's program, Q of them on the device, E epochs
 photos. Free slots hold copies of the last trial that never run.
 """
 
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
@@ -43,6 +44,10 @@ from jaxrank.training.state import (
     Progress,
     TrainState,
 )
+
+# Tracing is Python: of two threads that trace at the same time, both end late. One after the other,
+# the first already trains while the second traces.
+_TRACING = threading.Lock()
 
 
 class CompiledCohort(NamedTuple):
@@ -95,7 +100,19 @@ def compile_cohort(
     else:
         widths = [trial.experiment.mlp_hidden_dims for trial in cohort.trials]
         begin, arguments = init_cohort, (static, arrays, tuple(widths) if cohort.padded else None)
-    init = partial(begin, *arguments)
+    compiled = CompiledCohort(static, arrays, inputs, partial(begin, *arguments), device)
+    with _TRACING:
+        # A cohort that goes on from a rung has its first state from there.
+        first = [] if cohort.begins else [begin.lower(*arguments)]
+        rest = _traced(cohort, compiled)
+    for program in (*first, *rest):
+        program.compile()
+    return compiled
+
+
+def _traced(cohort: Cohort, compiled: CompiledCohort) -> list[jax.stages.Lowered]:
+    """Traces the programs that train and score the cohort; later calls find them compiled."""
+    static, arrays, inputs, init, device = compiled
     # On this device, as `fit` passes it: for arrays without a device JAX compiles another program,
     # and would compile a second one when `fit` calls it.
     here = jax.sharding.SingleDeviceSharding(device)
@@ -103,22 +120,6 @@ def compile_cohort(
         lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=here),
         jax.eval_shape(init),
     )
-    if not cohort.begins:  # else the state comes from a rung
-        begin.lower(*arguments).compile()
-    _compile_epochs(cohort, static, inputs, arrays, state)
-    wanted = jax.ShapeDtypeStruct((len(cohort.trials),), jnp.bool_)
-    cohort_scores.lower(static, inputs.data, arrays, state.best_params, wanted).compile()
-    return CompiledCohort(static, arrays, inputs, init, device)
-
-
-def _compile_epochs(
-    cohort: Cohort,
-    static: ProgramSpec,
-    inputs: CohortInputs,
-    arrays: TrialArrays,
-    state: TrainState,
-) -> None:
-    """Compiles `cohort_epochs` ahead of time; a later call finds the compiled program."""
     shape = (
         len(cohort.trials),
         cohort.epochs_per_dispatch,
@@ -126,7 +127,11 @@ def _compile_epochs(
         cohort.batch_size,
     )
     rows = jax.ShapeDtypeStruct(shape, jnp.int32)
-    cohort_epochs.lower(static, inputs.data, arrays, state, rows).compile()
+    wanted = jax.ShapeDtypeStruct((len(cohort.trials),), jnp.bool_)
+    return [
+        cohort_epochs.lower(static, inputs.data, arrays, state, rows),
+        cohort_scores.lower(static, inputs.data, arrays, state.best_params, wanted),
+    ]
 
 
 def fit(

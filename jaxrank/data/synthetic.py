@@ -177,9 +177,10 @@ def _expected_embeddings_appeal(clip: np.ndarray, cnn: np.ndarray) -> np.ndarray
 def _all_pairs(sizes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Rows of the two photos of every pair of every series, series by series."""
     starts = np.cumsum(sizes) - sizes
+    places = {size: np.triu_indices(size, k=1) for size in np.unique(sizes)}
     first, second = [], []
     for start, size in zip(starts, sizes, strict=True):
-        a, b = np.triu_indices(size, k=1)
+        a, b = places[size]
         first.append(start + a)
         second.append(start + b)
     return np.concatenate(first), np.concatenate(second)

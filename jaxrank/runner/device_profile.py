@@ -12,7 +12,6 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-from scipy.optimize import nnls
 
 from jaxrank import devices, train
 from jaxrank.configs import default
@@ -115,6 +114,8 @@ def _time_on(
 
 def fit_profile(timings: list[Timing]) -> DeviceProfile:
     """Fits rates by non-negative least squares of the relative errors of the predicted seconds."""
+    from scipy.optimize import nnls  # takes 0.2 s, for which no search should wait
+
     work = np.array([timing.work for timing in timings])
     seconds = np.array([timing.epoch_seconds for timing in timings])
     # In units in which all three are near one, for the solver.

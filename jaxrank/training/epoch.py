@@ -191,15 +191,16 @@ def cohort_epochs(
     train = partial(trial_epochs, static, data)
     if static.side_by_side:
         return jax.vmap(train)(trial, state, rows_PESB)
+    # Written out: `eval_shape` of an epoch would double the time in which the program is traced.
+    zeros_E = jnp.zeros(rows_PESB.shape[1], jnp.float32)
+    no_metrics = EpochMetrics(zeros_E, zeros_E, zeros_E, zeros_E, running=zeros_E > 0)
 
     def train_one(state: TrainState, place: Array) -> tuple[TrainState, EpochMetrics]:
         mine, own, rows_ESB = jax.tree.map(lambda leaf: leaf[place], (trial, state, rows_PESB))
-        _, shapes = jax.eval_shape(train, mine, own, rows_ESB)
-        nothing = jax.tree.map(lambda metric: jnp.zeros(metric.shape, metric.dtype), shapes)
         new, metrics = jax.lax.cond(
             own.status == RUNNING,
             lambda own: train(mine, own, rows_ESB),
-            lambda own: (own, nothing),
+            lambda own: (own, no_metrics),
             own,
         )
         return jax.tree.map(lambda leaf, part: leaf.at[place].set(part), state, new), metrics
