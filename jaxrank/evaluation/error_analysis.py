@@ -15,6 +15,7 @@ from jaxrank.baselines import CHANCE, heuristic_scores
 from jaxrank.data.dataset import RANK_COLUMNS, VOTES_COLUMN, Dataset
 from jaxrank.data.preferences import CANONICAL_COLUMNS, VOTE_COLUMNS
 from jaxrank.data.splits import OFFICIAL_COLUMN
+from jaxrank.evaluation.calibration import cross_entropy
 from jaxrank.evaluation.evaluator import Evaluator
 from jaxrank.evaluation.noise_ceiling import entropy_of
 from jaxrank.evaluation.reliability import Judgements, judgements
@@ -58,7 +59,7 @@ def by_pair(judged: Judgements, preference_M: np.ndarray) -> Verdicts:
     """Pools judgements by pair."""
     p_R = preference_M[judged.pair_R]
     hit_R, weight_R = pair_hits(judged.difference_R, p_R)
-    excess_R = np.logaddexp(0, judged.log_odds_R) - p_R * judged.log_odds_R - entropy_of(p_R)
+    excess_R = cross_entropy(judged.log_odds_R, p_R) - entropy_of(p_R)
 
     def sums(values_R: np.ndarray) -> np.ndarray:
         return np.bincount(judged.pair_R, values_R, len(preference_M))

@@ -11,7 +11,7 @@ import numpy as np
 from scipy.special import expit
 
 from jaxrank.data import splits
-from jaxrank.evaluation.calibration import fit_slope
+from jaxrank.evaluation.calibration import cross_entropy, fit_slope
 from jaxrank.evaluation.ensembles import combine
 from jaxrank.evaluation.evaluator import Evaluator
 from jaxrank.evaluation.noise_ceiling import agreement_with_one_vote, entropy_of
@@ -130,7 +130,7 @@ def reliability(
     return Reliability(
         num_pairs=len(np.unique(pair_R)),
         num_series=len(np.unique(series_R)),
-        log_loss=np.nan if empty else float((np.logaddexp(0, log_odds_R) - p * log_odds_R).mean()),
+        log_loss=np.nan if empty else float(cross_entropy(log_odds_R, p).mean()),
         entropy=np.nan if empty else float(entropy_of(p).mean()),
         calibration_error=_weighted(np.abs(agreement_C - confidence_C), count_C),
         # The factor is the mean absolute value of a standard normal variable.

@@ -15,16 +15,13 @@ from jaxrank.planning.cohort import Cohort, resident_bytes
 
 @dataclasses.dataclass
 class _Running:
-    """A cohort that is being trained."""
+    """A cohort that is being trained, with the number of its program."""
 
     number: int
     cohort: Cohort
+    program: int
     seconds: float
     share: float = 0.0  # share of its epochs that are done
-
-    @property
-    def seconds_left(self) -> float:
-        return (1 - self.share) * self.seconds
 
 
 class _Cached(NamedTuple):
@@ -89,6 +86,8 @@ class Assignment:
         self._running: dict[int, _Running] = {}  # by worker
         self._programs = Programs() if programs is None else programs
         self._cached: dict[int, _Cached] = {}  # by number of the cohort
+        # By program, its training time as a multiple of the predicted one, as last observed.
+        self._slowness: dict[int, float] = {}
         self._find_homes(cohorts)
         self._paused: set[int] = set()
 
@@ -114,12 +113,14 @@ class Assignment:
 
     def begin(self, worker: int, number: int, cohort: Cohort) -> None:
         known = self._look_up(number, cohort)
-        self._running[worker] = _Running(number, cohort, known.seconds)
+        self._running[worker] = _Running(number, cohort, known.program, known.seconds)
         self._programs.workers.setdefault(known.program, set()).add(worker)
 
-    def report(self, number: int, share: float) -> None:
-        """Records the share of its epochs that a cohort has done."""
-        self._running[self._worker_of(number)].share = share
+    def report(self, number: int, share: float, seconds: float) -> None:
+        """Records the share of its epochs that a cohort has done, and the seconds they took."""
+        one = self._running[self._worker_of(number)]
+        one.share = share
+        self._slowness[one.program] = seconds / (share * one.seconds)
 
     def end(self, number: int) -> int:
         """Frees the worker of a cohort, and returns the worker."""
@@ -213,6 +214,7 @@ class Assignment:
         for group, owners in elsewhere:
             compiling = waiting[group.cohorts[0].number].profile.compile_seconds
             at_most = self._seconds_left(owners, programs) - compiling
+            at_most /= self._slowness.get(group.program, 1.0)
             earlier += next(([one] for one in group.cohorts if one.seconds < at_most), [])
         return min(earlier).number if earlier else None
 
@@ -231,10 +233,16 @@ class Assignment:
 
     def _seconds_left(self, owners: set[int], programs: Sequence[_WaitingProgram]) -> float:
         """Work of a program's owners, running and waiting, for each of them."""
-        left = sum(self._running[w].seconds_left for w in owners if w in self._running)
+
+        def observed(program: int, seconds: float) -> float:
+            return self._slowness.get(program, 1.0) * seconds
+
+        left = 0.0
+        for one in (self._running[w] for w in owners if w in self._running):
+            left += observed(one.program, (1 - one.share) * one.seconds)
         for group in programs:
             if self._programs.workers.get(group.program, set()) & owners:
-                left += sum(one.seconds for one in group.cohorts)
+                left += observed(group.program, sum(one.seconds for one in group.cohorts))
         return left / len(owners)
 
     def _find_homes(self, cohorts: Mapping[int, Cohort]) -> None:

@@ -35,6 +35,10 @@ _MOST_EPOCHS = 8
 # Length of a cohort: a longer group is cut, so that several devices can train it. Much longer than
 # a compilation, which each cohort may need, and short enough for many devices to end together.
 _COHORT_SECONDS = 20.0
+# Where trials run one after the other, a group's cohorts share one program, and a shorter group is
+# cut, too: into this many cohorts, of at least so many seconds. Then cores share the group, and the
+# results of one cohort are written while the next one trains.
+_COHORTS_OF_GROUP, _LEAST_COHORT_SECONDS = 8, 0.5
 # Lower bound of the pairs that a validation chunk may hold on an accelerator.
 _LEAST_CHUNK = 64
 
@@ -170,7 +174,7 @@ def make_cohorts(
     """Groups trials by their static shapes into cohorts, the longest first.
 
     Narrow groups are padded into wider groups where that pays. Groups are cut into near-equal
-    cohorts of about _COHORT_SECONDS.
+    cohorts of at most about _COHORT_SECONDS.
 
     Args:
       trials: trials whose blocks are all in the dataset.
@@ -196,7 +200,8 @@ def make_cohorts(
     resident = resident_bytes(wholes)
     cohorts = []
     for whole in _padded_together(wholes, trials, memory_limit - resident):
-        needed = whole.shared_bytes + whole.trial_bytes
+        alone = whole.with_trials(whole.trials[:1])
+        needed = alone.shared_bytes + alone.trial_bytes
         if needed > memory_limit - resident:
             # A CPU holds the features beside `memory_limit`, and reads them in place.
             held = 0 if profile.side_by_side else data.dataset.features_ND.nbytes
@@ -299,7 +304,7 @@ def _known_program(whole: Cohort, known: Iterable[Cohort]) -> Cohort | None:
 
 
 def _cut(whole: Cohort, room: int, num_slots: int | None = None) -> list[Cohort]:
-    """Cuts a cohort into near-equal cohorts of about _COHORT_SECONDS.
+    """Cuts a cohort into near-equal cohorts; see `_num_cohorts`.
 
     Args:
       whole: the cohort.
@@ -323,13 +328,17 @@ def _longest_first(cohorts: Sequence[Cohort]) -> list[Cohort]:
 
 
 def _num_cohorts(whole: Cohort, most_trials: int) -> int:
-    """Number of cohorts to make of a group: its length divided by _COHORT_SECONDS, rounded.
+    """Number of cohorts to make of a group: its seconds divided by those of a cohort, rounded.
 
     Side by side, up to twice as many are made if all then have one size, and so share a compiled
     program. More are made if the cohorts would not fit in memory otherwise.
     """
     num_trials = len(whole.trials)
-    fewest = max(1, min(num_trials, round(whole.training_seconds / _COHORT_SECONDS)))
+    seconds = _COHORT_SECONDS
+    if not whole.profile.side_by_side:
+        share = whole.training_seconds / _COHORTS_OF_GROUP
+        seconds = min(seconds, max(share, _LEAST_COHORT_SECONDS))
+    fewest = max(1, min(num_trials, round(whole.training_seconds / seconds)))
     if whole.profile.side_by_side:
         numbers = range(fewest, min(2 * fewest, num_trials + 1))
         fewest = next((n for n in numbers if num_trials % n == 0), fewest)

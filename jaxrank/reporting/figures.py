@@ -3,11 +3,11 @@
 Figures are drawn one at a time: Matplotlib is not thread-safe, and a search draws in two threads.
 """
 
+import functools
 import threading
 from collections.abc import Callable, Sequence
-from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ParamSpec
+from typing import TYPE_CHECKING, Any, NamedTuple, ParamSpec
 
 import numpy as np
 import pandas as pd
@@ -20,7 +20,10 @@ from jaxrank.io import atomic
 from jaxrank.io.printable import printable
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.collections import LineCollection
     from matplotlib.figure import Figure
+    from matplotlib.lines import Line2D
 
 # Half the width of a 95% interval, in standard errors.
 _INTERVAL = 1.96
@@ -29,7 +32,7 @@ _Parameters = ParamSpec("_Parameters")
 
 
 def _one_at_a_time(draw: Callable[_Parameters, None]) -> Callable[_Parameters, None]:
-    @wraps(draw)
+    @functools.wraps(draw)
     def locked(*arguments: _Parameters.args, **keywords: _Parameters.kwargs) -> None:
         with _DRAWING:
             draw(*arguments, **keywords)
@@ -156,19 +159,21 @@ def draw_leaderboard(
         figure.savefig(file, dpi=110, format="png")
 
 
+class _Panel(NamedTuple):
+    """Axes of one metric, and its artists for each split: thin lines and a thick one."""
+
+    axes: "Axes"
+    metric: str
+    artists: "dict[str, tuple[LineCollection, Line2D]]"
+
+
 @_one_at_a_time
 def draw_curves(path: Path, title: str, history: pd.DataFrame) -> None:
     """Draws loss and accuracy by epoch.
 
     Thin lines are trials. The thick line is their mean over the epochs that all trials reached.
     """
-    from matplotlib.collections import LineCollection
-
-    # Axes and legends have fixed positions: automatic layout takes twice as long as the rest.
-    lines = title.count("\n") + 1
-    figure = _figure(10, 3.7 + 0.2 * lines)
-    height = figure.get_figheight()
-    figure.subplots_adjust(0.07, 0.5 / height, 0.985, 1 - (0.2 + 0.2 * lines) / height, 0.17)
+    figure, panels = _curves_figure(title.count("\n") + 1)
     _set_title(figure, title)
     trials = [
         {name: trial[name].to_numpy() for name in trial}
@@ -176,17 +181,44 @@ def draw_curves(path: Path, title: str, history: pd.DataFrame) -> None:
     ]
     last = min(trial["epoch"].max() for trial in trials) if trials else 0
     shared = history[history["epoch"] <= last].groupby("epoch").mean()
+    for axes, metric, artists in panels:
+        for split, (thin, thick) in artists.items():
+            column = f"{split}_{metric}"
+            thin.set_segments([np.column_stack([t["epoch"], t[column]]) for t in trials])
+            thick.set_data(shared.index.to_numpy(), shared[column].to_numpy())
+        drawn = history[[f"{split}_{metric}" for split in artists]].to_numpy().ravel()
+        if metric == "accuracy":
+            drawn = np.append(drawn, 0.5)  # the line of chance
+        axes.set_xlim(*_limits(history["epoch"].to_numpy()))
+        axes.set_ylim(*_limits(drawn[np.isfinite(drawn)]))
+    with atomic.atomic_file(path, "wb") as file:
+        # Little compression: the file is a tenth larger and takes a tenth less time.
+        figure.savefig(file, dpi=110, format="png", pil_kwargs={"compress_level": 1})
+
+
+@functools.cache
+def _curves_figure(title_lines: int) -> "tuple[Figure, tuple[_Panel, ...]]":
+    """The figure of the learning curves, without curves.
+
+    It is made once: making it takes as long as drawing it.
+    """
+    from matplotlib.collections import LineCollection
+
+    # Axes and legends have fixed positions: automatic layout takes twice as long as the rest.
+    figure = _figure(10, 3.7 + 0.2 * title_lines)
+    height = figure.get_figheight()
+    top = 1 - (0.2 + 0.2 * title_lines) / height
+    figure.subplots_adjust(0.07, 0.5 / height, 0.985, top, 0.17)
+    panels = []
     for axes, metric in zip(figure.subplots(1, 2), ("loss", "accuracy"), strict=True):
+        artists = {}
         for split, colour, label in (
             ("running_train", "tab:blue", "train (running, with dropout)"),
             ("val", "tab:orange", "validation"),
         ):
-            column = f"{split}_{metric}"
-            thin = [np.column_stack([trial["epoch"], trial[column]]) for trial in trials]
-            axes.add_collection(LineCollection(thin, colors=colour, alpha=0.3, linewidths=0.8))
-            axes.plot(
-                shared.index, shared[column], color=colour, linewidth=2, marker=".", label=label
-            )
+            thin = LineCollection([], colors=colour, alpha=0.3, linewidths=0.8)
+            (thick,) = axes.plot([], [], color=colour, linewidth=2, marker=".", label=label)
+            artists[split] = axes.add_collection(thin), thick
         axes.set_xlabel("epoch")
         axes.set_ylabel(metric)
         axes.xaxis.get_major_locator().set_params(integer=True)
@@ -194,8 +226,13 @@ def draw_curves(path: Path, title: str, history: pd.DataFrame) -> None:
         axes.grid(alpha=0.3)
         if metric == "accuracy":
             axes.axhline(0.5, color="grey", linestyle=":", label="chance")
-        axes.autoscale_view()
         axes.legend(loc="upper right" if metric == "loss" else "lower right")
-    with atomic.atomic_file(path, "wb") as file:
-        # Little compression: the file is a tenth larger and takes a tenth less time.
-        figure.savefig(file, dpi=110, format="png", pil_kwargs={"compress_level": 1})
+        panels.append(_Panel(axes, metric, artists))
+    return figure, tuple(panels)
+
+
+def _limits(values: np.ndarray) -> tuple[float, float]:
+    """Limits of an axis around finite values, with margins as Matplotlib's."""
+    low, high = (float(values.min()), float(values.max())) if len(values) else (0.0, 1.0)
+    margin = 0.05 * (high - low) or 0.05
+    return low - margin, high + margin

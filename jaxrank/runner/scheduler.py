@@ -203,7 +203,7 @@ class _Scheduler:
             self.auditor.begin()
             at_rung = event.epochs == cohort.ends
             self.show(number, cohort, event.epochs, 0 if at_rung else event.num_running)
-            self.assignment.report(number, cohort.share_done(event.epochs))
+            self.assignment.report(number, cohort.share_done(event.epochs), event.seconds)
             if event.checkpoint is not None:
                 self.saver.begin_save(number, event.checkpoint)
                 del self.losses[number]

@@ -75,6 +75,19 @@ def test_another_worker_helps_only_where_that_saves_more_than_it_compiles(
     assert started(assignment, waiting) == [(0, 1)]
 
 
+def test_another_worker_helps_where_a_program_turns_out_to_be_slow(
+    cohorts: dict[int, Cohort],
+) -> None:
+    short = SLOW.compile_seconds / cohorts[1].training_seconds / 3
+    of_all = {n: cohorts[n]._replace(profile=scaled(SLOW, short)) for n in (1, 2)}
+    predicted = of_all[1].training_seconds
+    for slowness, helps in ((1.0, False), (9.0, True)):
+        assignment, waiting = Assignment(["host"] * 2, ENOUGH, of_all), dict(of_all)
+        assert started(assignment, waiting) == [(0, 1)]
+        assignment.report(1, 0.1, slowness * 0.1 * predicted)
+        assert started(assignment, waiting) == ([(1, 2)] if helps else [])
+
+
 def scaled(profile: DeviceProfile, share: float) -> DeviceProfile:
     """One that trains in this share of the time, and compiles as before."""
     return dataclasses.replace(

@@ -1,4 +1,5 @@
 import dataclasses
+from typing import Any
 
 import numpy as np
 import pytest
@@ -52,8 +53,11 @@ def test_cohorts_share_every_static_shape(dataset: Dataset, parts: np.ndarray) -
     cohorts = planner.make_cohorts(
         trials, SplitDataset(dataset=dataset, splits_FM=parts), 2**33, never_pads
     )
-    grouped = [sorted({t.experiment.name for t in c.trials}) for c in cohorts]
-    assert sorted(map(tuple, grouped)) == [
+    grouped: dict[Any, set[str]] = {}
+    for cohort in cohorts:
+        mine = {trial.experiment.name for trial in cohort.trials}
+        grouped.setdefault(cohort.compiled_as, set()).update(mine)
+    assert sorted(tuple(sorted(names)) for names in grouped.values()) == [
         ("baseline", "high_dropout"), ("clip_only",), ("cnn_only",), ("high_lr", "low_lr"),
         ("iqa_only",), ("larger_batches",), ("simple_mlp",), ("tiny_mlp",)]  # fmt: skip
     assert sum(len(c.trials) for c in cohorts) == len(trials)
@@ -147,7 +151,10 @@ def test_a_batch_is_never_wider_than_the_pairs_there_are(
     [
         (10, 29.0, True, [10]),
         (10, 60.0, True, [2, 2, 2, 2, 2]),  # not 4, 3, 3: equal sizes share a program
-        (10, 60.0, False, [4, 3, 3]),  # which share a program of four slots
+        (10, 180.0, False, [2] + [1] * 8),  # which share a program of two slots
+        (10, 60.0, False, [2, 2, 1, 1, 1, 1, 1, 1]),  # cut although short, for several cores
+        (10, 1.4, False, [4, 3, 3]),  # not shorter than half a second
+        (10, 0.6, False, [10]),
         (7, 60.0, True, [3, 2, 2]),
         (3, 1e6, False, [1, 1, 1]),
     ],
@@ -163,11 +170,11 @@ def test_a_long_group_is_cut_into_cohorts_of_a_fixed_length(
     """Predicted, on one device; how much memory there is changes nothing where one cohort fits."""
     trials = make_trials(experiments("tiny_mlp"), [0], 0, num_trials)
     data = SplitDataset(dataset=dataset, splits_FM=parts)
-    any_speed = costs.DeviceProfile("test", 1e9, 1e9, 1e-6, 2.0, side_by_side=side_by_side)
+    any_speed = costs.DeviceProfile("test", 1e12, 1e12, 1e-9, 2.0, side_by_side=side_by_side)
     (whole,) = planner.make_cohorts(trials, data, 2**40, any_speed)
     slower = seconds / whole.training_seconds
     profile = costs.DeviceProfile(
-        "test", 1e9 / slower, 1e9 / slower, 1e-6 * slower, 2.0, side_by_side=side_by_side
+        "test", 1e12 / slower, 1e12 / slower, 1e-9 * slower, 2.0, side_by_side=side_by_side
     )
     for limit in (2**40, whole.memory_bytes):
         cohorts = planner.make_cohorts(trials, data, limit, profile)

@@ -66,6 +66,7 @@ class Reported(NamedTuple):
 
     number: int
     epochs: int
+    seconds: float  # of all its epochs so far
     num_running: int
     checkpoint: Checkpoint | None
 

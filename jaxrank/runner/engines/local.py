@@ -149,7 +149,8 @@ class LocalEngine:
             claimed = self._claim(job.number, num_bytes(progress))
             checkpoint = pack(progress) if claimed else None
             epochs, running = len(progress.history), progress.num_running
-            self._events.put(Reported(job.number, epochs, running, checkpoint))
+            reported = Reported(job.number, epochs, progress.seconds, running, checkpoint)
+            self._events.put(reported)
 
         compiled = self._loaded(worker, job)
         self._end_if_asked(None)
