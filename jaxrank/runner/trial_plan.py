@@ -91,9 +91,10 @@ def _with_enough_steps(
     ]
     if fitting == list(experiments):
         return fitting, []
-    note = f"few data: {num_pairs:,} training pairs and {validating} validation series in a fold"
+    where = "a fold" if data.num_folds > 1 else "the split"
     return fitting, [
-        f"{note}; batch_size, max_epochs and patience follow from steps, where they are not given "
+        f"few data: {num_pairs:,} training pairs and {validating} validation series in {where}; "
+        "batch_size, max_epochs and patience follow from steps, where they are not given "
         "(config.json has them; a patience of 0 trains max_epochs without early stopping)"
     ]
 

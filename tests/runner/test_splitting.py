@@ -177,7 +177,9 @@ def test_epochs_follow_from_the_smallest_fold_and_a_note_says_so() -> None:
     counts = [len(found.split_data.rows(fold, splits.TRAIN)) for fold in range(3)]
     assert len(set(counts)) > 1
     (note,) = (n for n in found.data.notes if n.startswith("few data"))
-    assert f"{min(counts)} training pairs and 20 validation series" in note
+    assert f"{min(counts)} training pairs and 20 validation series in a fold" in note
+    (note,) = (n for n in prepared(60).data.notes if n.startswith("few data"))
+    assert "6 validation series in the split;" in note
     one = prepared(60, folds=3, only_folds=[int(np.argmax(counts))])
     assert one.experiments == found.experiments
     given = prepared(60, folds=3, overrides={"batch_size": 256, "max_epochs": 30, "patience": 6})
