@@ -97,7 +97,8 @@ def test_the_mean_of_seeds_is_a_row(searched: Any) -> None:
     rows = searched.summary.set_index("experiment_name")
     one, mean = rows.loc["tiny_mlp"], rows.loc["tiny_mlp (mean of 2 seeds)"]
     assert (mean["status"], mean["num_seeds"], mean["num_folds"]) == ("ensemble", 2, 3)
-    assert mean["notes"].startswith("mean of the standardised scores of the seeds")
+    note = "mean of the standardised scores of the seeds of each fold, never selected"
+    assert mean["notes"].startswith(note)
     assert mean["parameters"] == 2 * one["parameters"]
     for name in ("mlp_hidden_dims", "batch_size", "learning_rate", "blocks"):
         assert mean[name] == one[name]
