@@ -19,6 +19,7 @@ from jaxrank.reporting.summary import (
     ENSEMBLE,
     PARTIAL,
     SELECTED,
+    SKIPPED,
     SUMMARY_CSV,
     listed,
     percent,
@@ -108,10 +109,14 @@ def _differing(
 ) -> dict[str, list[str]]:
     """Returns each hyperparameter in which the rows' experiments differ, with its value by row.
 
-    Those with most values come first, of equally many the narrowest.
+    Those with most values come first, of equally many the narrowest. Rows of skipped experiments
+    are empty: nothing was trained with their values.
     """
     by_name = {e["name"]: e for e in experiments if e["name"] not in REFERENCES}
-    chosen = [by_name.get(_without_seeds(row["experiment_name"])) for row in rows]
+    chosen = [
+        None if row["status"] == SKIPPED else by_name.get(_without_seeds(row["experiment_name"]))
+        for row in rows
+    ]
     differing, order = {}, {}
     for key in HYPERPARAMETERS:
         texts = ["" if e is None else _value(e.get(key)) for e in chosen]

@@ -3,12 +3,14 @@
 import contextlib
 import io
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
+from rich.console import Console
 
 import jaxrank
 from jaxrank import train
@@ -19,6 +21,7 @@ from jaxrank.data.preferences import Preferences
 from jaxrank.errors import UserError
 from jaxrank.evaluation.evaluator import baseline_metrics, make_evaluator
 from jaxrank.experiments.hyperparameters import check_name
+from jaxrank.reporting.console import print_summary
 from jaxrank.reporting.summary import SUMMARY_COLUMNS
 from jaxrank.runner import prepare
 
@@ -319,14 +322,22 @@ def test_an_experiment_without_its_block_is_skipped_and_said(
 ) -> None:
     pairs, store = small_data
     result = jaxrank.search(
-        pairs, {"iqa": store["iqa"]}, mode="features", workdir=tmp_path / "w",
-        overrides={"max_epochs": 1},
+        pairs, {"iqa": store["iqa"]}, experiments=["clip_only", "iqa_only", "tiny_mlp"],
+        workdir=tmp_path / "w", overrides={"max_epochs": 1},
     )  # fmt: skip
     rows = result.summary.set_index("experiment_name")
     assert rows.loc["clip_only", "status"] == "skipped"
     assert rows.loc["clip_only", "error"] == "the features have no block 'clip' (they have iqa)"
     assert rows.loc["iqa_only", "status"] == "completed"
     assert "skipped clip_only" in (tmp_path / "w" / "training.log").read_text()
+    screen = io.StringIO()
+    print_summary(Console(file=screen, width=400), result.summary, result.experiments, [], top=10)
+    lines = screen.getvalue().splitlines()
+    (header,) = (line for line in lines if line.startswith("experiment "))
+    assert "patience" in header
+    (skipped,) = (line for line in lines if line.startswith("clip_only "))
+    # Nothing was trained with its hyperparameters, which few pairs changed.
+    assert re.fullmatch(r"clip_only +clip +\[\d\] *", skipped)
 
 
 def test_the_command_line_gives_what_python_gives(
