@@ -156,12 +156,13 @@ def _about_best(names: Sequence[str], test: Standings, trained_X: np.ndarray) ->
         named = listed(
             names[x]
             # A bound of 100 points is none: too few series or seeds.
-            + f" (down to {100 * test.best_ci_low[x]:.1f} points)" * bool(test.best_ci_low[x] > -1)
+            + f" (up to {-100 * test.best_ci_low[x]:.1f} points worse)"
+            * bool(test.best_ci_low[x] > -1)
             for x in _by_mean(tied_X, test)
         )
-        lines.append(f"Statistically tied with {names[best]}: {named}.")
+        lines.append(f"Not shown to be worse than {names[best]}: {named}.")
     else:
-        lines.append(f"No other entry is tied with {names[best]}.")
+        lines.append(f"All entries compared with {names[best]} are shown to be worse.")
     to = test.to[YARDSTICK]
     if best == to.reference:  # compared with the trained entries already
         lower_X &= ~(trained_X & to.worse)

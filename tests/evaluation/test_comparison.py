@@ -568,8 +568,8 @@ def test_sentences_say_what_is_best_how_sure_and_what_next() -> None:
         assert f"{name} by {middle:.1f} points ({low:.1f} to {high:.1f})" in better
     assert "poor" not in better
     leader, other = ("good", "fine") if table.mean[0] > table.mean[1] else ("fine", "good")
-    assert tied.startswith(f"Statistically tied with {leader}: ")
-    assert re.search(rf": {other} \(down to -\d+\.\d points\)", tied)
+    assert tied.startswith(f"Not shown to be worse than {leader}: ")
+    assert re.search(rf": {other} \(up to \d+\.\d points worse\)", tied)
     assert below.startswith(f"Worse than the best entry ({leader}): ")
     assert below.endswith(", and 2 more.")
     assert brackets.startswith("In brackets: 95% confidence intervals")
@@ -658,7 +658,7 @@ def test_the_candidates_count_the_reference_linear() -> None:
 def test_sentences_where_one_experiment_is_clearly_best() -> None:
     table, candidates = simple_standings(fine=0.6)
     lines = paragraph(table._replace(seed_source="seeds"), candidates)
-    assert "No other entry is tied with good." in lines
+    assert "All entries compared with good are shown to be worse." in lines
     assert lines[-1] == "No further run is needed to prefer good."
 
 
@@ -672,7 +672,7 @@ def test_sentences_where_nothing_is_better() -> None:
     assert expected in lines
     assert "The difference of a to it: -100.0 points (-100.0 to -100.0): it is worse." in lines
     assert "Worse than the strongest baseline (rule): b by 100.0 points (100.0 to 100.0)." in lines
-    assert "No other entry is tied with rule." in lines
+    assert "All entries compared with rule are shown to be worse." in lines
     # Only the other baselines are in the list of what is worse than the best.
     (others,) = [line for line in lines if line.startswith("Worse than the best entry")]
     assert others == "Worse than the best entry (rule): chance by 50.0 points (50.0 to 50.0)."
