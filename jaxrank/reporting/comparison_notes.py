@@ -152,18 +152,25 @@ def _about_best(names: Sequence[str], test: Standings, trained_X: np.ndarray) ->
     others_X &= np.isfinite(test.best_ci_low)
     tied_X, lower_X = others_X & test.tied_for_best, others_X & ~test.tied_for_best
     lines = []
+    to = test.to[YARDSTICK]
+    # A bound of 100 points is none: too few series or seeds.
+    bounded_X = test.best_ci_low > -1
     if tied_X.any():
         named = listed(
             names[x]
-            # A bound of 100 points is none: too few series or seeds.
-            + f" (up to {-100 * test.best_ci_low[x]:.1f} points worse)"
-            * bool(test.best_ci_low[x] > -1)
+            + f" (up to {-100 * test.best_ci_low[x]:.1f} points worse)" * bool(bounded_X[x])
             for x in _by_mean(tied_X, test)
         )
-        lines.append(f"Not shown to be worse than {names[best]}: {named}.")
+        line = f"Not shown to be worse than {names[best]}: {named}."
+        # Then another interval of the same two entries may be in a sentence above.
+        if (tied_X & bounded_X).any() and (best == to.reference or tied_X[to.reference]):
+            line += (
+                " These bounds, unlike intervals to the baseline, allow for any entry to be the "
+                "best."
+            )
+        lines.append(line)
     else:
         lines.append(f"All entries compared with {names[best]} are shown to be worse.")
-    to = test.to[YARDSTICK]
     if best == to.reference:  # compared with the trained entries already
         lower_X &= ~(trained_X & to.worse)
     if lower_X.any():

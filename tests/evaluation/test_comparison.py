@@ -582,6 +582,28 @@ def test_sentences_say_what_is_best_how_sure_and_what_next() -> None:
     assert all(len(line) < 240 for line in paragraph(table, candidates))
 
 
+def test_bounds_say_how_they_differ_from_the_interval_of_the_same_two_entries() -> None:
+    """Where the strongest baseline is the best, or may be."""
+    why = "These bounds, unlike intervals to the baseline, allow for any entry to be the best."
+
+    def tied_note(baseline: float) -> str:
+        rng = np.random.default_rng(0)
+        accuracies = np.array([0.7, 0.69, baseline])
+        right_XS = (rng.random((3, 500)) < accuracies[:, None]).astype(float)
+        draws = drawn(*one_fold(right_XS), heuristics=1)
+        table = comparison.standings(draws, {YARDSTICK: 2, "chance": 2})
+        chosen = selection.Chosen(0, (0, 1), True, 0.7, 0.7)
+        lines = notes_on(["a", "b", "rule"], table, np.arange(3) < 2, "rule", chosen)
+        return next(line for line in lines if line.startswith("Not shown to be worse than "))
+
+    best, may_be, is_not = tied_note(0.75), tied_note(0.68), tied_note(0.5)
+    assert best.startswith("Not shown to be worse than rule: ")
+    assert best.endswith(why)
+    assert "rule (up to" in may_be
+    assert may_be.endswith(why)
+    assert is_not.endswith(" points worse).")
+
+
 def test_a_small_power_is_not_rounded_to_impossible() -> None:
     """Nor is a large one rounded to certain."""
     table, candidates = simple_standings()
