@@ -7,6 +7,7 @@ from typing import Any
 import pandas as pd
 from rich.console import Console
 
+from jaxrank.baselines import POSITION
 from jaxrank.configs import REFERENCES, default
 from jaxrank.evaluation.evaluator import METRICS, Metric
 from jaxrank.evaluation.trial_results import COMPLETED
@@ -36,6 +37,7 @@ _NOT_COMPARED = ("name", "notes", "blocks", "seed", "init_from")
 # End of the name of an ensemble, see `ensembles.ensemble_results`.
 _OF_SEEDS = re.compile(r" \(mean of \d+ seeds\)$")
 _BASELINE_NOTE = "baseline; described in summary.csv"
+_POSITION_NOTE = "baseline 'the first photo wins': describes the table of pairs; not compared"
 _SHOWN_METRICS = [metric for metric in METRICS if metric.title]
 
 
@@ -141,7 +143,7 @@ def _value(value: Any) -> str:
 
 def _note(row: Mapping[str, Any], caveats: Sequence[str]) -> str:
     if row["status"] == BASELINE:
-        return _BASELINE_NOTE
+        return _POSITION_NOTE if row["experiment_name"] == POSITION else _BASELINE_NOTE
     if row["status"] == ENSEMBLE:
         return str(row["notes"]).partition(";")[0]
     if row.get(DROPPED_AT) is not None:

@@ -330,14 +330,26 @@ def test_an_experiment_without_its_block_is_skipped_and_said(
     assert rows.loc["clip_only", "error"] == "the features have no block 'clip' (they have iqa)"
     assert rows.loc["iqa_only", "status"] == "completed"
     assert "skipped clip_only" in (tmp_path / "w" / "training.log").read_text()
-    screen = io.StringIO()
-    print_summary(Console(file=screen, width=400), result.summary, result.experiments, [], top=10)
-    lines = screen.getvalue().splitlines()
+    lines = printed(result)
     (header,) = (line for line in lines if line.startswith("experiment "))
     assert "patience" in header
     (skipped,) = (line for line in lines if line.startswith("clip_only "))
     # Nothing was trained with its hyperparameters, which few pairs changed.
-    assert re.fullmatch(r"clip_only +clip +\[\d\] *", skipped)
+    assert re.fullmatch(r"clip_only +clip +\[\d\]", skipped)
+
+
+def printed(result: Any) -> list[str]:
+    """The lines of the table on a wide screen."""
+    screen = io.StringIO()
+    print_summary(Console(file=screen, width=400), result.summary, result.experiments, [], top=10)
+    return [line.rstrip() for line in screen.getvalue().splitlines()]
+
+
+def test_the_table_says_that_position_is_not_compared(searched: Any) -> None:
+    lines = printed(searched)
+    (position,) = (line for line in lines if line.startswith("position "))
+    about = "baseline 'the first photo wins': describes the table of pairs; not compared"
+    assert f"{position.split()[-1]} {about}" in lines
 
 
 def test_the_command_line_gives_what_python_gives(
