@@ -16,7 +16,7 @@ from rich.console import Console
 
 from jaxrank import baselines
 from jaxrank.culling.changes import kept_changes, read_changes
-from jaxrank.culling.decisions import BURST, PICK, decide, reasons
+from jaxrank.culling.decisions import ALTERNATE, BURST, PICK, decide, reasons
 from jaxrank.culling.grouping import Group, group_photos
 from jaxrank.culling.grouping_table import groups_table, read_groups
 from jaxrank.culling.human_decisions import decided_by_person, with_changes, with_marks
@@ -132,14 +132,16 @@ def cull(
     notes += _unknown(changes, list(table["path"]))
     with atomic.written_to(workdir):
         marks = marks_in_folder(folder, list(table["path"]), workdir / MARKS)
+    by_program = table["decision"]
     table = with_changes(with_marks(table, marks.marks), decisions)
+    picks = [*_notes(scorer, least, table, confidence is None), *_replaced(by_program, table)]
     return Culled(
         table[list(COLUMNS)],
         {record.name: record.files for record in found.records},
         found.unread,
         found.num_new,
         least,
-        [*notes, *rank_notes, *marks.notes, *_notes(scorer, least, table, confidence is None)],
+        [*notes, *rank_notes, *marks.notes, *picks],
     )
 
 
@@ -151,6 +153,19 @@ def _unknown(changes: Path | str | None, names: Sequence[str]) -> list[str]:
         return []
     number = counted(len(unknown), "photo")
     return [f"{number} of {changes} not in the folder, such as '{unknown[0]}'"]
+
+
+def _replaced(by_program: pd.Series, table: pd.DataFrame) -> list[str]:
+    """A note on the program's picks that are alternates, since a person has a pick."""
+    is_replaced = by_program.eq(PICK) & table["decision"].eq(ALTERNATE) & ~decided_by_person(table)
+    number = int(is_replaced.sum())
+    if not number:
+        return []
+    are = "is" if number == 1 else "are"
+    return [
+        f"{counted(number, 'pick')} of the program {are} now alternate, because a person picked "
+        f"another photo of {'its burst' if number == 1 else 'their bursts'}"
+    ]
 
 
 def check_folders(folder: Path, workdir: Path) -> None:

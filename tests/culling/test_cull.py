@@ -123,6 +123,27 @@ def test_what_a_person_decided_stays_and_is_a_preference(folder: Path, tmp_path:
     assert set(sheet.series_of) == {"b0_0.jpg", "b0_1.jpg", "b0_2.jpg", "b1_0.jpg"}
 
 
+@pytest.mark.parametrize(
+    ("edited", "notes"),
+    [
+        (["b0_0.jpg"], ["1 pick of the program is now alternate, because a person picked another "
+                        "photo of its burst"]),
+        (["b0_0.jpg", "b1_2.jpg", "b2_1.jpg"], [
+            "2 picks of the program are now alternate, because a person picked another photo of "
+            "their bursts"]),
+        (["b2_1.jpg"], []),
+    ],
+)  # fmt: skip
+def test_the_programs_picks_that_a_person_replaced_are_counted(
+    folder: Path, tmp_path: Path, edited: list[str], notes: list[str]
+) -> None:
+    cull(folder, tmp_path / "w")
+    changes = tmp_path / "changes.csv"
+    changes.write_text("path,decision\n" + "".join(f"{name},pick\n" for name in edited))
+    found = cull(folder, tmp_path / "w", changes=changes)
+    assert [note for note in found.notes if "now alternate" in note] == notes
+
+
 def test_a_table_that_was_edited_is_not_overwritten(
     folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
