@@ -265,7 +265,11 @@ def test_a_damaged_record_of_the_table_is_no_record(
     [
         ("photo,decision\na,pick\n", "give the columns path and decision, or rating"),
         ("path,decision,changed\na,pick,False\n", "no row is marked as changed"),
-        ("path,decision\na,picks\n", "column 'decision': 'picks' is none of.*Did you mean 'pick'"),
+        ("path,decision\na,picks\n", "'decision': 'picks' is no decision. Did you mean 'pick'"),
+        (
+            "path,decision\na,maybe\n",
+            r"'maybe' is no decision\. Known: alternate, pick, reject, undecided\.$",
+        ),
         ("path,rating\na,6\n", "column 'rating': '6' is not empty, nor -1 to 5"),
         ("path,rating\na,1\na,2\n", "photo 'a' appears twice"),
     ],
