@@ -286,15 +286,18 @@ def _notes(
         return ["there is no burst: nothing to decide"]
     picks = in_bursts[in_bursts["decision"] == PICK]
     num_bursts = in_bursts["series"].nunique()
-    lines = [f"{picks['series'].nunique():,} of {num_bursts:,} bursts have a pick"]
+    by_person = decided_by_person(picks)
+    own = picks.loc[by_person, "series"].nunique()
+    whose = f", {own:,} of them a person's" * bool(own)
+    lines = [f"{picks['series'].nunique():,} of {num_bursts:,} bursts have a pick{whose}"]
     if marked := int(in_bursts["marked"].sum()):
         photos = counted(marked, "photo")
         lines.append(f"{photos} of bursts with a person's stars or flags, which stay")
     if isinstance(scorer, str):
-        own = int((~decided_by_person(picks)).sum())
+        number = counted(int((~by_person).sum()), "pick")
         lines.append(
-            f"{counted(own, 'pick')} by the baseline {scorer}: without preferences nothing says "
-            "how sure a pick is, or which other photos to keep"
+            f"{number} by the baseline {scorer}: without preferences nothing says how sure a pick "
+            "is, or which other photos to keep"
         )
     elif not scorer.card.calibration.beats_chance:
         lines.append(

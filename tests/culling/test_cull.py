@@ -351,7 +351,8 @@ def test_the_command_writes_table_sheet_and_sidecars_once(
     assert "13 photos: 4 bursts, 1 photo alone" in out.splitlines()
     counts = "4 picks, 7 undecided, 1 alternate, 1 without a decision"
     assert f"13 photos (13 read now): {counts}" in out.splitlines()
-    assert "4 of 4 bursts have a pick" in out
+    assert "4 of 4 bursts have a pick, 2 of them a person's" in out.splitlines()
+    assert "2 picks by the baseline signed_sum: " in out
     assert "2 photos of bursts with a person's stars or flags, which stay" in out
     rows = rows_of(tmp_path / "w" / "cull.csv")
     assert list(rows[0]) == list(api.COLUMNS)
@@ -493,7 +494,7 @@ def test_a_folder_without_a_readable_photo_is_one_line(tmp_path: Path) -> None:
 def test_the_confidence_limit_is_explained(limit: float, is_default: bool, line: str) -> None:
     calibration = SimpleNamespace(beats_chance=True)
     model: Any = SimpleNamespace(card=SimpleNamespace(calibration=calibration))
-    row = {"kind": "burst", "decision": "pick", "series": "a", "marked": False}
+    row = {"kind": "burst", "decision": "pick", "series": "a", "marked": False, "changed": ""}
     notes = api._notes(model, limit, pd.DataFrame([row]), is_default)
     assert notes == ["1 of 1 bursts have a pick", line]
 
@@ -503,7 +504,8 @@ def test_a_pick_with_a_changed_rating_is_the_baselines() -> None:
         {"kind": "burst", "decision": "pick", "series": text, "marked": False, "changed": text}
         for text in ("", "rating", "decision rating")
     ]
-    _, line = api._notes("signed_sum", np.inf, pd.DataFrame(rows), True)
+    bursts, line = api._notes("signed_sum", np.inf, pd.DataFrame(rows), True)
+    assert bursts == "3 of 3 bursts have a pick, 1 of them a person's"
     assert line.startswith("2 picks by the baseline signed_sum")
 
 
