@@ -197,7 +197,7 @@ def _read(folder: Path, workdir: Path, num_workers: int | None) -> Records:
 def _recipes(scorer: Model | str, weights: Mapping[str, str]) -> list[Options]:
     """Options of the blocks to extract: the model's blocks by its own recipes, and block iqa.
 
-    The image-quality numbers of iqa give the reasons of the decisions.
+    The image-quality numbers of iqa describe the photos in the column `reasons`.
     """
     if isinstance(scorer, str):
         return [Options(blocks=[baselines.IQA_BLOCK])]
@@ -260,7 +260,10 @@ def _decided(
 def _ranked(
     bursts: pd.DataFrame, scorer: Model | str, store: Path
 ) -> tuple[pd.DataFrame, list[str]]:
-    """Photos of bursts in the order of `rank_photos`, with reasons; and notes."""
+    """Photos of bursts in the order of `rank_photos`, with reasons; and notes.
+
+    The reasons of a baseline name only numbers that it reads.
+    """
     features = feature_store.open_feature_store(store)
     named = {"baseline": scorer} if isinstance(scorer, str) else {"model": scorer}
     found = rank_photos(features=features, series=bursts[["series_id", "image"]], **named)
@@ -268,6 +271,8 @@ def _ranked(
     iqa = features[baselines.IQA_BLOCK]
     values = pd.DataFrame(np.asarray(iqa.values), index=list(iqa.photos), columns=iqa.columns)
     numbers = [name for name in baselines.KNOWN_DIRECTIONS if name in values]
+    if isinstance(scorer, str) and scorer != baselines.SIGNED_SUM:  # one number picks
+        numbers = [scorer]
     for name in numbers:
         ranked[name] = values[name].reindex(ranked["image"]).to_numpy()
     recipe = blocks.recipe_of(iqa)

@@ -81,6 +81,16 @@ def test_without_a_model_the_baseline_picks_the_sharp_photo_of_each_burst(
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
 
 
+@pytest.mark.parametrize(("baseline", "has_others"), [("signed_sum", True), ("sharpness", False)])
+def test_the_reasons_of_a_baseline_name_the_numbers_that_it_reads(
+    folder: Path, tmp_path: Path, baseline: str, has_others: bool
+) -> None:
+    table = cull(folder, tmp_path / "w", baseline=baseline).table
+    texts = [text for text in table["reasons"].dropna() if text]
+    assert any("sharp" in text for text in texts)
+    assert any("exposed" in text or "colourful" in text for text in texts) == has_others
+
+
 def test_a_second_run_reads_only_new_photos(folder: Path, tmp_path: Path) -> None:
     first = cull(folder, tmp_path / "w")
     assert first.num_new == BURSTS * SIZE + 1
