@@ -138,9 +138,9 @@ def _skipped(
         missing = [b for b in e.blocks if b not in known]
         missing += [b for b in as_written.l2_blocks if b not in (*known, ALL_BLOCKS)]
         if missing:
-            skipped[e.name] = f"the features have no block '{missing[0]}' (they have {has})"
+            skipped[e.name] = f"the features have no block '{missing[0]}' (blocks: {has})"
         elif not e.blocks:
-            skipped[e.name] = f"no block is left to read (the features have {has})"
+            skipped[e.name] = f"no block is left to read (blocks: {has})"
         elif e.use_layernorm and len(dataset.column_indices(e.blocks)) < 3:
             skipped[e.name] = "use_layernorm leaves nothing of fewer than 3 columns"
     return skipped

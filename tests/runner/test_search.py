@@ -327,7 +327,7 @@ def test_an_experiment_without_its_block_is_skipped_and_said(
     )  # fmt: skip
     rows = result.summary.set_index("experiment_name")
     assert rows.loc["clip_only", "status"] == "skipped"
-    assert rows.loc["clip_only", "error"] == "the features have no block 'clip' (they have iqa)"
+    assert rows.loc["clip_only", "error"] == "the features have no block 'clip' (blocks: iqa)"
     assert rows.loc["iqa_only", "status"] == "completed"
     assert "skipped clip_only" in (tmp_path / "w" / "training.log").read_text()
     lines = printed(result)
