@@ -79,11 +79,13 @@ def audit_data(
 
 
 def _official_notes(table: pd.DataFrame, kept_M: np.ndarray) -> list[str]:
-    """A note on how many test pairs of an official split have features, if there is one."""
+    """Counts the test and validation pairs of an official split that have features, if any."""
     if splits.OFFICIAL_COLUMN not in table.columns:
         return []
-    tests_M = splits.official_tests(table)
-    return [
-        f"Official split: {int(tests_M[kept_M].sum()):,} of {int(tests_M.sum()):,} test pairs have "
-        "features."
-    ]
+    parts_M = splits.official_parts(table)
+    counts = []
+    for part, noun in ((splits.TEST, "test"), (splits.VALIDATION, "validation")):
+        total, kept = int((parts_M == part).sum()), int((parts_M[kept_M] == part).sum())
+        if total:
+            counts.append(f"{kept:,} of {total:,} {noun} pairs")
+    return [f"Official split: {' and '.join(counts)} have features."]

@@ -16,7 +16,7 @@ from rich.console import Console
 
 from jaxrank import baselines
 from jaxrank.culling.changes import kept_changes, read_changes
-from jaxrank.culling.decisions import BURST, PICK, decide, reasons
+from jaxrank.culling.decisions import ALTERNATE, BURST, PICK, decide, reasons
 from jaxrank.culling.grouping import Group, group_photos
 from jaxrank.culling.grouping_table import groups_table, read_groups
 from jaxrank.culling.human_decisions import decided_by_person, with_changes, with_marks
@@ -132,14 +132,16 @@ def cull(
     notes += _unknown(changes, list(table["path"]))
     with atomic.written_to(workdir):
         marks = marks_in_folder(folder, list(table["path"]), workdir / MARKS)
+    by_program = table["decision"]
     table = with_changes(with_marks(table, marks.marks), decisions)
+    picks = [*_notes(scorer, least, table, confidence is None), *_replaced(by_program, table)]
     return Culled(
         table[list(COLUMNS)],
         {record.name: record.files for record in found.records},
         found.unread,
         found.num_new,
         least,
-        [*notes, *rank_notes, *marks.notes, *_notes(scorer, least, table, confidence is None)],
+        [*notes, *rank_notes, *marks.notes, *picks],
     )
 
 
@@ -151,6 +153,19 @@ def _unknown(changes: Path | str | None, names: Sequence[str]) -> list[str]:
         return []
     number = counted(len(unknown), "photo")
     return [f"{number} of {changes} not in the folder, such as '{unknown[0]}'"]
+
+
+def _replaced(by_program: pd.Series, table: pd.DataFrame) -> list[str]:
+    """A note on the program's picks that are alternates, since a person has a pick."""
+    is_replaced = by_program.eq(PICK) & table["decision"].eq(ALTERNATE) & ~decided_by_person(table)
+    number = int(is_replaced.sum())
+    if not number:
+        return []
+    are = "is" if number == 1 else "are"
+    return [
+        f"{counted(number, 'pick')} of the program {are} now alternate, because a person picked "
+        f"another photo of {'its burst' if number == 1 else 'their bursts'}"
+    ]
 
 
 def check_folders(folder: Path, workdir: Path) -> None:
@@ -182,7 +197,7 @@ def _read(folder: Path, workdir: Path, num_workers: int | None) -> Records:
 def _recipes(scorer: Model | str, weights: Mapping[str, str]) -> list[Options]:
     """Options of the blocks to extract: the model's blocks by its own recipes, and block iqa.
 
-    The image-quality numbers of iqa give the reasons of the decisions.
+    The image-quality numbers of iqa describe the photos in the column `reasons`.
     """
     if isinstance(scorer, str):
         return [Options(blocks=[baselines.IQA_BLOCK])]
@@ -245,7 +260,10 @@ def _decided(
 def _ranked(
     bursts: pd.DataFrame, scorer: Model | str, store: Path
 ) -> tuple[pd.DataFrame, list[str]]:
-    """Photos of bursts in the order of `rank_photos`, with reasons; and notes."""
+    """Photos of bursts in the order of `rank_photos`, with reasons; and notes.
+
+    The reasons of a baseline name only numbers that it reads.
+    """
     features = feature_store.open_feature_store(store)
     named = {"baseline": scorer} if isinstance(scorer, str) else {"model": scorer}
     found = rank_photos(features=features, series=bursts[["series_id", "image"]], **named)
@@ -253,6 +271,8 @@ def _ranked(
     iqa = features[baselines.IQA_BLOCK]
     values = pd.DataFrame(np.asarray(iqa.values), index=list(iqa.photos), columns=iqa.columns)
     numbers = [name for name in baselines.KNOWN_DIRECTIONS if name in values]
+    if isinstance(scorer, str) and scorer != baselines.SIGNED_SUM:  # one number picks
+        numbers = [scorer]
     for name in numbers:
         ranked[name] = values[name].reindex(ranked["image"]).to_numpy()
     recipe = blocks.recipe_of(iqa)
@@ -271,15 +291,18 @@ def _notes(
         return ["there is no burst: nothing to decide"]
     picks = in_bursts[in_bursts["decision"] == PICK]
     num_bursts = in_bursts["series"].nunique()
-    lines = [f"{picks['series'].nunique():,} of {num_bursts:,} bursts have a pick"]
+    by_person = decided_by_person(picks)
+    own = picks.loc[by_person, "series"].nunique()
+    whose = f", {own:,} of them a person's" * bool(own)
+    lines = [f"{picks['series'].nunique():,} of {num_bursts:,} bursts have a pick{whose}"]
     if marked := int(in_bursts["marked"].sum()):
         photos = counted(marked, "photo")
         lines.append(f"{photos} of bursts with a person's stars or flags, which stay")
     if isinstance(scorer, str):
-        own = int((~decided_by_person(picks)).sum())
+        number = counted(int((~by_person).sum()), "pick")
         lines.append(
-            f"{counted(own, 'pick')} by the baseline {scorer}: without preferences nothing says "
-            "how sure a pick is, or which other photos to keep"
+            f"{number} by the baseline {scorer}: without preferences nothing says how sure a pick "
+            "is, or which other photos to keep"
         )
     elif not scorer.card.calibration.beats_chance:
         lines.append(

@@ -47,8 +47,8 @@ def sheet_rows(table: tables.Table) -> list[SheetRow]:
         decision = cells.get("decision", "")
         if decision and decision not in DECISIONS:
             raise UserError(
-                f"{table.where(number, 'decision')}: {decision[:40]!r} is none of "
-                f"{', '.join(DECISIONS)}.{did_you_mean(decision, DECISIONS)}"
+                f"{table.where(number, 'decision')}: {decision[:40]!r} is no decision."
+                f"{did_you_mean(decision, DECISIONS)}"
             )
         rating = cells.get("rating", "").lstrip("'").removesuffix(".0")
         if rating not in ("", "-1", "0", "1", "2", "3", "4", "5"):

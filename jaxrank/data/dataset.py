@@ -190,7 +190,7 @@ def align(pairs: Preferences, features: Features) -> Dataset:
     if not kept.any():
         name = next(iter(features))
         raise UserError(
-            "no pair has both photos in the feature store: the pairs name photos such as "
+            "no pair has both photos in the features: the pairs name photos such as "
             f"'{photos[0]}', block '{name}' such as '{features[name].photos[0]}'"
         )
     table = pairs.table[kept].reset_index(drop=True)

@@ -39,11 +39,12 @@ def split_pairs(
     Args:
       table: `series_id`, `image_a`, `image_b` of M pairs, each photo pair once.
       split: the split strategy. `series` assigns whole series, see `split_series`. `official`
-        uses the column `official_split`: its `val` series are test, and 10% of its `train` series
-        are val. `random` assigns pairs as `split_series` assigns series, for comparison with
-        results that were obtained this way: photos of one series are in several splits. `pretrain`
-        assigns the training pairs of `series` at random to train (90%) and val; the validation
-        series of `series` are test, and its test series are unused.
+        uses the column `official_split`, of train, val and test. If it has no `test`, its `val`
+        series are test; without validation series of its own, 10% of its `train` series are val.
+        `random` assigns pairs as `split_series` assigns series, for comparison with results that
+        were obtained this way: photos of one series are in several splits. `pretrain` assigns the
+        training pairs of `series` at random to train (90%) and val; the validation series of
+        `series` are test, and its test series are unused.
       folds: 0 for one split, else K >= 3; an official split has no folds.
       split_seed: any seed.
 
@@ -142,46 +143,78 @@ def _pair_names(table: pd.DataFrame) -> list[str]:
     return ["\n".join(sorted(pair)) for pair in images]
 
 
-def official_tests(table: pd.DataFrame) -> np.ndarray:
-    """Which pairs test in the official split, bool [M]: those of `val` in OFFICIAL_COLUMN.
+def official_parts(table: pd.DataFrame) -> np.ndarray:
+    """The split of each pair that OFFICIAL_COLUMN names, int8 [M] of TRAIN, VALIDATION, TEST.
+
+    Published lists of two parts call the pairs that their figures are measured on `val`: without a
+    pair of `test`, the pairs of `val` are TEST.
 
     Raises:
-      UserError: a value is not train or val, or a series has both.
+      UserError: a value is none of train, val and test; a series has two of them; or no pair tests
+        or trains.
     """
-    series, index = np.unique(table["series_id"].to_numpy(object), return_inverse=True)
     side_M = table[OFFICIAL_COLUMN].to_numpy(object)
-    odd = ~np.isin(side_M, ["train", "val"])
-    if odd.any():
-        place = int(np.argmax(odd))
+    names = [SPLIT_NAMES[part] for part in MEASURED]
+    in_part_PM = np.array([side_M == name for name in names])
+    odd_M = ~in_part_PM.any(axis=0)
+    if odd_M.any():
+        place = int(np.argmax(odd_M))
         raise UserError(
             f"{OFFICIAL_COLUMN} of series {table['series_id'].iloc[place]} is "
-            f"{str(side_M[place])[:40]!r}, not train or val; write val for the pairs that test, "
-            "and train for all others"
+            f"{str(side_M[place])[:40]!r}, not train, val or test"
         )
-    tests_M = side_M == "val"
-    in_val = np.bincount(index, weights=tests_M)
-    both = (in_val > 0) & (in_val < np.bincount(index))
-    if both.any():
+    series, index = np.unique(table["series_id"].to_numpy(object), return_inverse=True)
+    has_part_PS = np.array([np.bincount(index, weights=in_M) > 0 for in_M in in_part_PM])
+    torn_S = has_part_PS.sum(axis=0) > 1
+    if torn_S.any():
+        place = int(np.argmax(torn_S))
+        parts = " and in ".join(np.array(names)[has_part_PS[:, place]])
         raise UserError(
-            f"{OFFICIAL_COLUMN}: series {series[np.argmax(both)]} has pairs in train and in val; "
-            "a series belongs to one"
+            f"{OFFICIAL_COLUMN}: series {series[place]} has pairs in {parts}; a series belongs to "
+            "one"
         )
-    return tests_M
+    if not in_part_PM[1:].any():
+        raise UserError(
+            f"{OFFICIAL_COLUMN}: every pair is train; write test for those that test, or leave out "
+            "the column"
+        )
+    if not in_part_PM[TRAIN].any():
+        raise UserError(
+            f"{OFFICIAL_COLUMN}: no pair is train; write train for those that train, or leave out "
+            "the column"
+        )
+    parts_M = np.argmax(in_part_PM, axis=0).astype(np.int8)
+    if not in_part_PM[TEST].any():
+        parts_M[in_part_PM[VALIDATION]] = TEST
+    return parts_M
 
 
 def _official(table: pd.DataFrame, split_seed: int) -> np.ndarray:
+    """The official split; without validation pairs, a tenth of the training series validate."""
     if OFFICIAL_COLUMN not in table.columns:
-        raise UserError(
-            f"--split=official: the pairs have no column '{OFFICIAL_COLUMN}' (train or val for "
-            "each pair); a folder with train_pairlist.txt and val_pairlist.txt has it"
+        similar = [name for name in table.columns if "split" in str(name).lower()]
+        advice = (
+            f"rename '{similar[0]}' if it is that column"
+            if similar
+            else "a folder with train_pairlist.txt and val_pairlist.txt has it"
         )
-    series, index = np.unique(table["series_id"].to_numpy(object), return_inverse=True)
-    parts = np.full(len(series), TEST, np.int8)
-    train = np.flatnonzero(np.bincount(index, weights=official_tests(table)) == 0)
-    parts[train] = TRAIN
-    rank = _ranks(series[train], split_seed)
-    parts[train[rank >= len(train) - int(0.1 * len(train))]] = VALIDATION
-    return parts[index][None]
+        raise UserError(
+            f"--split=official: the pairs have no column '{OFFICIAL_COLUMN}' (train, val or test "
+            f"for each pair); {advice}"
+        )
+    parts_M = official_parts(table)
+    if (parts_M == VALIDATION).any():
+        return parts_M[None]
+    train = np.unique(table["series_id"].to_numpy(object)[parts_M == TRAIN])
+    num_validating = int(0.1 * len(train))
+    if not num_validating:
+        raise UserError(
+            f"--split=official: a tenth of the training series validate, and {len(train)} are too "
+            f"few; at least 10 are needed, or pairs of val and of test in {OFFICIAL_COLUMN}"
+        )
+    validating = train[_ranks(train, split_seed) >= len(train) - num_validating]
+    parts_M[table["series_id"].isin(set(validating)).to_numpy()] = VALIDATION
+    return parts_M[None]
 
 
 def split_frame(splits_FM: np.ndarray, table: pd.DataFrame, split: str) -> pd.DataFrame:

@@ -23,6 +23,8 @@ def comparison_notes(
     is_candidate_X: np.ndarray,
     yardstick_label: str,
     chosen: Chosen | None,
+    *,
+    can_use_folds: bool,
     difference: float = 0.03,
 ) -> list[str]:
     """Returns the notes on comparisons: the best entries, their uncertainty, and what to run next.
@@ -33,13 +35,14 @@ def comparison_notes(
       is_candidate_X: see `Hits`.
       yardstick_label: name of the strongest baseline in sentences.
       chosen: from `selection.select_experiment`.
+      can_use_folds: whether the search has one split that --folds could replace.
       difference: smallest difference of accuracy that matters to a reader.
     """
     if chosen is None:
         return []
-    selected = _about_selected(names, test, chosen)
+    selected = _about_selected(names, test, chosen, can_use_folds)
     if test.num_series < FEWEST_SERIES:
-        return [*selected, _too_few(test)]
+        return [*selected, _too_few(test, can_use_folds)]
     trained_X = is_candidate_X & np.isfinite(test.mean)
     return [
         *selected,
@@ -48,11 +51,13 @@ def comparison_notes(
         "In brackets: 95% confidence intervals of accuracies, not adjusted for multiple "
         "comparisons or selection; intervals of differences are simultaneous for all experiments, "
         "with a nominal level of 97.5%.",
-        *_about_next(names, test, trained_X, chosen.entry, difference),
+        *_about_next(names, test, trained_X, chosen.entry, difference, can_use_folds),
     ]
 
 
-def _about_selected(names: Sequence[str], test: Standings, chosen: Chosen) -> list[str]:
+def _about_selected(
+    names: Sequence[str], test: Standings, chosen: Chosen, can_use_folds: bool
+) -> list[str]:
     x = chosen.entry
     right = (
         f"{names[x]}, test accuracy {percent(chosen.raw)}"
@@ -67,9 +72,10 @@ def _about_selected(names: Sequence[str], test: Standings, chosen: Chosen) -> li
         lines = [f"Selected on validation from {candidates}: {right}."]
         best = int(np.nanargmax(test.mean))
         if test.mean[best] > test.mean[x]:
+            hint = "; with --folds=5 all pairs take part in the selection" * can_use_folds
             lines.append(
                 f"Best on test: {names[best]}, {percent(test.mean[best])}. The test pairs of one "
-                "split only measure; with --folds=5 all pairs take part in the selection."
+                f"split only measure{hint}."
             )
         return lines
     line = f"Best of {candidates}: {right}."
@@ -80,8 +86,8 @@ def _about_selected(names: Sequence[str], test: Standings, chosen: Chosen) -> li
     return [line]
 
 
-def _too_few(test: Standings) -> str:
-    hint = " --folds=5 tests every series." if test.num_folds == 1 else ""
+def _too_few(test: Standings, can_use_folds: bool) -> str:
+    hint = " --folds=5 tests every series." * can_use_folds
     return (
         f"Only {test.num_series} series test: too few for intervals or comparisons, so the order "
         f"may be chance. At least {FEWEST_SERIES} are needed, hundreds are useful.{hint}"
@@ -146,17 +152,25 @@ def _about_best(names: Sequence[str], test: Standings, trained_X: np.ndarray) ->
     others_X &= np.isfinite(test.best_ci_low)
     tied_X, lower_X = others_X & test.tied_for_best, others_X & ~test.tied_for_best
     lines = []
+    to = test.to[YARDSTICK]
+    # A bound of 100 points is none: too few series or seeds.
+    bounded_X = test.best_ci_low > -1
     if tied_X.any():
         named = listed(
             names[x]
-            # A bound of 100 points is none: too few series or seeds.
-            + f" (down to {100 * test.best_ci_low[x]:.1f} points)" * bool(test.best_ci_low[x] > -1)
+            + f" (up to {-100 * test.best_ci_low[x]:.1f} points worse)" * bool(bounded_X[x])
             for x in _by_mean(tied_X, test)
         )
-        lines.append(f"Statistically tied with {names[best]}: {named}.")
+        line = f"Not shown to be worse than {names[best]}: {named}."
+        # Then another interval of the same two entries may be in a sentence above.
+        if (tied_X & bounded_X).any() and (best == to.reference or tied_X[to.reference]):
+            line += (
+                " These bounds, unlike intervals to the baseline, allow for any entry to be the "
+                "best."
+            )
+        lines.append(line)
     else:
-        lines.append(f"No other entry is tied with {names[best]}.")
-    to = test.to[YARDSTICK]
+        lines.append(f"All entries compared with {names[best]} are shown to be worse.")
     if best == to.reference:  # compared with the trained entries already
         lower_X &= ~(trained_X & to.worse)
     if lower_X.any():
@@ -176,6 +190,7 @@ def _about_next(
     trained_X: np.ndarray,
     selected: int,
     difference: float,
+    can_use_folds: bool,
 ) -> list[str]:
     """Suggests the next run: the series or seeds that undecided comparisons need."""
     lines = []
@@ -183,7 +198,7 @@ def _about_next(
         once = "One seed and one fold" if test.num_folds == 1 else "One seed"
         lines.append(
             f"{once}: all of this is about these trained models. Retraining with other seeds may "
-            "change the order. Next: --folds=5 --num_seeds=3."
+            f"change the order. Next: {'--folds=5 ' * can_use_folds}--num_seeds=3."
         )
     to = test.to[YARDSTICK]
     rivals_X = trained_X & test.tied_for_best
@@ -207,7 +222,7 @@ def _about_next(
     if need.power >= POWER:
         return [*lines, f"{line}; more series or seeds would add little. Next: other features or "
                 "experiments."]  # fmt: skip
-    return [*lines, f"{line}. {_ways(need, test)}"]
+    return [*lines, f"{line}. {_ways(need, test, can_use_folds)}"]
 
 
 def _probability(share: float) -> str:
@@ -217,11 +232,11 @@ def _probability(share: float) -> str:
     return "more than 99%" if share > 0.99 else f"{100 * share:.0f}%"
 
 
-def _ways(need: PowerAnalysis, test: Standings) -> str:
+def _ways(need: PowerAnalysis, test: Standings, can_use_folds: bool) -> str:
     """Describes the series or seeds that detect the difference with probability POWER."""
     ways = []
     if need.num_series is not None:
-        hint = "; --folds=5 tests every series" if test.num_folds == 1 else ""
+        hint = "; --folds=5 tests every series" * can_use_folds
         number = float(f"{need.num_series:.2g}")  # two digits, since it is an estimate
         ways.append(f"about {number:,.0f} test series (now {test.num_series:,}{hint})")
     if need.num_seeds is not None and need.num_seeds <= _MOST_SEEDS:

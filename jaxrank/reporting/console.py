@@ -7,6 +7,7 @@ from typing import Any
 import pandas as pd
 from rich.console import Console
 
+from jaxrank.baselines import POSITION
 from jaxrank.configs import REFERENCES, default
 from jaxrank.evaluation.evaluator import METRICS, Metric
 from jaxrank.evaluation.trial_results import COMPLETED
@@ -19,6 +20,7 @@ from jaxrank.reporting.summary import (
     ENSEMBLE,
     PARTIAL,
     SELECTED,
+    SKIPPED,
     SUMMARY_CSV,
     listed,
     percent,
@@ -35,6 +37,7 @@ _NOT_COMPARED = ("name", "notes", "blocks", "seed", "init_from")
 # End of the name of an ensemble, see `ensembles.ensemble_results`.
 _OF_SEEDS = re.compile(r" \(mean of \d+ seeds\)$")
 _BASELINE_NOTE = "baseline; described in summary.csv"
+_POSITION_NOTE = "baseline 'the first photo wins': describes the table of pairs; not compared"
 _SHOWN_METRICS = [metric for metric in METRICS if metric.title]
 
 
@@ -108,10 +111,14 @@ def _differing(
 ) -> dict[str, list[str]]:
     """Returns each hyperparameter in which the rows' experiments differ, with its value by row.
 
-    Those with most values come first, of equally many the narrowest.
+    Those with most values come first, of equally many the narrowest. Rows of skipped experiments
+    are empty: nothing was trained with their values.
     """
     by_name = {e["name"]: e for e in experiments if e["name"] not in REFERENCES}
-    chosen = [by_name.get(_without_seeds(row["experiment_name"])) for row in rows]
+    chosen = [
+        None if row["status"] == SKIPPED else by_name.get(_without_seeds(row["experiment_name"]))
+        for row in rows
+    ]
     differing, order = {}, {}
     for key in HYPERPARAMETERS:
         texts = ["" if e is None else _value(e.get(key)) for e in chosen]
@@ -136,7 +143,7 @@ def _value(value: Any) -> str:
 
 def _note(row: Mapping[str, Any], caveats: Sequence[str]) -> str:
     if row["status"] == BASELINE:
-        return _BASELINE_NOTE
+        return _POSITION_NOTE if row["experiment_name"] == POSITION else _BASELINE_NOTE
     if row["status"] == ENSEMBLE:
         return str(row["notes"]).partition(";")[0]
     if row.get(DROPPED_AT) is not None:

@@ -161,9 +161,10 @@ def _few_series_notes(report: Report) -> list[str]:
     num_series = int(report.ranking.selecting.weight_YS.any(axis=0).sum())
     if chosen is None or chosen.num_candidates < 2 or num_series >= FEW_SERIES:
         return []
+    hint = " --folds=5 uses all series." if report.can_use_folds else ""
     return [
         f"WARNING: the choice among {chosen.num_candidates:,} experiments rests on "
-        f"{num_series} series: it is chance for the most part. --folds=5 uses all series."
+        f"{num_series} series: it is chance for the most part.{hint}"
     ]
 
 

@@ -48,6 +48,7 @@ def section(report: Report) -> Section:
         ranking.is_candidate_X,
         ranking.yardstick_label,
         ranking.chosen,
+        can_use_folds=report.can_use_folds,
     )
     if POSITION in ranking.not_compared.names:
         place = ranking.not_compared.names.index(POSITION)

@@ -170,7 +170,7 @@ def _ensemble_rows(
         "num_seeds": num_seeds,
         "num_folds": len(results),
         "parameters": None if parameters is None else num_seeds * parameters,
-        "notes": "mean of the standardised scores of the seeds of each fold",
+        "notes": "mean of the standardised scores of the seeds of each fold, never selected",
     }
     measured = pd.DataFrame([r.metrics.measured for r in results])
     return [{key: row[key] for key in kept} | own | measured.mean().to_dict()]

@@ -118,6 +118,7 @@ def _report(
             ranking=ranking,
             summary=summary,
             data=prepared.data.sha256,
+            split=prepared.launch["split"],
             caveats=caveats,
             ceiling=ceiling,
         )

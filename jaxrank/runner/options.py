@@ -108,8 +108,9 @@ class SearchOptions:
     overrides: Mapping[str, Any] | None = None
     split: str = _option(
         "series",
-        "series: whole series; official: the series of official_split 'val' are tested; random: by "
-        "pair, which leaks; pretrain: only the training series, by pair",
+        "series: whole series; official: as the column official_split says (train, val, test; "
+        "without test, val is tested); random: by pair, which leaks; pretrain: only the training "
+        "series, by pair",
     )
     folds: int | str = _option(
         0,

@@ -26,7 +26,7 @@ _MOST_SERIES = 200
 def split_data(
     table: pd.DataFrame, dataset: Dataset, options: SearchOptions
 ) -> tuple[SplitDataset, list[str]]:
-    """Splits the aligned pairs, with a note if folds are used that were not requested.
+    """Splits the aligned pairs; notes on folds that were not requested and on an official split.
 
     The whole pair table is split, not only the pairs with features: another block in the store must
     not move a series to another split.
@@ -52,7 +52,7 @@ def split_data(
         and num_series < _FEWEST_SERIES
     )
     if found is not None and not few:
-        return found, []
+        return found, [_official_note(table)] if options.split == splits.OFFICIAL else []
     folds = _most_folds(table, dataset, options)
     if folds and not options.folds and options.split in (splits.SERIES, splits.RANDOM):
         if few:
@@ -65,6 +65,15 @@ def split_data(
     if found is None:
         raise UserError(f"{reason}{_advice(dataset, options, folds)}")
     return found, []
+
+
+def _official_note(table: pd.DataFrame) -> str:
+    """Which parts of an official split test and validate."""
+    named = set(table[splits.OFFICIAL_COLUMN])
+    test = "test" if "test" in named else "val"
+    own = {"test", "val"} <= named
+    validating = "its val pairs" if own else "a tenth of its training series"
+    return f"official split: its {test} pairs test, {validating} validate"
 
 
 def set_aside(data: SplitDataset, share: float, split_seed: int) -> SplitDataset:

@@ -91,9 +91,10 @@ def _with_enough_steps(
     ]
     if fitting == list(experiments):
         return fitting, []
-    note = f"few data: {num_pairs:,} training pairs and {validating} validation series in a fold"
+    where = "a fold" if data.num_folds > 1 else "the split"
     return fitting, [
-        f"{note}; batch_size, max_epochs and patience follow from steps, where they are not given "
+        f"few data: {num_pairs:,} training pairs and {validating} validation series in {where}; "
+        "batch_size, max_epochs and patience follow from steps, where they are not given "
         "(config.json has them; a patience of 0 trains max_epochs without early stopping)"
     ]
 
@@ -137,9 +138,9 @@ def _skipped(
         missing = [b for b in e.blocks if b not in known]
         missing += [b for b in as_written.l2_blocks if b not in (*known, ALL_BLOCKS)]
         if missing:
-            skipped[e.name] = f"the feature store has no block '{missing[0]}' (it has {has})"
+            skipped[e.name] = f"the features have no block '{missing[0]}' (blocks: {has})"
         elif not e.blocks:
-            skipped[e.name] = f"no block is left to read (the feature store has {has})"
+            skipped[e.name] = f"no block is left to read (blocks: {has})"
         elif e.use_layernorm and len(dataset.column_indices(e.blocks)) < 3:
             skipped[e.name] = "use_layernorm leaves nothing of fewer than 3 columns"
     return skipped

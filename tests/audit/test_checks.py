@@ -380,12 +380,22 @@ def test_the_audit_counts_pairs_without_features_and_those_of_an_official_split(
     assert any(line.startswith(f"Features: {left_out}") for line in found.evidence)
     expected = f"Official split: {with_features} of {official} test pairs have features."
     assert expected in found.evidence
+    three = np.select([number_M < 12, number_M < 15], ["train", "val"], "test")
+    found = jaxrank.audit_data(
+        Preferences(table.assign(official_split=three)), {"iqa": iqa}, max_seconds=1
+    )
+    own = int(((number_M >= 12) & (number_M < 15)).sum())
+    assert (
+        f"Official split: {with_features} of {official} test pairs and {own} of {own} validation "
+        "pairs have features."
+    ) in found.evidence
 
 
 @pytest.mark.parametrize(
     ("sides", "message"),
     [
-        (["train", "val", "test"], "'test', not train or val; write val for the pairs that test"),
+        (["train", "dev", "test"], "'dev', not train, val or test"),
+        (["train"], "every pair is train"),
         (["train", "val"], "has pairs in train and in val"),
     ],
 )

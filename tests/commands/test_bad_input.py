@@ -183,7 +183,7 @@ CASES: list[tuple[Change, str, str]] = [
     (cell(0, "series_id", "77"), PAIRS, "is in series"),
     (column("series_id", "1"), PAIRS, "only 1 series: an 80/10/10 split needs 10; no number of"),
     (column("preference", "0.5"), PAIRS, "every preference is exactly 0.5"),
-    (swap("pairs", ".jpg", ".png", -1), PAIRS, "no pair has both photos in the feature store"),
+    (swap("pairs", ".jpg", ".png", -1), PAIRS, "no pair has both photos in the features"),
     (nothing, PAIRS + " --folds=21", "only 20 series: --folds=21 needs 21; --folds=10 works"),
     (nothing, PAIRS + " --folds=1", "--folds=1: give at least 3"),
     # The vote table.

@@ -204,7 +204,7 @@ def test_a_block_that_is_not_there_is_missed_only_when_asked_for(
         assert plan_of(capsys, [*words, *flags])[0][1] == "9"
     assert main([*words, "--use_clip=true"]) == 2
     assert (
-        "nothing is left to train: trained: the feature store has no block 'clip' (it has cnn,iqa)"
+        "nothing is left to train: trained: the features have no block 'clip' (blocks: cnn,iqa)"
         in capsys.readouterr().err
     )
 
@@ -213,7 +213,7 @@ def test_a_block_that_is_not_there_is_missed_only_when_asked_for(
     ("flags", "message"),
     [
         (" ".join(f"--{name}=false" for name in SWITCHES[:3]),
-         "nothing is left to train: trained: no block is left to read (the feature store has clip"),
+         "nothing is left to train: trained: no block is left to read (blocks: clip"),
         *((f"--{name}=true --config.{name}=true",
            f"--{name} and --config.{name} are both given: give one of them") for name in SWITCHES),
         ("--dropout=0.1 --config.dropout=0.1", "--dropout and --config.dropout are both given"),

@@ -81,6 +81,16 @@ def test_without_a_model_the_baseline_picks_the_sharp_photo_of_each_burst(
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
 
 
+@pytest.mark.parametrize(("baseline", "has_others"), [("signed_sum", True), ("sharpness", False)])
+def test_the_reasons_of_a_baseline_name_the_numbers_that_it_reads(
+    folder: Path, tmp_path: Path, baseline: str, has_others: bool
+) -> None:
+    table = cull(folder, tmp_path / "w", baseline=baseline).table
+    texts = [text for text in table["reasons"].dropna() if text]
+    assert any("sharp" in text for text in texts)
+    assert any("exposed" in text or "colourful" in text for text in texts) == has_others
+
+
 def test_a_second_run_reads_only_new_photos(folder: Path, tmp_path: Path) -> None:
     first = cull(folder, tmp_path / "w")
     assert first.num_new == BURSTS * SIZE + 1
@@ -121,6 +131,27 @@ def test_what_a_person_decided_stays_and_is_a_preference(folder: Path, tmp_path:
     # Only what the person touched teaches anything.
     sheet = read_sheet(changes)
     assert set(sheet.series_of) == {"b0_0.jpg", "b0_1.jpg", "b0_2.jpg", "b1_0.jpg"}
+
+
+@pytest.mark.parametrize(
+    ("edited", "notes"),
+    [
+        (["b0_0.jpg"], ["1 pick of the program is now alternate, because a person picked another "
+                        "photo of its burst"]),
+        (["b0_0.jpg", "b1_2.jpg", "b2_1.jpg"], [
+            "2 picks of the program are now alternate, because a person picked another photo of "
+            "their bursts"]),
+        (["b2_1.jpg"], []),
+    ],
+)  # fmt: skip
+def test_the_programs_picks_that_a_person_replaced_are_counted(
+    folder: Path, tmp_path: Path, edited: list[str], notes: list[str]
+) -> None:
+    cull(folder, tmp_path / "w")
+    changes = tmp_path / "changes.csv"
+    changes.write_text("path,decision\n" + "".join(f"{name},pick\n" for name in edited))
+    found = cull(folder, tmp_path / "w", changes=changes)
+    assert [note for note in found.notes if "now alternate" in note] == notes
 
 
 def test_a_table_that_was_edited_is_not_overwritten(
@@ -244,7 +275,11 @@ def test_a_damaged_record_of_the_table_is_no_record(
     [
         ("photo,decision\na,pick\n", "give the columns path and decision, or rating"),
         ("path,decision,changed\na,pick,False\n", "no row is marked as changed"),
-        ("path,decision\na,picks\n", "column 'decision': 'picks' is none of.*Did you mean 'pick'"),
+        ("path,decision\na,picks\n", "'decision': 'picks' is no decision. Did you mean 'pick'"),
+        (
+            "path,decision\na,maybe\n",
+            r"'maybe' is no decision\. Known: alternate, pick, reject, undecided\.$",
+        ),
         ("path,rating\na,6\n", "column 'rating': '6' is not empty, nor -1 to 5"),
         ("path,rating\na,1\na,2\n", "photo 'a' appears twice"),
     ],
@@ -326,7 +361,8 @@ def test_the_command_writes_table_sheet_and_sidecars_once(
     assert "13 photos: 4 bursts, 1 photo alone" in out.splitlines()
     counts = "4 picks, 7 undecided, 1 alternate, 1 without a decision"
     assert f"13 photos (13 read now): {counts}" in out.splitlines()
-    assert "4 of 4 bursts have a pick" in out
+    assert "4 of 4 bursts have a pick, 2 of them a person's" in out.splitlines()
+    assert "2 picks by the baseline signed_sum: " in out
     assert "2 photos of bursts with a person's stars or flags, which stay" in out
     rows = rows_of(tmp_path / "w" / "cull.csv")
     assert list(rows[0]) == list(api.COLUMNS)
@@ -468,7 +504,7 @@ def test_a_folder_without_a_readable_photo_is_one_line(tmp_path: Path) -> None:
 def test_the_confidence_limit_is_explained(limit: float, is_default: bool, line: str) -> None:
     calibration = SimpleNamespace(beats_chance=True)
     model: Any = SimpleNamespace(card=SimpleNamespace(calibration=calibration))
-    row = {"kind": "burst", "decision": "pick", "series": "a", "marked": False}
+    row = {"kind": "burst", "decision": "pick", "series": "a", "marked": False, "changed": ""}
     notes = api._notes(model, limit, pd.DataFrame([row]), is_default)
     assert notes == ["1 of 1 bursts have a pick", line]
 
@@ -478,7 +514,8 @@ def test_a_pick_with_a_changed_rating_is_the_baselines() -> None:
         {"kind": "burst", "decision": "pick", "series": text, "marked": False, "changed": text}
         for text in ("", "rating", "decision rating")
     ]
-    _, line = api._notes("signed_sum", np.inf, pd.DataFrame(rows), True)
+    bursts, line = api._notes("signed_sum", np.inf, pd.DataFrame(rows), True)
+    assert bursts == "3 of 3 bursts have a pick, 1 of them a person's"
     assert line.startswith("2 picks by the baseline signed_sum")
 
 

@@ -108,13 +108,44 @@ def test_an_official_split_tests_the_val_list_and_validates_a_tenth_of_train() -
     assert not validated & set(pairs["series_id"][parts[0] == splits.TRAIN])
 
 
+def test_an_official_split_with_test_pairs_validates_on_its_own_val_pairs() -> None:
+    pairs = pairs_of(50)
+    before = [pairs["series_id"] < "s030", pairs["series_id"] < "s040"]
+    official = np.select(before, ["train", "val"], "test")
+    parts = splits.split_pairs(pairs.assign(official_split=official), "official")
+    np.testing.assert_array_equal(np.array(splits.SPLIT_NAMES)[parts[0]], official)
+
+
+def test_an_official_split_of_train_and_test_validates_as_one_of_train_and_val() -> None:
+    pairs = pairs_of(50)
+    train_M = pairs["series_id"] < "s040"
+    with_test, with_val = (
+        splits.split_pairs(
+            pairs.assign(official_split=np.where(train_M, "train", other)), "official"
+        )
+        for other in ("test", "val")
+    )
+    np.testing.assert_array_equal(with_test, with_val)
+    assert (with_test == splits.VALIDATION).any()
+
+
+def test_a_missing_official_split_names_a_column_that_may_be_it() -> None:
+    pairs = pairs_of(20).assign(Split="train")
+    with pytest.raises(UserError, match=r"no column 'official_split'.*rename 'Split'"):
+        splits.split_pairs(pairs, "official")
+
+
 @pytest.mark.parametrize(
     ("official", "folds", "message"),
     [
         (None, 0, "no column 'official_split'"),
         ("train", 3, "--folds=3: an official split is one"),
-        ("dev", 0, "official_split of series s000 is 'dev'"),
+        ("dev", 0, "official_split of series s000 is 'dev', not train, val or test"),
         ("both", 0, "series s000 has pairs in train and in val"),
+        ("val_and_test", 0, "series s000 has pairs in val and in test"),
+        ("train", 0, "every pair is train"),
+        ("test", 0, "no pair is train"),
+        ("few", 0, "a tenth of the training series validate, and 9 are too few"),
     ],
 )
 def test_an_official_split_that_is_none_is_told(
@@ -122,7 +153,12 @@ def test_an_official_split_that_is_none_is_told(
 ) -> None:
     pairs = pairs_of(20)
     if official is not None:
-        pairs["official_split"] = ["val", "train", "train"] * 20 if official == "both" else official
+        columns = {
+            "both": ["val", "train", "train"] * 20,
+            "val_and_test": ["test", "val", "val"] * 20,
+            "few": ["train"] * 27 + ["val"] * 33,
+        }
+        pairs["official_split"] = columns.get(official, official)
     with pytest.raises(UserError, match=message):
         splits.split_pairs(pairs, "official", folds=folds)
 

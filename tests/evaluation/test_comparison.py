@@ -530,7 +530,25 @@ def simple_standings(fine: float = 0.78, folds: int = 1) -> tuple[Standings, np.
 def paragraph(table: Standings, is_candidate_X: np.ndarray, **chosen: Any) -> list[str]:
     usual = selection.Chosen(0, (0, 1, 2), True, 0.81, 0.79)
     selected = usual._replace(**chosen)
-    return comparison_notes(NAMES, table, is_candidate_X, "sharpness", selected)
+    return notes_on(NAMES, table, is_candidate_X, "sharpness", selected)
+
+
+def notes_on(*given: Any, can_use_folds: bool = True) -> list[str]:
+    return comparison_notes(*given, can_use_folds=can_use_folds)
+
+
+def test_folds_are_not_advised_where_they_are_refused() -> None:
+    table, candidates = simple_standings()
+    few = standings(*one_fold(alternating(9)), baseline=1)
+    chosen = selection.Chosen(2, (0, 1, 2), False, table.mean[2], table.mean[2])
+    for given in (
+        (NAMES, table, candidates, "sharpness", chosen),
+        (["a", "b"], few, np.ones(2, bool), "b", chosen._replace(entry=0, candidates=(0, 1))),
+    ):
+        assert any("--folds" in line for line in notes_on(*given))
+        lines = notes_on(*given, can_use_folds=False)
+        assert not any("--folds" in line for line in lines)
+        assert len(lines) == len(notes_on(*given))
 
 
 def test_sentences_say_what_is_best_how_sure_and_what_next() -> None:
@@ -550,8 +568,8 @@ def test_sentences_say_what_is_best_how_sure_and_what_next() -> None:
         assert f"{name} by {middle:.1f} points ({low:.1f} to {high:.1f})" in better
     assert "poor" not in better
     leader, other = ("good", "fine") if table.mean[0] > table.mean[1] else ("fine", "good")
-    assert tied.startswith(f"Statistically tied with {leader}: ")
-    assert re.search(rf": {other} \(down to -\d+\.\d points\)", tied)
+    assert tied.startswith(f"Not shown to be worse than {leader}: ")
+    assert re.search(rf": {other} \(up to \d+\.\d points worse\)", tied)
     assert below.startswith(f"Worse than the best entry ({leader}): ")
     assert below.endswith(", and 2 more.")
     assert brackets.startswith("In brackets: 95% confidence intervals")
@@ -562,6 +580,28 @@ def test_sentences_say_what_is_best_how_sure_and_what_next() -> None:
     assert "A power of 80% needs about " in power
     assert "test series (now 500; --folds=5 tests every series)" in power
     assert all(len(line) < 240 for line in paragraph(table, candidates))
+
+
+def test_bounds_say_how_they_differ_from_the_interval_of_the_same_two_entries() -> None:
+    """Where the strongest baseline is the best, or may be."""
+    why = "These bounds, unlike intervals to the baseline, allow for any entry to be the best."
+
+    def tied_note(baseline: float) -> str:
+        rng = np.random.default_rng(0)
+        accuracies = np.array([0.7, 0.69, baseline])
+        right_XS = (rng.random((3, 500)) < accuracies[:, None]).astype(float)
+        draws = drawn(*one_fold(right_XS), heuristics=1)
+        table = comparison.standings(draws, {YARDSTICK: 2, "chance": 2})
+        chosen = selection.Chosen(0, (0, 1), True, 0.7, 0.7)
+        lines = notes_on(["a", "b", "rule"], table, np.arange(3) < 2, "rule", chosen)
+        return next(line for line in lines if line.startswith("Not shown to be worse than "))
+
+    best, may_be, is_not = tied_note(0.75), tied_note(0.68), tied_note(0.5)
+    assert best.startswith("Not shown to be worse than rule: ")
+    assert best.endswith(why)
+    assert "rule (up to" in may_be
+    assert may_be.endswith(why)
+    assert is_not.endswith(" points worse).")
 
 
 def test_a_small_power_is_not_rounded_to_impossible() -> None:
@@ -592,7 +632,7 @@ def test_what_is_worse_than_a_best_baseline_is_named_once() -> None:
     table = comparison.standings(draws, {YARDSTICK: 2, "chance": 4})
     names = ["good", "poor", "sharpness", "size", "chance"]
     chosen = selection.Chosen(0, (0, 1), True, 0.6, 0.6)
-    lines = comparison_notes(names, table, np.arange(5) < 2, "sharpness", chosen)
+    lines = notes_on(names, table, np.arange(5) < 2, "sharpness", chosen)
     (among_trained,) = [line for line in lines if line.startswith("Worse than the strongest")]
     assert "poor by" in among_trained
     (others,) = [line for line in lines if line.startswith("Worse than the best entry")]
@@ -633,14 +673,14 @@ def test_the_candidates_count_the_reference_linear() -> None:
     table, candidates = simple_standings()
     names = [LINEAR if name == "fine" else name for name in NAMES]
     chosen = selection.Chosen(0, (0, 1, 2), True, 0.81, 0.79)
-    line = comparison_notes(names, table, candidates, "sharpness", chosen)[0]
+    line = notes_on(names, table, candidates, "sharpness", chosen)[0]
     assert line.startswith("Best of 3 candidates (the reference linear is one): good, ")
 
 
 def test_sentences_where_one_experiment_is_clearly_best() -> None:
     table, candidates = simple_standings(fine=0.6)
     lines = paragraph(table._replace(seed_source="seeds"), candidates)
-    assert "No other entry is tied with good." in lines
+    assert "All entries compared with good are shown to be worse." in lines
     assert lines[-1] == "No further run is needed to prefer good."
 
 
@@ -649,12 +689,12 @@ def test_sentences_where_nothing_is_better() -> None:
     draws = drawn(part, weight, heuristics=2)
     table = comparison.standings(draws, {YARDSTICK: 2, "chance": 3})
     chosen = selection.Chosen(0, (0, 1), False, 0.0, 0.0)
-    lines = comparison_notes(["a", "b", "rule", "chance"], table, np.arange(4) < 2, "rule", chosen)
+    lines = notes_on(["a", "b", "rule", "chance"], table, np.arange(4) < 2, "rule", chosen)
     expected = "No experiment is shown to be better than the strongest baseline (rule), 100.0%."
     assert expected in lines
     assert "The difference of a to it: -100.0 points (-100.0 to -100.0): it is worse." in lines
     assert "Worse than the strongest baseline (rule): b by 100.0 points (100.0 to 100.0)." in lines
-    assert "No other entry is tied with rule." in lines
+    assert "All entries compared with rule are shown to be worse." in lines
     # Only the other baselines are in the list of what is worse than the best.
     (others,) = [line for line in lines if line.startswith("Worse than the best entry")]
     assert others == "Worse than the best entry (rule): chance by 50.0 points (50.0 to 50.0)."
@@ -674,14 +714,14 @@ def test_where_no_baseline_beats_chance_the_yardstick_is_chance() -> None:
 def test_sentences_of_too_few_series_and_of_nothing() -> None:
     few = standings(*one_fold(alternating(9)), baseline=1)
     chosen = selection.Chosen(0, (0, 1), False, 4 / 9, 4 / 9)
-    lines = comparison_notes(["a", "b"], few, np.ones(2, bool), "b", chosen)
+    lines = notes_on(["a", "b"], few, np.ones(2, bool), "b", chosen)
     assert lines[0] == (
         "Selected on validation from 2 candidates: a, test accuracy 44.4% on 9 pairs."
     )
     assert lines[-1].startswith("Only 9 series test: too few ")
     assert lines[-1].endswith("--folds=5 tests every series.")
     failed = standings(*one_fold(np.full((2, 50), NAN)))
-    assert comparison_notes(["a", "b"], failed, np.ones(2, bool), "b", None) == []
+    assert notes_on(["a", "b"], failed, np.ones(2, bool), "b", None) == []
 
 
 def test_no_interval_of_a_difference_is_wider_than_differences_can_be() -> None:
@@ -698,7 +738,7 @@ def test_long_lists_are_cut() -> None:
     table = comparison.standings(draws, {YARDSTICK: 12, "chance": 13})
     names = [*(f"e{x}" for x in range(12)), "baseline", "chance"]
     chosen = selection.Chosen(0, tuple(range(12)), True, 1.0, 1.0)
-    lines = comparison_notes(names, table, np.arange(14) < 12, "baseline", chosen)
+    lines = notes_on(names, table, np.arange(14) < 12, "baseline", chosen)
     assert any(re.search(r"e7 by 100.0 points \([^)]*\) and 4 more\.$", line) for line in lines)
 
 

@@ -533,7 +533,7 @@ def test_a_block_that_a_row_asks_for_must_be_there(
         f"{HEADER},use_clip\nasks,4,8,1,1,true\nsilent,4,8,1,1,\nwithout,4,8,1,1,false\n"
     )
     out, rows = planned(capsys, [*searching, f"--experiments_csv={tmp_path / 'c.csv'}"])
-    assert "skipped asks: the feature store has no block 'clip' (it has cnn,iqa)" in out
+    assert "skipped asks: the features have no block 'clip' (blocks: cnn,iqa)" in out
     assert "4 trials in 3 cohorts" in out
     assert set(rows) >= {"silent", "without", "linear"}
 

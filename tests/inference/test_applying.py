@@ -764,7 +764,7 @@ def test_no_common_photo_is_told(inputs: Inputs, capsys: pytest.CaptureFixture[s
     words = [*inputs.words("rank"), f"--series={elsewhere}"]
     refused(inputs, capsys, words, "the series name photos such as 'p', the features such as '=1+1")
     words = [*without(inputs.words("evaluate"), "pairs"), f"--pairs={elsewhere}"]
-    refused(inputs, capsys, words, "no pair has both photos in the feature store")
+    refused(inputs, capsys, words, "no pair has both photos in the features")
 
 
 def test_a_broken_series_table_is_told(inputs: Inputs, capsys: pytest.CaptureFixture[str]) -> None:

@@ -3,11 +3,13 @@
 import itertools
 import json
 import re
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
+from small_data import make_data
 
 import jaxrank
 from jaxrank.data.feature_store import Block
@@ -53,13 +55,32 @@ def test_the_table_ends_in_a_paragraph_to_act_on(searched: Any) -> None:
     chosen = results["conclusions"]["chosen"]
     against = ("Better than the strongest", "Better than chance (", "No experiment is shown")
     best = f"Best of 3 candidates (the reference linear is one): {chosen}"
-    for beginning in (against, best, "Statistically tied with ", "In brackets", "Power: ",
+    for beginning in (against, best, "Not shown to be worse than ", "In brackets", "Power: ",
                       f"{chosen} agrees with", "As probabilities"):  # fmt: skip
         (line,) = (line for line in searched.notes if line.startswith(beginning))
         assert line in text
     assert searched.caveats == []  # the labels are linked, few as they are
     for name in ("leaderboard.png", "reliability.png"):
         assert (searched.workdir / name).read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_search_on_an_official_split_advises_no_folds(tmp_path: Path) -> None:
+    pairs, store = make_data(60)
+    number_M = pairs.table["series_id"].astype(int)
+    table = pairs.table.assign(official_split=np.where(number_M < 40, "train", "val"))
+    found = {
+        split: jaxrank.search(
+            table, store, experiments=["iqa_only"], split=split, audit="off",
+            overrides={"max_epochs": 2}, workdir=tmp_path / split,
+        )
+        for split in ("official", "series")
+    }  # fmt: skip
+    for split, advised in (("official", False), ("series", True)):
+        warning = [n for n in found[split].notes if n.startswith("WARNING: the choice among")]
+        assert len(warning) == 1
+        assert ("--folds" in warning[0]) == advised
+        page = (tmp_path / split / "leaderboard.txt").read_text()
+        assert ("--folds" in page) == advised
 
 
 def test_tables_of_the_page_are_in_percent_and_at_most_80_columns_wide(searched: Any) -> None:

@@ -3,12 +3,14 @@
 import contextlib
 import io
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
+from rich.console import Console
 
 import jaxrank
 from jaxrank import train
@@ -19,6 +21,7 @@ from jaxrank.data.preferences import Preferences
 from jaxrank.errors import UserError
 from jaxrank.evaluation.evaluator import baseline_metrics, make_evaluator
 from jaxrank.experiments.hyperparameters import check_name
+from jaxrank.reporting.console import print_summary
 from jaxrank.reporting.summary import SUMMARY_COLUMNS
 from jaxrank.runner import prepare
 
@@ -97,7 +100,8 @@ def test_the_mean_of_seeds_is_a_row(searched: Any) -> None:
     rows = searched.summary.set_index("experiment_name")
     one, mean = rows.loc["tiny_mlp"], rows.loc["tiny_mlp (mean of 2 seeds)"]
     assert (mean["status"], mean["num_seeds"], mean["num_folds"]) == ("ensemble", 2, 3)
-    assert mean["notes"].startswith("mean of the standardised scores of the seeds")
+    note = "mean of the standardised scores of the seeds of each fold, never selected"
+    assert mean["notes"].startswith(note)
     assert mean["parameters"] == 2 * one["parameters"]
     for name in ("mlp_hidden_dims", "batch_size", "learning_rate", "blocks"):
         assert mean[name] == one[name]
@@ -318,14 +322,34 @@ def test_an_experiment_without_its_block_is_skipped_and_said(
 ) -> None:
     pairs, store = small_data
     result = jaxrank.search(
-        pairs, {"iqa": store["iqa"]}, mode="features", workdir=tmp_path / "w",
-        overrides={"max_epochs": 1},
+        pairs, {"iqa": store["iqa"]}, experiments=["clip_only", "iqa_only", "tiny_mlp"],
+        workdir=tmp_path / "w", overrides={"max_epochs": 1},
     )  # fmt: skip
     rows = result.summary.set_index("experiment_name")
     assert rows.loc["clip_only", "status"] == "skipped"
-    assert rows.loc["clip_only", "error"] == "the feature store has no block 'clip' (it has iqa)"
+    assert rows.loc["clip_only", "error"] == "the features have no block 'clip' (blocks: iqa)"
     assert rows.loc["iqa_only", "status"] == "completed"
     assert "skipped clip_only" in (tmp_path / "w" / "training.log").read_text()
+    lines = printed(result)
+    (header,) = (line for line in lines if line.startswith("experiment "))
+    assert "patience" in header
+    (skipped,) = (line for line in lines if line.startswith("clip_only "))
+    # Nothing was trained with its hyperparameters, which few pairs changed.
+    assert re.fullmatch(r"clip_only +clip +\[\d\]", skipped)
+
+
+def printed(result: Any) -> list[str]:
+    """The lines of the table on a wide screen."""
+    screen = io.StringIO()
+    print_summary(Console(file=screen, width=400), result.summary, result.experiments, [], top=10)
+    return [line.rstrip() for line in screen.getvalue().splitlines()]
+
+
+def test_the_table_says_that_position_is_not_compared(searched: Any) -> None:
+    lines = printed(searched)
+    (position,) = (line for line in lines if line.startswith("position "))
+    about = "baseline 'the first photo wins': describes the table of pairs; not compared"
+    assert f"{position.split()[-1]} {about}" in lines
 
 
 def test_the_command_line_gives_what_python_gives(

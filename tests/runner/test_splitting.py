@@ -100,6 +100,27 @@ def test_an_official_split_without_features_of_its_test_photos_is_explained() ->
     assert "get the features of these photos" in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("parts", "note"),
+    [
+        (["train", "val"], "its val pairs test, a tenth of its training series validate"),
+        (["train", "test"], "its test pairs test, a tenth of its training series validate"),
+        (["train", "val", "test"], "its test pairs test, its val pairs validate"),
+    ],
+)
+def test_the_log_says_which_parts_of_an_official_split_test_and_validate(
+    parts: list[str], note: str
+) -> None:
+    pairs, store = make_data(60)
+    number_M = pairs.table["series_id"].astype(int)
+    table = pairs.table.assign(official_split=np.array(parts)[number_M % len(parts)])
+    found = prepare(Preferences(table), store, experiments=["iqa_only"], split="official")
+    assert f"official split: {note}" in found.data.notes
+    parts_M = found.split_data.splits_FM[0]
+    tests = found.dataset.table["official_split"][parts_M == splits.TEST]
+    assert set(tests) == {parts[-1]}
+
+
 def test_fifty_series_are_one_split() -> None:
     found = prepared(50)
     assert found.split_data.num_folds == 1
@@ -156,7 +177,9 @@ def test_epochs_follow_from_the_smallest_fold_and_a_note_says_so() -> None:
     counts = [len(found.split_data.rows(fold, splits.TRAIN)) for fold in range(3)]
     assert len(set(counts)) > 1
     (note,) = (n for n in found.data.notes if n.startswith("few data"))
-    assert f"{min(counts)} training pairs and 20 validation series" in note
+    assert f"{min(counts)} training pairs and 20 validation series in a fold" in note
+    (note,) = (n for n in prepared(60).data.notes if n.startswith("few data"))
+    assert "6 validation series in the split;" in note
     one = prepared(60, folds=3, only_folds=[int(np.argmax(counts))])
     assert one.experiments == found.experiments
     given = prepared(60, folds=3, overrides={"batch_size": 256, "max_epochs": 30, "patience": 6})
