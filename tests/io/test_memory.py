@@ -1,5 +1,8 @@
-"""Free memory as Linux tells it, of the machine and of a container."""
+"""Free memory as Linux tells it, of the machine and of a container, and what is given back."""
 
+import platform
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -48,3 +51,26 @@ def test_without_such_files_the_built_in_memory_counts(
     monkeypatch.setattr(memory, "_MEMINFO", tmp_path / "none")
     monkeypatch.setattr(memory, "_CONTAINERS", ())
     assert memory.available_bytes() > 10**6
+
+
+# Frees every other array of 8 MB, after a larger one, and prints the MB that the process still has.
+_GAPS = """
+import sys
+import numpy as np
+from jaxrank.io import memory
+if sys.argv[1] == "given_back":
+    memory.give_back_freed_arrays()
+np.ones(3_000_000)
+kept = [np.ones(1_000_000) for _ in range(20)]
+del kept[::2]
+print(int(open("/proc/self/statm").read().split()[1]) * memory.machine.PAGE_BYTES // 10**6)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the option is glibc's")
+def test_memory_between_arrays_is_given_back() -> None:
+    left = {}
+    for name in ("kept", "given_back"):
+        command = [sys.executable, "-c", _GAPS, name]
+        left[name] = int(subprocess.run(command, capture_output=True, check=True).stdout)
+    assert left["given_back"] < left["kept"] - 50
