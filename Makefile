@@ -1,5 +1,8 @@
 PYTHON ?= python3
 VENV := .venv
+# Not compiled: of all modules that are installed few are imported, and Python compiles those then.
+# Compiling all of them took more than half of the installation.
+INSTALL := $(VENV)/bin/python -m pip install --quiet --no-compile --constraint constraints.txt
 
 .PHONY: search example test test-long bench bench-growth bench-gpu docs lint dist clean
 
@@ -39,7 +42,7 @@ bench-gpu: $(VENV)/.installed-bench $(VENV)/.installed-test
 # The wheel alone, in an environment of its own, away from this folder.
 dist: $(VENV)/bin/python
 	rm -rf dist build/dist-venv
-	$(VENV)/bin/python -m pip install --quiet --constraint constraints.txt build
+	$(INSTALL) build
 	$(VENV)/bin/python -m build --outdir dist .
 	$(PYTHON) -m venv build/dist-venv
 	build/dist-venv/bin/python -m pip install --quiet --constraint constraints.txt dist/*.whl mypy
@@ -64,23 +67,23 @@ $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/.installed: $(VENV)/bin/python pyproject.toml constraints.txt
-	$(VENV)/bin/python -m pip install --quiet --constraint constraints.txt --editable .
+	$(INSTALL) --editable .
 	touch $@
 
 $(VENV)/.installed-test: $(VENV)/.installed
-	$(VENV)/bin/python -m pip install --quiet --constraint constraints.txt --editable '.[test]'
+	$(INSTALL) --editable '.[test]'
 	touch $@
 
 $(VENV)/.installed-example: $(VENV)/.installed
-	$(VENV)/bin/python -m pip install --quiet --constraint constraints.txt --editable '.[example]'
+	$(INSTALL) --editable '.[example]'
 	touch $@
 
 $(VENV)/.installed-bench: $(VENV)/.installed
-	$(VENV)/bin/python -m pip install --quiet --constraint constraints.txt --editable '.[bench]'
+	$(INSTALL) --editable '.[bench]'
 	touch $@
 
 $(VENV)/.installed-docs: $(VENV)/.installed
-	$(VENV)/bin/python -m pip install --quiet --constraint constraints.txt --editable '.[docs]'
+	$(INSTALL) --editable '.[docs]'
 	touch $@
 
 clean:
