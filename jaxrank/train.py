@@ -7,6 +7,7 @@ photos. Free slots hold copies of the last trial that never run.
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import nullcontext
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -46,8 +47,9 @@ from jaxrank.training.state import (
 )
 
 # Tracing is Python: of two threads that trace at the same time, both end late. One after the other,
-# the first already trains while the second traces.
+# the first already trains while the second traces. Programs that have been traced take no time.
 _TRACING = threading.Lock()
+_TRACED: set[int] = set()  # hashes of `Cohort.compiled_as`
 
 
 class CompiledCohort(NamedTuple):
@@ -101,10 +103,12 @@ def compile_cohort(
         widths = [trial.experiment.mlp_hidden_dims for trial in cohort.trials]
         begin, arguments = init_cohort, (static, arrays, tuple(widths) if cohort.padded else None)
     compiled = CompiledCohort(static, arrays, inputs, partial(begin, *arguments), device)
-    with _TRACING:
+    key = hash(cohort.compiled_as)
+    with nullcontext() if key in _TRACED else _TRACING:
         # A cohort that goes on from a rung has its first state from there.
         first = [] if cohort.begins else [begin.lower(*arguments)]
         rest = _traced(cohort, compiled)
+    _TRACED.add(key)
     for program in (*first, *rest):
         program.compile()
     return compiled

@@ -88,4 +88,6 @@ def _official_notes(table: pd.DataFrame, kept_M: np.ndarray) -> list[str]:
         total, kept = int((parts_M == part).sum()), int((parts_M[kept_M] == part).sum())
         if total:
             counts.append(f"{kept:,} of {total:,} {noun} pairs")
+    if not counts:
+        return [f"Official split: every pair is {splits.SPLIT_NAMES[splits.TRAIN]}; none tests."]
     return [f"Official split: {' and '.join(counts)} have features."]

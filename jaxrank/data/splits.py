@@ -150,8 +150,7 @@ def official_parts(table: pd.DataFrame) -> np.ndarray:
     pair of `test`, the pairs of `val` are TEST.
 
     Raises:
-      UserError: a value is none of train, val and test; a series has two of them; or no pair tests
-        or trains.
+      UserError: a value is none of train, val and test, or a series has two of them.
     """
     side_M = table[OFFICIAL_COLUMN].to_numpy(object)
     names = [SPLIT_NAMES[part] for part in MEASURED]
@@ -161,7 +160,8 @@ def official_parts(table: pd.DataFrame) -> np.ndarray:
         place = int(np.argmax(odd_M))
         raise UserError(
             f"{OFFICIAL_COLUMN} of series {table['series_id'].iloc[place]} is "
-            f"{str(side_M[place])[:40]!r}, not train, val or test"
+            f"{str(side_M[place])[:40]!r}, not train, val or test; write test for the pairs that "
+            "test, val for those that validate, and train for all others"
         )
     series, index = np.unique(table["series_id"].to_numpy(object), return_inverse=True)
     has_part_PS = np.array([np.bincount(index, weights=in_M) > 0 for in_M in in_part_PM])
@@ -172,16 +172,6 @@ def official_parts(table: pd.DataFrame) -> np.ndarray:
         raise UserError(
             f"{OFFICIAL_COLUMN}: series {series[place]} has pairs in {parts}; a series belongs to "
             "one"
-        )
-    if not in_part_PM[1:].any():
-        raise UserError(
-            f"{OFFICIAL_COLUMN}: every pair is train; write test for those that test, or leave out "
-            "the column"
-        )
-    if not in_part_PM[TRAIN].any():
-        raise UserError(
-            f"{OFFICIAL_COLUMN}: no pair is train; write train for those that train, or leave out "
-            "the column"
         )
     parts_M = np.argmax(in_part_PM, axis=0).astype(np.int8)
     if not in_part_PM[TEST].any():
@@ -203,6 +193,12 @@ def _official(table: pd.DataFrame, split_seed: int) -> np.ndarray:
             f"for each pair); {advice}"
         )
     parts_M = official_parts(table)
+    for part, verb in ((TRAIN, "train"), (TEST, "test")):
+        if not (parts_M == part).any():
+            raise UserError(
+                f"--split=official: no pair is {SPLIT_NAMES[part]} in {OFFICIAL_COLUMN}; write "
+                f"{SPLIT_NAMES[part]} for the pairs that {verb}, or leave out --split=official"
+            )
     if (parts_M == VALIDATION).any():
         return parts_M[None]
     train = np.unique(table["series_id"].to_numpy(object)[parts_M == TRAIN])

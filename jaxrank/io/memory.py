@@ -59,7 +59,7 @@ def give_back_freed_arrays() -> None:
 
     By default it keeps freed arrays of up to 32 MiB for the thread that freed them, and the gaps
     between those that remain: a search of 5,000 trials took 1.6 GB instead of 1.4. Has no effect
-    with other C libraries.
+    with other C libraries. It is for the whole process, so only commands call it.
     """
     with contextlib.suppress(AttributeError, OSError, TypeError):
         ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, _MAPPED_FROM)

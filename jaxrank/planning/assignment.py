@@ -22,6 +22,7 @@ class _Running:
     program: int
     seconds: float
     share: float = 0.0  # share of its epochs that are done
+    first_report: tuple[float, float] | None = None  # share and seconds
 
 
 class _Cached(NamedTuple):
@@ -57,11 +58,13 @@ class Programs:
     Attributes:
       numbers: number of each program, by `Cohort.compiled_as`.
       workers: by number, the program's home, and the workers that have compiled it.
+      slowness: by number, the training time as a multiple of the predicted one, as last observed.
     """
 
     def __init__(self) -> None:
         self.numbers: dict[tuple, int] = {}
         self.workers: dict[int, set[int]] = {}
+        self.slowness: dict[int, float] = {}
 
 
 class Assignment:
@@ -86,8 +89,6 @@ class Assignment:
         self._running: dict[int, _Running] = {}  # by worker
         self._programs = Programs() if programs is None else programs
         self._cached: dict[int, _Cached] = {}  # by number of the cohort
-        # By program, its training time as a multiple of the predicted one, as last observed.
-        self._slowness: dict[int, float] = {}
         self._find_homes(cohorts)
         self._paused: set[int] = set()
 
@@ -117,10 +118,18 @@ class Assignment:
         self._programs.workers.setdefault(known.program, set()).add(worker)
 
     def report(self, number: int, share: float, seconds: float) -> None:
-        """Records the share of its epochs that a cohort has done, and the seconds they took."""
+        """Records the share of its epochs that a cohort has done, after `seconds` of training.
+
+        The time to the first report is not observed: it may include a start, or earlier rungs.
+        """
         one = self._running[self._worker_of(number)]
         one.share = share
-        self._slowness[one.program] = seconds / (share * one.seconds)
+        if one.first_report is None:
+            one.first_report = share, seconds
+            return
+        first_share, first_seconds = one.first_report
+        predicted = (share - first_share) * one.seconds
+        self._programs.slowness[one.program] = (seconds - first_seconds) / predicted
 
     def end(self, number: int) -> int:
         """Frees the worker of a cohort, and returns the worker."""
@@ -214,7 +223,7 @@ class Assignment:
         for group, owners in elsewhere:
             compiling = waiting[group.cohorts[0].number].profile.compile_seconds
             at_most = self._seconds_left(owners, programs) - compiling
-            at_most /= self._slowness.get(group.program, 1.0)
+            at_most /= self._programs.slowness.get(group.program, 1.0)
             earlier += next(([one] for one in group.cohorts if one.seconds < at_most), [])
         return min(earlier).number if earlier else None
 
@@ -235,7 +244,7 @@ class Assignment:
         """Work of a program's owners, running and waiting, for each of them."""
 
         def observed(program: int, seconds: float) -> float:
-            return self._slowness.get(program, 1.0) * seconds
+            return self._programs.slowness.get(program, 1.0) * seconds
 
         left = 0.0
         for one in (self._running[w] for w in owners if w in self._running):

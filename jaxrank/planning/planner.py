@@ -170,6 +170,7 @@ def make_cohorts(
     profile: DeviceProfile | None = None,
     ends: int | None = None,
     known: Sequence[Cohort] = (),
+    on_one_device: bool = False,
 ) -> list[Cohort]:
     """Groups trials by their static shapes into cohorts, the longest first.
 
@@ -184,6 +185,8 @@ def make_cohorts(
       profile: profile of one device; by default the built-in profile.
       ends: see `Cohort`.
       known: cohorts of the search so far, whose programs are shared where possible.
+      on_one_device: whether the cohorts are trained one after the other, so that a short group
+        need not be cut.
 
     Raises:
       UserError: one trial alone exceeds the limit.
@@ -208,7 +211,7 @@ def make_cohorts(
             raise _too_large(whole, needed, resident + held, memory_limit + held)
         program = _known_program(whole, known)
         if program is None:
-            cohorts += _cut(whole, memory_limit - resident)
+            cohorts += _cut(whole, memory_limit - resident, is_shared=not on_one_device)
         else:
             shared = _shared(whole, program)
             cohorts += _cut(shared, memory_limit - resident, program.num_slots)
@@ -289,7 +292,7 @@ def _known_program(whole: Cohort, known: Iterable[Cohort]) -> Cohort | None:
         return cohort.without_trials(begins=0, ends=None, epochs_per_dispatch=0, num_slots=0)
 
     num_trials = len(whole.trials)
-    most_cohorts = 2 * _num_cohorts(whole, num_trials)
+    most_cohorts = 2 * _num_cohorts(whole, num_trials, is_shared=True)
     same = [
         cohort
         for cohort in known
@@ -303,19 +306,22 @@ def _known_program(whole: Cohort, known: Iterable[Cohort]) -> Cohort | None:
     return max(same, key=lambda cohort: cohort.num_slots, default=None)
 
 
-def _cut(whole: Cohort, room: int, num_slots: int | None = None) -> list[Cohort]:
+def _cut(
+    whole: Cohort, room: int, num_slots: int | None = None, is_shared: bool = False
+) -> list[Cohort]:
     """Cuts a cohort into near-equal cohorts; see `_num_cohorts`.
 
     Args:
       whole: the cohort.
       room: bytes of memory that each cohort may take, the data not counted.
       num_slots: slots of a program to share, where trials run one after the other.
+      is_shared: whether several cores may share even a short group.
     """
     most = max(1, (room - whole.shared_bytes) // whole.trial_bytes)
     if whole.profile.side_by_side or (num_slots is not None and num_slots > most):
         num_slots = None
     most = most if num_slots is None else num_slots
-    parts = np.array_split(np.arange(len(whole.trials)), _num_cohorts(whole, most))
+    parts = np.array_split(np.arange(len(whole.trials)), _num_cohorts(whole, most, is_shared))
     cohorts = [whole.with_trials([whole.trials[i] for i in part]) for part in parts]
     if whole.profile.side_by_side:
         return cohorts
@@ -327,7 +333,7 @@ def _longest_first(cohorts: Sequence[Cohort]) -> list[Cohort]:
     return sorted(cohorts, key=lambda cohort: -cohort.seconds)  # stable: ties keep their order
 
 
-def _num_cohorts(whole: Cohort, most_trials: int) -> int:
+def _num_cohorts(whole: Cohort, most_trials: int, is_shared: bool = False) -> int:
     """Number of cohorts to make of a group: its seconds divided by those of a cohort, rounded.
 
     Side by side, up to twice as many are made if all then have one size, and so share a compiled
@@ -335,7 +341,7 @@ def _num_cohorts(whole: Cohort, most_trials: int) -> int:
     """
     num_trials = len(whole.trials)
     seconds = _COHORT_SECONDS
-    if not whole.profile.side_by_side:
+    if is_shared and not whole.profile.side_by_side:
         share = whole.training_seconds / _COHORTS_OF_GROUP
         seconds = min(seconds, max(share, _LEAST_COHORT_SECONDS))
     fewest = max(1, min(num_trials, round(whole.training_seconds / seconds)))

@@ -75,7 +75,7 @@ def _about_selected(
             hint = "; with --folds=5 all pairs take part in the selection" * can_use_folds
             lines.append(
                 f"Best on test: {names[best]}, {percent(test.mean[best])}. The test pairs of one "
-                f"split only measure{hint}."
+                f"split do not select{hint}."
             )
         return lines
     line = f"Best of {candidates}: {right}."
@@ -153,15 +153,20 @@ def _about_best(names: Sequence[str], test: Standings, trained_X: np.ndarray) ->
     tied_X, lower_X = others_X & test.tied_for_best, others_X & ~test.tied_for_best
     lines = []
     to = test.to[YARDSTICK]
+    # Alone, differences to the baseline have narrower intervals. What they show stands above.
+    if best == to.reference:
+        tied_X &= ~(trained_X & to.worse)
+    elif trained_X[best] and to.better[best]:
+        tied_X[to.reference] = False
     # A bound of 100 points is none: too few series or seeds.
     bounded_X = test.best_ci_low > -1
     if tied_X.any():
         named = listed(
             names[x]
-            + f" (up to {-100 * test.best_ci_low[x]:.1f} points worse)" * bool(bounded_X[x])
+            + f" (up to {abs(100 * test.best_ci_low[x]):.1f} points below it)" * bool(bounded_X[x])
             for x in _by_mean(tied_X, test)
         )
-        line = f"Not shown to be worse than {names[best]}: {named}."
+        line = f"The best may be {names[best]} or one of these: {named}."
         # Then another interval of the same two entries may be in a sentence above.
         if (tied_X & bounded_X).any() and (best == to.reference or tied_X[to.reference]):
             line += (
@@ -170,7 +175,7 @@ def _about_best(names: Sequence[str], test: Standings, trained_X: np.ndarray) ->
             )
         lines.append(line)
     else:
-        lines.append(f"All entries compared with {names[best]} are shown to be worse.")
+        lines.append(f"{names[best]} is shown to be the best of the entries compared.")
     if best == to.reference:  # compared with the trained entries already
         lower_X &= ~(trained_X & to.worse)
     if lower_X.any():

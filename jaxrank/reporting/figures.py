@@ -112,7 +112,7 @@ def draw_leaderboard(
 ) -> None:
     """Draws means with their intervals, one row per entry, the highest validation mean on top.
 
-    Filled markers are tied for best on the test pairs. Each interval belongs to its own mean: two
+    Filled markers may be the best, by the test pairs. Each interval belongs to its own mean: two
     intervals may overlap although the difference of the means is significant.
     """
     order = sorted(
@@ -139,7 +139,7 @@ def draw_leaderboard(
                 mean[chosen], rows[chosen], "o", color=colour, markerfacecolor=filled, markersize=5
             )
         axes.plot([], [], "o-", color=colour, label=label)
-    axes.plot([], [], "o", color="grey", label="filled: tied for best (test)")
+    axes.plot([], [], "o", color="grey", label="filled: may be the best (test)")
     if baseline is not None and np.isfinite(test.mean[baseline]):
         axes.axvline(
             100 * test.mean[baseline],

@@ -6,7 +6,6 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from jaxrank.data import splits
 from jaxrank.evaluation.evaluator import Evaluator
 from jaxrank.evaluation.leaderboard import Ranking
 from jaxrank.evaluation.trial_results import TrialResult
@@ -22,7 +21,7 @@ class Report(NamedTuple):
       ranking: comparison of experiments and baselines.
       summary: the table `summary.csv`.
       data: hash of the data, see `dataset.content_hash`.
-      split: the split strategy.
+      can_use_folds: whether --folds could replace the search's one split.
       caveats: warnings that apply to every result.
       ceiling: metrics of the best possible scorer; None unless the data are simulated.
     """
@@ -33,14 +32,9 @@ class Report(NamedTuple):
     ranking: Ranking
     summary: pd.DataFrame
     data: str
-    split: str
+    can_use_folds: bool
     caveats: list[str]
     ceiling: dict[str, float] | None
-
-    @property
-    def can_use_folds(self) -> bool:
-        """Whether the search has one split that --folds could replace."""
-        return self.ranking.by_test.num_folds == 1 and self.split != splits.OFFICIAL
 
     @property
     def chosen_results(self) -> list[TrialResult]:

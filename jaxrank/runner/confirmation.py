@@ -130,7 +130,7 @@ def _train(
     evaluator = make_evaluator(data)
     limit = prepared.cohort_limit
     results: dict[Any, TrialResult] = {}
-    cohorts = planner.make_cohorts(trials, data, limit, prepared.profile)
+    cohorts = planner.make_cohorts(trials, data, limit, prepared.profile, on_one_device=True)
     for place, cohort in enumerate(cohorts):
         number = _NUMBER - place
 

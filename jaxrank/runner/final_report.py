@@ -118,7 +118,7 @@ def _report(
             ranking=ranking,
             summary=summary,
             data=prepared.data.sha256,
-            split=prepared.launch["split"],
+            can_use_folds=_can_use_folds(prepared),
             caveats=caveats,
             ceiling=ceiling,
         )
@@ -181,6 +181,13 @@ def _raise_errors(begun: Sequence[Future[None]]) -> None:
     for one in begun:
         if one.done():
             one.result()
+
+
+def _can_use_folds(prepared: Prepared) -> bool:
+    """Whether the search has one split that --folds could replace."""
+    given = prepared.launch
+    single = prepared.split_data.num_folds == 1 and given["split"] != splits.OFFICIAL
+    return single and not given["init_from"]  # whose model has the folds of its own search
 
 
 def _by_validation(summary: pd.DataFrame, prepared: Prepared, ranking: Ranking) -> list[str]:

@@ -183,7 +183,7 @@ def _train(
     """Trains the members of a final model."""
     limit = prepared.cohort_limit
     results: list[TrialResult] = []
-    cohorts = planner.make_cohorts(trials, usable, limit, prepared.profile)
+    cohorts = planner.make_cohorts(trials, usable, limit, prepared.profile, on_one_device=True)
     for place, planned in enumerate(cohorts):
         cohort = planned._replace(
             epochs_per_dispatch=_largest_divisor(num_epochs, planned.epochs_per_dispatch)

@@ -395,7 +395,6 @@ def test_the_audit_counts_pairs_without_features_and_those_of_an_official_split(
     ("sides", "message"),
     [
         (["train", "dev", "test"], "'dev', not train, val or test"),
-        (["train"], "every pair is train"),
         (["train", "val"], "has pairs in train and in val"),
     ],
 )
@@ -409,3 +408,14 @@ def test_the_audit_refuses_an_official_split_that_a_search_refuses(
     table = pairs.table.assign(official_split=np.array(sides)[number_M % len(sides)])
     with pytest.raises(UserError, match=message):
         jaxrank.audit_data(Preferences(table), store, max_seconds=1)
+
+
+@pytest.mark.parametrize(
+    ("side", "note"),
+    [("train", "every pair is train; none tests"), ("val", "{0} of {0} test pairs have features")],
+)
+def test_one_part_of_an_official_split_is_audited(side: str, note: str) -> None:
+    pairs, store = make_data(20)
+    table = pairs.table.assign(official_split=side)
+    found = jaxrank.audit_data(Preferences(table), store, max_seconds=1)
+    assert f"Official split: {note.format(len(table))}." in found.evidence

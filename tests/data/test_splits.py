@@ -143,8 +143,8 @@ def test_a_missing_official_split_names_a_column_that_may_be_it() -> None:
         ("dev", 0, "official_split of series s000 is 'dev', not train, val or test"),
         ("both", 0, "series s000 has pairs in train and in val"),
         ("val_and_test", 0, "series s000 has pairs in val and in test"),
-        ("train", 0, "every pair is train"),
-        ("test", 0, "no pair is train"),
+        ("train", 0, "no pair is test in official_split; write test for the pairs that test"),
+        ("test", 0, "no pair is train in official_split; write train for the pairs that train"),
         ("few", 0, "a tenth of the training series validate, and 9 are too few"),
     ],
 )

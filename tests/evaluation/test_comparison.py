@@ -568,8 +568,8 @@ def test_sentences_say_what_is_best_how_sure_and_what_next() -> None:
         assert f"{name} by {middle:.1f} points ({low:.1f} to {high:.1f})" in better
     assert "poor" not in better
     leader, other = ("good", "fine") if table.mean[0] > table.mean[1] else ("fine", "good")
-    assert tied.startswith(f"Not shown to be worse than {leader}: ")
-    assert re.search(rf": {other} \(up to \d+\.\d points worse\)", tied)
+    assert tied.startswith(f"The best may be {leader} or one of these: ")
+    assert re.search(rf": {other} \(up to \d+\.\d points below it\)", tied)
     assert below.startswith(f"Worse than the best entry ({leader}): ")
     assert below.endswith(", and 2 more.")
     assert brackets.startswith("In brackets: 95% confidence intervals")
@@ -594,14 +594,14 @@ def test_bounds_say_how_they_differ_from_the_interval_of_the_same_two_entries() 
         table = comparison.standings(draws, {YARDSTICK: 2, "chance": 2})
         chosen = selection.Chosen(0, (0, 1), True, 0.7, 0.7)
         lines = notes_on(["a", "b", "rule"], table, np.arange(3) < 2, "rule", chosen)
-        return next(line for line in lines if line.startswith("Not shown to be worse than "))
+        return next(line for line in lines if line.startswith("The best may be "))
 
     best, may_be, is_not = tied_note(0.75), tied_note(0.68), tied_note(0.5)
-    assert best.startswith("Not shown to be worse than rule: ")
+    assert best.startswith("The best may be rule or one of these: ")
     assert best.endswith(why)
     assert "rule (up to" in may_be
     assert may_be.endswith(why)
-    assert is_not.endswith(" points worse).")
+    assert is_not.endswith(" points below it).")
 
 
 def test_a_small_power_is_not_rounded_to_impossible() -> None:
@@ -669,6 +669,38 @@ def test_nothing_is_said_of_a_correction_that_changes_nothing() -> None:
     assert paragraph(table, candidates, candidates=(0,))[0].startswith("The only candidate: good")
 
 
+def test_what_may_be_the_best_contradicts_no_comparison_with_the_baseline() -> None:
+    """Alone, they have narrower intervals than the comparisons with all that may be the best."""
+    table, candidates = simple_standings()
+    leader = int(np.argmax(table.mean))
+    assert table.to[YARDSTICK].better[leader]
+    tied_X = table.tied_for_best | (np.arange(5) == 3)  # the baseline, sharpness
+    lines = paragraph(table._replace(tied_for_best=tied_X), candidates)
+    (line,) = (line for line in lines if line.startswith("The best may be "))
+    assert "sharpness" not in line
+    # The other way round: the baseline has the highest mean, and an experiment is worse.
+    turned = comparison.standings(
+        drawn(*one_fold(np.vstack([np.zeros((2, 50)), np.ones(50)])), heuristics=1),
+        {YARDSTICK: 2, "chance": 2},
+    )
+    chosen = selection.Chosen(0, (0, 1), False, 0.0, 0.0)
+    turned = turned._replace(tied_for_best=np.full(3, True))
+    lines = notes_on(["a", "b", "rule"], turned, np.arange(3) < 2, "rule", chosen)
+    assert "rule is shown to be the best of the entries compared." in lines
+
+
+def test_a_twin_of_the_best_is_zero_points_below_it() -> None:
+    right_XS = np.tile(np.arange(60) % 5 > 0, (2, 1)).astype(float)
+    right_XS = np.vstack([right_XS, 1 - right_XS[:1]])
+    table = comparison.standings(
+        drawn(*one_fold(right_XS), heuristics=1), {YARDSTICK: 2, "chance": 2}
+    )
+    table = table._replace(best_ci_low=np.where(table.tied_for_best, -0.0, table.best_ci_low))
+    chosen = selection.Chosen(0, (0, 1), True, 0.8, 0.8)
+    lines = notes_on(["a", "b", "rule"], table, np.arange(3) < 2, "rule", chosen)
+    assert "The best may be a or one of these: b (up to 0.0 points below it)." in lines
+
+
 def test_the_candidates_count_the_reference_linear() -> None:
     table, candidates = simple_standings()
     names = [LINEAR if name == "fine" else name for name in NAMES]
@@ -680,7 +712,7 @@ def test_the_candidates_count_the_reference_linear() -> None:
 def test_sentences_where_one_experiment_is_clearly_best() -> None:
     table, candidates = simple_standings(fine=0.6)
     lines = paragraph(table._replace(seed_source="seeds"), candidates)
-    assert "All entries compared with good are shown to be worse." in lines
+    assert "good is shown to be the best of the entries compared." in lines
     assert lines[-1] == "No further run is needed to prefer good."
 
 
@@ -694,7 +726,7 @@ def test_sentences_where_nothing_is_better() -> None:
     assert expected in lines
     assert "The difference of a to it: -100.0 points (-100.0 to -100.0): it is worse." in lines
     assert "Worse than the strongest baseline (rule): b by 100.0 points (100.0 to 100.0)." in lines
-    assert "All entries compared with rule are shown to be worse." in lines
+    assert "rule is shown to be the best of the entries compared." in lines
     # Only the other baselines are in the list of what is worse than the best.
     (others,) = [line for line in lines if line.startswith("Worse than the best entry")]
     assert others == "Worse than the best entry (rule): chance by 50.0 points (50.0 to 50.0)."

@@ -84,7 +84,10 @@ def test_another_worker_helps_where_a_program_turns_out_to_be_slow(
     for slowness, helps in ((1.0, False), (9.0, True)):
         assignment, waiting = Assignment(["host"] * 2, ENOUGH, of_all), dict(of_all)
         assert started(assignment, waiting) == [(0, 1)]
-        assignment.report(1, 0.1, slowness * 0.1 * predicted)
+        for share in (0.1, 0.2):
+            # A cohort that continues from a rung has the seconds before it, too.
+            before = 100 * predicted
+            assignment.report(1, share, before + slowness * share * predicted)
         assert started(assignment, waiting) == ([(1, 2)] if helps else [])
 
 

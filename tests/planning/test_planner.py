@@ -176,6 +176,10 @@ def test_a_long_group_is_cut_into_cohorts_of_a_fixed_length(
     profile = costs.DeviceProfile(
         "test", 1e12 / slower, 1e12 / slower, 1e-9 * slower, 2.0, side_by_side=side_by_side
     )
+    (alone,) = planner.make_cohorts(trials[:1], data, 2**40, profile)
+    on_one = planner.make_cohorts(trials, data, 2**40, profile, on_one_device=True)
+    if not side_by_side and alone.training_seconds * num_trials < 30:
+        assert [len(cohort.trials) for cohort in on_one] == [num_trials]
     for limit in (2**40, whole.memory_bytes):
         cohorts = planner.make_cohorts(trials, data, limit, profile)
         assert [len(cohort.trials) for cohort in cohorts] == sizes

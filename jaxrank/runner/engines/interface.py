@@ -66,7 +66,7 @@ class Reported(NamedTuple):
 
     number: int
     epochs: int
-    seconds: float  # of all its epochs so far
+    seconds: float  # of training so far, earlier rungs and launches included
     num_running: int
     checkpoint: Checkpoint | None
 
