@@ -105,7 +105,7 @@ def compile_cohort(
     compiled = CompiledCohort(static, arrays, inputs, partial(begin, *arguments), device)
     key = hash(cohort.compiled_as)
     with nullcontext() if key in _TRACED else _TRACING:
-        # A cohort that goes on from a rung has its first state from there.
+        # A cohort that continues from a rung has its first state from there.
         first = [] if cohort.begins else [begin.lower(*arguments)]
         rest = _traced(cohort, compiled)
     _TRACED.add(key)

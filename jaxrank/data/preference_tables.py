@@ -64,7 +64,8 @@ def kind_of(table: tables.Table) -> str:
     """
     kinds = recognises(table.columns)
     if not kinds:
-        raise tables.missing_column(table.path, *_missing(table.columns), table.columns)
+        (first, *others), need = _missing(table.columns)
+        raise tables.missing_column(table.path, first, need, table.columns, *others)
     if VOTE_COUNTS in kinds:  # votes hold more information than a preference column
         return VOTE_COUNTS
     if len(kinds) > 1 and kinds[0] not in (PAIRS, VOTES):
@@ -73,8 +74,8 @@ def kind_of(table: tables.Table) -> str:
     return kinds[0]
 
 
-def _missing(columns: Sequence[str]) -> tuple[str, str]:
-    """The first missing column of the most similar kind, and a list of all kinds for the error."""
+def _missing(columns: Sequence[str]) -> tuple[list[str], str]:
+    """The missing columns of the most similar kind, and a list of all kinds for the error."""
 
     def likeness(kind: Kind) -> tuple[float, float]:
         there = [column in columns for column in kind.columns]
@@ -86,7 +87,7 @@ def _missing(columns: Sequence[str]) -> tuple[str, str]:
         f"{name} ({','.join(dict.fromkeys(('series_id', *kind.columns)))})"
         for name, kind in KINDS.items()
     )
-    return next(c for c in likeliest.columns if c not in columns), f"known tables are {known}"
+    return [c for c in likeliest.columns if c not in columns], f"known tables are {known}"
 
 
 def with_series_ids(

@@ -25,6 +25,8 @@ CAVEATS = {
     PRETRAIN: "for pretraining: validation pairs are of training series, which leaks",
 }
 OFFICIAL_COLUMN = "official_split"
+# Words by which published lists call the parts of a split.
+_WORDS_OF_PARTS = {"train", "training", "val", "valid", "validation", "dev", "test", "testing"}
 
 
 class TooFewError(UserError):
@@ -179,10 +181,18 @@ def official_parts(table: pd.DataFrame) -> np.ndarray:
     return parts_M
 
 
+def _names_parts(column: pd.Series) -> bool:
+    """Whether a column may be an official split: by its name, or by its values."""
+    if "split" in str(column.name).lower():
+        return True
+    words = {str(value).lower() for value in column.unique()[: len(_WORDS_OF_PARTS) + 1]}
+    return words <= _WORDS_OF_PARTS
+
+
 def _official(table: pd.DataFrame, split_seed: int) -> np.ndarray:
     """The official split; without validation pairs, a tenth of the training series validate."""
     if OFFICIAL_COLUMN not in table.columns:
-        similar = [name for name in table.columns if "split" in str(name).lower()]
+        similar = [name for name in table.columns if _names_parts(table[name])]
         advice = (
             f"rename '{similar[0]}' if it is that column"
             if similar

@@ -9,6 +9,7 @@ import csv
 import difflib
 import io
 import json
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -27,18 +28,40 @@ __all__ = ["Table", "unquoted"]
 
 
 def nearest(column: str, columns: Sequence[str]) -> str | None:
-    """The column of the most similar spelling, or None."""
-    return next(iter(difflib.get_close_matches(column, columns, n=1, cutoff=0.6)), None)
+    """The column of the most similar spelling; None without one, or if two are equally similar."""
+    similar = difflib.get_close_matches(column, columns, n=2, cutoff=0.6)
+    shares = [difflib.SequenceMatcher(a=one, b=column).ratio() for one in similar]
+    return similar[0] if similar and shares[1:] != shares[:1] else None
 
 
-def missing_column(where: object, column: str, need: str, columns: Sequence[str]) -> UserError:
-    """The error for a table that lacks a column; `need` describes a table that has all columns."""
-    near = nearest(column, columns)
-    hint = "" if near is None else f" Is '{near}' meant?"
+def missing_column(
+    where: object, column: str, need: str, columns: Sequence[str], *others: str
+) -> UserError:
+    """The error for a table that lacks a column, or several.
+
+    Args:
+      where: the table.
+      column, others: names of the missing columns.
+      need: describes a table that has all columns.
+      columns: columns of the table.
+    """
+    missing = [column, *others]
+    near = {name: nearest(name, columns) for name in missing}
+    several = Counter(near.values())
+    hints = [
+        f"'{there}' as '{name}'"
+        for name, there in near.items()
+        if there is not None and several[there] == 1
+    ]
+    hint = f" Is {' and '.join(hints)} meant?" if others and hints else ""
+    if not others and hints:
+        hint = f" Is '{near[column]}' meant?"
     if len(columns) == 1 and any(mark in columns[0] for mark in ";\t"):
         hint = " The cells seem to be separated by ';' or tabs: save them with commas."
     has = ",".join(columns)[:200]
-    return UserError(f"{where}: column '{column}' is missing; {need}, this one has {has}.{hint}")
+    names = " and ".join(f"'{name}'" for name in missing)
+    are = f"columns {names} are" if others else f"column {names} is"
+    return UserError(f"{where}: {are} missing; {need}, this one has {has}.{hint}")
 
 
 def read_csv(path: Path | str) -> Table:

@@ -7,7 +7,7 @@ import numpy as np
 from jaxrank.baselines import CHANCE
 from jaxrank.evaluation.comparison import Differences, Standings
 from jaxrank.evaluation.leaderboard import YARDSTICK
-from jaxrank.evaluation.seed_variance import UNKNOWN
+from jaxrank.evaluation.seed_variance import FOLDS, SEEDS, UNKNOWN
 from jaxrank.evaluation.selection import POWER, Chosen, PowerAnalysis, power_analysis
 from jaxrank.experiments.hyperparameters import LINEAR
 from jaxrank.reporting.summary import bracket, listed, percent
@@ -48,11 +48,22 @@ def comparison_notes(
         *selected,
         *_about_yardstick(names, test, trained_X, yardstick_label, chosen.entry),
         *_about_best(names, test, trained_X),
-        "In brackets: 95% confidence intervals of accuracies, not adjusted for multiple "
-        "comparisons or selection; intervals of differences are simultaneous for all experiments, "
-        "with a nominal level of 97.5%.",
+        _about_brackets(test),
         *_about_next(names, test, trained_X, chosen.entry, difference, can_use_folds),
     ]
+
+
+def _about_brackets(test: Standings) -> str:
+    seeds = {
+        SEEDS: f" They allow for other seeds, by the variance among {test.num_seeds}, too.",
+        FOLDS: " They allow for other seeds, by the variance among folds, too.",
+        UNKNOWN: "",
+    }
+    return (
+        "In brackets: 95% confidence intervals of the accuracies of these trained models, not "
+        "adjusted for multiple comparisons or selection; intervals of differences are simultaneous "
+        f"for all experiments, with a nominal level of 97.5%.{seeds[test.seed_source]}"
+    )
 
 
 def _about_selected(

@@ -52,7 +52,7 @@ def split_data(
         and num_series < _FEWEST_SERIES
     )
     if found is not None and not few:
-        return found, [_official_note(table)] if options.split == splits.OFFICIAL else []
+        return found, _official_notes(table, dataset, options.split)
     folds = _most_folds(table, dataset, options)
     if folds and not options.folds and options.split in (splits.SERIES, splits.RANDOM):
         if few:
@@ -67,13 +67,21 @@ def split_data(
     return found, []
 
 
-def _official_note(table: pd.DataFrame) -> str:
-    """Which parts of an official split test and validate."""
-    named = set(table[splits.OFFICIAL_COLUMN])
-    test = "test" if "test" in named else "val"
-    own = {"test", "val"} <= named
-    validating = "its val pairs" if own else "a tenth of its training series"
-    return f"official split: its {test} pairs test, {validating} validate"
+def _official_notes(table: pd.DataFrame, dataset: Dataset, split: str) -> list[str]:
+    """Which pairs of an official split test and validate, or that none is used."""
+    column = splits.OFFICIAL_COLUMN
+    if split != splits.OFFICIAL:
+        unused = "the pairs have an official split, which is not used; --split=official uses it"
+        return [unused] if column in table.columns and split == splits.SERIES else []
+    named, kept = table[column], table[column].iloc[dataset.kept_M]
+
+    def pairs_of(name: str) -> str:
+        return f"{int((kept == name).sum()):,} of its {int((named == name).sum()):,} {name} pairs"
+
+    parts = set(named)
+    test = "test" if "test" in parts else "val"
+    validating = pairs_of("val") if {"test", "val"} <= parts else "a tenth of its training series"
+    return [f"official split: {pairs_of(test)} test, {validating} validate"]
 
 
 def set_aside(data: SplitDataset, share: float, split_seed: int) -> SplitDataset:

@@ -170,6 +170,9 @@ def test_a_choice_of_two_photos_is_one_vote_and_keeps_its_sides(tmp_path: Path) 
          "winner), this one has series_id,image,ratng. Is 'ratng' meant?"),
         ("series_id,image\n1,a\n", "column 'rating' is missing; known tables are"),
         ("winer,loser\na,b\n", "column 'winner' is missing; known tables are"),
+        ("series_id,imagea,imageb,preference\n1,a,b,1\n", "columns 'image_a' and 'image_b' are"),
+        ("series_id,imagea,imageb,preference\n1,a,b,1\n",
+         "Is 'imagea' as 'image_a' and 'imageb' as 'image_b' meant?"),
         ("image,rating\na,1\n", "column 'series_id' is missing; add it, or give --series=FILE"),
         ("serie_id,image_a,image_b,preference\n1,a,b,1\n", "'series_id' is missing; add it, or"),
         ("series_id,image,rating,pick\n1,a,2,1\n", "can be read as ratings (image,rating) and "
@@ -198,6 +201,15 @@ def test_errors_name_file_place_and_what_to_do(tmp_path: Path, text: str, messag
     assert message in str(error.value)
     assert str(path) in str(error.value)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("names", ["image_1,image_2", "photo_image_a,image_b2"])
+def test_no_column_is_suggested_where_two_are_as_likely(names: str, tmp_path: Path) -> None:
+    """Swapped photos would turn all preferences round."""
+    (tmp_path / "table.csv").write_text(f"series_id,{names},preference\n1,a,b,1\n")
+    with pytest.raises(UserError) as caught:
+        read_preferences(tmp_path / "table.csv")
+    assert str(caught.value).endswith(f"this one has series_id,{names},preference.")
 
 
 def test_what_no_series_table_knows_is_told_with_examples(tmp_path: Path) -> None:

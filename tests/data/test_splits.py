@@ -130,9 +130,14 @@ def test_an_official_split_of_train_and_test_validates_as_one_of_train_and_val()
 
 
 def test_a_missing_official_split_names_a_column_that_may_be_it() -> None:
-    pairs = pairs_of(20).assign(Split="train")
-    with pytest.raises(UserError, match=r"no column 'official_split'.*rename 'Split'"):
-        splits.split_pairs(pairs, "official")
+    pairs = pairs_of(20)
+    halves = np.where(np.arange(len(pairs)) % 2, "Training", "validation")
+    for name, cells in (("Split", "a"), ("subset", halves)):
+        message = rf"no column 'official_split'.*rename '{name}'"
+        with pytest.raises(UserError, match=message):
+            splits.split_pairs(pairs.assign(**{name: cells}), "official")
+    with pytest.raises(UserError, match="a folder with train_pairlist"):
+        splits.split_pairs(pairs.assign(city="Rome"), "official")
 
 
 @pytest.mark.parametrize(

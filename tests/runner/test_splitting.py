@@ -103,9 +103,9 @@ def test_an_official_split_without_features_of_its_test_photos_is_explained() ->
 @pytest.mark.parametrize(
     ("parts", "note"),
     [
-        (["train", "val"], "its val pairs test, a tenth of its training series validate"),
-        (["train", "test"], "its test pairs test, a tenth of its training series validate"),
-        (["train", "val", "test"], "its test pairs test, its val pairs validate"),
+        (["train", "val"], "{0} of its {1} val pairs test, a tenth of its training series valid"),
+        (["train", "test"], "{0} of its {1} test pairs test, a tenth of its training series valid"),
+        (["train", "val", "test"], "{0} of its {1} test pairs test, {2} of its {2} val pairs vali"),
     ],
 )
 def test_the_log_says_which_parts_of_an_official_split_test_and_validate(
@@ -114,11 +114,28 @@ def test_the_log_says_which_parts_of_an_official_split_test_and_validate(
     pairs, store = make_data(60)
     number_M = pairs.table["series_id"].astype(int)
     table = pairs.table.assign(official_split=np.array(parts)[number_M % len(parts)])
-    found = prepare(Preferences(table), store, experiments=["iqa_only"], split="official")
-    assert f"official split: {note}" in found.data.notes
+    tested = table["official_split"] == parts[-1]
+    last = sorted(set(table.loc[tested, "image_a"]))[-1]  # a test photo without features
+    iqa = store["iqa"]
+    rows = [i for i, photo in enumerate(iqa.photos) if photo != last]
+    iqa = Block([iqa.photos[i] for i in rows], iqa.columns, iqa.values[rows])
+    found = prepare(Preferences(table), {"iqa": iqa}, experiments=["iqa_only"], split="official")
+    lost = (table["image_a"] == last) | (table["image_b"] == last)
+    total, validate = int(tested.sum()), int((table["official_split"] == "val").sum())
+    told = note.format(total - int(lost.sum()), total, validate)
+    assert any(line.startswith(f"official split: {told}") for line in found.data.notes)
     parts_M = found.split_data.splits_FM[0]
     tests = found.dataset.table["official_split"][parts_M == splits.TEST]
     assert set(tests) == {parts[-1]}
+
+
+def test_an_official_split_that_is_not_used_is_told() -> None:
+    pairs, store = make_data(60)
+    table = pairs.table.assign(official_split="train")
+    for split, is_told in (("series", True), ("random", False)):
+        found = prepare(Preferences(table), store, experiments=["iqa_only"], split=split)
+        told = [note for note in found.data.notes if "an official split, which is not used" in note]
+        assert len(told) == is_told
 
 
 def test_fifty_series_are_one_split() -> None:
