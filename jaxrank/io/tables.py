@@ -59,8 +59,8 @@ def missing_column(
     if len(columns) == 1 and any(mark in columns[0] for mark in ";\t"):
         hint = " The cells seem to be separated by ';' or tabs: save them with commas."
     has = ",".join(columns)[:200]
-    names = " and ".join(f"'{name}'" for name in missing)
-    are = f"columns {names} are" if others else f"column {names} is"
+    *first, last = (f"'{name}'" for name in missing)
+    are = f"columns {', '.join(first)} and {last} are" if others else f"column {last} is"
     return UserError(f"{where}: {are} missing; {need}, this one has {has}.{hint}")
 
 
