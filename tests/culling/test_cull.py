@@ -172,6 +172,7 @@ def test_a_table_that_was_edited_is_not_overwritten(
         assert cli.main([*words, *more]) == 2
         message = capsys.readouterr().err
         assert f"{table}: was edited after cull wrote it" in message
+        assert message.endswith("or remove the file, which discards the edits\n")
         assert message.count("\n") == 1
         assert table.read_text() == edited
     # The table itself gives what differs, and only that.
@@ -323,7 +324,7 @@ def test_groups_that_were_edited_are_not_overwritten(
         assert cli.main([*words, *more]) == 2
         message = capsys.readouterr().err
         assert f"{groups}: was edited after cull wrote it" in message
-        assert f"keep your groups by --series={groups}, or remove the file" in message
+        assert f"keep your groups by --series={groups}, or remove the file, which" in message
         assert message.count("\n") == 1
     # Given, the groups count and stay, also for the run after.
     assert cli.main([*words, f"--series={groups}"]) == 0
