@@ -31,8 +31,8 @@ COMMANDS = {
 }
 # Commands whose result can be printed as JSON.
 _WITH_JSON = ("search", "train", "audit", "evaluate", "rank", "cull")
-# Flag that may be given as a positional argument, by command.
-_NAMED_BY_PLACE = {"cull": "photos"}
+# Flag that may be given as a positional argument, and its name in the help, by command.
+_NAMED_BY_PLACE = {"cull": ("photos", "FOLDER")}
 # New names of commands and flags of version 0.1.
 _RENAMED = {"calibrate": "profile"}
 _RENAMED_FLAGS = {"--calibration": "--device_profile"}
@@ -91,7 +91,8 @@ def _dispatch(words: list[str]) -> int:
 
         module.define(values, [command])
         with streams.printing():
-            print(help.command_page(command, module, values), end="")
+            _, argument = _NAMED_BY_PLACE.get(command, ("", ""))
+            print(help.command_page(command, module, values, argument), end="")
         return 0
     try:
         config = module.define(values, words)
@@ -102,7 +103,8 @@ def _dispatch(words: list[str]) -> int:
     except (flags.Error, ValueError) as error:
         raise UserError(_reworded(str(error))) from None
     if len(leftover) == 1 and command in _NAMED_BY_PLACE:
-        named = values[_NAMED_BY_PLACE[command]]
+        flag, _ = _NAMED_BY_PLACE[command]
+        named = values[flag]
         if not named.present:
             named.parse(leftover.pop())
     if leftover:

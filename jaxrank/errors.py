@@ -48,8 +48,13 @@ def program() -> str:
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """Returns ` Did you mean 'x'?` for the nearest known word, else the list of known words."""
     words = sorted(known)
-    near = difflib.get_close_matches(word, words, n=1, cutoff=0.6)
-    return f" Did you mean '{near[0]}'?" if near else f" Known: {', '.join(words)}."
+    return nearest(word, words) or f" Known: {', '.join(words)}."
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """Returns ` Did you mean 'x'?` for the nearest known word, else an empty text."""
+    near = difflib.get_close_matches(word, sorted(known), n=1, cutoff=0.6)
+    return f" Did you mean '{near[0]}'?" if near else ""
 
 
 def refuse_unknown(function: str, given: Iterable[str], known: Iterable[str]) -> None:

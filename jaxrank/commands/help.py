@@ -65,11 +65,21 @@ def usage(commands: Mapping[str, str]) -> str:
     )
 
 
-def command_page(command: str, module: ModuleType, values: flags.FlagValues) -> str:
-    """Returns the page of `COMMAND --help`: description, example, and flags by purpose."""
+def command_page(
+    command: str, module: ModuleType, values: flags.FlagValues, argument: str = ""
+) -> str:
+    """Returns the page of `COMMAND --help`: description, example, and flags by purpose.
+
+    Args:
+      command: name of the command.
+      module: module of the command.
+      values: flags of the command.
+      argument: name of the positional argument, if the command takes one.
+    """
     width = _width()
     about = " ".join((inspect.getdoc(module.run) or "").split())
-    lines = [f"{program()} {command} --flag=value ...", "", *textwrap.wrap(about, width), ""]
+    words = " ".join(filter(None, [program(), command, argument, "--flag=value ..."]))
+    lines = [words, "", *textwrap.wrap(about, width), ""]
     lines += ["Example:", f"  {program()} {command} {module.EXAMPLE}"]
     for title, names in grouped(values).items():
         lines += ["", f"{title}:"]

@@ -35,6 +35,8 @@ class SheetRow(NamedTuple):
 def sheet_rows(table: tables.Table) -> list[SheetRow]:
     """Parses a table with `path` and `decision` or `rating`; `series` and `changed` are optional.
 
+    Decisions may have capital letters.
+
     Raises:
       UserError: the table has another form; the message names line and column.
     """
@@ -44,7 +46,7 @@ def sheet_rows(table: tables.Table) -> list[SheetRow]:
     rows, written = [], written_decisions(table)
     for number, photo in enumerate(table.distinct_photos("path")):
         cells = {column: table.rows[number][at].strip() for column, at in place.items()}
-        decision = cells.get("decision", "")
+        decision = cells.get("decision", "").lower()
         if decision and decision not in DECISIONS:
             raise UserError(
                 f"{table.where(number, 'decision')}: {decision[:40]!r} is no decision."

@@ -305,15 +305,19 @@ function madeImage(photo, content) {
 }
 
 function showCounts() {
-  const counts = { pick: 0, reject: 0, undecided: 0 };
+  const counts = { pick: 0, alternate: 0, reject: 0, undecided: 0 };
   for (const photo of photos) {
     const decision = valueOf(photo, "decision");
     if (Object.hasOwn(counts, decision)) counts[decision]++;
   }
+  const undecided = `${counts.undecided.toLocaleString("en")} undecided`;
+  const others = photos.length - Object.values(counts).reduce((a, b) => a + b);
   const own = Object.keys(changes).length;
   const parts = [
-    counted(photos.length, "photo"), counted(counts.pick, "pick"), counted(counts.reject, "reject"),
-    `${counts.undecided.toLocaleString("en")} undecided`, `${counted(own, "photo")} changed by you`,
+    counted(photos.length, "photo"), counted(counts.pick, "pick"),
+    counted(counts.alternate, "alternate"), counted(counts.reject, "reject"), undecided,
+    ...(others ? [`${others.toLocaleString("en")} not culled`] : []),
+    `${own.toLocaleString("en")} changed here`,
   ];
   element("counts").textContent = parts.join(" \u00b7 ");
   element("discard").disabled = own === 0;

@@ -25,9 +25,12 @@ _WORDS = {
     "colorfulness": ("more colourful", "less colourful"),
     "contrast": ("more contrast", "less contrast"),
 }
-# Differences below this share of a number's standard deviation inside bursts are not mentioned.
-_LEAST_DEVIATIONS = 0.5
-_MOST_REASONS = 2
+# Smallest first and second difference that is mentioned, as a share of a number's standard
+# deviation inside bursts. The first is small: one badly blurred photo in each burst widens the
+# deviation far beyond the difference that made the pick.
+_LEAST_DEVIATIONS = (0.1, 0.5)
+# A larger factor of sharpness is not printed: both photos of such a pair could be judged by eye.
+_MAX_FACTOR = 100
 
 
 def decide(ranked: pd.DataFrame, confidence: float, *, has_model: bool = True) -> pd.Series:
@@ -83,7 +86,8 @@ def reasons(ranked: pd.DataFrame, columns: Sequence[str], *, is_classic: bool = 
     """Describes how photos differ from the first of their series, and the first from the second.
 
     Sharpness differs by a factor of 1 + the variance of the Laplacian, exposure by points of 100,
-    and colorfulness by points of Hasler and Suesstrunk's scale.
+    and colorfulness by points of Hasler and Suesstrunk's scale. A photo has no reason where no
+    number differs by the first of _LEAST_DEVIATIONS.
 
     Args:
       ranked: table as in `decide`, with the first photo of a series first, and with the
@@ -103,8 +107,8 @@ def reasons(ranked: pd.DataFrame, columns: Sequence[str], *, is_classic: bool = 
         sizes = np.nan_to_num(np.abs(row) / deviation.where(deviation > 0, np.inf).to_numpy())
         named = [
             f"{_words(columns[j], row[j])} by {_amount(columns[j], abs(row[j]), is_classic)}"
-            for j in np.argsort(-sizes, kind="stable")[:_MOST_REASONS]
-            if sizes[j] >= _LEAST_DEVIATIONS
+            for j, least in zip(np.argsort(-sizes, kind="stable"), _LEAST_DEVIATIONS, strict=False)
+            if sizes[j] >= least
         ]
         than = "than the next" if is_pick else "than the first"
         texts.append(f"{', '.join(named)} {than}" if named else "")
@@ -121,10 +125,12 @@ def _amount(column: str, size: float, is_classic: bool) -> str:
     if is_classic or column == "exposure":
         return f"{_digits(100 * size, 2)} points of 100"
     if column == "sharpness":  # ln(1 + variance of the Laplacian)
+        if size > math.log(_MAX_FACTOR):
+            return f"a factor over {_MAX_FACTOR}"
         return f"a factor of {_digits(math.exp(size), 3)}"
     return f"{_digits(size, 2)} points"
 
 
 def _digits(value: float, number: int) -> str:
-    """Rounds to so many digits, without an exponent."""
-    return f"{float(f'{value:.{number}g}'):,g}" if value < 1e5 else f"{value:,.0f}"
+    """Rounds to so many digits."""
+    return f"{float(f'{value:.{number}g}'):,g}"

@@ -82,7 +82,8 @@ class WrittenTable:
 
     def _refusal(self, what: str) -> UserError:
         return UserError(
-            f"{self._path}: {what}; keep {self._keep}={self._path}, or remove the file"
+            f"{self._path}: {what}; keep {self._keep}={self._path}, or remove the file, which "
+            "discards the edits"
         )
 
 

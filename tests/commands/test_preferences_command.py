@@ -187,6 +187,7 @@ def test_comparisons_of_other_tools_become_pairs(
         ("--from_ratings=x --out=p.jpg", "--out=p.jpg: the pairs are written as CSV"),
         ("--from_ratings=x --out=p.csv", "x: there is no such folder"),
         ("--from_ratings=x --out=p.csv --series=folders", "Did you mean 'folder'?"),
+        ("--from_ratings=. --out=p.csv --series=x", "neither the file of a table, nor folder.\n"),
         ("--from_ratings=x --out=p.csv --series=folder", "x: there is no such folder"),
         ("--from_ratings=x --out=p.csv --features=s", "s/series.csv: there is none"),
         ("--from_winners=p.csv --out=p.csv", "--from_winners reads that file"),

@@ -31,6 +31,17 @@ def test_train_does_not_resume(capsys: pytest.CaptureFixture[str]) -> None:
     assert "'search --resume --workdir=FOLDER' resumes a training" in words
 
 
+@pytest.mark.parametrize(
+    ("command", "usage"),
+    [("cull", "jaxrank cull FOLDER --flag=value ..."), ("rank", "jaxrank rank --flag=value ...")],
+)
+def test_the_usage_has_the_positional_argument(
+    command: str, usage: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["jaxrank", command, "--help"]) == 0
+    assert capsys.readouterr().out.splitlines()[0] == usage
+
+
 @pytest.mark.parametrize("command", COMMANDS)
 @pytest.mark.parametrize("width", [60, 80])
 def test_help_fits_the_terminal(

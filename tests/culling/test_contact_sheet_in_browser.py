@@ -137,7 +137,7 @@ def test_keys_decide_on_the_photo_that_arrows_lead_to(browser: Browser, two_burs
     assert browser.current() == "a3.jpg"
     browser.press(Keys.ARROW_UP, Keys.ARROW_UP)
     assert browser.current() == "a3.jpg"  # there is no series above
-    assert "1 photo changed by you" in browser.one("#counts").text
+    assert "1 changed here" in browser.one("#counts").text
     assert "a2.jpg, Undecided" in browser.one("#status").text
     assert browser.log() == []
 
@@ -175,13 +175,29 @@ def test_stars_of_an_earlier_session_make_no_pick_of_the_program_a_persons(
     assert browser.decisions() == ["alternate", "pick"]
 
 
+def test_the_header_counts_each_photo_once(browser: Browser, tmp_path: Path) -> None:
+    """Changes of an earlier session are not in this browser."""
+    rows = burst(["a1.jpg", "a2.jpg", "a3.jpg", "a4.jpg"]).assign(changed=["decision", "", "", ""])
+    alone = burst(["b.jpg"], "b", decisions=[""], kind="single")
+    page = sheet(tmp_path / "cull.html", rows, alone)
+    browser.open(page)
+    assert "yours" in browser.one("#p0").text
+    before = "5 photos \u00b7 1 pick \u00b7 1 alternate \u00b7 2 rejects \u00b7 0 undecided \u00b7 "
+    assert browser.one("#counts").text == before + "1 not culled \u00b7 0 changed here"
+    browser.press(Keys.ARROW_DOWN, "u", "x")
+    browser.saved()
+    browser.open(page)
+    after = before.replace("2 rejects", "3 rejects")
+    assert browser.one("#counts").text == after + "1 changed here"
+
+
 def test_undecided_is_empty_where_nothing_was_culled(browser: Browser, tmp_path: Path) -> None:
     bracket = burst(["1.jpg", "2.jpg"], decisions=[""], kind="bracket").assign(reasons="")
     browser.open(sheet(tmp_path / "cull.html", bracket))
     assert "exposure bracket of 2 photos, not culled" in browser.one("h2:not(#view-name)").text
     browser.press("x", "u")
     assert browser.decisions() == ["", ""]
-    assert "0 photos changed" in browser.one("#counts").text
+    assert "0 changed here" in browser.one("#counts").text
 
 
 def test_enter_and_click_show_a_larger_view_in_which_keys_work(
@@ -307,7 +323,7 @@ def test_hostile_storage_changes_nothing(browser: Browser, two_bursts: Path, con
     browser.driver.execute_script("localStorage.setItem(storageName, arguments[0])", content)
     browser.open(two_bursts)
     assert browser.decisions() == ["pick", "alternate", "reject", "pick", "alternate"]
-    assert "0 photos changed" in browser.one("#counts").text
+    assert "0 changed here" in browser.one("#counts").text
     browser.press("x")
     assert browser.decisions()[0] == "reject"
     assert not browser.one("#storage").is_displayed()

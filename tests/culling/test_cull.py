@@ -172,6 +172,7 @@ def test_a_table_that_was_edited_is_not_overwritten(
         assert cli.main([*words, *more]) == 2
         message = capsys.readouterr().err
         assert f"{table}: was edited after cull wrote it" in message
+        assert message.endswith("or remove the file, which discards the edits\n")
         assert message.count("\n") == 1
         assert table.read_text() == edited
     # The table itself gives what differs, and only that.
@@ -183,6 +184,32 @@ def test_a_table_that_was_edited_is_not_overwritten(
     }
     assert rows["b0_0.jpg"]["decision"] == "pick"
     assert rows["b0_1.jpg"]["decision"] == "alternate"  # the program's own pick
+
+
+def test_decisions_are_taken_back(folder: Path, tmp_path: Path) -> None:
+    """As docs/results.md describes it: one, and all of them."""
+    words = ["launch.py", "cull", str(folder), f"--workdir={tmp_path / 'w'}"]
+    table = tmp_path / "w" / "cull.csv"
+    assert cli.main(words) == 0
+    before = table.read_text()
+
+    def decide(decision: str) -> list[list[str]]:
+        """Edits a photo, gives the table, and returns its burst as it is written then."""
+        edited = pd.read_csv(table, dtype=str, keep_default_na=False)
+        edited.loc[edited["path"] == "b0_0.jpg", "decision"] = decision
+        edited.to_csv(table, index=False)
+        assert cli.main([*words, f"--changes={table}"]) == 0
+        rows = {row["path"]: [row["decision"], row["changed"]] for row in rows_of(table)}
+        return [rows["b0_0.jpg"], rows["b0_1.jpg"]]
+
+    assert decide("pick") == [["pick", "decision"], ["alternate", ""]]
+    assert decide("undecided") == [["undecided", "decision"], ["pick", ""]]
+    assert decide("pick") == [["pick", "decision"], ["alternate", ""]]
+    table.write_text(table.read_text().replace("undecided", "reject"))
+    (tmp_path / "w" / "changes.json").unlink()
+    table.unlink()
+    assert cli.main(words) == 0
+    assert table.read_text() == before
 
 
 @pytest.mark.parametrize("is_given", [False, True])
@@ -323,7 +350,7 @@ def test_groups_that_were_edited_are_not_overwritten(
         assert cli.main([*words, *more]) == 2
         message = capsys.readouterr().err
         assert f"{groups}: was edited after cull wrote it" in message
-        assert f"keep your groups by --series={groups}, or remove the file" in message
+        assert f"keep your groups by --series={groups}, or remove the file, which" in message
         assert message.count("\n") == 1
     # Given, the groups count and stay, also for the run after.
     assert cli.main([*words, f"--series={groups}"]) == 0

@@ -77,13 +77,23 @@ def test_reasons_are_the_largest_differences_to_the_first() -> None:
     assert not np.isnan(table["sharpness"]).any()
 
 
+def test_badly_blurred_photos_do_not_hide_the_difference_that_made_the_pick() -> None:
+    rows = [("1", True, 0.6, True), ("1", False, 0.3, True), ("1", False, 0.1, True)]
+    sharpness = [np.log(1000), np.log(500), np.log(1.001)]
+    table = ranked(*rows, sharpness=sharpness, exposure=[0.8, 0.8, 0.9])
+    first, second, _ = reasons(table, ["sharpness", "exposure"])
+    assert first == "sharper by a factor of 2 than the next"
+    assert second == "less sharp by a factor of 2 than the first"
+
+
 @pytest.mark.parametrize(
     ("column", "difference", "is_classic", "reason"),
     [
-        ("sharpness", np.log(110), False, "sharper by a factor of 110 than the next"),
+        ("sharpness", np.log(99), False, "sharper by a factor of 99 than the next"),
+        ("sharpness", np.log(101), False, "sharper by a factor over 100 than the next"),
         # Variances of 3 and 0: the factor is of 1 + the variance.
         ("sharpness", np.log1p(3) - np.log1p(0), False, "sharper by a factor of 4 than the next"),
-        ("sharpness", 20.0, False, "sharper by a factor of 485,165,195 than the next"),
+        ("sharpness", -20.0, False, "less sharp by a factor over 100 than the next"),
         ("sharpness", 0.0412, True, "sharper by 4.1 points of 100 than the next"),
         ("exposure", 1.0, False, "better exposed by 100 points of 100 than the next"),
         ("colorfulness", 21.6, False, "more colourful by 22 points than the next"),

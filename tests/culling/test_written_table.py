@@ -78,6 +78,8 @@ def test_a_table_that_was_saved_again_is_not_edited_and_has_no_changes(path: Pat
     ("column", "cell", "changes"),
     [
         ("decision", "pick", {"decision": "pick"}),
+        ("decision", " Pick ", {"decision": "pick"}),
+        ("decision", "Undecided", {}),
         ("decision", "", {}),
         ("rating", "3", {"rating": 3}),
         ("rating", "0", {"rating": 0}),

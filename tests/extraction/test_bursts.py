@@ -125,6 +125,8 @@ def test_series_of_a_table(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"neither the file of a table, .* Did you mean 'folder'?"):
         extract(list_folder(folder), tmp_path / "new", IQA, grouping=Grouping("folders"))
     assert not (tmp_path / "new" / feature_store.MANIFEST).exists()  # told before the work
+    with pytest.raises(UserError, match=r"neither the file of a table, nor folder or time\.$"):
+        extract(list_folder(folder), tmp_path / "new", IQA, grouping=Grouping("x"))
 
 
 def test_numbers_of_folders_are_as_tables_read_them(tmp_path: Path) -> None:
