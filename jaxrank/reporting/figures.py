@@ -234,5 +234,5 @@ def _curves_figure(title_lines: int) -> "tuple[Figure, tuple[_Panel, ...]]":
 def _limits(values: np.ndarray) -> tuple[float, float]:
     """Limits of an axis around finite values, with margins as Matplotlib's."""
     low, high = (float(values.min()), float(values.max())) if len(values) else (0.0, 1.0)
-    margin = 0.05 * (high - low) or 0.05
+    margin = 0.05 * ((high - low) or max(abs(high), 1.0))
     return low - margin, high + margin

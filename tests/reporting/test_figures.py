@@ -24,6 +24,8 @@ def test_curves_do_not_depend_on_those_drawn_before(tmp_path: Path) -> None:
     figures.draw_curves(tmp_path / "alone.png", "small $a_b$", small)
     figures.draw_curves(tmp_path / "large.png", "large", large)
     figures.draw_curves(tmp_path / "nothing.png", "nothing", large[:0])
+    huge = small.assign(running_train_loss=1e30, val_loss=1e30)
+    figures.draw_curves(tmp_path / "huge.png", "a huge loss", huge)
     figures.draw_curves(tmp_path / "after.png", "small $a_b$", small)
     alone = (tmp_path / "alone.png").read_bytes()
     assert (tmp_path / "after.png").read_bytes() == alone
