@@ -136,7 +136,7 @@ def test_a_sheets_decisions_come_before_its_ratings(tmp_path: Path) -> None:
     ("text", "message"),
     [
         ("path,series,decision\na,1,pick\n", "column 'rating' is missing; a contact sheet's table"),
-        ("path,series,decision,rating\na,1,best,\n", "line 2, column 'decision': 'best' is none"),
+        ("path,series,decision,rating\na,1,best,\n", "line 2, column 'decision': 'best' is no de"),
         ("path,series,decision,rating\na,1,pick,9\n", "column 'rating': '9' is not empty"),
         ("path,series,decision,rating\na,1,pick,\na,1,pick,\n", "photo 'a' appears twice"),
         ("path,series,decision,rating\n", "no rows"),

@@ -149,7 +149,7 @@ def test_filters_of_votes_keep_the_limits_themselves(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("a,b\n1,2\n", "column 'image_a' is missing; known tables are pairs (series_id,"),
+        ("a,b\n1,2\n", "columns 'image_a', 'image_b' and 'preference' are missing; known tables a"),
         (HEADER + "1,a,b,1.5\n", "line 2, column 'preference': 1.5 is not a share"),
         (HEADER + "1,a,b,-0.1\n", "line 2, column 'preference': -0.1 is not a share"),
         (HEADER + "1,a,b,yes\n", "line 2, column 'preference': 'yes' is not a finite"),
