@@ -48,10 +48,10 @@ def program() -> str:
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """Returns ` Did you mean 'x'?` for the nearest known word, else the list of known words."""
     words = sorted(known)
-    return nearest(word, words) or f" Known: {', '.join(words)}."
+    return suggestion(word, words) or f" Known: {', '.join(words)}."
 
 
-def nearest(word: str, known: Iterable[str]) -> str:
+def suggestion(word: str, known: Iterable[str]) -> str:
     """Returns ` Did you mean 'x'?` for the nearest known word, else an empty text."""
     near = difflib.get_close_matches(word, sorted(known), n=1, cutoff=0.6)
     return f" Did you mean '{near[0]}'?" if near else ""

@@ -9,7 +9,7 @@ from absl import flags
 from jaxrank.commands.flags import define_strings, refuse_empty
 from jaxrank.commands.streams import announce, printing
 from jaxrank.commands.terminal import make_console
-from jaxrank.errors import UserError, nearest, program
+from jaxrank.errors import UserError, program, suggestion
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -131,7 +131,7 @@ def _series(
     if not os.path.exists(path):
         raise UserError(
             f"--series={path}: neither the file of a table, nor {_FOLDER}."
-            f"{nearest(str(path), (_FOLDER,))}"
+            f"{suggestion(str(path), (_FOLDER,))}"
         )
     table = read_series(path)
     return dict(zip(table["image"], table["series_id"], strict=True)), [f"series from {path}"]

@@ -11,7 +11,7 @@ import numpy as np
 
 from jaxrank.data import feature_store
 from jaxrank.data.feature_store import SERIES_CSV, Block
-from jaxrank.errors import UserError, nearest
+from jaxrank.errors import UserError, suggestion
 from jaxrank.extraction import bursts
 from jaxrank.extraction.bursts import CaptureTime, Grouped
 from jaxrank.io import tables
@@ -63,7 +63,7 @@ def _read_table(path: str) -> dict[str, str]:
     if not os.path.exists(path):
         raise UserError(
             f"--series={path}: neither the file of a table, nor folder or time."
-            f"{nearest(path, ('folder', 'time'))}"
+            f"{suggestion(path, ('folder', 'time'))}"
         )
     table = read_series(path)
     return dict(zip(table["image"], table["series_id"], strict=True))

@@ -164,7 +164,8 @@ def _about_best(names: Sequence[str], test: Standings, trained_X: np.ndarray) ->
     tied_X, lower_X = others_X & test.tied_for_best, others_X & ~test.tied_for_best
     lines = []
     to = test.to[YARDSTICK]
-    # Alone, differences to the baseline have narrower intervals. What they show stands above.
+    # Differences to the baseline alone have narrower intervals. The list must not contradict the
+    # sentences about them.
     if best == to.reference:
         tied_X &= ~(trained_X & to.worse)
     elif trained_X[best] and to.better[best]:

@@ -574,10 +574,13 @@ def test_sentences_say_what_is_best_how_sure_and_what_next() -> None:
     assert below.endswith(", and 2 more.")
     assert brackets.startswith("In brackets: 95% confidence intervals")
     assert brackets.endswith("They allow for other seeds, by the variance among 1, too.")
-    for source, told in (("folds", "by the variance among folds"), ("unknown", "level of 97.5%.")):
+    for source, phrase in (
+        ("folds", "by the variance among folds"),
+        ("unknown", "level of 97.5%."),
+    ):
         lines = paragraph(table._replace(seed_source=source), candidates)
         (line,) = (line for line in lines if line.startswith("In brackets"))
-        assert told in line
+        assert phrase in line
         assert ("other seeds" in line) == (source == "folds")
     assert power.startswith(
         "Power: this search detects a true difference of 3 points between two experiments with "

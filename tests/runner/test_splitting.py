@@ -122,20 +122,20 @@ def test_the_log_says_which_parts_of_an_official_split_test_and_validate(
     found = prepare(Preferences(table), {"iqa": iqa}, experiments=["iqa_only"], split="official")
     lost = (table["image_a"] == last) | (table["image_b"] == last)
     total, validate = int(tested.sum()), int((table["official_split"] == "val").sum())
-    told = note.format(total - int(lost.sum()), total, validate)
-    assert any(line.startswith(f"official split: {told}") for line in found.data.notes)
+    beginning = f"official split: {note.format(total - int(lost.sum()), total, validate)}"
+    assert any(line.startswith(beginning) for line in found.data.notes)
     parts_M = found.split_data.splits_FM[0]
     tests = found.dataset.table["official_split"][parts_M == splits.TEST]
     assert set(tests) == {parts[-1]}
 
 
-def test_an_official_split_that_is_not_used_is_told() -> None:
+def test_a_note_says_that_an_official_split_is_not_used() -> None:
     pairs, store = make_data(60)
     table = pairs.table.assign(official_split="train")
-    for split, is_told in (("series", True), ("random", False)):
+    for split, number in (("series", 1), ("random", 0)):
         found = prepare(Preferences(table), store, experiments=["iqa_only"], split=split)
-        told = [note for note in found.data.notes if "an official split, which is not used" in note]
-        assert len(told) == is_told
+        notes = [n for n in found.data.notes if "an official split, which is not used" in n]
+        assert len(notes) == number
 
 
 def test_fifty_series_are_one_split() -> None:
